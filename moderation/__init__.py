@@ -1,0 +1,1 @@
+"""Multi-label toxicity detection: train, tune, evaluate."""

@@ -1,0 +1,173 @@
+"""Run folders: every file name once; write atomically, read with a clear error, hash.
+
+A file is written under a temporary name in its own folder and renamed when it is complete, so that a reader never
+meets half a file, and a full disk or a kill leaves the old one as it was.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moderation.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One training and all that it left behind.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def run_json(self) -> Path:
+        """Merged settings, data hash, split sizes, versions, hardware, seconds per phase."""
+        return self.path / "run.json"
+
+    @property
+    def checkpoint_best(self) -> Path:
+        """Weights with the best validation metric."""
+        return self.path / "checkpoint_best.pt"
+
+    @property
+    def checkpoint_final(self) -> Path:
+        """Weights after the last step."""
+        return self.path / "checkpoint_final.pt"
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        """The tokenizer's own files."""
+        return self.path / "tokenizer"
+
+    @property
+    def thresholds(self) -> Path:
+        """One tuned threshold per label."""
+        return self.path / "thresholds.json"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line: losses, learning rate, validation metrics."""
+        return self.path / "log.jsonl"
+
+    @property
+    def plots_dir(self) -> Path:
+        """Pictures, PNG."""
+        return self.path / "plots"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained page."""
+        return self.path / "report.html"
+
+    @property
+    def resume_dir(self) -> Path:
+        """State of an unfinished training; gone once it is done."""
+        return self.path / "resume"
+
+    def preds(self, split: str) -> Path:
+        """Probabilities of a split, float32 `(n_examples, n_labels)`."""
+        return self.path / f"preds_{split}.npy"
+
+    def labels(self, split: str) -> Path:
+        """Targets of a split, float32 `(n_examples, n_labels)`."""
+        return self.path / f"labels_{split}.npy"
+
+    def metrics(self, split: str) -> Path:
+        """Numbers of a split."""
+        return self.path / f"metrics_{split}.json"
+
+
+def sidecar(array_path: Path) -> Path:
+    """Path of the JSON file that names labels, split and kind of a saved array."""
+    return array_path.with_suffix(".json")
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
+
+    Raises:
+        ArtifactError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: could not be written ({error.strerror or type(error).__name__}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON. NaN is refused: absent numbers are null."""
+    with write_atomically(path) as temporary:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+        what: What it ought to be, for the message.
+
+    Raises:
+        ArtifactError: missing, not readable, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file; expected {what}.") from error
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); expected {what}.") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not valid JSON; expected {what}.") from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path}: holds no JSON object; expected {what}.")
+    return content
+
+
+def write_array(path: Path, array: npt.NDArray[Any], about: dict[str, Any]) -> None:
+    """Write an array as `.npy` and, beside it, `about` as its sidecar."""
+    write_json(sidecar(path), about)
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Read a `.npy` file; pickled objects inside are refused.
+
+    Raises:
+        ArtifactError: missing, truncated, not an array, or not numeric.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file; expected an array saved by numpy (.npy).") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path}: not a readable .npy file of numbers (truncated, or another format).") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ArtifactError(f"{path}: holds no numeric array; expected float32 (n_examples, n_labels).")
+    return array
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error

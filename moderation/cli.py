@@ -1,0 +1,98 @@
+"""Verbs -> recipes; errors -> exit codes. Recipes are imported when their verb is called, so that `--help` is quick."""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moderation import config
+from moderation.errors import ModerationError
+from moderation.flags import add_flags, merge
+
+EXIT_CODES = "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished but some rows failed"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: its settings, its recipe `moderation.recipes.<name>:<name>`, its help."""
+
+    config_class: type[Any]
+    summary: str
+    example: str
+    positional: str | None = None
+
+
+VERBS: dict[str, Verb] = {
+    "train": Verb(
+        config.TrainConfig,
+        "fine-tune a backbone on labelled comments, tune thresholds, evaluate, write a run folder",
+        "moderation train --data-path train.csv --output-dir runs/exp1 --epochs 3 --batch-size 16 --lr 2e-5",
+    ),
+    "tune": Verb(
+        config.TuneConfig,
+        "choose one threshold per label on validation predictions",
+        "moderation tune --preds runs/exp1/preds_val.npy --labels runs/exp1/labels_val.npy --objective 'precision>=0.9'",
+    ),
+    "evaluate": Verb(
+        config.EvaluateConfig,
+        "measure a checkpoint with its thresholds on the test split or on another table",
+        "moderation evaluate --checkpoint runs/exp1/checkpoint_best.pt --thresholds runs/exp1/thresholds.json",
+    ),
+    "check": Verb(
+        config.CheckConfig,
+        "report what a table of labelled comments holds and everything that is wrong with it",
+        "moderation check train.csv --backbone minilm",
+        positional="data_path",
+    ),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The one parser of the toolkit."""
+    parser = argparse.ArgumentParser(
+        prog="moderation",
+        description="Multi-label toxicity detection: train, tune a threshold per label, evaluate.",
+        epilog=f"{EXIT_CODES}\n\nexample:\n  {VERBS['train'].example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, verb in VERBS.items():
+        sub = verbs.add_parser(
+            name,
+            help=verb.summary,
+            description=verb.summary[0].upper() + verb.summary[1:] + ".",
+            epilog=f"{EXIT_CODES}\n\nexample:\n  {verb.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        add_flags(sub, verb.config_class, positional=verb.positional)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: Words after the program's name; default: those of the process.
+
+    Returns:
+        The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished but some rows failed,
+        130 interrupted.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    flags = vars(build_parser().parse_args(argv))
+    verb = flags.pop("verb")
+    try:
+        settings = merge(VERBS[verb].config_class, flags)
+        recipe = getattr(importlib.import_module(f"moderation.recipes.{verb}"), verb)
+        return int(recipe(settings))
+    except ModerationError as error:
+        print(f"moderation {verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"moderation {verb}: interrupted.", file=sys.stderr)
+        return 130

@@ -1,0 +1,213 @@
+"""One frozen dataclass per verb: every setting, its default and its help, once.
+
+Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); the field `batch_size` is the flag
+`--batch-size` and the TOML key `batch_size`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from moderation.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+PosWeight = Literal["off", "sqrt", "balanced"]
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
+BestMetric = Literal["macro_average_precision", "macro_roc_auc", "loss"]
+
+
+def setting(default: Any, help: str, group: str = "") -> Any:
+    """Declare a field with its `--help` line and the heading that it stands under there."""
+    return field(default=default, metadata={"help": help, "group": group})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """How to read a table of labelled comments."""
+
+    data_path: Path = setting(None, "labelled comments: CSV, TSV, Parquet or JSONL, also .gz .zip .zst", "data")
+    text_column: str = setting("comment_text", "column that holds the text", "data")
+    label_columns: tuple[str, ...] | None = setting(
+        None, "label columns; default: the Jigsaw six where present, else every 0/1 column", "data"
+    )
+    label_cut: float | None = setting(
+        None,
+        "count a fractional label in [0, 1] as positive from this value on; without it fractions are refused",
+        "data",
+    )
+    delimiter: str | None = setting(None, "field delimiter of a CSV file; default: ',' (tab for .tsv)", "data")
+    language_column: str | None = setting(
+        None, "column of language codes; rows other than 'en' are left out; default: 'lang' or 'language'", "data"
+    )
+    detect_language: bool = setting(False, "detect each text's language and keep English alone", "data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TableConfig):
+    """Settings of `moderation train`."""
+
+    val_path: Path | None = setting(None, "validation table; default: a part of --data-path", "data")
+    test_path: Path | None = setting(None, "test table; default: a part of --data-path", "data")
+    val_size: float = setting(0.1, "share of the texts for validation", "data")
+    test_size: float = setting(0.1, "share of the texts for testing", "data")
+    max_train_examples: int | None = setting(None, "train on a seeded part of the train split", "data")
+
+    output_dir: Path | None = setting(None, "run folder; default: runs/<date>-<backbone>", "run")
+    overwrite: bool = setting(False, "replace the run that the folder holds", "run")
+    resume: bool = setting(False, "continue the interrupted run in --output-dir", "run")
+    dry_run: bool = setting(False, "go through every phase on a handful of examples, keep nothing", "run")
+    seed: int = setting(42, "seed of splits, weights, order and dropout", "run")
+    track: tuple[Tracker, ...] = setting((), "also log to these trackers", "run")
+    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", "run")
+
+    backbone: str = setting(
+        "distilbert/distilbert-base-multilingual-cased",
+        "pretrained encoder: hub id, local folder, or a short name (minilm, mpnet, distilbert-multilingual)",
+        "model",
+    )
+    revision: str | None = setting(None, "hub revision of the backbone (commit, tag or branch)", "model")
+    random_weights: bool = setting(False, "build the backbone's architecture with random weights", "model")
+    max_length: int = setting(256, "tokens read of each text; longer ones are cut and counted", "model")
+    freeze_embeddings: bool = setting(False, "keep the embeddings as they are", "model")
+    freeze_layers: int = setting(0, "keep the embeddings and the lowest N layers as they are", "model")
+
+    epochs: float = setting(3.0, "passes over the train split", "training")
+    batch_size: int = setting(16, "examples per step, over all processes", "training")
+    lr: float = setting(2e-5, "peak learning rate", "training")
+    head_lr: float | None = setting(None, "peak learning rate of the classification head; default: --lr", "training")
+    weight_decay: float = setting(0.01, "AdamW's weight decay", "training")
+    warmup: float = setting(0.06, "share of the steps over which the learning rate rises", "training")
+    grad_accumulation: int = setting(1, "batches per optimizer step", "training")
+    max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0: do not", "training")
+    pos_weight: PosWeight = setting("sqrt", "weight of positives in the loss", "training")
+    pos_weight_cap: float = setting(50.0, "largest weight of positives", "training")
+    balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement", "training")
+    precision: Precision = setting("auto", "auto takes what the processor really speeds up", "training")
+    best_metric: BestMetric = setting(
+        "macro_average_precision", "validation metric that picks the best checkpoint", "training"
+    )
+    patience: int = setting(0, "stop after N evaluations without a better metric; 0: never", "training")
+    save_every: int = setting(500, "optimizer steps between two states to resume from", "training")
+    threads: int | None = setting(None, "processor threads; default: all cores", "training")
+
+    objective: str = setting("f1", "thresholds maximise: f1, fbeta:B, 'precision>=P', 'recall>=R'", "thresholds")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: every value out of range, in one message.
+        """
+        problems = [
+            f"--{name.replace('_', '-')} is {getattr(self, name)}, expected {rule}"
+            for name, rule, fine in (
+                ("val_size", "between 0 and 1", 0 < self.val_size < 1),
+                ("test_size", "between 0 and 1, and with --val-size below 1", 0 < self.test_size < 1 - self.val_size),
+                ("epochs", "more than 0", self.epochs > 0),
+                ("batch_size", "1 or more", self.batch_size >= 1),
+                ("lr", "more than 0", self.lr > 0),
+                ("head_lr", "more than 0", self.head_lr is None or self.head_lr > 0),
+                ("weight_decay", "0 or more", self.weight_decay >= 0),
+                ("warmup", "between 0 and 1", 0 <= self.warmup <= 1),
+                ("max_length", "8 or more", self.max_length >= 8),
+                ("freeze_layers", "0 or more", self.freeze_layers >= 0),
+                ("grad_accumulation", "1 or more", self.grad_accumulation >= 1),
+                ("max_grad_norm", "0 or more", self.max_grad_norm >= 0),
+                ("pos_weight_cap", "1 or more", self.pos_weight_cap >= 1),
+                ("patience", "0 or more", self.patience >= 0),
+                ("save_every", "1 or more", self.save_every >= 1),
+                ("max_train_examples", "1 or more", self.max_train_examples is None or self.max_train_examples >= 1),
+                ("bootstrap", "0 or more", self.bootstrap >= 0),
+                ("threads", "1 or more", self.threads is None or self.threads >= 1),
+                ("seed", "0 or more", self.seed >= 0),
+                ("precision", " | ".join(get_args(Precision)), self.precision in get_args(Precision)),
+                ("pos_weight", " | ".join(get_args(PosWeight)), self.pos_weight in get_args(PosWeight)),
+                ("best_metric", " | ".join(get_args(BestMetric)), self.best_metric in get_args(BestMetric)),
+            )
+            if not fine
+        ]
+        if self.data_path is None:
+            problems.insert(0, "--data-path is missing: name a table of labelled comments")
+        if self.resume and self.overwrite:
+            problems.append("--resume and --overwrite contradict each other")
+        if self.resume and self.output_dir is None:
+            problems.append("--resume needs --output-dir, the folder of the interrupted run")
+        _raise(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """Settings of `moderation tune`."""
+
+    preds: Path = setting(None, "probabilities, .npy, (n_examples, n_labels)")
+    labels: Path = setting(None, "targets 0/1, .npy, of the same shape")
+    label_columns: tuple[str, ...] | None = setting(None, "label names; default: those of the file beside --preds")
+    objective: str = setting("f1", "f1, fbeta:B, 'precision>=P' (best recall), 'recall>=R' (best precision)")
+    out: Path | None = setting(None, "where to write; default: thresholds.json beside --preds")
+    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
+    seed: int = setting(42, "seed of the bootstrap and of the cross-fitting folds")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: a path is missing or a number out of range.
+        """
+        problems = [f"--{name} is missing" for name in ("preds", "labels") if getattr(self, name) is None]
+        if self.bootstrap < 0:
+            problems.append(f"--bootstrap is {self.bootstrap}, expected 0 or more")
+        if self.seed < 0:
+            problems.append(f"--seed is {self.seed}, expected 0 or more")
+        _raise(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Settings of `moderation evaluate`."""
+
+    checkpoint: Path = setting(None, "checkpoint_best.pt or checkpoint_final.pt of a run folder")
+    thresholds: Path | None = setting(None, "thresholds.json; default: the one beside --checkpoint")
+    data_path: Path | None = setting(None, "another table to evaluate on; default: the run's own test split")
+    split: Literal["val", "test"] = setting("test", "split of the run's data to evaluate on")
+    output_dir: Path | None = setting(None, "where to write; default: the checkpoint's folder")
+    batch_size: int = setting(32, "examples per batch")
+    threads: int | None = setting(None, "processor threads; default: all cores")
+    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: no checkpoint, or a number out of range.
+        """
+        problems = ["--checkpoint is missing"] if self.checkpoint is None else []
+        if self.batch_size < 1:
+            problems.append(f"--batch-size is {self.batch_size}, expected 1 or more")
+        if self.threads is not None and self.threads < 1:
+            problems.append(f"--threads is {self.threads}, expected 1 or more")
+        if self.bootstrap < 0:
+            problems.append(f"--bootstrap is {self.bootstrap}, expected 0 or more")
+        _raise(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig(TableConfig):
+    """Settings of `moderation check`."""
+
+    also: tuple[Path, ...] = setting((), "further tables; texts that two files share are counted")
+    backbone: str | None = setting(None, "count tokens with this backbone's tokenizer")
+    max_length: int = setting(256, "with --backbone: count the texts with more tokens than this")
+    json: Path | None = setting(None, "write the report here as JSON too; '-': to standard output instead of the table")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: a number out of range.
+        """
+        _raise([] if self.max_length >= 8 else [f"--max-length is {self.max_length}, expected 8 or more"])
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError("Settings:\n" + "\n".join(f"  {problem}" for problem in problems))

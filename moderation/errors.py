@@ -1,0 +1,49 @@
+"""What can go wrong, on one page.
+
+    ModerationError
+    ├── ConfigError        a setting, a flag or a combination of them        exit 2   (also a ValueError)
+    ├── MissingExtraError  an optional dependency is not installed           exit 2   (also an ImportError)
+    ├── DataError          a table, a column, a row                          exit 1   (also a ValueError)
+    └── ArtifactError      a file of a run folder, a checkpoint, a backbone  exit 1   (also a ValueError)
+
+A message says what is wrong, where, what was expected, and the cure. It never holds a user's text: row numbers,
+lengths and hashes only. Anything that is not a `ModerationError` is a bug and keeps its traceback.
+"""
+
+from typing import ClassVar
+
+
+class ModerationError(Exception):
+    """Base of every error that a user can cause and cure."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(ModerationError, ValueError):
+    """A setting is unknown, out of range, or contradicts another one."""
+
+    exit_code = 2
+
+
+class DataError(ModerationError, ValueError):
+    """A table cannot be used as it is; the message lists every problem found."""
+
+
+class ArtifactError(ModerationError, ValueError):
+    """A file that this toolkit wrote, or a pretrained weight, is missing, broken or belongs elsewhere."""
+
+
+class MissingExtraError(ModerationError, ImportError):
+    """A feature needs a package that is not installed.
+
+    Args:
+        feature: What was asked for, in the user's words.
+        extra: The extra of this package that brings it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs a package that is not installed. Cure: pip install 'content-moderation[{extra}]'"
+        )

@@ -1,0 +1,154 @@
+"""Flags and TOML keys, derived from the dataclasses in `config.py`. Defaults < TOML file < flags."""
+
+import argparse
+import dataclasses
+import tomllib
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from moderation.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, positional: str | None = None) -> None:
+    """Add `--config FILE` and one flag per field of `config_class`; the field `positional` needs no flag."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings; flags override it")
+    groups: dict[str, Any] = {}
+    hints = get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        if field.name == positional:
+            parser.add_argument(field.name, type=Path, metavar="DATA", help=field.metadata["help"])
+            continue
+        title = field.metadata["group"]
+        if title and title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        groups.get(title, parser).add_argument(
+            _flag(field.name),
+            dest=field.name,
+            default=argparse.SUPPRESS,
+            help=field.metadata["help"] + _default_help(field.default),
+            **_argument(hints[field.name]),
+        )
+
+
+def merge(config_class: type[Config], flags: dict[str, Any]) -> Config:
+    """Build the config from its defaults, the TOML file that `flags["config"]` names, and the flags given.
+
+    Raises:
+        ConfigError: the TOML file is missing, broken, or holds an unknown key or a value of the wrong type; or
+            the config itself refuses a value.
+    """
+    flags = dict(flags)
+    config_path = flags.pop("config", None)
+    settings = _read_toml(config_path, config_class) if config_path else {}
+    return config_class(**(settings | flags))
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """The settings as JSON-ready values: paths as strings, tuples as lists."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def from_plain(config_class: type[Config], settings: dict[str, Any], where: str) -> Config:
+    """Inverse of `to_plain`; `where` names the source of the settings in an error.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+    """
+    return config_class(**_typed(config_class, settings, where))
+
+
+def _read_toml(path: Path, config_class: type[Any]) -> dict[str, Any]:
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"--config {path}: no such file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: cannot be read as UTF-8 text.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path}: not valid TOML: {error}.") from error
+    return _typed(config_class, {key.replace("-", "_"): value for key, value in settings.items()}, f"--config {path}")
+
+
+def _typed(config_class: type[Any], settings: dict[str, Any], where: str) -> dict[str, Any]:
+    hints = get_type_hints(config_class)
+    unknown = sorted(set(settings) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown settings: {', '.join(unknown)}.\nKnown: {', '.join(hints)}.")
+    return {key: _coerce(value, hints[key], f"{where}: {key}") for key, value in settings.items()}
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """Turn a TOML or JSON value into the field's type, or say that it is of another one."""
+    if value is None:
+        return None
+    kind, _, many = _kind(hint)
+    if many:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: expected a list.")
+        return tuple(_coerce(item, kind, where) for item in value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where}: expected {kind.__name__}, found {type(value).__name__}.")
+
+
+def _kind(hint: Any) -> tuple[Any, tuple[Any, ...] | None, bool]:
+    """Type of one value, its choices, and whether the field holds several."""
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(part for part in get_args(hint) if part is not types.NoneType)
+    if get_origin(hint) is tuple:
+        kind, choices, _ = _kind(get_args(hint)[0])
+        return kind, choices, True
+    if get_origin(hint) is Literal:
+        return str, get_args(hint), False
+    return hint, None, False
+
+
+def _argument(hint: Any) -> dict[str, Any]:
+    kind, choices, many = _kind(hint)
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    metavar = {Path: "PATH", int: "N", float: "X"}.get(kind, "NAME")
+    argument: dict[str, Any] = {"type": kind, "choices": choices, "metavar": None if choices else metavar}
+    if many:
+        argument |= {"nargs": "+", "action": _StoreTuple}
+    return argument
+
+
+class _StoreTuple(argparse.Action):
+    """Keep several values as the tuple that the dataclass declares; commas separate names as blanks do."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        parts = [
+            part for value in values or () for part in (value.split(",") if isinstance(value, str) else [value]) if part
+        ]
+        setattr(namespace, self.dest, tuple(parts))
+
+
+def _default_help(default: Any) -> str:
+    return "" if default in (None, (), False) else f" (default: {default})".replace("%", "%%")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
