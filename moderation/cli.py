@@ -73,6 +73,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def main_by_form(argv: Sequence[str]) -> int:
+    """Run the verb that `--tune-thresholds` or `--eval` names among the words; without either, `train`."""
+    words = list(argv)
+    for flag, verb in (("--tune-thresholds", "tune"), ("--eval", "evaluate")):
+        if flag in words:
+            words.remove(flag)
+            return main([verb, *words])
+    return main(["train", *words])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb.
 

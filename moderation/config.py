@@ -68,6 +68,7 @@ class TrainConfig(TableConfig):
     revision: str | None = setting(None, "hub revision of the backbone (commit, tag or branch)", "model")
     random_weights: bool = setting(False, "build the backbone's architecture with random weights", "model")
     max_length: int = setting(256, "tokens read of each text; longer ones are cut and counted", "model")
+    attention_dropout: float = setting(0.0, "dropout on attention; 0 lets the fused attention kernel run", "model")
     freeze_embeddings: bool = setting(False, "keep the embeddings as they are", "model")
     freeze_layers: int = setting(0, "keep the embeddings and the lowest N layers as they are", "model")
 

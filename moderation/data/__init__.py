@@ -1,0 +1,1 @@
+"""Table -> clean rows -> splits -> encoded dataset."""

@@ -1,0 +1,147 @@
+"""Clean rows -> encoded dataset: tokenised once, in parallel, cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from moderation.data.validation import find_label_columns
+from moderation.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+_ENCODING_VERSION = 1  # raise it when the same text and tokenizer shall give other columns
+
+
+def df_to_hfds(
+    df: pd.DataFrame,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str] | None = None,
+    *,
+    text_column: str = "comment_text",
+    max_length: int = 256,
+    cache_dir: Path | str | None = None,
+) -> Dataset:
+    """Convert a table to an encoded `datasets.Dataset`.
+
+    Case handling, special tokens and truncation are the tokenizer's own; padding is left to the batches. How many
+    texts were cut is logged. With `cache_dir`, the token ids are kept there under a hash of texts, tokenizer and
+    maximum length, and read back when the same come again; the file holds the texts in the form of token ids.
+
+    Args:
+        df: Rows without missing texts; label columns hold 0/1 (or probabilities, for soft targets).
+        tokenizer: A fast tokenizer.
+        labels: Label columns, in the order of the targets; default: the Jigsaw six where present, else every 0/1
+            column.
+        text_column: Column of the texts.
+        max_length: Tokens kept of each text, special ones included, at least 8; never more than the tokenizer's own
+            maximum.
+        cache_dir: Where to keep the encoding; None: nowhere.
+
+    Returns:
+        A dataset of `len(df)` rows in the order of `df`, with the columns `input_ids` and `attention_mask` (lists of
+        int), `labels` (float32, `n_labels` long, in label order), `length` (int32, tokens) and `cut` (bool, longer
+        than `max_length`).
+
+    Raises:
+        DataError: a column is absent, or texts or targets are missing.
+        ConfigError: the tokenizer is a slow one, or `max_length` is below 8.
+
+    Example:
+        >>> from transformers import AutoTokenizer  # doctest: +SKIP
+        >>> dataset = df_to_hfds(df, AutoTokenizer.from_pretrained("my-backbone"))  # doctest: +SKIP
+        >>> dataset[0]["labels"]  # doctest: +SKIP
+        [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    """
+    from datasets import Dataset, Features, List, Value, concatenate_datasets
+
+    labels = tuple(labels) if labels is not None else find_label_columns(df, text_column)
+    targets = _targets(df, text_column, labels)
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError("df_to_hfds: expected a fast tokenizer (one with a tokenizer.json), found a slow one.")
+    if max_length < 8:
+        raise ConfigError(f"df_to_hfds: max_length is {max_length}, expected 8 or more.")
+    max_length = min(max_length, tokenizer.model_max_length)
+
+    encoded = _encode(df[text_column].tolist(), tokenizer, max_length, cache_dir)
+    n_cut = int(np.count_nonzero(encoded.data["cut"].to_numpy()))
+    logger.info("Tokens: %d texts, %d of them cut at %d tokens.", len(df), n_cut, max_length)
+    features = Features({"labels": List(Value("float32"), length=len(labels))})
+    with_targets = Dataset.from_dict({"labels": list(targets)}, features=features)
+    return concatenate_datasets([encoded, with_targets], axis=1)
+
+
+def default_cache_dir() -> Path:
+    """`$MODERATION_CACHE`, else the user's cache folder, as `XDG_CACHE_HOME` names it, plus `moderation`."""
+    if named := os.environ.get("MODERATION_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moderation"
+
+
+def _targets(df: pd.DataFrame, text_column: str, labels: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    absent = [name for name in (text_column, *labels) if name not in df.columns]
+    if absent:
+        raise DataError(f"df_to_hfds: no column {', '.join(absent)}. Columns there: {', '.join(map(str, df.columns))}.")
+    n_missing = int(df[text_column].isna().sum())
+    if n_missing:
+        raise DataError(f"df_to_hfds: {n_missing} rows have no text in {text_column!r}; leave them out first.")
+    targets = df[list(labels)].to_numpy(dtype=np.float32)
+    if not np.isfinite(targets).all():
+        raise DataError("df_to_hfds: label columns hold missing values; leave those rows out first.")
+    return targets
+
+
+def _encode(
+    texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, cache_dir: Path | str | None
+) -> Dataset:
+    from datasets import Dataset
+
+    fingerprint = _fingerprint(texts, tokenizer, max_length)
+    cache_file = None
+    if cache_dir is not None:
+        folder = Path(cache_dir) / "tokens"
+        folder.mkdir(parents=True, exist_ok=True)
+        cache_file = str(folder / f"{fingerprint}.arrow")
+
+    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+        encodings = tokenizer(batch["text"], truncation=True, max_length=max_length, return_token_type_ids=False)
+        return {
+            "input_ids": encodings["input_ids"],
+            "attention_mask": encodings["attention_mask"],
+            "length": np.array([len(ids) for ids in encodings["input_ids"]], dtype=np.int32),
+            "cut": [bool(encoding.overflowing) for encoding in encodings.encodings],
+        }
+
+    return Dataset.from_dict({"text": texts}).map(
+        tokenize,
+        batched=True,
+        remove_columns="text",
+        cache_file_name=cache_file,
+        load_from_cache_file=cache_file is not None,
+        new_fingerprint=fingerprint,
+        desc="Tokens",
+    )
+
+
+def _fingerprint(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    rules |= {"truncation": max_length, "padding": None}  # a tokenizer remembers those of its last call
+    digest = hashlib.sha256(f"{_ENCODING_VERSION} {tokenizer.truncation_side} {json.dumps(rules)}".encode())
+    for text in texts:
+        # Lone surrogates are legal in a Python string; a length before each text keeps the boundaries apart.
+        content = text.encode("utf-8", "surrogatepass")
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()[:32]

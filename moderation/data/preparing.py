@@ -1,0 +1,118 @@
+"""Tables -> the three splits of a run. The same arguments give the same splits: evaluation rebuilds them so."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moderation.data.loading import load_english_only
+from moderation.data.splitting import drop_shared_texts, split_examples, take_part
+from moderation.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The examples of a run.
+
+    Args:
+        frames: One table per split, with the text column and the label columns.
+        labels: Label columns in order.
+        left_out: Rows left out when the tables were read, by reason.
+    """
+
+    frames: dict[str, pd.DataFrame]
+    labels: tuple[str, ...]
+    left_out: dict[str, int]
+
+    def targets(self, split: str) -> npt.NDArray[np.float32]:
+        """Targets of a split, float32 `(n_examples, n_labels)`."""
+        return self.frames[split][list(self.labels)].to_numpy(dtype=np.float32)
+
+
+def load_splits(
+    data_path: Path,
+    *,
+    val_path: Path | None = None,
+    test_path: Path | None = None,
+    val_size: float = 0.1,
+    test_size: float = 0.1,
+    max_train_examples: int | None = None,
+    seed: int = 42,
+    text_column: str = "comment_text",
+    **table: Any,
+) -> Splits:
+    """Read the tables of a run and cut them into train, val and test.
+
+    Args:
+        data_path: Table of the train split, and of each split that has no table of its own.
+        val_path: Table of the val split.
+        test_path: Table of the test split.
+        val_size: Share of the texts of `data_path` for validation, without `val_path`.
+        test_size: Share of the texts of `data_path` for testing, without `test_path`.
+        max_train_examples: Keep a seeded part of the train split.
+        seed: Seed of the cut.
+        text_column: Column of the texts.
+        **table: Further arguments of `load_english_only`.
+
+    Raises:
+        DataError: a table cannot be used, or a split would be empty.
+    """
+    whole = load_english_only(data_path, text_column=text_column, seed=seed, **table)
+    labels: tuple[str, ...] = tuple(whole.attrs["labels"])
+    left_out = dict(whole.attrs["left_out"])
+    frames: dict[str, pd.DataFrame] = {}
+    for split, path in (("val", val_path), ("test", test_path)):
+        if path is not None:
+            options = table | {"label_columns": labels, "require_both_classes": False}
+            frames[split] = load_english_only(path, text_column=text_column, seed=seed, **options)
+            for reason, count in frames[split].attrs["left_out"].items():
+                left_out[reason] = left_out.get(reason, 0) + count
+    for split, frame in frames.items():
+        kept = drop_shared_texts(whole[text_column], frame[text_column])
+        if len(kept) < len(whole):
+            logger.info("Split: %d rows left out of train, their texts stand in %s.", len(whole) - len(kept), split)
+            whole = whole.iloc[kept].reset_index(drop=True)
+    rows = split_examples(
+        whole[text_column],
+        whole[list(labels)].to_numpy(dtype=np.float32),
+        val_size=0.0 if val_path else val_size,
+        test_size=0.0 if test_path else test_size,
+        seed=seed,
+    )
+    rows["train"] = rows["train"][take_part(len(rows["train"]), max_train_examples, seed)]
+    for split in SPLITS:
+        if split not in frames:
+            frames[split] = whole.iloc[rows[split]].reset_index(drop=True)
+    logger.info("Splits: %s.", ", ".join(f"{split} {len(frames[split])}" for split in SPLITS))
+    return Splits({split: frames[split] for split in SPLITS}, labels, left_out)
+
+
+def take_handful(splits: Splits, n_per_label: int, seed: int) -> Splits:
+    """A few rows of each split that hold every label, where the split has it: for a dry run.
+
+    Args:
+        splits: The whole.
+        n_per_label: Positives of each label, and rows without labels, at most.
+        seed: Seed of the choice.
+
+    Raises:
+        DataError: never for splits of `load_splits`; a split without rows.
+    """
+    rng = np.random.default_rng(seed)
+    frames = {}
+    for split, frame in splits.frames.items():
+        if frame.empty:
+            raise DataError(f"Split: {split} is empty.")
+        targets = splits.targets(split)
+        groups = [*(targets.T > 0), ~(targets > 0).any(axis=1)]
+        chosen = {int(row) for group in groups for row in rng.permutation(np.flatnonzero(group))[:n_per_label]}
+        frames[split] = frame.iloc[sorted(chosen)].reset_index(drop=True)
+    return Splits(frames, splits.labels, splits.left_out)

@@ -1,0 +1,127 @@
+"""Batches of texts of like length, so that little of the work is padding."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+PAD_TO_MULTIPLE_OF = 8  # few different shapes: kernels are prepared per shape, and kept
+_POOL_BATCHES = 64
+
+
+class BucketedBatches(Sampler[list[int]]):
+    """Yield batches of rows: shuffled as a whole, alike in length inside.
+
+    Each epoch's order (a permutation, or weighted draws with replacement) is cut into pools; a pool is sorted by
+    length, cut into batches, and the batches of all pools are shuffled. With several processes each one gets its
+    share of every batch, so that all of them work on like lengths at once; no row is padded in or left out: batches
+    differ by one row in size where the numbers do not divide.
+
+    Args:
+        lengths: Tokens per row, `(n_examples,)`.
+        batch_size: Rows per batch over all processes; at least one per process.
+        seed: With the epoch, fixes the order.
+        weights: Weights of the rows, `(n_examples,)`, for draws with replacement; None: every row once.
+        rank: This process, from 0.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | npt.NDArray[Any],
+        batch_size: int,
+        *,
+        seed: int,
+        weights: npt.NDArray[np.float64] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.seed = seed
+        self.weights = weights
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        most = max(1, len(self.lengths) // world_size)  # a batch needs a row for each process
+        self.n_batches = min(-(-len(self.lengths) // batch_size), most)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        batches = self._batches(self._order(rng))
+        for position in rng.permutation(len(batches)):
+            yield np.array_split(batches[position], self.world_size)[self.rank].tolist()
+
+    def _order(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        n = len(self.lengths)
+        if self.weights is None:
+            return rng.permutation(n)
+        return rng.choice(n, n, replace=True, p=self.weights / self.weights.sum())
+
+    def _batches(self, order: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Cut into `n_batches` of sizes that differ by one at most, each alike in length."""
+        n_pools = -(-self.n_batches // _POOL_BATCHES)
+        bounds = np.array([batch[0] for batch in np.array_split(np.arange(len(order)), self.n_batches)])
+        batches = []
+        for pool_bounds in np.array_split(bounds, n_pools):
+            end = bounds[bounds > pool_bounds[-1]]
+            pool = order[pool_bounds[0] : end[0] if len(end) else len(order)]
+            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            batches += np.split(pool, pool_bounds[1:] - pool_bounds[0])
+        return batches
+
+
+def sorted_batches(
+    lengths: npt.NDArray[Any], batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> list[npt.NDArray[np.int64]]:
+    """Batches for prediction, longest first (the memory peak comes at once); this process's share of them."""
+    order = np.argsort(-lengths, kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return batches[rank::world_size]
+
+
+class EpochLoader(DataLoader[Any]):
+    """A data loader whose batches are reshuffled when the trainer announces an epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pass the epoch on to the batches."""
+        batches = self.batch_sampler
+        if isinstance(batches, BucketedBatches):
+            batches.set_epoch(epoch)
+
+
+class PaddingCollator:
+    """Pad a batch to its longest text, rounded up.
+
+    Args:
+        pad_token_id: Token that fills up `input_ids`.
+        padding_side: "right" or "left".
+    """
+
+    def __init__(self, pad_token_id: int, padding_side: str = "right") -> None:
+        self.pad_token_id = pad_token_id
+        self.padding_side = padding_side
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Stack rows: int64 `(n_examples, n_tokens)`; targets, if any, float32 `(n_examples, n_labels)`."""
+        n_tokens = max(len(row["input_ids"]) for row in rows)
+        n_tokens += -n_tokens % PAD_TO_MULTIPLE_OF
+        input_ids = np.full((len(rows), n_tokens), self.pad_token_id, dtype=np.int64)
+        attention_mask = np.zeros((len(rows), n_tokens), dtype=np.int64)
+        for i, row in enumerate(rows):
+            n = len(row["input_ids"])
+            place = slice(0, n) if self.padding_side == "right" else slice(n_tokens - n, n_tokens)
+            input_ids[i, place] = row["input_ids"]
+            attention_mask[i, place] = 1
+        batch = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=torch.float32)
+        return batch

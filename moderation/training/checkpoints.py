@@ -1,0 +1,99 @@
+"""Checkpoints: the weights of a run with all that it takes to rebuild the model offline.
+
+A `.pt` file of plain types and tensors, read with `weights_only=True`, so that a file from elsewhere cannot run code.
+"""
+
+import logging
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from moderation.artifacts import write_atomically
+from moderation.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = "content-moderation checkpoint"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds, rebuilt.
+
+    Args:
+        model: On the CPU, float32, without dropout.
+        labels: Order of its logits.
+        about: Facts written with it: backbone, maximum length, step, validation metrics, hash of the tokenizer.
+    """
+
+    model: PreTrainedModel
+    labels: tuple[str, ...]
+    about: dict[str, Any]
+
+
+def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], about: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: The `.pt` file.
+        model: Its configuration and weights are kept.
+        labels: Order of its logits.
+        about: Further facts, plain types.
+
+    Raises:
+        ArtifactError: the disk is full or the folder cannot be written.
+    """
+    content = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "labels": list(labels),
+        "config": model.config.to_diff_dict() | {"model_type": model.config.model_type},
+        "about": about,
+        "weights": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+    }
+    with write_atomically(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch reports a full disk as one
+            raise OSError(None, "the disk may be full", str(path)) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and rebuild its model, without any other file.
+
+    Raises:
+        ArtifactError: the file is missing, truncated, of another program, of a newer version, or does not fit together.
+    """
+    content = _read(path)
+    try:
+        config = AutoConfig.for_model(**content["config"])
+        model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        model.load_state_dict(content["weights"])
+        labels = tuple(content["labels"])
+        about = dict(content["about"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{path}: a checkpoint whose parts do not fit together; it was changed or damaged."
+        ) from error
+    return Checkpoint(model.eval(), labels, about)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    expected = "expected checkpoint_best.pt or checkpoint_final.pt of a run folder"
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; {expected}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        raise ArtifactError(f"{path}: not a readable checkpoint (truncated, or another format); {expected}.") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ArtifactError(f"{path}: a checkpoint of another program; {expected}.")
+    if content.get("version") != _VERSION:
+        raise ArtifactError(f"{path}: written by a newer version of this toolkit; upgrade it to read the file.")
+    return content

@@ -1,0 +1,201 @@
+"""Fit a classifier to encoded examples: from flat settings to a trainer that has run."""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
+
+from moderation.artifacts import RunFolder
+from moderation.errors import ConfigError
+from moderation.evaluation.metrics import compute_metrics
+from moderation.training.balancing import PosWeightRule, example_weights, pos_weight_of
+from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveState, newest_state
+from moderation.training.checkpoints import save_checkpoint
+from moderation.training.model import build_model, freeze_for_speed
+from moderation.training.precision import Resolved
+from moderation.training.tracking import report_to
+from moderation.training.trainer import PosWeightTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training came to.
+
+    Args:
+        steps: Optimizer steps in all.
+        examples: Examples seen in all, repeated ones counted each time.
+        seconds: Seconds of this process's part of the training.
+        parameters: Parameters of the model.
+        trainable: Those of them that learnt.
+        resumed_from: Step at which this process went on; None: from the start.
+    """
+
+    steps: int
+    examples: int
+    seconds: float
+    parameters: int
+    trainable: int
+    resumed_from: int | None
+
+
+def fit(
+    run: RunFolder,
+    train: Dataset,
+    val: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    targets: npt.NDArray[np.float32],
+    *,
+    backbone_dir: Path,
+    about: dict[str, Any],
+    random_weights: bool,
+    attention_dropout: float,
+    freeze_embeddings: bool,
+    freeze_layers: int,
+    pos_weight: PosWeightRule,
+    pos_weight_cap: float,
+    balanced_sampler: bool,
+    head_lr: float | None,
+    best_metric: str,
+    patience: int,
+    save_every: int,
+    resume: bool,
+    **arguments: Any,
+) -> Fit:
+    """Fine-tune and write the best and the final checkpoint, the log, and states to resume from.
+
+    Args:
+        run: Where to write.
+        train: Encoded examples, from `df_to_hfds`.
+        val: Encoded examples for the evaluation after each epoch.
+        tokenizer: For padding.
+        labels: Label order.
+        targets: Targets of `train`, float32 `(n_examples, n_labels)`.
+        backbone_dir: Local folder of the backbone.
+        about: Facts to keep in the checkpoints.
+        random_weights: See `build_model`, as for `attention_dropout`.
+        attention_dropout: See there.
+        freeze_embeddings: See `freeze_for_speed`, as for `freeze_layers`.
+        freeze_layers: See there.
+        pos_weight: See `build_balanced_sampler_and_pos_weight`, as for `pos_weight_cap`.
+        pos_weight_cap: See there.
+        balanced_sampler: Draw rare labels more often.
+        head_lr: Learning rate of the classification layer.
+        best_metric: See `KeepBest`, as for `patience`.
+        patience: See there.
+        save_every: Optimizer steps between two states.
+        resume: Go on from the newest state, where there is one.
+        **arguments: See `_training_arguments`.
+
+    Raises:
+        ConfigError: settings that do not go with the number of processes or the model.
+        DataError: a label has no positives in the train split.
+        ArtifactError: the backbone cannot be loaded, or the disk is full.
+    """
+    training_arguments = _training_arguments(run.resume_dir, **arguments)
+    model = build_model(backbone_dir, labels, random_weights=random_weights, attention_dropout=attention_dropout)
+    if freeze_layers or freeze_embeddings:
+        freeze_for_speed(model, freeze_layers)
+    weights = pos_weight_of(targets, pos_weight, pos_weight_cap)
+    logger.info("pos_weight: %s", ", ".join(f"{name} {w:.1f}" for name, w in zip(labels, weights, strict=True)))
+    trainer = PosWeightTrainer(
+        model=model,
+        args=training_arguments,
+        train_dataset=train,
+        eval_dataset=val,
+        processing_class=tokenizer,
+        compute_metrics=compute_metrics,
+        pos_weight=torch.from_numpy(weights),
+        example_weights=example_weights(targets) if balanced_sampler else None,
+        head_lr=head_lr,
+        callbacks=[ProgressBar(best_metric), JsonlLog(run.log), SaveState(save_every)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(
+        KeepBest(best_metric, patience, lambda metrics: _save(run.checkpoint_best, trainer, labels, about, metrics))
+    )
+    state = newest_state(run.resume_dir, training_arguments.world_size) if resume else None
+    if resume and state is None:
+        logger.info("Resume: no complete state was saved; the training starts from its beginning.")
+    if state is None:
+        shutil.rmtree(run.resume_dir, ignore_errors=True)
+    result = trainer.train(resume_from_checkpoint=None if state is None else str(state))
+    if trainer.is_world_process_zero():
+        _save(run.checkpoint_final, trainer, labels, about, {})
+    return _describe(trainer, model, len(train), float(result.metrics["train_runtime"]), state)
+
+
+def _training_arguments(
+    output_dir: Path,
+    *,
+    epochs: float,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    warmup: float,
+    grad_accumulation: int,
+    max_grad_norm: float,
+    precision: Resolved,
+    seed: int,
+    track: tuple[str, ...],
+) -> TrainingArguments:
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch_size % n_processes:
+        raise ConfigError(f"--batch-size {batch_size} cannot be shared by {n_processes} processes; take a multiple.")
+    on_cpu = not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size // n_processes,
+        per_device_eval_batch_size=32,
+        learning_rate=lr,
+        weight_decay=weight_decay,
+        warmup_steps=warmup if warmup < 1 else 0.999,
+        gradient_accumulation_steps=grad_accumulation,
+        max_grad_norm=max_grad_norm,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        seed=seed,
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if on_cpu and n_processes > 1 else None,
+        eval_strategy="epoch",
+        save_strategy="no",  # the callback SaveState asks for states
+        save_total_limit=1,
+        logging_steps=0.02,
+        report_to=report_to(track, output_dir.parent),
+        run_name=output_dir.parent.name,
+        disable_tqdm=True,  # the callback ProgressBar draws one bar instead
+        dataloader_pin_memory=not on_cpu,
+    )
+
+
+def _save(
+    path: Path, trainer: PosWeightTrainer, labels: Sequence[str], about: dict[str, Any], metrics: dict[str, float]
+) -> None:
+    model: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model)
+    numbers = {name: float(value) for name, value in metrics.items()}
+    save_checkpoint(path, model, labels, about | {"step": trainer.state.global_step, "val_metrics": numbers})
+
+
+def _describe(
+    trainer: PosWeightTrainer, model: PreTrainedModel, n_train: int, seconds: float, state: Path | None
+) -> Fit:
+    return Fit(
+        steps=trainer.state.global_step,
+        examples=round(n_train * float(trainer.state.epoch or 0)),
+        seconds=round(seconds, 3),
+        parameters=sum(p.numel() for p in model.parameters()),
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        resumed_from=int(state.name.rpartition("-")[2]) if state else None,
+    )

@@ -1,0 +1,124 @@
+"""The classifier: a pretrained encoder with one logit per label, and what of it may change."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from moderation.errors import ArtifactError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(
+    backbone_dir: str | Path,
+    labels: Sequence[str],
+    *,
+    random_weights: bool = False,
+    attention_dropout: float = 0.0,
+) -> PreTrainedModel:
+    """Load a pretrained encoder and put a new classification layer on it.
+
+    Attention dropout is off unless asked for: with it, the attention on a processor falls back from the fused kernel
+    to one that draws a random number for each pair of tokens. Dropout elsewhere stays as the backbone sets it.
+
+    Args:
+        backbone_dir: Local folder with `config.json` and, unless `random_weights`, weights.
+        labels: One logit each, in this order.
+        random_weights: Build the architecture alone.
+        attention_dropout: Probability in [0, 1).
+
+    Returns:
+        A model on the CPU, float32, that gives logits `(n_examples, n_labels)`.
+
+    Raises:
+        ArtifactError: the folder holds no model that the Auto classes can load.
+    """
+    try:
+        config = AutoConfig.from_pretrained(backbone_dir, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{backbone_dir}: holds no config.json of a model that transformers knows.") from error
+    describe_labels(config, labels)
+    for name in ("attention_probs_dropout_prob", "attention_dropout"):
+        if hasattr(config, name):
+            setattr(config, name, attention_dropout)
+    if random_weights:
+        return AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
+    verbosity = transformers_logging.get_verbosity()
+    # It would report the new head as a fault.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
+            backbone_dir, config=config, local_files_only=True, use_safetensors=True, dtype="float32"
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{backbone_dir}: its weights cannot be loaded; expected model.safetensors that fits config.json. "
+            "--random-weights builds the architecture without them."
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def describe_labels(config: Any, labels: Sequence[str]) -> None:
+    """Set the label names on a Hugging Face configuration, and that several may hold at once."""
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: position for position, label in enumerate(labels)}
+    config.problem_type = "multi_label_classification"
+
+
+def freeze_for_speed(model: PreTrainedModel, n_layers: int = 0, *, embeddings: bool = True) -> int:
+    """Keep the embeddings and the lowest layers of an encoder as they are.
+
+    Frozen parts take no gradient. Since they lie at the bottom, the backward pass ends above them: they cost no
+    backward time, no gradient memory and no optimizer state. Layers above frozen ones learn as before.
+
+    Args:
+        model: A sequence classifier of transformers with a list of layers.
+        n_layers: Number of lowest layers to freeze, from 0 to all of them.
+        embeddings: Freeze the embeddings; needed where layers are frozen, or the backward pass would have to pass
+            through them all the same.
+
+    Returns:
+        Number of parameters that still learn.
+
+    Raises:
+        ConfigError: the encoder has fewer layers, or layers are frozen above embeddings that learn.
+
+    Example:
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> tiny = BertConfig(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+        ...                   intermediate_size=16, max_position_embeddings=16)
+        >>> freeze_for_speed(BertForSequenceClassification(tiny), n_layers=2)
+        90
+    """
+    if n_layers and not embeddings:
+        raise ConfigError("freeze_for_speed: freezing layers needs frozen embeddings; pass embeddings=True.")
+    layers = encoder_layers(model)
+    if not 0 <= n_layers <= len(layers):
+        raise ConfigError(f"freeze_for_speed: {n_layers} layers asked for, the encoder has {len(layers)}.")
+    frozen: list[nn.Module] = list(layers[:n_layers])
+    if embeddings:
+        base: Any = model.base_model
+        frozen.append(base.embeddings if hasattr(base, "embeddings") else base.get_input_embeddings())
+    for module in frozen:
+        module.requires_grad_(False)
+    n_learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info("Frozen: %d parameters of %d learn.", n_learning, sum(p.numel() for p in model.parameters()))
+    return n_learning
+
+
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The encoder's layers, lowest first.
+
+    Raises:
+        ConfigError: no list of `num_hidden_layers` modules is found.
+    """
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
+            return module
+    raise ConfigError(f"{type(model).__name__}: no list of layers found; it cannot be frozen by layers.")

@@ -1,0 +1,63 @@
+"""Encoded dataset -> logits, in batches of like length, answers in the dataset's order."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import nn
+from tqdm import tqdm
+
+from moderation.training.batching import sorted_batches
+
+
+def predict_logits(
+    model: nn.Module,
+    dataset: Any,
+    collator: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    *,
+    batch_size: int = 32,
+    description: str = "Predict",
+    quiet: bool = False,
+) -> npt.NDArray[np.float32]:
+    """Run the model over a dataset, without dropout, in float32.
+
+    Where processes work together, each one computes its share of the batches and all get the whole answer.
+
+    Args:
+        model: Gives `.logits` `(n_examples, n_labels)`; runs on the device where it is.
+        dataset: From `df_to_hfds`.
+        collator: Stacks rows to a batch.
+        batch_size: Examples per batch and process.
+        description: Name on the progress bar.
+        quiet: Show no progress bar.
+
+    Returns:
+        Logits, float32 `(n_examples, n_labels)`, in the dataset's order.
+    """
+    together = dist.is_available() and dist.is_initialized()
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+    lengths = np.asarray(dataset.with_format("numpy")["length"][:])
+    batches = sorted_batches(lengths, batch_size, rank=rank, world_size=world_size)
+    rows = dataset.select_columns(["input_ids", "attention_mask"])
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
+    with torch.inference_mode(), tqdm(total=len(dataset), desc=description, unit=" texts", disable=quiet) as bar:
+        for batch in batches:
+            inputs = collator(rows.__getitems__(batch.tolist()))
+            logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
+            parts.append((batch, logits.float().cpu().numpy()))
+            bar.update(len(batch))
+    model.train(was_training)
+    if together:
+        everyone: list[Any] = [None] * world_size
+        dist.all_gather_object(everyone, parts)
+        parts = [part for share in everyone for part in share]
+    answer = np.empty((len(dataset), parts[0][1].shape[1]), dtype=np.float32)
+    for batch, logits in parts:
+        answer[batch] = logits
+    return answer

@@ -1,0 +1,159 @@
+"""`PosWeightTrainer`: the Hugging Face Trainer with a weighted multi-label loss and batches of like length."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
+
+from moderation.errors import ConfigError
+from moderation.training.batching import BucketedBatches, EpochLoader, PaddingCollator
+from moderation.training.prediction import predict_logits
+
+
+class PosWeightTrainer(Trainer):
+    """A `transformers.Trainer` for multi-label targets.
+
+    The loss is binary cross-entropy with logits, the mean over examples and labels, positives weighted by
+    `pos_weight`. Batches are bucketed by length, also under a balanced sampler. With several processes,
+    `per_device_train_batch_size` times their number is cut into equal shares, and each example is seen once an epoch.
+
+    Args:
+        *args: As for `transformers.Trainer`.
+        pos_weight: Weight of positives, float32 `(n_labels,)`; None: 1.
+        example_weights: Weight of each example of `train_dataset`, float64 `(n_examples,)`, to draw them with
+            replacement; None: each one once an epoch.
+        head_lr: Learning rate of all that is not the encoder; None: that of the arguments.
+        **kwargs: As for `transformers.Trainer`. Datasets come from `df_to_hfds` (columns `input_ids`,
+            `attention_mask`, `labels`, `length`).
+
+    Example:
+        >>> trainer = PosWeightTrainer(  # doctest: +SKIP
+        ...     model=model, args=TrainingArguments("out"), train_dataset=train, eval_dataset=val,
+        ...     processing_class=tokenizer, compute_metrics=compute_metrics, pos_weight=pos_weight)
+        >>> trainer.train()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        pos_weight: torch.Tensor | None = None,
+        example_weights: npt.NDArray[np.float64] | None = None,
+        head_lr: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.pos_weight = pos_weight
+        self.example_weights = example_weights
+        self.head_lr = head_lr
+        self.model_accepts_loss_kwargs = False  # the mean is taken here, over the batch
+        self.loss_is_scaled_for_ga = False
+        if self.processing_class is not None and "data_collator" not in kwargs:
+            tokenizer: Any = self.processing_class
+            self.data_collator = PaddingCollator(tokenizer.pad_token_id, tokenizer.padding_side)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Weighted binary cross-entropy of a batch, a scalar; with `return_outputs`, the model's outputs too."""
+        inputs = dict(inputs)
+        targets = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = self.loss_of(outputs.logits, targets)
+        return (loss, outputs) if return_outputs else loss
+
+    def loss_of(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean loss over `(n_examples, n_labels)`, computed in float32."""
+        pos_weight = None if self.pos_weight is None else self.pos_weight.to(logits.device)
+        return F.binary_cross_entropy_with_logits(logits.float(), targets.float(), pos_weight=pos_weight)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Loader over bucketed batches; each process gets its share of every batch."""
+        if self.train_dataset is None:
+            raise ConfigError("PosWeightTrainer: training needs a train_dataset.")
+        batches = BucketedBatches(
+            _lengths(self.train_dataset),
+            self.args.per_device_train_batch_size * self.args.world_size,
+            seed=self.args.seed,
+            weights=self.example_weights,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+        )
+        return EpochLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Predict in batches of like length, shared by the processes, and give answers in the dataset's order.
+
+        The loss is the weighted one of the training. `compute_metrics` gets logits and targets.
+        """
+        dataset: Any = dataloader.dataset
+        model: Any = self.model
+        logits = predict_logits(
+            model,
+            dataset,
+            self.data_collator,
+            batch_size=self.args.per_device_eval_batch_size,
+            description=description,
+            quiet=not self.is_world_process_zero(),
+        )
+        metrics: dict[str, float] = {}
+        targets = None
+        if "labels" in dataset.column_names:
+            targets = np.asarray(dataset.with_format("numpy")["labels"][:], dtype=np.float32)
+            metrics["loss"] = float(self.loss_of(torch.from_numpy(logits), torch.from_numpy(targets)))
+            compute: Callable[[EvalPrediction], dict[str, float]] | None = self.compute_metrics
+            if compute is not None:
+                metrics |= compute(EvalPrediction(predictions=logits, label_ids=targets))
+        return EvalLoopOutput(
+            predictions=logits,
+            label_ids=targets,
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=len(dataset),
+        )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW over the parameters that learn, with `head_lr` for those outside the encoder."""
+        if self.optimizer is None and self.head_lr is not None:
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer_class(self._parameter_groups(), **options)
+        return super().create_optimizer(model)
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        model: Any = self.model
+        decays = set(self.get_decay_parameter_names(model))
+        encoder = f"{model.base_model_prefix}."
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((name.startswith(encoder), name in decays), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": self.args.learning_rate if in_encoder else self.head_lr,
+                "weight_decay": self.args.weight_decay if decay else 0.0,
+            }
+            for (in_encoder, decay), parameters in groups.items()
+        ]
+
+
+def _lengths(dataset: Any) -> npt.NDArray[Any]:
+    if "length" in dataset.column_names:
+        return np.asarray(dataset.with_format("numpy")["length"][:])
+    return np.array([len(row) for row in dataset["input_ids"]])
