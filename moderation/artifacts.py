@@ -7,8 +7,8 @@ meets half a file, and a full disk or a kill leaves the old one as it was.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,13 @@ def write_atomically(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise ArtifactError(f"{path}: could not be written ({error.strerror or type(error).__name__}).") from error
+        raise ArtifactError(
+            f"{path}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
+            "unchanged. Free some space, or choose a folder that may be written."
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # also where the folder itself could not be made
+            temporary.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -133,7 +137,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         raise ArtifactError(f"{path}: no such file; expected {what}.") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); expected {what}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not valid JSON; expected {what}.") from error
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: holds no JSON object; expected {what}.")
@@ -147,6 +151,27 @@ def write_array(path: Path, array: npt.NDArray[Any], about: dict[str, Any]) -> N
         np.save(file, array, allow_pickle=False)
 
 
+def write_predictions(
+    run: RunFolder,
+    split: str,
+    probabilities: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.float32],
+    labels: Sequence[str],
+) -> None:
+    """Write probabilities and targets of a split, each with a sidecar that names labels, split and kind.
+
+    Args:
+        run: Where to write.
+        split: `train`, `val` or `test`, or the name of another table.
+        probabilities: float32 `(n_examples, n_labels)`, in [0, 1].
+        targets: float32, of the same shape, 0 or 1.
+        labels: Order of the columns.
+    """
+    about = {"labels": list(labels), "split": split}
+    write_array(run.preds(split), probabilities, about | {"kind": "probabilities"})
+    write_array(run.labels(split), targets, about | {"kind": "targets"})
+
+
 def read_array(path: Path) -> npt.NDArray[Any]:
     """Read a `.npy` file; pickled objects inside are refused.
 
@@ -154,12 +179,20 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         ArtifactError: missing, truncated, not an array, or not numeric.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file; expected an array saved by numpy (.npy).") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path}: not a readable .npy file of numbers (truncated, or another format).") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); expected an array (.npy).") from error
+    except (
+        Exception
+    ) as error:  # a damaged header lets numpy raise what its parser meets, MemoryError and TokenError too
+        raise ArtifactError(
+            f"{path}: not a readable .npy file of numbers (truncated, or another format); "
+            "expected float32 (n_examples, n_labels), saved with numpy.save."
+        ) from error
+    if array.dtype.kind not in "fiub":
         raise ArtifactError(f"{path}: holds no numeric array; expected float32 (n_examples, n_labels).")
     return array
 

@@ -34,7 +34,7 @@ VERBS: dict[str, Verb] = {
     "tune": Verb(
         config.TuneConfig,
         "choose one threshold per label on validation predictions",
-        "moderation tune --preds runs/exp1/preds_val.npy --labels runs/exp1/labels_val.npy --objective 'precision>=0.9'",
+        "moderation tune --preds runs/exp1/preds_val.npy --labels runs/exp1/labels_val.npy --objective fbeta:2",
     ),
     "evaluate": Verb(
         config.EvaluateConfig,

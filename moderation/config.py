@@ -4,7 +4,8 @@ Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); 
 `--batch-size` and the TOML key `batch_size`.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -89,9 +90,24 @@ class TrainConfig(TableConfig):
     )
     patience: int = setting(0, "stop after N evaluations without a better metric; 0: never", "training")
     save_every: int = setting(500, "optimizer steps between two states to resume from", "training")
-    threads: int | None = setting(None, "processor threads; default: all cores", "training")
+    threads: int | None = setting(None, "processor threads; default: all cores", "run")
 
     objective: str = setting("f1", "thresholds maximise: f1, fbeta:B, 'precision>=P', 'recall>=R'", "thresholds")
+
+    @property
+    def split_settings(self) -> dict[str, Any]:
+        """The settings on which the splits depend, as arguments of `data.preparing.load_splits`."""
+        names = [field.name for field in fields(TableConfig)]
+        names += ["val_path", "test_path", "val_size", "test_size", "max_train_examples", "seed"]
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def fit_settings(self) -> dict[str, Any]:
+        """The settings of the training proper, as arguments of `training.fitting.fit`; precision as asked for."""
+        names = [field.name for field in fields(self) if field.metadata["group"] == "training"]
+        names += ["random_weights", "attention_dropout", "freeze_embeddings", "freeze_layers"]
+        names += ["seed", "resume", "track"]
+        return {name: getattr(self, name) for name in names}
 
     def __post_init__(self) -> None:
         """Check values that need no file.
@@ -120,12 +136,19 @@ class TrainConfig(TableConfig):
                 ("max_train_examples", "1 or more", self.max_train_examples is None or self.max_train_examples >= 1),
                 ("bootstrap", "0 or more", self.bootstrap >= 0),
                 ("threads", "1 or more", self.threads is None or self.threads >= 1),
-                ("seed", "0 or more", self.seed >= 0),
+                ("seed", "0 to 4294967295", 0 <= self.seed < 2**32),
+                ("attention_dropout", "from 0 to below 1", 0 <= self.attention_dropout < 1),
+                ("track", " | ".join(get_args(Tracker)), set(self.track) <= set(get_args(Tracker))),
                 ("precision", " | ".join(get_args(Precision)), self.precision in get_args(Precision)),
                 ("pos_weight", " | ".join(get_args(PosWeight)), self.pos_weight in get_args(PosWeight)),
                 ("best_metric", " | ".join(get_args(BestMetric)), self.best_metric in get_args(BestMetric)),
             )
             if not fine
+        ]
+        problems += [
+            f"--{name.replace('_', '-')} is {value}, expected a finite number"
+            for name, value in vars(self).items()
+            if isinstance(value, float) and math.isinf(value)
         ]
         if self.data_path is None:
             problems.insert(0, "--data-path is missing: name a table of labelled comments")
@@ -182,6 +205,8 @@ class EvaluateConfig:
             ConfigError: no checkpoint, or a number out of range.
         """
         problems = ["--checkpoint is missing"] if self.checkpoint is None else []
+        if self.split not in ("val", "test"):
+            problems.append(f"--split is {self.split}, expected val | test")
         if self.batch_size < 1:
             problems.append(f"--batch-size is {self.batch_size}, expected 1 or more")
         if self.threads is not None and self.threads < 1:

@@ -47,3 +47,8 @@ class MissingExtraError(ModerationError, ImportError):
         super().__init__(
             f"{feature} needs a package that is not installed. Cure: pip install 'content-moderation[{extra}]'"
         )
+        self.feature = feature
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:  # or a worker process could not raise it
+        return type(self), (self.feature, self.extra)

@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
             _flag(field.name),
             dest=field.name,
             default=argparse.SUPPRESS,
-            help=field.metadata["help"] + _default_help(field.default),
+            help=field.metadata["help"].replace("%", "%%") + _default_help(field.default),
             **_argument(hints[field.name]),
         )
 
@@ -38,8 +38,8 @@ def merge(config_class: type[Config], flags: dict[str, Any]) -> Config:
     """Build the config from its defaults, the TOML file that `flags["config"]` names, and the flags given.
 
     Raises:
-        ConfigError: the TOML file is missing, broken, or holds an unknown key or a value of the wrong type; or
-            the config itself refuses a value.
+        ConfigError: the TOML file is missing, broken, or holds unknown keys or values of the wrong type, all of them
+            in one message; or the config itself refuses a value.
     """
     flags = dict(flags)
     config_path = flags.pop("config", None)
@@ -56,7 +56,7 @@ def from_plain(config_class: type[Config], settings: dict[str, Any], where: str)
     """Inverse of `to_plain`; `where` names the source of the settings in an error.
 
     Raises:
-        ConfigError: an unknown key, or a value of the wrong type.
+        ConfigError: unknown keys or values of the wrong type, all of them in one message.
     """
     return config_class(**_typed(config_class, settings, where))
 
@@ -70,33 +70,47 @@ def _read_toml(path: Path, config_class: type[Any]) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: cannot be read as UTF-8 text.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path}: not valid TOML: {error}.") from error
-    return _typed(config_class, {key.replace("-", "_"): value for key, value in settings.items()}, f"--config {path}")
+    named = {key.replace("-", "_"): value for key, value in settings.items()}
+    if len(named) < len(settings):
+        raise ConfigError(f"--config {path}: a setting stands twice, with '-' and with '_'. Name it once.")
+    return _typed(config_class, named, f"--config {path}")
 
 
 def _typed(config_class: type[Any], settings: dict[str, Any], where: str) -> dict[str, Any]:
     hints = get_type_hints(config_class)
     unknown = sorted(set(settings) - set(hints))
-    if unknown:
-        raise ConfigError(f"{where}: unknown settings: {', '.join(unknown)}.\nKnown: {', '.join(hints)}.")
-    return {key: _coerce(value, hints[key], f"{where}: {key}") for key, value in settings.items()}
+    problems = [f"unknown settings: {', '.join(unknown)}. Known: {', '.join(hints)}"] if unknown else []
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    typed = {}
+    for key in hints.keys() & settings.keys():
+        try:
+            unset = settings[key] is None and defaults[key] is None
+            typed[key] = None if unset else _coerce(settings[key], hints[key])
+        except TypeError as error:
+            problems.append(f"{key}: {error}")
+    if problems:
+        raise ConfigError(f"{where}: not the settings of this verb.\n" + "\n".join(f"  {it}" for it in sorted(problems)))
+    return typed
 
 
-def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """Turn a TOML or JSON value into the field's type, or say that it is of another one."""
-    if value is None:
-        return None
+def _coerce(value: Any, hint: Any) -> Any:
+    """Turn a TOML or JSON value into the field's type.
+
+    Raises:
+        TypeError: it is of another one.
+    """
     kind, _, many = _kind(hint)
     if many:
         if not isinstance(value, list):
-            raise ConfigError(f"{where}: expected a list.")
-        return tuple(_coerce(item, kind, where) for item in value)
+            raise TypeError(f"expected a list, found {type(value).__name__}")
+        return tuple(_coerce(item, kind) for item in value)
     if kind is Path and isinstance(value, str):
         return Path(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    raise ConfigError(f"{where}: expected {kind.__name__}, found {type(value).__name__}.")
+    raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
 
 
 def _kind(hint: Any) -> tuple[Any, tuple[Any, ...] | None, bool]:
@@ -117,8 +131,9 @@ def _argument(hint: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     metavar = {Path: "PATH", int: "N", float: "X"}.get(kind, "NAME")
     argument: dict[str, Any] = {"type": kind, "choices": choices, "metavar": None if choices else metavar}
-    if many:
-        argument |= {"nargs": "+", "action": _StoreTuple}
+    if many:  # the config checks the choices, for argparse would do so before the commas are cut
+        argument |= {"nargs": "+", "action": _StoreTuple, "choices": None}
+        argument["metavar"] = "|".join(choices) if choices else metavar
     return argument
 
 

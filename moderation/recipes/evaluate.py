@@ -3,28 +3,26 @@
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from moderation.artifacts import RunFolder, read_json, sha256, write_json
+from moderation.artifacts import RunFolder, read_json, write_json, write_predictions
 from moderation.backbones import load_tokenizer
 from moderation.config import EvaluateConfig, TrainConfig
 from moderation.data.encoding import default_cache_dir, df_to_hfds
 from moderation.data.loading import load_english_only
 from moderation.data.preparing import load_splits
 from moderation.errors import ArtifactError
-from moderation.evaluation.metrics import evaluate_predictions, format_table
+from moderation.evaluation.metrics import eval_with_thresholds, format_table
 from moderation.evaluation.probabilities import sigmoid
 from moderation.evaluation.reporting import save_logs_and_plots
 from moderation.evaluation.thresholds import load_thresholds
-from moderation.flags import from_plain
-from moderation.recipes.train import split_settings, write_predictions
+from moderation.flags import from_plain, to_plain
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
-from moderation.training.prediction import predict_logits
+from moderation.training.prediction import predict_logits, to_fastest_device
+from moderation.training.record import hash_tables
 from moderation.training.reproducibility import make_reproducible
 
 logger = logging.getLogger(__name__)
@@ -59,7 +57,7 @@ def evaluate(config: EvaluateConfig) -> int:
         cache_dir=default_cache_dir(),
     )
     logits = predict_logits(
-        checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        to_fastest_device(checkpoint.model),
         dataset,
         PaddingCollator(tokenizer.pad_token_id, tokenizer.padding_side),
         batch_size=config.batch_size,
@@ -68,7 +66,7 @@ def evaluate(config: EvaluateConfig) -> int:
     probabilities = sigmoid(logits)
     targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
     write_predictions(run, name, probabilities, targets, checkpoint.labels)
-    metrics = evaluate_predictions(
+    metrics = eval_with_thresholds(
         probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.seed
     )
     write_json(run.metrics(name), {"split": name} | metrics)
@@ -94,28 +92,29 @@ def _examples(
 ) -> tuple[str, pd.DataFrame]:
     """Name and rows of what is to be evaluated: another table as a whole, or a split of the run's data."""
     recorded = read_json(source.run_json, "run.json beside the checkpoint")["data"]
-    if config.data_path is not None and sha256(config.data_path) != recorded["sha256"]:
-        options: dict[str, Any] = {
-            name: getattr(settings, name)
-            for name in ("text_column", "label_cut", "delimiter", "language_column", "detect_language")
-        }
-        frame = load_english_only(
-            config.data_path, label_columns=checkpoint.labels, require_both_classes=False, **options
+    if config.data_path is not None:
+        moved = dataclasses.replace(settings, data_path=config.data_path)
+        if hash_tables(to_plain(moved))["sha256"] != recorded["sha256"]:
+            return _name_of(config.data_path), _other_table(config.data_path, settings, checkpoint)
+        settings = moved
+    now = hash_tables(to_plain(settings))
+    changed = [key for key in now if now[key] != recorded.get(key)]
+    if changed:
+        raise ArtifactError(
+            f"{source.run_json}: the data changed since the run ({', '.join(changed)} differs), so its {config.split} "
+            "split cannot be rebuilt. Restore the file, or name a table with --data-path to evaluate on all of it."
         )
-        return _name_of(config.data_path), frame
-    settings = dataclasses.replace(settings, data_path=config.data_path or settings.data_path)
-    for key, path in (
-        ("sha256", settings.data_path),
-        ("val_sha256", settings.val_path),
-        ("test_sha256", settings.test_path),
-    ):
-        if path is not None and sha256(path) != recorded[key]:
-            raise ArtifactError(
-                f"{path}: changed since the run (SHA-256 differs from run.json), so its {config.split} split cannot be "
-                "rebuilt. Restore the file, or name a table with --data-path to evaluate on all of it."
-            )
-    splits = load_splits(**split_settings(settings))
-    return config.split, splits.frames[config.split]
+    return config.split, load_splits(**settings.split_settings).frames[config.split]
+
+
+def _other_table(data_path: Path, settings: TrainConfig, checkpoint: Checkpoint) -> pd.DataFrame:
+    names = ("text_column", "label_cut", "delimiter", "language_column", "detect_language")
+    return load_english_only(
+        data_path,
+        label_columns=checkpoint.labels,
+        require_both_classes=False,
+        **{name: getattr(settings, name) for name in names},
+    )
 
 
 def _tokenizer_dir(source: RunFolder, checkpoint: Checkpoint) -> Path:

@@ -88,6 +88,13 @@ def sorted_batches(
     return batches[rank::world_size]
 
 
+def lengths_of(dataset: Any) -> npt.NDArray[Any]:
+    """Tokens of each row of an encoded dataset, `(n_examples,)`; counted where the column `length` was removed."""
+    if "length" in dataset.column_names:
+        return np.asarray(dataset.with_format("numpy")["length"][:])
+    return np.array([len(ids) for ids in dataset["input_ids"]])
+
+
 class EpochLoader(DataLoader[Any]):
     """A data loader whose batches are reshuffled when the trainer announces an epoch."""
 

@@ -176,6 +176,7 @@ def _training_arguments(
         report_to=report_to(track, output_dir.parent),
         run_name=output_dir.parent.name,
         disable_tqdm=True,  # the callback ProgressBar draws one bar instead
+        remove_unused_columns=False,  # `length` serves the batches
         dataloader_pin_memory=not on_cpu,
     )
 

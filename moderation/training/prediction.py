@@ -10,7 +10,12 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from moderation.training.batching import sorted_batches
+from moderation.training.batching import lengths_of, sorted_batches
+
+
+def to_fastest_device(model: nn.Module) -> nn.Module:
+    """Move a model to the GPU where there is one."""
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def predict_logits(
@@ -39,8 +44,7 @@ def predict_logits(
     """
     together = dist.is_available() and dist.is_initialized()
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
-    lengths = np.asarray(dataset.with_format("numpy")["length"][:])
-    batches = sorted_batches(lengths, batch_size, rank=rank, world_size=world_size)
+    batches = sorted_batches(lengths_of(dataset), batch_size, rank=rank, world_size=world_size)
     rows = dataset.select_columns(["input_ids", "attention_mask"])
     device = next(model.parameters()).device
     was_training = model.training

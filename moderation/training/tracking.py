@@ -1,10 +1,10 @@
-"""Trackers: see a run in TensorBoard, MLflow or Weights & Biases, all local and offline unless the user says otherwise.
+"""Trackers: see a run in TensorBoard, MLflow or Weights & Biases; local and offline unless the user says otherwise.
 
-The trainer's own callbacks do the logging and take their settings from environment variables; this module checks the
-package and fills in the variables that the user left open.
+The trainer's own callbacks do the logging and take their settings from environment variables. This module checks that
+the packages are there and fills in the variables that the user left open.
 """
 
-import importlib
+import importlib.util
 import logging
 import os
 from collections.abc import Sequence
@@ -14,22 +14,27 @@ from moderation.errors import ConfigError, MissingExtraError
 
 logger = logging.getLogger(__name__)
 
-TRACKERS = ("tensorboard", "mlflow", "wandb")
+# What each tracker imports. MLflow keeps its runs in SQLite through the last two; its slim package leaves them out.
+_PACKAGES = {
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "wandb": ("wandb",),
+}
 
 
 def report_to(track: Sequence[str], run_dir: Path) -> list[str]:
     """Prepare trackers for `transformers.TrainingArguments(report_to=...)`.
 
-    Sets, in this process's environment, only what the user has not set:
+    Sets environment variables of this process, and only those that the user has not set:
 
     * tensorboard: `TENSORBOARD_LOGGING_DIR`, the folder `tensorboard` of the run;
-    * mlflow: `MLFLOW_TRACKING_URI`, the SQLite file `mlflow.db` beside the run folder, so that the runs of one parent
-      folder can be compared, and `MLFLOW_EXPERIMENT_NAME`;
-    * wandb: `WANDB_MODE=offline`, `WANDB_DIR`, the run folder, and `WANDB_PROJECT`.
+    * mlflow: `MLFLOW_TRACKING_URI`, the SQLite file `mlflow.db` beside the run folder, so that runs of one parent
+      folder can be compared; `MLFLOW_EXPERIMENT_NAME`; telemetry off;
+    * wandb: `WANDB_MODE=offline`; `WANDB_DIR`, the run folder; `WANDB_PROJECT`; error reports off.
 
     Args:
-        track: Names among `TRACKERS`; a name that stands twice counts once.
-        run_dir: The run folder; it need not exist yet.
+        track: Some of tensorboard, mlflow, wandb; a name that stands twice counts once.
+        run_dir: The run folder; created for wandb if it does not exist yet.
 
     Returns:
         The names, for `report_to`; empty without trackers.
@@ -42,31 +47,46 @@ def report_to(track: Sequence[str], run_dir: Path) -> list[str]:
     []
     """
     names = list(dict.fromkeys(track))
-    unknown = [name for name in names if name not in TRACKERS]
+    unknown = [name for name in names if name not in _PACKAGES]
     if unknown:
-        raise ConfigError(f"--track {', '.join(unknown)}: expected some of {', '.join(TRACKERS)}.")
+        raise ConfigError(f"--track {', '.join(unknown)}: unknown. Expected some of {', '.join(_PACKAGES)}.")
     for name in names:
-        _check_installed(name)
-        for variable, value in _defaults(name, run_dir.resolve()).items():
-            os.environ.setdefault(variable, value)
+        if not all(map(_is_installed, _PACKAGES[name])):
+            raise MissingExtraError(f"--track {name}", name)
+    for name in names:
+        _set_open_variables(name, run_dir.resolve())
     return names
 
 
-def _check_installed(name: str) -> None:
-    # wandb needs the import: its run folder `wandb/` would count as a package of that name where it lies in the
-    # working folder. The attributes are the ones that the trainer's callback uses.
-    try:
-        module = importlib.import_module(name)
-    except ImportError:
-        raise MissingExtraError(f"--track {name}", name) from None
-    if module.__file__ is None:
-        raise MissingExtraError(f"--track {name}", name)
+def _is_installed(package: str) -> bool:
+    """Tell without importing: MLflow reads some of its variables at import.
+
+    A folder without a file is no package: trackers like to leave a `wandb` or `mlruns` folder where they were started.
+    """
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def _set_open_variables(name: str, run_dir: Path) -> None:
+    if name == "wandb" and "WANDB_DIR" not in os.environ:
+        run_dir.mkdir(parents=True, exist_ok=True)  # wandb falls back to a temporary folder where there is none
+    ours = {key: value for key, value in _defaults(name, run_dir).items() if key not in os.environ}
+    os.environ.update(ours)
+    logger.info("Track with %s: %s", name, ", ".join(f"{key}={value}" for key, value in ours.items()) or "as set")
 
 
 def _defaults(name: str, run_dir: Path) -> dict[str, str]:
     if name == "tensorboard":
         return {"TENSORBOARD_LOGGING_DIR": str(run_dir / "tensorboard")}
     if name == "mlflow":
-        return {}
-    run_dir.mkdir(parents=True, exist_ok=True)  # otherwise wandb falls back to the system's temporary folder
-    return {"WANDB_MODE": "offline", "WANDB_DIR": str(run_dir), "WANDB_PROJECT": "content-moderation"}
+        return {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{(run_dir.parent / 'mlflow.db').as_posix()}",
+            "MLFLOW_EXPERIMENT_NAME": "content-moderation",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+    return {
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(run_dir),
+        "WANDB_PROJECT": "content-moderation",
+        "WANDB_ERROR_REPORTING": "false",
+    }

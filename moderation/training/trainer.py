@@ -13,7 +13,7 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
 from moderation.errors import ConfigError
-from moderation.training.batching import BucketedBatches, EpochLoader, PaddingCollator
+from moderation.training.batching import BucketedBatches, EpochLoader, PaddingCollator, lengths_of
 from moderation.training.prediction import predict_logits
 
 
@@ -82,7 +82,7 @@ class PosWeightTrainer(Trainer):
         if self.train_dataset is None:
             raise ConfigError("PosWeightTrainer: training needs a train_dataset.")
         batches = BucketedBatches(
-            _lengths(self.train_dataset),
+            lengths_of(self.train_dataset),
             self.args.per_device_train_batch_size * self.args.world_size,
             seed=self.args.seed,
             weights=self.example_weights,
@@ -152,8 +152,3 @@ class PosWeightTrainer(Trainer):
             for (in_encoder, decay), parameters in groups.items()
         ]
 
-
-def _lengths(dataset: Any) -> npt.NDArray[Any]:
-    if "length" in dataset.column_names:
-        return np.asarray(dataset.with_format("numpy")["length"][:])
-    return np.array([len(row) for row in dataset["input_ids"]])

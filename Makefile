@@ -1,0 +1,29 @@
+# Two commands for a newcomer: `make demo`, `make test`.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(PYTHON) examples/demo.py
+
+test: $(VENV)/.installed-dev
+	$(PYTHON) -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(PYTHON) -m pip install -r requirements-dev.txt
+	touch $@

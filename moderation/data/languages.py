@@ -1,0 +1,60 @@
+"""Text -> is it in another language than English?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from moderation.errors import MissingExtraError
+
+MIN_LETTERS = 20
+MIN_PROBABILITY = 0.5
+_CHARACTERS_READ = 1000  # more of a text changes no verdict, and costs time
+
+
+def is_english(code: str) -> bool:
+    """Tell whether a language code, with or without a region, means English.
+
+    >>> [is_english(code) for code in ("en", "EN", "en-US", "en_GB", " en ", "es", "english", "eng")]
+    [True, True, True, True, True, False, False, False]
+    """
+    return code.strip().lower().replace("_", "-").split("-")[0] == "en"
+
+
+def detect_foreign(texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], int]:
+    """Find the texts that are clearly written in another language than English.
+
+    The rule: a text is foreign where it has at least 20 letters and py3langid gives a language other than English a
+    probability of at least 0.5. What is shorter, or less clear, is undecided and not foreign: on single words and
+    misspelt insults, language detection errs often, and those are what a moderation model must see.
+
+    Args:
+        texts: `n_examples` texts.
+
+    Returns:
+        Whether each text is foreign, bool `(n_examples,)`, and how many texts were undecided, that is, would have been
+        foreign had they been longer or clearer, or hold too few letters to ask.
+
+    Raises:
+        MissingExtraError: py3langid is not installed.
+
+    Source: M. Lui and T. Baldwin, langid.py: An Off-the-shelf Language Identification Tool, ACL 2012.
+    """
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        raise MissingExtraError("--detect-language", "languages") from None
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    foreign = np.zeros(len(texts), dtype=bool)
+    n_undecided = 0
+    for position, text in enumerate(tqdm(texts, desc="Languages", unit="text", disable=None)):
+        beginning = text[:_CHARACTERS_READ]
+        if sum(map(str.isalpha, beginning)) < MIN_LETTERS:
+            n_undecided += 1
+            continue
+        language, probability = identifier.classify(beginning)
+        if language != "en":
+            foreign[position] = probability >= MIN_PROBABILITY
+            n_undecided += probability < MIN_PROBABILITY
+    return foreign, int(n_undecided)

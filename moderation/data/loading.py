@@ -1,0 +1,235 @@
+"""Table -> clean rows: labels found and checked, what cannot be used left out and counted, English kept."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moderation.data.languages import detect_foreign, is_english
+from moderation.data.reading import check_column_names, read_table, show_names
+from moderation.data.splitting import take_part
+from moderation.data.validation import (
+    Mask,
+    as_numbers,
+    as_targets,
+    find_label_columns,
+    find_problems,
+    is_empty,
+    label_problems,
+    raise_problems,
+    text_problems,
+)
+from moderation.errors import ConfigError
+from moderation.labels import JIGSAW_LABELS, as_labels
+
+logger = logging.getLogger(__name__)
+
+_LANGUAGE_COLUMNS = ("lang", "language")
+
+
+@dataclass(frozen=True)
+class CleanTable:
+    """Rows of a table that can be used, and what was wrong with the rest.
+
+    Args:
+        rows: Text column (absent where it holds no texts) and the float32 0/1 columns of `labels`; the index is the
+            row order of the file.
+        labels: Label columns without a problem: all that were asked for where `problems` is empty.
+        left_out: Reason to number of rows left out: `without_text`, `without_labels` (-1), `other_language`.
+        problems: One line each; with any, the table is not fit for training or evaluation.
+    """
+
+    rows: pd.DataFrame
+    labels: tuple[str, ...]
+    left_out: dict[str, int]
+    problems: list[str]
+
+
+def load_english_only(
+    data_path: Path | str | pd.DataFrame,
+    *,
+    text_column: str = "comment_text",
+    label_columns: Sequence[str] | None = None,
+    label_cut: float | None = None,
+    language_column: str | None = None,
+    detect_language: bool = False,
+    delimiter: str | None = None,
+    max_examples: int | None = None,
+    seed: int = 42,
+    require_both_classes: bool = True,
+) -> pd.DataFrame:
+    r"""Load a table of labelled comments: checked, English alone, with 0/1 targets.
+
+    Left out, and counted in one log line: rows without text (missing or white space alone), rows with a label of -1
+    (the Jigsaw test set marks so what was never labelled) and rows in other languages.
+
+    Args:
+        data_path: CSV, TSV, Parquet or JSON lines, also `.gz`, `.zip` or `.zst`; or a DataFrame.
+        text_column: Column of the texts.
+        label_columns: Label columns in the order of the targets; default: the Jigsaw six, as far as present, else
+            every 0/1 column. Which ones is logged.
+        label_cut: In (0, 1]. Labels may be fractions in [0, 1] and count as positive from this value on; None: a
+            fraction is an error.
+        language_column: Column of language codes, of which `en`, `EN`, `en-US` and the like are kept; default: `lang`
+            or `language` where there is one.
+        detect_language: Also leave out texts that are clearly not English: at least 20 letters, and another language
+            has a probability of at least 0.5. Texts that are too short or undecided are kept and counted. About 4,000
+            texts a second. Needs the extra `languages`.
+        delimiter: Field delimiter of a CSV file; default: a comma, for TSV a tab.
+        max_examples: Take a seeded part of so many rows, in the order of the file; None: all.
+        seed: Seed of that part; the same seed gives the same rows.
+        require_both_classes: Refuse a label without positives or without negatives, with which nothing can be trained;
+            False where a small table is only evaluated.
+
+    Returns:
+        `text_column` (str) and the label columns (float32, 0 or 1), the index 0..n-1. `attrs["labels"]` holds the
+        tuple of labels, `attrs["left_out"]` the counts `without_text`, `without_labels` and `other_language`.
+
+    Raises:
+        DataError: the file cannot be read, or the table cannot be used; all problems in one message, by column, count
+            and first row numbers, which count from 1 without the header.
+        ConfigError: a setting is out of range.
+        MissingExtraError: `detect_language` without py3langid.
+
+    Example:
+        >>> table = pd.DataFrame({
+        ...     "comment_text": ["Thank you!", "You fool.", "  ", "Merci."],
+        ...     "lang": ["en", "en-GB", "en", "fr"],
+        ...     "insult": [0, 1, 0, 0],
+        ... })
+        >>> df = load_english_only(table)
+        >>> df["insult"].tolist(), df.attrs["labels"], df.attrs["left_out"]["other_language"]
+        ([0.0, 1.0], ('insult',), 1)
+    """
+    if max_examples is not None and max_examples < 1:
+        raise ConfigError(f"max_examples is {max_examples}, expected 1 or more.")
+    where = "table" if isinstance(data_path, pd.DataFrame) else str(data_path)
+    clean = clean_table(
+        data_path,
+        text_column=text_column,
+        label_columns=label_columns,
+        label_cut=label_cut,
+        language_column=language_column,
+        detect_language=detect_language,
+        delimiter=delimiter,
+        require_both_classes=require_both_classes,
+    )
+    raise_problems(clean.problems, where)
+    frame = clean.rows.iloc[take_part(len(clean.rows), max_examples, seed)].reset_index(drop=True)
+    if len(frame) < len(clean.rows):
+        logger.info("%s: took a seeded part of %d rows.", where, len(frame))
+    frame.attrs.update(labels=clean.labels, left_out=clean.left_out)
+    return frame
+
+
+def clean_table(
+    data_path: Path | str | pd.DataFrame,
+    *,
+    text_column: str = "comment_text",
+    label_columns: Sequence[str] | None = None,
+    label_cut: float | None = None,
+    language_column: str | None = None,
+    detect_language: bool = False,
+    delimiter: str | None = None,
+    require_both_classes: bool = True,
+) -> CleanTable:
+    """Read a table and part what can be used from what is wrong; the arguments are those of `load_english_only`.
+
+    Raises:
+        DataError: the file cannot be read at all.
+        ConfigError: a setting is out of range.
+        MissingExtraError: `detect_language` without py3langid.
+    """
+    if label_cut is not None and not 0 < label_cut <= 1:
+        raise ConfigError(f"--label-cut is {label_cut}, expected more than 0 and at most 1.")
+    where, frame = _read(data_path, delimiter)
+    given = None if label_columns is None else as_labels(label_columns)
+    labels = find_label_columns(frame, text_column) if given is None else given
+    if given is None and labels:
+        how = "of the Jigsaw six" if labels[0] in JIGSAW_LABELS else "every 0/1 column"
+        logger.info("%s: labels found (%s): %s.", where, how, show_names(labels))
+
+    language_column, problems = _language_column(frame, language_column)
+    rows, left_out = _leave_out(frame, text_column, labels, language_column)
+    check = partial(find_problems, labels=labels, text_column=text_column, label_cut=label_cut)
+    n_undecided = 0
+    if detect_language and not problems and not check(rows, require_both_classes=False):
+        foreign, n_undecided = detect_foreign(rows[text_column].tolist())
+        rows = rows[~foreign]
+        left_out["other_language"] += int(foreign.sum())
+    summary = _describe_left_out(len(frame), left_out, n_undecided)
+    logger.info("%s: %s", where, summary)
+    if rows.empty:
+        problems.append(f"no rows left: {summary} (--text-column, --language-column)")
+    problems += check(rows, require_both_classes=require_both_classes)
+    clean, sound = _sound_columns(rows, text_column, labels, label_cut)
+    return CleanTable(clean, sound, left_out, problems)
+
+
+def _read(data_path: Path | str | pd.DataFrame, delimiter: str | None) -> tuple[str, pd.DataFrame]:
+    if not isinstance(data_path, pd.DataFrame):
+        return str(data_path), read_table(Path(data_path).expanduser(), delimiter=delimiter)
+    check_column_names(data_path.columns, "table")
+    return "table", data_path.reset_index(drop=True)
+
+
+def _language_column(frame: pd.DataFrame, named: str | None) -> tuple[str | None, list[str]]:
+    """The column of language codes, None where there is none; and the problem of one that was named and is absent."""
+    if named is None:
+        return next((name for name in _LANGUAGE_COLUMNS if name in frame.columns), None), []
+    if named in frame.columns:
+        return named, []
+    problem = f"no column {named!r} of languages; columns there: {show_names(frame.columns)} (--language-column)"
+    return None, [problem]
+
+
+def _leave_out(
+    frame: pd.DataFrame, text_column: str, labels: Sequence[str], language_column: str | None
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows to use, and reason to number of rows left out; each row counts under its first reason."""
+    without_text = np.zeros(len(frame), dtype=bool)
+    if text_column in frame.columns:
+        without_text = is_empty(frame[text_column])
+    unlabelled = ~without_text & _any_minus_one(frame, [label for label in labels if label != text_column])
+    kept = ~without_text & ~unlabelled
+    foreign = np.zeros(len(frame), dtype=bool)
+    if language_column is not None:
+        codes = frame[language_column].astype("str")  # missing stays missing, and is not English
+        foreign = kept & ~codes.map(is_english, na_action="ignore").eq(True).to_numpy(dtype=bool)
+    counts = {"without_text": without_text, "without_labels": unlabelled, "other_language": foreign}
+    return frame[kept & ~foreign], {reason: int(mask.sum()) for reason, mask in counts.items()}
+
+
+def _sound_columns(
+    rows: pd.DataFrame, text_column: str, labels: Sequence[str], label_cut: float | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The text column, where it is one, and the targets of the labels that have no problem."""
+    columns: dict[str, pd.Series | npt.NDArray[np.float32]] = {}
+    if text_column in rows.columns and not text_problems(rows[text_column]):
+        columns[text_column] = rows[text_column].astype("str")
+    present = [label for label in labels if label in rows.columns and label != text_column]
+    sound = tuple(label for label in present if not label_problems(rows[label], label_cut))
+    columns |= {label: as_targets(rows[label], label_cut) for label in sound}
+    return pd.DataFrame(columns, index=rows.index), sound
+
+
+def _any_minus_one(frame: pd.DataFrame, labels: Sequence[str]) -> Mask:
+    unlabelled = np.zeros(len(frame), dtype=bool)
+    for label in labels:
+        if label in frame.columns:
+            unlabelled |= as_numbers(frame[label]) == -1
+    return unlabelled
+
+
+def _describe_left_out(n_rows: int, left_out: dict[str, int], n_undecided: int) -> str:
+    n_kept = n_rows - sum(left_out.values())
+    undecided = f" ({n_undecided} of undecided language kept)" if n_undecided else ""
+    return (
+        f"{n_kept} of {n_rows} rows used{undecided}; left out: {left_out['without_text']} without text, "
+        f"{left_out['without_labels']} with labels of -1, {left_out['other_language']} in other languages than English."
+    )

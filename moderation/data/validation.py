@@ -1,0 +1,257 @@
+"""What is wrong with a table: every problem at once, by column, count and first row numbers, never by text.
+
+Row numbers are the frame's index plus one: the rows of the file, counted from 1 below the header. A frame of which rows
+were left out keeps its index, and so its numbers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moderation.data.reading import show_names, show_rows
+from moderation.errors import DataError
+from moderation.labels import JIGSAW_LABELS
+
+Mask = npt.NDArray[np.bool_]
+
+
+def text_key(text: str) -> str:
+    r"""Reduce a text to the form in which two texts count as one: case folded, all white space removed.
+
+    Punctuation, digits and accents stay, so that only copies count as copies.
+
+    >>> text_key("Go  AWAY,\n you") == text_key("go away, YOU ")
+    True
+    """
+    return "".join(text.casefold().split())
+
+
+def find_label_columns(frame: pd.DataFrame, text_column: str) -> tuple[str, ...]:
+    """Find the label columns: the Jigsaw six, as far as present and in their order, else every 0/1 column.
+
+    A 0/1 column holds no other value than 0, 1, or their like (`0.0`, `True`, the digit as text); a cell of it may be
+    empty, which validation then reports rather than ignores.
+
+    Returns:
+        The names in order; empty where there is no such column.
+
+    >>> frame = pd.DataFrame({"text": ["a", "b"], "rude": ["0", "1"], "votes": [3, 0], "spam": [False, True]})
+    >>> find_label_columns(frame, "text")
+    ('rude', 'spam')
+    """
+    jigsaw = tuple(name for name in JIGSAW_LABELS if name in frame.columns and name != text_column)
+    if jigsaw:
+        return jigsaw
+    return tuple(
+        name for name in frame.columns if isinstance(name, str) and name != text_column and _is_binary(frame[name])
+    )
+
+
+def as_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
+    """Read a column as numbers, float64 `(n_rows,)`; what is none, or is missing, becomes NaN.
+
+    >>> as_numbers(pd.Series(["1", " 0 ", "yes", "", None, "0.5"]))
+    array([1. , 0. , nan, nan, nan, 0.5])
+    """
+    if pd.api.types.is_bool_dtype(column) or pd.api.types.is_float_dtype(column):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if not (pd.api.types.is_integer_dtype(column) or _may_hold_text(column)):
+        return np.full(len(column), np.nan)  # times and the like would pass as large integers
+    if column.dtype == object:
+        column = column.where(column.map(lambda value: isinstance(value, (str, bool, int, float, np.generic))), None)
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def is_empty(column: pd.Series) -> Mask:
+    """Mark the cells that hold nothing, or nothing but white space; bool `(n_rows,)`."""
+    missing: Mask = column.isna().to_numpy(dtype=bool)
+    blank: Mask
+    if isinstance(column.dtype, pd.StringDtype):
+        blank = column.str.strip().eq("").to_numpy(dtype=bool, na_value=False)
+    elif _may_hold_text(column):
+        blank = np.array([isinstance(value, str) and not value.strip() for value in column], dtype=bool)
+    else:
+        return missing
+    return missing | blank
+
+
+def text_problems(column: pd.Series) -> list[str]:
+    """Describe the values of a text column that are no text; empty where all are."""
+    if isinstance(column.dtype, pd.StringDtype):
+        return []  # stored as UTF-8
+    wrong = column.map(lambda value: not _is_text(value)).to_numpy(dtype=bool)
+    if not wrong.any():
+        return []
+    return [
+        f"text column {column.name!r}: {_count(wrong, 'value')} not text, or half a surrogate pair; "
+        f"expected strings ({_rows(column, wrong)}; another column: --text-column)"
+    ]
+
+
+def label_problems(column: pd.Series, label_cut: float | None = None) -> list[str]:
+    """Describe the values of a label column that are no 0/1 target.
+
+    Args:
+        column: The cells as they were read; the index is the row order of the file.
+        label_cut: Fractions in [0, 1] are fine, since they will be cut at this value; None: they are not.
+
+    Returns:
+        One line for each kind of problem; empty where every value is a target.
+    """
+    numbers = as_numbers(column)
+    empty = is_empty(column)
+    fractions = (numbers > 0) & (numbers < 1) & (label_cut is None)
+    kinds = (
+        (empty, "missing"),
+        (np.isnan(numbers) & ~empty, "not numeric"),
+        (fractions, "fractional (--label-cut CUT counts those from CUT on as positive)"),
+        ((numbers < 0) | (numbers > 1), "below 0 or above 1"),
+    )
+    return [
+        f"label {column.name!r}: {_count(mask, 'value')} {what}; expected 0 or 1 ({_rows(column, mask)})"
+        for mask, what in kinds
+        if mask.any()
+    ]
+
+
+def as_targets(column: pd.Series, label_cut: float | None = None) -> npt.NDArray[np.float32]:
+    """Targets of a label column without problems, float32 `(n_rows,)`, 0 or 1.
+
+    >>> as_targets(pd.Series(["0.2", "0.5", "1"]), label_cut=0.5)
+    array([0., 1., 1.], dtype=float32)
+    """
+    numbers = as_numbers(column)
+    return (numbers if label_cut is None else numbers >= label_cut).astype(np.float32)
+
+
+def find_problems(
+    frame: pd.DataFrame,
+    labels: Sequence[str],
+    *,
+    text_column: str = "comment_text",
+    label_cut: float | None = None,
+    require_both_classes: bool = True,
+) -> list[str]:
+    """List everything that is wrong with a table of labelled comments.
+
+    Args:
+        frame: Rows that are to be used; the index is the row order of the file.
+        labels: Label columns.
+        text_column: Column of the texts.
+        label_cut: Count a fraction in [0, 1] as positive from this value on; None: fractions are problems.
+        require_both_classes: A label without positives, or without negatives, is a problem, as it is for training.
+
+    Returns:
+        One line a problem; empty where the table is sound.
+    """
+    problems = []
+    absent = [name for name in (text_column, *labels) if name not in frame.columns]
+    if absent:
+        problems.append(
+            f"no column {', '.join(map(repr, absent))}; columns there: {show_names(frame.columns)} "
+            "(name them with --text-column and --label-columns)"
+        )
+    if not labels:
+        there = "" if absent else f"; columns there: {show_names(frame.columns)}"
+        problems.append(
+            f"no label columns: none of {', '.join(JIGSAW_LABELS)} is there, nor any other column of 0 and 1{there} "
+            "(name them with --label-columns)"
+        )
+    if text_column in labels:
+        problems.append(f"column {text_column!r} is both text and label (--text-column, --label-columns)")
+    if text_column in frame.columns:
+        problems += text_problems(frame[text_column])
+    for label in labels:
+        if label not in frame.columns or label == text_column:
+            continue
+        wrong = label_problems(frame[label], label_cut)
+        if not wrong and require_both_classes and len(frame):
+            wrong = _class_problems(frame[label], label_cut)
+        problems += wrong
+    return problems
+
+
+def check_table(
+    frame: pd.DataFrame,
+    labels: Sequence[str],
+    *,
+    text_column: str = "comment_text",
+    label_cut: float | None = None,
+    require_both_classes: bool = True,
+    where: str = "table",
+) -> None:
+    """Refuse a table that `find_problems` finds anything wrong with; the arguments are the same.
+
+    Args:
+        frame: Rows that are to be used; the index is the row order of the file.
+        labels: Label columns.
+        text_column: Column of the texts.
+        label_cut: Count a fraction in [0, 1] as positive from this value on.
+        require_both_classes: Refuse a label without positives or without negatives.
+        where: Names the table in the message.
+
+    Raises:
+        DataError: all problems, one a line.
+    """
+    raise_problems(
+        find_problems(
+            frame,
+            labels,
+            text_column=text_column,
+            label_cut=label_cut,
+            require_both_classes=require_both_classes,
+        ),
+        where,
+    )
+
+
+def raise_problems(problems: Sequence[str], where: str) -> None:
+    """Raise one error for all problems, if there are any.
+
+    Raises:
+        DataError: there are problems.
+    """
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise DataError(f"{where}: cannot be used as it is (rows count from 1, without the header).\n{lines}")
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode("utf-8") or True)
+    except UnicodeEncodeError:
+        return False
+
+
+def _class_problems(column: pd.Series, label_cut: float | None) -> list[str]:
+    targets = as_targets(column, label_cut)
+    if targets.any() and not targets.all():
+        return []
+    missing, all_are = ("negatives", "1") if targets.any() else ("positives", "0")
+    return [
+        f"label {column.name!r}: no {missing}, all {len(targets)} rows are {all_are}; expected both "
+        "(leave it out with --label-columns, or add rows)"
+    ]
+
+
+def _is_binary(column: pd.Series) -> bool:
+    for part in (column.head(1000), column):  # the head rules most columns out at once
+        numbers = as_numbers(part)
+        if not (np.isin(numbers, (0, 1)) | is_empty(part)).all():
+            return False
+    return not np.isnan(numbers).all()
+
+
+def _may_hold_text(column: pd.Series) -> bool:
+    return column.dtype == object or isinstance(column.dtype, (pd.StringDtype, pd.CategoricalDtype))
+
+
+def _count(mask: Mask, noun: str) -> str:
+    n = int(mask.sum())
+    return f"{n} {noun} is" if n == 1 else f"{n} {noun}s are"
+
+
+def _rows(column: pd.Series, mask: Mask) -> str:
+    return show_rows(column.index.to_numpy()[mask][:6] + 1)

@@ -1,0 +1,1 @@
+"""Logits -> probabilities -> predictions -> numbers -> pictures."""

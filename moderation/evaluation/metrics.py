@@ -1,0 +1,252 @@
+"""The numbers of a split: per label, macro, micro, with bootstrap intervals; None where one is undefined."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from moderation.evaluation.bootstrap import MEASURES, percentile_interval, resample
+from moderation.evaluation.objectives import fbeta, ratio
+from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict, sigmoid
+from moderation.evaluation.tables import align, interval, number
+from moderation.evaluation.thresholds import ThresholdResult, threshold_array
+from moderation.labels import as_labels
+
+N_BINS = 15
+
+_log = logging.getLogger(__name__)
+
+
+def eval_with_thresholds(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    labels: Sequence[str],
+    thresholds: npt.ArrayLike | Mapping[str, ThresholdResult],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 42,
+) -> dict[str, Any]:
+    """Measure probabilities and the decisions at `thresholds` against targets.
+
+    Undefined numbers are None, never NaN: ROC-AUC and average precision of a label with one class in the split,
+    recall and F1 without positives, precision where nothing is flagged. Macro averages run over the labels where the
+    number is defined; `macro_defined` says how many these are.
+
+    Args:
+        probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
+        targets: Of the same shape, 0 or 1.
+        labels: Ordered labels.
+        thresholds: `(n_labels,)`, in label order, or one number for all, or what `tune_thresholds` gave.
+        bootstrap: Resamples of the 95 % intervals; 0: intervals are None.
+        seed: Of the resamples.
+
+    Returns:
+        What JSON can hold::
+
+            n_examples, subset_accuracy (share of examples with every label right),
+            flagged_any, positive_any (examples with a flagged, with a positive label),
+            labels: {label: {support, prevalence, roc_auc, average_precision, brier, ece, threshold,
+                             at_threshold, at_half: {precision, recall, f1, flagged},
+                             intervals: {roc_auc, average_precision, f1: [low, high] or None}}},
+            macro: {roc_auc, average_precision, precision, recall, f1, f1_at_half, brier, ece_worst},
+            macro_defined: {roc_auc, average_precision, precision, recall, f1, f1_at_half: n_labels},
+            macro_intervals: {roc_auc, average_precision, f1},
+            micro: {precision, recall, f1}
+
+    Raises:
+        DataError: the arrays are no probabilities or targets, or shapes do not fit.
+        ConfigError: labels are empty or named twice.
+
+    >>> scores, truth = [[0.9, 0.2], [0.1, 0.8], [0.3, 0.3]], [[1, 0], [0, 1], [0, 0]]
+    >>> eval_with_thresholds(scores, truth, ["toxic", "threat"], 0.5, bootstrap=0)["macro"]["f1"]
+    1.0
+    """
+    labels = as_labels(labels)
+    scores, truth = check_pair(probabilities, targets, len(labels))
+    if isinstance(thresholds, Mapping):
+        thresholds = threshold_array(thresholds, labels)
+    flagged, flagged_at_half = predict(scores, thresholds), predict(scores, 0.5)
+    cuts = np.broadcast_to(np.asarray(thresholds, dtype=np.float32), (len(labels),))
+    positive = truth == 1
+    per_label = {
+        label: _measure_ranking(scores[:, i], positive[:, i])
+        | {"threshold": float(cuts[i])}
+        | {"at_threshold": _measure_decisions(flagged[:, i], positive[:, i])}
+        | {"at_half": _measure_decisions(flagged_at_half[:, i], positive[:, i])}
+        for i, label in enumerate(labels)
+    }
+    macro, defined = _average(list(per_label.values()))
+    drawn = resample(scores, truth, cuts, bootstrap, seed)  # (bootstrap, n_labels, 3)
+    for i, values in enumerate(per_label.values()):
+        values["intervals"] = _intervals(drawn[:, i], _point(values))
+    pooled = _measure_decisions(flagged.ravel(), positive.ravel())
+    return {
+        "n_examples": len(scores),
+        "labels": per_label,
+        "macro": macro,
+        "macro_defined": defined,
+        "macro_intervals": _macro_intervals(drawn, list(per_label.values())),
+        "micro": {name: pooled[name] for name in ("precision", "recall", "f1")},
+        "subset_accuracy": float((flagged == positive).all(axis=1).mean()),
+        "flagged_any": int(flagged.any(axis=1).sum()),
+        "positive_any": int(positive.any(axis=1).sum()),
+    }
+
+
+def expected_calibration_error(probabilities: FloatArray, positive: npt.NDArray[Any], n_bins: int = N_BINS) -> float:
+    """Return the mean gap between probability and share of positives over bins of equal width.
+
+    Naeini et al. 2015 (AAAI), Guo et al. 2017 (ICML, 15 bins), applied to the probability of the positive class. Bins
+    of equal width, as in these papers: with rare labels, bins of equal mass would put all high probabilities, the
+    ones that decide, into one. Weighted by the examples in a bin, so empty ones do not count.
+
+    Args:
+        probabilities: `(n_examples,)`, in [0, 1].
+        positive: `(n_examples,)`, 0/1 or bool.
+        n_bins: Bins between 0 and 1.
+
+    >>> expected_calibration_error(np.float32([0.25, 0.25, 0.25, 0.25]), np.array([1, 0, 0, 0]))
+    0.0
+    """
+    scores = np.asarray(probabilities, dtype=np.float64)
+    bins = np.minimum((scores * n_bins).astype(np.int64), n_bins - 1)
+    gaps = np.bincount(bins, weights=scores - positive, minlength=n_bins)  # sum of p - y per bin
+    return float(np.abs(gaps).sum() / len(scores))
+
+
+def compute_metrics(eval_prediction: Any) -> dict[str, float]:
+    """Measure the logits of an evaluation, as `transformers.Trainer(compute_metrics=...)` wants it.
+
+    Args:
+        eval_prediction: `transformers.EvalPrediction`, or a tuple of logits and targets, both
+            `(n_examples, n_labels)`. Where the model returns more than logits, they come first.
+
+    Returns:
+        `macro_roc_auc`, `macro_average_precision`, `macro_f1_at_half` over the labels that have both classes,
+        `micro_f1_at_half` over all decisions, and `n_labels_measured`, the number of labels averaged over. Where that
+        is 0 the averages are 0, so that a best checkpoint can still be picked, and a warning says so.
+
+    Raises:
+        DataError: NaN logits (the training diverged), targets other than 0 and 1, or shapes that differ.
+
+    >>> compute_metrics((np.array([[2.0], [-1.0]]), np.array([[1.0], [0.0]])))["macro_roc_auc"]
+    1.0
+    """
+    if hasattr(eval_prediction, "predictions"):
+        logits, targets = eval_prediction.predictions, eval_prediction.label_ids
+    else:
+        logits, targets = eval_prediction[0], eval_prediction[1]
+    if isinstance(logits, tuple):
+        logits = logits[0]
+    probabilities = sigmoid(logits)
+    n_labels = probabilities.shape[-1] if probabilities.ndim else 0
+    scores, truth = check_pair(probabilities, targets, n_labels, ("sigmoid(logits)", "targets"))
+
+    positive, flagged = truth == 1, predict(scores, 0.5)
+    both = np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))
+    if not len(both):
+        _log.warning("No label has both classes among %d examples: macro averages are 0.", len(scores))
+    return {
+        "macro_roc_auc": _mean([roc_auc_score(positive[:, i], scores[:, i]) for i in both]) or 0.0,
+        "macro_average_precision": _mean([average_precision_score(positive[:, i], scores[:, i]) for i in both]) or 0.0,
+        "macro_f1_at_half": _mean([_measure_decisions(flagged[:, i], positive[:, i])["f1"] for i in both]) or 0.0,
+        "micro_f1_at_half": _measure_decisions(flagged.ravel(), positive.ravel())["f1"] or 0.0,
+        "n_labels_measured": float(len(both)),
+    }
+
+
+def format_table(metrics: Mapping[str, Any]) -> str:
+    """Return what `eval_with_thresholds` measured as a table for the terminal."""
+    header = ["label", "support", "ROC-AUC", "AP", "threshold", "precision", "recall", "F1", "95 % interval"]
+    rows = [[*header, "F1 at 0.5", "Brier", "ECE"]]
+    for label, values in metrics["labels"].items():
+        ranking = [number(values["roc_auc"], 4), number(values["average_precision"]), number(values["threshold"], 4)]
+        decisions = [number(values["at_threshold"][name]) for name in ("precision", "recall", "f1")]
+        calibration = [number(values["brier"], 4), number(values["ece"], 4)]
+        half = number(values["at_half"]["f1"])
+        spread = interval(values["intervals"]["f1"])
+        rows.append([label, f"{values['support']:,}", *ranking, *decisions, spread, half, *calibration])
+    macro, micro = metrics["macro"], metrics["micro"]
+    ranking = [number(macro["roc_auc"], 4), number(macro["average_precision"]), ""]
+    decisions = [number(macro[name]) for name in ("precision", "recall", "f1")]
+    spread, half = interval(metrics["macro_intervals"]["f1"]), number(macro["f1_at_half"])
+    rows.append(["macro", "", *ranking, *decisions, spread, half, number(macro["brier"], 4), ""])
+    decisions = [number(micro[name]) for name in ("precision", "recall", "f1")]
+    rows.append(["micro", "", "", "", "", *decisions, "", "", "", ""])
+    return "\n".join([align(rows), *_footnotes(metrics)])
+
+
+def _footnotes(metrics: Mapping[str, Any]) -> list[str]:
+    n_labels = len(metrics["labels"])
+    partial = [f"{name} ({count})" for name, count in metrics["macro_defined"].items() if count < n_labels]
+    lines = [
+        f"{metrics['n_examples']:,} examples, {metrics['flagged_any']:,} flagged, "
+        f"{metrics['positive_any']:,} positive; all labels right in {metrics['subset_accuracy']:.1%}"
+    ]
+    if partial:
+        lines.append(f"n/a: undefined in this split. Macro over fewer than {n_labels} labels: {', '.join(partial)}")
+    return lines
+
+
+def _measure_ranking(scores: FloatArray, positive: BoolArray) -> dict[str, Any]:
+    support = int(positive.sum())
+    both = 0 < support < len(scores)
+    return {
+        "support": support,
+        "prevalence": support / len(scores),
+        "roc_auc": float(roc_auc_score(positive, scores)) if both else None,
+        "average_precision": float(average_precision_score(positive, scores)) if both else None,
+        "brier": float(np.mean((scores.astype(np.float64) - positive) ** 2)),  # Brier 1950
+        "ece": expected_calibration_error(scores, positive),
+    }
+
+
+def _measure_decisions(flagged: BoolArray, positive: BoolArray) -> dict[str, Any]:
+    n_true, n_flagged, n_positives = int((flagged & positive).sum()), int(flagged.sum()), int(positive.sum())
+    return {
+        "precision": float(ratio(n_true, n_flagged)) if n_flagged else None,
+        "recall": float(ratio(n_true, n_positives)) if n_positives else None,
+        "f1": float(fbeta(n_true, n_flagged, n_positives)) if n_positives else None,
+        "flagged": n_flagged,
+    }
+
+
+def _average(rows: list[dict[str, Any]]) -> tuple[dict[str, float | None], dict[str, int]]:
+    """Return macro averages over the labels where a number is defined, and how many these are."""
+    columns = {name: [row[name] for row in rows] for name in ("roc_auc", "average_precision")}
+    columns |= {name: [row["at_threshold"][name] for row in rows] for name in ("precision", "recall", "f1")}
+    columns["f1_at_half"] = [row["at_half"]["f1"] for row in rows]
+    macro = {name: _mean(values) for name, values in columns.items()}
+    macro["brier"] = _mean([row["brier"] for row in rows])
+    macro["ece_worst"] = max(row["ece"] for row in rows)
+    return macro, {name: sum(value is not None for value in values) for name, values in columns.items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def _point(values: Mapping[str, Any]) -> list[float | None]:
+    """Return the numbers of one label that `MEASURES` names."""
+    return [values["roc_auc"], values["average_precision"], values["at_threshold"]["f1"]]
+
+
+def _intervals(drawn: npt.NDArray[np.float64], point: Sequence[float | None]) -> dict[str, list[float] | None]:
+    """Interval of each measure from `(bootstrap, 3)`; None where the number itself is undefined."""
+    return {name: percentile_interval(drawn[:, m]) if point[m] is not None else None for m, name in enumerate(MEASURES)}
+
+
+def _macro_intervals(
+    drawn: npt.NDArray[np.float64], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, list[float] | None]:
+    """Intervals of the macro averages; a resample in which one of the averaged labels is undefined is left out."""
+    points = [_point(row) for row in rows]
+    intervals: dict[str, list[float] | None] = {}
+    for m, name in enumerate(MEASURES):
+        defined = [i for i, point in enumerate(points) if point[m] is not None]
+        intervals[name] = percentile_interval(drawn[:, defined, m].mean(axis=1)) if defined else None
+    return intervals

@@ -1,0 +1,160 @@
+"""From logits to probabilities to predictions, and the checks of the arrays that this stage works on.
+
+Everything compares in float32. A threshold and a probability that were both rounded to float32 compare the same in
+memory, after a round trip through JSON, and in every backend; a float64 threshold against a float32 probability
+would not (0.1 in float64 lies below 0.1 in float32).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from moderation.errors import DataError
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+_ROWS_SHOWN = 5
+
+
+def sigmoid(logits: npt.ArrayLike) -> FloatArray:
+    """Turn logits into probabilities, 1 / (1 + exp(-logit)).
+
+    Never overflows: only exp of a non-positive number is taken. Computed in float64 and rounded once, so that two
+    small probabilities keep their order (the tanh form would make both 0).
+
+    Args:
+        logits: Numbers of any shape.
+
+    Returns:
+        float32 of the same shape, in [0, 1]; NaN stays NaN.
+
+    >>> sigmoid([0.0, -1000.0, 1000.0]).tolist()
+    [0.5, 0.0, 1.0]
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    small = np.exp(-np.abs(values))
+    return np.asarray(np.where(values >= 0, 1.0, small) / (1.0 + small), dtype=np.float32)
+
+
+def predict(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArray:
+    """Decide: positive where `probability >= threshold`, compared in float32. The only such comparison there is.
+
+    Args:
+        probabilities: `(n_examples, n_labels)`, or `(n_labels,)` for one text, in [0, 1].
+        thresholds: One number per label, `(n_labels,)` in label order, or one number for all.
+
+    Returns:
+        bool array of the shape of `probabilities`.
+
+    Raises:
+        DataError: the thresholds are not one per label, or one of them is not a finite number.
+
+    >>> predict([[0.2, 0.9], [0.5, 0.1]], [0.5, 0.9]).tolist()
+    [[False, True], [True, False]]
+    """
+    scores = _as_float32(probabilities, "probabilities")
+    cuts = _as_float32(thresholds, "thresholds")
+    if not np.isfinite(cuts).all():
+        raise DataError("thresholds: NaN or infinite. Expected one number in [0, 1] per label.")
+    if cuts.ndim and (scores.ndim == 0 or cuts.shape != scores.shape[-1:]):
+        raise DataError(
+            f"thresholds: shape {cuts.shape} for probabilities of shape {scores.shape}. "
+            "Expected one threshold per label, in label order."
+        )
+    return np.asarray(scores >= cuts, dtype=np.bool_)
+
+
+def check_probabilities(array: npt.ArrayLike, where: str) -> FloatArray:
+    """Return `array` as float32 `(n_examples, n_labels)` when it holds probabilities.
+
+    Args:
+        array: Candidate.
+        where: Names the array in the message, a path for example.
+
+    Raises:
+        DataError: not 2-D, empty, NaN or infinite values, or values outside [0, 1] (then they are logits).
+    """
+    values = _check_numbers(array, where)
+    outside = (values < 0) | (values > 1)
+    if outside.any():
+        raise DataError(
+            f"{where}: {_count(outside, 'outside [0, 1]')}. "
+            "These are logits, expected probabilities; apply moderation.evaluation.probabilities.sigmoid first."
+        )
+    return values
+
+
+def check_targets(array: npt.ArrayLike, where: str) -> FloatArray:
+    """Return `array` as float32 `(n_examples, n_labels)` when it holds nothing but 0 and 1.
+
+    Args:
+        array: Candidate, of bool, integer or float type.
+        where: Names the array in the message.
+
+    Raises:
+        DataError: not 2-D, empty, NaN or infinite values, or values other than 0 and 1.
+    """
+    values = _check_numbers(array, where)
+    other = (values != 0) & (values != 1)
+    if other.any():
+        raise DataError(f"{where}: {_count(other, 'neither 0 nor 1')}. Expected targets, 0 or 1 in every cell.")
+    return values
+
+
+def check_pair(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    n_labels: int,
+    where: tuple[str, str] = ("probabilities", "targets"),
+) -> tuple[FloatArray, FloatArray]:
+    """Check probabilities and the targets that belong to them.
+
+    Args:
+        probabilities: `(n_examples, n_labels)`, in [0, 1].
+        targets: Of the same shape, 0 or 1.
+        n_labels: Columns expected.
+        where: Names of the two arrays in messages.
+
+    Returns:
+        Both as float32.
+
+    Raises:
+        DataError: one of them is not what it should be, or their shapes differ.
+    """
+    scores, truth = check_probabilities(probabilities, where[0]), check_targets(targets, where[1])
+    if scores.shape != truth.shape:
+        raise DataError(
+            f"Shapes differ: {where[0]} {scores.shape}, {where[1]} {truth.shape}. "
+            "Expected one row per example and one column per label in both; use files of the same run and split."
+        )
+    if scores.shape[1] != n_labels:
+        raise DataError(f"{where[0]}: {scores.shape[1]} columns for {n_labels} labels. Expected one column per label.")
+    return scores, truth
+
+
+def _check_numbers(array: npt.ArrayLike, where: str) -> FloatArray:
+    values = _as_float32(array, where)
+    if values.ndim != 2 or 0 in values.shape:
+        raise DataError(
+            f"{where}: shape {values.shape}. Expected (n_examples, n_labels), one or more of each; "
+            "a single label is a column, array.reshape(-1, 1)."
+        )
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise DataError(f"{where}: {_count(bad, 'NaN or infinite')}. Expected a number in every cell.")
+    return values
+
+
+def _as_float32(array: npt.ArrayLike, where: str) -> FloatArray:
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+            return np.asarray(array, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: not an array of numbers. Expected float32 (n_examples, n_labels).") from None
+
+
+def _count(bad: BoolArray, what: str) -> str:
+    rows = np.flatnonzero(bad.any(axis=1))
+    shown = ", ".join(map(str, rows[:_ROWS_SHOWN])) + (", …" if len(rows) > _ROWS_SHOWN else "")
+    n_bad = int(bad.sum())
+    return f"{n_bad} {'value is' if n_bad == 1 else 'values are'} {what} (rows from 0: {shown})"

@@ -1,0 +1,278 @@
+"""One threshold per label: choose it on validation data, say how far to trust it, save it, load it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moderation.artifacts import read_json, write_json
+from moderation.errors import ArtifactError, ConfigError
+from moderation.evaluation.cuts import sort_by_probability
+from moderation.evaluation.objectives import Objective, fbeta, parse_objective, ratio
+from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair
+from moderation.evaluation.tables import align, interval, number
+from moderation.evaluation.tuning import bootstrap_interval, choose_threshold, count_decisions, cross_fit
+from moderation.labels import as_labels, check_same_labels
+
+DEFAULT_THRESHOLD = 0.5
+FORMAT = "content-moderation thresholds"
+VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ThresholdResult:
+    """The threshold of one label and what it is worth. A number that is undefined is None.
+
+    Args:
+        threshold: Positive where `probability >= threshold`; exactly a float32 number.
+        objective: What it was chosen for, as it was asked.
+        value: What the objective maximises, on the examples that it was chosen on; so it flatters.
+        interval: 95 % bootstrap interval of `value` at this very threshold; None without bootstrap or if not tuned.
+        cross_fitted: The same value where each example is decided by a threshold chosen without it: what to expect on
+            new data. None without folds, with fewer positives than folds, or if not tuned.
+        cross_fitted_constraint: Precision under `precision>=P`, recall under `recall>=R`, of those same decisions.
+        precision: Share of the flagged examples that are positive.
+        recall: Share of the positive examples that are flagged.
+        f1: Harmonic mean of the two.
+        n_positives: Positive examples that it was chosen on.
+        n_examples: All examples that it was chosen on.
+        tuned: False where there were too few positives and the default of 0.5 was kept.
+        constraint_met: False where no cut reaches the least precision or recall asked for; True without a constraint.
+    """
+
+    threshold: float
+    objective: str
+    value: float | None
+    interval: tuple[float, float] | None
+    cross_fitted: float | None
+    cross_fitted_constraint: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    n_positives: int
+    n_examples: int
+    tuned: bool
+    constraint_met: bool
+
+
+def tune_thresholds(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    labels: Sequence[str],
+    *,
+    objective: str = "f1",
+    bootstrap: int = 1000,
+    folds: int = 5,
+    seed: int = 42,
+    min_positives: int = 10,
+) -> dict[str, ThresholdResult]:
+    """Choose one threshold per label, exactly: every distinct cut is considered, in O(n log n).
+
+    The threshold lies midway between two neighbouring scores. Equal values are decided as `Objective.choose` tells,
+    as is `precision>=P` out of reach (the highest precision is taken, `constraint_met` is False, a warning says so).
+    The order of the examples does not matter.
+
+    The interval is a percentile bootstrap (Efron & Tibshirani 1993, ch. 13) of the value at the chosen, fixed
+    threshold. Resampling n examples with replacement and counting true and false positives and negatives is one
+    multinomial draw over these four counts, so that is what is drawn. The cross-fitted value pools the decisions on
+    `folds` held-out parts, stratified by target (Forman & Scholz 2010: pool, do not average).
+
+    Args:
+        probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
+        targets: Of the same shape, 0 or 1.
+        labels: Ordered labels.
+        objective: `f1`, `fbeta:B`, `precision>=P` (best recall) or `recall>=R` (best precision).
+        bootstrap: Samples of the interval; 0: no interval.
+        folds: Parts of the cross-fitting; 0: none.
+        seed: Of bootstrap and folds.
+        min_positives: With fewer positives (and with none) a label keeps 0.5.
+
+    Returns:
+        Label to result, in `labels` order.
+
+    Raises:
+        DataError: the arrays are no probabilities or targets, or their shapes do not fit.
+        ConfigError: the objective is unknown, labels are empty or named twice, or a number is out of range.
+
+    >>> scores = np.float32([[0.1], [0.2], [0.4], [0.8]])
+    >>> result = tune_thresholds(scores, [[0], [0], [1], [1]], ["toxic"], min_positives=2, bootstrap=0)["toxic"]
+    >>> round(result.threshold, 3), result.value
+    (0.3, 1.0)
+    """
+    labels = as_labels(labels)
+    goal = parse_objective(objective)
+    if bootstrap < 0 or seed < 0 or folds < 0 or folds == 1:
+        raise ConfigError("Tuning: expected bootstrap and seed of 0 or more, and folds of 0 (none) or 2 and more.")
+    scores, truth = check_pair(probabilities, targets, len(labels))
+
+    results = {}
+    for column, label in enumerate(labels):
+        ordered = sort_by_probability(scores[:, column], truth[:, column])
+        rng = np.random.default_rng([seed, column])
+        results[label] = _tune_label(*ordered, objective, goal, bootstrap, folds, rng, max(min_positives, 1))
+    _warn(results, min_positives)
+    return results
+
+
+def _tune_label(
+    scores: FloatArray,
+    positive: BoolArray,
+    objective: str,
+    goal: Objective,
+    bootstrap: int,
+    folds: int,
+    rng: np.random.Generator,
+    min_positives: int,
+) -> ThresholdResult:
+    """Tune on sorted scores."""
+    n_positives = int(positive.sum())
+    tuned = n_positives >= min_positives
+    threshold = choose_threshold(scores, positive, goal) if tuned else DEFAULT_THRESHOLD
+    counts = count_decisions(scores, positive, threshold)
+    constraint = _or_none(goal.constraint(*counts)) if goal.constrained else None
+    held_out = cross_fit(scores, positive, goal, folds, rng) if tuned and 2 <= folds <= n_positives else None
+    return ThresholdResult(
+        threshold=threshold,
+        objective=objective,
+        value=_or_none(goal.value(*counts)),
+        interval=bootstrap_interval(counts, len(scores), goal, bootstrap, rng) if tuned and bootstrap else None,
+        cross_fitted=_or_none(goal.value(*held_out)) if held_out else None,
+        cross_fitted_constraint=_or_none(goal.constraint(*held_out)) if held_out and goal.constrained else None,
+        precision=_or_none(ratio(counts[0], counts[1])),
+        recall=_or_none(ratio(counts[0], counts[2])),
+        f1=_or_none(fbeta(*counts)) if n_positives else None,
+        n_positives=n_positives,
+        n_examples=len(scores),
+        tuned=tuned,
+        constraint_met=not goal.constrained or (constraint is not None and constraint >= goal.number),
+    )
+
+
+def _or_none(value: npt.NDArray[np.float64]) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _warn(results: Mapping[str, ThresholdResult], min_positives: int) -> None:
+    untuned = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.tuned]
+    if untuned:
+        _log.warning(
+            "Fewer than %d positives, so the threshold stays at %s: %s",
+            max(min_positives, 1),
+            DEFAULT_THRESHOLD,
+            ", ".join(untuned),
+        )
+    missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
+    if missed:
+        _log.warning("No threshold reaches the objective; the highest precision was taken: %s", ", ".join(missed))
+
+
+def threshold_array(results: Mapping[str, ThresholdResult], labels: Sequence[str]) -> FloatArray:
+    """Return the thresholds as float32 `(n_labels,)` in `labels` order, as `predict` takes them."""
+    return np.array([results[label].threshold for label in labels], dtype=np.float32)
+
+
+def format_thresholds(results: Mapping[str, ThresholdResult]) -> str:
+    """Return a table for the terminal, one line per label."""
+    header = ["label", "threshold", "value", "95 % interval", "cross-fitted", "precision", "recall", "F1", "positives"]
+    rows = [
+        [
+            label if result.tuned and result.constraint_met else f"{label} {'!' if result.tuned else '*'}",
+            number(result.threshold, 4),
+            number(result.value),
+            interval(result.interval),
+            number(result.cross_fitted),
+            number(result.precision),
+            number(result.recall),
+            number(result.f1),
+            f"{result.n_positives:,}",
+        ]
+        for label, result in results.items()
+    ]
+    table = align([header, *rows])
+    if any(not result.tuned for result in results.values()):
+        table += "\n* too few positives: not tuned"
+    if any(result.tuned and not result.constraint_met for result in results.values()):
+        table += "\n! out of reach: the highest precision was taken"
+    return table
+
+
+def save_thresholds(
+    path: Path, results: Mapping[str, ThresholdResult], labels: Sequence[str], about: dict[str, Any]
+) -> None:
+    """Write `thresholds.json`.
+
+    Args:
+        path: The file.
+        results: Label to result, for each of `labels`.
+        labels: Ordered labels.
+        about: Where the thresholds come from: split, file, seed; anything JSON can hold.
+
+    Raises:
+        ArtifactError: the file cannot be written, or the results are for other labels.
+    """
+    labels = as_labels(labels)
+    check_same_labels(list(results), labels, "Thresholds to save")
+    content = {label: asdict(results[label]) for label in labels}
+    write_json(
+        Path(path),
+        {"format": FORMAT, "version": VERSION, "labels": list(labels), "thresholds": content, "about": about},
+    )
+
+
+def load_thresholds(path: Path, labels: Sequence[str] | None = None) -> FloatArray:
+    """Read the thresholds alone, float32 `(n_labels,)` in label order.
+
+    Args:
+        path: A file that `save_thresholds` wrote.
+        labels: Labels of the model that they are used with; None: those of the file.
+
+    Raises:
+        ArtifactError: as `read_thresholds`, or the file was made for other labels.
+    """
+    found, results, _ = read_thresholds(path)
+    if labels is not None:
+        check_same_labels(found, labels, str(path))
+    return threshold_array(results, found)
+
+
+def read_thresholds(path: Path) -> tuple[tuple[str, ...], dict[str, ThresholdResult], dict[str, Any]]:
+    """Read all of `thresholds.json`.
+
+    Returns:
+        Ordered labels, label to result in that order, and what was recorded about their origin.
+
+    Raises:
+        ArtifactError: missing, broken, not a file of thresholds, from a newer version, or a number out of range.
+    """
+    path = Path(path)
+    content = read_json(path, "thresholds.json as `moderation tune` writes it")
+    if content.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: no file of thresholds. Expected thresholds.json as `moderation tune` writes it.")
+    version = content.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise ArtifactError(
+            f"{path}: format version {version}, expected {VERSION}. Update this program, or tune again."
+        )
+    try:
+        labels = as_labels(content["labels"])
+        results = {label: _read_result(content["thresholds"][label]) for label in labels}
+        return labels, results, dict(content["about"])
+    except (KeyError, TypeError, ValueError):
+        raise ArtifactError(
+            f"{path}: incomplete or changed by hand. Expected for each label a threshold in [0, 1] and the values "
+            "that tuning gave it; tune again."
+        ) from None
+
+
+def _read_result(content: dict[str, Any]) -> ThresholdResult:
+    known = {field.name: content[field.name] for field in fields(ThresholdResult)}
+    if isinstance(known["threshold"], bool) or not 0 <= known["threshold"] <= 1:
+        raise ValueError("threshold out of range")
+    bounds = known["interval"]
+    return ThresholdResult(**known | {"interval": None if bounds is None else (bounds[0], bounds[1])})

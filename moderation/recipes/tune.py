@@ -1,0 +1,111 @@
+"""`moderation tune`: probabilities and targets of the validation split in, one threshold per label out."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moderation.artifacts import RunFolder, read_array, read_json, sha256, sidecar
+from moderation.config import TuneConfig
+from moderation.errors import ArtifactError, ConfigError
+from moderation.evaluation.probabilities import check_pair
+from moderation.evaluation.thresholds import format_thresholds, save_thresholds, tune_thresholds
+from moderation.labels import as_labels, check_same_labels
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the file beside an array says about it; None where it does not say."""
+
+    path: Path
+    labels: tuple[str, ...] | None
+    split: str | None
+    kind: str | None
+
+
+def tune(config: TuneConfig) -> int:
+    """Tune one threshold per label and write `thresholds.json`; the table and the path go to standard output.
+
+    Args:
+        config: Settings; `config.preds` are probabilities, `config.labels` targets of the same shape.
+
+    Returns:
+        Exit code, 0.
+
+    Raises:
+        ConfigError: the label names are neither given nor recorded, or the objective is unknown.
+        ArtifactError: a file is missing or broken, comes from the test split, holds something else, or the two files
+            do not belong together.
+        DataError: logits, NaN, targets other than 0 and 1, or shapes that differ.
+    """
+    preds = _read_origin(config.preds, expected_kind="probabilities")
+    truth = _read_origin(config.labels, expected_kind="targets")
+    labels = _agree_on_labels(preds, truth, config.label_columns)
+    split = _agree_on_split(preds, truth)
+    probabilities, targets = check_pair(
+        read_array(config.preds), read_array(config.labels), len(labels), (str(config.preds), str(config.labels))
+    )
+    _log.info("Tuning %d labels on %s examples for %s", len(labels), f"{len(targets):,}", config.objective)
+    results = tune_thresholds(
+        probabilities, targets, labels, objective=config.objective, bootstrap=config.bootstrap, seed=config.seed
+    )
+
+    path = config.out or RunFolder(config.preds.parent).thresholds
+    about = {
+        "split": split,
+        "n_examples": len(targets),
+        "objective": config.objective,
+        "bootstrap": config.bootstrap,
+        "seed": config.seed,
+        "preds": config.preds.name,
+        "preds_sha256": sha256(config.preds),
+    }
+    save_thresholds(path, results, labels, about)
+    print(f"{format_thresholds(results)}\n\n{path}")
+    return 0
+
+
+def _read_origin(path: Path, expected_kind: str) -> Origin:
+    """Read the sidecar of an array and refuse what must not be tuned on."""
+    beside = sidecar(path)
+    if not beside.is_file():
+        return Origin(path, None, None, None)
+    content = read_json(beside, "labels, split and kind of the array beside it")
+    labels, split, kind = content.get("labels"), content.get("split"), content.get("kind")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ArtifactError(
+            f"{beside}: does not say which labels the columns of {path.name} are. Expected labels, split and kind; "
+            "if it belongs to something else, move it away and name the labels with --label-columns."
+        )
+    if split == "test":
+        raise ArtifactError(
+            f"{path}: comes from the test split ({beside.name} says so). Thresholds tuned on it would flatter every "
+            "number measured on it. Use the files of the val split."
+        )
+    if kind != expected_kind:
+        cure = " Apply moderation.evaluation.probabilities.sigmoid to logits." if kind == "logits" else ""
+        raise ArtifactError(f"{path}: holds {kind} ({beside.name} says so), expected {expected_kind}.{cure}")
+    return Origin(path, as_labels(labels), split, kind)
+
+
+def _agree_on_labels(preds: Origin, truth: Origin, named: Sequence[str] | None) -> tuple[str, ...]:
+    recorded = [origin for origin in (preds, truth) if origin.labels is not None]
+    if named is None and not recorded:
+        raise ConfigError(
+            f"{preds.path}: no {sidecar(preds.path).name} beside it says which labels its columns are. "
+            "Name them, in column order: --label-columns toxic threat …"
+        )
+    labels = as_labels(named if named is not None else recorded[0].labels or ())
+    for origin in recorded:
+        check_same_labels(origin.labels or (), labels, str(origin.path))
+    return labels
+
+
+def _agree_on_split(preds: Origin, truth: Origin) -> str | None:
+    if preds.split and truth.split and preds.split != truth.split:
+        raise ArtifactError(
+            f"{preds.path} comes from {preds.split}, {truth.path} from {truth.split}. Use files of one split."
+        )
+    return preds.split or truth.split

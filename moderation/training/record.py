@@ -1,0 +1,102 @@
+"""`run.json` and the folder around it: claim the folder, say what begins, say what came of it."""
+
+import dataclasses
+import datetime
+import shutil
+from pathlib import Path
+from typing import Any
+
+from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_json
+from moderation.errors import ArtifactError, ConfigError
+from moderation.training.fitting import Fit
+from moderation.training.reproducibility import PhaseTimer, describe_environment, peak_memory_bytes
+
+RUN_FORMAT = {"format": "content-moderation run", "version": 1}
+_FREE_ON_RESUME = {"resume", "overwrite", "threads", "save_every", "track"}
+
+
+def claim_folder(run: RunFolder, settings: dict[str, Any]) -> None:
+    """Refuse a folder that holds a run, unless it shall be resumed with the same settings or overwritten.
+
+    Args:
+        run: The folder.
+        settings: Of the run that is about to begin or to go on, as plain values.
+
+    Raises:
+        ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since.
+        ConfigError: a run shall be resumed with other settings.
+    """
+    if not run.run_json.exists():
+        if settings["resume"]:
+            raise ArtifactError(f"{run.path}: holds no interrupted run to resume. Leave --resume out to start one.")
+        return
+    if settings["overwrite"]:
+        return
+    facts = read_json(run.run_json, "run.json of an interrupted run")
+    if not settings["resume"]:
+        raise ArtifactError(
+            f"{run.path}: already holds a run ({facts.get('status', 'unknown')}). Choose another --output-dir, "
+            "or pass --overwrite to replace it, or --resume to go on with an interrupted one."
+        )
+    if facts.get("status") == "done":
+        raise ArtifactError(f"{run.path}: this run is complete; there is nothing to resume.")
+    before = facts["settings"]
+    changed = [name for name in settings if name not in _FREE_ON_RESUME and before.get(name) != settings[name]]
+    if changed:
+        raise ConfigError(
+            "--resume: settings differ from those that the run began with:\n"
+            + "\n".join(f"  {name}: was {before.get(name)}, is {settings[name]}" for name in changed)
+        )
+    if facts["data"] | hash_tables(settings) != facts["data"]:
+        raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
+
+
+def begin_run(run: RunFolder, settings: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Clear the folder of an earlier run and write `run.json` with all that is known before the first step.
+
+    Args:
+        run: The folder.
+        settings: Plain values.
+        facts: What the recipe knows: labels, precision, splits, rows left out, backbone.
+
+    Returns:
+        The content of `run.json`.
+    """
+    if not settings["resume"]:
+        _clear(run)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    content = RUN_FORMAT | {"status": "running", "started": started, "settings": settings}
+    content |= facts | describe_environment()
+    content["data"] = facts["data"] | hash_tables(settings)
+    write_json(run.run_json, content)
+    return content
+
+
+def finish_run(run: RunFolder, content: dict[str, Any], timer: PhaseTimer, fit: Fit) -> None:
+    """Add seconds, memory and the course of the training to `run.json`; drop the states to resume from."""
+    content |= {
+        "status": "done",
+        "seconds": timer.seconds,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "training": dataclasses.asdict(fit),
+    }
+    write_json(run.run_json, content)
+    shutil.rmtree(run.resume_dir, ignore_errors=True)
+
+
+def hash_tables(settings: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of each table that the settings name: `sha256`, and `val_sha256`, `test_sha256` where there are any."""
+    keys = {"data_path": "sha256", "val_path": "val_sha256", "test_path": "test_sha256"}
+    return {key: sha256(Path(settings[name])) for name, key in keys.items() if settings[name] is not None}
+
+
+def _clear(run: RunFolder) -> None:
+    """Remove what an earlier run left in the folder, and nothing else."""
+    files = [run.checkpoint_best, run.checkpoint_final, run.thresholds, run.log, run.report, run.run_json]
+    for split in ("val", "test"):
+        arrays = (run.preds(split), run.labels(split))
+        files += [*arrays, *map(sidecar, arrays), run.metrics(split)]
+    for folder in (run.tokenizer_dir, run.plots_dir, run.resume_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in files:
+        file.unlink(missing_ok=True)

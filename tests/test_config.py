@@ -1,0 +1,117 @@
+"""Settings: each has a default and a help line, and all that is wrong with them comes in one message."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moderation.cli import VERBS
+from moderation.config import CheckConfig, EvaluateConfig, TrainConfig, TuneConfig
+from moderation.errors import ConfigError
+
+CONFIGS = [verb.config_class for verb in VERBS.values()]
+DATA = Path("train.csv")
+
+
+@pytest.mark.parametrize("config_class", CONFIGS)
+def test_every_setting_has_a_help_line_and_an_immutable_default(config_class: type[Any]) -> None:
+    for field in dataclasses.fields(config_class):
+        help_line = field.metadata["help"]
+        assert help_line, field.name
+        assert not help_line.endswith("."), field.name
+        assert field.default is not dataclasses.MISSING, field.name
+        hash(field.default)
+
+
+@pytest.mark.parametrize("config_class", CONFIGS)
+def test_settings_cannot_change_once_they_are_set(config_class: type[Any]) -> None:
+    assert config_class.__dataclass_params__.frozen
+    with pytest.raises(TypeError, match="positional"):
+        config_class("train.csv")
+
+
+def test_the_defaults_are_those_of_the_documented_command() -> None:
+    config = TrainConfig(data_path=DATA)
+    assert (config.epochs, config.batch_size, config.lr, config.seed) == (3.0, 16, 2e-5, 42)
+    assert config.backbone == "distilbert/distilbert-base-multilingual-cased"
+    assert (config.val_size, config.test_size, config.text_column) == (0.1, 0.1, "comment_text")
+    assert config.precision == "auto"
+    assert config.objective == TuneConfig(preds=DATA, labels=DATA).objective == "f1"
+
+
+OUT_OF_RANGE = {
+    "val_size": [0, 1, -0.1, float("nan")],
+    "test_size": [0, 1, 0.9, 0.95],
+    "epochs": [0, -1, float("nan"), float("inf")],
+    "batch_size": [0, -1],
+    "lr": [0, -1e-5, float("nan"), float("inf")],
+    "head_lr": [0, -1, float("inf")],
+    "weight_decay": [-0.1, float("nan"), float("inf")],
+    "warmup": [-0.1, 1.1, float("nan")],
+    "max_length": [7, 0],
+    "attention_dropout": [-0.1, 1.0],
+    "freeze_layers": [-1],
+    "grad_accumulation": [0],
+    "max_grad_norm": [-1, float("inf")],
+    "pos_weight_cap": [0.5, float("inf")],
+    "patience": [-1],
+    "save_every": [0],
+    "max_train_examples": [0],
+    "bootstrap": [-1],
+    "threads": [0],
+    "seed": [-1, 2**32],
+    "precision": ["fp8"],
+    "pos_weight": ["none"],
+    "best_metric": ["f1"],
+    "track": [("tensorboard", "comet")],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values])
+def test_a_value_out_of_range_is_named_by_its_flag(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"--{name.replace('_', '-')} is .*expected"):
+        TrainConfig(data_path=DATA, **{name: value})
+
+
+def test_the_bounds_themselves_are_fine() -> None:
+    bounds: dict[str, Any] = {"warmup": 0, "weight_decay": 0, "max_length": 8, "max_grad_norm": 0, "pos_weight_cap": 1}
+    bounds |= {"val_size": 0.5, "test_size": 0.49, "bootstrap": 0, "seed": 2**32 - 1, "track": ("mlflow", "wandb")}
+    for name, value in bounds.items():
+        assert getattr(TrainConfig(data_path=DATA, **bounds), name) == value
+
+
+def test_all_problems_come_in_one_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig(epochs=0, batch_size=-2, precision="fp8", resume=True, overwrite=True)  # type: ignore[arg-type]
+    lines = str(caught.value).splitlines()
+    for part in (
+        "--data-path is missing",
+        "--epochs is 0, expected more than 0",
+        "--batch-size is -2, expected 1 or more",
+        "--precision is fp8, expected auto | fp32 | bf16 | fp16",
+        "--resume and --overwrite contradict each other",
+        "--resume needs --output-dir",
+    ):
+        assert sum(part in line for line in lines) == 1, part
+    assert len(lines) == 7
+
+
+@pytest.mark.parametrize(
+    ("config_class", "settings", "complaints"),
+    [
+        (TuneConfig, {"bootstrap": -1, "seed": -1}, ["--preds is", "--labels is", "--bootstrap is -1", "--seed is -1"]),
+        (
+            EvaluateConfig,
+            {"batch_size": 0, "threads": 0, "bootstrap": -1, "split": "train"},
+            ["--checkpoint is missing", "--batch-size is 0", "--threads is 0", "--bootstrap is -1", "--split is train"],
+        ),
+        (CheckConfig, {"max_length": 7}, ["--max-length is 7"]),
+    ],
+)
+def test_the_other_verbs_check_theirs(config_class: type[Any], settings: dict[str, Any], complaints: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_class(**settings)
+    for complaint in complaints:
+        assert complaint in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1 + len(complaints)

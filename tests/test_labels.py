@@ -1,0 +1,40 @@
+"""Label order: what counts as labels, and artifacts that were made for others."""
+
+import pytest
+
+from moderation.errors import ArtifactError, ConfigError
+from moderation.labels import JIGSAW_LABELS, as_labels, check_same_labels
+
+
+def test_labels_keep_their_order() -> None:
+    assert as_labels(["b", "a"]) == ("b", "a")
+    assert as_labels(JIGSAW_LABELS) == JIGSAW_LABELS
+
+
+@pytest.mark.parametrize("names", [[], [""], ["toxic", ""], "toxic"], ids=repr)
+def test_no_names_empty_ones_and_a_bare_string_are_refused(names: list[str] | str) -> None:
+    with pytest.raises(ConfigError, match="expected a list of one or more names"):
+        as_labels(names)
+
+
+def test_every_name_that_stands_twice_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"Labels: a, c named more than once"):
+        as_labels(["c", "a", "b", "a", "c"])
+
+
+def test_equal_labels_pass_as_a_list_or_a_tuple() -> None:
+    check_same_labels(["a", "b"], ("a", "b"), "thresholds.json")
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [(["b", "a"], "another order"), (["a"], "made for other labels"), (["a", "b", "b"], "made for other labels")],
+)
+def test_other_labels_and_another_order_are_told_apart(found: list[str], reason: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        check_same_labels(found, ("a", "b"), "runs/x/thresholds.json")
+    message = str(caught.value)
+    assert message.startswith("runs/x/thresholds.json: ")
+    assert reason in message
+    assert f"found:    {', '.join(found)}\n" in message
+    assert "expected: a, b\n" in message
