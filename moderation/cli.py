@@ -1,17 +1,19 @@
 """Verbs -> recipes; errors -> exit codes. Recipes are imported when their verb is called, so that `--help` is quick."""
 
 import argparse
+import errno
 import importlib
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from moderation import config
 from moderation.errors import ModerationError
 from moderation.flags import add_flags, merge
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXIT_CODES = "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished but some rows failed"
 
 
@@ -50,9 +52,22 @@ VERBS: dict[str, Verb] = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Usage errors in two lines that name the verb; the usage itself would fill more than a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nAll that it takes: {self.prog} --help\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said by the verb's parser, which argparse would leave to the one above
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The one parser of the toolkit."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="moderation",
         description="Multi-label toxicity detection: train, tune a threshold per label, evaluate.",
         epilog=f"{EXIT_CODES}\n\nexample:\n  {VERBS['train'].example}",
@@ -75,12 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main_by_form(argv: Sequence[str]) -> int:
     """Run the verb that `--tune-thresholds` or `--eval` names among the words; without either, `train`."""
-    words = list(argv)
-    for flag, verb in (("--tune-thresholds", "tune"), ("--eval", "evaluate")):
-        if flag in words:
-            words.remove(flag)
-            return main([verb, *words])
-    return main(["train", *words])
+    forms = {"--tune-thresholds": "tune", "--eval": "evaluate"}
+    named = sorted(forms.keys() & set(argv))
+    if len(named) > 1:
+        print(f"model_training: {' and '.join(named)} name two different forms; give one of them.", file=sys.stderr)
+        return 2
+    verb = forms[named[0]] if named else "train"
+    return main([verb, *(word for word in argv if word not in forms)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,6 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModerationError as error:
         print(f"moderation {verb}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a library's own file; what this toolkit writes itself is an ArtifactError by now
+        if error.errno not in DISK_FULL:
+            raise
+        where = error.filename or "A file"
+        print(f"moderation {verb}: {where} could not be written ({error.strerror}). Free some space.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"moderation {verb}: interrupted.", file=sys.stderr)
         return 130

@@ -89,7 +89,8 @@ def _typed(config_class: type[Any], settings: dict[str, Any], where: str) -> dic
         except TypeError as error:
             problems.append(f"{key}: {error}")
     if problems:
-        raise ConfigError(f"{where}: not the settings of this verb.\n" + "\n".join(f"  {it}" for it in sorted(problems)))
+        lines = "\n".join(f"  {problem}" for problem in sorted(problems))
+        raise ConfigError(f"{where}: not the settings of this verb.\n{lines}")
     return typed
 
 

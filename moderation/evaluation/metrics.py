@@ -9,13 +9,12 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from moderation.evaluation.bootstrap import MEASURES, percentile_interval, resample
+from moderation.evaluation.calibration import expected_calibration_error
 from moderation.evaluation.objectives import fbeta, ratio
 from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict, sigmoid
 from moderation.evaluation.tables import align, interval, number
 from moderation.evaluation.thresholds import ThresholdResult, threshold_array
 from moderation.labels import as_labels
-
-N_BINS = 15
 
 _log = logging.getLogger(__name__)
 
@@ -94,27 +93,6 @@ def eval_with_thresholds(
         "flagged_any": int(flagged.any(axis=1).sum()),
         "positive_any": int(positive.any(axis=1).sum()),
     }
-
-
-def expected_calibration_error(probabilities: FloatArray, positive: npt.NDArray[Any], n_bins: int = N_BINS) -> float:
-    """Return the mean gap between probability and share of positives over bins of equal width.
-
-    Naeini et al. 2015 (AAAI), Guo et al. 2017 (ICML, 15 bins), applied to the probability of the positive class. Bins
-    of equal width, as in these papers: with rare labels, bins of equal mass would put all high probabilities, the
-    ones that decide, into one. Weighted by the examples in a bin, so empty ones do not count.
-
-    Args:
-        probabilities: `(n_examples,)`, in [0, 1].
-        positive: `(n_examples,)`, 0/1 or bool.
-        n_bins: Bins between 0 and 1.
-
-    >>> expected_calibration_error(np.float32([0.25, 0.25, 0.25, 0.25]), np.array([1, 0, 0, 0]))
-    0.0
-    """
-    scores = np.asarray(probabilities, dtype=np.float64)
-    bins = np.minimum((scores * n_bins).astype(np.int64), n_bins - 1)
-    gaps = np.bincount(bins, weights=scores - positive, minlength=n_bins)  # sum of p - y per bin
-    return float(np.abs(gaps).sum() / len(scores))
 
 
 def compute_metrics(eval_prediction: Any) -> dict[str, float]:

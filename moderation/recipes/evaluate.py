@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moderation.artifacts import RunFolder, read_json, write_json, write_predictions
+from moderation.artifacts import RunFolder, write_json, write_predictions
 from moderation.backbones import load_tokenizer
 from moderation.config import EvaluateConfig, TrainConfig
 from moderation.data.encoding import default_cache_dir, df_to_hfds
 from moderation.data.loading import load_english_only
 from moderation.data.preparing import load_splits
-from moderation.errors import ArtifactError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
 from moderation.evaluation.probabilities import sigmoid
 from moderation.evaluation.reporting import save_logs_and_plots
@@ -22,7 +22,7 @@ from moderation.flags import from_plain, to_plain
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.prediction import predict_logits, to_fastest_device
-from moderation.training.record import hash_tables
+from moderation.training.record import hash_tables, read_record
 from moderation.training.reproducibility import make_reproducible
 
 logger = logging.getLogger(__name__)
@@ -79,22 +79,22 @@ def evaluate(config: EvaluateConfig) -> int:
 
 
 def _run_settings(source: RunFolder) -> TrainConfig:
-    facts = read_json(source.run_json, "run.json beside the checkpoint")
-    if not isinstance(facts.get("settings"), dict):
+    try:
+        return from_plain(TrainConfig, read_record(source)["settings"], str(source.run_json))
+    except ConfigError as error:  # they are no settings of this command
         raise ArtifactError(
-            f"{source.run_json}: holds no settings; expected the run.json that `moderation train` wrote."
-        )
-    return from_plain(TrainConfig, facts["settings"], str(source.run_json))
+            f"{source.run_json}: its settings cannot be read (changed, or of another version).\n{error}"
+        ) from error
 
 
 def _examples(
     config: EvaluateConfig, settings: TrainConfig, source: RunFolder, checkpoint: Checkpoint
 ) -> tuple[str, pd.DataFrame]:
     """Name and rows of what is to be evaluated: another table as a whole, or a split of the run's data."""
-    recorded = read_json(source.run_json, "run.json beside the checkpoint")["data"]
+    recorded = read_record(source)["data"]
     if config.data_path is not None:
         moved = dataclasses.replace(settings, data_path=config.data_path)
-        if hash_tables(to_plain(moved))["sha256"] != recorded["sha256"]:
+        if hash_tables(to_plain(moved))["sha256"] != recorded.get("sha256"):
             return _name_of(config.data_path), _other_table(config.data_path, settings, checkpoint)
         settings = moved
     now = hash_tables(to_plain(settings))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -20,6 +21,7 @@ from moderation.data.encoding import default_cache_dir, df_to_hfds
 from moderation.data.preparing import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ConfigError
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
+from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import sigmoid
 from moderation.evaluation.reporting import save_logs_and_plots
 from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
@@ -29,7 +31,7 @@ from moderation.training.checkpoints import load_checkpoint
 from moderation.training.fitting import fit
 from moderation.training.precision import resolve_precision
 from moderation.training.prediction import predict_logits, to_fastest_device
-from moderation.training.record import begin_run, claim_folder, finish_run
+from moderation.training.record import begin_run, claim_folder, finish_run, nothing_half_written, save_tokenizer
 from moderation.training.reproducibility import PhaseTimer, make_reproducible
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ def train(config: TrainConfig) -> int:
     Raises:
         ModerationError: settings, data or artifacts that cannot be used.
     """
+    parse_objective(config.objective)  # before the training, not after it
     if config.dry_run:
         _dry_run(config)
         return 0
@@ -52,9 +55,9 @@ def train(config: TrainConfig) -> int:
     try:
         _train_into(run, config)
     except KeyboardInterrupt:
-        logger.warning(
-            "Interrupted. The same command with --resume goes on from the last saved state."
-        )
+        if run.run_json.exists():
+            words = f"--output-dir {run.path} --resume"
+            logger.warning("Interrupted. The same command with %s goes on from the last saved state.", words)
         raise
     if _is_main():
         print(_next_steps(run))
@@ -78,29 +81,32 @@ def _train_into(run: RunFolder, config: TrainConfig) -> None:
         tokenizer = load_tokenizer(backbone.path)
     with timer.phase("tokenize"):
         datasets = _encode(splits, tokenizer, config)
-    if _is_main():
-        record = begin_run(run, to_plain(config), _facts(config, splits, backbone))
-        tokenizer.save_pretrained(run.tokenizer_dir)
+    with nothing_half_written(run):
+        if _is_main():
+            record = begin_run(run, to_plain(config), _facts(config, splits, backbone))
+            save_tokenizer(run, tokenizer)
 
-    with timer.phase("train"):
-        done = fit(
-            run,
-            datasets["train"],
-            datasets["val"],
-            tokenizer,
-            splits.labels,
-            splits.targets("train"),
-            backbone_dir=backbone.path,
-            about={"backbone": config.backbone, "max_length": config.max_length},
-            **config.fit_settings | {"precision": resolve_precision(config.precision)},
-        )
-    if not _is_main():
-        return
-    with timer.phase("predict"):
-        _predict(run, splits, datasets, tokenizer)
-    with timer.phase("tune and evaluate"):
-        _tune_and_evaluate(run, splits.labels, config)
-    finish_run(run, record, timer, done)
+        with timer.phase("train"):
+            done = fit(
+                run,
+                datasets["train"],
+                datasets["val"],
+                tokenizer,
+                splits.labels,
+                splits.targets("train"),
+                backbone_dir=backbone.path,
+                about={"backbone": config.backbone, "max_length": config.max_length},
+                **config.fit_settings | {"precision": resolve_precision(config.precision)},
+            )
+        with timer.phase("predict"):
+            probabilities = _predict(run, datasets, tokenizer)
+        if not _is_main():
+            return
+        for split, answer in probabilities.items():
+            write_predictions(run, split, answer, splits.targets(split), splits.labels)
+        with timer.phase("tune and evaluate"):
+            _tune_and_evaluate(run, splits.labels, config)
+        finish_run(run, record, timer, done)
     save_logs_and_plots(run.path)
 
 
@@ -133,13 +139,16 @@ def _facts(config: TrainConfig, splits: Splits, backbone: ResolvedBackbone) -> d
     }
 
 
-def _predict(run: RunFolder, splits: Splits, datasets: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Probabilities and targets of val and test, from the best checkpoint, in float32."""
+def _predict(
+    run: RunFolder, datasets: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Probabilities of val and test, from the best checkpoint, in float32; shared by all processes."""
     model = to_fastest_device(load_checkpoint(run.checkpoint_best).model)
     collator = PaddingCollator(tokenizer.pad_token_id, tokenizer.padding_side)
-    for split in ("val", "test"):
-        logits = predict_logits(model, datasets[split], collator, description=f"Predict {split}")
-        write_predictions(run, split, sigmoid(logits), splits.targets(split), splits.labels)
+    return {
+        split: sigmoid(predict_logits(model, datasets[split], collator, description=f"Predict {split}"))
+        for split in ("val", "test")
+    }
 
 
 def _tune_and_evaluate(run: RunFolder, labels: tuple[str, ...], config: TrainConfig) -> None:

@@ -130,5 +130,6 @@ class PaddingCollator:
             attention_mask[i, place] = 1
         batch = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
         if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=torch.float32)
+            targets = np.stack([np.asarray(row["labels"], dtype=np.float32) for row in rows])  # or tensors
+            batch["labels"] = torch.from_numpy(targets)
         return batch

@@ -9,7 +9,8 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from moderation.artifacts import write_atomically
+from moderation.artifacts import read_json, write_atomically
+from moderation.errors import ArtifactError
 
 
 class ProgressBar(TrainerCallback):
@@ -45,6 +46,10 @@ class ProgressBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Close the bar."""
+        self.finish()
+
+    def finish(self) -> None:
+        """Close the bar where it is; a second time does nothing."""
         if self.bar is not None:
             self.bar.close()
 
@@ -66,8 +71,11 @@ class JsonlLog(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Append the newest record."""
         if state.is_world_process_zero and state.log_history:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(_line(state.log_history[-1]))
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(_line(state.log_history[-1]))
+            except OSError as error:
+                raise ArtifactError(f"{self.path}: could not be written ({error.strerror}).") from error
 
 
 class KeepBest(TrainerCallback):
@@ -91,13 +99,10 @@ class KeepBest(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
     ) -> None:
         """Compare with all evaluations before."""
-        key = f"eval_{self.metric}"
-        sign = -1 if self.metric == "loss" else 1
-        history = [sign * record[key] for record in state.log_history if key in record]
-        best_position = max(range(len(history)), key=lambda i: (history[i], -i))
-        if best_position == len(history) - 1 and state.is_world_process_zero:
-            self.save({name.removeprefix("eval_"): value for name, value in metrics.items()})
-        if self.patience and len(history) - 1 - best_position >= self.patience:
+        n_since_best = _evaluations_since_best(state.log_history, self.metric)
+        if n_since_best == 0 and state.is_world_process_zero:
+            self.save(_without_speed(metrics))
+        if self.patience and n_since_best >= self.patience:
             control.should_training_stop = True
 
 
@@ -127,6 +132,29 @@ def newest_state(resume_dir: Path, n_processes: int = 1) -> Path | None:
     """
     folders = sorted(resume_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
     return next((folder for folder in folders if _is_complete(folder, n_processes)), None)
+
+
+def has_stopped_early(state_dir: Path, metric: str, patience: int) -> bool:
+    """Whether `KeepBest` had stopped the training when this state was saved, so that nothing is left to train."""
+    history = read_json(state_dir / "trainer_state.json", "the trainer's state")["log_history"]
+    return patience > 0 and _evaluations_since_best(history, metric) >= patience
+
+
+def _evaluations_since_best(history: list[dict[str, float]], metric: str) -> int:
+    """Evaluations after the best one, which is the first of several equally good; 0 without any."""
+    key = f"eval_{metric}"
+    sign = -1 if metric == "loss" else 1
+    values = [sign * record[key] for record in history if key in record]
+    return len(values) - 1 - values.index(max(values)) if values else 0
+
+
+def _without_speed(metrics: dict[str, float]) -> dict[str, float]:
+    """What was measured of the model, which two like runs agree on, without how long that took."""
+    return {
+        name.removeprefix("eval_"): value
+        for name, value in metrics.items()
+        if not name.endswith(("_runtime", "_per_second"))
+    }
 
 
 def _is_complete(folder: Path, n_processes: int) -> bool:

@@ -4,13 +4,14 @@ A `.pt` file of plain types and tensors, read with `weights_only=True`, so that 
 """
 
 import logging
-import pickle
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from moderation.artifacts import write_atomically
@@ -73,11 +74,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = _read(path)
     try:
         config = AutoConfig.for_model(**content["config"])
-        model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32
+        )
         model.load_state_dict(content["weights"])
         labels = tuple(content["labels"])
         about = dict(content["about"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if len(labels) != config.num_labels:
+            raise ValueError("the labels are not those of the logits")
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StrictDataclassError) as error:
         raise ArtifactError(
             f"{path}: a checkpoint whose parts do not fit together; it was changed or damaged."
         ) from error
@@ -89,8 +94,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; {expected}.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch wonders about the pickle protocol of files that are no pickles
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes make its unpickler stumble in ways that nobody lists
         raise ArtifactError(f"{path}: not a readable checkpoint (truncated, or another format); {expected}.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ArtifactError(f"{path}: a checkpoint of another program; {expected}.")

@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from moderation.artifacts import RunFolder
 from moderation.errors import ConfigError
 from moderation.evaluation.metrics import compute_metrics
 from moderation.training.balancing import PosWeightRule, example_weights, pos_weight_of
-from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveState, newest_state
+from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveState, has_stopped_early, newest_state
 from moderation.training.checkpoints import save_checkpoint
 from moderation.training.model import build_model, freeze_for_speed
 from moderation.training.precision import Resolved
@@ -103,12 +104,14 @@ def fit(
         DataError: a label has no positives in the train split.
         ArtifactError: the backbone cannot be loaded, or the disk is full.
     """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours shows the training itself
     training_arguments = _training_arguments(run.resume_dir, **arguments)
     model = build_model(backbone_dir, labels, random_weights=random_weights, attention_dropout=attention_dropout)
     if freeze_layers or freeze_embeddings:
         freeze_for_speed(model, freeze_layers)
     weights = pos_weight_of(targets, pos_weight, pos_weight_cap)
     logger.info("pos_weight: %s", ", ".join(f"{name} {w:.1f}" for name, w in zip(labels, weights, strict=True)))
+    bar = ProgressBar(best_metric)
     trainer = PosWeightTrainer(
         model=model,
         args=training_arguments,
@@ -119,7 +122,7 @@ def fit(
         pos_weight=torch.from_numpy(weights),
         example_weights=example_weights(targets) if balanced_sampler else None,
         head_lr=head_lr,
-        callbacks=[ProgressBar(best_metric), JsonlLog(run.log), SaveState(save_every)],
+        callbacks=[bar, JsonlLog(run.log), SaveState(save_every)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(
@@ -130,9 +133,15 @@ def fit(
         logger.info("Resume: no complete state was saved; the training starts from its beginning.")
     if state is None:
         shutil.rmtree(run.resume_dir, ignore_errors=True)
-    result = trainer.train(resume_from_checkpoint=None if state is None else str(state))
+    elif has_stopped_early(state, best_metric, patience):
+        training_arguments.num_train_epochs = 0  # the weights of the state are the final ones
+    try:
+        result = trainer.train(resume_from_checkpoint=None if state is None else str(state))
+    finally:
+        bar.finish()  # or it would be drawn once more below the message of an error
     if trainer.is_world_process_zero():
         _save(run.checkpoint_final, trainer, labels, about, {})
+    trainer.accelerator.wait_for_everyone()  # the checkpoints are complete for every process that goes on
     return _describe(trainer, model, len(train), float(result.metrics["train_runtime"]), state)
 
 
@@ -168,6 +177,7 @@ def _training_arguments(
         fp16=precision == "fp16",
         seed=seed,
         use_cpu=on_cpu,
+        ddp_find_unused_parameters=False,
         ddp_backend="gloo" if on_cpu and n_processes > 1 else None,
         eval_strategy="epoch",
         save_strategy="no",  # the callback SaveState asks for states

@@ -1,10 +1,14 @@
 """The classifier: a pretrained encoder with one logit per label, and what of it may change."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -40,26 +44,59 @@ def build_model(
     """
     try:
         config = AutoConfig.from_pretrained(backbone_dir, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise ArtifactError(f"{backbone_dir}: holds no config.json of a model that transformers knows.") from error
     describe_labels(config, labels)
     for name in ("attention_probs_dropout_prob", "attention_dropout"):
         if hasattr(config, name):
             setattr(config, name, attention_dropout)
-    if random_weights:
-        return AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
-    verbosity = transformers_logging.get_verbosity()
-    # It would report the new head as a fault.
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    return _random_model(backbone_dir, config) if random_weights else _pretrained_model(backbone_dir, config)
+
+
+def _random_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
     try:
-        return AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
-            backbone_dir, config=config, local_files_only=True, use_safetensors=True, dtype="float32"
+        return AutoModelForSequenceClassification.from_config(  # type: ignore[no-any-return, no-untyped-call]
+            config, dtype=torch.float32
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ValueError, KeyError) as error:
+        raise ArtifactError(
+            f"{backbone_dir}: its config.json describes no encoder that can classify texts ({config.model_type})."
+        ) from error
+
+
+def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
+    try:
+        with _without_reports():  # transformers would report the new head as a fault
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                backbone_dir,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype="float32",
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(
             f"{backbone_dir}: its weights cannot be loaded; expected model.safetensors that fits config.json. "
             "--random-weights builds the architecture without them."
         ) from error
+    # What a file lacks gets random numbers: right for the head and for a pooler, a disaster for the encoder.
+    encoder = f"{model.base_model_prefix}."
+    absent = [name for name in report["missing_keys"] if name.startswith(encoder) and "pooler" not in name]
+    if absent:
+        raise ArtifactError(
+            f"{backbone_dir}: model.safetensors lacks {len(absent)} weights of the encoder that config.json describes, "
+            f"{min(absent)} among them; the two files belong to different models."
+        )
+    return model  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
     finally:
         transformers_logging.set_verbosity(verbosity)
 
@@ -80,8 +117,8 @@ def freeze_for_speed(model: PreTrainedModel, n_layers: int = 0, *, embeddings: b
     Args:
         model: A sequence classifier of transformers with a list of layers.
         n_layers: Number of lowest layers to freeze, from 0 to all of them.
-        embeddings: Freeze the embeddings; needed where layers are frozen, or the backward pass would have to pass
-            through them all the same.
+        embeddings: Freeze the embeddings, a table of relative positions among them; needed where layers are frozen,
+            or the backward pass would have to pass through them all the same.
 
     Returns:
         Number of parameters that still learn.
@@ -105,6 +142,9 @@ def freeze_for_speed(model: PreTrainedModel, n_layers: int = 0, *, embeddings: b
     if embeddings:
         base: Any = model.base_model
         frozen.append(base.embeddings if hasattr(base, "embeddings") else base.get_input_embeddings())
+        # Tables of relative positions (MPNet) feed every layer: one that learnt would keep the frozen layers' pass.
+        inside_layers = set(layers.modules())
+        frozen += [m for m in base.modules() if isinstance(m, nn.Embedding) and m not in inside_layers]
     for module in frozen:
         module.requires_grad_(False)
     n_learning = sum(p.numel() for p in model.parameters() if p.requires_grad)

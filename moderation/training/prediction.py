@@ -50,7 +50,8 @@ def predict_logits(
     was_training = model.training
     model.eval()
     parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
-    with torch.inference_mode(), tqdm(total=len(dataset), desc=description, unit=" texts", disable=quiet) as bar:
+    n_own = sum(len(batch) for batch in batches)
+    with torch.inference_mode(), tqdm(total=n_own, desc=description, unit=" texts", disable=quiet or rank > 0) as bar:
         for batch in batches:
             inputs = collator(rows.__getitems__(batch.tolist()))
             logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits

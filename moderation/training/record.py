@@ -2,12 +2,18 @@
 
 import dataclasses
 import datetime
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_json
-from moderation.errors import ArtifactError, ConfigError
+from moderation.errors import ArtifactError, ConfigError, ModerationError
+from moderation.training.callbacks import newest_state
 from moderation.training.fitting import Fit
 from moderation.training.reproducibility import PhaseTimer, describe_environment, peak_memory_bytes
 
@@ -23,16 +29,20 @@ def claim_folder(run: RunFolder, settings: dict[str, Any]) -> None:
         settings: Of the run that is about to begin or to go on, as plain values.
 
     Raises:
-        ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since.
+        ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since; it is a file, or
+            holds files under the names of a run's without being one.
         ConfigError: a run shall be resumed with other settings.
     """
+    if run.path.exists() and not run.path.is_dir():
+        raise ArtifactError(f"{run.path}: is a file; expected a folder for the run. Choose another --output-dir.")
+    if settings["overwrite"]:
+        return
     if not run.run_json.exists():
         if settings["resume"]:
             raise ArtifactError(f"{run.path}: holds no interrupted run to resume. Leave --resume out to start one.")
+        _refuse_files_of_others(run)
         return
-    if settings["overwrite"]:
-        return
-    facts = read_json(run.run_json, "run.json of an interrupted run")
+    facts = read_record(run)
     if not settings["resume"]:
         raise ArtifactError(
             f"{run.path}: already holds a run ({facts.get('status', 'unknown')}). Choose another --output-dir, "
@@ -72,6 +82,52 @@ def begin_run(run: RunFolder, settings: dict[str, Any], facts: dict[str, Any]) -
     return content
 
 
+def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write the tokenizer's own files into the run folder.
+
+    Raises:
+        ArtifactError: the disk is full or the folder cannot be written.
+    """
+    try:
+        tokenizer.save_pretrained(run.tokenizer_dir)
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error) is not Exception:  # the latter is how its Rust part says so
+            raise
+        raise ArtifactError(
+            f"{run.tokenizer_dir}: could not be written; the disk may be full. Free some space."
+        ) from error
+
+
+def read_record(run: RunFolder) -> dict[str, Any]:
+    """Read `run.json`.
+
+    Raises:
+        ArtifactError: missing, damaged, or written by another program.
+    """
+    expected = "the run.json that `moderation train` wrote"
+    content = read_json(run.run_json, expected)
+    parts = (content.get("settings"), content.get("data"))
+    if content.get("format") != RUN_FORMAT["format"] or not all(isinstance(part, dict) for part in parts):
+        raise ArtifactError(
+            f"{run.run_json}: no record of a run (damaged, or of another program); expected {expected}."
+        )
+    return content
+
+
+@contextmanager
+def nothing_half_written(run: RunFolder) -> Iterator[None]:
+    """Where the block ends in an error of ours, remove what it began, unless there is a state to resume from."""
+    try:
+        yield
+    except ModerationError:
+        is_main = os.environ.get("RANK", "0") == "0"
+        if is_main and newest_state(run.resume_dir, int(os.environ.get("WORLD_SIZE", "1"))) is None:
+            _clear(run)
+            with suppress(OSError):  # it holds other files
+                run.path.rmdir()
+        raise
+
+
 def finish_run(run: RunFolder, content: dict[str, Any], timer: PhaseTimer, fit: Fit) -> None:
     """Add seconds, memory and the course of the training to `run.json`; drop the states to resume from."""
     content |= {
@@ -90,13 +146,29 @@ def hash_tables(settings: dict[str, Any]) -> dict[str, str]:
     return {key: sha256(Path(settings[name])) for name, key in keys.items() if settings[name] is not None}
 
 
+def _refuse_files_of_others(run: RunFolder) -> None:
+    """A folder without a record is no run: what stands there under the names of a run may be anybody's."""
+    files, folders = _files_and_folders(run)
+    taken = [path.name for path in (*folders, *files) if path.exists()]
+    if taken:
+        raise ArtifactError(
+            f"{run.path}: holds {', '.join(taken)}, which a run would replace, and no run.json that says whose they "
+            "are. Choose another --output-dir, or pass --overwrite to replace them."
+        )
+
+
 def _clear(run: RunFolder) -> None:
     """Remove what an earlier run left in the folder, and nothing else."""
+    files, folders = _files_and_folders(run)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _files_and_folders(run: RunFolder) -> tuple[list[Path], list[Path]]:
     files = [run.checkpoint_best, run.checkpoint_final, run.thresholds, run.log, run.report, run.run_json]
     for split in ("val", "test"):
         arrays = (run.preds(split), run.labels(split))
         files += [*arrays, *map(sidecar, arrays), run.metrics(split)]
-    for folder in (run.tokenizer_dir, run.plots_dir, run.resume_dir):
-        shutil.rmtree(folder, ignore_errors=True)
-    for file in files:
-        file.unlink(missing_ok=True)
+    return files, [run.tokenizer_dir, run.plots_dir, run.resume_dir]

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
-from moderation.errors import ConfigError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.training.batching import BucketedBatches, EpochLoader, PaddingCollator, lengths_of
 from moderation.training.prediction import predict_logits
 
@@ -111,7 +112,6 @@ class PosWeightTrainer(Trainer):
             self.data_collator,
             batch_size=self.args.per_device_eval_batch_size,
             description=description,
-            quiet=not self.is_world_process_zero(),
         )
         metrics: dict[str, float] = {}
         targets = None
@@ -135,6 +135,15 @@ class PosWeightTrainer(Trainer):
             self.optimizer = optimizer_class(self._parameter_groups(), **options)
         return super().create_optimizer(model)
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a state to resume from; a full disk, which each library reports in its own way, is an ArtifactError."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ArtifactError(
+                f"{self.args.output_dir}: the state to resume from could not be written; the disk may be full."
+            ) from error
+
     def _parameter_groups(self) -> list[dict[str, Any]]:
         model: Any = self.model
         decays = set(self.get_decay_parameter_names(model))
@@ -151,4 +160,3 @@ class PosWeightTrainer(Trainer):
             }
             for (in_encoder, decay), parameters in groups.items()
         ]
-

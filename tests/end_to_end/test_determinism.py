@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SETTINGS = ["--max-length", "32", "--epochs", "3", "--batch-size", "8", "--lr", "1e-3", "--bootstrap", "20"]
+SETTINGS = ["--max-length", "32", "--epochs", "2", "--batch-size", "8", "--lr", "1e-3", "--bootstrap", "20"]
 SETTINGS += ["--threads", "1", "--save-every", "5"]
 
 
@@ -42,16 +42,12 @@ def test_the_same_seed_gives_the_same_bytes(table_path, tiny_backbone, reference
         assert (tmp_path / "again" / name).read_bytes() == (reference / name).read_bytes(), name
 
 
-def test_another_seed_gives_other_predictions(table_path, tiny_backbone, reference, tmp_path):
-    run(command(table_path, tiny_backbone, tmp_path / "other", "--seed", "7"))
-    assert (tmp_path / "other" / "preds_val.npy").read_bytes() != (reference / "preds_val.npy").read_bytes()
-
-
 @pytest.mark.parametrize("sampler", [[], ["--balanced-sampler"]], ids=["each once", "balanced"])
 def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone, reference, tmp_path, sampler):
     if sampler:
-        reference = tmp_path / "whole"
+        plain, reference = reference, tmp_path / "whole"
         run(command(table_path, tiny_backbone, reference, *sampler))
+        assert (plain / "preds_val.npy").read_bytes() != (reference / "preds_val.npy").read_bytes()
     folder = tmp_path / "killed"
     words = command(table_path, tiny_backbone, folder, *sampler)
     process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -62,9 +58,9 @@ def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone,
     facts = json.loads((folder / "run.json").read_text())
     assert facts["training"]["resumed_from"] >= 70
     assert facts["training"]["resumed_from"] % 60, "the kill was not in mid-epoch"
-    assert facts["training"]["steps"] == 180
+    assert facts["training"]["steps"] == 120
     assert (folder / "preds_val.npy").read_bytes() == (reference / "preds_val.npy").read_bytes()
-    assert (folder / "log.jsonl").read_text().count("eval_loss") == 3
+    assert (folder / "log.jsonl").read_text().count("eval_loss") == 2
     assert not (folder / "resume").exists()
 
 
@@ -89,8 +85,8 @@ def test_two_processes_learn_the_same(table_path, tiny_backbone, reference, tmp_
     run([*torchrun, *command(table_path, tiny_backbone, folder)], OMP_NUM_THREADS="1")
     facts = json.loads((folder / "run.json").read_text())
     assert facts["processes"] == 2
-    assert facts["training"]["steps"] == 180  # as many as with one process: the batch is shared, not doubled
-    assert facts["training"]["examples"] == 3 * facts["splits"]["train"]
+    assert facts["training"]["steps"] == 120  # as many as with one process: the batch is shared, not doubled
+    assert facts["training"]["examples"] == 2 * facts["splits"]["train"]
     one, two = (json.loads((path / "metrics_val.json").read_text())["macro"] for path in (reference, folder))
     assert two["roc_auc"] == pytest.approx(one["roc_auc"], abs=0.05)
     assert np.load(folder / "preds_val.npy").shape == np.load(reference / "preds_val.npy").shape

@@ -27,7 +27,7 @@ def fake_predictions(
     latent = 0.8 * shared + 0.6 * rng.normal(size=(n_examples, len(prevalence)))
     cut = np.quantile(latent, 1 - np.array(prevalence), axis=0).diagonal()
     logits = 4.5 * (latent - cut) + rng.normal(0, 2.0, latent.shape) - 0.3
-    return sigmoid(logits), (latent >= cut).astype(np.float32)
+    return sigmoid(logits), (latent > cut).astype(np.float32)
 
 
 def fake_facts(labels: tuple[str, ...], sizes: dict[str, int]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from moderation.evaluation.bootstrap import Ranking, resample
 from moderation.evaluation.metrics import (
     compute_metrics,
     eval_with_thresholds,
-    expected_calibration_error,
     format_table,
 )
 from moderation.evaluation.probabilities import predict, sigmoid
@@ -162,21 +161,6 @@ def test_without_bootstrap_there_are_no_intervals(data):
 def test_one_seed_one_result(data, measured):
     assert eval_with_thresholds(*data, LABELS, THRESHOLDS, bootstrap=200) == measured
     assert eval_with_thresholds(*data, LABELS, THRESHOLDS, bootstrap=200, seed=1) != measured
-
-
-def test_calibration_error_by_hand():
-    scores = np.float32([0.0, 0.02, 0.9, 0.92, 0.96, 1.0])  # bins 0, 0, 13, 13, 14, 14 of 15
-    positive = np.array([0, 1, 1, 0, 1, 0])
-    expected = (abs(0.02 - 1) + abs(1.82 - 1) + abs(1.96 - 1)) / 6
-    assert expected_calibration_error(scores, positive) == pytest.approx(expected)
-
-
-def test_calibrated_probabilities_have_little_error_and_skewed_ones_much():
-    rng = np.random.default_rng(0)
-    scores = rng.random(40_000).astype(np.float32)
-    positive = rng.random(40_000) < scores
-    assert expected_calibration_error(scores, positive) < 0.01
-    assert expected_calibration_error(scores**2, positive) > 0.1
 
 
 def test_bad_arrays_are_refused(data):

@@ -1,0 +1,199 @@
+"""From evidence to findings: the sentences and rows of a report, ready to be laid out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from moderation.evaluation.calibration import wilson_interval
+from moderation.evaluation.evidence import Evidence, expecting
+from moderation.evaluation.probabilities import predict
+from moderation.evaluation.provenance import trace_origin
+from moderation.evaluation.thresholds import DEFAULT_THRESHOLD
+
+FEW = 30  # with fewer examples or flags, a share is a rough guess
+
+
+def find(evidence: Evidence) -> dict[str, Any]:
+    """Work out all that the page says.
+
+    Returns:
+        Sections by name, each None or empty where the evidence lacks what it needs: `run`, `overall`, `labels` (rows),
+        `thresholds` (rows), `calibration` (rows), `warnings`, `technical`, `settings`, `facts`.
+
+    Raises:
+        ArtifactError: a file lacks a number, or holds something else in its place.
+    """
+    with expecting(f"metrics_{evidence.split}.json", "metrics as `moderation evaluate` writes them"):
+        labels = _label_rows(evidence)
+        overall = _overall(evidence)
+        technical = _technical(evidence)
+    with expecting("run.json", "facts as `moderation train` writes them"):
+        origin = trace_origin(evidence.facts)
+    return {
+        "name": evidence.name,
+        "split": evidence.split,
+        "overall": overall,
+        "labels": labels,
+        "thresholds": _threshold_rows(evidence),
+        "calibration": _calibration_rows(evidence),
+        "warnings": _warnings(evidence, labels),
+        "technical": technical,
+    } | origin
+
+
+def of_hundred(share: float) -> str:
+    """Say a share as a count out of 100, without claiming all or none where it is only nearly so.
+
+    >>> of_hundred(0.712), of_hundred(0.9999), of_hundred(0.001), of_hundred(1.0), of_hundred(0.0)
+    ('about 71', 'more than 99', 'fewer than 1', 'all 100', 'none')
+    """
+    if share in (0, 1):
+        return "all 100" if share else "none"
+    if share > 0.995:
+        return "more than 99"
+    return f"about {share * 100:.0f}" if share >= 0.005 else "fewer than 1"
+
+
+def per_thousand(count: int, n: int) -> str:
+    """Say a count as a rate per 1,000, with a digit more where it is small.
+
+    >>> per_thousand(98, 1000), per_thousand(3, 2000), per_thousand(0, 10), per_thousand(1, 100_000)
+    ('98', '1.5', '0', 'under 0.1')
+    """
+    rate = 1000 * count / n
+    if 0 < rate < 0.1:
+        return "under 0.1"
+    return f"{rate:.1f}" if 0 < rate < 10 else f"{rate:,.0f}"
+
+
+def _share(part: int, whole: int) -> dict[str, Any] | None:
+    """A share with its 95 % interval, in words too; None of nothing."""
+    if not whole:
+        return None
+    low, high = (float(bound) for bound in wilson_interval(part, whole))
+    span = f"{low * 100:.0f} to {high * 100:.0f}"
+    return {"value": part / whole, "words": of_hundred(part / whole), "span": span, "low": low, "high": high}
+
+
+def _label_rows(evidence: Evidence) -> list[dict[str, Any]]:
+    if evidence.metrics is None:
+        return []
+    n = evidence.metrics["n_examples"]
+    rows = []
+    for label, values in evidence.metrics["labels"].items():
+        tuned = values["at_threshold"]
+        right = round((tuned["precision"] or 0.0) * tuned["flagged"])
+        rows.append(
+            {
+                "label": label,
+                "right": _share(right, tuned["flagged"]),
+                "found": _share(right, values["support"]),
+                "per_thousand": per_thousand(tuned["flagged"], n),
+                "truly_per_thousand": per_thousand(values["support"], n),
+            }
+            | {name: values[name] for name in ("support", "threshold", "at_threshold", "at_half")}
+            | {"f1_interval": values["intervals"]["f1"]}
+        )
+    return rows
+
+
+def _overall(evidence: Evidence) -> dict[str, Any] | None:
+    """Comments with any flag against comments with any label; shares need the arrays."""
+    if evidence.metrics is None:
+        return None
+    n, flagged, positive = (evidence.metrics[name] for name in ("n_examples", "flagged_any", "positive_any"))
+    overall = {"n": n, "flagged": per_thousand(flagged, n), "positive": per_thousand(positive, n)}
+    if evidence.probabilities is None or evidence.targets is None or evidence.cuts is None:
+        return overall | {"right": None, "found": None}
+    flags = predict(evidence.probabilities, evidence.cuts).any(axis=1)
+    truth = (evidence.targets == 1).any(axis=1)
+    both = int((flags & truth).sum())
+    return overall | {"right": _share(both, int(flags.sum())), "found": _share(both, int(truth.sum()))}
+
+
+def _calibration_rows(evidence: Evidence) -> list[dict[str, Any]]:
+    """Per label, how sure the model is of what it flags, against how often it is right."""
+    if evidence.probabilities is None or evidence.targets is None or evidence.cuts is None:
+        return []
+    flags = predict(evidence.probabilities, evidence.cuts)
+    rows = []
+    for i, label in enumerate(evidence.labels):
+        chosen = flags[:, i]
+        truth = _share(int((evidence.targets[chosen, i] == 1).sum()), int(chosen.sum()))
+        claimed = float(evidence.probabilities[chosen, i].mean()) if truth else None
+        rows.append(
+            {"label": label, "claimed": claimed, "true": truth, "verdict": _verdict(claimed, truth, int(chosen.sum()))}
+        )
+    return rows
+
+
+def _verdict(claimed: float | None, true: Mapping[str, Any] | None, n_flagged: int) -> str:
+    if claimed is None or true is None or n_flagged < FEW:
+        return "too few flags to tell"
+    if claimed > true["high"]:
+        return "too sure of itself"
+    return "too cautious" if claimed < true["low"] else "in line"
+
+
+def _threshold_rows(evidence: Evidence) -> list[dict[str, Any]]:
+    rows = []
+    for label, result in (evidence.thresholds or {}).items():
+        test = (evidence.metrics or {}).get("labels", {}).get(label) if evidence.split == "test" else None
+        rows.append({"label": label, "result": result, "test_f1": test["at_threshold"]["f1"] if test else None})
+    return rows
+
+
+def _warnings(evidence: Evidence, rows: list[dict[str, Any]]) -> list[str]:
+    """Say what a reader must know before relying on the numbers, the gravest first."""
+    warnings = []
+    if evidence.facts and evidence.facts.get("status") != "done":
+        warnings.append("The training has not finished; this page shows what there is so far.")
+    if rows and evidence.split == "val":
+        warnings.append(
+            "No test split was measured. These numbers come from the very comments that the thresholds were chosen on, "
+            "so they flatter."
+        )
+    results = evidence.thresholds or {}
+    untuned = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.tuned]
+    if untuned:
+        warnings.append(
+            f"Too few examples to choose a threshold, so {DEFAULT_THRESHOLD} was kept: {', '.join(untuned)} "
+            "(in brackets: examples on the validation split). Add labelled comments before these decide anything."
+        )
+    missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
+    if missed:
+        warnings.append(
+            f"No threshold reaches what was asked for; the highest precision was taken: {', '.join(missed)}."
+        )
+    small = [f"{row['label']} ({row['support']})" for row in rows if row["support"] < FEW]
+    if small:
+        warnings.append(
+            f"Fewer than {FEW} examples to measure on; take the numbers as rough guesses: {', '.join(small)}."
+        )
+    changed = [
+        row["label"] for row in rows if row["label"] in results and _differs(row, results[row["label"]].threshold)
+    ]
+    if changed:
+        warnings.append(
+            "The thresholds were chosen anew after this measurement; run `moderation evaluate` to measure them. "
+            f"Changed: {', '.join(changed)}."
+        )
+    return warnings
+
+
+def _differs(row: Mapping[str, Any], threshold: float) -> bool:
+    return abs(float(row["threshold"]) - threshold) > 1e-6
+
+
+def _technical(evidence: Evidence) -> dict[str, Any] | None:
+    if evidence.metrics is None:
+        return None
+    metrics = evidence.metrics
+    n_labels = len(metrics["labels"])
+    names = {"roc_auc": "ROC-AUC", "average_precision": "average precision", "f1": "F1"}
+    partial = [
+        f"{name} over {metrics['macro_defined'][key]}"
+        for key, name in names.items()
+        if metrics["macro_defined"][key] < n_labels
+    ]
+    kept = ("n_examples", "labels", "macro", "macro_intervals", "micro", "subset_accuracy")
+    return {name: metrics[name] for name in kept} | {"partial": partial, "n_labels": n_labels}

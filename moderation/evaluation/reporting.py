@@ -1,0 +1,98 @@
+"""The report of a run folder: pictures, and one self-contained page."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moderation.artifacts import RunFolder, write_atomically
+from moderation.errors import MissingExtraError
+from moderation.evaluation.evidence import read_evidence
+from moderation.evaluation.findings import find
+from moderation.evaluation.plots import Plot, draw_plots
+from moderation.evaluation.tables import number
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+
+
+def save_logs_and_plots(run_dir: str | Path) -> list[Path]:
+    """Write `plots/*.png` and `report.html` from whatever the run folder holds.
+
+    Read are log.jsonl, preds and labels (test where there are any, else val), thresholds.json, metrics and run.json. A
+    file that is missing leaves its part of the page out. The page asks for nothing from outside and runs no script;
+    it holds numbers and names of labels, and no comment.
+
+    Args:
+        run_dir: A run folder, finished or not.
+
+    Returns:
+        Paths of the files written, the report last.
+
+    Raises:
+        ArtifactError: no such folder, a file in it is broken, files of different runs, or nothing can be written.
+        MissingExtraError: matplotlib or jinja2 is not installed.
+
+    Example:
+        >>> save_logs_and_plots("runs/exp1")[-1]  # doctest: +SKIP
+        PosixPath('runs/exp1/report.html')
+    """
+    run = RunFolder(Path(run_dir))
+    template = _load_template()
+    evidence = read_evidence(run)
+    findings = find(evidence)
+    try:
+        plots = list(draw_plots(evidence))
+    except ImportError:
+        raise MissingExtraError("The report", "train") from None
+    page = template.render(findings, plots={plot.name: _embed(plot) for plot in plots})
+    return [*_write_plots(run, plots), _write_page(run, page)]
+
+
+def _load_template() -> "Template":
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError:
+        raise MissingExtraError("The report", "train") from None
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "interval": _interval, "count": _count, "duration": duration}
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _embed(plot: Plot) -> dict[str, str]:
+    return {"alt": plot.alt, "source": f"data:image/png;base64,{base64.b64encode(plot.png).decode('ascii')}"}
+
+
+def _write_plots(run: RunFolder, plots: Sequence[Plot]) -> list[Path]:
+    paths = [run.plots_dir / f"{plot.name}.png" for plot in plots]
+    for path, plot in zip(paths, plots, strict=True):
+        with write_atomically(path) as temporary:
+            temporary.write_bytes(plot.png)
+    return paths
+
+
+def _write_page(run: RunFolder, page: str) -> Path:
+    with write_atomically(run.report) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return run.report
+
+
+def _interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
+    return "" if bounds is None else f"{bounds[0]:.{digits}f}\N{EN DASH}{bounds[1]:.{digits}f}"
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """Say how long something took.
+
+    >>> duration(41.6), duration(1412), duration(9000)
+    ('42 seconds', '24 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

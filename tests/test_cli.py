@@ -1,0 +1,162 @@
+"""The command line as a real process: exit codes, which stream says what, and examples that hold."""
+
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moderation import cli
+from moderation.errors import ConfigError
+from moderation.flags import merge
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words: str | Path, module: str = "moderation") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, words)], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> list[str]:
+    """The words that name probabilities and targets of 80 examples and two labels."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((80, 2)) < 0.4).astype(np.float32)
+    np.save(tmp_path / "p.npy", np.clip(truth * 0.4 + rng.random((80, 2)) * 0.6, 0, 1).astype(np.float32))
+    np.save(tmp_path / "l.npy", truth)
+    return f"--preds {tmp_path / 'p.npy'} --labels {tmp_path / 'l.npy'} --label-columns a b --bootstrap 5".split()
+
+
+def is_calm(done: subprocess.CompletedProcess[str]) -> bool:
+    """An error as it should be: on stderr alone, on one screen, no traceback."""
+    return not done.stdout and "Traceback" not in done.stderr and 0 < len(done.stderr.splitlines()) <= 25
+
+
+def test_done_is_0_with_the_result_on_stdout_and_the_log_on_stderr(arrays: list[str], tmp_path: Path) -> None:
+    done = run("tune", *arrays)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(str(tmp_path / "thresholds.json"))
+    assert "Tuning 2 labels on 80 examples" in done.stderr
+    assert "Tuning" not in done.stdout
+
+
+def test_a_fault_of_an_artifact_is_1(arrays: list[str], tmp_path: Path) -> None:
+    (tmp_path / "p.npy").write_bytes(b"not an array")
+    done = run("tune", *arrays)
+    assert done.returncode == 1
+    assert is_calm(done), done.stderr
+    assert done.stderr.startswith(f"moderation tune: {tmp_path / 'p.npy'}: ")
+    assert not (tmp_path / "thresholds.json").exists()
+
+
+def test_a_fault_of_a_setting_is_2(arrays: list[str]) -> None:
+    done = run("tune", *arrays, "--objective", "accuracy")
+    assert done.returncode == 2
+    assert is_calm(done), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "complaint"),
+    [
+        ("", "moderation", "required: VERB"),
+        ("fly", "moderation", "invalid choice: 'fly'"),
+        ("--version", "moderation", "required: VERB"),
+        ("tune --pred x", "moderation tune", "unrecognized arguments: --pred x"),
+        ("train --seed x", "moderation train", "--seed: invalid int value: 'x'"),
+        ("check", "moderation check", "required: DATA"),
+        ("check a.csv b.csv", "moderation check", "unrecognized arguments: b.csv"),
+    ],
+)
+def test_a_fault_of_usage_is_2_in_two_lines(
+    words: str, program: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words.split())
+    assert caught.value.code == 2
+    said = capsys.readouterr()
+    assert not said.out
+    first, second = said.err.splitlines()
+    assert first.startswith(f"{program}: ")
+    assert complaint in first
+    assert second.endswith(f"{program} --help")
+
+
+def test_a_fault_of_usage_is_2_for_the_shell_too() -> None:
+    done = run("train", "--seed", "x")
+    assert done.returncode == 2
+    assert is_calm(done), done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes and signals of POSIX")
+def test_an_interrupt_is_130_and_leaves_nothing(arrays: list[str], tmp_path: Path) -> None:
+    import os
+
+    (tmp_path / "p.npy").unlink()
+    os.mkfifo(tmp_path / "p.npy")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moderation", "tune", *arrays],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    with (tmp_path / "p.npy").open("wb"):  # opens once the process reads
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, err) == ("", "moderation tune: interrupted.\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["l.npy", "p.npy"]
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_help_of_a_verb_ends_with_an_example_that_its_own_parser_takes(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([verb, "--help"])
+    assert caught.value.code == 0
+    example = capsys.readouterr().out.rstrip().splitlines()[-1].strip()
+    program, *words = shlex.split(example)
+    assert program == "moderation"
+    flags = vars(cli.build_parser().parse_args(words))
+    assert flags.pop("verb") == verb
+    merge(cli.VERBS[verb].config_class, flags)
+
+
+def test_the_help_names_every_verb_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    for verb in ("train", "tune", "evaluate", "check"):
+        assert f"\n    {verb} " in text
+    assert cli.EXIT_CODES in text
+    assert text.rstrip().splitlines()[-1].strip().startswith("moderation train --data-path")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_a_recipe_of_its_name(verb: str) -> None:
+    source = (ROOT / "moderation" / "recipes" / f"{verb}.py").read_text(encoding="utf-8")
+    assert f"\ndef {verb}(config: {cli.VERBS[verb].config_class.__name__}) -> int:" in source
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only what a user can cause and cure becomes a message; everything else shall be seen whole."""
+
+    class Broken:
+        def __init__(self, **settings: object) -> None:
+            raise RuntimeError("a bug")
+
+    monkeypatch.setitem(cli.VERBS, "tune", cli.Verb(cli.config.TuneConfig, "x", "x"))
+    monkeypatch.setattr(cli, "merge", lambda config_class, flags: Broken())
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["tune"])
+
+
+def test_the_code_of_an_error_is_that_of_its_class(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate"]) == ConfigError.exit_code
+    assert capsys.readouterr().err == "moderation evaluate: Settings:\n  --checkpoint is missing\n"

@@ -1,0 +1,294 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from moderation.artifacts import RunFolder
+from moderation.errors import ArtifactError, ConfigError
+from moderation.evaluation.metrics import compute_metrics
+from moderation.labels import JIGSAW_LABELS
+from moderation.training.checkpoints import load_checkpoint
+from moderation.training.fitting import fit
+from moderation.training.model import build_model
+from moderation.training.prediction import predict_logits
+from moderation.training.reproducibility import make_reproducible
+
+STEPS_IN_EPOCH = 8  # 64 examples in batches of 8
+
+
+@pytest.fixture(scope="module")
+def fit_into(tiny_backbone, train_set, val_set, tokenizer, targets):
+    """Fit to the tiny sets, seeded; settings can be changed one by one."""
+
+    def run(folder, *, train=train_set, **changes):
+        settings = {
+            "backbone_dir": tiny_backbone,
+            "about": {"backbone": "tiny", "max_length": 32},
+            "random_weights": False,
+            "attention_dropout": 0.0,
+            "freeze_embeddings": False,
+            "freeze_layers": 0,
+            "pos_weight": "sqrt",
+            "pos_weight_cap": 50.0,
+            "balanced_sampler": False,
+            "head_lr": None,
+            "best_metric": "macro_roc_auc",
+            "patience": 0,
+            "save_every": 5,
+            "resume": False,
+            "epochs": 3.0,
+            "batch_size": 8,
+            "lr": 0.01,
+            "weight_decay": 0.01,
+            "warmup": 0.06,
+            "grad_accumulation": 1,
+            "max_grad_norm": 1.0,
+            "precision": "fp32",
+            "seed": 1,
+            "track": (),
+        }
+        make_reproducible(1, threads=1)
+        return fit(RunFolder(folder), train, val_set, tokenizer, JIGSAW_LABELS, targets, **(settings | changes))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(fit_into, tmp_path_factory):
+    """A run that nothing interrupted, and what `fit` said of it."""
+    folder = tmp_path_factory.mktemp("fit") / "whole"
+    return RunFolder(folder), fit_into(folder)
+
+
+def log_of(run):
+    return [json.loads(line) for line in run.log.read_text().splitlines()]
+
+
+def evaluations(run):
+    return [
+        {
+            name.removeprefix("eval_"): value
+            for name, value in record.items()
+            if not name.endswith(("runtime", "_second"))
+        }
+        for record in log_of(run)
+        if "eval_loss" in record
+    ]
+
+
+def assert_same_weights(path, other):
+    weights, others = load_checkpoint(path).model.state_dict(), load_checkpoint(other).model.state_dict()
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, others[name]), name
+
+
+# A whole run
+
+
+def test_what_a_run_leaves_behind(whole):
+    run, fitted = whole
+    assert {path.name for path in run.path.iterdir()} == {
+        "checkpoint_best.pt",
+        "checkpoint_final.pt",
+        "log.jsonl",
+        "resume",
+    }
+    assert (fitted.steps, fitted.examples, fitted.resumed_from) == (24, 192, None)
+    assert fitted.trainable == fitted.parameters > 0
+    assert fitted.seconds > 0
+    final = load_checkpoint(run.checkpoint_final)
+    assert final.labels == JIGSAW_LABELS
+    assert (final.about["backbone"], final.about["max_length"], final.about["step"]) == ("tiny", 32, 24)
+
+
+def test_the_log_holds_every_epoch_and_a_falling_learning_rate(whole):
+    records = log_of(whole[0])
+    assert [record["step"] for record in records if "eval_loss" in record] == [8, 16, 24]
+    rates = [record["learning_rate"] for record in records if "learning_rate" in record]
+    assert rates[0] < max(rates) <= 0.01
+    assert rates[-1] == min(rates[1:])
+    assert all(np.isfinite(record["loss"]) for record in records if "loss" in record)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(whole, fit_into, tmp_path):
+    fit_into(tmp_path / "again")
+    assert_same_weights(tmp_path / "again" / "checkpoint_final.pt", whole[0].checkpoint_final)
+    fit_into(tmp_path / "other", seed=2)
+    other = load_checkpoint(tmp_path / "other" / "checkpoint_final.pt").model
+    assert not torch.equal(other.classifier.weight, load_checkpoint(whole[0].checkpoint_final).model.classifier.weight)
+
+
+@pytest.mark.parametrize(("metric", "best_of"), [("macro_roc_auc", max), ("loss", min)])
+def test_the_best_checkpoint_has_the_best_metric_of_the_log(fit_into, tmp_path, val_set, collator, metric, best_of):
+    run = RunFolder(tmp_path / "run")
+    fit_into(run.path, best_metric=metric, epochs=4.0, lr=0.05)
+    history = evaluations(run)
+    best = best_of(history, key=lambda record: record[metric])
+    assert len({record[metric] for record in history}) > 1
+    checkpoint = load_checkpoint(run.checkpoint_best)
+    assert checkpoint.about["step"] == best["step"]
+    assert checkpoint.about["val_metrics"][metric] == best[metric]
+    # What the file says is what its weights reach.
+    logits = predict_logits(checkpoint.model, val_set, collator, quiet=True)
+    measured = compute_metrics((logits, np.asarray(val_set["labels"])))
+    for name, value in measured.items():
+        assert value == pytest.approx(best[name], abs=1e-6), name
+
+
+@pytest.mark.parametrize("changes", [{"pos_weight": "off"}, {"precision": "bf16"}, {"head_lr": 0.5}], ids=str)
+def test_settings_reach_the_training(whole, fit_into, tmp_path, changes):
+    fit_into(tmp_path, **changes)
+    model = load_checkpoint(RunFolder(tmp_path).checkpoint_final).model
+    usual = load_checkpoint(whole[0].checkpoint_final).model
+    assert model.dtype == torch.float32
+    assert not torch.equal(model.classifier.weight, usual.classifier.weight)
+
+
+def test_frozen_parts_stay_as_pretrained(fit_into, tmp_path, tiny_backbone):
+    fitted = fit_into(tmp_path, freeze_layers=1, epochs=1.0)
+    model = load_checkpoint(RunFolder(tmp_path).checkpoint_final).model
+    pretrained = build_model(tiny_backbone, JIGSAW_LABELS)
+    frozen = [
+        name
+        for name, parameter in model.named_parameters()
+        if torch.equal(parameter, pretrained.get_parameter(name)) and not name.endswith("key.bias")
+    ]
+    assert len(frozen) > 10
+    assert all(".embeddings." in name or ".layer.0." in name for name in frozen)
+    sizes = [model.get_parameter(name).numel() for name in frozen]
+    assert fitted.parameters - fitted.trainable == sum(sizes) + model.config.hidden_size  # and that key's bias
+
+
+def test_a_batch_that_the_processes_cannot_share(fit_into, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match="batch-size 8 cannot be shared by 3 processes"):
+        fit_into(tmp_path / "run")
+
+
+# Early stop
+
+
+def test_patience_stops_early_and_a_resumed_run_stops_there_too(fit_into, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    still = {"lr": 1e-30, "patience": 2, "epochs": 8.0}  # too small a rate to change a weight: no better metric ever
+    assert fit_into(run.path, **still).steps == 3 * STEPS_IN_EPOCH
+    assert load_checkpoint(run.checkpoint_best).about["step"] == STEPS_IN_EPOCH
+    assert [record["step"] for record in evaluations(run)] == [8, 16, 24]
+
+    run.checkpoint_final.unlink()  # as if killed between the last state and the end
+    fitted = fit_into(run.path, **still, resume=True)
+    assert (fitted.steps, fitted.resumed_from) == (24, 24)
+    assert [record["step"] for record in evaluations(run)] == [8, 16, 24]
+    assert load_checkpoint(run.checkpoint_final).about["step"] == 24
+
+
+# Interrupted and resumed
+
+
+def interrupted(dataset, n_batches):
+    """The dataset, pulling the plug when a batch more than `n_batches` is read."""
+    read = []
+
+    def pull(rows):
+        read.append(len(rows["input_ids"]))
+        if len(read) > n_batches:
+            raise KeyboardInterrupt
+        return rows
+
+    return dataset.with_transform(pull)
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_batches", "resumed_from"),
+    [
+        ({}, 12, 10),  # in mid-epoch, two steps after a state
+        ({}, 16, 16),  # between two epochs
+        ({"balanced_sampler": True}, 12, 10),
+        ({"grad_accumulation": 3, "save_every": 1}, 12, 4),  # 8 batches: the last step of an epoch takes two
+        ({"epochs": 2.5, "save_every": 3, "attention_dropout": 0.1}, 19, 18),
+        ({"precision": "bf16", "freeze_layers": 1, "head_lr": 0.02}, 12, 10),
+    ],
+    ids=str,
+)
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    whole, fit_into, tmp_path, train_set, changes, n_batches, resumed_from
+):
+    cut = RunFolder(tmp_path / "cut")
+    straight = whole[0]
+    if changes:
+        straight = RunFolder(tmp_path / "straight")
+        fit_into(straight.path, **changes)
+    with pytest.raises(KeyboardInterrupt):
+        fit_into(cut.path, train=interrupted(train_set, n_batches), **changes)
+    assert not cut.checkpoint_final.exists()
+
+    fitted = fit_into(cut.path, **changes, resume=True)
+    assert fitted.resumed_from == resumed_from
+    assert_same_weights(cut.checkpoint_final, straight.checkpoint_final)
+    assert_same_weights(cut.checkpoint_best, straight.checkpoint_best)
+    assert load_checkpoint(cut.checkpoint_best).about == load_checkpoint(straight.checkpoint_best).about
+    assert evaluations(cut) == evaluations(straight)
+    assert [record["step"] for record in log_of(cut)] == [record["step"] for record in log_of(straight)]
+
+
+def test_a_run_interrupted_after_its_last_step_is_only_finished(whole, fit_into, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    fit_into(run.path)
+    run.checkpoint_final.unlink()
+    fitted = fit_into(run.path, resume=True)
+    assert (fitted.steps, fitted.resumed_from) == (24, 24)
+    assert_same_weights(run.checkpoint_final, whole[0].checkpoint_final)
+
+
+def test_a_state_that_a_kill_cut_short_is_passed_over(whole, fit_into, tmp_path, train_set):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        fit_into(run.path, train=interrupted(train_set, 12))
+    (complete,) = run.resume_dir.iterdir()
+    broken = run.resume_dir / "checkpoint-12"
+    broken.mkdir()
+    (broken / "model.safetensors").write_bytes((complete / "model.safetensors").read_bytes()[:1000])
+    assert fit_into(run.path, resume=True).resumed_from == 10
+    assert_same_weights(run.checkpoint_final, whole[0].checkpoint_final)
+
+
+def test_without_a_state_a_resumed_run_starts_afresh(whole, fit_into, tmp_path, train_set, caplog):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        fit_into(run.path, train=interrupted(train_set, 3))
+    with caplog.at_level("INFO"):
+        assert fit_into(run.path, resume=True).resumed_from is None
+    assert "starts from its beginning" in caplog.text
+    assert_same_weights(run.checkpoint_final, whole[0].checkpoint_final)
+    assert [record["step"] for record in log_of(run)] == [record["step"] for record in log_of(whole[0])]
+
+
+def test_a_new_run_does_not_go_on_with_an_old_state(fit_into, tmp_path, train_set):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        fit_into(run.path, train=interrupted(train_set, 12))
+    fitted = fit_into(run.path, epochs=1.0)
+    assert (fitted.steps, fitted.resumed_from) == (8, None)
+    assert [folder.name for folder in run.resume_dir.iterdir()] == ["checkpoint-8"]
+
+
+def test_one_state_is_kept(whole):
+    assert [folder.name for folder in whole[0].resume_dir.iterdir()] == ["checkpoint-24"]
+
+
+@pytest.mark.parametrize(
+    ("save_every", "message"),
+    [(5, "state to resume from could not be written"), (500, r"checkpoint_best\.pt: could not")],
+)
+def test_a_full_disk_is_named_and_what_it_left_can_be_resumed(
+    whole, fit_into, tmp_path, full_disk, save_every, message
+):
+    run = RunFolder(tmp_path / "run")
+    with full_disk(50_000), pytest.raises(ArtifactError, match=message) as caught:
+        fit_into(run.path, save_every=save_every)
+    assert str(run.path) in str(caught.value)
+    assert not list(run.path.glob("*.pt"))
+    assert not list(run.path.glob(".*"))
+    assert fit_into(run.path, save_every=save_every, resume=True).resumed_from is None
+    assert_same_weights(run.checkpoint_final, whole[0].checkpoint_final)
