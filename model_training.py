@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moderation.data.loading import load_english_only
-    from moderation.evaluation.reporting import save_logs_and_plots
-
     from moderation.data.encoding import df_to_hfds
+    from moderation.data.loading import load_english_only
     from moderation.evaluation.metrics import compute_metrics, eval_with_thresholds
+    from moderation.evaluation.reporting import save_logs_and_plots
     from moderation.evaluation.thresholds import tune_thresholds
     from moderation.training.balancing import build_balanced_sampler_and_pos_weight
     from moderation.training.model import freeze_for_speed

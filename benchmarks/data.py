@@ -1,6 +1,6 @@
 """From a table on disk to encoded splits: seconds and memory of each phase.
 
-    python benchmarks/data.py --data-path train.parquet --json data.json
+python benchmarks/data.py --data-path train.parquet --json data.json
 """
 
 import argparse

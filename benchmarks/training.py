@@ -109,12 +109,13 @@ def run_contender(options: argparse.Namespace) -> None:
         trainer = make_trainer(options, folder, backbone.path, splits.labels, tokenizer, train, meter)
         trainer.train()
     collator = DataCollatorWithPadding(tokenizer)
-    logits = predict_logits(trainer.model, val, collator, description=f"{options.contender}: val")
+    model: Any = trainer.model
+    logits = predict_logits(model, val, collator, description=f"{options.contender}: val")
     targets = splits.targets("val")[: len(val)]
     lengths = np.asarray(train.with_format("numpy")["length"][:])
-    n_layers, hidden = trainer.model.config.num_hidden_layers, trainer.model.config.hidden_size
+    n_layers, hidden = model.config.num_hidden_layers, model.config.hidden_size
     padded = padded_lengths(options, lengths)
-    encoder = sum(p.numel() for name, p in trainer.model.named_parameters() if ".encoder." in name)
+    encoder = sum(p.numel() for name, p in model.named_parameters() if ".encoder." in name)
     measured = np.diff(meter.times)[WARM_UP_STEPS:]
     resident = np.array_split(np.array(meter.resident), 4)
     result = {
@@ -162,10 +163,10 @@ def make_trainer(
     )
 
 
-def padded_lengths(options: argparse.Namespace, lengths: np.ndarray) -> np.ndarray:
+def padded_lengths(options: argparse.Namespace, lengths: Any) -> Any:
     """Tokens computed for each example, padding included, float64 `(n_examples,)`."""
     if options.contender == "ours":
-        batches = list(BucketedBatches(lengths, options.batch_size, seed=options.seed))
+        batches: list[Any] = list(BucketedBatches(lengths, options.batch_size, seed=options.seed))
         widths = [-(-lengths[batch].max() // 8) * 8 for batch in batches]
     else:
         order = np.random.default_rng(options.seed).permutation(len(lengths))

@@ -87,6 +87,13 @@ class RunFolder:
         return self.path / f"metrics_{split}.json"
 
 
+def default_cache_dir() -> Path:
+    """`$MODERATION_CACHE`, else the user's cache folder, as `XDG_CACHE_HOME` names it, plus `moderation`."""
+    if named := os.environ.get("MODERATION_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moderation"
+
+
 def sidecar(array_path: Path) -> Path:
     """Path of the JSON file that names labels, split and kind of a saved array."""
     return array_path.with_suffix(".json")

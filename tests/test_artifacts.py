@@ -65,7 +65,7 @@ def test_a_file_appears_whole_under_its_name_and_folders_are_made(tmp_path: Path
 def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old", encoding="utf-8")
-    with pytest.raises((ArtifactError, type(error))) as caught, write_atomically(path) as temporary:  # noqa: PT012
+    with pytest.raises((ArtifactError, type(error))) as caught, write_atomically(path) as temporary:
         temporary.write_text("half", encoding="utf-8")
         raise error
     assert path.read_text(encoding="utf-8") == "old"

@@ -361,7 +361,7 @@ def test_the_default_backbone_keeps_case_and_accents(shared: Path) -> None:
 
 def test_minilm_as_it_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODERATION_CACHE")
-    from moderation.backbones import default_cache_dir
+    from moderation.artifacts import default_cache_dir
 
     if not (default_cache_dir() / "backbones" / "minilm").is_dir():
         pytest.skip("minilm is not in the cache yet: `make demo` fetches it")

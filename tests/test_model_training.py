@@ -104,9 +104,10 @@ def test_the_tuning_form_runs_as_a_process(tmp_path: Path) -> None:
     truth = (rng.random((50, 1)) < 0.5).astype(np.float32)
     np.save(tmp_path / "preds_val.npy", (truth * 0.6 + rng.random((50, 1)) * 0.4).astype(np.float32))
     np.save(tmp_path / "labels_val.npy", truth)
+    words = ["--tune-thresholds", "--preds", tmp_path / "preds_val.npy", "--labels", tmp_path / "labels_val.npy"]
+    words += ["--label-columns", "toxic", "--bootstrap", "5"]
     done = subprocess.run(
-        [sys.executable, "-m", "model_training", "--tune-thresholds", "--preds", tmp_path / "preds_val.npy"]
-        + ["--labels", tmp_path / "labels_val.npy", "--label-columns", "toxic", "--bootstrap", "5"],
+        [sys.executable, "-m", "model_training", *words],
         capture_output=True,
         text=True,
         cwd=ROOT,

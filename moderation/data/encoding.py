@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,13 +80,6 @@ def df_to_hfds(
     features = Features({"labels": List(Value("float32"), length=len(labels))})
     with_targets = Dataset.from_dict({"labels": list(targets)}, features=features)
     return concatenate_datasets([encoded, with_targets], axis=1)
-
-
-def default_cache_dir() -> Path:
-    """`$MODERATION_CACHE`, else the user's cache folder, as `XDG_CACHE_HOME` names it, plus `moderation`."""
-    if named := os.environ.get("MODERATION_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moderation"
 
 
 def _targets(df: pd.DataFrame, text_column: str, labels: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:

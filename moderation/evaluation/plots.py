@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
-from moderation.evaluation.calibration import reliability_bins
+from moderation.evaluation.calibration import N_BINS, reliability_bins
 from moderation.evaluation.evidence import Evidence
 from moderation.evaluation.figures import (
     BLUE,
@@ -24,7 +24,6 @@ from moderation.evaluation.figures import (
     thin,
     to_png,
 )
-from moderation.evaluation.calibration import N_BINS
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moderation.artifacts import RunFolder, write_json, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, write_json, write_predictions
 from moderation.backbones import load_tokenizer
 from moderation.config import EvaluateConfig, TrainConfig
-from moderation.data.encoding import default_cache_dir, df_to_hfds
+from moderation.data.encoding import df_to_hfds
 from moderation.data.loading import load_english_only
 from moderation.data.preparing import load_splits
 from moderation.errors import ArtifactError, ConfigError

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from moderation.artifacts import RunFolder, sha256, write_json, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_json, write_predictions
 from moderation.backbones import ResolvedBackbone, load_tokenizer, resolve_backbone
 from moderation.config import TrainConfig
-from moderation.data.encoding import default_cache_dir, df_to_hfds
+from moderation.data.encoding import df_to_hfds
 from moderation.data.preparing import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ConfigError
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
