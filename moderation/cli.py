@@ -14,6 +14,7 @@ from moderation.errors import ModerationError
 from moderation.flags import add_flags, merge
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORMS = {"--tune-thresholds": "tune", "--eval": "evaluate"}
 EXIT_CODES = "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished but some rows failed"
 
 
@@ -80,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=verb.summary,
             description=verb.summary[0].upper() + verb.summary[1:] + ".",
-            epilog=f"{EXIT_CODES}\n\nexample:\n  {verb.example}",
+            epilog=f"{EXIT_CODES}\n\nexample:\n  {verb.example}{_other_forms(name)}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -88,15 +89,24 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _other_forms(verb: str) -> str:
+    """Lines of `train --help` that name the other forms of `python -m model_training`."""
+    if verb != "train":
+        return ""
+    lines = (
+        f"  python -m model_training {form} --help    the same as: moderation {name}" for form, name in FORMS.items()
+    )
+    return "\n\nother forms of `python -m model_training`:\n" + "\n".join(lines)
+
+
 def main_by_form(argv: Sequence[str]) -> int:
     """Run the verb that `--tune-thresholds` or `--eval` names among the words; without either, `train`."""
-    forms = {"--tune-thresholds": "tune", "--eval": "evaluate"}
-    named = sorted(forms.keys() & set(argv))
+    named = sorted(FORMS.keys() & set(argv))
     if len(named) > 1:
         print(f"model_training: {' and '.join(named)} name two different forms; give one of them.", file=sys.stderr)
         return 2
-    verb = forms[named[0]] if named else "train"
-    return main([verb, *(word for word in argv if word not in forms)])
+    verb = FORMS[named[0]] if named else "train"
+    return main([verb, *(word for word in argv if word not in FORMS)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

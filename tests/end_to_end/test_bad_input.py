@@ -550,7 +550,7 @@ def test_a_full_disk_leaves_the_old_results_of_tuning_and_evaluating(run: Run, t
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_interrupted_training_can_be_resumed(run: Run, data: Path, small: list[str], tmp_path: Path) -> None:
     words = ["train", "--data-path", str(data), "--output-dir", str(tmp_path / "run"), *small]
-    words += ["--epochs", "10"]
+    words += ["--epochs", "6"]
     process = subprocess.Popen(
         [sys.executable, "-m", "moderation", *words, "--save-every", "3"],
         stdout=subprocess.PIPE,
