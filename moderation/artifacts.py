@@ -160,23 +160,26 @@ def write_array(path: Path, array: npt.NDArray[Any], about: dict[str, Any]) -> N
 
 def write_predictions(
     run: RunFolder,
-    split: str,
+    name: str,
     probabilities: npt.NDArray[np.float32],
     targets: npt.NDArray[np.float32],
     labels: Sequence[str],
+    *,
+    split: str,
 ) -> None:
-    """Write probabilities and targets of a split, each with a sidecar that names labels, split and kind.
+    """Write probabilities and targets, each with a sidecar that names labels, split and kind.
 
     Args:
         run: Where to write.
-        split: `train`, `val` or `test`, or the name of another table.
+        name: Of the files: the split's, or that of another table.
         probabilities: float32 `(n_examples, n_labels)`, in [0, 1].
         targets: float32, of the same shape, 0 or 1.
         labels: Order of the columns.
+        split: What the examples serve for: `train`, `val` or `test`.
     """
     about = {"labels": list(labels), "split": split}
-    write_array(run.preds(split), probabilities, about | {"kind": "probabilities"})
-    write_array(run.labels(split), targets, about | {"kind": "targets"})
+    write_array(run.preds(name), probabilities, about | {"kind": "probabilities"})
+    write_array(run.labels(name), targets, about | {"kind": "targets"})
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:

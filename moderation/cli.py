@@ -15,7 +15,7 @@ from moderation.flags import add_flags, merge
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORMS = {"--tune-thresholds": "tune", "--eval": "evaluate"}
-EXIT_CODES = "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished but some rows failed"
+EXIT_CODES = "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 130 interrupted"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=verb.summary,
             description=verb.summary[0].upper() + verb.summary[1:] + ".",
-            epilog=f"{EXIT_CODES}\n\nexample:\n  {verb.example}{_other_forms(name)}",
+            epilog=f"{EXIT_CODES}\n{_other_forms(name)}\nexample:\n  {verb.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -96,7 +96,7 @@ def _other_forms(verb: str) -> str:
     lines = (
         f"  python -m model_training {form} --help    the same as: moderation {name}" for form, name in FORMS.items()
     )
-    return "\n\nother forms of `python -m model_training`:\n" + "\n".join(lines)
+    return "\nother forms of `python -m model_training`:\n" + "\n".join(lines) + "\n"
 
 
 def main_by_form(argv: Sequence[str]) -> int:
@@ -116,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; default: those of the process.
 
     Returns:
-        The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished but some rows failed,
-        130 interrupted.
+        The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 130 interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     flags = vars(build_parser().parse_args(argv))
@@ -129,11 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModerationError as error:
         print(f"moderation {verb}: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:  # a library's own file; what this toolkit writes itself is an ArtifactError by now
-        if error.errno not in DISK_FULL:
+    except OSError as error:  # the machine's fault or a path's; what this toolkit writes is an ArtifactError by now
+        if error.filename is None and error.errno not in DISK_FULL:
             raise
-        where = error.filename or "A file"
-        print(f"moderation {verb}: {where} could not be written ({error.strerror}). Free some space.", file=sys.stderr)
+        cure = "Free some space." if error.errno in DISK_FULL else "Check the path and its rights."
+        print(f"moderation {verb}: {error.filename or 'a file'}: {error.strerror}. {cure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"moderation {verb}: interrupted.", file=sys.stderr)

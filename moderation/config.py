@@ -92,7 +92,9 @@ class TrainConfig(TableConfig):
     save_every: int = setting(500, "optimizer steps between two states to resume from", "training")
     threads: int | None = setting(None, "processor threads; default: all cores", "run")
 
-    objective: str = setting("f1", "thresholds maximise: f1, fbeta:B, 'precision>=P', 'recall>=R'", "thresholds")
+    objective: str = setting(
+        "f1", "thresholds maximise: f1, fbeta:B, precision>=P, recall>=R (quote them in a shell)", "thresholds"
+    )
 
     @property
     def split_settings(self) -> dict[str, Any]:
@@ -152,8 +154,6 @@ class TrainConfig(TableConfig):
         ]
         if self.data_path is None:
             problems.insert(0, "--data-path is missing: name a table of labelled comments")
-        if self.resume and self.overwrite:
-            problems.append("--resume and --overwrite contradict each other")
         if self.resume and self.output_dir is None:
             problems.append("--resume needs --output-dir, the folder of the interrupted run")
         _raise(problems)
@@ -166,7 +166,9 @@ class TuneConfig:
     preds: Path = setting(None, "probabilities, .npy, (n_examples, n_labels)")
     labels: Path = setting(None, "targets 0/1, .npy, of the same shape")
     label_columns: tuple[str, ...] | None = setting(None, "label names; default: those of the file beside --preds")
-    objective: str = setting("f1", "f1, fbeta:B, 'precision>=P' (best recall), 'recall>=R' (best precision)")
+    objective: str = setting(
+        "f1", "f1, fbeta:B, precision>=P (best recall), recall>=R (best precision); quote them in a shell"
+    )
     out: Path | None = setting(None, "where to write; default: thresholds.json beside --preds")
     bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
     seed: int = setting(42, "seed of the bootstrap and of the cross-fitting folds")
@@ -192,6 +194,10 @@ class EvaluateConfig:
     checkpoint: Path = setting(None, "checkpoint_best.pt or checkpoint_final.pt of a run folder")
     thresholds: Path | None = setting(None, "thresholds.json; default: the one beside --checkpoint")
     data_path: Path | None = setting(None, "another table to evaluate on; default: the run's own test split")
+    text_column: str | None = setting(None, "text column of --data-path; default: as in training")
+    label_cut: float | None = setting(None, "cut of fractional labels in --data-path; default: as in training")
+    delimiter: str | None = setting(None, "field delimiter of --data-path; default: as in training")
+    language_column: str | None = setting(None, "language column of --data-path; default: as in training")
     split: Literal["val", "test"] = setting("test", "split of the run's data to evaluate on")
     output_dir: Path | None = setting(None, "where to write; default: the checkpoint's folder")
     batch_size: int = setting(32, "examples per batch")

@@ -82,6 +82,13 @@ def df_to_hfds(
     return concatenate_datasets([encoded, with_targets], axis=1)
 
 
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of all that decides which token ids a text gets, as 64 hex digits."""
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    rules |= {"truncation": None, "padding": None}  # a tokenizer remembers those of its last call
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
+
+
 def _targets(df: pd.DataFrame, text_column: str, labels: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Targets float32 `(n_examples, n_labels)`; refuses what is no text or no target, in words that quote none."""
     df = df.reset_index(drop=True)  # rows are counted by position
@@ -136,9 +143,8 @@ def _encode(
 
 
 def _fingerprint(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
-    rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    rules |= {"truncation": max_length, "padding": None}  # a tokenizer remembers those of its last call
-    digest = hashlib.sha256(f"{_ENCODING_VERSION} {tokenizer.truncation_side} {json.dumps(rules)}".encode())
+    settings = f"{_ENCODING_VERSION} {max_length} {tokenizer.truncation_side} {tokenizer_sha256(tokenizer)}"
+    digest = hashlib.sha256(settings.encode())
     for text in texts:
         # Lone surrogates are legal in a Python string; a length before each text keeps the boundaries apart.
         content = text.encode("utf-8", "surrogatepass")

@@ -75,11 +75,10 @@ def load_splits(
             frames[split] = load_english_only(path, text_column=text_column, seed=seed, **options)
             for reason, count in frames[split].attrs["left_out"].items():
                 left_out[reason] = left_out.get(reason, 0) + count
+    if len(frames) == 2:
+        frames["val"] = _without_texts_of(frames["val"], frames["test"], text_column, "val", "test")
     for split, frame in frames.items():
-        kept = drop_shared_texts(whole[text_column], frame[text_column])
-        if len(kept) < len(whole):
-            logger.info("Split: %d rows left out of train, their texts stand in %s.", len(whole) - len(kept), split)
-            whole = whole.iloc[kept].reset_index(drop=True)
+        whole = _without_texts_of(whole, frame, text_column, "train", split)
     rows = split_examples(
         whole[text_column],
         whole[list(labels)].to_numpy(dtype=np.float32),
@@ -91,8 +90,29 @@ def load_splits(
     for split in SPLITS:
         if split not in frames:
             frames[split] = whole.iloc[rows[split]].reset_index(drop=True)
+    _check_positives(frames["train"], labels)
     logger.info("Splits: %s.", ", ".join(f"{split} {len(frames[split])}" for split in SPLITS))
     return Splits({split: frames[split] for split in SPLITS}, labels, left_out)
+
+
+def _without_texts_of(
+    frame: pd.DataFrame, other: pd.DataFrame, text_column: str, name: str, other_name: str
+) -> pd.DataFrame:
+    """Rows whose text does not also stand in the other table."""
+    kept = drop_shared_texts(frame[text_column], other[text_column])
+    if len(kept) == len(frame):
+        return frame
+    logger.info("Split: %d rows left out of %s, their texts stand in %s.", len(frame) - len(kept), name, other_name)
+    return frame.iloc[kept].reset_index(drop=True)
+
+
+def _check_positives(train: pd.DataFrame, labels: tuple[str, ...]) -> None:
+    absent = [label for label in labels if not (train[label] > 0).any()]
+    if absent:
+        raise DataError(
+            f"Split: none of the {len(train)} train rows is positive for {', '.join(absent)}. "
+            "Add data, raise --max-train-examples, or leave the label out with --label-columns."
+        )
 
 
 def take_handful(splits: Splits, n_per_label: int, seed: int) -> Splits:

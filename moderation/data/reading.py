@@ -92,7 +92,9 @@ def show_names(names: Iterable[object]) -> str:
     'id, comment_text, (a name of 23 characters)'
     """
     shown = [str(name) for name in names]
-    likely = re.compile(r"[\w.:/#-]{1,40}")
+    if any(re.fullmatch(r"[\d.+-]+", name) for name in shown):
+        return f"{len(shown)} names that look like a row of data; is the header missing?"
+    likely = re.compile(r"[A-Za-z_][\w.-]{0,39}", re.ASCII)
     parts = [name if likely.fullmatch(name) else f"(a name of {len(name)} characters)" for name in shown[:30]]
     return ", ".join(parts) + (f" and {len(shown) - 30} more" if len(shown) > 30 else "")
 

@@ -119,7 +119,7 @@ def parse_objective(text: str) -> Objective:
         return Objective("precision" if match[3] == "precision" else "recall", number)
     raise ConfigError(
         f"Objective {text!r}: expected f1, fbeta:B with B above 0, precision>=P or recall>=R with a number above 0 "
-        "and up to 1, for example 'precision>=0.9' (in a shell, with the quotes)."
+        "and up to 1, for example precision>=0.9 (in a shell, in double quotes)."
     )
 
 

@@ -39,13 +39,20 @@ def _run(facts: Mapping[str, Any]) -> dict[str, Any] | None:
         "n_words": int(round(n_tokens * 0.75, -1 if n_tokens > 30 else 0)),
         "pos_weight": _plain(settings["pos_weight"]),
         "training": _training(facts["training"]) if "training" in facts else None,
-        "seconds": float(sum(facts["seconds"].values())) if "seconds" in facts else None,
+        "seconds": _seconds(facts),
     }
+
+
+def _seconds(facts: Mapping[str, Any]) -> float | None:
+    """Seconds of the whole run; None where they are not known, as after a kill, which leaves no record of its time."""
+    if "seconds" not in facts or facts.get("training", {}).get("resumed_from"):
+        return None
+    return float(sum(facts["seconds"].values()))
 
 
 def _training(done: Mapping[str, Any]) -> dict[str, Any]:
     counts = {name: int(done[name]) for name in ("steps", "examples", "parameters", "trainable")}
-    return counts | {"seconds": float(done["seconds"])}
+    return counts | {"seconds": float(done["seconds"]), "resumed_from": done.get("resumed_from")}
 
 
 def _settings(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from transformers import PreTrainedTokenizerBase
 
 from moderation.artifacts import RunFolder, default_cache_dir, write_json, write_predictions
 from moderation.backbones import load_tokenizer
 from moderation.config import EvaluateConfig, TrainConfig
-from moderation.data.encoding import df_to_hfds
+from moderation.data.encoding import df_to_hfds, tokenizer_sha256
 from moderation.data.loading import load_english_only
 from moderation.data.preparing import load_splits
 from moderation.errors import ArtifactError, ConfigError
@@ -46,14 +47,13 @@ def evaluate(config: EvaluateConfig) -> int:
     settings = _run_settings(source)
     make_reproducible(settings.seed, config.threads)
     name, frame = _examples(config, settings, source, checkpoint)
-
-    tokenizer = load_tokenizer(_tokenizer_dir(source, checkpoint))
+    tokenizer = _load_tokenizer(source, checkpoint)
     dataset = df_to_hfds(
         frame,
         tokenizer,
         checkpoint.labels,
-        text_column=settings.text_column,
-        max_length=checkpoint.about["max_length"],
+        text_column=config.text_column or settings.text_column,
+        max_length=checkpoint.about.get("max_length", settings.max_length),
         cache_dir=default_cache_dir(),
     )
     logits = predict_logits(
@@ -65,11 +65,13 @@ def evaluate(config: EvaluateConfig) -> int:
     )
     probabilities = sigmoid(logits)
     targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
-    write_predictions(run, name, probabilities, targets, checkpoint.labels)
+    split = "test" if config.data_path else config.split  # a table of its own is no more for tuning than the test split
+    write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split)
     metrics = eval_with_thresholds(
         probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.seed
     )
-    write_json(run.metrics(name), {"split": name} | metrics)
+    origin = {"checkpoint": config.checkpoint.name, "step": checkpoint.about.get("step")}
+    write_json(run.metrics(name), {"split": split} | origin | metrics)
     print(format_table(metrics))
     written = [run.metrics(name), run.preds(name)]
     if name == "test" and run.path == source.path:
@@ -95,7 +97,7 @@ def _examples(
     if config.data_path is not None:
         moved = dataclasses.replace(settings, data_path=config.data_path)
         if hash_tables(to_plain(moved))["sha256"] != recorded.get("sha256"):
-            return _name_of(config.data_path), _other_table(config.data_path, settings, checkpoint)
+            return _name_of(config.data_path), _other_table(config.data_path, config, settings, checkpoint)
         settings = moved
     now = hash_tables(to_plain(settings))
     changed = [key for key in now if now[key] != recorded.get(key)]
@@ -104,23 +106,37 @@ def _examples(
             f"{source.run_json}: the data changed since the run ({', '.join(changed)} differs), so its {config.split} "
             "split cannot be rebuilt. Restore the file, or name a table with --data-path to evaluate on all of it."
         )
-    return config.split, load_splits(**settings.split_settings).frames[config.split]
+    best = config.checkpoint.name == source.checkpoint_best.name
+    name = config.split if best else f"{config.split}-{config.checkpoint.stem}"  # the run's own record stays
+    return name, load_splits(**settings.split_settings).frames[config.split]
 
 
-def _other_table(data_path: Path, settings: TrainConfig, checkpoint: Checkpoint) -> pd.DataFrame:
-    names = ("text_column", "label_cut", "delimiter", "language_column", "detect_language")
+def _other_table(
+    data_path: Path, config: EvaluateConfig, settings: TrainConfig, checkpoint: Checkpoint
+) -> pd.DataFrame:
+    """A table as a whole; how to read it is said by the flags, else it is that of the training table."""
     return load_english_only(
         data_path,
         label_columns=checkpoint.labels,
         require_both_classes=False,
-        **{name: getattr(settings, name) for name in names},
+        detect_language=settings.detect_language,
+        text_column=config.text_column or settings.text_column,
+        label_cut=settings.label_cut if config.label_cut is None else config.label_cut,
+        delimiter=config.delimiter or settings.delimiter,
+        language_column=config.language_column or settings.language_column,
     )
 
 
-def _tokenizer_dir(source: RunFolder, checkpoint: Checkpoint) -> Path:
+def _load_tokenizer(source: RunFolder, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     if not source.tokenizer_dir.is_dir():
         raise ArtifactError(f"{source.tokenizer_dir}: no such folder; the checkpoint's tokenizer stands beside it.")
-    return source.tokenizer_dir
+    tokenizer = load_tokenizer(source.tokenizer_dir)
+    if checkpoint.about.get("tokenizer_sha256", tokenizer_sha256(tokenizer)) != tokenizer_sha256(tokenizer):
+        raise ArtifactError(
+            f"{source.tokenizer_dir}: not the tokenizer that the checkpoint was trained with. Keep a checkpoint in its "
+            "own run folder."
+        )
+    return tokenizer
 
 
 def _name_of(data_path: Path) -> str:

@@ -5,6 +5,8 @@ import datetime
 import logging
 import os
 import re
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_json, write_predictions
 from moderation.backbones import ResolvedBackbone, load_tokenizer, resolve_backbone
 from moderation.config import TrainConfig
-from moderation.data.encoding import df_to_hfds
+from moderation.data.encoding import df_to_hfds, tokenizer_sha256
 from moderation.data.preparing import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ConfigError
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
@@ -31,6 +33,7 @@ from moderation.training.checkpoints import load_checkpoint
 from moderation.training.fitting import fit
 from moderation.training.precision import resolve_precision
 from moderation.training.prediction import predict_logits, to_fastest_device
+from moderation.training.processes import is_main, n_processes
 from moderation.training.record import begin_run, claim_folder, finish_run, nothing_half_written, save_tokenizer
 from moderation.training.reproducibility import PhaseTimer, make_reproducible
 
@@ -59,7 +62,7 @@ def train(config: TrainConfig) -> int:
             words = f"--output-dir {run.path} --resume"
             logger.warning("Interrupted. The same command with %s goes on from the last saved state.", words)
         raise
-    if _is_main():
+    if is_main():
         print(_next_steps(run))
     return 0
 
@@ -67,7 +70,7 @@ def train(config: TrainConfig) -> int:
 def _train_into(run: RunFolder, config: TrainConfig) -> None:
     timer = PhaseTimer()
     make_reproducible(config.seed, config.threads)
-    if _is_main():
+    if is_main():
         claim_folder(run, to_plain(config))
     else:
         logging.getLogger("moderation").setLevel(logging.WARNING)
@@ -81,11 +84,14 @@ def _train_into(run: RunFolder, config: TrainConfig) -> None:
         tokenizer = load_tokenizer(backbone.path)
     with timer.phase("tokenize"):
         datasets = _encode(splits, tokenizer, config)
-    with nothing_half_written(run):
-        if _is_main():
-            record = begin_run(run, to_plain(config), _facts(config, splits, backbone))
+    record: dict[str, Any] = {}
+
+    def begin() -> None:
+        if is_main():
+            record.update(begin_run(run, to_plain(config), _facts(config, splits, backbone)))
             save_tokenizer(run, tokenizer)
 
+    with nothing_half_written(run, record):
         with timer.phase("train"):
             done = fit(
                 run,
@@ -95,15 +101,20 @@ def _train_into(run: RunFolder, config: TrainConfig) -> None:
                 splits.labels,
                 splits.targets("train"),
                 backbone_dir=backbone.path,
-                about={"backbone": config.backbone, "max_length": config.max_length},
+                about={
+                    "backbone": config.backbone,
+                    "max_length": min(config.max_length, tokenizer.model_max_length),
+                    "tokenizer_sha256": tokenizer_sha256(tokenizer),
+                },
+                begin=begin,
                 **config.fit_settings | {"precision": resolve_precision(config.precision)},
             )
         with timer.phase("predict"):
             probabilities = _predict(run, datasets, tokenizer)
-        if not _is_main():
+        if not is_main():
             return
         for split, answer in probabilities.items():
-            write_predictions(run, split, answer, splits.targets(split), splits.labels)
+            write_predictions(run, split, answer, splits.targets(split), splits.labels, split=split)
         with timer.phase("tune and evaluate"):
             _tune_and_evaluate(run, splits.labels, config)
         finish_run(run, record, timer, done)
@@ -164,6 +175,8 @@ def _tune_and_evaluate(run: RunFolder, labels: tuple[str, ...], config: TrainCon
 
 def _dry_run(config: TrainConfig) -> None:
     """Every phase on a handful of examples, in a folder that is thrown away."""
+    if n_processes() > 1:
+        raise ConfigError("--dry-run is for one process; leave torchrun out.")
     with tempfile.TemporaryDirectory(prefix="moderation-dry-run-") as folder:
         run = RunFolder(Path(folder) / "run")
         small = dataclasses.replace(
@@ -181,6 +194,7 @@ def _dry_run(config: TrainConfig) -> None:
 
 
 def _next_steps(run: RunFolder) -> str:
+    moderation = "moderation" if shutil.which("moderation") else f"{os.path.relpath(sys.executable)} -m moderation"
     return f"""
 Run folder   {run.path}
 Report       {run.report}
@@ -188,17 +202,12 @@ Weights      {run.checkpoint_best}
 Thresholds   {run.thresholds}
 
 Next:
-  moderation tune --preds {run.preds("val")} --labels {run.labels("val")} --objective 'precision>=0.9'
-  moderation evaluate --checkpoint {run.checkpoint_best} --thresholds {run.thresholds}"""
+  {moderation} tune --preds {run.preds("val")} --labels {run.labels("val")} --objective "precision>=0.9"
+  {moderation} evaluate --checkpoint {run.checkpoint_best} --thresholds {run.thresholds}"""
 
 
 def _default_output_dir(backbone: str) -> Path:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if n_processes() > 1:
         raise ConfigError("--output-dir is missing: with several processes it must be named, the same for all.")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(backbone).name)
     return Path("runs") / f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d-%H%M%S}-{name}"
-
-
-def _is_main() -> bool:
-    """Whether this is the only process, or the first of several."""
-    return int(os.environ.get("RANK", "0")) == 0

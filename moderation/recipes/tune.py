@@ -79,9 +79,9 @@ def _read_origin(path: Path, expected_kind: str) -> Origin:
             f"{beside}: does not say which labels the columns of {path.name} are. Expected labels, split and kind; "
             "if it belongs to something else, move it away and name the labels with --label-columns."
         )
-    if split == "test":
+    if split not in ("train", "val", None):
         raise ArtifactError(
-            f"{path}: comes from the test split ({beside.name} says so). Thresholds tuned on it would flatter every "
+            f"{path}: comes from the {split} split ({beside.name} says so). Thresholds tuned on it would flatter every "
             "number measured on it. Use the files of the val split."
         )
     if kind != expected_kind:

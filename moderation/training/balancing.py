@@ -58,7 +58,8 @@ def pos_weight_of(targets: npt.NDArray[np.float32], rule: PosWeightRule, cap: fl
         raise ConfigError(f"pos_weight: cap is {cap}, expected 1 or more.")
     n_positives = targets.sum(axis=0, dtype=np.float64)
     if not n_positives.all():
-        raise DataError(f"pos_weight: {int((n_positives == 0).sum())} labels have no positives in the train split.")
+        columns = ", ".join(map(str, np.flatnonzero(n_positives == 0)))
+        raise DataError(f"pos_weight: no positives in column {columns} (from 0). Add examples, or leave the label out.")
     ratio = (len(targets) - n_positives) / n_positives
     if rule == "off":
         ratio = np.ones_like(ratio)

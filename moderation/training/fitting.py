@@ -1,9 +1,8 @@
 """Fit a classifier to encoded examples: from flat settings to a trainer that has run."""
 
 import logging
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveS
 from moderation.training.checkpoints import save_checkpoint
 from moderation.training.model import build_model, freeze_for_speed
 from moderation.training.precision import Resolved
+from moderation.training.processes import n_processes
 from moderation.training.tracking import report_to
 from moderation.training.trainer import PosWeightTrainer
 
@@ -72,6 +72,7 @@ def fit(
     patience: int,
     save_every: int,
     resume: bool,
+    begin: Callable[[], None] = lambda: None,
     **arguments: Any,
 ) -> Fit:
     """Fine-tune and write the best and the final checkpoint, the log, and states to resume from.
@@ -97,6 +98,7 @@ def fit(
         patience: See there.
         save_every: Optimizer steps between two states.
         resume: Go on from the newest state, where there is one.
+        begin: Called once all settings were found usable, before anything of an earlier run is replaced.
         **arguments: See `_training_arguments`.
 
     Raises:
@@ -128,6 +130,7 @@ def fit(
     trainer.add_callback(
         KeepBest(best_metric, patience, lambda metrics: _save(run.checkpoint_best, trainer, labels, about, metrics))
     )
+    begin()
     state = newest_state(run.resume_dir, training_arguments.world_size) if resume else None
     if resume and state is None:
         logger.info("Resume: no complete state was saved; the training starts from its beginning.")
@@ -159,14 +162,13 @@ def _training_arguments(
     seed: int,
     track: tuple[str, ...],
 ) -> TrainingArguments:
-    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if batch_size % n_processes:
-        raise ConfigError(f"--batch-size {batch_size} cannot be shared by {n_processes} processes; take a multiple.")
+    if batch_size % n_processes():
+        raise ConfigError(f"--batch-size {batch_size} cannot be shared by {n_processes()} processes; take a multiple.")
     on_cpu = not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=epochs,
-        per_device_train_batch_size=batch_size // n_processes,
+        per_device_train_batch_size=batch_size // n_processes(),
         per_device_eval_batch_size=32,
         learning_rate=lr,
         weight_decay=weight_decay,
@@ -178,7 +180,7 @@ def _training_arguments(
         seed=seed,
         use_cpu=on_cpu,
         ddp_find_unused_parameters=False,
-        ddp_backend="gloo" if on_cpu and n_processes > 1 else None,
+        ddp_backend="gloo" if on_cpu and n_processes() > 1 else None,
         eval_strategy="epoch",
         save_strategy="no",  # the callback SaveState asks for states
         save_total_limit=1,

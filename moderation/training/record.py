@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +14,14 @@ from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_js
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.training.callbacks import newest_state
 from moderation.training.fitting import Fit
+from moderation.training.processes import is_main, n_processes
 from moderation.training.reproducibility import PhaseTimer, describe_environment, peak_memory_bytes
 
 RUN_FORMAT = {"format": "content-moderation run", "version": 1}
+# What may differ from the interrupted run: where things lie (hashes guard the data), and what changes no result but
+# through the order of sums (threads).
 _FREE_ON_RESUME = {"resume", "overwrite", "threads", "save_every", "track"}
+_FREE_ON_RESUME |= {"output_dir", "data_path", "val_path", "test_path"}
 
 
 def claim_folder(run: RunFolder, settings: dict[str, Any]) -> None:
@@ -35,7 +38,7 @@ def claim_folder(run: RunFolder, settings: dict[str, Any]) -> None:
     """
     if run.path.exists() and not run.path.is_dir():
         raise ArtifactError(f"{run.path}: is a file; expected a folder for the run. Choose another --output-dir.")
-    if settings["overwrite"]:
+    if settings["overwrite"] and not settings["resume"]:
         return
     if not run.run_json.exists():
         if settings["resume"]:
@@ -57,7 +60,12 @@ def claim_folder(run: RunFolder, settings: dict[str, Any]) -> None:
             "--resume: settings differ from those that the run began with:\n"
             + "\n".join(f"  {name}: was {before.get(name)}, is {settings[name]}" for name in changed)
         )
-    if facts["data"] | hash_tables(settings) != facts["data"]:
+    if facts["processes"] != n_processes():
+        raise ConfigError(
+            f"--resume: the run began with {facts['processes']} processes, now there are {n_processes()}; "
+            "its states hold the random numbers of each. Start as many as before."
+        )
+    if {name: value for name, value in facts["data"].items() if name.endswith("sha256")} != hash_tables(settings):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
 
 
@@ -75,6 +83,8 @@ def begin_run(run: RunFolder, settings: dict[str, Any], facts: dict[str, Any]) -
     if not settings["resume"]:
         _clear(run)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    if settings["resume"]:
+        started = read_record(run).get("started", started)
     content = RUN_FORMAT | {"status": "running", "started": started, "settings": settings}
     content |= facts | describe_environment()
     content["data"] = facts["data"] | hash_tables(settings)
@@ -115,16 +125,22 @@ def read_record(run: RunFolder) -> dict[str, Any]:
 
 
 @contextmanager
-def nothing_half_written(run: RunFolder) -> Iterator[None]:
-    """Where the block ends in an error of ours, remove what it began, unless there is a state to resume from."""
+def nothing_half_written(run: RunFolder, record: dict[str, Any]) -> Iterator[None]:
+    """Where the block ends in an error of ours, remove what it began, unless there is a state to resume from.
+
+    Args:
+        run: The folder.
+        record: What `begin_run` gave; empty as long as it was not called.
+    """
     try:
         yield
     except ModerationError:
-        is_main = os.environ.get("RANK", "0") == "0"
-        if is_main and newest_state(run.resume_dir, int(os.environ.get("WORLD_SIZE", "1"))) is None:
+        begun = bool(record) and not record["settings"]["resume"]
+        if is_main() and begun and newest_state(run.resume_dir, n_processes()) is None:
             _clear(run)
-            with suppress(OSError):  # it holds other files
-                run.path.rmdir()
+        for folder in (run.resume_dir, run.path):
+            with suppress(OSError):  # not there, or it holds something
+                folder.rmdir()
         raise
 
 
@@ -168,7 +184,8 @@ def _clear(run: RunFolder) -> None:
 
 def _files_and_folders(run: RunFolder) -> tuple[list[Path], list[Path]]:
     files = [run.checkpoint_best, run.checkpoint_final, run.thresholds, run.log, run.report, run.run_json]
-    for split in ("val", "test"):
-        arrays = (run.preds(split), run.labels(split))
-        files += [*arrays, *map(sidecar, arrays), run.metrics(split)]
-    return files, [run.tokenizer_dir, run.plots_dir, run.resume_dir]
+    tables = {path.stem.removeprefix("preds_") for path in run.path.glob("preds_*.npy")} | {"val", "test"}
+    for name in sorted(tables):
+        arrays = (run.preds(name), run.labels(name))
+        files += [*arrays, *map(sidecar, arrays), run.metrics(name)]
+    return files, [run.tokenizer_dir, run.plots_dir, run.resume_dir, run.path / "tensorboard", run.path / "wandb"]

@@ -16,6 +16,8 @@ import psutil
 import torch
 from transformers import set_seed
 
+from moderation.training.processes import n_processes
+
 logger = logging.getLogger(__name__)
 
 _LIBRARIES = (
@@ -60,7 +62,7 @@ def describe_environment() -> dict[str, Any]:
             "memory_bytes": psutil.virtual_memory().total,
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": n_processes(),
     }
 
 

@@ -22,6 +22,9 @@ _PACKAGES = {
 }
 
 
+_SET_HERE: dict[str, str] = {}
+
+
 def report_to(track: Sequence[str], run_dir: Path) -> list[str]:
     """Prepare trackers for `transformers.TrainingArguments(report_to=...)`.
 
@@ -68,10 +71,15 @@ def _is_installed(package: str) -> bool:
 
 
 def _set_open_variables(name: str, run_dir: Path) -> None:
-    if name == "wandb" and "WANDB_DIR" not in os.environ:
+    if name == "wandb":
         run_dir.mkdir(parents=True, exist_ok=True)  # wandb falls back to a temporary folder where there is none
-    ours = {key: value for key, value in _defaults(name, run_dir).items() if key not in os.environ}
+    ours = {
+        key: value
+        for key, value in _defaults(name, run_dir).items()
+        if key not in os.environ or _SET_HERE.get(key) == os.environ[key]  # set for an earlier run of this process
+    }
     os.environ.update(ours)
+    _SET_HERE.update(ours)
     logger.info("Track with %s: %s", name, ", ".join(f"{key}={value}" for key, value in ours.items()) or "as set")
 
 

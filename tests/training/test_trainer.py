@@ -80,6 +80,8 @@ def test_loss_under_bf16_is_computed_in_float32(make_trainer, model, val_set, co
     assert outputs.logits.dtype == torch.bfloat16
     assert loss.dtype == torch.float32
     assert torch.equal(loss, nn.BCEWithLogitsLoss(pos_weight=POS_WEIGHT)(outputs.logits.float(), targets))
+    trainer.pos_weight = None
+    assert trainer.loss_of(outputs.logits, targets.bfloat16()).dtype == torch.float32  # where no autocast sees to it
     in_bf16 = nn.BCEWithLogitsLoss(pos_weight=POS_WEIGHT.bfloat16())(outputs.logits, targets.bfloat16())
     assert loss.item() != in_bf16.item()
 

@@ -1,0 +1,59 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from moderation.data.preparing import load_splits, take_handful
+from moderation.data.validation import text_key
+from moderation.errors import DataError
+
+
+def write(path, texts, toxic):
+    pd.DataFrame({"comment_text": texts, "toxic": toxic}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def paths(tmp_path):
+    train = write(tmp_path / "train.csv", [f"text {i}" for i in range(40)] + ["Shared one", "in val"], [0, 1] * 21)
+    val = write(tmp_path / "val.csv", ["in VAL", "shared ONE", "val alone"], [0, 1, 0])
+    test = write(tmp_path / "test.csv", ["sharedone", "test alone"], [1, 1])
+    return train, val, test
+
+
+def keys(splits, split):
+    return {text_key(text) for text in splits.frames[split]["comment_text"]}
+
+
+def test_tables_of_their_own_share_no_text_with_another_split(paths):
+    train, val, test = paths
+    splits = load_splits(train, val_path=val, test_path=test)
+    assert keys(splits, "test") == {"sharedone", "testalone"}
+    assert keys(splits, "val") == {"inval", "valalone"}
+    assert len(splits.frames["train"]) == 40
+
+
+def test_one_table_of_its_own_and_the_other_split_cut_from_train(paths):
+    train, val, _ = paths
+    splits = load_splits(train, val_path=val, test_size=0.25)
+    assert len(splits.frames["val"]) == 3
+    assert len(splits.frames["test"]) == 10
+    assert not keys(splits, "train") & (keys(splits, "val") | keys(splits, "test"))
+
+
+def test_a_label_that_the_train_split_lacks_is_named_with_its_cure(tmp_path):
+    path = tmp_path / "rare.csv"
+    rare = np.zeros(300, int)
+    rare[7] = 1
+    pd.DataFrame({"comment_text": [f"text {i}" for i in range(300)], "toxic": [0, 1, 0] * 100, "threat": rare}).to_csv(
+        path, index=False
+    )
+    with pytest.raises(DataError, match=r"positive for threat.*max-train-examples"):
+        load_splits(path, max_train_examples=5, seed=1)
+
+
+def test_a_handful_holds_every_label_in_every_split(table_path):
+    splits = load_splits(table_path)
+    small = take_handful(splits, 2, seed=0)
+    for split in splits.frames:
+        assert small.frames[split].shape[0] <= 2 * 7
+        assert ((small.targets(split) > 0).any(axis=0) == (splits.targets(split) > 0).any(axis=0)).all()
