@@ -95,7 +95,7 @@ def test_all_problems_come_in_one_message() -> None:
         "--resume needs --output-dir",
     ):
         assert sum(part in line for line in lines) == 1, part
-    assert len(lines) == 7
+    assert len(lines) == 6
 
 
 @pytest.mark.parametrize(

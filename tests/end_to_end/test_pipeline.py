@@ -1,0 +1,159 @@
+"""The whole way in one process, on a tiny real encoder: train, tune, evaluate, and what must not happen between them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import model_training
+from moderation import cli
+
+SMALL = ["--max-length", "32", "--epochs", "1", "--batch-size", "16", "--lr", "1e-3", "--bootstrap", "20"]
+
+
+def train(table_path: Path, backbone: Path, folder: Path, *more: str) -> int:
+    words = ["--data-path", str(table_path), "--backbone", str(backbone), "--output-dir", str(folder)]
+    return model_training.main([*words, *SMALL, *more])
+
+
+def evaluate(checkpoint: Path, *more: str) -> int:
+    return cli.main(["evaluate", "--checkpoint", str(checkpoint), "--bootstrap", "20", *more])
+
+
+@pytest.fixture(scope="module")
+def trained(table_path, tiny_backbone, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    assert train(table_path, tiny_backbone, folder) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A run folder of its own for each test."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_the_run_folder_holds_all_that_is_listed(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {
+        *("run.json", "checkpoint_best.pt", "checkpoint_final.pt", "tokenizer", "thresholds.json", "log.jsonl"),
+        *(
+            f"{kind}_{split}{end}"
+            for kind in ("preds", "labels")
+            for split in ("val", "test")
+            for end in (".npy", ".json")
+        ),
+        *("metrics_val.json", "metrics_test.json", "plots", "report.html"),
+    }
+    assert len(list((trained / "plots").glob("*.png"))) == 6
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["status"] == "done"
+    assert facts["splits"] == {"train": 480, "val": 60, "test": 60}
+    assert {"read", "train", "predict"} <= facts["seconds"].keys()
+    assert facts["peak_memory_bytes"] > 10**8
+    probabilities = np.load(trained / "preds_test.npy")
+    assert probabilities.dtype == np.float32
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+
+
+def test_evaluate_rebuilds_the_test_split_and_its_predictions(run, capsys):
+    before = (run / "preds_test.npy").read_bytes(), json.loads((run / "metrics_test.json").read_text())
+    (run / "preds_test.npy").unlink()
+    assert model_training.main(["--eval", "--checkpoint", str(run / "checkpoint_best.pt"), "--bootstrap", "20"]) == 0
+    assert (run / "preds_test.npy").read_bytes() == before[0]
+    assert json.loads((run / "metrics_test.json").read_text())["labels"] == before[1]["labels"]
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_tune_then_evaluate_uses_the_new_thresholds(run):
+    words = ["--tune-thresholds", "--preds", str(run / "preds_val.npy"), "--labels", str(run / "labels_val.npy")]
+    assert model_training.main([*words, "--objective", "recall>=0.9", "--bootstrap", "0"]) == 0
+    assert evaluate(run / "checkpoint_best.pt", "--split", "val") == 0
+    metrics = json.loads((run / "metrics_val.json").read_text())["labels"]
+    tuned = [
+        label
+        for label, result in json.loads((run / "thresholds.json").read_text())["thresholds"].items()
+        if result["tuned"]
+    ]
+    assert tuned
+    assert all(metrics[label]["at_threshold"]["recall"] >= 0.9 for label in tuned)
+
+
+def test_another_checkpoint_leaves_the_record_of_the_run(run):
+    before = {name: (run / name).read_bytes() for name in ("preds_test.npy", "metrics_test.json", "report.html")}
+    assert evaluate(run / "checkpoint_final.pt") == 0
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert json.loads((run / "metrics_test-checkpoint_final.json").read_text())["checkpoint"] == "checkpoint_final.pt"
+
+
+def test_another_table_is_measured_whole_and_not_tuned_on(run, table, tmp_path, capsys):
+    other = tmp_path / "other.csv"
+    table.head(50).rename(columns={"comment_text": "body"}).to_csv(other, index=False, sep=";")
+    words = ["--data-path", str(other), "--text-column", "body", "--delimiter", ";"]
+    assert evaluate(run / "checkpoint_best.pt", *words) == 0
+    assert json.loads((run / "metrics_other.json").read_text())["n_examples"] == 50
+    capsys.readouterr()
+    words = ["tune", "--preds", str(run / "preds_other.npy"), "--labels", str(run / "labels_other.npy")]
+    assert cli.main(words) == 1
+    assert "test split" in capsys.readouterr().err
+
+
+def test_changed_data_is_refused(tmp_path, tiny_backbone, table, capsys):
+    path = tmp_path / "comments.csv"
+    table.head(200).to_csv(path, index=False)
+    assert train(path, tiny_backbone, tmp_path / "run") == 0
+    table.head(201).to_csv(path, index=False)
+    assert evaluate(tmp_path / "run" / "checkpoint_best.pt") == 1
+    assert "changed" in capsys.readouterr().err
+
+
+def test_a_foreign_tokenizer_is_refused(run, capsys):
+    path = run / "tokenizer" / "tokenizer.json"
+    rules = json.loads(path.read_text())
+    vocabulary = rules["model"]["vocab"]
+    vocabulary["kind"], vocabulary["idiot"] = vocabulary["idiot"], vocabulary["kind"]
+    path.write_text(json.dumps(rules))
+    assert evaluate(run / "checkpoint_best.pt") == 1
+    assert "not the tokenizer" in capsys.readouterr().err
+
+
+def test_a_dry_run_goes_through_all_phases_and_keeps_nothing(table_path, tiny_backbone, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--data-path", str(table_path), "--backbone", str(tiny_backbone), "--dry-run", "--bootstrap", "10"]
+    assert model_training.main(words) == 0
+    assert "every phase works" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_overwrite_spares_the_old_run_until_the_settings_are_found_usable(run, table_path, tiny_backbone):
+    before = (run / "checkpoint_best.pt").read_bytes()
+    assert train(table_path, tiny_backbone, run, "--overwrite", "--freeze-layers", "99") == 2
+    assert (run / "checkpoint_best.pt").read_bytes() == before
+    assert train(table_path, tiny_backbone, run, "--overwrite", "--seed", "7") == 0
+    assert (run / "checkpoint_best.pt").read_bytes() != before
+
+
+def test_resume_wants_as_many_processes_as_before(run, table_path, tiny_backbone, monkeypatch, capsys):
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"status": "running", "processes": 2}))
+    assert train(table_path, tiny_backbone, run, "--resume") == 2
+    assert "2 processes" in capsys.readouterr().err
+    assert (run / "checkpoint_best.pt").exists()
+
+
+def test_one_label_and_a_frozen_encoder(table, tiny_backbone, tmp_path):
+    path = tmp_path / "one.csv"
+    table.head(200)[["comment_text", "insult"]].to_csv(path, index=False)
+    assert train(path, tiny_backbone, tmp_path / "run", "--freeze-layers", "2", "--balanced-sampler") == 0
+    assert np.load(tmp_path / "run" / "preds_val.npy").shape == (20, 1)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["training"]["trainable"] < facts["training"]["parameters"] / 2
+
+
+def test_the_split_and_its_file_agree(trained, table):
+    frame = pd.DataFrame(np.load(trained / "labels_test.npy"))
+    assert frame.shape == (60, 6)
+    assert abs(frame[0].mean() - table["toxic"].mean()) < 0.05
