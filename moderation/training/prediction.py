@@ -27,7 +27,9 @@ def predict_logits(
     description: str = "Predict",
     quiet: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """Run the model over a dataset, without dropout, in float32.
+    """Run the model over a dataset, without dropout.
+
+    A model from a checkpoint computes in float32, one in training in the precision of the training.
 
     Where processes work together, each one computes its share of the batches and all get the whole answer.
 

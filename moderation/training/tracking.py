@@ -71,13 +71,13 @@ def _is_installed(package: str) -> bool:
 
 
 def _set_open_variables(name: str, run_dir: Path) -> None:
-    if name == "wandb":
-        run_dir.mkdir(parents=True, exist_ok=True)  # wandb falls back to a temporary folder where there is none
     ours = {
         key: value
         for key, value in _defaults(name, run_dir).items()
         if key not in os.environ or _SET_HERE.get(key) == os.environ[key]  # set for an earlier run of this process
     }
+    if "WANDB_DIR" in ours:
+        run_dir.mkdir(parents=True, exist_ok=True)  # wandb falls back to a temporary folder where there is none
     os.environ.update(ours)
     _SET_HERE.update(ours)
     logger.info("Track with %s: %s", name, ", ".join(f"{key}={value}" for key, value in ours.items()) or "as set")
