@@ -80,7 +80,7 @@ def check_column_names(names: Iterable[object], where: str) -> None:
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
         raise DataError(
-            f"{where}: more than one column is named {show_names(twice)}; expected each name once. "
+            f"{where}: column names that stand more than once: {show_names(twice)}. Expected each name once. "
             "Rename or remove the others."
         )
 
@@ -93,7 +93,7 @@ def show_names(names: Iterable[object]) -> str:
     """
     shown = [str(name) for name in names]
     if any(re.fullmatch(r"[\d.+-]+", name) for name in shown):
-        return f"{len(shown)} names that look like a row of data; is the header missing?"
+        return f"({len(shown)} names that look like a row of data: is the header missing?)"
     likely = re.compile(r"[A-Za-z_][\w.-]{0,39}", re.ASCII)
     parts = [name if likely.fullmatch(name) else f"(a name of {len(name)} characters)" for name in shown[:30]]
     return ", ".join(parts) + (f" and {len(shown) - 30} more" if len(shown) > 30 else "")

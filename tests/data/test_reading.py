@@ -256,3 +256,14 @@ def test_any_bytes_give_a_table_or_a_clear_error(tmp_path: Path, content: bytes,
         assert str(path) in str(error)
     else:
         assert len(found)
+
+
+@pytest.mark.parametrize(
+    "first_row", [["你这个白痴滚出去", "flag"], ["https://example.org/u/name", "x y z"], ["secret", "0"]]
+)
+def test_names_that_may_be_comments_are_not_shown(first_row):
+    from moderation.data.reading import show_names
+
+    shown = show_names(first_row)
+    assert first_row[0] not in shown
+    assert "names" in shown or "characters" in shown
