@@ -259,11 +259,9 @@ def test_any_bytes_give_a_table_or_a_clear_error(tmp_path: Path, content: bytes,
 
 
 @pytest.mark.parametrize(
-    "first_row", [["你这个白痴滚出去", "flag"], ["https://example.org/u/name", "x y z"], ["secret", "0"]]
+    "first_row", [["你这个白痴滚出去", "flag"], ["https://example.org/u/name", "x y z"], [SECRET, "0"]]
 )
-def test_names_that_may_be_comments_are_not_shown(first_row):
-    from moderation.data.reading import show_names
-
+def test_a_first_row_that_is_no_header_is_not_shown(first_row: list[str]) -> None:
     shown = show_names(first_row)
     assert first_row[0] not in shown
     assert "names" in shown or "characters" in shown
