@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import logging
-import os
 import re
 import shutil
 import sys
@@ -194,7 +193,9 @@ def _dry_run(config: TrainConfig) -> None:
 
 
 def _next_steps(run: RunFolder) -> str:
-    moderation = "moderation" if shutil.which("moderation") else f"{os.path.relpath(sys.executable)} -m moderation"
+    python, here = Path(sys.executable), Path.cwd()
+    python = python.relative_to(here) if python.is_relative_to(here) else python
+    moderation = "moderation" if shutil.which("moderation") else f"{python} -m moderation"
     return f"""
 Run folder   {run.path}
 Report       {run.report}
