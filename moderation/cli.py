@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from moderation import config
@@ -26,6 +27,7 @@ class Verb:
     summary: str
     example: str
     positional: str | None = None
+    heavy: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -33,6 +35,7 @@ VERBS: dict[str, Verb] = {
         config.TrainConfig,
         "fine-tune a backbone on labelled comments, tune thresholds, evaluate, write a run folder",
         "moderation train --data-path train.csv --output-dir runs/exp1 --epochs 3 --batch-size 16 --lr 2e-5",
+        heavy=True,
     ),
     "tune": Verb(
         config.TuneConfig,
@@ -43,6 +46,7 @@ VERBS: dict[str, Verb] = {
         config.EvaluateConfig,
         "measure a checkpoint with its thresholds on the test split or on another table",
         "moderation evaluate --checkpoint runs/exp1/checkpoint_best.pt --thresholds runs/exp1/thresholds.json",
+        heavy=True,
     ),
     "check": Verb(
         config.CheckConfig,
@@ -57,13 +61,18 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors in two lines that name the verb; the usage itself would fill more than a screen."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\nAll that it takes: {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {message}\nAll flags: {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:  # said by the verb's parser, which argparse would leave to the one above
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._guess(unknown)}")
         return found, unknown
+
+    def _guess(self, unknown: Sequence[str]) -> str:
+        known = [option for action in self._actions for option in action.option_strings]
+        guesses = [guess for word in unknown for guess in get_close_matches(word, known, n=1, cutoff=0.8)]
+        return f". Did you mean {', '.join(guesses)}?" if guesses else ""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -123,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = flags.pop("verb")
     try:
         settings = merge(VERBS[verb].config_class, flags)
+        if VERBS[verb].heavy:
+            logging.getLogger(__name__).info("Loading PyTorch ...")
         recipe = getattr(importlib.import_module(f"moderation.recipes.{verb}"), verb)
         return int(recipe(settings))
     except ModerationError as error:

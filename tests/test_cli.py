@@ -160,3 +160,10 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_code_of_an_error_is_that_of_its_class(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate"]) == ConfigError.exit_code
     assert capsys.readouterr().err == "moderation evaluate: Settings:\n  --checkpoint is missing\n"
+
+
+def test_a_mistyped_flag_is_answered_with_the_likely_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["train", "--data-path", "x.csv", "--epoch", "1", "--label-column", "rude"])
+    assert caught.value.code == 2
+    assert "Did you mean --epochs, --label-columns?" in capsys.readouterr().err

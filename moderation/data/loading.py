@@ -17,6 +17,7 @@ from moderation.data.validation import (
     Mask,
     as_numbers,
     as_targets,
+    find_almost_labels,
     find_label_columns,
     find_problems,
     is_empty,
@@ -155,6 +156,8 @@ def clean_table(
         logger.info("%s: labels found (%s): %s.", where, how, show_names(labels))
 
     language_column, problems = _language_column(frame, language_column)
+    if given is None and not set(labels) & set(JIGSAW_LABELS):
+        problems += find_almost_labels(frame, text_column, labels)
     rows, left_out = _leave_out(frame, text_column, labels, language_column)
     check = partial(find_problems, labels=labels, text_column=text_column, label_cut=label_cut)
     n_undecided = 0

@@ -49,6 +49,31 @@ def find_label_columns(frame: pd.DataFrame, text_column: str) -> tuple[str, ...]
     )
 
 
+def find_almost_labels(frame: pd.DataFrame, text_column: str, labels: Sequence[str]) -> list[str]:
+    """Name columns that would be labels but for some words among their 0s and 1s.
+
+    Returns:
+        One problem per column outside `labels` of which at least half the values are 0 or 1 and others are no number.
+
+    >>> frame = pd.DataFrame({"text": list("abc"), "spam": ["0", "1", "1"], "rude": ["0", "1", "yes"]})
+    >>> find_almost_labels(frame, "text", ["spam"])
+    ["column 'rude' is no label column for 1 value that is not numeric (row 3); mend it, or use --label-columns"]
+    """
+    problems = []
+    for name in frame.columns:
+        if not isinstance(name, str) or name == text_column or name in labels:
+            continue
+        numbers = as_numbers(frame[name])
+        words = np.flatnonzero(np.isnan(numbers) & ~is_empty(frame[name]))
+        if len(words) and np.isin(numbers, (0, 1)).mean() >= 0.5:
+            values = "1 value that is" if len(words) == 1 else f"{len(words)} values that are"
+            problems.append(
+                f"column {show_names([name])!r} is no label column for {values} not numeric ({show_rows(words + 1)}); "
+                "mend it, or use --label-columns"
+            )
+    return problems
+
+
 def as_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
     """Read a column as numbers, float64 `(n_rows,)`; what is none, or is missing, becomes NaN.
 

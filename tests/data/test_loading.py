@@ -182,3 +182,13 @@ def test_every_row_is_used_or_counted(cells_of_rows: list[tuple[str | None, str,
     df = load_english_only(frame, require_both_classes=False)
     assert df[["toxic", "threat"]].to_numpy().tolist() == [[float(a), float(b)] for _, a, b in usable]
     assert len(df) + sum(df.attrs["left_out"].values()) == len(frame)
+
+
+def test_a_label_column_with_a_word_in_it_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "forum.csv"
+    rude = ["0", "1"] * 20 + ["zqx yes"]
+    pd.DataFrame({"body": [f"text {i}" for i in range(41)], "rude": rude, "spam": [0, 1] * 20 + [0]}).to_csv(path)
+    with pytest.raises(DataError, match=r"'rude' is no label column for 1 value .*row 41.*--label-columns") as caught:
+        load_english_only(path, text_column="body")
+    assert "zqx" not in str(caught.value)
+    assert load_english_only(path, text_column="body", label_columns=["spam"]).attrs["labels"] == ("spam",)
