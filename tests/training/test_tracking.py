@@ -80,7 +80,6 @@ def test_a_folder_left_by_a_tracker_is_not_taken_for_its_package(
 
 
 def test_what_the_user_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     assert report_to(("wandb", "wandb"), tmp_path / "run") == ["wandb"]
@@ -90,7 +89,6 @@ def test_what_the_user_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_tensorboard_reads_the_losses_back(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run_dir = tmp_path / "exp1"
@@ -104,8 +102,6 @@ def test_tensorboard_reads_the_losses_back(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's mappers
 def test_mlflow_reads_losses_and_settings_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow")
-    pytest.importorskip("sqlalchemy")
     monkeypatch.chdir(tmp_path)
     run_dir = tmp_path / "runs" / "exp1"
     run_dir.mkdir(parents=True)
@@ -128,7 +124,7 @@ def test_mlflow_reads_losses_and_settings_back(tmp_path: Path, monkeypatch: pyte
 
 
 def test_wandb_leaves_an_offline_run_in_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wandb = pytest.importorskip("wandb")
+    import wandb
     monkeypatch.chdir(tmp_path)
     run_dir = tmp_path / "exp1"
     train_two_steps(run_dir, report_to(("wandb",), run_dir))
