@@ -165,7 +165,7 @@ def clean_table(
         foreign, n_undecided = detect_foreign(rows[text_column].tolist())
         rows = rows[~foreign]
         left_out["other_language"] += int(foreign.sum())
-    summary = _describe_left_out(len(frame), left_out, n_undecided)
+    summary = _describe_use(len(frame), left_out, n_undecided)
     logger.info("%s: %s", where, summary)
     if rows.empty:
         problems.append(f"no rows left: {summary} (--text-column, --language-column)")
@@ -229,10 +229,21 @@ def _any_minus_one(frame: pd.DataFrame, labels: Sequence[str]) -> Mask:
     return unlabelled
 
 
-def _describe_left_out(n_rows: int, left_out: dict[str, int], n_undecided: int) -> str:
+def describe_left_out(left_out: dict[str, int]) -> str:
+    """Write the reasons for which rows were left out, with their counts.
+
+    >>> describe_left_out({"without_text": 2, "without_labels": 0, "other_language": 1200})
+    '2 without text, 0 with labels of -1, 1,200 in other languages than English'
+    """
+    words = {
+        "without_text": "without text",
+        "without_labels": "with labels of -1",
+        "other_language": "in other languages than English",
+    }
+    return ", ".join(f"{left_out[reason]:,} {word}" for reason, word in words.items())
+
+
+def _describe_use(n_rows: int, left_out: dict[str, int], n_undecided: int) -> str:
     n_kept = n_rows - sum(left_out.values())
     undecided = f" ({n_undecided} of undecided language kept)" if n_undecided else ""
-    return (
-        f"{n_kept} of {n_rows} rows used{undecided}; left out: {left_out['without_text']} without text, "
-        f"{left_out['without_labels']} with labels of -1, {left_out['other_language']} in other languages than English."
-    )
+    return f"{n_kept} of {n_rows} rows used{undecided}; left out: {describe_left_out(left_out)}."

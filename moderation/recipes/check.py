@@ -13,7 +13,7 @@ from tqdm import tqdm
 from moderation.artifacts import write_json
 from moderation.config import CheckConfig
 from moderation.data.description import TableReport, describe, shared_texts
-from moderation.data.loading import CleanTable, clean_table
+from moderation.data.loading import CleanTable, clean_table, describe_left_out
 from moderation.data.validation import raise_problems
 from moderation.errors import DataError
 
@@ -130,9 +130,8 @@ def _as_blocks(
     shared: dict[tuple[str, str], int],
 ) -> Iterator[str]:
     for path, table in tables.items():
-        left_out = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in table.left_out.items())
         report = reports[str(path)]
-        yield f"{path}\nleft out: {left_out}"
+        yield f"{path}\nleft out: {describe_left_out(table.left_out)}"
         if report is not None:
             yield report.to_text()
     if shared:

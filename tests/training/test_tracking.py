@@ -125,6 +125,7 @@ def test_mlflow_reads_losses_and_settings_back(tmp_path: Path, monkeypatch: pyte
 
 def test_wandb_leaves_an_offline_run_in_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
+
     monkeypatch.chdir(tmp_path)
     run_dir = tmp_path / "exp1"
     train_two_steps(run_dir, report_to(("wandb",), run_dir))
