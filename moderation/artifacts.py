@@ -195,9 +195,8 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         raise ArtifactError(f"{path}: no such file; expected an array saved by numpy (.npy).") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); expected an array (.npy).") from error
-    except (
-        Exception
-    ) as error:  # a damaged header lets numpy raise what its parser meets, MemoryError and TokenError too
+    # A damaged header lets numpy raise whatever its parser meets, MemoryError and TokenError too.
+    except Exception as error:
         raise ArtifactError(
             f"{path}: not a readable .npy file of numbers (truncated, or another format); "
             "expected float32 (n_examples, n_labels), saved with numpy.save."

@@ -46,7 +46,7 @@ def evaluate(config: EvaluateConfig) -> int:
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels)
     settings = _run_settings(source)
     make_reproducible(settings.seed, config.threads)
-    name, frame = _examples(config, settings, source, checkpoint)
+    name, split, frame = _examples(config, settings, source, checkpoint)
     tokenizer = _load_tokenizer(source, checkpoint)
     dataset = df_to_hfds(
         frame,
@@ -65,7 +65,6 @@ def evaluate(config: EvaluateConfig) -> int:
     )
     probabilities = sigmoid(logits)
     targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
-    split = "test" if config.data_path else config.split  # a table of its own is no more for tuning than the test split
     write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split)
     metrics = eval_with_thresholds(
         probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.seed
@@ -91,13 +90,17 @@ def _run_settings(source: RunFolder) -> TrainConfig:
 
 def _examples(
     config: EvaluateConfig, settings: TrainConfig, source: RunFolder, checkpoint: Checkpoint
-) -> tuple[str, pd.DataFrame]:
-    """Name and rows of what is to be evaluated: another table as a whole, or a split of the run's data."""
+) -> tuple[str, str, pd.DataFrame]:
+    """Name, split and rows of what is to be evaluated: another table as a whole, or a split of the run's data.
+
+    Another table counts as test: what is measured on it is no more for tuning than the run's own test split.
+    """
     recorded = read_record(source)["data"]
     if config.data_path is not None:
         moved = dataclasses.replace(settings, data_path=config.data_path)
         if hash_tables(to_plain(moved))["sha256"] != recorded.get("sha256"):
-            return _name_of(config.data_path), _other_table(config.data_path, config, settings, checkpoint)
+            frame = _other_table(config.data_path, config, settings, checkpoint)
+            return _name_of(config.data_path), "test", frame
         settings = moved
     now = hash_tables(to_plain(settings))
     changed = [key for key in now if now[key] != recorded.get(key)]
@@ -108,7 +111,7 @@ def _examples(
         )
     best = config.checkpoint.name == source.checkpoint_best.name
     name = config.split if best else f"{config.split}-{config.checkpoint.stem}"  # the run's own record stays
-    return name, load_splits(**settings.split_settings).frames[config.split]
+    return name, config.split, load_splits(**settings.split_settings).frames[config.split]
 
 
 def _other_table(

@@ -100,6 +100,14 @@ def test_another_table_is_measured_whole_and_not_tuned_on(run, table, tmp_path, 
     assert "test split" in capsys.readouterr().err
 
 
+def test_the_same_table_in_another_place_is_still_cut_into_splits(run, table_path, tmp_path):
+    moved = Path(shutil.copy(table_path, tmp_path / "moved.csv"))
+    before = (run / "preds_val.npy").read_bytes()
+    assert evaluate(run / "checkpoint_best.pt", "--data-path", str(moved), "--split", "val") == 0
+    assert (run / "preds_val.npy").read_bytes() == before
+    assert json.loads((run / "preds_val.json").read_text())["split"] == "val"
+
+
 def test_changed_data_is_refused(tmp_path, tiny_backbone, table, capsys):
     path = tmp_path / "comments.csv"
     table.head(200).to_csv(path, index=False)
