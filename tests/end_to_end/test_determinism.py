@@ -69,7 +69,7 @@ def kill_after(process: subprocess.Popen[bytes], resume_dir: Path, step: int) ->
     end = time.monotonic() + 200
     while time.monotonic() < end:
         assert process.poll() is None, "the run ended before it could be killed"
-        states = [path for path in resume_dir.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+        states = [path for path in resume_dir.glob("checkpoint-*") if is_whole(path / "trainer_state.json")]
         steps = [int(path.name.rpartition("-")[2]) for path in states]
         if any(step <= found < 110 for found in steps):
             process.send_signal(signal.SIGKILL)
@@ -77,6 +77,15 @@ def kill_after(process: subprocess.Popen[bytes], resume_dir: Path, step: int) ->
             return
         time.sleep(0.002)
     raise AssertionError("no state was saved in time")
+
+
+def is_whole(state_path: Path) -> bool:
+    """The state's last file is there to its end; it may be in the midst of being written, or just removed."""
+    try:
+        json.loads(state_path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def test_two_processes_learn_the_same(table_path, tiny_backbone, reference, tmp_path):
