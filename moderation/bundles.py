@@ -1,0 +1,246 @@
+"""Bundles: one sealed folder with weights, tokenizer, labels, thresholds and the SHA-256 of every file.
+
+`moderation.json` is the seal: it names each file with its hash, and its `version` is the hash of its own content. So a
+bundle whose version is known is known to the last byte.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moderation.artifacts import read_json, sha256, write_json
+from moderation.errors import ArtifactError, ConfigError
+from moderation.labels import as_labels, check_same_labels
+
+MANIFEST = "moderation.json"
+TOKENIZER = "tokenizer.json"
+MODEL_CONFIG = "config.json"
+FORMAT = "content-moderation bundle"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """One of the ways in which a bundle holds its model.
+
+    Args:
+        name: As in `--formats`.
+        main_file: The file by which its presence is known; `{name}` stands for the bundle's name.
+        extra: Of the package, needed to run it.
+        runs: Whether `Classifier` can run it; the others are for servers of other makers.
+    """
+
+    name: str
+    main_file: str
+    extra: str | None
+    runs: bool = True
+
+
+FORMS: dict[str, Form] = {
+    form.name: form
+    for form in (
+        Form("hf", "model.safetensors", "train"),
+        Form("torch", "pytorch_model.bin", "train", runs=False),
+        Form("onnx", "onnx/model.onnx", "onnx"),
+        Form("onnx-int8", "onnx/model_int8.onnx", "onnx"),
+        Form("openvino", "openvino/model.xml", "openvino"),
+        Form("torchscript", "torchscript/model.pt", "train"),
+        Form("triton", "triton/{name}/config.pbtxt", None, runs=False),
+        Form("torchserve", "torchserve/{name}.mar", None, runs=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle's manifest says, checked.
+
+    Args:
+        path: The folder.
+        name: Of the model, as chosen at export.
+        version: SHA-256 of the manifest's content, 64 hex digits.
+        labels: Order of the logits.
+        thresholds: One per label, in that order, in [0, 1].
+        calibration: How logits become probabilities; `{"method": "identity"}`: by the sigmoid alone.
+        window_length: Tokens that the encoder reads at once, special ones included.
+        window_overlap: Tokens that two neighbouring windows share.
+        languages: That the model was trained on.
+        forms: Form -> facts about it: its files, layers left in float.
+        files: Path relative to the folder, with slashes -> `sha256`, `bytes`.
+        manifest: All of it, also metrics, parity and provenance.
+    """
+
+    path: Path
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    calibration: dict[str, Any]
+    window_length: int
+    window_overlap: int
+    languages: tuple[str, ...]
+    forms: dict[str, dict[str, Any]]
+    files: dict[str, dict[str, Any]]
+    manifest: dict[str, Any]
+
+    @property
+    def short_version(self) -> str:
+        """Name and the first twelve digits of the version, as results carry it."""
+        return f"{self.name}@{self.version[:12]}"
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle's manifest. The files' hashes are compared by `check_files`.
+
+    Raises:
+        ArtifactError: no bundle, one of a newer version, a changed manifest, labels unlike those of config.json.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ArtifactError(f"{path}: no such folder; expected a bundle, as `moderation export` writes it.")
+    if not (path / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{path}: not a bundle (it holds no {MANIFEST}). Cure: moderation export RUN --to {path.name}-bundle"
+        )
+    content = read_json(path / MANIFEST, "a bundle's manifest")
+    if content.get("format") != FORMAT:
+        raise ArtifactError(f"{path / MANIFEST}: the file of another program; expected {FORMAT!r}.")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path / MANIFEST}: bundle format {content.get('format_version')!r}; this version of the toolkit reads "
+            f"{FORMAT_VERSION}. Cure: pip install --upgrade content-moderation"
+        )
+    if content.get("version") != manifest_version(content):
+        raise ArtifactError(
+            f"{path / MANIFEST}: changed since the export (its version is not the hash of its content). Take the "
+            "bundle from its source again, or export it anew."
+        )
+    bundle = _checked(path, content)
+    _check_config_labels(bundle)
+    return bundle
+
+
+def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
+    """Compare files with the manifest: all of them are there in their size, and those named have their hash.
+
+    Args:
+        bundle: From `read_bundle`.
+        names: Files to hash; None: all.
+
+    Raises:
+        ArtifactError: names the first file that is missing or not the one that was exported.
+    """
+    for name, facts in bundle.files.items():
+        file = bundle.path / name
+        if not file.is_file():
+            raise ArtifactError(f"{file}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
+        if file.stat().st_size != facts["bytes"]:
+            raise ArtifactError(_describe_change(file, f"{file.stat().st_size:,} bytes", f"{facts['bytes']:,} bytes"))
+    for name in bundle.files if names is None else names:
+        if name not in bundle.files:
+            raise ArtifactError(f"{bundle.path / name}: not named in the bundle's {MANIFEST}; it will not be used.")
+        if (found := sha256(bundle.path / name)) != bundle.files[name]["sha256"]:
+            raise ArtifactError(
+                _describe_change(bundle.path / name, f"SHA-256 {found}", f"SHA-256 {bundle.files[name]['sha256']}")
+            )
+
+
+def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
+    """Seal a folder: hash every file in it and write `moderation.json`.
+
+    Args:
+        path: The folder.
+        content: What the manifest says; `format`, `format_version`, `files` and `version` are filled in.
+
+    Raises:
+        ArtifactError: the content is not that of a bundle, or the folder cannot be written.
+    """
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    files = {name: {"sha256": sha256(path / name), "bytes": (path / name).stat().st_size} for name in names}
+    files.pop(MANIFEST, None)
+    sealed = {"format": FORMAT, "format_version": FORMAT_VERSION} | content | {"files": files}
+    sealed["version"] = manifest_version(sealed)
+    bundle = _checked(path, sealed)
+    _check_config_labels(bundle)
+    write_json(path / MANIFEST, sealed)
+    return bundle
+
+
+def manifest_version(content: dict[str, Any]) -> str:
+    """SHA-256 of a manifest without its `version`: of its JSON with sorted keys and no spaces.
+
+    >>> manifest_version({"a": 1, "version": "x"}) == manifest_version({"a": 1})
+    True
+    """
+    rest = {key: value for key, value in content.items() if key != "version"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _checked(path: Path, content: dict[str, Any]) -> Bundle:
+    where = path / MANIFEST
+    try:
+        labels = as_labels(content["labels"])
+        thresholds = content["thresholds"]
+        check_same_labels(list(thresholds), labels, f"{where} (thresholds)")
+        bundle = Bundle(
+            path=path,
+            name=str(content["name"]),
+            version=str(content["version"]),
+            labels=labels,
+            thresholds=tuple(float(thresholds[label]) for label in labels),
+            calibration=dict(content["calibration"]),
+            window_length=int(content["window"]["length"]),
+            window_overlap=int(content["window"]["overlap"]),
+            languages=tuple(content["languages"]),
+            forms={str(name): dict(facts) for name, facts in content["forms"].items()},
+            files={str(name): dict(facts) for name, facts in content["files"].items()},
+            manifest=content,
+        )
+        problem = _find_problem(bundle)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__} in what it should hold"
+        raise ArtifactError(f"{where}: not a manifest that can be read ({reason}).") from error
+    if problem:
+        raise ArtifactError(f"{where}: {problem}")
+    return bundle
+
+
+def _find_problem(bundle: Bundle) -> str | None:
+    if not all(math.isfinite(value) and 0 <= value <= 1 for value in bundle.thresholds):
+        return "a threshold outside [0, 1]."
+    if bundle.calibration.get("method") != "identity":
+        return (
+            f"calibration {bundle.calibration.get('method')!r} is not known to this version of the toolkit. "
+            "Cure: pip install --upgrade content-moderation"
+        )
+    if not 0 <= bundle.window_overlap < bundle.window_length - 2:
+        return f"windows of {bundle.window_length} tokens with an overlap of {bundle.window_overlap}."
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in bundle.files):
+        return "a file outside the bundle."
+    if unsealed := {TOKENIZER, MODEL_CONFIG} - bundle.files.keys():
+        return f"{' and '.join(sorted(unsealed))} not among its files."
+    return None
+
+
+def _check_config_labels(bundle: Bundle) -> None:
+    """The labels of the plain Hugging Face folder are those of the manifest, in the same order."""
+    names = read_json(bundle.path / MODEL_CONFIG, "the model's configuration").get("id2label", {})
+    try:
+        found = [names[key] for key in sorted(names, key=int)]
+    except (ValueError, TypeError):
+        found = []
+    check_same_labels(found, bundle.labels, f"{bundle.path / MODEL_CONFIG} (id2label)")
+
+
+def _describe_change(file: Path, found: str, expected: str) -> str:
+    return (
+        f"{file}: not the file that was exported.\n  found:    {found}\n  expected: {expected}\n"
+        "It was changed or damaged on its way. Take the whole bundle again."
+    )

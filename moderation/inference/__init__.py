@@ -1,0 +1,1 @@
+"""Text -> windows -> tokens -> logits -> decisions, without torch on the ONNX path."""

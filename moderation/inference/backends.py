@@ -1,0 +1,244 @@
+"""Engines behind the logits: onnxruntime, OpenVINO, torch, TorchScript. Each is imported only when it is opened.
+
+On a processor the work is spread over windows, not within one: each worker computes its own window with one thread.
+That is as fast as several threads on one batch, and leaves every window's arithmetic the same in any company.
+"""
+
+import os
+import queue
+import warnings
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from moderation.bundles import FORMS, MODEL_CONFIG, TOKENIZER, Bundle
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+
+IdArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """An opened engine.
+
+    Attributes:
+        workers: How many threads may usefully call `logits` at once; more are allowed.
+        round_to: Lengths of which multiple it likes.
+        batch_tokens: Tokens per batch where the caller does not say; 0: each window alone.
+    """
+
+    workers: int
+    round_to: int
+    batch_tokens: int
+
+    def logits(self, input_ids: IdArray, attention_mask: IdArray) -> FloatArray:
+        """Compute a batch.
+
+        Args:
+            input_ids: int64 `(n_windows, n_tokens)`.
+            attention_mask: int64 of the same shape, 1 for a token, 0 for padding.
+
+        Returns:
+            float32 `(n_windows, n_labels)`.
+        """
+        ...
+
+
+class OnnxBackend:
+    """onnxruntime. Its int8 takes one scale per batch, so that a window is best computed alone."""
+
+    round_to = 1
+
+    def __init__(self, path: str, threads: int, device: str) -> None:
+        import onnxruntime
+
+        providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+        provider = providers.get(device.split(":")[0])
+        if provider not in onnxruntime.get_available_providers():
+            raise ConfigError(
+                f"device {device}: the installed onnxruntime does not run there; expected cpu, or cuda with the "
+                "package onnxruntime-gpu."
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # it plans for one shape, and windows have many
+        options.log_severity_level = 4
+        self.session: Any = onnxruntime.InferenceSession(path, options, providers=[provider])
+        self.workers = threads
+        self.batch_tokens = 0 if device == "cpu" else _GPU_TOKENS
+
+    def logits(self, input_ids: IdArray, attention_mask: IdArray) -> FloatArray:
+        """See `Backend.logits`."""
+        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        answer: FloatArray = self.session.run(["logits"], feed)[0]
+        return answer
+
+
+class OpenVinoBackend:
+    """OpenVINO on a processor: int8 with fixed scales. One request, of one thread, per worker."""
+
+    round_to = 8
+    batch_tokens = 0
+
+    def __init__(self, path: str, threads: int, device: str) -> None:
+        import openvino
+
+        if device != "cpu":
+            raise ConfigError(f"device {device}: the backend openvino runs on cpu; expected another backend there.")
+        settings = {
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",  # or newer processors would take bfloat16 for what is not int8
+            "ENABLE_CPU_PINNING": False,  # or several processes would sit on the same cores
+        }
+        model: Any = openvino.Core().compile_model(path, "CPU", settings)
+        self.workers = threads
+        self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(threads):
+            self.requests.put(model.create_infer_request())
+
+    def logits(self, input_ids: IdArray, attention_mask: IdArray) -> FloatArray:
+        """See `Backend.logits`."""
+        request = self.requests.get()
+        try:
+            answer = request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
+            return np.array(answer[0], dtype=np.float32)
+        finally:
+            self.requests.put(request)
+
+
+class TorchBackend:
+    """torch, eager or TorchScript: one worker, whose threads are torch's own (for the whole process)."""
+
+    workers = 1
+    round_to = 1
+
+    def __init__(self, model: Any, threads: int, device: str) -> None:
+        import torch
+
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        try:
+            self.model = model.to(device).eval()
+        except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+            raise ConfigError(
+                f"device {device}: torch cannot use it here. Expected cpu, or a device it knows."
+            ) from error
+        self.device = device
+        self.batch_tokens = 0 if device == "cpu" else _GPU_TOKENS
+
+    def logits(self, input_ids: IdArray, attention_mask: IdArray) -> FloatArray:
+        """See `Backend.logits`."""
+        import torch
+
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ids, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
+            answer = self.model(ids, attention_mask=mask)
+            logits = answer if isinstance(answer, torch.Tensor) else answer.logits
+            return np.asarray(logits.float().cpu().numpy())
+
+
+_GPU_TOKENS = 16_384
+# Fastest first, as benchmarks/inference.py measures them; name of the backend -> form that it runs, package it needs.
+BACKENDS = {
+    "openvino": ("openvino", "openvino"),
+    "onnx-int8": ("onnx-int8", "onnxruntime"),
+    "onnx": ("onnx", "onnxruntime"),
+    "torchscript": ("torchscript", "torch"),
+    "torch": ("hf", "transformers"),
+}
+
+
+def choose_backend(bundle: Bundle, name: str = "auto", device: str = "cpu") -> str:
+    """Return the backend to open: `name`, or the fastest one whose form and package are here.
+
+    Raises:
+        ConfigError: no backend of that name.
+        ArtifactError: the bundle does not hold its form.
+        MissingExtraError: its package is not installed.
+    """
+    if name != "auto":
+        if name not in BACKENDS:
+            raise ConfigError(f"backend {name!r}; expected auto, {', '.join(BACKENDS)}.")
+        form, package = BACKENDS[name]
+        if form not in bundle.forms:
+            raise ArtifactError(
+                f"{bundle.path}: no form {form} in this bundle, which backend {name} runs; it holds "
+                f"{', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats {form},..."
+            )
+        if find_spec(package) is None:
+            raise MissingExtraError(f"Backend {name}", str(FORMS[form].extra))
+        return name
+    present = [backend for backend, (form, _) in BACKENDS.items() if form in bundle.forms]
+    if device != "cpu":
+        present = [backend for backend in present if backend not in ("openvino", "onnx-int8")]
+    for backend in present:
+        if find_spec(BACKENDS[backend][1]) is not None:
+            return backend
+    if not present:
+        raise ArtifactError(
+            f"{bundle.path}: no form in this bundle that can be run on {device}; it holds {', '.join(bundle.forms)}."
+        )
+    raise MissingExtraError(f"Running this bundle ({', '.join(present)})", str(FORMS[BACKENDS[present[0]][0]].extra))
+
+
+def files_of_backend(bundle: Bundle, name: str) -> list[str]:
+    """Files of the bundle that this backend reads."""
+    return [TOKENIZER, MODEL_CONFIG, *bundle.forms[BACKENDS[name][0]]["files"]]
+
+
+def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, device: str = "cpu") -> Backend:
+    """Load a form of a bundle into its engine.
+
+    Args:
+        bundle: Whose files were checked.
+        name: From `choose_backend`.
+        threads: Processor threads; None: all that this process may use.
+        device: `cpu`, or `cuda` where the engine can.
+
+    Raises:
+        ArtifactError: the engine cannot read the file.
+        ConfigError: threads or device that cannot be.
+    """
+    threads = _count_cores() if threads is None else threads
+    if threads < 1:
+        raise ConfigError(f"threads is {threads}, expected 1 or more.")
+    path = bundle.path / FORMS[BACKENDS[name][0]].main_file
+    try:
+        if name.startswith("onnx"):
+            return OnnxBackend(str(path), threads, device)
+        if name == "openvino":
+            return OpenVinoBackend(str(path), threads, device)
+        return TorchBackend(_load_torch(bundle, name), threads, device)
+    except (ConfigError, MissingExtraError):
+        raise
+    except Exception as error:  # each engine has errors of its own
+        raise ArtifactError(
+            f"{path}: the engine of backend {name} cannot read it ({type(error).__name__}). It may be of a newer "
+            "version of that engine: upgrade it, or choose another backend."
+        ) from error
+
+
+def _load_torch(bundle: Bundle, name: str) -> Any:
+    import torch
+
+    if name == "torchscript":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch announces the end of TorchScript at every use
+            path = bundle.path / FORMS[name].main_file
+            return torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(
+        bundle.path, local_files_only=True, dtype=torch.float32, use_safetensors=True
+    )
+
+
+def _count_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,249 @@
+"""The classifier: texts in, probabilities and decisions out, from a bundle and from nothing else."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, check_files, read_bundle
+from moderation.errors import ConfigError
+from moderation.evaluation.probabilities import predict, sigmoid
+from moderation.inference.backends import Backend, FloatArray, choose_backend, files_of_backend, open_backend
+from moderation.inference.batches import Batch, make_batches
+from moderation.inference.windows import Window, Windows, check_texts
+
+_TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
+
+
+@dataclass(frozen=True)
+class TextResult:
+    """What the classifier says of one text.
+
+    Args:
+        probabilities: Label -> probability in [0, 1], in label order: the highest over the text's windows.
+        flagged: Labels whose probability reaches their threshold.
+        n_windows: Pieces in which the text was read.
+        model_version: Bundle and backend that said so.
+    """
+
+    probabilities: dict[str, float]
+    flagged: tuple[str, ...]
+    n_windows: int
+    model_version: str
+
+
+class Classifier:
+    """Multi-label classifier of texts of any length. May be shared between threads, and used after a fork.
+
+    A text longer than the encoder is read in overlapping windows, and a label's probability is the highest over them:
+    one insult makes a comment insulting, however much else stands around it (a mean would let anybody hide it).
+
+    On a processor each window is computed alone, so that a text gets the same probabilities, to the byte, alone, in any
+    list and from any number of threads (backend torch: for the same number of threads).
+
+    Example:
+        classifier = Classifier.load("model-export")
+        classifier.classify(["You are wonderful."])[0].flagged
+
+    Attributes:
+        bundle: What it was loaded from.
+        labels: Order of the columns.
+        thresholds: float32 `(n_labels,)`.
+        languages: That the model was trained on.
+        backend_name: Engine that computes.
+        model_version: Bundle and backend, as every result carries it.
+    """
+
+    def __init__(
+        self, bundle: Bundle, backend_name: str, threads: int | None, device: str, batch_tokens: int | None
+    ) -> None:
+        self.bundle = bundle
+        self.backend_name = backend_name
+        self.labels = bundle.labels
+        self.languages = bundle.languages
+        self.thresholds = np.array(bundle.thresholds, dtype=np.float32)
+        self.model_version = f"{bundle.short_version}/{backend_name}"
+        self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
+        self._windows = Windows(bundle.path / TOKENIZER, length=bundle.window_length, overlap=bundle.window_overlap)
+        self._pad_id = _read_pad_id(bundle.path)
+        self._lock = threading.Lock()
+        self._engine: _Engine | None = None
+        self._inherited: _Engine | None = None
+        self._open()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        backend: str = "auto",
+        threads: int | None = None,
+        device: str = "cpu",
+        batch_tokens: int | None = None,
+        check_hashes: bool = True,
+    ) -> Self:
+        """Load a bundle.
+
+        Args:
+            path: Its folder.
+            backend: `openvino`, `onnx-int8`, `onnx`, `torchscript`, `torch`, or `auto`: the first of these whose form
+                the bundle holds and whose package is installed.
+            threads: Processor threads; None: all that the process may use.
+            device: `cpu`, or `cuda` where the engine can.
+            batch_tokens: Compute windows of like length together, up to so many tokens, padding included. None: each
+                window alone on a processor, 16,384 tokens on a GPU. Together is some per cent faster for short texts,
+                and the last digits then depend on the company: docs/performance.md says by how much.
+            check_hashes: Compare every file that is read with its SHA-256 in the bundle.
+
+        Raises:
+            ArtifactError: not a bundle, one of a newer version, a missing, changed or foreign file, no such form.
+            ConfigError: arguments that cannot be.
+            MissingExtraError: the engine is not installed.
+        """
+        if batch_tokens is not None and batch_tokens < 0:
+            raise ConfigError(f"batch_tokens is {batch_tokens}, expected 0 or more.")
+        bundle = read_bundle(Path(path))
+        name = choose_backend(bundle, backend, device)
+        check_files(bundle, files_of_backend(bundle, name) if check_hashes else ())
+        return cls(bundle, name, threads, device, batch_tokens)
+
+    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+        """Probabilities of texts: float32 `(n_texts, n_labels)`, in [0, 1], columns in label order.
+
+        Raises:
+            DataError: not a list of strings.
+        """
+        return self.read(texts)[0]
+
+    def read(self, texts: Sequence[str]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Probabilities as of `probabilities`, and the number of windows of each text, int64 `(n_texts,)`.
+
+        Raises:
+            DataError: not a list of strings.
+        """
+        texts = check_texts(texts)
+        probabilities = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        n_windows = np.empty(len(texts), dtype=np.int64)
+        for first, windows in self._cut(texts):
+            place = slice(first, first + len(windows))
+            n_windows[place] = counts = [len(of_text) for of_text in windows]
+            of_windows = self.window_probabilities([window for of_text in windows for window in of_text])
+            starts = np.cumsum([0, *counts[:-1]])
+            probabilities[place] = np.maximum.reduceat(of_windows, starts, axis=0)
+        return probabilities, n_windows
+
+    def classify(self, texts: Sequence[str]) -> list[TextResult]:
+        """Probabilities and decisions, one result per text, in order.
+
+        Raises:
+            DataError: not a list of strings.
+        """
+        probabilities, n_windows = self.read(texts)
+        predictions = predict(probabilities, self.thresholds)
+        return [
+            TextResult(
+                probabilities=dict(zip(self.labels, row.tolist(), strict=True)),
+                flagged=tuple(label for label, positive in zip(self.labels, flags, strict=True) if positive),
+                n_windows=int(count),
+                model_version=self.model_version,
+            )
+            for row, flags, count in zip(probabilities, predictions, n_windows, strict=True)
+        ]
+
+    def windows(self, text: str) -> list[Window]:
+        """The windows in which a text is read."""
+        return self._windows.cut(check_texts([text])[0])
+
+    def window_probabilities(self, windows: Sequence[Window]) -> FloatArray:
+        """Probabilities of windows one by one: float32 `(n_windows, n_labels)`."""
+        engine = self._open()
+        wanted = engine.backend.batch_tokens if self._batch_tokens is None else self._batch_tokens
+        batches = make_batches(
+            [window.ids for window in windows],
+            batch_tokens=wanted,
+            round_to=engine.backend.round_to,
+            pad_id=self._pad_id,
+        )
+        logits = np.empty((len(windows), len(self.labels)), dtype=np.float32)
+        for batch, answer in zip(batches, engine.map(batches), strict=True):
+            logits[batch.places] = answer
+        return sigmoid(logits)
+
+    def close(self) -> None:
+        """Let go of the engine's memory and threads; the next use loads it again."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.model_version})"
+
+    def _cut(self, texts: Sequence[str]) -> Iterator[tuple[int, list[list[Window]]]]:
+        """Windows of the texts, a bounded number of tokens at a time, with the place of the first text."""
+        first, held, n_tokens = 0, [], 0
+        for place, text in enumerate(texts):
+            windows = self._windows.cut(text)
+            held.append(windows)
+            n_tokens += sum(len(window.ids) for window in windows)
+            if n_tokens >= _TOKENS_AT_ONCE:
+                yield first, held
+                first, held, n_tokens = place + 1, [], 0
+        if held:
+            yield first, held
+
+    def _open(self) -> "_Engine":
+        """The engine of this process: a fork inherits no threads, so that a child opens one of its own."""
+        engine = self._engine
+        if engine is not None and engine.pid == os.getpid():
+            return engine
+        with self._lock:
+            if self._engine is None or self._engine.pid != os.getpid():
+                self._inherited = self._engine  # kept: an engine without its threads may hang when it is taken down
+                backend = open_backend(self.bundle, self.backend_name, threads=self._threads, device=self._device)
+                self._engine = _Engine(backend)
+            return self._engine
+
+
+class _Engine:
+    """A backend with the threads that feed it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.pid = os.getpid()
+        self.pool = ThreadPoolExecutor(backend.workers, thread_name_prefix="classifier")
+
+    def map(self, batches: Sequence[Batch]) -> list[FloatArray]:
+        """Logits of the batches, in their order."""
+        if len(batches) == 1 or self.backend.workers == 1:
+            return [self.compute(batch) for batch in batches]
+        return list(self.pool.map(self.compute, batches))
+
+    def compute(self, batch: Batch) -> FloatArray:
+        """Logits of one batch."""
+        return self.backend.logits(batch.input_ids, batch.attention_mask)
+
+    def close(self) -> None:
+        """End the threads."""
+        self.pool.shutdown()
+
+
+def _read_pad_id(folder: Path) -> int:
+    """Token that fills up a batch; the mask hides it, so that 0 does where the model names none."""
+    return int(json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8")).get("pad_token_id") or 0)

@@ -1,0 +1,150 @@
+"""Text -> windows of tokens: nothing is cut off; a text longer than the encoder is read piece by piece.
+
+Windows begin and end between words, and two neighbours share some words, so that what one window cuts off from its
+context the next one reads within it. Only a single word longer than a window is cut inside.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from moderation.errors import ArtifactError, DataError
+
+
+@dataclass(frozen=True)
+class Window:
+    """A piece of a text that fits the encoder.
+
+    Args:
+        ids: Token ids, special ones included.
+        start: Offset of its first character in the text.
+        end: Offset after its last character.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    end: int
+
+
+class Windows:
+    """Cuts texts into windows of tokens. Safe to share between threads: the tokenizer is never set up anew.
+
+    Args:
+        tokenizer_path: `tokenizer.json`.
+        length: Tokens of the longest window, special ones included.
+        overlap: Tokens that two neighbouring windows share, about: rounded down to whole words.
+
+    Raises:
+        ArtifactError: no tokenizer that can be read, or one whose special tokens leave no room in a window.
+    """
+
+    def __init__(self, tokenizer_path: Path, *, length: int, overlap: int) -> None:
+        try:
+            self.tokenizer: Any = Tokenizer.from_file(str(tokenizer_path))
+        except Exception as error:  # the Rust library raises plain Exception for a file that it cannot read
+            raise ArtifactError(
+                f"{tokenizer_path}: no tokenizer that can be read ({type(error).__name__}); expected a tokenizer.json "
+                "of a fast tokenizer."
+            ) from error
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.prefix, self.suffix = self._special_tokens(tokenizer_path)
+        self.room = length - len(self.prefix) - len(self.suffix)
+        self.overlap = overlap
+        if not 0 <= overlap < self.room:
+            raise ArtifactError(
+                f"{tokenizer_path}: windows of {length} tokens with an overlap of {overlap} leave no room for text; "
+                "expected an overlap below the window's length."
+            )
+
+    def cut(self, text: str) -> list[Window]:
+        """Cut one text; the work grows linearly with its length.
+
+        Returns:
+            At least one window: that of a text without a token holds the special tokens alone. Together they hold
+            every token of the text, in order.
+        """
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        ids, offsets = encoding.ids, encoding.offsets
+        if len(ids) <= self.room:
+            return [Window((*self.prefix, *ids, *self.suffix), 0, len(text))]
+        return [
+            Window((*self.prefix, *ids[start:end], *self.suffix), offsets[start][0], offsets[end - 1][1])
+            for start, end in cut_at_words(encoding.word_ids, self.room, self.overlap)
+        ]
+
+    def _special_tokens(self, tokenizer_path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids that the tokenizer's own files put before and after a text."""
+        encoding = self.tokenizer.encode("a")
+        n_text = len(self.tokenizer.encode("a", add_special_tokens=False).ids)
+        if n_text and 0 in encoding.special_tokens_mask:
+            n_before = encoding.special_tokens_mask.index(0)
+        else:  # a vocabulary without letters: the special tokens of an empty text, half before and half after
+            n_before, n_text = (len(encoding.ids) + 1) // 2, 0
+        ids = tuple(encoding.ids)
+        if len(ids) != n_text + self.tokenizer.num_special_tokens_to_add(False):
+            raise ArtifactError(f"{tokenizer_path}: its special tokens do not stand around the text.")
+        return ids[:n_before], ids[n_before + n_text :]
+
+
+def cut_at_words(word_ids: Sequence[int | None], room: int, overlap: int) -> list[tuple[int, int]]:
+    """Ranges of at most `room` tokens that cover all tokens, begin and end between words, and overlap.
+
+    Args:
+        word_ids: For each token the word that it belongs to; None belongs to none, so that a cut may come before it.
+        room: Tokens of the longest range.
+        overlap: Tokens that a range repeats of the one before, at most.
+
+    >>> cut_at_words([0, 1, 2, 2, 3, 4, 5], room=4, overlap=1)
+    [(0, 4), (4, 7)]
+    >>> cut_at_words([0, 1, 2, 3, 4, 5], room=4, overlap=2)
+    [(0, 4), (2, 6)]
+    >>> cut_at_words([0] * 7, room=3, overlap=1)  # one word longer than a range is cut inside
+    [(0, 3), (2, 5), (4, 7)]
+    """
+    n = len(word_ids)
+    may_begin = [i == 0 or word_ids[i] is None or word_ids[i] != word_ids[i - 1] for i in range(n)] + [True]
+    ranges = []
+    start = 0
+    while True:
+        end = min(start + room, n)
+        word_end = end
+        while word_end > start and not may_begin[word_end]:
+            word_end -= 1
+        end = word_end if word_end > start else end
+        ranges.append((start, end))
+        if end == n:
+            return ranges
+        start = _next_start(may_begin, start, end, overlap)
+
+
+def _next_start(may_begin: Sequence[bool], start: int, end: int, overlap: int) -> int:
+    """The first beginning of a word in the last `overlap` tokens before `end`; inside a long word, any token."""
+    earliest = max(end - overlap, start + 1)
+    for candidate in range(earliest, end):
+        if may_begin[candidate]:
+            return candidate
+    return end if may_begin[end] else earliest
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """Refuse what is no sequence of texts.
+
+    Raises:
+        DataError: a single string, an element that is none, or a text with half of a surrogate pair; by position.
+    """
+    if isinstance(texts, str):
+        raise DataError("texts: found one string, expected a list of them. Cure: [text]")
+    texts = list(texts)
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"texts[{position}]: found {type(text).__name__}, expected str. Leave such rows out.")
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(
+                f"texts[{position}]: holds half of a surrogate pair, which is no character. "
+                "Cure: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+            )
+    return texts
