@@ -118,16 +118,20 @@ def cut_at_words(word_ids: Sequence[int | None], room: int, overlap: int) -> lis
         ranges.append((start, end))
         if end == n:
             return ranges
-        start = _next_start(may_begin, start, end, overlap)
+        start = _next_start(may_begin, start, end, room, overlap)
 
 
-def _next_start(may_begin: Sequence[bool], start: int, end: int, overlap: int) -> int:
-    """The first beginning of a word in the last `overlap` tokens before `end`; inside a long word, any token."""
-    earliest = max(end - overlap, start + 1)
-    for candidate in range(earliest, end):
+def _next_start(may_begin: Sequence[bool], start: int, end: int, room: int, overlap: int) -> int:
+    """The first beginning of a word in the last `overlap` tokens that leaves room for the word after `end`."""
+    if not may_begin[end]:  # inside a long word, any token will do
+        return max(end - overlap, start + 1)
+    word_end = end + 1
+    while not may_begin[word_end] and word_end - end <= room:
+        word_end += 1
+    for candidate in range(max(end - overlap, word_end - room, start + 1), end):
         if may_begin[candidate]:
             return candidate
-    return end if may_begin[end] else earliest
+    return end
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
