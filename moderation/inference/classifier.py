@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, check_files, read_bundle
-from moderation.errors import ConfigError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import predict, sigmoid
 from moderation.inference.backends import Backend, FloatArray, choose_backend, files_of_backend, open_backend
 from moderation.inference.batches import Batch, make_batches
@@ -192,6 +192,11 @@ class Classifier:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as the way to load it there; the bundle must be in the same place."""
+        settings = (self.backend_name, self._threads, self._device, self._batch_tokens)
+        return _load_again, (str(self.bundle.path.resolve()), self.bundle.version, *settings)
+
     def __repr__(self) -> str:
         return f"Classifier({self.model_version})"
 
@@ -209,14 +214,18 @@ class Classifier:
             yield first, held
 
     def _open(self) -> "_Engine":
-        """The engine of this process: a fork inherits no threads, so that a child opens one of its own."""
+        """The engine of this process: a fork inherits no threads, so that a child opens one of its own.
+
+        In a child, torch keeps to one thread: it would wait for ever for the others, which the fork left behind.
+        """
         engine = self._engine
         if engine is not None and engine.pid == os.getpid():
             return engine
         with self._lock:
             if self._engine is None or self._engine.pid != os.getpid():
                 self._inherited = self._engine  # kept: an engine without its threads may hang when it is taken down
-                backend = open_backend(self.bundle, self.backend_name, threads=self._threads, device=self._device)
+                threads = 1 if self._inherited and self.backend_name.startswith("torch") else self._threads
+                backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
                 self._engine = _Engine(backend)
             return self._engine
 
@@ -247,3 +256,12 @@ class _Engine:
 def _read_pad_id(folder: Path) -> int:
     """Token that fills up a batch; the mask hides it, so that 0 does where the model names none."""
     return int(json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8")).get("pad_token_id") or 0)
+
+
+def _load_again(
+    path: str, version: str, backend: str, threads: int | None, device: str, batch_tokens: int | None
+) -> Classifier:
+    classifier = Classifier.load(path, backend=backend, threads=threads, device=device, batch_tokens=batch_tokens)
+    if classifier.bundle.version != version:
+        raise ArtifactError(f"{path}: another bundle than the one that this process was told to use. Start anew.")
+    return classifier

@@ -1,0 +1,226 @@
+"""The classifier on a real bundle: the same answers alone, in company, in threads, after a fork, from every form."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moderation import Classifier
+from moderation.bundles import read_bundle, write_manifest
+from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
+from moderation.inference import backends
+
+BACKENDS = ("onnx-int8", "onnx", "torchscript", "torch")
+TEXTS = ["kind river", "stupid idiot", "", "  ", "bread 😀 fine", "a b c " * 300, "them damn kill " * 9, "é\x00\u200d"]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def classifier(request, tiny_bundle):
+    with Classifier.load(tiny_bundle, backend=request.param, threads=2) as classifier:
+        yield classifier
+
+
+@pytest.fixture(scope="module")
+def onnx(tiny_bundle):
+    with Classifier.load(tiny_bundle, backend="onnx", threads=2) as classifier:
+        yield classifier
+
+
+def test_probabilities_have_the_promised_form(classifier):
+    probabilities = classifier.probabilities(TEXTS)
+    assert probabilities.shape == (len(TEXTS), len(classifier.labels))
+    assert probabilities.dtype == np.float32
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    assert classifier.probabilities([]).shape == (0, len(classifier.labels))
+    assert classifier.classify([]) == []
+
+
+@given(order=st.permutations(range(len(TEXTS))), n=st.integers(1, len(TEXTS)))
+@settings(deadline=None, max_examples=6)
+def test_a_text_gets_the_same_bytes_alone_and_in_any_company(classifier, order, n):
+    together = classifier.probabilities([TEXTS[place] for place in order[:n]])
+    alone = np.concatenate([classifier.probabilities([TEXTS[place]]) for place in order[:n]])
+    assert together.tobytes() == alone.tobytes()
+
+
+def test_threads_share_one_classifier(classifier):
+    expected = classifier.probabilities(TEXTS).tobytes()
+    found = []
+
+    def ask():
+        found.extend(classifier.probabilities(TEXTS).tobytes() for _ in range(5))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 30
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_answers_the_same(onnx):
+    expected = onnx.probabilities(TEXTS)
+    context = multiprocessing.get_context("fork")
+    found = context.SimpleQueue()
+    children = [context.Process(target=lambda: found.put(onnx.probabilities(TEXTS))) for _ in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+        assert found.get().tobytes() == expected.tobytes()
+
+
+def test_a_classifier_travels_to_a_spawned_process(onnx):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.apply_async(onnx.probabilities, [TEXTS[:2]]).get(timeout=60)
+    assert found.tobytes() == onnx.probabilities(TEXTS[:2]).tobytes()
+
+
+def test_forms_agree(tiny_bundle):
+    answers = {name: Classifier.load(tiny_bundle, backend=name).probabilities(TEXTS) for name in BACKENDS}
+    for name, limit in (("onnx", 1e-4), ("torchscript", 1e-5), ("onnx-int8", 0.05)):
+        assert np.abs(answers[name] - answers["torch"]).max() <= limit, name
+
+
+def test_windows_together_answer_nearly_the_same(tiny_bundle, onnx):
+    together = Classifier.load(tiny_bundle, backend="onnx", batch_tokens=256).probabilities(TEXTS)
+    np.testing.assert_allclose(together, onnx.probabilities(TEXTS), atol=1e-5)
+
+
+def test_the_highest_window_decides(onnx):
+    text = " ".join(["kind river bread"] * 60 + ["stupid idiot damn"] + ["fine river bread"] * 60)
+    windows = onnx.windows(text)
+    assert len(windows) > 3
+    of_windows = onnx.window_probabilities(windows)
+    probabilities, n_windows = onnx.read([text])
+    assert n_windows.tolist() == [len(windows)]
+    assert probabilities[0].tobytes() == of_windows.max(axis=0).tobytes()
+
+
+def test_what_stands_at_the_end_of_a_long_text_is_found(onnx):
+    calm = " ".join(["kind river bread fine"] * 5_000)  # 20,000 words
+    piece = " ".join(["stupid idiot damn"] * 20)
+    plain, n_plain = onnx.read([calm])
+    loud, n_loud = onnx.read([calm + " " + piece])
+    alone = onnx.probabilities([piece])
+    assert n_loud[0] >= n_plain[0] > 300
+    label = int(np.argmax(alone[0] - plain[0]))
+    assert loud[0, label] > plain[0, label]
+
+
+def test_many_texts_pass_in_slices(onnx, monkeypatch):
+    expected = onnx.read(TEXTS * 3)
+    monkeypatch.setattr("moderation.inference.classifier._TOKENS_AT_ONCE", 40)
+    found = onnx.read(TEXTS * 3)
+    assert [array.tobytes() for array in found] == [array.tobytes() for array in expected]
+
+
+def test_results_name_labels_windows_and_version(classifier):
+    result = classifier.classify(["stupid idiot"])[0]
+    assert tuple(result.probabilities) == classifier.labels
+    assert result.n_windows == 1
+    assert result.model_version == classifier.model_version
+    bundle = read_bundle(classifier.bundle.path)
+    assert result.model_version == f"{bundle.name}@{bundle.version[:12]}/{classifier.backend_name}"
+    with pytest.raises(FrozenInstanceError):
+        result.n_windows = 2
+
+
+def test_flagged_is_what_reaches_the_threshold(tiny_bundle, tmp_path):
+    """A threshold that is exactly the probability flags; the next number above it does not."""
+    probabilities = Classifier.load(tiny_bundle, backend="onnx").probabilities(["stupid idiot"])[0]
+    labels = read_bundle(tiny_bundle).labels
+    above = np.nextafter(probabilities, np.float32(1))
+    for cut, expected in ((probabilities, labels), (above, ())):
+        folder = reseal(
+            tiny_bundle, tmp_path / f"{len(expected)}", thresholds=dict(zip(labels, cut.tolist(), strict=True))
+        )
+        assert Classifier.load(folder, backend="onnx").classify(["stupid idiot"])[0].flagged == expected
+
+
+def reseal(bundle: Path, folder: Path, **changes) -> Path:
+    """A copy whose manifest says something else and is sealed again."""
+    shutil.copytree(bundle, folder)
+    content = json.loads((folder / "moderation.json").read_text())
+    write_manifest(folder, content | changes)
+    return folder
+
+
+def test_a_wrong_text_is_named_by_its_place(onnx):
+    with pytest.raises(DataError, match=r"texts\[1\]"):
+        onnx.probabilities(["fine", 3])
+
+
+def test_closing_is_no_end(tiny_bundle):
+    classifier = Classifier.load(tiny_bundle, backend="onnx")
+    before = classifier.probabilities(TEXTS)
+    classifier.close()
+    classifier.close()
+    assert classifier.probabilities(TEXTS).tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"backend": "tensorflow"}, ConfigError, "expected auto, openvino, onnx-int8"),
+        ({"threads": 0}, ConfigError, "threads is 0"),
+        ({"batch_tokens": -1}, ConfigError, "batch_tokens is -1"),
+        ({"backend": "onnx", "device": "cuda"}, ConfigError, "onnxruntime-gpu"),
+        ({"backend": "torch", "device": "cuda"}, ConfigError, "torch cannot use it"),
+        ({"backend": "openvino"}, ArtifactError, "no form openvino"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(tiny_bundle, arguments, error, words):
+    with pytest.raises(error, match=words):
+        Classifier.load(tiny_bundle, **arguments)
+
+
+def test_a_missing_engine_names_its_extra(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(backends, "find_spec", lambda package: None)
+    for backend in ("onnx", "auto"):
+        with pytest.raises(MissingExtraError, match=r"content-moderation\[onnx\]"):
+            Classifier.load(tiny_bundle, backend=backend)
+
+
+def test_auto_takes_the_fastest_form_whose_engine_is_here(tiny_bundle, monkeypatch):
+    assert Classifier.load(tiny_bundle).backend_name == "onnx-int8"
+    real = backends.find_spec
+    monkeypatch.setattr(backends, "find_spec", lambda package: None if package == "onnxruntime" else real(package))
+    assert Classifier.load(tiny_bundle).backend_name == "torchscript"
+
+
+def test_a_file_that_an_engine_cannot_read_is_named(tiny_bundle, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, folder)
+    (folder / "onnx/model.onnx").write_bytes(b"no graph")
+    write_manifest(folder, json.loads((folder / "moderation.json").read_text()))
+    with pytest.raises(ArtifactError, match=r"model\.onnx: the engine of backend onnx cannot read it"):
+        Classifier.load(folder, backend="onnx")
+
+
+LIGHT = """
+import sys
+from moderation import Classifier
+result = Classifier.load(sys.argv[1], backend=sys.argv[2]).classify(["stupid idiot", "kind river"])
+print(len(result), *[name for name in ("torch", "transformers", "pandas", "pyarrow", "sklearn") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("backend", ["onnx", "onnx-int8"])
+def test_the_onnx_path_needs_neither_torch_nor_transformers(tiny_bundle, backend):
+    words = [sys.executable, "-c", LIGHT, str(tiny_bundle), backend]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["2"], done.stderr

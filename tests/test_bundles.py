@@ -1,0 +1,130 @@
+"""Bundles: whatever is not as it was exported is refused and named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from moderation import Classifier
+from moderation.bundles import MANIFEST, check_files, manifest_version, read_bundle, write_manifest
+from moderation.errors import ArtifactError
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    return folder
+
+
+def rewrite(folder: Path, *, seal: bool = False, **changes) -> None:
+    """Change the manifest; `seal`: with a version that fits, as somebody would who wants to deceive."""
+    content = json.loads((folder / MANIFEST).read_text()) | changes
+    if seal:
+        content["version"] = manifest_version(content)
+    (folder / MANIFEST).write_text(json.dumps(content))
+
+
+def test_a_bundle_reads_back_what_was_sealed(tiny_bundle):
+    bundle = read_bundle(tiny_bundle)
+    check_files(bundle)
+    assert len(bundle.version) == 64
+    assert len(bundle.thresholds) == len(bundle.labels)
+    on_disk = {file.relative_to(tiny_bundle).as_posix() for file in tiny_bundle.rglob("*") if file.is_file()}
+    assert set(bundle.files) == on_disk - {MANIFEST}
+
+
+def test_sealing_again_changes_nothing(copy):
+    content = json.loads((copy / MANIFEST).read_text())
+    before = (copy / MANIFEST).read_bytes()
+    write_manifest(copy, content)
+    assert (copy / MANIFEST).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "tokenizer.json", "config.json"])
+def test_a_flipped_bit_is_refused_at_load_and_named(copy, name):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
+        Classifier.load(copy, backend="onnx")
+
+
+def test_a_flipped_bit_in_a_form_that_is_not_loaded_is_left_to_verify(copy):
+    content = bytearray((copy / "torchscript/model.pt").read_bytes())
+    content[-1] ^= 1
+    (copy / "torchscript/model.pt").write_bytes(content)
+    Classifier.load(copy, backend="onnx").close()
+    with pytest.raises(ArtifactError, match=r"torchscript/model\.pt"):
+        check_files(read_bundle(copy))
+
+
+def test_a_missing_file_is_refused_at_load_and_named(copy):
+    (copy / "torchscript/model.pt").unlink()
+    with pytest.raises(ArtifactError, match=r"torchscript/model\.pt: missing"):
+        Classifier.load(copy, backend="onnx")
+
+
+def test_swapped_labels_are_refused(copy):
+    content = json.loads((copy / MANIFEST).read_text())
+    labels = [*reversed(content["labels"])]
+    rewrite(copy, labels=labels)
+    with pytest.raises(ArtifactError, match="changed since the export"):
+        Classifier.load(copy)
+    thresholds = {label: content["thresholds"][label] for label in labels}
+    rewrite(copy, labels=labels, thresholds=thresholds, seal=True)
+    with pytest.raises(ArtifactError, match=r"config\.json.*another order"):
+        Classifier.load(copy)
+
+
+def test_swapped_labels_in_the_models_configuration_are_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    names = config["id2label"]
+    names["0"], names["1"] = names["1"], names["0"]
+    (copy / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with pytest.raises(ArtifactError, match=r"config\.json"):
+        Classifier.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": "a cake"}, "another program"),
+        ({"format_version": 2}, "pip install --upgrade"),
+        ({"calibration": {"method": "astrology"}}, "calibration 'astrology'"),
+        ({"thresholds": {}}, "thresholds"),
+        ({"labels": []}, "not a manifest"),
+        ({"labels": 3}, "not a manifest"),
+        ({"window": {"length": 8, "overlap": 8}}, "windows of 8 tokens"),
+        ({"forms": None}, "not a manifest"),
+        ({"files": {"../../etc/passwd": {"sha256": "", "bytes": 1}}}, "outside the bundle"),
+        ({"files": {}}, "not among its files"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(copy, changes, words):
+    rewrite(copy, seal=True, **changes)
+    with pytest.raises(ArtifactError, match=words):
+        read_bundle(copy)
+
+
+def test_a_threshold_outside_the_range_is_refused(copy):
+    thresholds = json.loads((copy / MANIFEST).read_text())["thresholds"]
+    rewrite(copy, seal=True, thresholds=dict.fromkeys(thresholds, 1.5))
+    with pytest.raises(ArtifactError, match=r"outside \[0, 1\]"):
+        read_bundle(copy)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="no such folder"):
+        read_bundle(tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match="moderation export"):
+        read_bundle(tmp_path)
+    (tmp_path / MANIFEST).write_text("{")
+    with pytest.raises(ArtifactError, match="not valid JSON"):
+        read_bundle(tmp_path)
+
+
+def test_a_file_that_is_not_sealed_is_not_used(copy):
+    with pytest.raises(ArtifactError, match="not named"):
+        check_files(read_bundle(copy), ["onnx/other.onnx"])
