@@ -62,7 +62,7 @@ def read_table(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
     elif ending in (".jsonl", ".ndjson"):
         table = _read_json_lines(path, content)
     else:
-        table = _read_csv(path, content, _delimiter(delimiter, ending))
+        table = _read_csv(path, content, field_delimiter(delimiter, ending))
     check_column_names(table.column_names, str(path))
     if not table.num_rows:
         raise DataError(f"{path}: no rows; expected at least one below the header. Check that the export was complete.")
@@ -111,7 +111,12 @@ def show_rows(rows: Iterable[int]) -> str:
     return f"row{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:5])}{', …' if len(numbers) > 5 else ''}"
 
 
-def _delimiter(given: str | None, ending: str) -> str:
+def field_delimiter(given: str | None, ending: str) -> str:
+    """The delimiter of a CSV or TSV file: the one given, else a comma, for `.tsv` a tab.
+
+    Raises:
+        ConfigError: it is not one ASCII character.
+    """
     if given is None:
         return "\t" if ending == ".tsv" else ","
     delimiter = "\t" if given == "\\t" else given  # a shell hands on the two characters that were typed
