@@ -1,29 +1,28 @@
 """`moderation evaluate`: measure a checkpoint with its thresholds on examples that it has not seen."""
 
-import dataclasses
 import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
 
 from moderation.artifacts import RunFolder, default_cache_dir, write_json, write_predictions
-from moderation.backbones import load_tokenizer
 from moderation.config import EvaluateConfig, TrainConfig
-from moderation.data.encoding import df_to_hfds, tokenizer_sha256
+from moderation.data.encoding import df_to_hfds
 from moderation.data.loading import load_english_only
-from moderation.data.preparing import load_splits
-from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
 from moderation.evaluation.probabilities import sigmoid
 from moderation.evaluation.reporting import save_logs_and_plots
 from moderation.evaluation.thresholds import load_thresholds
-from moderation.flags import from_plain, to_plain
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.prediction import predict_logits, to_fastest_device
-from moderation.training.record import hash_tables, read_record
+from moderation.training.rebuilding import (
+    load_own_tokenizer,
+    rebuild_splits,
+    run_settings,
+    settings_of_moved_table,
+)
 from moderation.training.reproducibility import make_reproducible
 
 logger = logging.getLogger(__name__)
@@ -44,10 +43,10 @@ def evaluate(config: EvaluateConfig) -> int:
     run = RunFolder(config.output_dir or source.path)
     checkpoint = load_checkpoint(config.checkpoint)
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels)
-    settings = _run_settings(source)
+    settings = run_settings(source)
     make_reproducible(settings.seed, config.threads)
     name, split, frame = _examples(config, settings, source, checkpoint)
-    tokenizer = _load_tokenizer(source, checkpoint)
+    tokenizer = load_own_tokenizer(source, checkpoint)
     dataset = df_to_hfds(
         frame,
         tokenizer,
@@ -79,15 +78,6 @@ def evaluate(config: EvaluateConfig) -> int:
     return 0
 
 
-def _run_settings(source: RunFolder) -> TrainConfig:
-    try:
-        return from_plain(TrainConfig, read_record(source)["settings"], str(source.run_json))
-    except ConfigError as error:  # they are no settings of this command
-        raise ArtifactError(
-            f"{source.run_json}: its settings cannot be read (changed, or of another version).\n{error}"
-        ) from error
-
-
 def _examples(
     config: EvaluateConfig, settings: TrainConfig, source: RunFolder, checkpoint: Checkpoint
 ) -> tuple[str, str, pd.DataFrame]:
@@ -95,23 +85,17 @@ def _examples(
 
     Another table counts as test: what is measured on it is no more for tuning than the run's own test split.
     """
-    recorded = read_record(source)["data"]
     if config.data_path is not None:
-        moved = dataclasses.replace(settings, data_path=config.data_path)
-        if hash_tables(to_plain(moved))["sha256"] != recorded.get("sha256"):
+        moved = settings_of_moved_table(source, settings, config.data_path)
+        if moved is None:
             frame = _other_table(config.data_path, config, settings, checkpoint)
             return _name_of(config.data_path), "test", frame
         settings = moved
-    now = hash_tables(to_plain(settings))
-    changed = [key for key in now if now[key] != recorded.get(key)]
-    if changed:
-        raise ArtifactError(
-            f"{source.run_json}: the data changed since the run ({', '.join(changed)} differs), so its {config.split} "
-            "split cannot be rebuilt. Restore the file, or name a table with --data-path to evaluate on all of it."
-        )
+    cure = "Restore the file, or name a table with --data-path to evaluate on all of it."
+    splits = rebuild_splits(source, settings, cure)
     best = config.checkpoint.name == source.checkpoint_best.name
     name = config.split if best else f"{config.split}-{config.checkpoint.stem}"  # the run's own record stays
-    return name, config.split, load_splits(**settings.split_settings).frames[config.split]
+    return name, config.split, splits.frames[config.split]
 
 
 def _other_table(
@@ -128,18 +112,6 @@ def _other_table(
         delimiter=config.delimiter or settings.delimiter,
         language_column=config.language_column or settings.language_column,
     )
-
-
-def _load_tokenizer(source: RunFolder, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    if not source.tokenizer_dir.is_dir():
-        raise ArtifactError(f"{source.tokenizer_dir}: no such folder; the checkpoint's tokenizer stands beside it.")
-    tokenizer = load_tokenizer(source.tokenizer_dir)
-    if checkpoint.about.get("tokenizer_sha256", tokenizer_sha256(tokenizer)) != tokenizer_sha256(tokenizer):
-        raise ArtifactError(
-            f"{source.tokenizer_dir}: not the tokenizer that the checkpoint was trained with. Keep a checkpoint in its "
-            "own run folder."
-        )
-    return tokenizer
 
 
 def _name_of(data_path: Path) -> str:
