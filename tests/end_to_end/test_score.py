@@ -1,0 +1,266 @@
+"""`moderation score` as real processes: every interruption ends in the same bytes, every fault in one message."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from moderation import cli
+
+ROOT = Path(__file__).parents[2]
+SECRET = "zqxsecret"
+N_ROWS = 600
+RESULTS = ["p_toxic", "p_severe_toxic", "p_obscene", "p_threat", "p_insult", "p_identity_hate"]
+RESULTS += ["flagged", "n_windows", "model_version", "error"]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
+
+
+@pytest.fixture(scope="module")
+def comments(table, tmp_path_factory):
+    """The shared table with two rows that cannot be scored, as CSV."""
+    path = tmp_path_factory.mktemp("score") / "in.csv.gz"
+    frame = table[["id", "comment_text"]].assign(comment_text=table["comment_text"] + f" {SECRET}")
+    frame.loc[[4, 500], "comment_text"] = ["", "  "]
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def words(comments, tiny_bundle):
+    return ["score", comments, "--model", tiny_bundle, "--backend", "onnx", "--threads", "1", "--chunk-rows", "50"]
+
+
+@pytest.fixture(scope="module")
+def whole(words, tmp_path_factory):
+    """The output of a run that nothing interrupts, one per format."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name in ("out.csv.gz", "out.parquet", "out.jsonl"):
+        code, _, err = run(*words, "-o", folder / name)
+        assert code == 3, err
+    assert sorted(path.name for path in folder.iterdir()) == ["out.csv.gz", "out.jsonl", "out.parquet"]
+    return folder
+
+
+def start(*arguments, **keywords):
+    keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | keywords
+    return subprocess.Popen([sys.executable, "-m", "moderation", *map(str, arguments)], cwd=ROOT, text=True, **keywords)
+
+
+def run(*arguments, **keywords):
+    process = start(*arguments, **keywords)
+    out, err = process.communicate(timeout=120)
+    assert SECRET not in out + err
+    assert "Traceback" not in err
+    return process.returncode, out, err
+
+
+def wait_for_parts(folder, at_least, process):
+    """Wait until a running process has finished some parts."""
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("*.arrow"))) < at_least:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+def test_a_file_is_scored_and_rows_without_a_text_are_counted(words, comments, whole, tmp_path):
+    code, out, _ = run(*words, "-o", tmp_path / "o.csv")
+    assert code == 3
+    assert "600 rows" in out
+    assert "2 no text: rows 5, 501" in out
+    assert out.rstrip().endswith(str(tmp_path / "o.csv"))
+    frame = pd.read_csv(tmp_path / "o.csv", keep_default_na=False)
+    assert list(frame.columns) == ["id", "comment_text", *RESULTS]
+    before = pd.read_csv(comments, keep_default_na=False)
+    assert frame[["id", "comment_text"]].equals(before)
+    assert frame["error"].value_counts().to_dict() == {"": N_ROWS - 2, "no text": 2}
+    assert frame["flagged"].str.contains("toxic").sum() > 10
+    table = pq.read_table(whole / "out.parquet")
+    assert table.schema.field("p_toxic").type == "float"
+    assert [flags or "" for flags in table["flagged"].to_pylist()] == frame["flagged"].tolist()
+    assert table["flagged"].null_count == 2
+    lines = [json.loads(line) for line in (whole / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["n_windows"] for line in lines] == table["n_windows"].to_pylist()
+
+
+def test_the_results_are_those_of_the_classifier(whole, tiny_bundle):
+    from moderation import Classifier
+
+    table = pq.read_table(whole / "out.parquet").slice(10, 40).to_pylist()
+    with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
+        for row, result in zip(table, classifier.classify([row["comment_text"] for row in table]), strict=True):
+            assert [row[name] for name in RESULTS[:6]] == list(result.probabilities.values())
+            assert row["flagged"] == ",".join(result.flagged)
+            assert (row["n_windows"], row["model_version"]) == (result.n_windows, result.model_version)
+
+
+@pytest.mark.parametrize("name", ["out.csv.gz", "out.parquet", "out.jsonl"])
+def test_a_kill_at_any_moment_and_resume_give_the_same_bytes(name, words, whole, tmp_path):
+    folder = tmp_path / f".{name}.parts"
+    for at_least in (1, 4, 12):
+        process = start(*words, "-o", tmp_path / name, "--resume")
+        wait_for_parts(folder, at_least, process)
+        process.kill()
+        process.communicate()
+    assert not (tmp_path / name).exists() or not folder.exists()
+    code, _, err = run(*words, "-o", tmp_path / name)
+    if folder.exists():
+        assert code == 1
+        assert "--resume" in err
+        code, out, err = run(*words, "-o", tmp_path / name, "--resume")
+        assert (code, "had been kept" in out) == (3, True), err
+    assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_resuming_with_something_else_is_refused_by_name(words, tmp_path):
+    process = start(*words, "-o", tmp_path / "o.csv")
+    wait_for_parts(tmp_path / ".o.csv.parts", 1, process)
+    process.kill()
+    process.communicate()
+    code, _, err = run(*words, "-o", tmp_path / "o.csv", "--resume", "--chunk-rows", "60")
+    assert code == 1
+    assert "chunk_rows was 50, now 60" in err
+    code, _, err = run(*words, "-o", tmp_path / "o.csv", "--overwrite")
+    assert code == 3, err
+    assert [path.name for path in tmp_path.iterdir()] == ["o.csv"]
+
+
+def test_an_interrupt_keeps_what_is_finished(words, whole, tmp_path):
+    process = start(*words, "-o", tmp_path / "out.parquet")
+    wait_for_parts(tmp_path / ".out.parquet.parts", 2, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "--resume to go on" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out.parquet").exists()
+    assert run(*words, "-o", tmp_path / "out.parquet", "--resume")[0] == 3
+    assert (tmp_path / "out.parquet").read_bytes() == (whole / "out.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("limit", [2_000, 30_000])
+def test_a_full_disk_keeps_what_is_finished(limit, words, whole, tmp_path):
+    """A limit on the size of a file is met in a part, or in the output."""
+    import resource
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    code, _, err = run(*words, "-o", tmp_path / "out.jsonl", preexec_fn=small_files)
+    assert code == 1
+    assert "File too large" in err
+    assert "--resume" in err
+    assert not (tmp_path / "out.jsonl").exists()
+    assert run(*words, "-o", tmp_path / "out.jsonl", "--resume")[0] == 3
+    assert (tmp_path / "out.jsonl").read_bytes() == (whole / "out.jsonl").read_bytes()
+
+
+def test_lines_of_a_pipe_are_answered_while_it_is_open(tiny_bundle):
+    process = start("score", "-", "-m", tiny_bundle, "--backend", "onnx", stdin=subprocess.PIPE)
+    for text in ("kind bread", "idiot damn"):
+        process.stdin.write(text + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        assert list(answer) == ["text", *RESULTS]
+        assert answer["text"] == text
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert "2 rows" in err
+
+
+def test_a_pipe_into_a_file_keeps_what_had_come_at_an_interrupt(tiny_bundle, tmp_path):
+    words = ["score", "-", "-o", tmp_path / "o.csv", "-m", tiny_bundle, "--backend", "onnx"]
+    process = start(*words, stdin=subprocess.PIPE)
+    process.stdin.write("kind\n\nidiot\n")
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 200 for path in tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "3 rows that had come" in err
+    assert pd.read_csv(tmp_path / "o.csv", keep_default_na=False)["text"].tolist() == ["kind", "", "idiot"]
+
+
+def test_standard_output_takes_the_rows_of_a_file(words, whole):
+    process = start(*words, "-o", "-")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert out == (whole / "out.jsonl").read_text(encoding="utf-8")
+    assert "600 rows" in err
+    assert SECRET not in err
+
+
+def test_a_reader_that_goes_away_and_a_full_device_are_one_message(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(*words, "-o", "-", stdout=writing)
+    os.close(writing)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == "moderation score: standard output: its reader went away before all was written.\n"
+    if Path("/dev/full").exists():
+        with open("/dev/full", "wb") as full:  # noqa: PTH123
+            process = start(*words, "-o", "-", stdout=full)
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode, "No space left" in err, len(err.splitlines())) == (1, True, 1)
+
+
+def test_json_lines_keep_their_objects_and_broken_lines_their_place(tiny_bundle, tmp_path):
+    lines = ['{"comment_text": "idiot", "price": 1.50}', "broken", '{"id": 7, "comment_text": 5}']
+    (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    words = ["score", tmp_path / "in.jsonl", "-m", tiny_bundle, "--backend", "onnx", "-o"]
+    code, out, _ = run(*words, tmp_path / "out.jsonl")
+    assert code == 3
+    assert "1 not a JSON object: row 2" in out
+    first, second, third = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert first.startswith(lines[0][:-1] + ', "p_toxic": ')
+    assert json.loads(second)["error"] == "not a JSON object"
+    assert json.loads(third) | {"id": 7, "error": "the text is not a string"} == json.loads(third)
+    assert run(*words, tmp_path / "out.parquet")[0] == 3
+    assert pq.read_table(tmp_path / "out.parquet")["price"].to_pylist() == [1.5, None, None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["{in}", "-o", "{in}"], 2, "this is the input itself"),
+        (["{in}", "-o", "{dir}/linked.csv.gz"], 2, "this is the input itself"),
+        (["{in}", "-o", "{dir}/o.txt"], 2, "unknown ending"),
+        (["{in}", "-o", "{dir}/there.csv"], 1, "--overwrite"),
+        (["{in}", "-o", "{dir}/folder.csv"], 1, "this is a folder"),
+        (["{in}"], 2, "--output is missing"),
+        (["-", "--resume"], 2, "--resume needs a file"),
+        (["{in}", "-o", "{dir}/o.csv", "--text-column", "words"], 1, "the columns are: id, comment_text"),
+        (["{dir}/none.csv", "-o", "{dir}/o.csv"], 1, "no such file"),
+        (["{dir}/scored.csv", "-o", "{dir}/o.csv"], 1, "names of results: flagged"),
+        (["{in}", "-o", "{dir}/o.csv", "--chunk-rows", "0"], 2, "--chunk-rows is 0"),
+        (["{in}", "-o", "{dir}/o.csv", "--model", "{dir}"], 1, "bundle"),
+    ],
+)
+def test_a_fault_is_one_message_and_leaves_nothing(arguments, code, message, comments, tiny_bundle, tmp_path, capfd):
+    (tmp_path / "there.csv").write_text("mine", encoding="utf-8")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "scored.csv").write_text("comment_text,flagged\na,\n", encoding="utf-8")
+    (tmp_path / "linked.csv.gz").symlink_to(comments)
+    before = sorted(tmp_path.iterdir())
+    given = [word.replace("{in}", str(comments)).replace("{dir}", str(tmp_path)) for word in arguments]
+    model = [] if "--model" in given else ["--model", str(tiny_bundle)]
+    assert cli.main(["score", *given, *model, "--backend", "onnx"]) == code
+    said = capfd.readouterr()
+    assert not said.out
+    assert message in said.err
+    assert SECRET not in said.err
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "there.csv").read_text(encoding="utf-8") == "mine"

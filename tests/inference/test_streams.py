@@ -1,0 +1,304 @@
+"""Files as chunks and chunks as files: nothing changes on the way, and a broken row does not stop the others."""
+
+import csv
+import gzip
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.inference import streams
+from moderation.inference.json_lines import OBJECT
+from moderation.inference.outputs import OutputFormat, encode_csv, encode_json_lines, open_output, output_format
+from moderation.inference.parts import Parts
+from moderation.inference.streams import open_table, pipe_chunks
+
+ENDINGS = [
+    f"{table}{packing}" for table in (".csv", ".tsv", ".parquet", ".jsonl") for packing in ("", ".gz", ".zip", ".zst")
+]
+ROWS = [
+    {"id": 1, "text": 'a,b "quoted"\tx', "more": "NA"},
+    {"id": 2, "text": "two\r\nlines\rhere", "more": ""},
+    {"id": 3, "text": "żółć 🙂", "more": "null"},
+]
+
+
+def rows_of(table, chunk_rows=2):
+    return [row for chunk in table.chunks(chunk_rows) for row in chunk.batch.to_pylist()]
+
+
+def errors_of(table, chunk_rows=2):
+    return [error for chunk in table.chunks(chunk_rows) for error in chunk.errors.to_pylist()]
+
+
+def write(path, batches, schema=None):
+    with path.open("wb") as file, open_output(file, output_format(path), schema or batches[0].schema) as put:
+        for batch in batches:
+            put(batch)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_table_comes_back_from_every_format_as_it_was(ending, tmp_path):
+    path = tmp_path / f"t{ending}"
+    batch = pa.RecordBatch.from_pylist(ROWS)
+    write(path, [batch.slice(0, 1), batch.slice(1)])
+    table = open_table(path, text_column="text")
+    numbers = ending.startswith((".parquet", ".jsonl"))
+    expected = [row | {"id": row["id"] if numbers else str(row["id"])} for row in ROWS]
+    for _ in range(2):
+        assert rows_of(table) == expected
+    assert errors_of(table) == [None] * 3
+    assert [chunk.batch.num_rows for chunk in table.chunks(2)] == [2, 1]
+    assert [*table.chunks(2)][-1].share == 1.0
+    assert table.n_rows in (3, None)
+    first = path.read_bytes()
+    write(path, [batch])
+    if not ending.endswith(".zst"):
+        assert path.read_bytes() == first or ending.startswith(".parquet"), "bytes do not depend on time or chunks"
+
+
+def test_other_programs_read_what_is_written(tmp_path):
+    batch = pa.RecordBatch.from_pylist(ROWS)
+    write(tmp_path / "t.csv", [batch])
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == [row["text"] for row in ROWS]
+    write(tmp_path / "t.tsv.gz", [batch])
+    frame = pd.read_csv(tmp_path / "t.tsv.gz", sep="\t", keep_default_na=False, lineterminator="\n")
+    assert frame["more"].tolist() == ["NA", "", "null"]
+    write(tmp_path / "t.jsonl.zip", [batch])
+    with zipfile.ZipFile(tmp_path / "t.jsonl.zip") as archive:
+        assert [json.loads(line) for line in archive.read("t.jsonl").splitlines()] == ROWS
+    write(tmp_path / "t.parquet", [batch])
+    assert pq.read_table(tmp_path / "t.parquet").to_pylist() == ROWS
+
+
+def test_rows_with_too_few_or_too_many_fields_carry_an_error(tmp_path):
+    (tmp_path / "t.csv").write_text("id,text,x\n1,fine,a\n\n2,short\n3,a,b,c,d\n4,fine,b\n", encoding="utf-8")
+    table = open_table(tmp_path / "t.csv", text_column="text")
+    assert errors_of(table) == [None, "2 fields, expected 3", "5 fields, expected 3", None]
+    assert rows_of(table)[1:3] == [{"id": "2", "text": "short", "x": None}, {"id": "3", "text": "a", "x": "b"}]
+
+
+def test_bytes_that_are_not_utf8_are_an_error_of_their_row(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"text,x\nfine,1\ncaf\xe9,2\nfine,3\n")
+    table = open_table(tmp_path / "t.csv", text_column="text")
+    assert errors_of(table, 10) == [None, "not UTF-8", None]
+    assert rows_of(table)[1]["text"] == r"caf\xe9"
+    (tmp_path / "t.csv").write_bytes("text\na\n".encode("utf-16"))
+    with pytest.raises(DataError, match="looks like UTF-16"):
+        open_table(tmp_path / "t.csv", text_column="text")
+
+
+@pytest.mark.parametrize("end", ['"open', '"open\nand on\n'])
+def test_a_quote_that_is_never_closed_is_found(end, tmp_path):
+    (tmp_path / "t.csv").write_text(f'id,text\n1,"a""b"\n2,{end}', encoding="utf-8")
+    assert errors_of(open_table(tmp_path / "t.csv", text_column="text")) == [
+        None,
+        "a quote is opened and never closed",
+    ]
+    (tmp_path / "t.csv").write_text('id,text\n1,a\n2,"b\n"', encoding="utf-8")
+    assert errors_of(open_table(tmp_path / "t.csv", text_column="text")) == [None, None]
+
+
+def test_a_field_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "LONGEST", 1000)
+    (tmp_path / "t.csv").write_text('text\nfine\n"' + "open\n" * 1000, encoding="utf-8")
+    with pytest.raises(DataError, match="row 2: a field or line of more than"):
+        errors_of(open_table(tmp_path / "t.csv", text_column="text"))
+    (tmp_path / "t.jsonl").write_text(
+        '{"text": "a"}\n{"text": "' + "b" * 5000 + '"}\n{"text": "c"}\n', encoding="utf-8"
+    )
+    assert errors_of(open_table(tmp_path / "t.jsonl", text_column="text")) == [None, "not a JSON object", None]
+
+
+def test_a_chunk_ends_early_where_it_holds_much_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 100)
+    frame = pd.DataFrame({"text": ["a" * 60, "b", "c" * 60, "d"]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+    for name in ("t.csv", "t.jsonl"):
+        table = open_table(tmp_path / name, text_column="text")
+        assert sum(chunk.batch.num_rows for chunk in table.chunks(2000)) == 4
+        assert next(chunk.batch.num_rows for chunk in table.chunks(2000)) < 4
+
+
+def test_parquet_is_cut_alike_whatever_its_row_groups(tmp_path):
+    table = pa.table({"text": [str(n) for n in range(1000)], "n": range(1000)})
+    for size in (7, 130, 1000):
+        pq.write_table(table, tmp_path / "t.parquet", row_group_size=size)
+        opened = open_table(tmp_path / "t.parquet", text_column="text")
+        chunks = [*opened.chunks(300)]
+        assert [chunk.batch.num_rows for chunk in chunks] == [300, 300, 300, 100]
+        assert pa.Table.from_batches([chunk.batch for chunk in chunks]).equals(table)
+
+
+def test_parquet_keeps_types_and_categories_become_their_values(tmp_path):
+    frame = pd.DataFrame({"text": pd.Categorical(["a", "b"]), "when": pd.to_datetime(["2026-01-01", None])})
+    frame["many"] = [[1, 2], None]
+    frame.to_parquet(tmp_path / "t.parquet")
+    table = open_table(tmp_path / "t.parquet", text_column="text")
+    (chunk,) = table.chunks(10)
+    assert pa.types.is_timestamp(table.schema.field("when").type)
+    assert chunk.batch["text"].to_pylist() == ["a", "b"]
+    lines = [json.loads(line) for line in encode_json_lines(chunk.batch).splitlines()]
+    assert lines[0] == {"text": "a", "when": "2026-01-01 00:00:00", "many": [1, 2]}
+    assert lines[1] == {"text": "b", "when": None, "many": None}
+    assert encode_csv(chunk.batch, ",") == b'a,2026-01-01 00:00:00,"[1, 2]"\nb,,\n'
+
+
+LINES = [
+    '{"text": "a", "n": 1.50, "big": 12345678901234567890, "mixed": [1], "text2": "\\u00e9"}',
+    "broken",
+    '{"text": 5, "mixed": "x"}',
+    '{"text": "\\ud83d half", "n": 2}',
+    "[1]",
+    '{"text": "b", "text": "c"}',
+    "{}",
+]
+LINE_ERRORS = [
+    *(None, "not a JSON object", "the text is not a string", "the text is not valid Unicode"),
+    *("not a JSON object", "not a JSON object", None),
+]
+
+
+def test_json_lines_become_columns_and_broken_ones_errors(tmp_path):
+    (tmp_path / "t.jsonl").write_text("\n\n".join(LINES), encoding="utf-8")
+    table = open_table(tmp_path / "t.jsonl", text_column="text")
+    assert table.n_rows == 7
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "text": "string",
+        "n": "double",
+        "big": "string",
+        "mixed": "string",
+        "text2": "string",
+    }
+    assert errors_of(table) == LINE_ERRORS
+    rows = rows_of(table)
+    assert rows[0] == {"text": "a", "n": 1.5, "big": "12345678901234567890", "mixed": "[1]", "text2": "é"}
+    assert rows[2]["mixed"] == '"x"'
+    assert rows[3]["text"] == r"\ud83d half"
+
+
+def test_objects_are_kept_to_the_letter(tmp_path):
+    (tmp_path / "t.jsonl").write_text("\n".join(LINES), encoding="utf-8")
+    table = open_table(tmp_path / "t.jsonl", text_column="text", keep_objects=True)
+    assert table.schema.names == [OBJECT, "text"]
+    assert table.names == ("text", "n", "big", "mixed", "text2")
+    (chunk,) = table.chunks(10)
+    batch = chunk.batch.append_column("p", pa.array([0.5] * 7, pa.float32()))
+    lines = encode_json_lines(batch).decode().splitlines()
+    assert lines[0] == LINES[0][:-1] + ', "p": 0.5}'
+    assert lines[1] == '{"p": 0.5}'
+    assert lines[3] == LINES[3][:-1] + ', "p": 0.5}'
+    assert lines[6] == '{"p": 0.5}'
+
+
+def test_json_knows_no_nan():
+    batch = pa.RecordBatch.from_pydict(
+        {"a": pa.array([float("nan"), 1e-5], pa.float32()), "b": [float("inf"), 0.1], "c": [[float("nan")], None]}
+    )
+    assert encode_json_lines(batch) == b'{"a": null, "b": null, "c": [null]}\n{"a": 0.00001, "b": 0.1, "c": null}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.txt", b"x", "unknown ending"),
+        ("t.csv", b"", "no header"),
+        ("t.csv", b"a,b\n1,2\n", r"no column 'text'; the columns are: a, b\. .*--text-column"),
+        ("t.csv", b"id;text\n1;a\n", "--delimiter ';'"),
+        ("t.csv", b"text,text\n1,2\n", "more than once"),
+        ("t.csv.gz", gzip.compress(b"text\n" + b"a\n" * 9)[:-9], r"not a complete \.gz file"),
+        ("t.csv.gz", b"", r"not a complete \.gz file"),
+        ("t.csv.zip", b"no archive", r"not a complete \.zip file"),
+        ("t.parquet", b"PAR1 no table", "not a complete Parquet file"),
+        ("t.jsonl", b"\n", "no line is a JSON object"),
+        ("t.jsonl", b'{"a": 1}', "no column 'text'"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        rows_of(open_table(tmp_path / name, text_column="text"))
+
+
+def test_a_column_of_numbers_is_no_column_of_texts(tmp_path):
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="holds int64; expected texts"):
+        open_table(tmp_path / "t.parquet", text_column="text")
+
+
+def test_a_table_without_rows_has_no_chunks(tmp_path):
+    (tmp_path / "t.csv").write_text("id,text\n", encoding="utf-8")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        assert rows_of(open_table(tmp_path / name, text_column="text")) == []
+
+
+class Trickle(io.RawIOBase):
+    """A pipe that gives what was put into it piece by piece."""
+
+    def __init__(self, *pieces):
+        self.pieces = list(pieces)
+
+    def read(self, size=-1):
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+def test_lines_of_a_pipe_come_as_they_come():
+    chunks = pipe_chunks(Trickle(b"one\r\ntwo", b" more\n\n\xff\n", b"last"), chunk_rows=2)
+    found = [(chunk.batch["text"].to_pylist(), chunk.errors.to_pylist()) for chunk in chunks]
+    assert found == [
+        (["one"], [None]),
+        (["two more", ""], [None, None]),
+        ([r"\xff"], ["not UTF-8"]),
+        (["last"], [None]),
+    ]
+
+
+def test_the_ending_names_the_format():
+    assert output_format(Path("a/b.parquet")) == OutputFormat("parquet", "", "b.parquet")
+    assert output_format(Path("b.NDJSON.zst")) == OutputFormat("jsonl", ".zst", "b.NDJSON")
+    for name in ("b.txt", "b.gz", "b", "b.xlsx.gz"):
+        with pytest.raises(ConfigError, match="unknown ending"):
+            output_format(Path(name))
+
+
+BATCH = pa.RecordBatch.from_pydict({"text": ["a", "b"]})
+
+
+def test_parts_become_the_output_and_go(tmp_path):
+    parts = Parts(tmp_path / "o.csv")
+    parts.check(resume=False, overwrite=False)
+    assert parts.begin({"model": "m"}, resume=False) == 0
+    parts.write(0, BATCH)
+    with pytest.raises(ArtifactError, match="--resume"):
+        parts.check(resume=False, overwrite=False)
+    with pytest.raises(ArtifactError, match="model was m, now n"):
+        parts.begin({"model": "n"}, resume=True)
+    assert parts.begin({"model": "m"}, resume=True) == 1
+    parts.part(1).write_bytes(parts.part(0).read_bytes()[:100])
+    assert parts.read(1) is None
+    parts.write(1, BATCH)
+    assert sum(batch.num_rows for batch in parts.finish(2, output_format(parts.output), BATCH.schema)) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["o.csv"]
+    assert parts.output.read_text() == "text\na\nb\na\nb\n"
+    with pytest.raises(ArtifactError, match="nothing is left to resume"):
+        parts.check(resume=True, overwrite=False)
+    parts.check(resume=False, overwrite=True)
+
+
+def test_a_part_that_went_missing_stops_and_keeps_the_others(tmp_path):
+    parts = Parts(tmp_path / "o.parquet")
+    parts.begin({}, resume=False)
+    parts.write(0, BATCH)
+    with pytest.raises(ArtifactError, match="went missing"):
+        list(parts.finish(2, output_format(parts.output), BATCH.schema))
+    assert sorted(path.name for path in parts.folder.iterdir()) == ["00000000.arrow", "parts.json"]
+    assert not parts.output.exists()
