@@ -16,7 +16,10 @@ from moderation.flags import add_flags, merge
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORMS = {"--tune-thresholds": "tune", "--eval": "evaluate"}
-EXIT_CODES = "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 130 interrupted"
+EXIT_CODES = (
+    "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished, but some rows could not be scored, "
+    "130 interrupted"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,25 @@ VERBS: dict[str, Verb] = {
         "report what a table of labelled comments holds and everything that is wrong with it",
         "moderation check train.csv --backbone minilm",
         positional="data_path",
+    ),
+    "export": Verb(
+        config.ExportConfig,
+        "write a trained model as a bundle in several forms, each compared with torch",
+        "moderation export runs/exp1 --to model-export --formats hf,onnx,onnx-int8",
+        positional="run",
+        heavy=True,
+    ),
+    "score": Verb(
+        config.ScoreConfig,
+        "classify every text of a file of any size, or of standard input",
+        "moderation score comments.csv.gz -o scored.parquet --model model-export",
+        positional="input_path",
+    ),
+    "verify": Verb(
+        config.VerifyConfig,
+        "hash a bundle's files, load each of its forms and compare their answers",
+        "moderation verify model-export",
+        positional="bundle",
     ),
 }
 
@@ -125,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; default: those of the process.
 
     Returns:
-        The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 130 interrupted.
+        The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished, but some rows could not be
+        scored, 130 interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     flags = vars(build_parser().parse_args(argv))

@@ -20,12 +20,14 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         if field.name == positional:
-            parser.add_argument(field.name, type=Path, metavar="DATA", help=field.metadata["help"])
+            metavar = field.name.removesuffix("_path").upper()
+            parser.add_argument(field.name, type=Path, metavar=metavar, help=field.metadata["help"])
             continue
         title = field.metadata["group"]
         if title and title not in groups:
             groups[title] = parser.add_argument_group(title)
         groups.get(title, parser).add_argument(
+            *field.metadata["short"],
             _flag(field.name),
             dest=field.name,
             default=argparse.SUPPRESS,

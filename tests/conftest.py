@@ -90,3 +90,28 @@ def table_path(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("data") / "comments.csv"
     table.to_csv(path, index=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(table_path: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder: the tiny backbone trained on the table until its labels differ. Read it, do not change it."""
+    from moderation import cli
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    words = f"--data-path {table_path} --backbone {tiny_backbone} --output-dir {folder} --threads 1"
+    settings = "--max-length 32 --epochs 6 --batch-size 16 --lr 5e-3 --bootstrap 0"
+    assert cli.main(["train", *words.split(), *settings.split()]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as a bundle with the forms hf, onnx, onnx-int8 and torchscript. Read it, do not change it."""
+    pytest.importorskip("onnxruntime")
+    from moderation import cli
+
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    words = f"export {tiny_run} --to {folder} --formats hf,onnx,onnx-int8,torchscript --threads 1"
+    words += " --allow onnx-int8"  # a fresh tiny model differs by rounding alone, by more or less than its limit
+    assert cli.main(words.split()) == 0
+    return folder

@@ -1,0 +1,129 @@
+"""The model card, README.md of a bundle, with the metadata block that the hub reads."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from moderation.bundles import Bundle
+from moderation.export.parity import HEADER, parity_cells
+
+CARD = "README.md"
+
+_TEXT = """\
+---
+{metadata}
+---
+
+# {name}
+
+A classifier of comments with {n_labels} labels, of which several may hold at once: {labels}.
+Exported by [content-moderation](https://pypi.org/project/content-moderation/); `moderation.json` names the SHA-256 of
+every file and the thresholds.
+
+## Use
+
+```python
+from moderation import Classifier
+
+classifier = Classifier.load("{name}")  # this folder
+result = classifier.classify(["You are wonderful."])[0]
+result.probabilities, result.flagged
+```
+
+`moderation verify {name}` hashes every file and compares the answers of each form with those of the export.
+
+With transformers alone:
+
+```python
+from transformers import pipeline
+
+pipe = pipeline("text-classification", "{name}", top_k=None, function_to_apply="sigmoid", truncation=True)
+```
+
+**Ask for the sigmoid.** Each label is a question of its own. A server that puts a softmax over the labels, as many do
+for text classification, makes them share a sum of 1 and gives wrong numbers.
+
+## Thresholds
+
+A label is flagged where its probability reaches its threshold. The thresholds were tuned on the validation split.
+
+{thresholds}
+
+## Long texts
+
+The model reads {length} tokens at once. `Classifier` reads a longer text in windows of that length that share about
+{overlap} tokens and are cut between words; a label's probability is the highest over the windows. The pipeline above
+reads the first {length} tokens and no more.
+
+## Forms, compared with torch
+
+{parity}
+
+Limits: {limits}.{left_in_float}
+
+## Limitations
+
+- Trained on {languages}. In other languages and scripts its answers are not to be relied on.
+- Labels are opinions of annotators about comments of their time and place. The model repeats their biases; texts that
+  mention groups of people, quote an insult or answer it may be flagged without reason.
+- It sees one text without what was said before it.
+- Its flags are for people to look at, not for punishments without appeal.
+"""
+
+
+def write_card(bundle: Bundle) -> str:
+    """Return the text of the model card.
+
+    Args:
+        bundle: Complete, but for the card itself.
+    """
+    rows = bundle.manifest["parity"]
+    return _TEXT.format(
+        metadata=_metadata(bundle),
+        name=bundle.name,
+        n_labels=len(bundle.labels),
+        labels=", ".join(bundle.labels),
+        thresholds=_table(
+            ["label", "threshold"],
+            [[label, f"{value:.4f}"] for label, value in zip(bundle.labels, bundle.thresholds, strict=True)],
+        ),
+        length=bundle.window_length,
+        overlap=bundle.window_overlap,
+        parity=_table(HEADER, [parity_cells(row) for row in rows]),
+        limits="; ".join(f"{row['form']}: {_limits(row['limits'])}" for row in rows),
+        left_in_float=_left_in_float(bundle),
+        languages=", ".join(bundle.languages),
+    )
+
+
+def _metadata(bundle: Bundle) -> str:
+    """The YAML block; its strings are JSON strings, which YAML reads too."""
+    lines = ["license: other", "language:", *(f"- {json.dumps(language)}" for language in bundle.languages)]
+    lines += ["pipeline_tag: text-classification", "library_name: transformers", "tags:"]
+    lines += [f"- {tag}" for tag in ("content-moderation", "toxicity", "multi-label")]
+    lines += [f"- {tag}" for form, tag in (("onnx", "onnx"), ("openvino", "openvino")) if form in bundle.forms]
+    lines += ["metrics:", "- roc_auc", "- f1"]
+    return "\n".join(lines)
+
+
+def _limits(limits: dict[str, float]) -> str:
+    words = {
+        "max_difference": "no probability differs by more than {:g}",
+        "auc_drop": "no label's ROC-AUC falls by more than {:g}",
+        "flips": "at most {:.1%} of the decisions flip",
+    }
+    return ", ".join(words[name].format(value) for name, value in limits.items())
+
+
+def _left_in_float(bundle: Bundle) -> str:
+    lines = [
+        f"\n\n`{form}` keeps in float, since their 8-bit form cost too much: {', '.join(facts['left_in_float'])}."
+        for form, facts in bundle.forms.items()
+        if facts.get("left_in_float")
+    ]
+    return "".join(lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

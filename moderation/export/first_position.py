@@ -1,0 +1,123 @@
+"""Leave out of a graph what nobody reads: behind the last attention, every position but the first.
+
+A sequence classifier looks at the first position alone. In the encoder's last layer the others are still needed as keys
+and values, but not behind them: the output projection and the feed-forward part, three quarters of a layer's products,
+work position by position. So the picking of the first position may be moved up before them. Nothing is approximated.
+"""
+
+from typing import Any
+
+# Operators that treat every position alike and for itself, as far as they are met on this way.
+_POSITION_WISE = frozenset(
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Sqrt",
+        "Erf",
+        "Gelu",
+        "Relu",
+        "Tanh",
+        "Sigmoid",
+        "Identity",
+        "Cast",
+        "Dropout",
+        "MatMul",
+        "LayerNormalization",
+    ]
+)
+
+
+def keep_first_position(model: Any) -> int:
+    """Move the picking of the first position up, in place, as far as it goes.
+
+    Args:
+        model: An `onnx.ModelProto` whose hidden states are `(batch, tokens, width)`.
+
+    Returns:
+        Number of operators that now see one position; 0 where the graph has no such end, and is unchanged.
+    """
+    from onnx import helper
+
+    graph = model.graph
+    picks = [node for node in graph.node if _picks_first(node, _constants(graph))]
+    if len(picks) != 1:
+        return 0
+    pick = picks[0]
+    moved = _find_movable(graph, pick)
+    if not moved:
+        return 0
+    own = {name for node in moved for name in node.output}
+    constants = _constants(graph)
+    gathered: dict[str, str] = {}
+    nodes = []
+    for node in graph.node:
+        if node is pick:
+            nodes.append(helper.make_node("Identity", [pick.input[0]], list(pick.output), name=f"{pick.name}_moved"))
+            continue
+        if node.name in {other.name for other in moved}:
+            for place, name in enumerate(node.input):
+                if name in own or name in constants or not name:
+                    continue
+                if name not in gathered:
+                    gathered[name] = f"{name}_first"
+                    inputs = [name, pick.input[1]]
+                    nodes.append(helper.make_node("Gather", inputs, [gathered[name]], name=gathered[name], axis=1))
+                node.input[place] = gathered[name]
+        nodes.append(node)
+    _replace_nodes(graph, nodes, pick.input[1])
+    return len(moved)
+
+
+def _replace_nodes(graph: Any, nodes: list[Any], index_name: str) -> None:
+    """Put the nodes in place, the constant index before all that use it; forget shapes that no longer hold."""
+    index = [node for node in nodes if index_name in node.output]
+    nodes = index + [node for node in nodes if node not in index]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+
+
+def _find_movable(graph: Any, pick: Any) -> list[Any]:
+    """Position-wise nodes all of whose readers are such nodes or the pick itself; last first."""
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    constants = _constants(graph)
+    outputs = {output.name for output in graph.output}
+    moved: list[Any] = []
+    names = {pick.name}
+    for node in reversed(graph.node):
+        read_by = [reader for name in node.output for reader in readers.get(name, [])]
+        if (
+            read_by
+            and node.op_type in _POSITION_WISE
+            and not outputs & set(node.output)
+            and all(reader.name in names for reader in read_by)
+            and (node.op_type != "MatMul" or node.input[1] in constants)
+            and not constants.issuperset(node.output)
+        ):
+            moved.append(node)
+            names.add(node.name)
+    return moved
+
+
+def _constants(graph: Any) -> set[str]:
+    """Names of the values that do not depend on the input."""
+    found = {value.name for value in graph.initializer}
+    for node in graph.node:  # in the order of computation
+        if all(name in found for name in node.input):  # weights that are shared pass through an Identity
+            found.update(node.output)
+    return found
+
+
+def _picks_first(node: Any, constants: set[str]) -> bool:
+    from onnx import helper
+
+    if node.op_type != "Gather" or node.input[1] not in constants or node.input[0] in constants:
+        return False
+    axis = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "axis"), 0)
+    return bool(axis == 1)

@@ -1,0 +1,64 @@
+"""One model, written in its forms; each form is a few files of the bundle under a fixed name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedModel
+
+from moderation.bundles import FORMS
+from moderation.export.huggingface import write_torch_weights
+from moderation.export.onnx_graph import write_onnx
+from moderation.export.onnx_int8 import write_onnx_int8
+from moderation.export.openvino_int8 import write_openvino_int8
+from moderation.export.torchscript import write_torchscript
+
+GRAPH_FORMS = ("onnx", "onnx-int8", "openvino")
+INT8_FORMS = ("onnx-int8", "openvino")
+SERVER_FORMS = ("triton", "torchserve")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the forms are made of.
+
+    Args:
+        model: On the CPU, float32.
+        graph: Its float32 ONNX graph; need not exist where no form is made from it.
+        windows: Token ids of real texts, each int64 `(n_tokens,)`, to fix scales on.
+    """
+
+    model: PreTrainedModel
+    graph: Path
+    windows: Sequence[npt.NDArray[np.int64]]
+
+
+def write_form(folder: Path, name: str, trained: Trained, left_in_float: Sequence[str] = ()) -> list[str]:
+    """Write one form into the bundle's folder.
+
+    Args:
+        folder: Of the bundle; the plain Hugging Face folder stands in it already.
+        name: `torch`, `onnx`, `onnx-int8`, `openvino` or `torchscript`.
+        trained: What to write.
+        left_in_float: Names of graph nodes that an int8 form keeps in float32.
+
+    Returns:
+        Names of its files, relative to the folder.
+    """
+    main_file = FORMS[name].main_file
+    path = folder / main_file
+    if name == "torch":
+        return write_torch_weights(folder, trained.model)
+    if name == "torchscript":
+        write_torchscript(path, trained.model)
+    elif name == "onnx":
+        if path != trained.graph:
+            write_onnx(path, trained.model)
+    elif name == "onnx-int8":
+        write_onnx_int8(trained.graph, path, left_in_float=left_in_float)
+    else:
+        write_openvino_int8(trained.graph, path, trained.windows, left_in_float=left_in_float)
+        return [main_file, path.with_suffix(".bin").relative_to(folder).as_posix()]
+    return [main_file]

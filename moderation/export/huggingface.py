@@ -1,0 +1,99 @@
+"""The plain Hugging Face folder: what `AutoModelForSequenceClassification` and `pipeline` read."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from moderation.artifacts import write_atomically, write_json
+from moderation.errors import ArtifactError
+from moderation.training.model import describe_labels
+
+WEIGHTS = "model.safetensors"
+TORCH_WEIGHTS = "pytorch_model.bin"
+# Settings of the tokenizer's earlier life; a bundle's reader sets them, or they name folders of another machine.
+_FOREIGN_KEYS = {"max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id"}
+_FOREIGN_KEYS |= {"is_local", "local_files_only", "name_or_path", "tokenizer_file", "vocab_file", "merges_file"}
+
+
+def write_huggingface(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    *,
+    max_length: int,
+) -> list[str]:
+    """Write `config.json`, `model.safetensors` and the tokenizer's two files.
+
+    `tokenizer.json` neither cuts nor pads: whoever reads it decides that. `model_max_length` is the length that the
+    classifier was trained with, so that a pipeline that cuts does so there.
+
+    Args:
+        folder: Where to; it exists.
+        model: On the CPU, float32.
+        tokenizer: A fast one.
+        labels: Names of the logits, in order.
+        max_length: Tokens of one window.
+
+    Returns:
+        Names of the files that hold the weights, which are the form; the others belong to every bundle.
+
+    Raises:
+        ArtifactError: the tokenizer has no `tokenizer.json`, or the folder cannot be written.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ArtifactError(
+            f"{tokenizer.__class__.__name__}: has no tokenizer.json; a bundle needs a fast tokenizer, which runs "
+            "without transformers. Train with a backbone that has one."
+        )
+    describe_labels(model.config, labels)
+    model.config.architectures = [type(model).__name__]
+    try:
+        model.config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        _write_weights(folder, model)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: could not be written; the disk may be full. Free some space.") from error
+    _settle_tokenizer(folder, max_length)
+    return [WEIGHTS]
+
+
+def _write_weights(folder: Path, model: PreTrainedModel) -> None:
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with write_atomically(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+        temporary.chmod(0o666 & ~_umask())  # as every other file; this library keeps its own to the user
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def write_torch_weights(folder: Path, model: PreTrainedModel) -> list[str]:
+    """Write `pytorch_model.bin`, the weights as a pickle of tensors alone, to be read with `weights_only=True`."""
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    with write_atomically(folder / TORCH_WEIGHTS) as temporary:
+        try:
+            torch.save(weights, temporary)
+        except RuntimeError as error:  # torch reports a full disk as one
+            raise OSError(None, "the disk may be full", TORCH_WEIGHTS) from error
+    return [TORCH_WEIGHTS]
+
+
+def _settle_tokenizer(folder: Path, max_length: int) -> None:
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, content | {"truncation": None, "padding": None})
+    path = folder / "tokenizer_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    kept = {key: value for key, value in content.items() if key not in _FOREIGN_KEYS}
+    write_json(path, kept | {"model_max_length": max_length})

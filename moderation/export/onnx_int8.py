@@ -1,0 +1,53 @@
+"""The ONNX graph with 8-bit matrix products; scales of activations are found anew for each window."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from moderation.artifacts import write_atomically
+from moderation.errors import MissingExtraError
+
+MAIN_FILE = "onnx/model_int8.onnx"
+
+
+def write_onnx_int8(source: Path, path: Path, *, left_in_float: Sequence[str] = ()) -> None:
+    """Quantize the weights of the graph's products and embeddings, one scale per output channel.
+
+    Weights are unsigned: products of unsigned activations with signed weights saturate on processors without VNNI, and
+    the bundle would not decide the same everywhere.
+
+    Args:
+        source: The float32 graph.
+        path: The `.onnx` file to write.
+        left_in_float: Names of nodes that keep float32.
+
+    Raises:
+        MissingExtraError: `onnx` or `onnxruntime` is not installed.
+        ArtifactError: the file cannot be written.
+    """
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise MissingExtraError("The 8-bit ONNX form", "export") from error
+    with write_atomically(path) as temporary, _quiet():
+        quantize_dynamic(
+            str(source),
+            str(temporary),
+            per_channel=True,
+            weight_type=QuantType.QUInt8,
+            nodes_to_exclude=list(left_in_float),
+            extra_options={"DisableShapeInference": True, "DefaultTensorType": 1},
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the advice that the quantizer logs: the graph is what it asks for."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)

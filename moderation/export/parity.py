@@ -1,0 +1,198 @@
+"""Parity: what a form of the model answers, compared with torch on the same texts, and how much may differ."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
+
+from moderation.artifacts import read_json, write_json
+from moderation.errors import ArtifactError
+from moderation.evaluation.probabilities import predict
+from moderation.evaluation.tables import align, number
+from moderation.export.odd_texts import ODD_TEXTS
+
+FloatArray = npt.NDArray[np.float32]
+
+PARITY_FILE = "parity.json"
+_FORMAT = "content-moderation parity"
+_INT8: dict[str, float] = {"auc_drop": 0.002, "flips": 0.005}
+LIMITS: dict[str, dict[str, float]] = {
+    "hf": {"max_difference": 1e-6},
+    "torchscript": {"max_difference": 1e-5},
+    "onnx": {"max_difference": 1e-4},
+    "onnx-int8": _INT8,
+    "openvino": _INT8,
+}
+"""Form -> largest difference of a probability, fall of a label's ROC-AUC, share of flipped decisions."""
+
+# On another machine than that of the export: from the answers of torch, and for int8 from its own answers there, whose
+# rounding may tip where another processor sums in another order.
+_ELSEWHERE = {"hf": 1e-5, "torchscript": 1e-5, "onnx": 1e-4, "onnx-int8": 0.02, "openvino": 0.02}
+
+
+def compare(
+    form: str,
+    found: FloatArray,
+    reference: FloatArray,
+    targets: npt.NDArray[Any],
+    thresholds: FloatArray,
+    labels: Sequence[str],
+    languages: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Compare the answers of a form with those of torch.
+
+    Args:
+        form: Its name, which decides the limits.
+        found: Its probabilities, float32 `(n_texts, n_labels)`.
+        reference: Those of torch.
+        targets: 0 or 1, of the first texts, `(n_with_targets, n_labels)`; the odd texts come last and have none.
+        thresholds: float32 `(n_labels,)`.
+        labels: Order of the columns.
+        languages: Of the first texts; the limits then hold for each language too.
+
+    Returns:
+        A row of the parity table: differences, share of flipped decisions, fall of ROC-AUC, `limits`, `passed`.
+    """
+    row = _measure(found, reference, targets, thresholds, labels)
+    parts = [row]
+    if languages is not None and len(set(languages)) > 1:
+        of_text = np.asarray(languages)
+        row["languages"] = {
+            language: _measure(
+                found[: len(of_text)][of_text == language],
+                reference[: len(of_text)][of_text == language],
+                targets[of_text == language],
+                thresholds,
+                labels,
+            )
+            for language in sorted(set(languages))
+        }
+        parts += row["languages"].values()
+    limits = LIMITS[form]
+    passed = all(part[name] is None or part[name] <= limit for part in parts for name, limit in limits.items())
+    return {"form": form, **row, "limits": dict(limits), "passed": passed}
+
+
+def _measure(
+    found: FloatArray,
+    reference: FloatArray,
+    targets: npt.NDArray[Any],
+    thresholds: FloatArray,
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    difference = np.abs(found.astype(np.float64) - reference)
+    flipped = predict(found, thresholds) != predict(reference, thresholds)
+    drops = {
+        label: _drop(truth, reference[: len(targets), column], found[: len(targets), column])
+        for column, (label, truth) in enumerate(zip(labels, np.asarray(targets).T, strict=True))
+    }
+    known = [drop for drop in drops.values() if drop is not None]
+    return {
+        "n_texts": len(found),
+        "max_difference": float(difference.max(initial=0)),
+        "mean_difference": float(difference.mean()) if difference.size else 0.0,
+        "flips": float(flipped.mean()) if flipped.size else 0.0,
+        "flips_by_label": {label: float(flips.mean()) for label, flips in zip(labels, flipped.T, strict=True)},
+        "auc_drop": max(known, default=None),
+        "auc_drop_by_label": drops,
+    }
+
+
+def _drop(truth: npt.NDArray[Any], before: FloatArray, after: FloatArray) -> float | None:
+    """By how much ROC-AUC falls; None where a class is missing."""
+    if len(np.unique(truth)) < 2:
+        return None
+    return float(roc_auc_score(truth, before) - roc_auc_score(truth, after))
+
+
+def format_parity(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The parity table for the terminal and the model card."""
+    return align([HEADER, *map(parity_cells, rows)])
+
+
+HEADER = ["form", "texts", "largest difference", "mean difference", "decisions flipped", "ROC-AUC falls by", "verdict"]
+
+
+def parity_cells(row: Mapping[str, Any]) -> list[str]:
+    """The cells of one row of the parity table, under `HEADER`."""
+    verdict = "passed" if row["passed"] else "FAILED, allowed" if row.get("allowed") else "FAILED"
+    return [
+        row["form"],
+        f"{row['n_texts']:,}",
+        f"{row['max_difference']:.1e}",
+        f"{row['mean_difference']:.1e}",
+        f"{row['flips']:.3%}",
+        number(row["auc_drop"], 4),
+        verdict,
+    ]
+
+
+def write_odd_answers(folder: Path, labels: Sequence[str], answers: Mapping[str, FloatArray]) -> None:
+    """Keep what each form answered on the odd texts, for `moderation verify` on machines without torch.
+
+    Args:
+        folder: Of the bundle.
+        labels: Order of the columns.
+        answers: Form -> probabilities of `ODD_TEXTS`, float32 `(n_odd, n_labels)`; `hf` is the reference.
+    """
+    content = {
+        "format": _FORMAT,
+        "labels": list(labels),
+        "texts": {name: _hash(text) for name, text in ODD_TEXTS.items()},
+        "answers": {form: array.tolist() for form, array in answers.items()},
+    }
+    write_json(folder / PARITY_FILE, content)
+
+
+def read_odd_answers(folder: Path, labels: Sequence[str]) -> tuple[list[str], dict[str, FloatArray]]:
+    """Read the odd texts that this version shares with the bundle's, and what each form answered on them at export.
+
+    Raises:
+        ArtifactError: the file is missing or not what the export wrote.
+    """
+    content = read_json(folder / PARITY_FILE, "the answers that `moderation export` keeps")
+    try:
+        hashes = {name: _hash(text) for name, text in ODD_TEXTS.items()}
+        kept = [place for place, (name, value) in enumerate(content["texts"].items()) if hashes.get(name) == value]
+        names = list(content["texts"])
+        answers = {form: np.array(rows, dtype=np.float32) for form, rows in content["answers"].items()}
+        if content["format"] != _FORMAT or content["labels"] != list(labels):
+            raise ValueError("of other labels")
+        if any(array.shape != (len(names), len(labels)) for array in answers.values()):
+            raise ValueError("of another shape")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{folder / PARITY_FILE}: not the answers that `moderation export` keeps.") from error
+    return [ODD_TEXTS[names[place]] for place in kept], {form: array[kept] for form, array in answers.items()}
+
+
+def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) -> dict[str, Any]:
+    """Compare a form's answers on the odd texts with those kept at export.
+
+    Args:
+        form: Its name.
+        found: Its probabilities now.
+        kept: From `read_odd_answers`.
+
+    Returns:
+        `form`, `n_texts`, `from_torch` and `from_export` (largest differences), `limit`, `passed`.
+    """
+    from_torch = float(np.abs(found - kept["hf"]).max(initial=0))
+    from_export = float(np.abs(found - kept[form]).max(initial=0))
+    judged = from_export if LIMITS[form] is _INT8 else from_torch
+    limit = _ELSEWHERE[form]
+    return {
+        "form": form,
+        "n_texts": len(found),
+        "from_torch": from_torch,
+        "from_export": from_export,
+        "limit": limit,
+        "passed": bool(judged <= limit),
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

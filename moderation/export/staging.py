@@ -1,0 +1,56 @@
+"""A bundle grows in a folder of its own and takes its place when it is whole."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moderation.bundles import MANIFEST
+from moderation.errors import ArtifactError
+
+
+@contextmanager
+def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a new folder beside `target`; it becomes `target` when the block ends without an error.
+
+    Args:
+        target: Where the bundle shall stand.
+        overwrite: Replace the bundle that stands there.
+
+    Raises:
+        ArtifactError: something stands there that may not be replaced, or the folder cannot be written; whatever stood
+            there before is unchanged.
+    """
+    target = Path(os.path.abspath(target))  # noqa: PTH100 - `..` and a link are kept as the user means them
+    _refuse(target, overwrite)
+    staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    former = target.with_name(f".{target.name}.{os.getpid()}.old")
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        if target.exists():
+            target.rename(former)
+        staging.rename(target)
+    except OSError as error:
+        if former.exists():
+            former.rename(target)
+        raise ArtifactError(
+            f"{target}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
+            "unchanged. Free some space, or choose a folder that may be written."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(former, ignore_errors=True)
+
+
+def _refuse(target: Path, overwrite: bool) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{target}: holds something that is no bundle, which export will not replace. Choose another --to."
+        )
+    if not overwrite:
+        raise ArtifactError(f"{target}: already holds a bundle. Choose another --to, or pass --overwrite.")

@@ -1,0 +1,31 @@
+"""The classifier as TorchScript: one file that torch alone runs, without transformers and without our code."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from moderation.artifacts import write_atomically
+from moderation.export.logits import example_inputs, traceable
+
+MAIN_FILE = "torchscript/model.pt"
+
+
+def write_torchscript(path: Path, model: PreTrainedModel) -> None:
+    """Trace the model; called as `module(input_ids, attention_mask)`, it gives logits for any number of windows.
+
+    Args:
+        path: The `.pt` file.
+        model: Left as it was.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    jit: Any = torch.jit
+    with write_atomically(path) as temporary, traceable(model) as wrapper:
+        module = jit.trace(wrapper, example_inputs(), check_trace=False)
+        try:
+            jit.save(module, str(temporary))
+        except RuntimeError as error:  # torch reports a full disk as one
+            raise OSError(None, "the disk may be full", str(path)) from error

@@ -1,0 +1,186 @@
+"""`moderation export`: a run's best checkpoint becomes a bundle, each form of it compared with torch."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moderation.artifacts import RunFolder, read_json, write_atomically
+from moderation.bundles import TOKENIZER, write_manifest
+from moderation.config import ExportConfig, TrainConfig
+from moderation.data.preparing import Splits
+from moderation.errors import ArtifactError
+from moderation.evaluation.thresholds import load_thresholds
+from moderation.export.card import CARD, write_card
+from moderation.export.comparing import Referee, gather_texts
+from moderation.export.float_layers import layer_groups, leave_until_passed, rank_groups
+from moderation.export.forms import GRAPH_FORMS, INT8_FORMS, SERVER_FORMS, Trained, write_form
+from moderation.export.huggingface import write_huggingface
+from moderation.export.onnx_graph import write_onnx
+from moderation.export.parity import format_parity, write_odd_answers
+from moderation.export.staging import staged_folder
+from moderation.export.torchserve_archive import write_torchserve
+from moderation.export.triton_repository import write_triton
+from moderation.inference.windows import Windows
+from moderation.training.checkpoints import Checkpoint, load_checkpoint
+from moderation.training.rebuilding import (
+    load_own_tokenizer,
+    rebuild_splits,
+    run_settings,
+    settings_of_moved_table,
+)
+from moderation.training.record import read_record
+
+logger = logging.getLogger(__name__)
+
+_N_CALIBRATION = 100  # windows on which scales are fixed and layers are ranked
+
+
+def export(config: ExportConfig) -> int:
+    """Write the forms asked for, compare each with torch on real and odd texts, keep those within their limits.
+
+    Returns:
+        0; 1 where a form failed the comparison and was not written.
+
+    Raises:
+        ModerationError: a run, data or a folder that cannot be used, or a package that is missing.
+    """
+    run = RunFolder(config.run)
+    checkpoint = load_checkpoint(run.checkpoint_best)
+    tokenizer = load_own_tokenizer(run, checkpoint)
+    settings = _settings(run, config)
+    content = _describe(run, config, checkpoint, settings)
+    splits = rebuild_splits(run, settings, "Restore the file, or name its new place with --data-path.")
+    window = content["window"]
+    rows: list[dict[str, Any]] = content["parity"]
+    with staged_folder(config.to, overwrite=config.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
+        weights = write_huggingface(folder, checkpoint.model, tokenizer, checkpoint.labels, max_length=window["length"])
+        content["forms"]["hf"] = {"files": weights}
+        cutter = Windows(folder / TOKENIZER, length=window["length"], overlap=window["overlap"])
+        texts = gather_texts(splits, settings.text_column, settings.language_column, config.parity_texts)
+        referee = Referee(folder, content, texts, checkpoint.model, config.threads)
+        rows.append(referee.judge_huggingface())
+        trained = _prepare(Path(scratch), config, checkpoint, splits, settings, cutter)
+        ranked: list[str] = []
+        for form in config.formats:
+            if form in SERVER_FORMS or form == "hf":
+                continue
+            logger.info("Write %s ...", form)
+            facts: dict[str, Any] = {"files": write_form(folder, form, trained)}
+            content["forms"][form] = facts
+            if form == "torch":
+                continue
+            row = referee.judge(form)
+            if form in INT8_FORMS and not row["passed"]:
+                groups = layer_groups(trained.graph)
+                ranked = ranked or rank_groups(trained.graph, groups, trained.windows)
+
+                def attempt(nodes: list[str], form: str = form) -> dict[str, Any]:
+                    write_form(folder, form, trained, nodes)
+                    return referee.judge(form)
+
+                facts["left_in_float"], row = leave_until_passed(groups, ranked, attempt)
+            rows.append(row)
+        failed = _drop_failed(folder, content, config)
+        answers = {form: array for form, array in referee.odd_answers.items() if form in {"hf", *content["forms"]}}
+        write_odd_answers(folder, checkpoint.labels, answers)
+        _finish(folder, content, config)
+    print(format_parity(rows))
+    for name in failed:
+        print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
+    print(f"\n{config.to}")
+    return 1 if failed else 0
+
+
+def _settings(run: RunFolder, config: ExportConfig) -> TrainConfig:
+    settings = run_settings(run)
+    if config.data_path is None:
+        return settings
+    moved = settings_of_moved_table(run, settings, config.data_path)
+    if moved is None:
+        raise ArtifactError(f"{config.data_path}: not the table that {run.path} was trained on (its SHA-256 differs).")
+    return moved
+
+
+def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainConfig) -> dict[str, Any]:
+    """What the manifest says, its forms and parity rows still to come."""
+    thresholds = load_thresholds(run.thresholds, checkpoint.labels)
+    length = int(checkpoint.about.get("max_length", settings.max_length))
+    record = read_record(run)
+    metrics = {
+        split: read_json(run.metrics(split), "metrics of the run")
+        for split in ("val", "test")
+        if run.metrics(split).is_file()
+    }
+    return {
+        "name": config.name or run.path.resolve().name,
+        "labels": list(checkpoint.labels),
+        "thresholds": {label: float(value) for label, value in zip(checkpoint.labels, thresholds, strict=True)},
+        "calibration": {"method": "identity"},
+        "window": {
+            "length": length,
+            "overlap": length // 4 if config.overlap is None else config.overlap,
+            "pooling": "max",
+        },
+        "languages": ["en"],
+        "metrics": metrics,
+        "provenance": {
+            name: record.get(name) for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
+        }
+        | {"step": checkpoint.about.get("step"), "seed": settings.seed},
+        "parity": [],
+        "forms": {},
+    }
+
+
+def _prepare(
+    scratch: Path,
+    config: ExportConfig,
+    checkpoint: Checkpoint,
+    splits: Splits,
+    settings: TrainConfig,
+    cutter: Windows,
+) -> Trained:
+    """The ONNX graph that other forms start from, and windows of train texts to fix scales on."""
+    graph = scratch / "model.onnx"
+    if set(config.formats) & set(GRAPH_FORMS):
+        logger.info("Trace the model ...")
+        write_onnx(graph, checkpoint.model)
+    texts = splits.frames["train"][settings.text_column]
+    places = np.linspace(0, len(texts) - 1, min(_N_CALIBRATION, len(texts))).astype(int)
+    windows = [np.array(cutter.cut(text)[0].ids, dtype=np.int64) for text in texts.iloc[places]]
+    return Trained(checkpoint.model, graph, windows)
+
+
+def _drop_failed(folder: Path, content: dict[str, Any], config: ExportConfig) -> list[str]:
+    """Remove the forms that failed and are not allowed, and the plain folder's weights where nobody asked for them."""
+    failed = []
+    for row in content["parity"]:
+        if row["passed"]:
+            continue
+        if row["form"] in config.allow:
+            row["allowed"] = True
+        else:
+            failed.append(row["form"])
+    unwanted = {*failed, *({"hf"} - set(config.formats))}
+    for form in unwanted & content["forms"].keys():
+        for name in content["forms"].pop(form)["files"]:
+            (folder / name).unlink()
+    for path in folder.iterdir():
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    return failed
+
+
+def _finish(folder: Path, content: dict[str, Any], config: ExportConfig) -> None:
+    """Write the card and the manifest; then what servers need, which is made from a complete bundle."""
+    bundle = write_manifest(folder, content)
+    with write_atomically(folder / CARD) as temporary:
+        temporary.write_text(write_card(bundle), encoding="utf-8")
+    write_manifest(folder, content)
+    for form in (form for form in SERVER_FORMS if form in config.formats):
+        write = write_triton if form == "triton" else write_torchserve
+        content["forms"][form] = {"files": write(folder, content["name"])}
+    write_manifest(folder, content)

@@ -1,0 +1,64 @@
+"""`moderation verify`: is a bundle what was exported, and does each form still answer as it did there?"""
+
+from typing import Any
+
+from moderation.bundles import MANIFEST, Bundle, check_files, read_bundle
+from moderation.config import VerifyConfig
+from moderation.errors import MissingExtraError, ModerationError
+from moderation.evaluation.tables import align
+from moderation.export.parity import check_again, read_odd_answers
+from moderation.inference.backends import BACKENDS
+from moderation.inference.classifier import Classifier
+
+
+def verify(config: VerifyConfig) -> int:
+    """Hash every file, load every form whose package is installed, compare its answers on the odd texts.
+
+    Returns:
+        0; 1 where a form cannot be loaded or answers otherwise than at export.
+
+    Raises:
+        ArtifactError: no bundle, a missing, changed or foreign file, or a manifest that was changed.
+    """
+    bundle = read_bundle(config.bundle)
+    check_files(bundle, None)
+    foreign = _foreign_files(bundle)
+    print(f"{bundle.short_version}: {len(bundle.files)} files are as exported.")
+    texts, kept = read_odd_answers(bundle.path, bundle.labels)
+    rows = [["form", "texts", "from torch", "from export", "limit", "verdict"]]
+    failed = [f"{name}: not named in {MANIFEST}" for name in foreign]
+    for backend, (form, _) in BACKENDS.items():
+        if form not in bundle.forms:
+            continue
+        try:
+            with Classifier.load(bundle.path, backend=backend, threads=config.threads, check_hashes=False) as it:
+                row = check_again(form, it.probabilities(texts), kept)
+        except MissingExtraError as error:
+            rows.append([form, "", "", "", "", f"skipped: pip install 'content-moderation[{error.extra}]'"])
+            continue
+        except ModerationError as error:
+            rows.append([form, "", "", "", "", "FAILED: cannot be loaded"])
+            failed.append(f"{form}: {error}")
+            continue
+        rows.append(_cells(row))
+        if not row["passed"]:
+            failed.append(f"{form}: its answers on odd texts are not those of the export")
+    rows += [
+        [form, "", "", "", "", "hashed only"]
+        for form in bundle.forms
+        if form not in {form for form, _ in BACKENDS.values()}
+    ]
+    print("\n" + align(rows))
+    if failed:
+        print("\nFailed:\n" + "\n".join(f"  {line}" for line in failed))
+    return 1 if failed else 0
+
+
+def _foreign_files(bundle: Bundle) -> list[str]:
+    found = {file.relative_to(bundle.path).as_posix() for file in bundle.path.rglob("*") if file.is_file()}
+    return sorted(found - bundle.files.keys() - {MANIFEST})
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    differences = [f"{row[name]:.1e}" for name in ("from_torch", "from_export", "limit")]
+    return [row["form"], str(row["n_texts"]), *differences, "passed" if row["passed"] else "FAILED"]

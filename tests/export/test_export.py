@@ -1,0 +1,109 @@
+"""`moderation export` and `verify` on a tiny run: what is written, what is compared, what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moderation import Classifier, cli
+from moderation.bundles import read_bundle
+from moderation.export.odd_texts import ODD_TEXTS
+from moderation.export.parity import compare
+
+
+@pytest.fixture
+def bundle(tiny_bundle, tmp_path):
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+
+
+def test_every_form_is_written_and_passed(tiny_bundle):
+    bundle = read_bundle(tiny_bundle)
+    assert set(bundle.forms) == {"hf", "onnx", "onnx-int8", "torchscript"}
+    rows = {row["form"]: row for row in bundle.manifest["parity"]}
+    assert rows.keys() == set(bundle.forms)
+    assert all(row["passed"] for form, row in rows.items() if form != "onnx-int8")
+    assert rows["onnx-int8"]["max_difference"] < 0.05
+    assert all(row["n_texts"] == 540 + len(ODD_TEXTS) for row in rows.values())  # val and train: all there are
+    assert {path.name for path in tiny_bundle.iterdir()} >= {"README.md", "parity.json", "config.json"}
+
+
+def test_the_plain_folder_names_its_labels_and_its_length(tiny_bundle):
+    config = json.loads((tiny_bundle / "config.json").read_text())
+    labels = read_bundle(tiny_bundle).labels
+    assert tuple(config["id2label"][str(place)] for place in range(6)) == labels
+    assert config["problem_type"] == "multi_label_classification"
+    assert json.loads((tiny_bundle / "tokenizer_config.json").read_text())["model_max_length"] == 32
+    assert json.loads((tiny_bundle / "tokenizer.json").read_text())["truncation"] is None
+
+
+def test_verify_passes(tiny_bundle, capsys):
+    assert cli.main(["verify", str(tiny_bundle), "--threads", "1"]) == 0
+    assert "passed" in capsys.readouterr().out
+
+
+def test_verify_names_a_flipped_byte_a_missing_and_a_foreign_file(bundle, capsys):
+    path = bundle / "onnx" / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+    assert cli.main(["verify", str(bundle)]) == 1
+    assert "model.onnx" in capsys.readouterr().err
+    path.unlink()
+    assert cli.main(["verify", str(bundle)]) == 1
+    assert "model.onnx: missing" in capsys.readouterr().err
+
+
+def test_verify_names_a_foreign_file(bundle, capsys):
+    (bundle / "extra.bin").write_bytes(b"x")
+    assert cli.main(["verify", str(bundle), "--threads", "1"]) == 1
+    assert "extra.bin: not named" in capsys.readouterr().out
+
+
+def test_swapped_labels_are_refused(bundle, capsys):
+    path = bundle / "config.json"
+    content = json.loads(path.read_text())
+    content["id2label"]["0"], content["id2label"]["1"] = content["id2label"]["1"], content["id2label"]["0"]
+    path.write_text(json.dumps(content))
+    assert cli.main(["verify", str(bundle)]) == 1
+    assert "another order" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tiny_run, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert cli.main(["export", str(tiny_run), "--to", str(tmp_path), "--overwrite"]) == 1
+    assert "no bundle" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_bundle_is_replaced_only_when_asked(tiny_run, bundle, capsys):
+    assert cli.main(["export", str(tiny_run), "--to", str(bundle)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    words = ["export", str(tiny_run), "--to", str(bundle), "--overwrite", "--formats", "onnx", "--parity-texts", "20"]
+    assert cli.main([*words, "--threads", "1"]) == 0
+    assert set(read_bundle(bundle).forms) == {"onnx"}
+    assert not (bundle / "model.safetensors").exists()
+    assert [path.name for path in bundle.parent.iterdir()] == ["tiny"]
+    with Classifier.load(bundle, threads=1) as classifier:
+        assert classifier.backend_name == "onnx"
+
+
+def test_a_form_that_fails_is_not_written_unless_allowed(tiny_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(compare.__globals__["LIMITS"], "onnx", {"max_difference": -1.0})
+    words = ["export", str(tiny_run), "--formats", "hf,onnx", "--parity-texts", "20", "--threads", "1", "--to"]
+    assert cli.main([*words, str(tmp_path / "a")]) == 1
+    assert "--allow onnx" in capsys.readouterr().out
+    assert set(read_bundle(tmp_path / "a").forms) == {"hf"}
+    assert cli.main([*words, str(tmp_path / "b"), "--allow", "onnx"]) == 0
+    assert [row.get("allowed") for row in read_bundle(tmp_path / "b").manifest["parity"]] == [None, True]
+
+
+def test_compare_counts_flips_and_the_fall_of_roc_auc():
+    reference = np.float32([[0.1], [0.2], [0.8], [0.9]])
+    found = np.float32([[0.1], [0.85], [0.8], [0.4]])  # the second and the fourth cross the threshold
+    row = compare("onnx-int8", found, reference, np.float32([[0], [0], [1], [1]]), np.float32([0.5]), ["toxic"])
+    assert row["flips"] == 0.5
+    assert row["auc_drop"] == pytest.approx(0.5)  # 1 -> two of four pairs in order
+    assert not row["passed"]
+    assert compare("onnx", reference, reference, np.zeros((0, 1)), np.float32([0.5]), ["toxic"])["passed"]
