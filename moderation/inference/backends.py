@@ -98,6 +98,9 @@ class OpenVinoBackend:
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
             self.requests.put(model.create_infer_request())
+        # OpenVINO's binding sets itself up at the first call, and two first calls at once may wait for each other.
+        for _ in range(threads):
+            self.logits(np.ones((1, 8), dtype=np.int64), np.ones((1, 8), dtype=np.int64))
 
     def logits(self, input_ids: IdArray, attention_mask: IdArray) -> FloatArray:
         """See `Backend.logits`."""
@@ -133,7 +136,8 @@ class TorchBackend:
         """See `Backend.logits`."""
         import torch
 
-        with torch.inference_mode(), warnings.catch_warnings():
+        jit: Any = torch.jit  # whose optimizer would start anew at nearly every length
+        with torch.inference_mode(), jit.optimized_execution(False), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ids, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
             answer = self.model(ids, attention_mask=mask)
