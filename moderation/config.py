@@ -249,7 +249,9 @@ class ExportConfig:
 
     run: Path = setting(None, "run folder of a finished training")
     to: Path = setting(None, "folder of the bundle to write")
-    formats: tuple[ExportFormat, ...] = setting(("hf", "onnx", "onnx-int8"), "forms of the model to write")
+    formats: tuple[ExportFormat, ...] = setting(
+        ("hf", "onnx", "onnx-int8"), f"forms of the model to write, of {', '.join(get_args(ExportFormat))}"
+    )
     allow: tuple[ExportFormat, ...] = setting((), "keep these forms even where they fail the comparison with torch")
     name: str | None = setting(None, "name of the model; default: that of the run folder")
     overwrite: bool = setting(False, "replace the bundle that the folder holds")

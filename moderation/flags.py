@@ -136,7 +136,8 @@ def _argument(hint: Any) -> dict[str, Any]:
     argument: dict[str, Any] = {"type": kind, "choices": choices, "metavar": None if choices else metavar}
     if many:  # the config checks the choices, for argparse would do so before the commas are cut
         argument |= {"nargs": "+", "action": _StoreTuple, "choices": None}
-        argument["metavar"] = "|".join(choices) if choices else metavar
+        few = choices and len(choices) <= 4
+        argument["metavar"] = "|".join(choices or ()) if few else metavar
     return argument
 
 
@@ -157,7 +158,8 @@ class _StoreTuple(argparse.Action):
 
 
 def _default_help(default: Any) -> str:
-    return "" if default in (None, (), False) else f" (default: {default})".replace("%", "%%")
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    return "" if default in (None, (), False) else f" (default: {shown})".replace("%", "%%")
 
 
 def _flag(name: str) -> str:

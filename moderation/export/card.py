@@ -31,15 +31,7 @@ result.probabilities, result.flagged
 ```
 
 `moderation verify {name}` hashes every file and compares the answers of each form with those of the export.
-
-With transformers alone:
-
-```python
-from transformers import pipeline
-
-pipe = pipeline("text-classification", "{name}", top_k=None, function_to_apply="sigmoid", truncation=True)
-```
-
+{transformers}
 **Ask for the sigmoid.** Each label is a question of its own. A server that puts a softmax over the labels, as many do
 for text classification, makes them share a sum of 1 and gives wrong numbers.
 
@@ -52,8 +44,8 @@ A label is flagged where its probability reaches its threshold. The thresholds w
 ## Long texts
 
 The model reads {length} tokens at once. `Classifier` reads a longer text in windows of that length that share about
-{overlap} tokens and are cut between words; a label's probability is the highest over the windows. The pipeline above
-reads the first {length} tokens and no more.
+{overlap} tokens and are cut between words; a label's probability is the highest over the windows. Other programs read
+the first {length} tokens and no more.
 
 ## Forms, compared with torch
 
@@ -71,6 +63,17 @@ Limits: {limits}.{left_in_float}
 """
 
 
+_TRANSFORMERS = """
+With transformers alone, which reads the first window and no more:
+
+```python
+from transformers import pipeline
+
+pipe = pipeline("text-classification", "{name}", top_k=None, function_to_apply="sigmoid", truncation=True)
+```
+"""
+
+
 def write_card(bundle: Bundle) -> str:
     """Return the text of the model card.
 
@@ -81,6 +84,7 @@ def write_card(bundle: Bundle) -> str:
     return _TEXT.format(
         metadata=_metadata(bundle),
         name=bundle.name,
+        transformers=_TRANSFORMERS.format(name=bundle.name) if "hf" in bundle.forms else "",
         n_labels=len(bundle.labels),
         labels=", ".join(bundle.labels),
         thresholds=_table(
@@ -99,7 +103,9 @@ def write_card(bundle: Bundle) -> str:
 def _metadata(bundle: Bundle) -> str:
     """The YAML block; its strings are JSON strings, which YAML reads too."""
     lines = ["license: other", "language:", *(f"- {json.dumps(language)}" for language in bundle.languages)]
-    lines += ["pipeline_tag: text-classification", "library_name: transformers", "tags:"]
+    lines += ["pipeline_tag: text-classification"]
+    lines += ["library_name: transformers"] if "hf" in bundle.forms else []
+    lines += ["tags:"]
     lines += [f"- {tag}" for tag in ("content-moderation", "toxicity", "multi-label")]
     lines += [f"- {tag}" for form, tag in (("onnx", "onnx"), ("openvino", "openvino")) if form in bundle.forms]
     lines += ["metrics:", "- roc_auc", "- f1"]

@@ -22,27 +22,31 @@ class Batch:
     attention_mask: npt.NDArray[np.int64]
 
 
-def make_batches(windows: Sequence[Sequence[int]], *, batch_tokens: int, round_to: int, pad_id: int) -> list[Batch]:
-    """Group windows of like length, longest first.
+def make_batches(
+    windows: Sequence[Sequence[int]], *, batch_tokens: int, round_to: int, longest: int, pad_id: int
+) -> list[Batch]:
+    """Group windows of the same padded length, longest first.
+
+    How far a window is padded does not depend on the others, and only windows of one length are computed together. So
+    an engine whose arithmetic is the same for each row gives a window the same answer in any company.
 
     Args:
         windows: Token ids of each.
         batch_tokens: Tokens of a batch at most, padding included; a window longer than that is a batch of its own.
             0: each window alone.
-        round_to: Lengths are padded to a multiple of it, but not beyond the longest window: an engine that prepares
-            its kernels per shape meets few different ones. A window's own padding does not depend on the others.
+        round_to: Lengths are padded to a multiple of it: an engine that prepares its kernels per shape meets few.
+        longest: Tokens that the encoder takes; nothing is padded beyond.
         pad_id: Token that fills up.
     """
     lengths = np.array([len(ids) for ids in windows], dtype=np.int64)
-    order = np.argsort(-lengths, kind="stable")
+    lengths = np.maximum(lengths, np.minimum(lengths + -lengths % round_to, longest))
     batches = []
-    start = 0
-    while start < len(order):
-        n_tokens = int(lengths[order[start]])  # longest first: the first window of a batch gives its length
-        n_tokens += -n_tokens % round_to
-        places = order[start : start + max(1, batch_tokens // n_tokens)]
-        batches.append(_stack([windows[place] for place in places], places, n_tokens, pad_id))
-        start += len(places)
+    for n_tokens in np.unique(lengths)[::-1].tolist():
+        places = np.flatnonzero(lengths == n_tokens)
+        size = max(1, batch_tokens // n_tokens)
+        for start in range(0, len(places), size):
+            part = places[start : start + size]
+            batches.append(_stack([windows[place] for place in part], part, n_tokens, pad_id))
     return batches
 
 

@@ -46,8 +46,9 @@ class Classifier:
     A text longer than the encoder is read in overlapping windows, and a label's probability is the highest over them:
     one insult makes a comment insulting, however much else stands around it (a mean would let anybody hide it).
 
-    On a processor each window is computed alone, so that a text gets the same probabilities, to the byte, alone, in any
-    list and from any number of threads (backend torch: for the same number of threads).
+    On a processor a text gets the same probabilities, to the byte, alone, in any list and from any number of threads
+    (backend torch: for the same number of threads): a window is computed alone, or with windows of its own length where
+    the engine treats each of them as if it were alone.
 
     Example:
         classifier = Classifier.load("model-export")
@@ -98,9 +99,9 @@ class Classifier:
                 the bundle holds and whose package is installed.
             threads: Processor threads; None: all that the process may use.
             device: `cpu`, or `cuda` where the engine can.
-            batch_tokens: Compute windows of like length together, up to so many tokens, padding included. None: each
-                window alone on a processor, 16,384 tokens on a GPU. Together is some per cent faster for short texts,
-                and the last digits then depend on the company: docs/performance.md says by how much.
+            batch_tokens: Compute windows of one length together, up to so many tokens. None: as is best for the engine
+                (onnxruntime and torch on a processor: each window alone). With `onnx-int8`, other numbers let a text's
+                probabilities move with its company: docs/bundle.md says by how much.
             check_hashes: Compare every file that is read with its SHA-256 in the bundle.
 
         Raises:
@@ -164,18 +165,22 @@ class Classifier:
 
     def window_probabilities(self, windows: Sequence[Window]) -> FloatArray:
         """Probabilities of windows one by one: float32 `(n_windows, n_labels)`."""
-        engine = self._open()
-        wanted = engine.backend.batch_tokens if self._batch_tokens is None else self._batch_tokens
-        batches = make_batches(
-            [window.ids for window in windows],
-            batch_tokens=wanted,
-            round_to=engine.backend.round_to,
-            pad_id=self._pad_id,
-        )
+        batches = self.batches(windows)
         logits = np.empty((len(windows), len(self.labels)), dtype=np.float32)
-        for batch, answer in zip(batches, engine.map(batches), strict=True):
+        for batch, answer in zip(batches, self._open().map(batches), strict=True):
             logits[batch.places] = answer
         return sigmoid(logits)
+
+    def batches(self, windows: Sequence[Window]) -> list[Batch]:
+        """The batches in which windows are computed."""
+        backend = self._open().backend
+        return make_batches(
+            [window.ids for window in windows],
+            batch_tokens=backend.batch_tokens if self._batch_tokens is None else self._batch_tokens,
+            round_to=backend.round_to,
+            longest=self.bundle.window_length,
+            pad_id=self._pad_id,
+        )
 
     def close(self) -> None:
         """Let go of the engine's memory and threads; the next use loads it again."""

@@ -1,0 +1,141 @@
+"""OpenVINO's form, the servers' forms through the command itself, and layers that stay in float."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from moderation import Classifier, cli
+from moderation.bundles import FORMS, read_bundle
+from moderation.export.float_layers import layer_groups, leave_until_passed, rank_groups
+from moderation.export.onnx_int8 import write_onnx_int8
+from moderation.training.batching import PAD_TO_MULTIPLE_OF
+
+TEXTS = ["kind river", "stupid idiot", "", "a b c " * 60, "them damn kill " * 9]
+
+
+@pytest.fixture(scope="module")
+def everything(tiny_run, tmp_path_factory):
+    """A bundle with every form that `tiny_bundle` lacks."""
+    folder = tmp_path_factory.mktemp("bundles") / "everything"
+    words = f"export {tiny_run} --to {folder} --formats onnx,openvino,torch,triton,torchserve --threads 1"
+    assert cli.main([*words.split(), "--parity-texts", "100", "--allow", "openvino", "--name", "tiny"]) == 0
+    return folder
+
+
+def test_every_form_asked_for_is_there_and_no_other(everything):
+    bundle = read_bundle(everything)
+    assert set(bundle.forms) == {"onnx", "openvino", "torch", "triton", "torchserve"}
+    for name in bundle.forms:
+        assert (everything / FORMS[name].main_file.format(name=bundle.name)).is_file()
+    assert not (everything / "model.safetensors").exists(), "hf was not asked for"
+
+
+def test_the_card_shows_no_way_that_the_bundle_has_not(everything, tiny_bundle):
+    assert "from transformers import pipeline" in (tiny_bundle / "README.md").read_text()
+    assert "from transformers import pipeline" not in (everything / "README.md").read_text()
+
+
+def test_verify_knows_forms_that_others_run(everything, capsys):
+    assert cli.main(["verify", str(everything), "--threads", "1"]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("openvino", "triton", "torchserve"))
+
+
+def test_openvino_answers_near_torch_and_the_same_in_any_company(everything, tiny_bundle):
+    reference = Classifier.load(tiny_bundle, backend="torch").probabilities(TEXTS)
+    with Classifier.load(everything, threads=2) as classifier:
+        assert classifier.backend_name == "openvino"
+        together = classifier.probabilities(TEXTS * 4)
+        alone = np.concatenate([classifier.probabilities([text]) for text in TEXTS * 4])
+        assert together.tobytes() == alone.tobytes()
+        assert np.abs(together[: len(TEXTS)] - reference).max() < 0.1
+
+
+def test_the_weights_of_the_torch_form_are_those_of_the_plain_one(everything, tiny_bundle):
+    import torch
+    from safetensors.torch import load_file
+
+    pickled = torch.load(everything / "pytorch_model.bin", weights_only=True)
+    plain = load_file(tiny_bundle / "model.safetensors")
+    assert pickled.keys() >= plain.keys()
+    assert all(torch.equal(pickled[name], plain[name]) for name in plain)
+
+
+def test_nothing_is_reported_to_the_makers_of_nncf():
+    code = (
+        "import moderation.export.openvino_int8 as it, pathlib, contextlib\n"
+        "with contextlib.suppress(Exception): it.write_openvino_int8(pathlib.Path('x'), pathlib.Path('y'), [])\n"
+        "from nncf.telemetry import wrapper\n"
+        "print(type(wrapper.telemetry).__name__, wrapper.NNCFTelemetryStub.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    made, stub = done.stdout.split()
+    assert made == stub, done.stderr
+
+
+@pytest.fixture
+def costly(tiny_bundle, tmp_path):
+    """The tiny graph with one row of weights so large that 8 bits leave nothing of the others; a norm removes it."""
+    graph = onnx.load(tiny_bundle / "onnx/model.onnx")
+    groups = layer_groups(tiny_bundle / "onnx/model.onnx")
+    victim = "layer 1 feed-forward down"
+    node = next(node for node in graph.graph.node if node.name == groups[victim][0])
+    weight = next(value for value in graph.graph.initializer if value.name == node.input[1])
+    array = numpy_helper.to_array(weight).copy()
+    array[0] += 40.0
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    onnx.save(graph, tmp_path / "costly.onnx")
+    return tmp_path / "costly.onnx", groups, victim
+
+
+def test_groups_name_every_product_once(tiny_bundle):
+    groups = layer_groups(tiny_bundle / "onnx/model.onnx")
+    nodes = [node for group in groups.values() for node in group]
+    assert len(nodes) == len(set(nodes))
+    kinds = ("attention", "feed-forward up", "feed-forward down")
+    assert set(groups) == {"embeddings", "head"} | {f"layer {layer} {kind}" for layer in (0, 1) for kind in kinds}
+
+
+def test_the_costliest_layer_is_found_and_stays_in_float(costly, tmp_path):
+    graph, groups, victim = costly
+    rng = np.random.default_rng(0)
+    windows = [rng.integers(4, 30, PAD_TO_MULTIPLE_OF * 2) for _ in range(10)]
+    ranked = rank_groups(graph, groups, windows)
+    assert ranked[0] == victim
+    write_onnx_int8(graph, tmp_path / "some.onnx", left_in_float=groups[victim])
+    products = [node for node in onnx.load(tmp_path / "some.onnx").graph.node if node.op_type == "MatMul"]
+    assert set(groups[victim]) <= {node.name for node in products}
+    write_onnx_int8(graph, tmp_path / "none.onnx", left_in_float=[node for group in groups.values() for node in group])
+    assert not [node for node in onnx.load(tmp_path / "none.onnx").graph.node if "Integer" in node.op_type]
+
+
+def test_one_two_four_layers_stay_until_it_passes():
+    groups = {name: [f"{name}1", f"{name}2"] for name in "abcdefg"}
+    tried = []
+
+    def attempt(nodes):
+        tried.append(len(nodes) // 2)
+        return {"passed": len(nodes) >= 6}
+
+    left, row = leave_until_passed(groups, list("gfedcba"), attempt)
+    assert (left, row, tried) == (list("gfed"), {"passed": True}, [1, 2, 4])
+    left, row = leave_until_passed(groups, list("gfedcba"), lambda nodes: {"passed": False})
+    assert len(left) == 7
+    assert not row["passed"]
+
+
+def test_what_stays_in_float_is_named(tiny_run, tmp_path, monkeypatch, capsys):
+    """A limit that only the float graph meets: all layers end in float, and the bundle says so."""
+    limits = {"auc_drop": 1.0, "flips": 1.0, "max_difference": 1e-6}
+    monkeypatch.setitem(sys.modules["moderation.export.parity"].LIMITS, "onnx-int8", limits)
+    folder = tmp_path / "bundle"
+    words = f"export {tiny_run} --to {folder} --formats hf,onnx-int8 --threads 1 --parity-texts 20"
+    assert cli.main(words.split()) == 0
+    facts = json.loads((folder / "moderation.json").read_text())["forms"]["onnx-int8"]
+    assert {"head", "embeddings", "layer 0 attention"} <= set(facts["left_in_float"])
+    assert "keeps in float" in (folder / "README.md").read_text()
