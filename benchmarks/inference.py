@@ -32,7 +32,7 @@ WINDOW = 256
 BACKENDS = ("openvino", "onnx-int8", "onnx", "torchscript", "torch")
 PEERS = ("pipeline-1", "pipeline-32", "llm-guard's way", "onnxruntime fp32", "detoxify's way")
 SHAPES = {"distilbert": (6, 768, 3072), "minilm": (6, 384, 1536)}  # layers, width, width of the feed-forward part
-SECONDS_ENOUGH = 20
+SECONDS_ENOUGH = 10
 
 
 def main() -> None:

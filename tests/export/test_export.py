@@ -107,3 +107,12 @@ def test_compare_counts_flips_and_the_fall_of_roc_auc():
     assert row["auc_drop"] == pytest.approx(0.5)  # 1 -> two of four pairs in order
     assert not row["passed"]
     assert compare("onnx", reference, reference, np.zeros((0, 1)), np.float32([0.5]), ["toxic"])["passed"]
+
+
+def test_the_card_shows_what_was_measured_on_the_test_split(tiny_run, tiny_bundle):
+    measured = json.loads((tiny_run / "metrics_test.json").read_text())
+    card = (tiny_bundle / "README.md").read_text()
+    assert f"On the {measured['n_examples']:,} comments" in card
+    for label, found in measured["labels"].items():
+        line = next(line for line in card.splitlines() if line.startswith(f"| {label} | {found['support']} |"))
+        assert f"{found['roc_auc']:.3f}" in line
