@@ -120,7 +120,7 @@ def read_bundle(path: Path) -> Bundle:
             "bundle from its source again, or export it anew."
         )
     bundle = _checked(path, content)
-    _check_config_labels(bundle)
+    _check_config(bundle)
     return bundle
 
 
@@ -165,7 +165,7 @@ def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
     sealed = {"format": FORMAT, "format_version": FORMAT_VERSION} | content | {"files": files}
     sealed["version"] = manifest_version(sealed)
     bundle = _checked(path, sealed)
-    _check_config_labels(bundle)
+    _check_config(bundle)
     write_json(path / MANIFEST, sealed)
     return bundle
 
@@ -202,7 +202,7 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
             manifest=content,
         )
         problem = _find_problem(bundle)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, ArtifactError):
             raise
         reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__} in what it should hold"
@@ -224,19 +224,40 @@ def _find_problem(bundle: Bundle) -> str | None:
         return f"windows of {bundle.window_length} tokens with an overlap of {bundle.window_overlap}."
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in bundle.files):
         return "a file outside the bundle."
+    if any(
+        not isinstance(facts.get("sha256"), str) or not isinstance(facts.get("bytes"), int)
+        for facts in bundle.files.values()
+    ):
+        return "a file without its SHA-256 and size."
+    for name, facts in bundle.forms.items():
+        files = facts.get("files")
+        main_file = FORMS[name].main_file.format(name=bundle.name) if name in FORMS else None
+        if not isinstance(files, list) or not bundle.files.keys() >= {*files, *filter(None, [main_file])}:
+            return f"form {name} without files that are sealed."
+        if main_file and main_file not in files:
+            return f"form {name} without {main_file}."
     if unsealed := {TOKENIZER, MODEL_CONFIG} - bundle.files.keys():
         return f"{' and '.join(sorted(unsealed))} not among its files."
     return None
 
 
-def _check_config_labels(bundle: Bundle) -> None:
-    """The labels of the plain Hugging Face folder are those of the manifest, in the same order."""
-    names = read_json(bundle.path / MODEL_CONFIG, "the model's configuration").get("id2label", {})
+def _check_config(bundle: Bundle) -> None:
+    """The plain Hugging Face folder has the manifest's labels, reads its windows, and brings no code."""
+    where = bundle.path / MODEL_CONFIG
+    config = read_json(where, "the model's configuration")
+    names = config.get("id2label", {})
     try:
-        found = [names[key] for key in sorted(names, key=int)]
+        found = [str(names[key]) for key in sorted(names, key=int)]
     except (ValueError, TypeError):
         found = []
-    check_same_labels(found, bundle.labels, f"{bundle.path / MODEL_CONFIG} (id2label)")
+    check_same_labels(found, bundle.labels, f"{where} (id2label)")
+    if "auto_map" in config:
+        raise ArtifactError(f"{where}: names code to run (auto_map); a bundle holds none. Do not use it.")
+    if not isinstance(config.get("pad_token_id") or 0, int):
+        raise ArtifactError(f"{where}: its pad_token_id is no number.")
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and positions < bundle.window_length:
+        raise ArtifactError(f"{where}: reads {positions} tokens, and the bundle's windows have {bundle.window_length}.")
 
 
 def _describe_change(file: Path, found: str, expected: str) -> str:

@@ -90,6 +90,21 @@ def test_swapped_labels_in_the_models_configuration_are_refused(copy):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"auto_map": {"AutoConfig": "code.Config"}}, "names code to run"),
+        ({"pad_token_id": [1]}, "pad_token_id"),
+        ({"id2label": {"0": 0}}, "other labels"),
+    ],
+)
+def test_a_models_configuration_that_makes_no_sense_is_refused(copy, changes, words):
+    config = json.loads((copy / "config.json").read_text()) | changes
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match=words):
+        Classifier.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
         ({"format": "a cake"}, "another program"),
         ({"format_version": 2}, "pip install --upgrade"),
         ({"calibration": {"method": "astrology"}}, "calibration 'astrology'"),
@@ -99,7 +114,14 @@ def test_swapped_labels_in_the_models_configuration_are_refused(copy):
         ({"window": {"length": 8, "overlap": 8}}, "windows of 8 tokens"),
         ({"forms": None}, "not a manifest"),
         ({"files": {"../../etc/passwd": {"sha256": "", "bytes": 1}}}, "outside the bundle"),
-        ({"files": {}}, "not among its files"),
+        ({"files": {}, "forms": {}}, "not among its files"),
+        ({"forms": {"onnx": {}}}, "form onnx without"),
+        ({"forms": {"onnx": {"files": None}}}, "form onnx without"),
+        ({"forms": {"onnx": {"files": []}}}, "form onnx without onnx/model.onnx"),
+        ({"forms": {"onnx": {"files": ["onnx/other.onnx"]}}}, "form onnx without"),
+        ({"files": {"config.json": {}}}, "without its SHA-256"),
+        ({"window": {"length": float("inf"), "overlap": 8}}, "not a manifest"),
+        ({"window": {"length": 512, "overlap": 8}}, r"config\.json: reads 64 tokens"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(copy, changes, words):

@@ -55,7 +55,7 @@ class OnnxBackend:
         import onnxruntime
 
         providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-        provider = providers.get(device.split(":")[0])
+        provider = providers.get(device.split(":")[0], device)
         if provider not in onnxruntime.get_available_providers():
             raise ConfigError(
                 f"device {device}: the installed onnxruntime does not run there; expected cpu, or cuda with the "
@@ -65,7 +65,10 @@ class OnnxBackend:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # it plans for one shape, and windows have many
         options.log_severity_level = 4
-        self.session: Any = onnxruntime.InferenceSession(path, options, providers=[provider])
+        chosen = (provider, {"device_id": device.partition(":")[2] or "0"}) if provider.startswith("CUDA") else provider
+        self.session: Any = onnxruntime.InferenceSession(path, options, providers=[chosen])
+        if provider not in self.session.get_providers():  # it falls back in silence
+            raise ConfigError(f"device {device}: onnxruntime could not start there. Check its CUDA libraries, or: cpu")
         self.workers = threads
         self.batch_tokens = 0 if device == "cpu" else _GPU_TOKENS
 
@@ -140,8 +143,7 @@ class TorchBackend:
         import torch
 
         jit: Any = torch.jit  # whose optimizer would start anew at nearly every length
-        with torch.inference_mode(), jit.optimized_execution(False), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.inference_mode(), jit.optimized_execution(False):
             ids, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
             answer = self.model(ids, attention_mask=mask)
             logits = answer if isinstance(answer, torch.Tensor) else answer.logits
@@ -154,8 +156,8 @@ BACKENDS = {
     "openvino": ("openvino", "openvino"),
     "onnx-int8": ("onnx-int8", "onnxruntime"),
     "onnx": ("onnx", "onnxruntime"),
-    "torchscript": ("torchscript", "torch"),
     "torch": ("hf", "transformers"),
+    "torchscript": ("torchscript", "torch"),  # last: a graph of its own that may do more than compute
 }
 
 
@@ -210,7 +212,7 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         ArtifactError: the engine cannot read the file.
         ConfigError: threads or device that cannot be.
     """
-    threads = _count_cores() if threads is None else threads
+    threads = count_cores() if threads is None else threads
     if threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more.")
     path = bundle.path / FORMS[BACKENDS[name][0]].main_file
@@ -244,14 +246,18 @@ def _load_torch(bundle: Bundle, name: str) -> Any:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         return AutoModelForSequenceClassification.from_pretrained(
-            bundle.path, local_files_only=True, dtype=torch.float32, use_safetensors=True
+            bundle.path,
+            local_files_only=True,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,  # unsaid, it would ask, and take a line of standard input for the answer
         )
     finally:
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
     """Processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

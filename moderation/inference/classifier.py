@@ -75,9 +75,9 @@ class Classifier:
         self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
         self._windows = Windows(bundle.path / TOKENIZER, length=bundle.window_length, overlap=bundle.window_overlap)
         self._pad_id = _read_pad_id(bundle.path)
+        self._first_pid = self._lock_pid = os.getpid()
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
-        self._inherited: _Engine | None = None
         self._open()
 
     @classmethod
@@ -131,14 +131,11 @@ class Classifier:
             DataError: not a list of strings.
         """
         texts = check_texts(texts)
-        probabilities = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        n_windows = np.empty(len(texts), dtype=np.int64)
-        for first, windows in self._cut(texts):
-            place = slice(first, first + len(windows))
-            n_windows[place] = counts = [len(of_text) for of_text in windows]
-            of_windows = self.window_probabilities([window for of_text in windows for window in of_text])
-            starts = np.cumsum([0, *counts[:-1]])
-            probabilities[place] = np.maximum.reduceat(of_windows, starts, axis=0)
+        probabilities = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        n_windows = np.zeros(len(texts), dtype=np.int64)
+        for owners, windows in self._cut(texts):
+            np.maximum.at(probabilities, owners, self.window_probabilities(windows))
+            np.add.at(n_windows, owners, 1)
         return probabilities, n_windows
 
     def classify(self, texts: Sequence[str]) -> list[TextResult]:
@@ -184,7 +181,8 @@ class Classifier:
 
     def close(self) -> None:
         """Let go of the engine's memory and threads; the next use loads it again."""
-        with self._lock:
+        with self._lock_here():
+            self._leave_inherited()
             engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
@@ -205,18 +203,21 @@ class Classifier:
     def __repr__(self) -> str:
         return f"Classifier({self.model_version})"
 
-    def _cut(self, texts: Sequence[str]) -> Iterator[tuple[int, list[list[Window]]]]:
-        """Windows of the texts, a bounded number of tokens at a time, with the place of the first text."""
-        first, held, n_tokens = 0, [], 0
+    def _cut(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Window]]]:
+        """Windows of the texts, a bounded number of tokens at a time, with the place of the text that each is of."""
+        owners: list[int] = []
+        windows: list[Window] = []
+        n_tokens = 0
         for place, text in enumerate(texts):
-            windows = self._windows.cut(text)
-            held.append(windows)
-            n_tokens += sum(len(window.ids) for window in windows)
-            if n_tokens >= _TOKENS_AT_ONCE:
-                yield first, held
-                first, held, n_tokens = place + 1, [], 0
-        if held:
-            yield first, held
+            for window in self._windows.iterate(text):
+                owners.append(place)
+                windows.append(window)
+                n_tokens += len(window.ids)
+                if n_tokens >= _TOKENS_AT_ONCE:
+                    yield owners, windows
+                    owners, windows, n_tokens = [], [], 0
+        if windows:
+            yield owners, windows
 
     def _open(self) -> "_Engine":
         """The engine of this process: a fork inherits no threads, so that a child opens one of its own.
@@ -226,13 +227,26 @@ class Classifier:
         engine = self._engine
         if engine is not None and engine.pid == os.getpid():
             return engine
-        with self._lock:
+        with self._lock_here():
             if self._engine is None or self._engine.pid != os.getpid():
-                self._inherited = self._engine  # kept: an engine without its threads may hang when it is taken down
-                threads = 1 if self._inherited and self.backend_name.startswith("torch") else self._threads
+                self._leave_inherited()
+                alone = os.getpid() != self._first_pid and self.backend_name.startswith("torch")
+                threads = 1 if alone else self._threads
                 backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
                 self._engine = _Engine(backend)
             return self._engine
+
+    def _lock_here(self) -> threading.Lock:
+        """The lock of this process: a thread may have held the parent's at the fork, and is not here to free it."""
+        if self._lock_pid != os.getpid():
+            self._lock, self._lock_pid = threading.Lock(), os.getpid()
+        return self._lock
+
+    def _leave_inherited(self) -> None:
+        """Put a parent's engine aside; without its threads it may hang when it is taken down."""
+        if self._engine is not None and self._engine.pid != os.getpid():
+            _INHERITED.append(self._engine)
+            self._engine = None
 
 
 class _Engine:
@@ -250,12 +264,27 @@ class _Engine:
         return list(self.pool.map(self.compute, batches))
 
     def compute(self, batch: Batch) -> FloatArray:
-        """Logits of one batch."""
-        return self.backend.logits(batch.input_ids, batch.attention_mask)
+        """Logits of one batch.
+
+        Raises:
+            ArtifactError: the engine failed.
+        """
+        try:
+            return self.backend.logits(batch.input_ids, batch.attention_mask)
+        except MemoryError:
+            raise
+        except Exception as error:  # each engine has errors of its own; their words may hold parts of the input
+            raise ArtifactError(
+                f"The engine failed ({type(error).__name__}) on {len(batch.input_ids)} windows of "
+                f"{batch.input_ids.shape[1]} tokens. Does the bundle's window fit its model? See: moderation verify"
+            ) from error
 
     def close(self) -> None:
         """End the threads."""
         self.pool.shutdown()
+
+
+_INHERITED: list[_Engine] = []  # of parents of this process, never taken down
 
 
 def _read_pad_id(folder: Path) -> int:

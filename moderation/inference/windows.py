@@ -4,7 +4,8 @@ Windows begin and end between words, and two neighbours share some words, so tha
 context the next one reads within it. Only a single word longer than a window is cut inside.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from moderation.errors import ArtifactError, DataError
+
+_PIECE = 100_000  # characters that the tokenizer is given at once: it holds some hundred bytes for each
 
 
 @dataclass(frozen=True)
@@ -61,20 +64,36 @@ class Windows:
             )
 
     def cut(self, text: str) -> list[Window]:
-        """Cut one text; the work grows linearly with its length.
+        """Cut one text; see `iterate`."""
+        return list(self.iterate(text))
 
-        Returns:
+    def iterate(self, text: str) -> Iterator[Window]:
+        """Cut one text; the work grows linearly with its length, and what is held are some bytes per token.
+
+        A text of more than 100,000 characters is handed to the tokenizer in pieces that end at white space.
+
+        Yields:
             At least one window: that of a text without a token holds the special tokens alone. Together they hold
             every token of the text, in order.
         """
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
-        ids, offsets = encoding.ids, encoding.offsets
+        ids, starts, ends, may_begin = self._tokens(text)
         if len(ids) <= self.room:
-            return [Window((*self.prefix, *ids, *self.suffix), 0, len(text))]
-        return [
-            Window((*self.prefix, *ids[start:end], *self.suffix), offsets[start][0], offsets[end - 1][1])
-            for start, end in cut_at_words(encoding.word_ids, self.room, self.overlap)
-        ]
+            yield Window((*self.prefix, *ids, *self.suffix), 0, len(text))
+            return
+        for start, end in _ranges(may_begin, self.room, self.overlap):
+            yield Window((*self.prefix, *ids[start:end], *self.suffix), starts[start], ends[end - 1])
+
+    def _tokens(self, text: str) -> "tuple[array[int], array[int], array[int], bytearray]":
+        """Id, first and last offset of every token, and whether a word begins there (and after the last one)."""
+        ids, starts, ends, may_begin = array("q"), array("q"), array("q"), bytearray()
+        for first, piece in _pieces(text):
+            encoding = self.tokenizer.encode(piece, add_special_tokens=False)
+            ids.extend(encoding.ids)
+            starts.extend(first + start for start, _ in encoding.offsets)
+            ends.extend(first + end for _, end in encoding.offsets)
+            may_begin.extend(_beginnings(encoding.word_ids))
+        may_begin.append(1)
+        return ids, starts, ends, may_begin
 
     def _special_tokens(self, tokenizer_path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids that the tokenizer's own files put before and after a text."""
@@ -105,9 +124,30 @@ def cut_at_words(word_ids: Sequence[int | None], room: int, overlap: int) -> lis
     >>> cut_at_words([0] * 7, room=3, overlap=1)  # one word longer than a range is cut inside
     [(0, 3), (2, 5), (4, 7)]
     """
-    n = len(word_ids)
-    may_begin = [i == 0 or word_ids[i] is None or word_ids[i] != word_ids[i - 1] for i in range(n)] + [True]
-    ranges = []
+    return list(_ranges(_beginnings(word_ids) + b"\1", room, overlap))
+
+
+def _beginnings(word_ids: Sequence[int | None]) -> bytes:
+    """For each token 1 where a word begins."""
+    return bytes(word is None or i == 0 or word != word_ids[i - 1] for i, word in enumerate(word_ids))
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+    """Pieces of at most `_PIECE` characters that end before white space where there is some, with their offsets."""
+    start = 0
+    while len(text) - start > _PIECE:
+        end = start + _PIECE
+        while end > start and not text[end].isspace():
+            end -= 1
+        end = end if end > start else start + _PIECE
+        yield start, text[start:end]
+        start = end
+    yield start, text[start:]
+
+
+def _ranges(may_begin: bytes | bytearray, room: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """See `cut_at_words`."""
+    n = len(may_begin) - 1
     start = 0
     while True:
         end = min(start + room, n)
@@ -115,13 +155,13 @@ def cut_at_words(word_ids: Sequence[int | None], room: int, overlap: int) -> lis
         while word_end > start and not may_begin[word_end]:
             word_end -= 1
         end = word_end if word_end > start else end
-        ranges.append((start, end))
+        yield start, end
         if end == n:
-            return ranges
+            return
         start = _next_start(may_begin, start, end, room, overlap)
 
 
-def _next_start(may_begin: Sequence[bool], start: int, end: int, room: int, overlap: int) -> int:
+def _next_start(may_begin: bytes | bytearray, start: int, end: int, room: int, overlap: int) -> int:
     """The first beginning of a word in the last `overlap` tokens that leaves room for the word after `end`."""
     if not may_begin[end]:  # inside a long word, any token will do
         return max(end - overlap, start + 1)

@@ -83,6 +83,32 @@ def test_a_forked_child_answers_the_same(onnx):
         assert found.get().tobytes() == expected.tobytes()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("closed", ["in the child", "in the parent"])
+def test_a_forked_child_may_close_and_go_on(tiny_bundle, backend, closed):
+    classifier = Classifier.load(tiny_bundle, backend=backend, threads=2)
+    expected = classifier.probabilities(TEXTS)
+    if closed == "in the parent":
+        classifier.close()
+    context = multiprocessing.get_context("fork")
+    found = context.SimpleQueue()
+
+    def use():
+        classifier.close()
+        classifier.probabilities(TEXTS)
+        classifier.close()
+        found.put(classifier.probabilities(TEXTS))
+
+    child = context.Process(target=use)
+    child.start()
+    child.join(60)
+    child.kill()
+    assert child.exitcode == 0
+    np.testing.assert_allclose(found.get(), expected, atol=1e-6)
+
+
 def test_a_classifier_travels_to_a_spawned_process(onnx):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply_async(onnx.probabilities, [TEXTS[:2]]).get(timeout=60)
@@ -119,6 +145,18 @@ def test_what_stands_at_the_end_of_a_long_text_is_found(onnx):
     assert n_loud[0] >= n_plain[0] > 300
     label = int(np.argmax(alone[0] - plain[0]))
     assert loud[0, label] > plain[0, label]
+
+
+def test_an_engine_that_fails_is_one_message_without_the_text(tiny_bundle, monkeypatch):
+    classifier = Classifier.load(tiny_bundle, backend="onnx")
+
+    def fail(*arguments):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(classifier._open().backend, "logits", fail)
+    with pytest.raises(ArtifactError, match=r"failed \(RuntimeError\) on 1 windows of 4 tokens") as caught:
+        classifier.probabilities(["kind river"])
+    assert "secret" not in str(caught.value)
 
 
 def test_many_texts_pass_in_slices(onnx, monkeypatch):
@@ -199,7 +237,7 @@ def test_auto_takes_the_fastest_form_whose_engine_is_here(tiny_bundle, monkeypat
     assert Classifier.load(tiny_bundle).backend_name == "onnx-int8"
     real = backends.find_spec
     monkeypatch.setattr(backends, "find_spec", lambda package: None if package == "onnxruntime" else real(package))
-    assert Classifier.load(tiny_bundle).backend_name == "torchscript"
+    assert Classifier.load(tiny_bundle).backend_name == "torch"
 
 
 def test_a_file_that_an_engine_cannot_read_is_named(tiny_bundle, tmp_path):

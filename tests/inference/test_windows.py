@@ -78,6 +78,16 @@ def test_windows_of_a_long_text_hold_every_token_and_say_where_they_stand(tokeni
         assert one.start < two.start <= one.end
 
 
+def test_a_text_in_pieces_is_read_as_in_one(tokenizer_path, monkeypatch):
+    text = " ".join(["kind river", "stupid idiot", "bread 😀 fine", "x" * 70] * 30)
+    cutter = Windows(tokenizer_path, length=32, overlap=8)
+    expected = cutter.cut(text)
+    monkeypatch.setattr("moderation.inference.windows._PIECE", 100)
+    assert cutter.cut(text) == expected
+    unbroken = cutter.cut("stupid" * 100)  # no white space to cut at: every piece is read all the same
+    assert unbroken[-1].end == 600
+
+
 def test_a_word_longer_than_a_window_is_cut_inside_and_read_to_its_end(tmp_path):
     pieces = {"[UNK]": 0, "a": 1, "##a": 2, "##z": 3}
     tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]", max_input_chars_per_word=1000))
