@@ -62,9 +62,10 @@ def open_unpacked(path: Path) -> Iterator[tuple[str, IO[bytes], IO[bytes]]]:
             try:
                 archive = zipfile.ZipFile(packed)
                 member = _table_in(path, archive)
+                unpacked = archive.open(member)  # an unknown method, or two names of it, come up only here
             except DAMAGED:
                 raise damaged(path) from None
-            with archive, archive.open(member) as stream:
+            with archive, unpacked as stream:
                 yield _ending(path, member.filename), stream, packed
         elif ending in _CODECS:
             name = _ending(path, path.stem)

@@ -100,7 +100,7 @@ def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, k
 
 
 def object_batch(
-    lines: Sequence[str | None], columns: ObjectColumns, text_column: str, *, keep_objects: bool
+    lines: Sequence[str | None], columns: ObjectColumns, text_column: str, where: str, *, keep_objects: bool
 ) -> tuple[pa.RecordBatch, pa.Array]:
     r"""Rows of JSON lines, and what is wrong with each.
 
@@ -111,10 +111,14 @@ def object_batch(
         lines: As of `read_lines`.
         columns: What `scan_objects` found.
         text_column: Where a value that is no text is an error.
+        where: Names the file in a message.
         keep_objects: The batch has the columns `OBJECT` and `text_column` alone.
 
     Returns:
         The rows, and a string array, null where nothing is wrong.
+
+    Raises:
+        DataError: a value is not of the kind that `scan_objects` found.
     """
     objects = [parse_object(line) for line in lines]
     errors = [BROKEN if found is None else _text_error(found.get(text_column)) for found in objects]
@@ -127,7 +131,10 @@ def object_batch(
             as_json = field.name in columns.mixed
             cells = [found.get(field.name) if found is not None else None for found in objects]
             values = [_as_text(cell, as_json) for cell in cells] if pa.types.is_string(field.type) else cells
-        arrays.append(pa.array(values, field.type))
+        try:
+            arrays.append(pa.array(values, field.type))
+        except (pa.ArrowException, OverflowError):  # whose message would quote the value
+            raise DataError(f"{where}: changed while it was read. Start anew when it is complete.") from None
     return pa.RecordBatch.from_arrays(arrays, schema=schema), pa.array(errors, pa.string())
 
 

@@ -25,6 +25,8 @@ _COMPRESSIONS = (".gz", ".zip", ".zst")
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 1 << 26  # of a Parquet file's row group; it is held until it is full
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can name
 
+_NO_VALUE = (ValueError, OverflowError, pa.ArrowException)  # of a value that Python does not know
+
 Write = Callable[[pa.RecordBatch], None]
 
 
@@ -180,14 +182,30 @@ def _finite(value: Any) -> Any:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Python values; text that is not UTF-8, which Parquet files may hold, with escapes in it."""
+    """Python values; as text those that Python does not know, which Parquet files may hold."""
     try:
         return list(column.to_pylist())
+    except _NO_VALUE:
+        return [_value(column.slice(row, 1)) for row in range(len(column))]
+
+
+def _value(single: pa.Array) -> Any:
+    """The value of an array of one: text that is not UTF-8 with escapes in it, far times as Arrow writes them."""
+    kind = single.type
+    try:
+        return single[0].as_py()
     except UnicodeDecodeError:
-        if pa.types.is_nested(column.type):
-            return [None if not scalar.is_valid else "(not UTF-8)" for scalar in column]
-        values = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
-        return [None if value is None else value.decode("utf-8", "backslashreplace") for value in values]
+        if pa.types.is_nested(kind):
+            return "(not UTF-8)"
+        content: bytes = single.cast(pa.large_string()).cast(pa.large_binary())[0].as_py()
+        return content.decode("utf-8", "backslashreplace")
+    except _NO_VALUE:
+        if pa.types.is_timestamp(kind) and kind.tz is not None:  # the zone may be unknown; the moment is not
+            single = single.cast(pa.timestamp(kind.unit, "UTC"))
+        try:
+            return single.cast(pa.string())[0].as_py()
+        except pa.ArrowException:  # lists and objects among others
+            return "(no value of Python)"
 
 
 def _write(stream: IO[bytes], content: bytes) -> None:

@@ -49,7 +49,7 @@ class Parts:
 
         Args:
             resume: Go on from the parts that are there; none is fine too.
-            overwrite: Throw away parts that are there, and replace the output at the end.
+            overwrite: Replace the output at the end and, unless `resume`, throw away parts that are there.
 
         Raises:
             ArtifactError: the output or parts of it exist and neither was asked for.
@@ -62,7 +62,12 @@ class Parts:
             )
         if self.output.is_dir():
             raise ArtifactError(f"{self.output}: this is a folder; expected the name of a file to write.")
-        if self.output.exists() and not overwrite and not begun:
+        if self.output.exists() and not overwrite:
+            if begun:
+                raise ArtifactError(
+                    f"{self.output}: the file exists, beside the finished parts of an interrupted run. Move it away, "
+                    "or go on and replace it with --resume --overwrite."
+                )
             found = "nothing is left to resume, and the file exists" if resume else "the file exists"
             raise ArtifactError(f"{self.output}: {found}. Choose another name, or replace it with --overwrite.")
 
@@ -98,7 +103,7 @@ class Parts:
             raise ArtifactError(
                 f"{self.folder}: the interrupted run cannot be resumed with what differs:\n  "
                 + "\n  ".join(changed)
-                + "\nRepeat its command, or start anew with --overwrite."
+                + "\nRepeat its command, or start anew with --overwrite and without --resume."
             )
 
     def read(self, number: int) -> pa.RecordBatch | None:

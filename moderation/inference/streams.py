@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -27,6 +27,7 @@ LONGEST = 1 << 26  # bytes of a line or a field; a quote that is never closed wo
 PIPE_COLUMN = "text"
 NO_UTF8 = "not UTF-8"
 
+_BOM = b"\xef\xbb\xbf"
 _PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no more than this
 _PARQUET_ROWS = 128  # decoded at once: a megabyte of text in each still fits the memory
 _LIKELY_DELIMITERS = (",", ";", "\t", "|")
@@ -103,23 +104,44 @@ def open_table(
 def pipe_chunks(pipe: io.RawIOBase, chunk_rows: int) -> Iterator[Chunk]:
     """Lines of a pipe as they come, in the column `text`; each line is a row, so that rows and lines stay in step.
 
-    A chunk holds what had come when the one before was done: one line from somebody who types, many from a file.
+    A chunk holds what had come when the one before was done: one line from somebody who types, many from a file. A line
+    of more than `LONGEST` bytes is null and has an error; no more of it than that is ever held.
+
+    Raises:
+        DataError: the pipe cannot be read.
     """
     schema = pa.schema([(PIPE_COLUMN, pa.string())])
-    held = b""
-    while content := pipe.read(_PIPE_BYTES):
-        *lines, held = (held + content).split(b"\n")
-        if len(held) > LONGEST:
-            raise DataError(f"standard input: a line of more than {LONGEST >> 20} MiB. Expected one text a line.")
+    for lines in _pipe_lines(pipe):
         for start in range(0, len(lines), chunk_rows):
             rows = [_decode_line(line) for line in lines[start : start + chunk_rows]]
             yield _text_chunk(schema, [[text] for text, _ in rows], [error for _, error in rows], 0.0)
-    if held:
-        text, error = _decode_line(held)
-        yield _text_chunk(schema, [[text]], [error], 0.0)
 
 
-def _decode_line(line: bytes) -> tuple[str, str | None]:
+def _pipe_lines(pipe: io.RawIOBase) -> Iterator[list[bytes]]:
+    """Lines that ended in one read, the last one also without an end; of one that is too long, its beginning."""
+    held, mark = bytearray(), _BOM
+    while content := _read_pipe(pipe):
+        end, *lines = content.split(b"\n")
+        if len(held) <= LONGEST + len(_BOM):
+            held += end
+        if lines:
+            *whole, rest = lines
+            yield [bytes(held.removeprefix(mark)), *whole]
+            held, mark = bytearray(rest), b""
+    if last := held.removeprefix(mark):
+        yield [bytes(last)]
+
+
+def _read_pipe(pipe: io.RawIOBase) -> bytes | None:
+    try:
+        return pipe.read(_PIPE_BYTES)
+    except OSError as error:
+        raise DataError(f"standard input: cannot be read ({error.strerror}). Expected one text a line.") from None
+
+
+def _decode_line(line: bytes) -> tuple[str | None, str | None]:
+    if len(line) > LONGEST:
+        return None, f"a line of more than {LONGEST >> 20} MiB"
     line = line.removesuffix(b"\r")
     try:
         return line.decode("utf-8"), None
@@ -237,12 +259,12 @@ def _is_unicode(text: str) -> bool:
     return text.encode("utf-8", "replace") == text.encode("utf-8", "surrogatepass")
 
 
-def _text_chunk(schema: pa.Schema, rows: list[list[str]], errors: list[str | None], share: float) -> Chunk:
-    """Rows of text cells; what is no UTF-8 in them arrives as lone surrogates."""
+def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | None], share: float) -> Chunk:
+    """Rows of text or null cells; what is no UTF-8 in them arrives as lone surrogates."""
     width = len(schema)
     for fields in rows:
         if len(fields) != width:
-            fields[:] = [*fields[:width], *([None] * (width - len(fields)))]  # type: ignore[list-item]
+            fields[:] = [*fields[:width], *([None] * (width - len(fields)))]
     try:
         columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     except UnicodeEncodeError:
@@ -350,7 +372,7 @@ def _open_json_lines(path: Path, text_column: str, keep_objects: bool) -> Stream
             lines = read_lines(stream, LONGEST)
             while held := _take_lines(path, lines, chunk_rows):
                 n_read += len(held)
-                batch, errors = object_batch(held, columns, text_column, keep_objects=keep_objects)
+                batch, errors = object_batch(held, columns, text_column, str(path), keep_objects=keep_objects)
                 yield Chunk(batch, errors, n_read / columns.n_rows)
 
     return StreamedTable(tuple(columns.types), columns.schema(text_column, keep_objects), columns.n_rows, chunks)

@@ -1,5 +1,6 @@
 """`moderation score`: classify every text of a file, chunk by chunk, and keep what is finished."""
 
+import importlib.metadata
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from moderation.artifacts import sha256, write_atomically
 from moderation.config import ScoreConfig
 from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.inference.backends import BACKENDS, count_cores
 from moderation.inference.classifier import Classifier
 from moderation.inference.json_lines import OBJECT
 from moderation.inference.outputs import OutputFormat, encode_json_lines, open_output, output_format
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 JSON_LINES = OutputFormat("jsonl")
 ROWS_FAILED = 3
+
+_State = tuple[int, int] | None
 
 
 def score(config: ScoreConfig) -> int:
@@ -52,6 +56,7 @@ def score(config: ScoreConfig) -> int:
         if piped:
             _score_pipe(config, classifier, output, form, tally)
         else:
+            before = _state(config.input_path)  # before the first look into it
             table = open_table(
                 config.input_path,
                 text_column=config.text_column,
@@ -64,7 +69,7 @@ def score(config: ScoreConfig) -> int:
                     chunks = _watched(bar, table.chunks(config.chunk_rows))
                     _stream(classifier, chunks, config.text_column, _write_to_stdout, tally)
             else:
-                _score_file(config, classifier, table, output, form, tally)
+                _score_file(config, classifier, table, before, output, form, tally)
     print(tally.to_text(time.monotonic() - started, str(output)), file=sys.stderr if to_stdout else sys.stdout)
     return ROWS_FAILED if tally.n_failed else 0
 
@@ -81,11 +86,16 @@ def _check_paths(config: ScoreConfig, output: Path, piped: bool) -> None:
 
 
 def _score_file(
-    config: ScoreConfig, classifier: Classifier, table: StreamedTable, output: Path, form: OutputFormat, tally: Tally
+    config: ScoreConfig,
+    classifier: Classifier,
+    table: StreamedTable,
+    before: _State,
+    output: Path,
+    form: OutputFormat,
+    tally: Tally,
 ) -> None:
     """From file to file, by way of the parts."""
     parts = Parts(output)
-    before = _state(config.input_path)
     n_found = parts.begin(_fingerprint(config, classifier, table), resume=config.resume)
     if config.resume:
         logger.info("%s", f"Going on behind {n_found} finished parts." if n_found else "No finished parts; starting.")
@@ -135,17 +145,30 @@ def _fingerprint(config: ScoreConfig, classifier: Classifier, table: StreamedTab
         "objects_kept": OBJECT in table.schema.names,
     }
     if classifier.backend_name in ("torch", "torchscript"):  # whose last digits depend on it
-        found["threads"] = config.threads or os.cpu_count()
-    return found
+        found["threads"] = config.threads or count_cores()
+    engines = {BACKENDS[classifier.backend_name][1]} | ({"torch"} if classifier.backend_name == "torch" else set())
+    return found | {package: _version(package) for package in (*sorted(engines), "tokenizers", "content-moderation")}
 
 
-def _state(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _version(package: str) -> str:
+    """Version of a package; an engine may also have been installed under another name, as onnxruntime-gpu is."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))
+
+
+def _state(path: Path) -> _State:
+    """What changes where a file changes; None: there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
     return status.st_size, status.st_mtime_ns
 
 
 def _score_pipe(config: ScoreConfig, classifier: Classifier, output: Path, form: OutputFormat, tally: Tally) -> None:
-    """Lines of standard input, as they come; what has come is written also where Ctrl-C ends it."""
+    """Lines of standard input, as they come; what has come is written also where Ctrl-C or an error ends it."""
     if sys.stdin.isatty():
         logger.info("Reading from the terminal: one text a line, Ctrl-D ends it.")
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
@@ -154,7 +177,7 @@ def _score_pipe(config: ScoreConfig, classifier: Classifier, output: Path, form:
             _stream(classifier, chunks, PIPE_COLUMN, _write_to_stdout, tally)
             return
         schema = scored_schema(pa.schema([(PIPE_COLUMN, pa.string())]), classifier.labels, PIPE_COLUMN)
-        interrupted = False
+        ended: BaseException | None = None
         with (
             write_atomically(output) as temporary,
             temporary.open("wb") as file,
@@ -167,11 +190,15 @@ def _score_pipe(config: ScoreConfig, classifier: Classifier, output: Path, form:
 
             try:
                 _stream(classifier, chunks, PIPE_COLUMN, write_at_once, tally)
-            except KeyboardInterrupt:
-                interrupted = True
-        if interrupted:
+            except OSError:  # of writing, so that the file cannot be ended either
+                raise
+            except (KeyboardInterrupt, Exception) as error:
+                if not (tally.n_rows or isinstance(error, KeyboardInterrupt)):
+                    raise
+                ended = error
+        if ended is not None:
             logger.info("%s: holds the %s rows that had come and were finished.", output, f"{tally.n_rows:,}")
-            raise KeyboardInterrupt
+            raise ended
 
 
 def _stream(

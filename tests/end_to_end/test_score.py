@@ -1,5 +1,8 @@
 """`moderation score` as real processes: every interruption ends in the same bytes, every fault in one message."""
 
+import importlib
+import importlib.metadata
+import io
 import json
 import os
 import signal
@@ -12,7 +15,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from moderation import cli
+from moderation import Classifier, cli
+from moderation.config import ScoreConfig
+from moderation.errors import DataError
+from moderation.inference import streams
+
+recipe = importlib.import_module("moderation.recipes.score")
 
 ROOT = Path(__file__).parents[2]
 SECRET = "zqxsecret"
@@ -92,8 +100,6 @@ def test_a_file_is_scored_and_rows_without_a_text_are_counted(words, comments, w
 
 
 def test_the_results_are_those_of_the_classifier(whole, tiny_bundle):
-    from moderation import Classifier
-
     table = pq.read_table(whole / "out.parquet").slice(10, 40).to_pylist()
     with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
         for row, result in zip(table, classifier.classify([row["comment_text"] for row in table]), strict=True):
@@ -191,6 +197,29 @@ def test_a_pipe_into_a_file_keeps_what_had_come_at_an_interrupt(tiny_bundle, tmp
     assert process.returncode == 130
     assert "3 rows that had come" in err
     assert pd.read_csv(tmp_path / "o.csv", keep_default_na=False)["text"].tolist() == ["kind", "", "idiot"]
+
+
+def test_a_pipe_into_a_file_keeps_what_was_scored_before_an_error(tiny_bundle, tmp_path, monkeypatch):
+    def failing(*_):
+        yield from streams.pipe_chunks(io.BytesIO(b"kind\n\nidiot\n"), 2)
+        raise DataError("no more")
+
+    monkeypatch.setattr(recipe, "pipe_chunks", failing)
+    with (tmp_path / "in").open("w+b") as empty:
+        monkeypatch.setattr(sys, "stdin", empty)
+        words = ["score", "-", "-o", tmp_path / "o.csv.gz", "-m", tiny_bundle, "--backend", "onnx"]
+        assert cli.main([*map(str, words)]) == 1
+    assert pd.read_csv(tmp_path / "o.csv.gz", keep_default_na=False)["text"].tolist() == ["kind", "", "idiot"]
+
+
+def test_the_fingerprint_names_engine_and_cores(tiny_bundle, tmp_path):
+    (tmp_path / "in.csv").write_text("comment_text\na\n", encoding="utf-8")
+    config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", model=tiny_bundle)
+    table = streams.open_table(config.input_path, text_column="comment_text")
+    with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
+        found = recipe._fingerprint(config, classifier, table)
+    assert found["onnxruntime"] == importlib.metadata.version("onnxruntime")
+    assert {"tokenizers", "content-moderation"} < set(found)
 
 
 def test_standard_output_takes_the_rows_of_a_file(words, whole):

@@ -262,6 +262,71 @@ def test_lines_of_a_pipe_come_as_they_come():
     ]
 
 
+def test_the_mark_at_the_beginning_of_a_pipe_is_no_text():
+    def texts(*pieces):
+        return [text for chunk in pipe_chunks(Trickle(*pieces), 9) for text in chunk.batch["text"].to_pylist()]
+
+    assert texts(b"\xef", b"\xbb\xbfone\n\xef\xbb\xbftwo\n") == ["one", "\ufefftwo"]
+    assert texts(b"\xef\xbb\xbflast") == ["last"]
+    assert texts(b"\xef\xbb\xbf") == []
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\nnext"])
+def test_a_line_without_end_is_a_row_with_an_error(end, monkeypatch):
+    monkeypatch.setattr(streams, "LONGEST", 100)
+    chunks = [*pipe_chunks(Trickle(b"one\n", *[b"x" * 60] * 9, end, b"\n", b"y" * 100), chunk_rows=5)]
+    texts = [text for chunk in chunks for text in chunk.batch["text"].to_pylist()]
+    errors = [error for chunk in chunks for error in chunk.errors.to_pylist()]
+    between = {b"": [], b"\n": [""], b"\nnext": ["next"]}[end]
+    # A read that gives nothing is the end of a pipe.
+    assert texts == (["one", None] if not end else ["one", None, *between, "y" * 100])
+    assert errors[:2] == [None, "a line of more than 0 MiB"]
+    assert errors[2:] == [None] * len(texts[2:])
+
+
+def test_an_archive_with_an_unknown_method_or_two_names_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("t.csv", "text\na\n")
+    content = (tmp_path / "t.zip").read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    deflate64 = content[: directory + 10] + b"\x09\x00" + content[directory + 12 :]
+    for broken in (deflate64, content.replace(b"t.csv", b"u.csv", 1)):
+        (tmp_path / "t.zip").write_bytes(broken)
+        with pytest.raises(DataError, match=r"not a complete \.zip file"):
+            open_table(tmp_path / "t.zip", text_column="text")
+
+
+@pytest.mark.parametrize(
+    ("values", "cells"),
+    [
+        (
+            pa.array([0, 2**62], pa.timestamp("us")),
+            ["1970-01-01 00:00:00", "<value out of range: 4611686018427387904>"],
+        ),
+        (pa.array([2**31 - 1, None], pa.date32()), ["<value out of range: 2147483647>", ""]),
+        (pa.array([2**62, 1], pa.duration("s")), ["4611686018427387904", "0:00:01"]),
+        (pa.array([0, None], pa.timestamp("s", "Mars/Phobos")), ["1970-01-01 00:00:00Z", ""]),
+        (pa.array([[2**62], [0]], pa.list_(pa.date64())), ["(no value of Python)", '["1970-01-01"]']),
+    ],
+)
+def test_values_that_python_does_not_know_are_written(values, cells):
+    batch = pa.RecordBatch.from_arrays([values], ["t"])
+    assert next(csv.reader([encode_csv(batch, ",").decode().splitlines()[0]])) == [cells[0]]
+    assert [",".join(row) for row in csv.reader(encode_csv(batch, ",").decode().splitlines())] == cells
+    assert len([json.loads(line) for line in encode_json_lines(batch).splitlines()]) == 2
+
+
+@pytest.mark.parametrize("value", ['"zqxsecret"', "1e400", "123456789012345678901234567890", '{"zqxsecret": 1}'])
+def test_json_lines_that_change_while_they_are_read_are_told_without_a_value(value, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "n": 1}\n', encoding="utf-8")
+    table = open_table(tmp_path / "t.jsonl", text_column="text")
+    (tmp_path / "t.jsonl").write_text(f'{{"text": "a", "n": {value}}}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="changed while it was read") as caught:
+        rows_of(table)
+    assert "zqxsecret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
 def test_the_ending_names_the_format():
     assert output_format(Path("a/b.parquet")) == OutputFormat("parquet", "", "b.parquet")
     assert output_format(Path("b.NDJSON.zst")) == OutputFormat("jsonl", ".zst", "b.NDJSON")
@@ -292,6 +357,17 @@ def test_parts_become_the_output_and_go(tmp_path):
     with pytest.raises(ArtifactError, match="nothing is left to resume"):
         parts.check(resume=True, overwrite=False)
     parts.check(resume=False, overwrite=True)
+
+
+def test_an_output_that_came_meanwhile_is_not_replaced_unasked(tmp_path):
+    parts = Parts(tmp_path / "o.csv")
+    parts.begin({}, resume=False)
+    parts.write(0, BATCH)
+    parts.output.write_text("mine", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="--resume --overwrite"):
+        parts.check(resume=True, overwrite=False)
+    parts.check(resume=True, overwrite=True)
+    assert parts.begin({}, resume=True) == 1, "the parts of a run with --overwrite are not lost"
 
 
 def test_a_part_that_went_missing_stops_and_keeps_the_others(tmp_path):
