@@ -19,6 +19,9 @@ Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torchscript", "torch
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 BestMetric = Literal["macro_average_precision", "macro_roc_auc", "loss"]
 
+BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What a bundle may be called: servers make folders and addresses of it."""
+
 
 def setting(default: Any, help: str, group: str = "", short: tuple[str, ...] = ()) -> Any:
     """Declare a field with its `--help` line, the heading that it stands under there, and short flags such as `-o`."""
@@ -273,7 +276,7 @@ class ExportConfig:
             for name in ("formats", "allow")
             if not set(getattr(self, name)) <= set(known) or (name == "formats" and not self.formats)
         ]
-        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+        if self.name is not None and not BUNDLE_NAME.fullmatch(self.name):
             problems.append(f"--name is {self.name}, expected letters, digits, '.', '_' and '-' alone")
         if self.overlap is not None and self.overlap < 0:
             problems.append(f"--overlap is {self.overlap}, expected 0 or more")

@@ -156,8 +156,8 @@ class Referee:
     def _from_pipeline(self, texts: Sequence[str]) -> FloatArray:
         """Probabilities that the pipeline of transformers gives, in label order."""
         make: Any = pipeline
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        pipe = make("text-classification", str(self.folder), tokenizer=tokenizer, device="cpu")
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        pipe = make("text-classification", str(self.folder), tokenizer=tokenizer, device="cpu", trust_remote_code=False)
         labels = self.content["labels"]
         answers = [pipe(text, top_k=None, function_to_apply="sigmoid") for text in texts]
         of_text = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]

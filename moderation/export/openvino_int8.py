@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,8 @@ def write_openvino_int8(
             raise MissingExtraError("The OpenVINO form", "export") from error
         nncf.set_log_level(logging.ERROR)
         model = openvino.Core().read_model(str(source))
-        names = {node.get_friendly_name() for node in model.get_ops()}
-        left_in_float = [
-            name for name in left_in_float if name in names
-        ]  # OpenVINO renames some, the head's among them
+        names = _names(model)
+        left_in_float = [known for name in left_in_float for known in _renamed(name) if known in names]
         batches = [dict(zip(INPUTS, (ids[None], np.ones_like(ids)[None]), strict=True)) for ids in windows]
         quantized = nncf.quantize(
             model,
@@ -59,6 +57,33 @@ def write_openvino_int8(
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         openvino.save_model(quantized, str(path), compress_to_fp16=False)
+
+
+def groups_in_openvino(source: Path, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The groups that can be left in float: OpenVINO knows each of their nodes by a name that we know.
+
+    Args:
+        source: The float32 ONNX graph.
+        groups: Name -> names of nodes of the ONNX graph.
+
+    Raises:
+        MissingExtraError: `openvino` is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("The OpenVINO form", "export") from error
+    names = _names(openvino.Core().read_model(str(source)))
+    return {group: list(nodes) for group, nodes in groups.items() if all(names & set(_renamed(it)) for it in nodes)}
+
+
+def _names(model: Any) -> set[str]:
+    return {node.get_friendly_name() for node in model.get_ops()}
+
+
+def _renamed(name: str) -> tuple[str, str]:
+    """Names that a node of the ONNX graph may have: OpenVINO makes a Gemm a MatMul, so named, and an Add."""
+    return name, f"{name}/WithoutBiases"
 
 
 def _attention_products(model: Any) -> list[str]:

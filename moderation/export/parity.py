@@ -178,8 +178,14 @@ def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) ->
         kept: From `read_odd_answers`.
 
     Returns:
-        `form`, `n_texts`, `from_torch` and `from_export` (largest differences), `limit`, `passed`.
+        `form`, `n_texts`, `from_torch` and `from_export` (largest differences), `limit`, `passed`, which nothing is
+        where no text was compared.
+
+    Raises:
+        ArtifactError: the answers of torch or of the form were not kept.
     """
+    if missing := [name for name in ("hf", form) if name not in kept]:
+        raise ArtifactError(f"{PARITY_FILE}: holds no answers of {missing[0]}; {form} cannot be compared with them.")
     from_torch = float(np.abs(found - kept["hf"]).max(initial=0))
     from_export = float(np.abs(found - kept[form]).max(initial=0))
     judged = from_export if LIMITS[form] is _INT8 else from_torch
@@ -190,7 +196,7 @@ def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) ->
         "from_torch": from_torch,
         "from_export": from_export,
         "limit": limit,
-        "passed": bool(judged <= limit),
+        "passed": bool(len(found) and judged <= limit),
     }
 
 

@@ -22,7 +22,7 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         ArtifactError: something stands there that may not be replaced, or the folder cannot be written; whatever stood
             there before is unchanged.
     """
-    target = Path(os.path.abspath(target))  # noqa: PTH100 - `..` and a link are kept as the user means them
+    target = Path(os.path.realpath(target))  # of a link what it points to, so that the link itself stays
     _refuse(target, overwrite)
     staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     former = target.with_name(f".{target.name}.{os.getpid()}.old")

@@ -62,11 +62,14 @@ def _read_text(request: dict[str, Any], place: int, context: Any) -> str | None:
             declared = context.get_request_header(place, key) or {}
             if declared.get("content-type", "").startswith("application/json"):
                 value = json.loads(value)
+        if isinstance(value, dict):
+            value = value.get("text")
+        if not isinstance(value, str):
+            return None
+        value.encode("utf-8")  # half a character, which JSON's escapes can spell, is no text
     except (ValueError, RecursionError):
         return None
-    if isinstance(value, dict):
-        value = value.get("text")
-    return value if isinstance(value, str) else None
+    return value
 
 
 def _as_json(content: dict[str, Any]) -> bytes:

@@ -2,16 +2,17 @@
 
 import logging
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from moderation.artifacts import RunFolder, read_json, write_atomically
-from moderation.bundles import TOKENIZER, write_manifest
-from moderation.config import ExportConfig, TrainConfig
+from moderation.bundles import FORMS, MANIFEST, TOKENIZER, write_manifest
+from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
 from moderation.data.preparing import Splits
-from moderation.errors import ArtifactError
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.export.card import CARD, write_card
 from moderation.export.comparing import Referee, gather_texts
@@ -19,6 +20,7 @@ from moderation.export.float_layers import layer_groups, leave_until_passed, ran
 from moderation.export.forms import GRAPH_FORMS, INT8_FORMS, SERVER_FORMS, Trained, write_form
 from moderation.export.huggingface import write_huggingface
 from moderation.export.onnx_graph import write_onnx
+from moderation.export.openvino_int8 import groups_in_openvino
 from moderation.export.parity import format_parity, write_odd_answers
 from moderation.export.staging import staged_folder
 from moderation.export.torchserve_archive import write_torchserve
@@ -37,6 +39,14 @@ logger = logging.getLogger(__name__)
 
 _N_CALIBRATION = 100  # windows on which scales are fixed and layers are ranked
 
+# Form -> what it is called, the packages that writing and comparing it take, the extra that brings them.
+_PACKAGES = {
+    "onnx": ("The ONNX form", ("onnx", "onnxruntime"), "export"),
+    "onnx-int8": ("The 8-bit ONNX form", ("onnx", "onnxruntime"), "export"),
+    "openvino": ("The OpenVINO form", ("onnx", "onnxruntime", "openvino", "nncf"), "export"),
+    "torchserve": ("The archive for TorchServe", ("model_archiver",), "torchserve"),
+}
+
 
 def export(config: ExportConfig) -> int:
     """Write the forms asked for, compare each with torch on real and odd texts, keep those within their limits.
@@ -45,8 +55,10 @@ def export(config: ExportConfig) -> int:
         0; 1 where a form failed the comparison and was not written.
 
     Raises:
-        ModerationError: a run, data or a folder that cannot be used, or a package that is missing.
+        ModerationError: a run, data or a folder that cannot be used, a package that is missing, or nothing left that
+            may take the place of what stands there.
     """
+    _check_first(config)
     run = RunFolder(config.run)
     checkpoint = load_checkpoint(run.checkpoint_best)
     tokenizer = load_own_tokenizer(run, checkpoint)
@@ -76,14 +88,19 @@ def export(config: ExportConfig) -> int:
             if form in INT8_FORMS and not row["passed"]:
                 groups = layer_groups(trained.graph)
                 ranked = ranked or rank_groups(trained.graph, groups, trained.windows)
+                if form == "openvino":
+                    groups = groups_in_openvino(trained.graph, groups)
 
                 def attempt(nodes: list[str], form: str = form) -> dict[str, Any]:
                     write_form(folder, form, trained, nodes)
                     return referee.judge(form)
 
-                facts["left_in_float"], row = leave_until_passed(groups, ranked, attempt)
+                facts["left_in_float"], row = leave_until_passed(
+                    groups, [name for name in ranked if name in groups], attempt
+                )
             rows.append(row)
         failed = _drop_failed(folder, content, config)
+        _refuse_worse(config, content, failed)
         answers = {form: array for form, array in referee.odd_answers.items() if form in {"hf", *content["forms"]}}
         write_odd_answers(folder, checkpoint.labels, answers)
         _finish(folder, content, config)
@@ -92,6 +109,33 @@ def export(config: ExportConfig) -> int:
         print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
     print(f"\n{config.to}")
     return 1 if failed else 0
+
+
+def _check_first(config: ExportConfig) -> None:
+    """Check before anything is loaded what would come to light only after minutes.
+
+    Raises:
+        ConfigError: no form among those asked for that the classifier runs, or a run folder's name that is none.
+        MissingExtraError: a package that a form takes is not installed.
+    """
+    running = [name for name, form in FORMS.items() if form.runs]
+    if not set(config.formats) & set(running):
+        raise ConfigError(
+            f"--formats is {', '.join(config.formats)}, which nothing can load alone; expected one of "
+            f"{', '.join(running)} beside it."
+        )
+    if not BUNDLE_NAME.fullmatch(_name(config)):
+        raise ConfigError(
+            f"{config.run}: the folder's name cannot be the bundle's, which takes letters, digits, '.', '_' and '-' "
+            "alone. Cure: --name NAME"
+        )
+    for feature, packages, extra in (_PACKAGES[form] for form in config.formats if form in _PACKAGES):
+        if any(find_spec(package) is None for package in packages):
+            raise MissingExtraError(feature, extra)
+
+
+def _name(config: ExportConfig) -> str:
+    return config.name or config.run.resolve().name
 
 
 def _settings(run: RunFolder, config: ExportConfig) -> TrainConfig:
@@ -115,7 +159,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         if run.metrics(split).is_file()
     }
     return {
-        "name": config.name or run.path.resolve().name,
+        "name": _name(config),
         "labels": list(checkpoint.labels),
         "thresholds": {label: float(value) for label, value in zip(checkpoint.labels, thresholds, strict=True)},
         "calibration": {"method": "identity"},
@@ -172,6 +216,21 @@ def _drop_failed(folder: Path, content: dict[str, Any], config: ExportConfig) ->
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
     return failed
+
+
+def _refuse_worse(config: ExportConfig, content: dict[str, Any], failed: list[str]) -> None:
+    """Keep a bundle that nothing can load from being written, and one that lost a form from replacing another.
+
+    Raises:
+        ArtifactError: with the parity table, since no bundle keeps it.
+    """
+    replaces = config.overwrite and (config.to / MANIFEST).is_file()
+    if any(FORMS[form].runs for form in content["forms"]) and not (failed and replaces):
+        return
+    raise ArtifactError(
+        f"{config.to}: not written, and what stood there before is unchanged.\n\n{format_parity(content['parity'])}\n\n"
+        f"Outside their limits: {', '.join(failed)}. To keep them all the same: --allow {','.join(failed)}"
+    )
 
 
 def _finish(folder: Path, content: dict[str, Any], config: ExportConfig) -> None:

@@ -15,7 +15,7 @@ def verify(config: VerifyConfig) -> int:
     """Hash every file, load every form whose package is installed, compare its answers on the odd texts.
 
     Returns:
-        0; 1 where a form cannot be loaded or answers otherwise than at export.
+        0; 1 where a form cannot be loaded, answers otherwise than at export, or could not be compared at all.
 
     Raises:
         ArtifactError: no bundle, a missing, changed or foreign file, or a manifest that was changed.
@@ -37,11 +37,13 @@ def verify(config: VerifyConfig) -> int:
             rows.append([form, "", "", "", "", f"skipped: pip install 'content-moderation[{error.extra}]'"])
             continue
         except ModerationError as error:
-            rows.append([form, "", "", "", "", "FAILED: cannot be loaded"])
+            rows.append([form, "", "", "", "", "FAILED: not compared"])
             failed.append(f"{form}: {error}")
             continue
         rows.append(_cells(row))
-        if not row["passed"]:
+        if not row["n_texts"]:
+            failed.append(f"{form}: nothing compared, since this version shares no odd text with the bundle's export")
+        elif not row["passed"]:
             failed.append(f"{form}: its answers on odd texts are not those of the export")
     rows += [
         [form, "", "", "", "", "hashed only"]
@@ -61,4 +63,5 @@ def _foreign_files(bundle: Bundle) -> list[str]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     differences = [f"{row[name]:.1e}" for name in ("from_torch", "from_export", "limit")]
-    return [row["form"], str(row["n_texts"]), *differences, "passed" if row["passed"] else "FAILED"]
+    verdict = "passed" if row["passed"] else "FAILED" if row["n_texts"] else "FAILED: nothing compared"
+    return [row["form"], str(row["n_texts"]), *differences, verdict]

@@ -11,7 +11,7 @@ from moderation.backbones import load_tokenizer
 from moderation.config import TrainConfig
 from moderation.data.encoding import tokenizer_sha256
 from moderation.data.preparing import Splits, load_splits
-from moderation.errors import ArtifactError, ConfigError
+from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.flags import from_plain, to_plain
 from moderation.training.checkpoints import Checkpoint
 from moderation.training.record import hash_tables, read_record
@@ -49,7 +49,10 @@ def rebuild_splits(run: RunFolder, settings: TrainConfig, cure: str) -> Splits:
     Raises:
         ArtifactError: the data changed since the run.
     """
-    now, recorded = hash_tables(to_plain(settings)), read_record(run)["data"]
+    try:
+        now, recorded = hash_tables(to_plain(settings)), read_record(run)["data"]
+    except (ArtifactError, DataError) as error:
+        raise ArtifactError(f"{error}\nThis table stands in {run.run_json}, seen from {Path.cwd()}. {cure}") from error
     changed = [key for key in now if now[key] != recorded.get(key)]
     if changed:
         raise ArtifactError(

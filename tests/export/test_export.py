@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from moderation import Classifier, cli
-from moderation.bundles import read_bundle
+from moderation.bundles import MANIFEST, read_bundle, write_manifest
+from moderation.errors import ArtifactError
+from moderation.export.float_layers import layer_groups
 from moderation.export.odd_texts import ODD_TEXTS
-from moderation.export.parity import compare
+from moderation.export.parity import check_again, compare
+from moderation.export.staging import staged_folder
 
 
 @pytest.fixture
@@ -116,3 +119,99 @@ def test_the_card_shows_what_was_measured_on_the_test_split(tiny_run, tiny_bundl
     for label, found in measured["labels"].items():
         line = next(line for line in card.splitlines() if line.startswith(f"| {label} | {found['support']} |"))
         assert f"{found['roc_auc']:.3f}" in line
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_failed_form_replaces_nothing(tiny_run, bundle, tmp_path, capsys, monkeypatch, overwrite):
+    """Neither a whole bundle by one that lost a form, nor nothing by one that nothing can load."""
+    monkeypatch.setitem(compare.__globals__["LIMITS"], "onnx", {"max_difference": -1.0})
+    before = (bundle / MANIFEST).read_bytes()
+    words = f"export {tiny_run} --parity-texts 20 --threads 1 --to"
+    rest = (
+        [str(bundle), "--formats", "hf,onnx", "--overwrite"] if overwrite else [str(tmp_path / "new"), "--formats=onnx"]
+    )
+    assert cli.main([*words.split(), *rest]) == 1
+    message = capsys.readouterr().err
+    assert "largest difference" in message
+    assert "--allow onnx" in message
+    assert (bundle / MANIFEST).read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--formats", "triton"], "expected one of hf, onnx, onnx-int8, openvino, torchscript beside it"),
+        (["--formats", "torch"], "expected one of hf"),
+        ([], "--name"),
+    ],
+)
+def test_what_can_be_known_is_told_before_anything_is_loaded(tmp_path, capsys, words, expected):
+    run = tmp_path / "a run, [1]"
+    run.mkdir()
+    assert cli.main(["export", str(run), "--to", str(tmp_path / "b"), *words]) == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "package", "extra"),
+    [
+        ("onnx", "onnx", "export"),
+        ("onnx-int8", "onnxruntime", "export"),
+        ("openvino", "nncf", "export"),
+        ("torchserve", "model_archiver", "torchserve"),
+    ],
+)
+def test_a_missing_package_is_told_before_anything_is_loaded(tmp_path, capsys, monkeypatch, form, package, extra):
+    monkeypatch.setattr("moderation.recipes.export.find_spec", lambda name: None if name == package else name)
+    words = ["export", str(tmp_path / "run"), "--to", str(tmp_path / "b"), "--formats", f"hf,{form}"]
+    assert cli.main(words) == 2
+    assert f"content-moderation[{extra}]" in capsys.readouterr().err
+
+
+def test_openvino_leaves_in_float_what_the_bundle_says(tiny_bundle, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    from moderation.export.openvino_int8 import groups_in_openvino, write_openvino_int8
+
+    graph = tiny_bundle / "onnx/model.onnx"
+    groups = layer_groups(graph)
+    assert groups_in_openvino(graph, groups | {"renamed": [groups["head"][0], "nowhere"]}) == groups
+    windows = [np.arange(4, 20, dtype=np.int64)] * 2
+    quantized = []
+    for place, left in enumerate(([], groups["head"])):
+        write_openvino_int8(graph, tmp_path / f"{place}.xml", windows, left_in_float=left)
+        nodes = openvino.Core().read_model(str(tmp_path / f"{place}.xml")).get_ops()
+        heads = [node for node in nodes if node.get_friendly_name().endswith("Gemm/WithoutBiases")]
+        assert len(heads) == len(groups["head"])
+        sources = [node.input_value(0).get_node().get_type_name() for node in heads]
+        quantized.append("FakeQuantize" in sources)
+    assert quantized == [True, False]
+
+
+def test_verify_does_not_pass_what_it_did_not_compare(bundle, capsys):
+    path = bundle / "parity.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"texts": dict.fromkeys(content["texts"], "0")}))
+    write_manifest(bundle, read_bundle(bundle).manifest)
+    assert cli.main(["verify", str(bundle), "--threads", "1"]) == 1
+    table = capsys.readouterr().out
+    assert "FAILED: nothing compared" in table
+    assert "passed" not in table
+
+
+@pytest.mark.parametrize("missing", ["hf", "onnx"])
+def test_answers_that_were_not_kept_are_named(missing):
+    answers = np.float32([[0.5]])
+    kept = dict.fromkeys({"hf", "onnx"} - {missing}, answers)
+    with pytest.raises(ArtifactError, match=f"no answers of {missing}"):
+        check_again("onnx", answers, kept)
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(bundle, tmp_path):
+    (tmp_path / "link").symlink_to(bundle, target_is_directory=True)
+    with staged_folder(tmp_path / "link", overwrite=True) as folder:
+        (folder / "new").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in bundle.iterdir()] == ["new"]
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny", "link"}

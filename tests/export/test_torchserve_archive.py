@@ -79,7 +79,10 @@ def test_nothing_else_is_left_in_the_bundle_nor_in_the_temporary_folder(
     before = {path for path in folder.rglob("*") if path.is_file()}
     [written] = write_torchserve(folder, NAME)
     assert {path for path in folder.rglob("*") if path.is_file()} - before == {folder / written}
-    assert {path.name for path in folder.iterdir()} - {path.name for path in tiny_bundle.iterdir()} <= {"torchserve"}
+    assert {path.name for path in folder.iterdir()} - {path.name for path in tiny_bundle.iterdir()} <= {
+        "torchserve",
+        "pytorch_model.bin",
+    }
     assert [path.name for path in (tmp_path / "temporary").rglob("*")] == [NAME, "precious.txt"]
     read_bundle(folder)
 
@@ -87,10 +90,14 @@ def test_nothing_else_is_left_in_the_bundle_nor_in_the_temporary_folder(
 def test_a_bundle_with_no_form_to_run_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     bundle = read_bundle(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"weights")
     write_manifest(folder, bundle.manifest | {"forms": {"torch": {"files": ["pytorch_model.bin"]}}})
     with pytest.raises(ArtifactError, match=r"expected one of onnx-int8.*found torch\. Cure"):
         write_torchserve(folder, NAME)
-    assert {path.name for path in folder.iterdir()} - {path.name for path in tiny_bundle.iterdir()} <= {"torchserve"}
+    assert {path.name for path in folder.iterdir()} - {path.name for path in tiny_bundle.iterdir()} <= {
+        "torchserve",
+        "pytorch_model.bin",
+    }
 
 
 def test_what_the_archiver_refuses_is_told(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -188,6 +195,8 @@ def test_the_numbers_are_the_large_bundles_own(handler: Any, unpacked: Path, bun
         ({"body": ["secret", "secret"]}, ""),
         ({"body": b"\xffsecret"}, ""),
         ({"body": b'{"text": secret'}, "application/json; charset=utf-8"),
+        ({"body": b'{"text": "secret \\ud83d"}'}, "application/json"),
+        ({"body": {"text": "secret \ud83d"}}, ""),
         ({"other": "secret"}, ""),
         ({}, ""),
     ],
