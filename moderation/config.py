@@ -324,7 +324,7 @@ class ScoreConfig:
     threads: int | None = setting(None, "processor threads; default: all cores")
     chunk_rows: int = setting(2000, "rows after which what is finished is kept")
     resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
-    overwrite: bool = setting(False, "replace the output, and what an interrupted run kept")
+    overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
 
     def __post_init__(self) -> None:
         """Check values that need no file.
