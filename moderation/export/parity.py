@@ -196,6 +196,7 @@ def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) ->
         "from_torch": from_torch,
         "from_export": from_export,
         "limit": limit,
+        "judged": "from export" if LIMITS[form] is _INT8 else "from torch",
         "passed": bool(len(found) and judged <= limit),
     }
 

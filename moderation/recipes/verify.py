@@ -62,6 +62,7 @@ def _foreign_files(bundle: Bundle) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    differences = [f"{row[name]:.1e}" for name in ("from_torch", "from_export", "limit")]
+    differences = [f"{row[name]:.1e}" for name in ("from_torch", "from_export")]
+    differences.append(f"{row['limit']:.0e} {row['judged']}")
     verdict = "passed" if row["passed"] else "FAILED" if row["n_texts"] else "FAILED: nothing compared"
     return [row["form"], str(row["n_texts"]), *differences, verdict]
