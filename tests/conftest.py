@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny real backbone, a labelled table, the folder of licensed data where it is to be had."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,12 @@ import pytest
 
 LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", "kind", "fine", "bread", "river", "idiot", "stupid", "damn", "kill", "them"]
+
+
+def pytest_configure() -> None:
+    """Programs that a shell starts in the background ignore Ctrl-C, and so would those that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
