@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny real backbone, a labelled table, the folder of licensed data where it is to be had."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -31,6 +32,17 @@ def shared() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests' encodings out of the user's cache."""
     monkeypatch.setenv("MODERATION_CACHE", str(tmp_path_factory.getbasetemp() / "moderation-cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> None:
+    """Log as in a fresh process, whatever the libraries of earlier tests have set."""
+    logging.disable(logging.NOTSET)
+    logging.root.setLevel(logging.WARNING)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.split(".")[0] == "moderation" and isinstance(logger, logging.Logger):
+            logger.disabled, logger.propagate = False, True
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ def test_every_setting_has_one_flag_with_hyphens_and_its_help(config_class: type
         assert flag in actions[field.name].option_strings
         assert str(actions[field.name].help).startswith(field.metadata["help"].replace("%", "%%"))
         if field.default not in (None, (), False):
-            assert str(field.default) in str(actions[field.name].help).replace("%%", "%")
+            shown = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
+            assert shown in str(actions[field.name].help).replace("%%", "%")
     assert not [word for action in parser._actions for word in action.option_strings if "_" in word]
 
 
