@@ -15,7 +15,7 @@ from moderation.errors import ConfigError
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PosWeight = Literal["off", "sqrt", "balanced"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
-Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torchscript", "torch"]
+Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torch", "torchscript"]
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 BestMetric = Literal["macro_average_precision", "macro_roc_auc", "loss"]
 

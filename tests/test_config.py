@@ -2,13 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from moderation.bundles import FORMS
 from moderation.cli import VERBS
-from moderation.config import CheckConfig, EvaluateConfig, TrainConfig, TuneConfig
+from moderation.config import Backend, CheckConfig, EvaluateConfig, ExportFormat, TrainConfig, TuneConfig
 from moderation.errors import ConfigError
+from moderation.inference.backends import BACKENDS
 
 CONFIGS = [verb.config_class for verb in VERBS.values()]
 DATA = Path("train.csv")
@@ -116,3 +118,8 @@ def test_the_other_verbs_check_theirs(config_class: type[Any], settings: dict[st
     for complaint in complaints:
         assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 + len(complaints)
+
+
+def test_flags_offer_every_form_and_every_backend_in_their_order() -> None:
+    assert get_args(ExportFormat) == tuple(FORMS)
+    assert get_args(Backend) == ("auto", *BACKENDS)

@@ -22,7 +22,7 @@ import pyarrow.parquet
 from moderation.data.compression import read_unpacked
 from moderation.errors import ConfigError, DataError
 
-_LIKELY_DELIMITERS = (",", ";", "\t", "|")
+LIKELY_DELIMITERS = (",", ";", "\t", "|")
 _LARGEST_BLOCK = 1 << 30  # pyarrow counts the bytes of a block in 32 bits
 
 
@@ -193,7 +193,7 @@ def _header(path: Path, content: bytes, delimiter: str) -> list[str]:
 def _check_delimiter(path: Path, header: list[str], delimiter: str) -> None:
     if len(header) > 1:
         return
-    others = [other for other in _LIKELY_DELIMITERS if other != delimiter and other in header[0]]
+    others = [other for other in LIKELY_DELIMITERS if other != delimiter and other in header[0]]
     if others:
         best = max(others, key=header[0].count)
         typed = "'\\t'" if best == "\t" else f"'{best}'"

@@ -18,8 +18,8 @@ _TEXT = """\
 # {name}
 
 A classifier of comments with {n_labels} labels, of which several may hold at once: {labels}.
-Exported by [content-moderation](https://pypi.org/project/content-moderation/); `moderation.json` names the SHA-256 of
-every file and the thresholds.
+Exported by content-moderation; `moderation.json` names the SHA-256 of every file, the thresholds, and where the model
+comes from.
 
 ## Use
 

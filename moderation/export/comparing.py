@@ -16,7 +16,7 @@ from moderation.data.preparing import Splits
 from moderation.evaluation.probabilities import sigmoid
 from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import compare
-from moderation.inference.backends import BACKENDS
+from moderation.inference.backends import BACKENDS, without_progress_bars
 from moderation.inference.classifier import Classifier
 
 FloatArray = npt.NDArray[np.float32]
@@ -156,8 +156,10 @@ class Referee:
     def _from_pipeline(self, texts: Sequence[str]) -> FloatArray:
         """Probabilities that the pipeline of transformers gives, in label order."""
         make: Any = pipeline
+        source = {"model": str(self.folder), "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
-        pipe = make("text-classification", str(self.folder), tokenizer=tokenizer, device="cpu", trust_remote_code=False)
+        with without_progress_bars():
+            pipe = make("text-classification", **source, tokenizer=tokenizer, device="cpu")
         labels = self.content["labels"]
         answers = [pipe(text, top_k=None, function_to_apply="sigmoid") for text in texts]
         of_text = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]

@@ -42,22 +42,22 @@ def keep_first_position(model: Any) -> int:
     from onnx import helper
 
     graph = model.graph
-    picks = [node for node in graph.node if _picks_first(node, _constants(graph))]
+    constants = _constants(graph)
+    picks = [node for node in graph.node if _picks_first(node, constants)]
     if len(picks) != 1:
         return 0
     pick = picks[0]
-    moved = _find_movable(graph, pick)
+    moved = _find_movable(graph, pick, constants)
     if not moved:
         return 0
     own = {name for node in moved for name in node.output}
-    constants = _constants(graph)
     gathered: dict[str, str] = {}
     nodes = []
     for node in graph.node:
         if node is pick:
             nodes.append(helper.make_node("Identity", [pick.input[0]], list(pick.output), name=f"{pick.name}_moved"))
             continue
-        if node.name in {other.name for other in moved}:
+        if own.intersection(node.output):
             for place, name in enumerate(node.input):
                 if name in own or name in constants or not name:
                     continue
@@ -80,28 +80,27 @@ def _replace_nodes(graph: Any, nodes: list[Any], index_name: str) -> None:
     del graph.value_info[:]
 
 
-def _find_movable(graph: Any, pick: Any) -> list[Any]:
+def _find_movable(graph: Any, pick: Any, constants: set[str]) -> list[Any]:
     """Position-wise nodes all of whose readers are such nodes or the pick itself; last first."""
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    constants = _constants(graph)
     outputs = {output.name for output in graph.output}
     moved: list[Any] = []
-    names = {pick.name}
+    narrow = {pick.output[0]}  # values that hold the first position alone
     for node in reversed(graph.node):
         read_by = [reader for name in node.output for reader in readers.get(name, [])]
         if (
             read_by
             and node.op_type in _POSITION_WISE
             and not outputs & set(node.output)
-            and all(reader.name in names for reader in read_by)
+            and all(reader.output[0] in narrow for reader in read_by)
             and (node.op_type != "MatMul" or node.input[1] in constants)
             and not constants.issuperset(node.output)
         ):
             moved.append(node)
-            names.add(node.name)
+            narrow.update(node.output)
     return moved
 
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from moderation.bundles import FORMS
+from moderation.export.copying import link_or_copy
 from moderation.export.huggingface import write_torch_weights
-from moderation.export.onnx_graph import write_onnx
 from moderation.export.onnx_int8 import write_onnx_int8
 from moderation.export.openvino_int8 import write_openvino_int8
 from moderation.export.torchscript import write_torchscript
@@ -55,7 +55,7 @@ def write_form(folder: Path, name: str, trained: Trained, left_in_float: Sequenc
         write_torchscript(path, trained.model)
     elif name == "onnx":
         if path != trained.graph:
-            write_onnx(path, trained.model)
+            link_or_copy(trained.graph, path)
     elif name == "onnx-int8":
         write_onnx_int8(trained.graph, path, left_in_float=left_in_float)
     else:

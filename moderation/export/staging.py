@@ -22,8 +22,8 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         ArtifactError: something stands there that may not be replaced, or the folder cannot be written; whatever stood
             there before is unchanged.
     """
+    check_target(target, overwrite=overwrite)
     target = Path(os.path.realpath(target))  # of a link what it points to, so that the link itself stays
-    _refuse(target, overwrite)
     staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     former = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
@@ -45,7 +45,12 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(former, ignore_errors=True)
 
 
-def _refuse(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that a bundle may not take the place of.
+
+    Raises:
+        ArtifactError: it holds something else, or a bundle that is not to be replaced.
+    """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / MANIFEST).is_file():

@@ -7,6 +7,8 @@ That is as fast as several threads on one batch, and leaves every window's arith
 import os
 import queue
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -240,11 +242,8 @@ def _load_torch(bundle: Bundle, name: str) -> Any:
             path = bundle.path / FORMS[name].main_file
             return torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with without_progress_bars():
         return AutoModelForSequenceClassification.from_pretrained(
             bundle.path,
             local_files_only=True,
@@ -252,6 +251,17 @@ def _load_torch(bundle: Bundle, name: str) -> Any:
             use_safetensors=True,
             trust_remote_code=False,  # unsaid, it would ask, and take a line of standard input for the answer
         )
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar for the loading of weights."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
     finally:
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]

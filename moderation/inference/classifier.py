@@ -95,7 +95,7 @@ class Classifier:
 
         Args:
             path: Its folder.
-            backend: `openvino`, `onnx-int8`, `onnx`, `torchscript`, `torch`, or `auto`: the first of these whose form
+            backend: `openvino`, `onnx-int8`, `onnx`, `torch`, `torchscript`, or `auto`: the first of these whose form
                 the bundle holds and whose package is installed.
             threads: Processor threads; None: all that the process may use.
             device: `cpu`, or `cuda` where the engine can.

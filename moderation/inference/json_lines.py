@@ -176,10 +176,11 @@ def _text_error(value: object) -> str | None:
         return None
     if not isinstance(value, str):
         return NO_STRING
-    return None if _is_unicode(value) else NO_UNICODE
+    return None if is_unicode(value) else NO_UNICODE
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -192,5 +193,5 @@ def _as_text(value: object, as_json: bool) -> str | None:
         return None
     if as_json or not isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False)
-        return text if _is_unicode(text) else json.dumps(value)
-    return value if _is_unicode(value) else value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return text if is_unicode(text) else json.dumps(value)
+    return value if is_unicode(value) else value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -62,7 +62,7 @@ class Parts:
             )
         if self.output.is_dir():
             raise ArtifactError(f"{self.output}: this is a folder; expected the name of a file to write.")
-        if self.output.exists() and not overwrite:
+        if self.output.exists() and not overwrite and not (begun and self._is_own()):
             if begun:
                 raise ArtifactError(
                     f"{self.output}: the file exists, beside the finished parts of an interrupted run. Move it away, "
@@ -148,12 +148,28 @@ class Parts:
                     )
                 write(batch)
                 yield batch
+        write_json(self._made, _state(whole))
         with write_atomically(self.output) as temporary:
             whole.replace(temporary)
         self.remove()
+
+    @property
+    def _made(self) -> Path:
+        """What the output is like that is about to take its place."""
+        return self.folder / "made.json"
+
+    def _is_own(self) -> bool:
+        """Whether the file that stands there was made out of these parts, and the run was killed behind that."""
+        return self._made.exists() and read_json(self._made, "size and time of the output") == _state(self.output)
 
     def remove(self) -> None:
         """Remove the parts, and first what makes them some: a kill in between leaves nothing to go on from."""
         with suppress(FileNotFoundError):
             self.about.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _state(path: Path) -> dict[str, int]:
+    """Size and time of a file, which it keeps when it is renamed."""
+    status = path.stat()
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}

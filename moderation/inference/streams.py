@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from moderation.data.compression import DAMAGED, damaged, open_unpacked
-from moderation.data.reading import check_column_names, field_delimiter, show_names
+from moderation.data.reading import LIKELY_DELIMITERS, check_column_names, field_delimiter, show_names
 from moderation.errors import DataError
-from moderation.inference.json_lines import object_batch, read_lines, scan_objects
+from moderation.inference.json_lines import is_unicode, object_batch, read_lines, scan_objects
 from moderation.inference.scoring import is_text
 
 CHUNK_BYTES = 1 << 26  # of text: a chunk that reaches them ends, however few rows it has
@@ -30,7 +30,6 @@ NO_UTF8 = "not UTF-8"
 _BOM = b"\xef\xbb\xbf"
 _PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no more than this
 _PARQUET_ROWS = 128  # decoded at once: a megabyte of text in each still fits the memory
-_LIKELY_DELIMITERS = (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _check_text_column(path: Path, table: StreamedTable, text_column: str) -> None:
     check_column_names(table.names, str(path))
     if text_column not in table.names:
-        others = [other for other in _LIKELY_DELIMITERS if len(table.names) == 1 and other in table.names[0]]
+        others = [other for other in LIKELY_DELIMITERS if len(table.names) == 1 and other in table.names[0]]
         typed = {"\t": "'\\t'"}.get(others[0], repr(others[0])) if others else ""
         cure = f", or the delimiter with --delimiter {typed}" if others else ""
         raise DataError(
@@ -185,7 +184,7 @@ def _open_csv(path: Path, delimiter: str) -> StreamedTable:
         header = next((fields for fields, _ in rows), None)
     if header is None:
         raise DataError(f"{path}: no header; expected column names in the first line.")
-    if any(not _is_unicode(name) for name in header):
+    if any(not is_unicode(name) for name in header):
         raise DataError(f"{path}: the header is not UTF-8. Convert the file: iconv -f LATIN1 -t UTF-8 FILE")
     schema = pa.schema([(name, pa.string()) for name in header])
 
@@ -255,10 +254,6 @@ def _ends_in_quotes(lines: list[str], delimiter: str) -> bool:
     return False
 
 
-def _is_unicode(text: str) -> bool:
-    return text.encode("utf-8", "replace") == text.encode("utf-8", "surrogatepass")
-
-
 def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | None], share: float) -> Chunk:
     """Rows of text or null cells; what is no UTF-8 in them arrives as lone surrogates."""
     width = len(schema)
@@ -269,7 +264,7 @@ def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | Non
         columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     except UnicodeEncodeError:
         for row, fields in enumerate(rows):
-            if not all(_is_unicode(field) for field in fields if field is not None):
+            if not all(is_unicode(field) for field in fields if field is not None):
                 errors[row] = errors[row] or NO_UTF8
                 rows[row] = [
                     field and field.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -22,7 +22,7 @@ from moderation.export.huggingface import write_huggingface
 from moderation.export.onnx_graph import write_onnx
 from moderation.export.openvino_int8 import groups_in_openvino
 from moderation.export.parity import format_parity, write_odd_answers
-from moderation.export.staging import staged_folder
+from moderation.export.staging import check_target, staged_folder
 from moderation.export.torchserve_archive import write_torchserve
 from moderation.export.triton_repository import write_triton
 from moderation.inference.windows import Windows
@@ -84,6 +84,7 @@ def export(config: ExportConfig) -> int:
             content["forms"][form] = facts
             if form == "torch":
                 continue
+            logger.info("Compare %s with torch on %s texts ...", form, f"{len(texts.all):,}")
             row = referee.judge(form)
             if form in INT8_FORMS and not row["passed"]:
                 groups = layer_groups(trained.graph)
@@ -107,7 +108,7 @@ def export(config: ExportConfig) -> int:
     print(format_parity(rows))
     for name in failed:
         print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
-    print(f"\n{config.to}")
+    print(f"\n{config.to}\nExamine it at any time: moderation verify {config.to}")
     return 1 if failed else 0
 
 
@@ -115,9 +116,11 @@ def _check_first(config: ExportConfig) -> None:
     """Check before anything is loaded what would come to light only after minutes.
 
     Raises:
+        ArtifactError: something stands in the bundle's place.
         ConfigError: no form among those asked for that the classifier runs, or a run folder's name that is none.
         MissingExtraError: a package that a form takes is not installed.
     """
+    check_target(config.to, overwrite=config.overwrite)
     running = [name for name, form in FORMS.items() if form.runs]
     if not set(config.formats) & set(running):
         raise ConfigError(

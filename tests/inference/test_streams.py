@@ -370,6 +370,21 @@ def test_an_output_that_came_meanwhile_is_not_replaced_unasked(tmp_path):
     assert parts.begin({}, resume=True) == 1, "the parts of a run with --overwrite are not lost"
 
 
+def test_a_kill_between_the_output_and_the_end_of_its_parts_is_gone_on_from(tmp_path, monkeypatch):
+    parts = Parts(tmp_path / "o.csv")
+    parts.begin({}, resume=False)
+    parts.write(0, BATCH)
+    with monkeypatch.context() as killed:
+        killed.setattr(Parts, "remove", lambda self: None)
+        list(parts.finish(1, output_format(parts.output), BATCH.schema))
+    written = parts.output.read_bytes()
+    parts.check(resume=True, overwrite=False)
+    assert parts.begin({}, resume=True) == 1
+    list(parts.finish(1, output_format(parts.output), BATCH.schema))
+    assert parts.output.read_bytes() == written
+    assert [path.name for path in tmp_path.iterdir()] == ["o.csv"]
+
+
 def test_a_part_that_went_missing_stops_and_keeps_the_others(tmp_path):
     parts = Parts(tmp_path / "o.parquet")
     parts.begin({}, resume=False)

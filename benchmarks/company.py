@@ -1,0 +1,56 @@
+"""Does a text's answer depend on the texts beside it? Comments alone and in a list, with every backend of a bundle.
+
+Each backend as it comes, and with up to 512 tokens of windows of one length computed together.
+
+    python benchmarks/company.py --bundle model-export --data-path train.parquet
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tables import print_table, write_json
+
+from moderation import Classifier
+from moderation.bundles import read_bundle
+from moderation.data.reading import read_table
+from moderation.inference.backends import BACKENDS
+
+TOGETHER = 512
+
+
+def main() -> None:
+    """Compare and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--data-path", type=Path, required=True, help="table with a column comment_text")
+    parser.add_argument("--texts", type=int, default=500, help="comments")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    options = parser.parse_args()
+    texts = list(read_table(options.data_path)["comment_text"].sample(options.texts, random_state=2))
+    forms = read_bundle(options.bundle).forms
+    rows = [compare(options.bundle, name, texts) for name, (form, _) in BACKENDS.items() if form in forms]
+    print_table(rows)
+    if options.json:
+        write_json(options.json, rows, {})
+
+
+def compare(bundle: Path, name: str, texts: list[str]) -> dict[str, Any]:
+    """Largest differences of a probability from that of the text alone."""
+    with Classifier.load(bundle, backend=name) as classifier:
+        alone = np.concatenate([classifier.probabilities([text]) for text in texts])
+        listed = classifier.probabilities(texts)
+    with Classifier.load(bundle, backend=name, batch_tokens=TOGETHER) as classifier:
+        together = classifier.probabilities(texts)
+    return {
+        "backend": name,
+        "texts": len(texts),
+        "as it comes, same bytes": "yes" if listed.tobytes() == alone.tobytes() else "no",
+        f"batch_tokens={TOGETHER}, same bytes": "yes" if together.tobytes() == alone.tobytes() else "no",
+        "largest difference": f"{np.abs(together - alone).max():.1e}",
+    }
+
+
+if __name__ == "__main__":
+    main()
