@@ -20,8 +20,11 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         if field.name == positional:
-            metavar = field.name.removesuffix("_path").upper()
-            parser.add_argument(field.name, type=Path, metavar=metavar, help=field.metadata["help"])
+            kind, choices, _ = _kind(hints[field.name])
+            metavar = None if choices else field.name.removesuffix("_path").upper()
+            parser.add_argument(
+                field.name, type=kind, choices=choices, metavar=metavar, help=field.metadata["help"].replace("%", "%%")
+            )
             continue
         title = field.metadata["group"]
         if title and title not in groups:

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +61,24 @@ def test_percent_signs_in_help_and_default_are_shown_as_they_are() -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser, Odd)
     assert "leave out 10% (see %(prog)s) (default: 5%)" in " ".join(parser.format_help().split())
+
+
+def test_a_positional_may_be_one_of_several_words() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Ledger:
+        action: Literal["add", "list"] = setting(None, "what to do in 100% of the cases")
+        name: str | None = setting(None, "whose")
+
+    parser = argparse.ArgumentParser(prog="ledger")
+    add_flags(parser, Ledger, positional="action")
+    assert merge(Ledger, vars(parser.parse_args(["add", "--name", "ann"]))) == Ledger(action="add", name="ann")
+    shown = parser.format_help()
+    assert "{add,list}" in shown
+    assert "what to do in 100% of the cases" in shown
+    for words, complaint in ((["burn"], "invalid choice: 'burn'"), ([], "required: action")):
+        with contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit):
+            parser.parse_args(words)
+        assert complaint in err.getvalue()
 
 
 def test_without_flags_the_defaults_hold() -> None:
