@@ -1,6 +1,7 @@
 """Text -> is it in another language than English?"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,20 +42,40 @@ def detect_foreign(texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], int]:
 
     Source: M. Lui and T. Baldwin, langid.py: An Off-the-shelf Language Identification Tool, ACL 2012.
     """
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-    except ImportError:
-        raise MissingExtraError("--detect-language", "languages") from None
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = load_identifier("--detect-language", "languages")
     foreign = np.zeros(len(texts), dtype=bool)
     n_undecided = 0
     for position, text in enumerate(tqdm(texts, desc="Languages", unit="text", disable=None)):
-        beginning = text[:_CHARACTERS_READ]
-        if sum(map(str.isalpha, beginning)) < MIN_LETTERS:
+        found = classify_language(identifier, text)
+        if found is None:
             n_undecided += 1
-            continue
-        language, probability = identifier.classify(beginning)
-        if language != "en":
-            foreign[position] = probability >= MIN_PROBABILITY
-            n_undecided += probability < MIN_PROBABILITY
+        elif found[0] != "en":
+            foreign[position] = found[1] >= MIN_PROBABILITY
+            n_undecided += found[1] < MIN_PROBABILITY
     return foreign, int(n_undecided)
+
+
+def load_identifier(feature: str, extra: str) -> Any:
+    """Read py3langid's table of languages, about half a second.
+
+    Args:
+        feature: What needs it, for the message.
+        extra: Of the package, which brings it.
+
+    Raises:
+        MissingExtraError: py3langid is not installed.
+    """
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        raise MissingExtraError(feature, extra) from None
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def classify_language(identifier: Any, text: str) -> tuple[str, float] | None:
+    """Likeliest language of a text's beginning, ISO 639-1, and its probability; None: too few letters to ask."""
+    beginning = text[:_CHARACTERS_READ]
+    if sum(map(str.isalpha, beginning)) < MIN_LETTERS:
+        return None
+    language, probability = identifier.classify(beginning)
+    return str(language), float(probability)

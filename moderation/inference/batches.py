@@ -38,8 +38,7 @@ def make_batches(
         longest: Tokens that the encoder takes; nothing is padded beyond.
         pad_id: Token that fills up.
     """
-    lengths = np.array([len(ids) for ids in windows], dtype=np.int64)
-    lengths = np.maximum(lengths, np.minimum(lengths + -lengths % round_to, longest))
+    lengths = np.array([padded_length(len(ids), round_to, longest) for ids in windows], dtype=np.int64)
     batches = []
     for n_tokens in np.unique(lengths)[::-1].tolist():
         places = np.flatnonzero(lengths == n_tokens)
@@ -48,6 +47,15 @@ def make_batches(
             part = places[start : start + size]
             batches.append(_stack([windows[place] for place in part], part, n_tokens, pad_id))
     return batches
+
+
+def padded_length(n_tokens: int, round_to: int, longest: int) -> int:
+    """Tokens of a window with its padding.
+
+    >>> [padded_length(n, round_to=16, longest=40) for n in (3, 16, 33, 40, 50)]
+    [16, 16, 40, 40, 50]
+    """
+    return max(n_tokens, min(n_tokens + -n_tokens % round_to, longest))
 
 
 def _stack(windows: Sequence[Sequence[int]], places: npt.NDArray[np.int64], n_tokens: int, pad_id: int) -> Batch:

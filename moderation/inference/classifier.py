@@ -17,7 +17,7 @@ from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, check_files, rea
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import predict, sigmoid
 from moderation.inference.backends import Backend, FloatArray, choose_backend, files_of_backend, open_backend
-from moderation.inference.batches import Batch, make_batches
+from moderation.inference.batches import Batch, make_batches, padded_length
 from moderation.inference.windows import Window, Windows, check_texts
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
@@ -144,7 +144,15 @@ class Classifier:
         Raises:
             DataError: not a list of strings.
         """
-        probabilities, n_windows = self.read(texts)
+        return self.decide(*self.read(texts))
+
+    def decide(self, probabilities: FloatArray, n_windows: npt.NDArray[np.int64]) -> list[TextResult]:
+        """Results of texts whose probabilities are known.
+
+        Args:
+            probabilities: float32 `(n_texts, n_labels)`.
+            n_windows: int64 `(n_texts,)`.
+        """
         predictions = predict(probabilities, self.thresholds)
         return [
             TextResult(
@@ -173,11 +181,25 @@ class Classifier:
         backend = self._open().backend
         return make_batches(
             [window.ids for window in windows],
-            batch_tokens=backend.batch_tokens if self._batch_tokens is None else self._batch_tokens,
+            batch_tokens=self.batch_tokens,
             round_to=backend.round_to,
             longest=self.bundle.window_length,
             pad_id=self._pad_id,
         )
+
+    @property
+    def workers(self) -> int:
+        """How many threads may usefully call `window_probabilities` at once."""
+        return self._open().backend.workers
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch at most, padding included; 0: each window is computed alone."""
+        return self._open().backend.batch_tokens if self._batch_tokens is None else self._batch_tokens
+
+    def padded_length(self, window: Window) -> int:
+        """Tokens of a window with its padding: those of one length may share a batch."""
+        return padded_length(len(window.ids), self._open().backend.round_to, self.bundle.window_length)
 
     def close(self) -> None:
         """Let go of the engine's memory and threads; the next use loads it again."""

@@ -1,0 +1,1 @@
+"""HTTP around the classifier: one server, three languages, and no torch."""
