@@ -25,6 +25,7 @@ from moderation.export.parity import format_parity, write_odd_answers
 from moderation.export.staging import check_target, staged_folder
 from moderation.export.torchserve_archive import write_torchserve
 from moderation.export.triton_repository import write_triton
+from moderation.export.validation_curves import read_curves
 from moderation.inference.windows import Windows
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.rebuilding import (
@@ -173,6 +174,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         },
         "languages": ["en"],
         "metrics": metrics,
+        "curves": read_curves(run, checkpoint.labels, thresholds),
         "provenance": {
             name: record.get(name) for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
         }

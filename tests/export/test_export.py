@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from moderation import Classifier, cli
+from moderation.artifacts import RunFolder, sidecar, write_predictions
 from moderation.bundles import MANIFEST, read_bundle, write_manifest
 from moderation.errors import ArtifactError
 from moderation.export.float_layers import layer_groups
 from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import check_again, compare
 from moderation.export.staging import staged_folder
+from moderation.export.validation_curves import read_curves
 
 
 @pytest.fixture
@@ -119,6 +121,51 @@ def test_the_card_shows_what_was_measured_on_the_test_split(tiny_run, tiny_bundl
     for label, found in measured["labels"].items():
         line = next(line for line in card.splitlines() if line.startswith(f"| {label} | {found['support']} |"))
         assert f"{found['roc_auc']:.3f}" in line
+
+
+def test_the_manifest_keeps_what_the_validation_split_says_of_other_thresholds(tiny_run, tiny_bundle):
+    bundle = read_bundle(tiny_bundle)
+    curves = bundle.manifest["curves"]
+    measured = json.loads((tiny_run / "metrics_val.json").read_text())
+    assert (curves["split"], curves["n_examples"]) == ("val", measured["n_examples"]) == ("val", 60)
+    assert tuple(curves["labels"]) == bundle.labels
+    for label, threshold in zip(bundle.labels, bundle.thresholds, strict=True):
+        curve, found = curves["labels"][label], measured["labels"][label]
+        place = curve["threshold"].index(threshold)
+        assert curve["n_positives"] == found["support"]
+        assert curve["precision"][place] == pytest.approx(found["at_threshold"]["precision"], abs=1e-6)
+        assert curve["recall"][place] == pytest.approx(found["at_threshold"]["recall"], abs=1e-6)
+        assert curve["flagged"][place] * 60 == pytest.approx(found["at_threshold"]["flagged"], abs=1e-3)
+
+
+def test_a_run_without_validation_predictions_gives_no_curves_and_says_so(tiny_run, tmp_path, caplog):
+    run = RunFolder(Path(shutil.copytree(tiny_run, tmp_path / "run")))
+    run.preds("val").unlink()
+    words = ["export", str(run.path), "--to", str(tmp_path / "b"), "--formats", "hf", "--parity-texts", "20"]
+    assert cli.main([*words, "--threads", "1"]) == 0
+    assert read_bundle(tmp_path / "b").manifest["curves"] is None
+    assert [record.message for record in caplog.records if "preds_val.npy" in record.message] == [
+        f"No preds_val.npy in {run.path}: the bundle goes without curves."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "test"}, "probabilities of the test split"),
+        ({"kind": "targets"}, "targets of the val"),
+        ({"labels": ["a", "b"]}, "other labels"),
+    ],
+)
+def test_predictions_of_something_else_are_refused(tmp_path, change, message):
+    run = RunFolder(tmp_path)
+    scores, truth = np.float32([[0.2, 0.8], [0.7, 0.1]]), np.float32([[0, 1], [1, 0]])
+    write_predictions(run, "val", scores, truth, ["toxic", "threat"], split="val")
+    assert read_curves(run, ["toxic", "threat"], [0.5, 0.5])["n_examples"] == 2
+    path = sidecar(run.preds("val"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ArtifactError, match=message):
+        read_curves(run, ["toxic", "threat"], [0.5, 0.5])
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
