@@ -19,6 +19,7 @@ from moderation.labels import as_labels, check_same_labels
 MANIFEST = "moderation.json"
 TOKENIZER = "tokenizer.json"
 MODEL_CONFIG = "config.json"
+CARD = "README.md"
 FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
 

@@ -4,6 +4,7 @@ import argparse
 import errno
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +25,17 @@ EXIT_CODES = (
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: its settings, its recipe `moderation.recipes.<name>:<name>`, its help."""
+    """One verb: its settings, its recipe `moderation.recipes.<name>:<name>`, its help.
+
+    Settings of a verb with an `environment` may also stand in variables named `MODERATION_<SETTING>`.
+    """
 
     config_class: type[Any]
     summary: str
     example: str
     positional: str | None = None
     heavy: bool = False
+    environment: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -69,6 +74,18 @@ VERBS: dict[str, Verb] = {
         "classify every text of a file of any size, or of standard input",
         "moderation score comments.csv.gz -o scored.parquet --model model-export",
         positional="input_path",
+    ),
+    "serve": Verb(
+        config.ServeConfig,
+        "answer HTTP requests from a bundle, in its own language, OpenAI's and the Perspective API's",
+        "moderation serve --model model-export --port 8000",
+        environment=True,
+    ),
+    "keys": Verb(
+        config.KeysConfig,
+        "make, list and remove API keys of the server",
+        "moderation keys add --keys keys.json --name forum",
+        positional="action",
     ),
     "verify": Verb(
         config.VerifyConfig,
@@ -154,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = vars(build_parser().parse_args(argv))
     verb = flags.pop("verb")
     try:
-        settings = merge(VERBS[verb].config_class, flags)
+        settings = merge(VERBS[verb].config_class, flags, os.environ if VERBS[verb].environment else {})
         if VERBS[verb].heavy:
             logging.getLogger(__name__).info("Loading PyTorch ...")
         recipe = getattr(importlib.import_module(f"moderation.recipes.{verb}"), verb)

@@ -4,13 +4,14 @@ import argparse
 import dataclasses
 import tomllib
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from moderation.errors import ConfigError
 
 Config = TypeVar("Config")
+PREFIX = "MODERATION_"
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, positional: str | None = None) -> None:
@@ -39,17 +40,23 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
         )
 
 
-def merge(config_class: type[Config], flags: dict[str, Any]) -> Config:
-    """Build the config from its defaults, the TOML file that `flags["config"]` names, and the flags given.
+def merge(config_class: type[Config], flags: dict[str, Any], environment: Mapping[str, str] | None = None) -> Config:
+    """Build the config from its defaults, a TOML file, the environment, and the flags given; what comes later counts.
+
+    Args:
+        config_class: Whose settings they are.
+        flags: Those that were given; `flags["config"]` names the TOML file, as `MODERATION_CONFIG` may too.
+        environment: Variables, of which `MODERATION_<SETTING>` are read; lists separated by commas.
 
     Raises:
         ConfigError: the TOML file is missing, broken, or holds unknown keys or values of the wrong type, all of them
             in one message; or the config itself refuses a value.
     """
     flags = dict(flags)
-    config_path = flags.pop("config", None)
+    named = (environment or {}).get(PREFIX + "CONFIG")
+    config_path = flags.pop("config", None) or (Path(named) if named else None)
     settings = _read_toml(config_path, config_class) if config_path else {}
-    return config_class(**(settings | flags))
+    return config_class(**(settings | _read_environment(environment or {}, config_class) | flags))
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -79,6 +86,31 @@ def _read_toml(path: Path, config_class: type[Any]) -> dict[str, Any]:
     if len(named) < len(settings):
         raise ConfigError(f"--config {path}: a setting stands twice, with '-' and with '_'. Name it once.")
     return _typed(config_class, named, f"--config {path}")
+
+
+def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -> dict[str, Any]:
+    found, problems = {}, []
+    for name, hint in get_type_hints(config_class).items():
+        variable = PREFIX + name.upper()
+        if variable not in environment:
+            continue
+        kind, _, many = _kind(hint)
+        try:
+            parts = [_parse(part.strip(), kind) for part in environment[variable].split(",") if part.strip()]
+            found[name] = tuple(parts) if many else _parse(environment[variable], kind)
+        except (ValueError, KeyError):
+            problems.append(f"{variable}: expected {kind.__name__}")
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(f"environment: not the settings of this verb.\n{lines}")
+    return found
+
+
+def _parse(word: str, kind: Any) -> Any:
+    """A value of the environment; KeyError or ValueError: it is none."""
+    if kind is bool:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[word.lower()]
+    return kind(word)
 
 
 def _typed(config_class: type[Any], settings: dict[str, Any], where: str) -> dict[str, Any]:

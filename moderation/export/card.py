@@ -8,8 +8,6 @@ from moderation.bundles import Bundle
 from moderation.evaluation.tables import number
 from moderation.export.parity import HEADER, parity_cells
 
-CARD = "README.md"
-
 _TEXT = """\
 ---
 {metadata}

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from moderation.artifacts import RunFolder, read_json, write_atomically
-from moderation.bundles import FORMS, MANIFEST, TOKENIZER, write_manifest
+from moderation.bundles import CARD, FORMS, MANIFEST, TOKENIZER, write_manifest
 from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
 from moderation.data.preparing import Splits
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.thresholds import load_thresholds
-from moderation.export.card import CARD, write_card
+from moderation.export.card import write_card
 from moderation.export.comparing import Referee, gather_texts
 from moderation.export.float_layers import layer_groups, leave_until_passed, rank_groups
 from moderation.export.forms import GRAPH_FORMS, INT8_FORMS, SERVER_FORMS, Trained, write_form

@@ -12,6 +12,7 @@ class ApiProblem(Exception):
         message: What is wrong, what was expected.
         retry_after_s: After how many seconds it may be tried again, for the header `Retry-After`.
         param: Which field of the request it is about, where it is about one.
+        allow: Methods that the path takes, where it does not take the one that was used.
     """
 
     KINDS: ClassVar = (
@@ -34,7 +35,14 @@ class ApiProblem(Exception):
     )
 
     def __init__(
-        self, status: int, kind: str, message: str, *, retry_after_s: int | None = None, param: str | None = None
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        *,
+        retry_after_s: int | None = None,
+        param: str | None = None,
+        allow: str | None = None,
     ) -> None:
         assert kind in self.KINDS, kind
         super().__init__(message)
@@ -43,11 +51,13 @@ class ApiProblem(Exception):
         self.message = message
         self.retry_after_s = retry_after_s
         self.param = param
+        self.allow = allow
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers that go with it, in every dialect."""
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        headers |= {} if self.allow is None else {"Allow": self.allow}
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 

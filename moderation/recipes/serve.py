@@ -1,0 +1,59 @@
+"""`moderation serve`: answer HTTP requests from a bundle, in three languages."""
+
+import ipaddress
+import socket
+from dataclasses import fields
+
+from moderation.bundles import read_bundle
+from moderation.config import ServeConfig
+from moderation.errors import ConfigError, MissingExtraError
+from moderation.inference.backends import choose_backend, count_cores
+from moderation.serving.keys import read_keys
+
+
+def serve(config: ServeConfig) -> int:
+    """Check what can be checked, bind the address, run the workers until they are told to stop.
+
+    Returns:
+        0 after SIGTERM or Ctrl-C; 1 where the workers could not start.
+
+    Raises:
+        ModerationError: a bundle, keys or settings that cannot be; an address that cannot be had.
+    """
+    try:
+        from moderation.serving.supervisor import bind, serve_forever
+    except ImportError:
+        raise MissingExtraError("Serving", "serve") from None
+    bundle = read_bundle(config.model)
+    backend = choose_backend(bundle, config.backend)
+    keys = read_keys(config.keys) if config.keys is not None else None
+    if keys is None and not config.no_auth and not _is_loopback(config.host):
+        raise ConfigError(
+            f"--host {config.host}: others could reach the server, and it asks nobody for a key. Cure: "
+            "moderation keys add --keys keys.json --name NAME, then --keys keys.json; or --no-auth, where something "
+            "in front of it decides who may ask."
+        )
+    settings = {field.name: getattr(config, field.name) for field in fields(config) if field.metadata.get("app")}
+    settings |= {"backend": backend, "keys": keys}
+    settings["threads"] = config.threads or max(1, count_cores() // config.workers)
+    bound = bind(config.host, config.port)
+    port = bound.getsockname()[1]
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    print(f"{bundle.short_version} at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+    return serve_forever(
+        settings,
+        host=config.host,
+        port=port,
+        workers=config.workers,
+        stop_within_s=config.timeout_s + 5,
+        socket_to_use=bound,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host name means this machine alone, whatever it resolves to."""
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(address).split("%")[0]).is_loopback for address in found)

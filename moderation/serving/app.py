@@ -1,0 +1,223 @@
+"""The application: routes of every dialect, health, metrics and the page, behind one gate."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from limits import parse as parse_rate
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+
+from moderation.errors import ConfigError
+from moderation.inference.classifier import Classifier
+from moderation.serving import metrics as metrics_module
+from moderation.serving import pages
+from moderation.serving.dialects import native, openai, perspective
+from moderation.serving.feedback import FeedbackStore
+from moderation.serving.gate import Gate
+from moderation.serving.keys import Keys
+from moderation.serving.languages import Languages
+from moderation.serving.metrics import Metrics
+from moderation.serving.moderator import Moderator
+from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
+
+MAX_TEXTS = 256
+MAX_BODY_BYTES = 2_000_000
+BODY_TIMEOUT_S = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    model: str | Path,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    keys: Keys | None = None,
+    rate_limit: str | None = None,
+    cors: Sequence[str] = (),
+    feedback_url: str | None = None,
+    max_wait_s: float = 5.0,
+    timeout_s: float = 30.0,
+    cache_texts: int = 50_000,
+    max_texts: int = MAX_TEXTS,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    body_timeout_s: float = BODY_TIMEOUT_S,
+    drain_s: float | None = None,
+) -> FastAPI:
+    """Build the server's application, for any ASGI server. The model is loaded when the application starts.
+
+    Args:
+        model: Folder of a bundle.
+        backend: Engine, as of `Classifier.load`.
+        threads: Processor threads; None: all that the process may use.
+        keys: Who may ask; None: everybody who can reach the server.
+        rate_limit: Requests of each key, such as `600/minute`; None: any number.
+        cors: Origins whose pages may ask, such as `https://forum.example`.
+        feedback_url: Database of moderators' decisions, as SQLAlchemy names it; None: they are not taken.
+        max_wait_s: A request that would be answered later than that is refused with 429.
+        timeout_s: A request that has no answer then gets 504.
+        cache_texts: Results kept, by hash; 0: none.
+        max_texts: Texts in one request at most (413).
+        max_body_bytes: Bytes of a request at most (413).
+        body_timeout_s: Within which a request's body must have come (408).
+        drain_s: On SIGTERM, be "not ready" for so long before the server stops listening; None: leave signals alone.
+
+    Returns:
+        The application; once it has started, `app.state.moderator` is what answers.
+
+    Raises:
+        ConfigError: a rate limit that cannot be read.
+
+    Example:
+        app = create_app("model-export", keys=read_keys(Path("keys.json")))
+    """
+    counts = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        classifier = Classifier.load(model, backend=backend, threads=threads)
+        app.state.languages = Languages()
+        app.state.moderator = Moderator(
+            classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
+        )
+        app.state.description = native.describe_model(app.state.moderator)
+        app.state.feedback = FeedbackStore(feedback_url) if feedback_url else None
+        if drain_s is not None:
+            _drain_before_exit(app.state.moderator, drain_s)
+        logger.info("ready", extra={"model_version": classifier.model_version})
+        yield
+        app.state.moderator.close()
+
+    app = FastAPI(
+        title="content-moderation",
+        version="1",
+        description="Multi-label toxicity: the server's own language, OpenAI's and the Perspective API's.",
+        lifespan=lifespan,
+        docs_url=None,  # its page would load scripts from elsewhere
+        redoc_url=None,
+        max_body_size=max_body_bytes,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # they may carry bodies away
+    )
+    for router in (native.make_router(max_texts), openai.make_router(max_texts), perspective.make_router()):
+        app.include_router(router)
+    app.include_router(pages.make_router())
+    _add_health(app, counts)
+    _add_error_handlers(app)
+    app.add_middleware(
+        Gate,
+        keys=keys,
+        rate=_read_rate(rate_limit),
+        metrics=counts,
+        render=_render,
+        model_version=lambda: str(app.state.moderator.classifier.model_version),
+        body_timeout_s=body_timeout_s,
+    )
+    if cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "X-Model-Version", "Retry-After"],
+        )
+    return app
+
+
+def _add_health(app: FastAPI, counts: Metrics) -> None:
+    @app.get("/livez", tags=["health"])
+    async def livez() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["health"], responses={"503": {"model": dict[str, str]}})
+    async def readyz(request: Request) -> JSONResponse:
+        """The model is loaded and warm, and the server is not about to stop."""
+        draining = request.app.state.moderator.draining
+        return JSONResponse({"status": "draining" if draining else "ready"}, status_code=503 if draining else 200)
+
+    @app.get("/metrics", tags=["health"], response_class=Response, responses={"200": {"content": {"text/plain": {}}}})
+    async def metrics(request: Request) -> Response:
+        """Counts, in Prometheus's text format."""
+        request.app.state.moderator.report_queue()
+        return Response(counts.render(), headers={"Content-Type": metrics_module.CONTENT_TYPE})
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    async def refuse(request: Request, error: Exception) -> Response:
+        return _render(request.url.path, _as_problem(error))
+
+    for kind in (ApiProblem, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, refuse)
+
+
+def _as_problem(error: Exception) -> ApiProblem:
+    """A library's refusal as one of ours, without anything of what was sent."""
+    if isinstance(error, ApiProblem):
+        return error
+    if isinstance(error, RequestValidationError):
+        found = [_describe(part) for part in error.errors()[:5]]
+        if any(part["type"] == "json_invalid" for part in error.errors()):
+            return ApiProblem(400, "invalid_json", "The body is not valid JSON.")
+        return ApiProblem(422, "invalid_request", "; ".join(found))
+    status = getattr(error, "status_code", 500)
+    kind = KIND_OF_STATUS.get(status, "invalid_request" if status < 500 else "internal")
+    allow = (getattr(error, "headers", None) or {}).get("Allow")
+    return ApiProblem(status, kind, _MESSAGES.get(status, "The request cannot be answered."), allow=allow)
+
+
+_MESSAGES = {
+    400: "The body cannot be read: expected JSON in UTF-8.",
+    404: "There is nothing at this path.",
+    405: "This path does not take that method.",
+    413: "The body is too large.",
+}
+
+
+def _describe(part: Any) -> str:
+    """One problem of a body: where it is, what was expected; names that the sender made up are left out."""
+    where = ".".join(str(step) for step in part["loc"] if isinstance(step, int) or str(step).isidentifier())
+    if part["type"] == "extra_forbidden":
+        return f"{'.'.join(map(str, part['loc'][:-1])) or 'body'}: a field that is not known"
+    return f"{where}: {part['msg']}"
+
+
+def _render(path: str, problem: ApiProblem) -> Response:
+    """A problem in the words of the dialect that a path belongs to."""
+    if path == "/v1/moderations":
+        return openai.render_problem(problem)
+    if path.startswith(("/v1alpha1/", "/comments:", "/$discovery/")):
+        return perspective.render_problem(problem)
+    return native.render_problem(problem)
+
+
+def _read_rate(rate_limit: str | None) -> Any:
+    try:
+        return parse_rate(rate_limit) if rate_limit else None
+    except ValueError:
+        raise ConfigError(f"rate limit {rate_limit!r}; expected, for example, 600/minute or 10/second.") from None
+
+
+def _drain_before_exit(moderator: Moderator, drain_s: float) -> None:
+    """On SIGTERM say "not ready" for a while, so that nobody sends more, and only then let the server stop."""
+    stop: Any = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+
+    def begin(number: int, frame: Any) -> None:
+        if moderator.draining or not callable(stop):
+            return
+        moderator.draining = True
+        loop.call_soon_threadsafe(loop.call_later, drain_s, _ending(stop, number))
+
+    signal.signal(signal.SIGTERM, begin)
+
+
+def _ending(stop: Callable[[int, Any], Any], number: int) -> Callable[[], None]:
+    return lambda: stop(number, None)

@@ -1,0 +1,245 @@
+"""Windows of many requests -> micro-batches -> probabilities, in a queue that is bounded by time.
+
+Threads take windows from a common queue, as many of one padded length as fit a batch, whichever requests they belong
+to. Nobody waits for a batch to fill: what is there when a thread is free is computed.
+
+Who goes first: a request's turn is the time at which it came plus the time that it takes alone. So a short one passes a
+long one that came a little earlier, and a long one is delayed by no more than its own length.
+"""
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from moderation.inference.windows import Window
+from moderation.serving.problems import ApiProblem
+
+FloatArray = npt.NDArray[np.float32]
+MAX_TOKENS = 1_000_000
+"""Tokens that wait at most, for memory's sake; a single request may be longer."""
+
+_FIRST_GUESS = 1000.0  # tokens a second, until the first batch tells
+_SEEN = 64  # requests that are looked through for windows that fill up a batch
+_MEMORY = 0.9  # of the running mean of the speed
+
+
+class ComputesWindows(Protocol):
+    """What is asked of a classifier here; `moderation.Classifier` is one."""
+
+    labels: tuple[str, ...]
+
+    @property
+    def workers(self) -> int:
+        """Threads that may usefully compute at once."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch at most; 0: each window alone."""
+
+    def padded_length(self, window: Window) -> int:
+        """Tokens of a window with its padding."""
+
+    def window_probabilities(self, windows: Sequence[Window]) -> FloatArray:
+        """Probabilities, float32 `(n_windows, n_labels)`."""
+
+
+class Watches(Protocol):
+    """Who is told what was computed."""
+
+    def batch(self, n_windows: int, n_tokens: int, seconds: float) -> None:
+        """A batch was computed."""
+
+    def waited(self, seconds: float) -> None:
+        """So long a request waited for its first window to be taken."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """The windows of one request that were not computed yet."""
+
+    pending: dict[int, list[tuple[int, Window]]]  # padded length -> place of the text, window; taken from the end
+    probabilities: FloatArray  # (n_texts, n_labels), the highest so far
+    n_windows: npt.NDArray[np.int64]  # (n_texts,)
+    n_tokens: int  # that wait
+    n_open: int  # windows without an answer
+    began: float
+    taken: bool = False
+    done: "Future[tuple[FloatArray, npt.NDArray[np.int64]]]" = field(default_factory=Future)
+
+
+class Batcher:
+    """A queue of windows and the threads that work it off.
+
+    Args:
+        classifier: Computes.
+        watch: Is told of every batch and every wait.
+        max_wait_s: A request that would be answered later than that is refused.
+    """
+
+    def __init__(self, classifier: ComputesWindows, watch: Watches, *, max_wait_s: float) -> None:
+        self._classifier, self._watch, self._max_wait_s = classifier, watch, max_wait_s
+        self._heap: list[tuple[float, int, _Job]] = []  # turn, order of arrival, job
+        self._order = itertools.count()
+        self._n_tokens = 0
+        self._tokens_per_s = _FIRST_GUESS
+        self._ready = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batcher-{number}", daemon=True)
+            for number in range(classifier.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that wait."""
+        return self._n_tokens
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Running mean of the speed of all threads together."""
+        return self._tokens_per_s
+
+    def check_room(self, n_tokens: int) -> None:
+        """Refuse a request of about so many tokens while it would wait too long.
+
+        Raises:
+            ApiProblem: 429, with the seconds after which there should be room.
+        """
+        with self._ready:
+            turn = time.monotonic() + n_tokens / self._tokens_per_s
+            ahead = sum(job.n_tokens for when, _, job in self._heap if when <= turn)
+            waiting = self._n_tokens
+            speed = self._tokens_per_s
+        wait_s = (ahead + n_tokens) / speed
+        if waiting and (wait_s > self._max_wait_s or waiting + n_tokens > MAX_TOKENS):
+            raise ApiProblem(
+                429,
+                "queue_full",
+                f"Too many texts are waiting: an answer would take about {wait_s:.0f} s. Try again later.",
+                retry_after_s=max(1, round(wait_s - self._max_wait_s)),
+            )
+
+    def submit(
+        self, windows: Sequence[tuple[int, Window]], n_texts: int
+    ) -> "Future[tuple[FloatArray, npt.NDArray[np.int64]]]":
+        """Queue the windows of a request.
+
+        Args:
+            windows: Each with the place of its text, 0 to `n_texts - 1`.
+            n_texts: How many texts there are.
+
+        Returns:
+            A future of the highest probability over each text's windows, float32 `(n_texts, n_labels)`, and of the
+            number of windows, int64 `(n_texts,)`. Cancel it, and what was not computed yet is left out.
+
+        Raises:
+            ApiProblem: 503, the server is shutting down.
+        """
+        pending: dict[int, list[tuple[int, Window]]] = {}
+        for place, window in reversed(windows):
+            pending.setdefault(self._classifier.padded_length(window), []).append((place, window))
+        n_tokens = sum(length * len(some) for length, some in pending.items())
+        job = _Job(
+            pending=pending,
+            probabilities=np.zeros((n_texts, len(self._classifier.labels)), dtype=np.float32),
+            n_windows=np.bincount([place for place, _ in windows], minlength=n_texts).astype(np.int64),
+            n_tokens=n_tokens,
+            n_open=len(windows),
+            began=time.monotonic(),
+        )
+        if not windows:
+            job.done.set_result((job.probabilities, job.n_windows))
+            return job.done
+        with self._ready:
+            if self._closed:
+                raise ApiProblem(503, "shutting_down", "The server is shutting down. Ask another one.")
+            heapq.heappush(self._heap, (job.began + n_tokens / self._tokens_per_s, next(self._order), job))
+            self._n_tokens += n_tokens
+            self._ready.notify(min(len(windows), len(self._threads)))
+        return job.done
+
+    def close(self) -> None:
+        """Compute what waits, then end the threads."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                self._ready.wait_for(lambda: self._heap or self._closed)
+                if not self._heap:
+                    return
+                length, taken = self._take()
+            if taken:
+                self._compute(length, taken)
+
+    def _take(self) -> tuple[int, list[tuple[_Job, int, Window]]]:
+        """Windows of one length: those of the request whose turn it is, then of others until the batch is full."""
+        while self._heap and (self._heap[0][2].done.cancelled() or not self._heap[0][2].pending):
+            _, _, gone = heapq.heappop(self._heap)
+            self._n_tokens -= gone.n_tokens
+        if not self._heap:
+            return 0, []
+        first = self._heap[0][2]
+        length = next(iter(first.pending))
+        room = max(1, self._classifier.batch_tokens // length)
+        taken: list[tuple[_Job, int, Window]] = []
+        for _, _, job in self._heap[:_SEEN]:
+            some = job.pending.get(length, [])
+            if not job.taken and some:
+                job.taken = True
+                self._watch.waited(time.monotonic() - job.began)
+            while some and len(taken) < room:
+                taken.append((job, *some.pop()))
+                job.n_tokens -= length
+                self._n_tokens -= length
+            if length in job.pending and not some:
+                del job.pending[length]
+            if len(taken) == room:
+                break
+        return length, taken
+
+    def _compute(self, length: int, taken: list[tuple[_Job, int, Window]]) -> None:
+        began = time.perf_counter()
+        try:
+            answers = self._classifier.window_probabilities([window for _, _, window in taken])
+        except Exception as error:
+            for job in {job for job, _, _ in taken}:
+                self._fail(job, error)
+            return
+        seconds = time.perf_counter() - began
+        self._watch.batch(len(taken), length * len(taken), seconds)
+        speed = length * len(taken) / max(seconds, 1e-6) * len(self._threads)
+        finished = []
+        with self._ready:
+            known = self._tokens_per_s != _FIRST_GUESS
+            self._tokens_per_s = _MEMORY * self._tokens_per_s + (1 - _MEMORY) * speed if known else speed
+            for (job, place, _), answer in zip(taken, answers, strict=True):
+                np.maximum(job.probabilities[place], answer, out=job.probabilities[place])
+                job.n_open -= 1
+                if job.n_open == 0:
+                    finished.append(job)
+        for job in finished:
+            if job.done.set_running_or_notify_cancel():
+                job.done.set_result((job.probabilities, job.n_windows))
+
+    def _fail(self, job: _Job, error: Exception) -> None:
+        with self._ready:  # two threads may fail with windows of one job
+            self._n_tokens -= job.n_tokens
+            job.n_tokens = 0
+            job.pending.clear()
+            if not job.done.done() and job.done.set_running_or_notify_cancel():
+                job.done.set_exception(error)

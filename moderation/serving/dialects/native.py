@@ -1,0 +1,184 @@
+"""The server's own language: `/v1/predict` and `/v1/model`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from starlette.responses import JSONResponse, Response
+
+from moderation.bundles import CARD, check_files
+from moderation.inference.classifier import TextResult
+from moderation.serving.dialects.openai import describe_categories
+from moderation.serving.dialects.perspective import find_attributes
+from moderation.serving.languages import UNDETERMINED
+from moderation.serving.moderator import Moderator
+from moderation.serving.problems import ApiProblem
+from moderation.serving.sentences import split_sentences
+
+
+class PredictRequest(BaseModel):
+    """Texts to classify."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    texts: Annotated[list[StrictStr], Field(description="texts of any length, in any language")]
+    sentences: Annotated[StrictBool, Field(description="also classify each sentence")] = False
+
+
+class Sentence(BaseModel):
+    """A sentence, classified by itself."""
+
+    begin: Annotated[int, Field(description="offset of its first character (code point) in the text")]
+    end: Annotated[int, Field(description="offset after its last character")]
+    probabilities: dict[str, float]
+    flagged: list[str]
+
+
+class Language(BaseModel):
+    """The language that a text seems to be written in."""
+
+    code: Annotated[str, Field(description="ISO 639-1; und: too short or too unclear to tell")]
+    supported: Annotated[bool, Field(description="false: the model was not trained on it; do not rely on the answer")]
+
+
+class Result(BaseModel):
+    """What the model says of one text."""
+
+    probabilities: Annotated[dict[str, float], Field(description="label -> probability in [0, 1]")]
+    flagged: Annotated[list[str], Field(description="labels whose probability reaches their threshold")]
+    n_windows: Annotated[int, Field(description="pieces in which the text was read")]
+    language: Language
+    sentences: list[Sentence] | None = None
+
+
+class PredictAnswer(BaseModel):
+    """Results, in the order of the texts."""
+
+    model_version: str
+    thresholds: dict[str, float]
+    results: list[Result]
+
+
+class ModelAnswer(BaseModel):
+    """What the server answers with."""
+
+    model_version: Annotated[str, Field(description="name@first digits of the version/engine")]
+    name: str
+    version: Annotated[str, Field(description="SHA-256 of the bundle, 64 hex digits")]
+    labels: list[str]
+    thresholds: dict[str, float]
+    languages: list[str]
+    window: dict[str, int]
+    curves: Annotated[
+        dict[str, Any] | None, Field(description="precision and recall over thresholds, on validation data")
+    ]
+    categories: Annotated[dict[str, Any], Field(description="OpenAI's categories -> the labels that they come from")]
+    labels_without_category: list[str]
+    attributes: Annotated[dict[str, str], Field(description="Perspective's attributes -> labels")]
+    card: Annotated[str, Field(description="the model card, Markdown")]
+
+
+class ProblemDetail(BaseModel):
+    """What is wrong."""
+
+    type: str
+    message: str
+
+
+class ProblemAnswer(BaseModel):
+    """A refusal."""
+
+    error: ProblemDetail
+
+
+def make_router(max_texts: int) -> APIRouter:
+    """The routes.
+
+    Args:
+        max_texts: Texts in one request at most.
+    """
+    router = APIRouter(
+        prefix="/v1",
+        tags=["native"],
+        responses={code: {"model": ProblemAnswer} for code in ("4XX", "503", "504")},
+    )
+
+    @router.post("/predict", response_model=PredictAnswer, response_model_exclude_unset=True)
+    async def predict(body: PredictRequest, request: Request) -> Response:
+        """Probabilities, thresholds and flagged labels of texts."""
+        if len(body.texts) > max_texts:
+            raise ApiProblem(413, "too_many_texts", f"{len(body.texts)} texts; expected {max_texts} at most.")
+        return JSONResponse(await _predict(request.app.state, body))
+
+    @router.get("/model", response_model=ModelAnswer)
+    async def model(request: Request) -> Response:
+        """Labels, thresholds, languages, version and card of the model."""
+        return JSONResponse(request.app.state.description)
+
+    return router
+
+
+async def _predict(state: Any, body: PredictRequest) -> dict[str, Any]:
+    moderator: Moderator = state.moderator
+    spans = [split_sentences(text) if body.sentences else [] for text in body.texts]
+    pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]
+    found = await moderator.read([*body.texts, *pieces])
+    sentences = iter(found[len(body.texts) :])
+    results = []
+    for text, some, result in zip(body.texts, spans, found, strict=False):
+        code = state.languages.detect(text)
+        answer = _decided(result) | {
+            "n_windows": result.n_windows,
+            "language": {"code": code, "supported": code in (UNDETERMINED, *moderator.classifier.languages)},
+        }
+        if body.sentences:
+            answer["sentences"] = [{"begin": begin, "end": end} | _decided(next(sentences)) for begin, end in some]
+        results.append(answer)
+    return {
+        "model_version": moderator.classifier.model_version,
+        "thresholds": _thresholds(moderator),
+        "results": results,
+    }
+
+
+def _decided(result: TextResult) -> dict[str, Any]:
+    return {"probabilities": result.probabilities, "flagged": list(result.flagged)}
+
+
+def _thresholds(moderator: Moderator) -> dict[str, float]:
+    return dict(zip(moderator.classifier.labels, moderator.classifier.thresholds.tolist(), strict=True))
+
+
+def describe_model(moderator: Moderator) -> dict[str, Any]:
+    """What `/v1/model` answers, as in `ModelAnswer`."""
+    classifier = moderator.classifier
+    bundle = classifier.bundle
+    categories, without = describe_categories(classifier.labels)
+    return {
+        "model_version": classifier.model_version,
+        "name": bundle.name,
+        "version": bundle.version,
+        "labels": list(classifier.labels),
+        "thresholds": _thresholds(moderator),
+        "languages": list(classifier.languages),
+        "window": {"length": bundle.window_length, "overlap": bundle.window_overlap},
+        "curves": bundle.manifest.get("curves"),
+        "categories": categories,
+        "labels_without_category": without,
+        "attributes": find_attributes(classifier.labels),
+        "card": _read_card(moderator),
+    }
+
+
+def _read_card(moderator: Moderator) -> str:
+    bundle = moderator.classifier.bundle
+    if CARD not in bundle.files:
+        return ""
+    check_files(bundle, [CARD])
+    return (bundle.path / CARD).read_text(encoding="utf-8")
+
+
+def render_problem(problem: ApiProblem) -> JSONResponse:
+    """A refusal in the server's own words."""
+    body = {"error": {"type": problem.kind, "message": problem.message}}
+    return JSONResponse(body, status_code=problem.status, headers=problem.headers)

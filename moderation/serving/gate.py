@@ -1,0 +1,199 @@
+"""What every request passes before a route sees it: identity, key, rate, and what its answer must carry.
+
+The gate writes one log line per request. It names the route's pattern, never the address that was asked, which may hold
+a key; and of an error its kind and its place in the code, never its message, which may hold a text.
+"""
+
+import asyncio
+import logging
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+from limits import RateLimitItem
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moderation.serving.keys import Keys
+from moderation.serving.metrics import Metrics
+from moderation.serving.problems import ApiProblem
+
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest"})
+"""Answered without a key: the page, health, and what describes the server."""
+
+_OPEN_PREFIX = "/page/"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Gate:
+    """ASGI middleware in front of the routes.
+
+    Args:
+        app: The routes.
+        keys: Who may ask; None: everybody.
+        rate: Requests that each key (without keys: each address) may make; None: any number.
+        metrics: Counts the answers.
+        render: Puts a problem into the words of the dialect that a path belongs to.
+        model_version: Stands in every answer.
+        body_timeout_s: Within which a request's body must have come.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys | None,
+        rate: RateLimitItem | None,
+        metrics: Metrics,
+        render: Callable[[str, ApiProblem], Response],
+        model_version: Callable[[], str],
+        body_timeout_s: float,
+    ) -> None:
+        self._app, self._keys, self._rate = app, keys, rate
+        self._metrics, self._render, self._model_version = metrics, render, model_version
+        self._body_timeout_s = body_timeout_s
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage()) if rate is not None else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer why not."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._complete(MutableHeaders(scope=message), request_id)
+            await send(message)
+
+        caller = None
+        try:
+            caller = self._admit(scope, headers)
+            await self._app(scope, self._within(receive), send_on)
+        except ApiProblem as problem:
+            if not status:
+                await self._render(scope["path"], problem)(scope, receive, send_on)
+        except Exception as error:
+            self._log_bug(error, request_id)
+            if not status:
+                fault = ApiProblem(500, "internal", f"A fault of the server; its log names it: {request_id}")
+                await self._render(scope["path"], fault)(scope, receive, send_on)
+        finally:
+            self._record(scope, status, time.perf_counter() - began, request_id, caller)
+
+    def _admit(self, scope: Scope, headers: Headers) -> str | None:
+        """Name of the key that asks.
+
+        Raises:
+            ApiProblem: no key, a wrong one, too many requests, or a body that is not JSON.
+        """
+        path = scope["path"]
+        if path in OPEN_PATHS or path.startswith(_OPEN_PREFIX):
+            return None
+        caller = None
+        if self._keys is not None:
+            key = _find_key(scope, headers)
+            if not key:
+                raise ApiProblem(401, "unauthorized", "An API key is needed: Authorization: Bearer KEY.")
+            caller = self._keys.find(key)
+            if caller is None:
+                raise ApiProblem(401, "invalid_key", "This API key is not valid.")
+        if self._rate is not None and self._limiter is not None:
+            who = caller or str((scope.get("client") or ("",))[0])
+            if not self._limiter.hit(self._rate, who):
+                wait_s = self._limiter.get_window_stats(self._rate, who).reset_time - time.time()
+                raise ApiProblem(
+                    429,
+                    "rate_limited",
+                    f"More than {self._rate} requests.",
+                    retry_after_s=max(1, round(wait_s)),
+                )
+        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        if scope["method"] in ("POST", "PUT", "PATCH") and not (kind == "application/json" or kind.endswith("+json")):
+            raise ApiProblem(415, "unsupported_media_type", "Expected a body of Content-Type: application/json.")
+        return caller
+
+    def _within(self, receive: Receive) -> Receive:
+        """Wait for the body no longer than its time limit; for the client to go away, as long as it takes."""
+        deadline = time.monotonic() + self._body_timeout_s
+        complete = False
+
+        async def receive_in_time() -> Message:
+            nonlocal complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    message = await receive()
+            except TimeoutError:
+                raise ApiProblem(
+                    408, "slow_body", f"The body did not come within {self._body_timeout_s:g} s."
+                ) from None
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        return receive_in_time
+
+    def _complete(self, headers: MutableHeaders, request_id: str) -> None:
+        headers["X-Request-Id"] = request_id
+        headers["X-Model-Version"] = self._model_version()
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+
+    def _record(self, scope: Scope, status: int, seconds: float, request_id: str, caller: str | None) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        self._metrics.request(route, _method(scope), status, seconds)
+        logger.info(
+            "request",
+            extra={
+                "request_id": request_id,
+                "method": _method(scope),
+                "route": route,
+                "status": status,
+                "ms": round(1000 * seconds, 1),
+                "key": caller,
+            },
+        )
+
+    def _log_bug(self, error: Exception, request_id: str) -> None:
+        places = [
+            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        logger.error("fault", extra={"request_id": request_id, "error": type(error).__name__, "trace": places})
+
+
+def _find_key(scope: Scope, headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    if key := headers.get("x-api-key", ""):
+        return key
+    return parse_qs(scope.get("query_string", b"").decode("latin-1")).get("key", [""])[0]
+
+
+def _method(scope: Scope) -> str:
+    """The method, of which a stranger cannot invent new ones in the metrics."""
+    method = str(scope["method"])
+    return method if method in _METHODS else "other"

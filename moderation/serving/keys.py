@@ -1,0 +1,104 @@
+"""API keys: a file of their SHA-256, and the question whether a key is one of them.
+
+A key is 32 random bytes, so that one round of SHA-256 hides it: there is nothing to guess. The file never holds a key.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from moderation.artifacts import read_json, write_json
+from moderation.errors import ArtifactError, ConfigError
+
+FORMAT = "content-moderation keys"
+PREFIX = "cm_"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Keys:
+    """Keys that are accepted.
+
+    Args:
+        hashes: Name -> SHA-256 of its key, 64 hex digits.
+    """
+
+    def __init__(self, hashes: Mapping[str, str]) -> None:
+        self._hashes = {name: bytes.fromhex(digest) for name, digest in hashes.items()}
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def find(self, key: str) -> str | None:
+        """Name of a key, or None; takes as long whichever it is, or if it is none."""
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        found = None
+        for name, known in self._hashes.items():
+            if hmac.compare_digest(digest, known):
+                found = name
+        return found
+
+
+def read_keys(path: Path) -> Keys:
+    """Read a file of keys.
+
+    Raises:
+        ArtifactError: no such file, or not a file of keys.
+    """
+    return Keys({name: facts["sha256"] for name, facts in _read(path).items()})
+
+
+def list_keys(path: Path) -> dict[str, str]:
+    """Name -> day on which the key was made."""
+    return {name: str(facts.get("created", "")) for name, facts in _read(path).items()}
+
+
+def add_key(path: Path, name: str) -> str:
+    """Make a key, keep its hash under a name, and return it; it cannot be had again.
+
+    Raises:
+        ConfigError: a name that is taken, or none.
+        ArtifactError: not a file of keys, or one that cannot be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"--name is {name!r}, expected up to 64 letters, digits, '.', '_' and '-'.")
+    known = _read(path) if path.exists() else {}
+    if name in known:
+        raise ConfigError(f"{path}: holds a key named {name}. Remove it first, or choose another name.")
+    key = PREFIX + secrets.token_urlsafe(32)
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    _write(path, known | {name: {"sha256": digest, "created": time.strftime("%Y-%m-%d", time.gmtime())}})
+    return key
+
+
+def remove_key(path: Path, name: str) -> None:
+    """Take a key out of the file.
+
+    Raises:
+        ConfigError: no key of that name.
+        ArtifactError: not a file of keys, or one that cannot be written.
+    """
+    known = _read(path)
+    if name not in known:
+        raise ConfigError(f"{path}: holds no key named {name}; it holds {', '.join(known) or 'none'}.")
+    _write(path, {other: facts for other, facts in known.items() if other != name})
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    content = read_json(path, "a file of API keys")
+    keys: Any = content.get("keys")
+    sound = isinstance(keys, dict) and all(
+        isinstance(facts, dict) and re.fullmatch(r"[0-9a-f]{64}", str(facts.get("sha256"))) for facts in keys.values()
+    )
+    if content.get("format") != FORMAT or not sound:
+        raise ArtifactError(f"{path}: not a file of API keys. Cure: moderation keys add --keys {path} --name NAME")
+    return dict(keys)
+
+
+def _write(path: Path, keys: Mapping[str, Mapping[str, str]]) -> None:
+    write_json(path, {"format": FORMAT, "keys": {name: dict(facts) for name, facts in keys.items()}})
+    path.chmod(0o600)

@@ -1,0 +1,94 @@
+"""What the server counts, for Prometheus. No label and no value holds anything of a text.
+
+With several worker processes the counts are kept in files of the folder that `PROMETHEUS_MULTIPROC_DIR` names, and any
+worker answers for all of them.
+"""
+
+import os
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from moderation.inference.classifier import TextResult
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SCORES = tuple(step / 10 for step in range(1, 11))
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The counters of one server."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        counter, histogram, gauge = self._counter, self._histogram, self._gauge
+        self._requests = counter("requests", "Requests by route and status.", "route", "method", "status")
+        self._request_s = histogram("request_seconds", "Seconds from request to answer.", _SECONDS, "route")
+        self._queue_s = histogram("queue_seconds", "Seconds that a request waited for a free thread.", _SECONDS)
+        self._tokenise_s = histogram("tokenise_seconds", "Seconds of cutting a request into windows.", _SECONDS)
+        self._inference_s = histogram("inference_seconds", "Seconds of one batch in the engine.", _SECONDS)
+        self._batch_windows = histogram("batch_windows", "Windows in one batch.", _COUNTS)
+        self._text_windows = histogram("text_windows", "Windows of one text.", _COUNTS)
+        self._batch_tokens = counter("tokens", "Tokens computed, padding included.")
+        self._texts = counter("texts", "Texts answered.")
+        self._flagged = counter("flagged", "Texts flagged, by label.", "label")
+        self._scores = histogram("score", "Probabilities, by label: watch them for drift.", _SCORES, "label")
+        self._hits = counter("cache_hits", "Texts answered from the cache.")
+        self._misses = counter("cache_misses", "Texts that had to be computed.")
+        self._waiting = gauge("waiting_tokens", "Tokens that wait in the queue.")
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """An answer was sent."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._request_s.labels(route).observe(seconds)
+
+    def batch(self, n_windows: int, n_tokens: int, seconds: float) -> None:
+        """A batch was computed."""
+        self._batch_windows.observe(n_windows)
+        self._batch_tokens.inc(n_tokens)
+        self._inference_s.observe(seconds)
+
+    def waited(self, seconds: float) -> None:
+        """So long a request waited for its first window to be taken."""
+        self._queue_s.observe(seconds)
+
+    def tokenised(self, seconds: float) -> None:
+        """So long the cutting of a request's texts into windows took."""
+        self._tokenise_s.observe(seconds)
+
+    def waiting(self, n_tokens: int) -> None:
+        """So many tokens wait now."""
+        self._waiting.set(n_tokens)
+
+    def texts(self, results: Iterable[TextResult], n_hits: int) -> None:
+        """Texts were answered, `n_hits` of them from the cache."""
+        n_texts = 0
+        for result in results:
+            n_texts += 1
+            self._text_windows.observe(result.n_windows)
+            for label, probability in result.probabilities.items():
+                self._scores.labels(label).observe(probability)
+            for label in result.flagged:
+                self._flagged.labels(label).inc()
+        self._texts.inc(n_texts)
+        self._hits.inc(n_hits)
+        self._misses.inc(n_texts - n_hits)
+
+    def render(self) -> bytes:
+        """All counts, in Prometheus's text format."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(f"moderation_{name}", help, labels, registry=self._registry)
+
+    def _gauge(self, name: str, help: str) -> Gauge:
+        return Gauge(f"moderation_{name}", help, registry=self._registry, multiprocess_mode="livesum")
+
+    def _histogram(self, name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"moderation_{name}", help, labels, buckets=buckets, registry=self._registry)

@@ -1,0 +1,116 @@
+"""Texts of many concurrent requests -> results: cache, tokenisation off the event loop, micro-batches, a time limit."""
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+from cachetools import LRUCache
+
+from moderation.errors import DataError
+from moderation.inference.classifier import Classifier, TextResult
+from moderation.inference.windows import Window, check_texts
+from moderation.serving.batching import Batcher
+from moderation.serving.metrics import Metrics
+from moderation.serving.problems import ApiProblem
+
+_CHARACTERS_PER_TOKEN = 3  # of a text that was not cut yet; rather too few than too many
+_WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
+_Row = tuple[npt.NDArray[np.float32], int]
+
+
+class Moderator:
+    """A classifier that many requests share.
+
+    Args:
+        classifier: Loaded; closed with this object.
+        metrics: Counts.
+        max_wait_s: A request that would be answered later than that is refused at once (429).
+        timeout_s: A request that has no answer then gets none (504).
+        cache_texts: Results kept, by the hash of text and model; 0: none. No text is kept.
+
+    Attributes:
+        draining: Set when the server is about to stop: it is no longer ready, and still answers.
+    """
+
+    def __init__(
+        self, classifier: Classifier, metrics: Metrics, *, max_wait_s: float, timeout_s: float, cache_texts: int
+    ) -> None:
+        self.classifier = classifier
+        self.draining = False
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+        self._cache: LRUCache[bytes, _Row] = LRUCache(cache_texts)
+        self._cache_lock = threading.Lock()
+        self._salt = classifier.model_version.encode()
+        for text in _WARM_UP:
+            classifier.probabilities([text])
+        self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
+        self._cutters = ThreadPoolExecutor(1, thread_name_prefix="cutter")
+        self._batcher.submit(self._cut(_WARM_UP), len(_WARM_UP)).result()
+
+    async def read(self, texts: Sequence[str]) -> list[TextResult]:
+        """Results of texts, in order.
+
+        Raises:
+            ApiProblem: 400, a text that is none; 429, too much waits; 503, the server stops; 504, no answer in time.
+        """
+        try:
+            texts = check_texts(texts)
+        except DataError as error:
+            raise ApiProblem(400, "invalid_request", str(error)) from None
+        keys = [hashlib.blake2b(text.encode(), key=self._salt[:64], digest_size=16).digest() for text in texts]
+        rows = self._look_up(keys)
+        n_hits = sum(key in rows for key in keys)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
+        if missing:
+            found = await self._compute(list(missing.values()))
+            rows |= dict(zip(missing, found, strict=True))
+            with self._cache_lock:
+                for key, row in zip(missing, found, strict=True):
+                    if self._cache.maxsize:
+                        self._cache[key] = row
+        probabilities = np.stack([rows[key][0] for key in keys]) if keys else np.empty((0, 0), np.float32)
+        results = self.classifier.decide(probabilities, np.array([rows[key][1] for key in keys], dtype=np.int64))
+        self._metrics.texts(results, n_hits)
+        return results
+
+    def report_queue(self) -> None:
+        """Tell the metrics how much waits."""
+        self._metrics.waiting(self._batcher.n_tokens)
+
+    def close(self) -> None:
+        """Finish what waits, and let go of the engine."""
+        self._cutters.shutdown()
+        self._batcher.close()
+        self.classifier.close()
+
+    def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, _Row]:
+        with self._cache_lock:
+            return {key: row for key in keys if (row := self._cache.get(key)) is not None}
+
+    async def _compute(self, texts: list[str]) -> list[_Row]:
+        self._batcher.check_room(sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                loop = asyncio.get_running_loop()
+                windows = await loop.run_in_executor(self._cutters, self._cut, texts)
+                answer = await asyncio.wrap_future(self._batcher.submit(windows, len(texts)))
+        except TimeoutError:
+            raise ApiProblem(
+                504,
+                "timeout",
+                f"No answer within {self._timeout_s:g} s. Send fewer or shorter texts at a time.",
+            ) from None
+        probabilities, n_windows = answer
+        return list(zip(probabilities, n_windows.tolist(), strict=True))
+
+    def _cut(self, texts: Sequence[str]) -> list[tuple[int, Window]]:
+        began = time.perf_counter()
+        windows = [(place, window) for place, text in enumerate(texts) for window in self.classifier.windows(text)]
+        self._metrics.tokenised(time.perf_counter() - began)
+        return windows

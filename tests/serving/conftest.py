@@ -1,0 +1,86 @@
+"""Real servers: processes of `moderation serve` on free ports, with the tiny bundle."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+@dataclass
+class Server:
+    """A server process that is ready."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    log: list[str] = field(default_factory=list)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def started(bundle: Path, folder: Path, *words: str, **environment: str) -> Iterator[Server]:
+    """Start a server in a folder of its own, wait until it is ready, and stop it at the end."""
+    command = [sys.executable, "-m", "moderation", "serve", "--model", str(bundle), "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(
+        [*command, *words],
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    server = Server(process, line.partition(" at ")[2].partition("/ ")[0])
+    reader = threading.Thread(target=lambda: server.log.extend(process.stderr or ()), daemon=True)
+    reader.start()
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        if process.poll() is None:
+            server.stop()
+        reader.join(timeout=10)
+        process.stdout.close()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def wait_until_ready(server: Server, timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        assert server.process.poll() is None, "".join(server.log)
+        try:
+            if httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError("not ready in time:\n" + "".join(server.log))
+
+
+@pytest.fixture(scope="session")
+def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server without keys."""
+    with started(tiny_bundle, tmp_path_factory.mktemp("server")) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def keyed_server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    """A server with keys, and the key."""
+    folder = tmp_path_factory.mktemp("keyed")
+    words = [sys.executable, "-m", "moderation", "keys", "add", "--keys", "keys.json", "--name", "forum"]
+    key = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    with started(tiny_bundle, folder, "--keys", "keys.json") as it:
+        yield it, key
