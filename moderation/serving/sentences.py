@@ -8,8 +8,7 @@ import re
 import unicodedata
 
 _ABBREVIATIONS = frozenset(
-    ("capt", "cf", "col", "dr", "e.g", "gen", "gov", "i.e", "lt", "messrs", "mr", "mrs", "ms", "mt", "prof", "rep")
-    + ("rev", "sen", "sgt", "sr", "st", "vs")
+    ("capt", "dr", "e.g", "gen", "gov", "i.e", "lt", "mr", "mrs", "ms", "mt", "prof", "rep", "sen", "sgt", "st", "vs")
 )
 _END_OR_NOT = frozenset(  # the next word tells
     ("a.m", "approx", "co", "corp", "dept", "etc", "fig", "inc", "jr", "ltd", "max", "min", "no", "nos", "p.m", "vol")
