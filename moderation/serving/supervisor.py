@@ -10,6 +10,7 @@ import tempfile
 from functools import partial
 from typing import Any
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
@@ -24,6 +25,7 @@ _LOG: dict[str, Any] = {
             "fmt": "{levelname}{name}{message}",
             "style": "{",
             "timestamp": True,
+            "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
             "rename_fields": {"levelname": "level", "message": "event", "name": "logger"},
         }
     },
