@@ -1,0 +1,167 @@
+// The page: a text goes to the server, what comes back is drawn; thresholds move here alone and decide here alone.
+
+import { renderCard } from "./card.js";
+import { LabelPanel } from "./labels.js";
+import { Reader } from "./reader.js";
+import { ask, Refusal, useKey } from "./server.js";
+import { TextPanel } from "./text.js";
+
+const at = (id) => document.getElementById(id);
+const state = { model: null, result: null, loading: false };
+let labels = null;
+
+const texts = new TextPanel((text) => {
+  if (!text.trim()) state.result = null;
+  reader.read(text);
+  draw();
+});
+
+const reader = new Reader({
+  start: () => document.querySelector("main").setAttribute("aria-busy", "true"),
+  result(text, answer) {
+    settle();
+    state.result = answer.results[0];
+    texts.take(text, state.result);
+    if (answer.model_version !== state.model?.model_version) load(); // another model since the page was opened
+    draw();
+  },
+  refused(refusal, waitS) {
+    state.result = null; // what is drawn is never of another text than the one in the field
+    texts.take("", null);
+    draw();
+    explain(refusal, waitS);
+  },
+});
+
+const kept = (version) => JSON.parse(localStorage.getItem(`moderation-thresholds-${version}`) ?? "{}");
+
+/** Fetch the model's description; then read what stands in the field, as after a reload. */
+async function load() {
+  if (state.loading) return;
+  state.loading = true;
+  try {
+    const model = await ask("v1/model");
+    settle();
+    state.model = model;
+    labels = new LabelPanel(model, kept(model.version), keep);
+    describe(model);
+    if (texts.text.trim() && !state.result) reader.again();
+    draw();
+  } catch (error) {
+    const again = error instanceof Refusal && [0, 429, 502, 503].includes(error.status);
+    const waitS = again ? (error.retryAfterS ?? 3) : null;
+    if (again) setTimeout(load, 1000 * waitS);
+    explain(error, waitS);
+  } finally {
+    state.loading = false;
+  }
+}
+
+function describe(model) {
+  at("model").textContent = model.model_version;
+  at("model").title = `SHA-256 of the bundle: ${model.version}`;
+  const { curves } = model;
+  at("origin").textContent = curves
+    ? `Precision and recall on ${curves.n_examples.toLocaleString("en")} comments of the validation split. Moved thresholds count in this browser alone.`
+    : "This bundle has no validation curves: what a threshold is worth is not known here. Moved thresholds count in this browser alone.";
+  document.querySelector(".tools").hidden = at("card").hidden = false;
+  at("card").lastElementChild.replaceChildren(...renderCard(model.card ?? ""));
+}
+
+/** A threshold moved, or another label was chosen. */
+function keep() {
+  const name = `moderation-thresholds-${state.model.version}`;
+  if (labels.isMoved) localStorage.setItem(name, JSON.stringify(labels.thresholds));
+  else localStorage.removeItem(name);
+  at("json").hidden = true;
+  draw();
+}
+
+function draw() {
+  if (!labels) return;
+  const probabilities = state.result?.probabilities ?? null;
+  const flagged = probabilities ? labels.flagged(probabilities) : [];
+  const shown = labels.shown(probabilities);
+  labels.draw(probabilities);
+  texts.draw(probabilities ? shown : null, labels.thresholds[shown], flagged.includes(shown), state.model.languages);
+  at("reset").disabled = !labels.isMoved;
+  const verdict = !probabilities ? texts.text.trim() ? "Not read yet" : "Nothing to read" : flagged.length ? `Flagged: ${flagged.join(", ")}` : "Not flagged";
+  at("verdict").textContent = verdict;
+  at("verdict").classList.toggle("flagged", flagged.length > 0);
+  if (probabilities && at("status").textContent !== verdict) at("status").textContent = verdict; // said when it changes
+}
+
+/** An answer came: whatever was said before holds no longer. */
+function settle() {
+  document.querySelector("main").removeAttribute("aria-busy");
+  at("message").hidden = true;
+  at("key-form").hidden = true;
+}
+
+/** Say what went wrong, and what happens next. */
+function explain(refusal, waitS) {
+  document.querySelector("main").removeAttribute("aria-busy");
+  if (!(refusal instanceof Refusal)) throw refusal;
+  if (refusal.status === 401 || refusal.status === 403) return askForKey(refusal);
+  const soon = waitS === null ? "" : ` Trying again in ${waitS} s.`;
+  const words = {
+    0: `The server does not answer.${soon}`,
+    413: "This text is longer than the server takes. Read a part of it.",
+    429: `The server is busy, or this key has used up its share for now.${soon}`,
+    503: `The server is stopping or starting.${soon}`,
+    504: "The server took too long for this text.",
+  };
+  at("message").firstElementChild.textContent = words[refusal.status] ?? `${refusal.message}${soon}`;
+  at("message").lastElementChild.hidden = waitS !== null || refusal.status === 413;
+  at("message").hidden = false;
+  return undefined;
+}
+
+function askForKey({ kind }) {
+  at("message").hidden = true;
+  at("key-form").firstElementChild.textContent =
+    kind === "unauthorized" ? "This server asks for an API key." : "The server does not know this key.";
+  if (at("key-form").hidden) at("key").value = "";
+  at("key-form").hidden = false;
+  at("key").focus();
+}
+
+async function copyThresholds() {
+  const text = JSON.stringify(labels.thresholds, null, 2);
+  try {
+    await navigator.clipboard.writeText(text);
+    at("status").textContent = "Thresholds copied";
+    at("copy").textContent = "Copied";
+    setTimeout(() => (at("copy").textContent = "Copy thresholds as JSON"), 1500);
+  } catch {
+    // Without https, and not on this machine, a page may not write to the clipboard: people can.
+    Object.assign(at("json"), { hidden: false, value: text, rows: state.model.labels.length + 2 });
+    at("json").select();
+  }
+}
+
+function wireTheme() {
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const current = () => root.dataset.theme ?? (system.matches ? "dark" : "light");
+  const show = () => at("theme").setAttribute("aria-pressed", String(current() === "dark"));
+  at("theme").addEventListener("click", () => {
+    root.dataset.theme = current() === "dark" ? "light" : "dark";
+    localStorage.setItem("moderation-theme", root.dataset.theme);
+    show();
+  });
+  system.addEventListener("change", show);
+  show();
+}
+
+at("message").lastElementChild.addEventListener("click", () => (state.model ? reader.again() : load()));
+at("reset").addEventListener("click", () => labels?.reset());
+at("copy").addEventListener("click", () => labels && copyThresholds());
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey(at("key").value.trim());
+  if (state.model) reader.again();
+  else load();
+});
+wireTheme();
+load();

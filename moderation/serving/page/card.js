@@ -1,0 +1,79 @@
+// The model card: the little Markdown that cards are written in, as elements. No text of it is ever parsed as HTML.
+
+const RULE = /^\|?(\s*:?-{3,}:?\s*\|)+(\s*:?-{3,}:?\s*)?$/;
+
+/** Elements for a card's text; its headings begin one level below the page's. */
+export function renderCard(markdown) {
+  const lines = markdown.replace(/^---\n[\s\S]*?\n---\n/, "").split("\n");
+  const blocks = [];
+  while (lines.length) {
+    const block = takeBlock(lines);
+    if (block) blocks.push(block);
+  }
+  return blocks;
+}
+
+function takeBlock(lines) {
+  const line = lines.shift();
+  if (!line.trim()) return null;
+  if (line.startsWith("```")) return codeBlock(takeWhile(lines, (next) => !next.startsWith("```"), true));
+  const heading = /^(#{1,4}) (.*)/.exec(line);
+  if (heading) return element(`h${heading[1].length + 2}`, inline(heading[2]));
+  if (line.startsWith("|")) return table([line, ...takeWhile(lines, (next) => next.startsWith("|"))]);
+  if (/^[-*] /.test(line)) return list([line, ...takeWhile(lines, (next) => /^([-*] | +\S)/.test(next))]);
+  const more = takeWhile(lines, (next) => next.trim() && !/^(```|#{1,4} |\||[-*] )/.test(next));
+  return element("p", inline([line, ...more].join(" ")));
+}
+
+function takeWhile(lines, holds, dropNext = false) {
+  const taken = [];
+  while (lines.length && holds(lines[0])) taken.push(lines.shift());
+  if (dropNext) lines.shift();
+  return taken;
+}
+
+function codeBlock(lines) {
+  const block = element("pre", [element("code", [lines.join("\n")])]);
+  block.tabIndex = 0; // it may scroll
+  return block;
+}
+
+function list(lines) {
+  const items = [];
+  for (const line of lines) {
+    if (/^[-*] /.test(line)) items.push(line.slice(2));
+    else items[items.length - 1] += ` ${line.trim()}`;
+  }
+  return element("ul", items.map((item) => element("li", inline(item))));
+}
+
+function table(lines) {
+  const [header, ...rows] = lines.filter((line) => !RULE.test(line.trim())).map(cells);
+  const head = element("tr", header.map((cell) => Object.assign(element("th", inline(cell)), { scope: "col" })));
+  const body = rows.map((row) => element("tr", row.map((cell) => element("td", inline(cell)))));
+  const frame = element("div", [element("table", [element("thead", [head]), element("tbody", body)])]);
+  frame.className = "scroll";
+  frame.tabIndex = 0;
+  frame.setAttribute("role", "region");
+  frame.setAttribute("aria-label", `Table: ${header.join(", ")}`);
+  return frame;
+}
+
+const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+
+/** Code, bold and links within a line. */
+function inline(text) {
+  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\(https?:\/\/[^)\s]+\))/).map((part, place) => {
+    if (place % 2 === 0) return part;
+    if (part.startsWith("`")) return element("code", [part.slice(1, -1)]);
+    if (part.startsWith("**")) return element("strong", [part.slice(2, -2)]);
+    const [, words, address] = /^\[([^\]]+)\]\(([^)]+)\)$/.exec(part);
+    return Object.assign(element("a", [words]), { href: address, rel: "noopener noreferrer", target: "_blank" });
+  });
+}
+
+function element(name, children) {
+  const made = document.createElement(name);
+  made.append(...children);
+  return made;
+}

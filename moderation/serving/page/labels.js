@@ -1,0 +1,134 @@
+// One row per label: its probability, its threshold, which can be moved, and what that is worth.
+
+import { decimals, nearest, reaches, worth } from "./curves.js";
+
+const STEP = 0.01;
+const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -1e9, End: 1e9 };
+
+export class LabelPanel {
+  #model;
+  #rows = new Map();
+  #thresholds;
+  #chosen = null;
+  #onChange;
+
+  /** @param kept thresholds of an earlier visit, label -> number; those that fit are taken. */
+  constructor(model, kept, onChange) {
+    this.#model = model;
+    this.#onChange = onChange;
+    this.#thresholds = { ...model.thresholds };
+    for (const label of model.labels) {
+      if (kept[label] >= 0 && kept[label] <= 1) this.#thresholds[label] = kept[label];
+    }
+    document.querySelector(".labels").replaceChildren(...model.labels.map((label) => this.#makeRow(label)));
+  }
+
+  /** Label -> threshold, in label order. */
+  get thresholds() {
+    return { ...this.#thresholds };
+  }
+
+  get isMoved() {
+    return this.#model.labels.some((label) => this.#thresholds[label] !== this.#model.thresholds[label]);
+  }
+
+  reset() {
+    this.#thresholds = { ...this.#model.thresholds };
+    this.#onChange();
+  }
+
+  flagged(probabilities) {
+    return this.#model.labels.filter((label) => reaches(probabilities[label], this.#thresholds[label]));
+  }
+
+  /** The label whose sentences are shown: the chosen one, else the strongest of the flagged; null: none. */
+  shown(probabilities) {
+    if (this.#chosen || !probabilities) return this.#chosen;
+    const flagged = this.flagged(probabilities).sort((a, b) => probabilities[b] - probabilities[a]);
+    return flagged[0] ?? null;
+  }
+
+  /** Draw all rows; without probabilities, before a text was read, only the thresholds. */
+  draw(probabilities) {
+    const shown = this.shown(probabilities);
+    for (const label of this.#model.labels) {
+      this.#drawRow(label, probabilities?.[label]);
+      this.#rows.get(label).row.classList.toggle("shown", label === shown);
+    }
+  }
+
+  #makeRow(label) {
+    const row = document.getElementById("label-row").content.cloneNode(true).firstElementChild;
+    const part = (name) => row.querySelector(name);
+    const name = part(".name");
+    const range = part("input");
+    name.textContent = label;
+    name.title = "Mark the sentences of this label";
+    name.addEventListener("click", () => {
+      this.#chosen = this.#chosen === label ? null : label;
+      this.#onChange();
+    });
+    part(".back").addEventListener("click", () => {
+      this.#thresholds[label] = this.#model.thresholds[label];
+      this.#onChange();
+      range.focus();
+    });
+    part(".bar").setAttribute("aria-label", `Probability of ${label}`);
+    range.setAttribute("aria-label", `Threshold of ${label}`);
+    range.addEventListener("input", () => this.#move(label, Number(range.value)));
+    range.addEventListener("keydown", (event) => this.#step(label, event));
+    this.#rows.set(label, { row, part });
+    return row;
+  }
+
+  /** Take the point of the curve that is nearest: between two of them nothing is known. */
+  #move(label, value) {
+    const curve = this.#model.curves?.labels[label];
+    this.#thresholds[label] = curve ? curve.threshold[nearest(curve, value)] : Math.round(value / STEP) * STEP;
+    this.#onChange();
+  }
+
+  /** Keys go from point to point, however close together they lie. */
+  #step(label, event) {
+    const steps = KEYS[event.key];
+    if (!steps || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    const curve = this.#model.curves?.labels[label];
+    const now = this.#thresholds[label];
+    const points = curve?.threshold;
+    const place = curve ? Math.min(Math.max(nearest(curve, now) + steps, 0), points.length - 1) : 0;
+    this.#move(label, curve ? points[place] : Math.min(Math.max(now + steps * STEP, 0), 1));
+  }
+
+  #drawRow(label, probability) {
+    const { row, part } = this.#rows.get(label);
+    const threshold = this.#thresholds[label];
+    const tuned = this.#model.thresholds[label];
+    const known = probability !== undefined;
+    const isFlagged = known && reaches(probability, threshold);
+    const decision = isFlagged ? "flagged" : known ? "below" : "";
+    row.classList.toggle("flagged", isFlagged);
+    part(".name").setAttribute("aria-pressed", String(this.#chosen === label));
+    part(".decision").textContent = decision;
+    part(".probability").textContent = known ? decimals(probability) : "–";
+
+    const bar = part(".bar");
+    bar.style.setProperty("--share", known ? probability : 0);
+    bar.setAttribute("aria-valuenow", known ? probability.toFixed(3) : 0);
+    bar.setAttribute("aria-valuetext", known ? `${decimals(probability)}, ${decision}` : "not read yet");
+
+    const moved = threshold !== tuned;
+    part(".back").hidden = !moved;
+    part(".back").textContent = `back to ${decimals(tuned)}`;
+    part(".back").setAttribute("aria-label", `back to ${decimals(tuned)}, the tuned threshold of ${label}`);
+    part(".tuned").hidden = !moved;
+    part(".tuned").style.setProperty("--share", tuned);
+    const curve = this.#model.curves?.labels[label];
+    const words = curve ? worth(curve, nearest(curve, threshold)) : "";
+    part(".threshold").textContent = `≥ ${decimals(threshold)}`;
+    part(".worth").textContent = words;
+    const range = part("input");
+    range.value = threshold;
+    range.setAttribute("aria-valuetext", words ? `${decimals(threshold)}: ${words}` : decimals(threshold));
+  }
+}
