@@ -1,0 +1,277 @@
+"""The Perspective API's language, for the clients that it left behind: analyze, suggestscore, discovery.
+
+A score is the model's probability of a label. Nothing that is analyzed is ever stored, whatever `doNotStore` says.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from moderation.errors import ArtifactError
+from moderation.inference.classifier import TextResult
+from moderation.labels import JIGSAW_LABELS
+from moderation.serving.dialects.perspective_discovery import VERSION, describe_api
+from moderation.serving.dialects.perspective_models import (
+    MAX_TEXT_BYTES,
+    AnalyzeCommentRequest,
+    AnalyzeCommentResponse,
+    AttributeScores,
+    Message,
+    PerspectiveProblem,
+    Problem,
+    Score,
+    SpanScore,
+    SuggestCommentScoreRequest,
+    SuggestCommentScoreResponse,
+    TextEntry,
+    inline_schema,
+    read_message,
+    show_name,
+)
+from moderation.serving.feedback import WAIT_S, Decision, FeedbackStore
+from moderation.serving.languages import UNDETERMINED
+from moderation.serving.moderator import Moderator
+from moderation.serving.problems import ApiProblem
+from moderation.serving.sentences import split_sentences
+
+MAX_SENTENCES = 256
+"""Spans of one answer; the last one holds all the rest."""
+
+ATTRIBUTES = {
+    "toxic": "TOXICITY",
+    "severe_toxic": "SEVERE_TOXICITY",
+    "obscene": "PROFANITY",
+    "threat": "THREAT",
+    "insult": "INSULT",
+    "identity_hate": "IDENTITY_ATTACK",
+}
+"""Label -> attribute; a label that is not here is an attribute under its own name, in capitals."""
+
+_STATUS_OF_KIND = {
+    "unauthorized": (403, "PERMISSION_DENIED"),
+    "invalid_key": (400, "INVALID_ARGUMENT"),
+    "method_not_allowed": (405, "UNIMPLEMENTED"),
+    "timeout": (504, "DEADLINE_EXCEEDED"),
+    "slow_body": (408, "DEADLINE_EXCEEDED"),
+}
+_STATUS = {404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+_MESSAGES = {
+    "unauthorized": "Method doesn't allow unregistered callers. Please use an API key: ?key=KEY.",
+    "invalid_key": "API key not valid. Please pass a valid API key.",
+}
+
+_SOON_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+def find_attributes(labels: Sequence[str]) -> dict[str, str]:
+    """Attributes that a model can score, and the label that each of them stands for.
+
+    Args:
+        labels: Of the model.
+
+    Returns:
+        Attribute -> label; those of the Perspective API also under their `_EXPERIMENTAL` names.
+
+    >>> find_attributes(["toxic", "off topic"])
+    {'TOXICITY': 'toxic', 'OFF_TOPIC': 'off topic', 'TOXICITY_EXPERIMENTAL': 'toxic'}
+    """
+    attributes: dict[str, str] = {}
+    for label in labels:
+        attributes.setdefault(ATTRIBUTES.get(label) or re.sub(r"\W+", "_", label).upper(), label)
+    known = set(ATTRIBUTES.values())
+    return attributes | {f"{name}_EXPERIMENTAL": label for name, label in attributes.items() if name in known}
+
+
+def make_router(labels: Sequence[str] = JIGSAW_LABELS) -> APIRouter:
+    """The routes.
+
+    Args:
+        labels: Whose attributes the OpenAPI document names; those that are answered are always those of the model.
+    """
+    router = APIRouter(tags=["perspective"], responses={code: {"model": Problem} for code in ("4XX", "503", "504")})
+    attributes = list(find_attributes(labels))
+    for prefix in (f"/{VERSION}/comments:", "/comments:"):
+        for name, handle, asked, answer in (
+            ("analyze", analyze, AnalyzeCommentRequest, AnalyzeCommentResponse),
+            ("suggestscore", suggest_score, SuggestCommentScoreRequest, SuggestCommentScoreResponse),
+        ):
+            router.add_api_route(
+                f"{prefix}{name}",
+                handle,
+                methods=["POST"],
+                response_model=answer,
+                response_model_exclude_none=True,
+                openapi_extra={"requestBody": _describe_body(asked, attributes)},
+            )
+    router.add_api_route("/$discovery/rest", discover, methods=["GET"])
+    return router
+
+
+async def analyze(request: Request) -> Response:
+    """Scores of a comment, one for each attribute asked for."""
+    asked = read_message(AnalyzeCommentRequest, await request.body())
+    return _render(await _analyze(request.app.state, asked))
+
+
+async def suggest_score(request: Request) -> Response:
+    """Keep what a moderator decided about a comment."""
+    asked = read_message(SuggestCommentScoreRequest, await request.body())
+    return _render(await _suggest_score(request.app.state, asked))
+
+
+async def discover(request: Request, version: str = VERSION) -> dict[str, Any]:
+    """What Google's generated clients read first: where and how the methods are called."""
+    if version != VERSION:
+        raise ApiProblem(404, "not_found", f"No such version of this API; expected version={VERSION}.")
+    return describe_api(str(request.base_url))
+
+
+def render_problem(problem: ApiProblem) -> JSONResponse:
+    """A refusal in Google's words."""
+    code, status = _STATUS_OF_KIND.get(problem.kind) or (
+        problem.status,
+        _STATUS.get(problem.status, "INVALID_ARGUMENT"),
+    )
+    error = {"code": code, "message": _MESSAGES.get(problem.kind, problem.message), "status": status}
+    if isinstance(problem, PerspectiveProblem):
+        error["details"] = problem.details
+    return JSONResponse({"error": error}, status_code=code, headers=problem.headers)
+
+
+async def _analyze(state: Any, asked: AnalyzeCommentRequest) -> AnalyzeCommentResponse:
+    moderator: Moderator = state.moderator
+    text = _read_text(asked.comment)
+    labels = _find_labels(asked.requested_attributes, moderator)
+    detected = state.languages.detect(text)
+    languages = _choose_languages(asked.languages, detected, moderator)
+    _check_languages(languages, detected, list(labels), moderator)
+    spans = split_sentences(text, most=MAX_SENTENCES) if asked.span_annotations else []
+    whole, *parts = await moderator.read([text, *(text[begin:end] for begin, end in spans)])
+    if not asked.span_annotations:  # one span all the same, which some clients read
+        spans, parts = [(0, len(text))], [whole]
+    scores = {
+        name: _score(label, whole, spans, parts)
+        for name, label in labels.items()
+        if whole.probabilities[label] >= (asked.requested_attributes[name].score_threshold or 0.0)
+    }
+    return AnalyzeCommentResponse(
+        attribute_scores=scores or None,
+        languages=languages,
+        detected_languages=[detected],
+        client_token=asked.client_token,
+        model_version=moderator.classifier.model_version,
+    )
+
+
+def _score(
+    label: str, whole: TextResult, spans: Sequence[tuple[int, int]], parts: Sequence[TextResult]
+) -> AttributeScores:
+    return AttributeScores(
+        summary_score=Score(value=whole.probabilities[label], type="PROBABILITY"),
+        span_scores=[
+            SpanScore(begin=begin, end=end, score=Score(value=part.probabilities[label], type="PROBABILITY"))
+            for (begin, end), part in zip(spans, parts, strict=True)
+        ],
+    )
+
+
+async def _suggest_score(state: Any, asked: SuggestCommentScoreRequest) -> SuggestCommentScoreResponse:
+    moderator: Moderator = state.moderator
+    store: FeedbackStore | None = state.feedback
+    if store is None:
+        raise ApiProblem(404, "not_found", "This server takes no feedback; its operator can say where to keep it.")
+    text = _read_text(asked.comment)
+    labels = _find_labels(asked.attribute_scores, moderator)
+    detected = state.languages.detect(text)
+    values = {name: scores.summary_score.value for name, scores in asked.attribute_scores.items()}
+    decision = Decision(
+        text=text,
+        keep_text=not asked.do_not_store,
+        attribute_scores=values,
+        label_scores={labels[name]: value for name, value in values.items()},
+        languages=tuple(asked.languages or [detected]),
+        model_version=moderator.classifier.model_version,
+        model_scores=await _score_soon(moderator, text),
+        community_id=asked.community_id,
+        client_token=asked.client_token,
+    )
+    try:
+        await run_in_threadpool(store.add, decision)
+    except ArtifactError as error:
+        logger.error("feedback lost", extra={"error": str(error)})
+        raise ApiProblem(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S) from None
+    return SuggestCommentScoreResponse(
+        client_token=asked.client_token,
+        requested_languages=asked.languages,
+        detected_languages=[detected],
+        model_version=moderator.classifier.model_version,
+    )
+
+
+async def _score_soon(moderator: Moderator, text: str) -> dict[str, float] | None:
+    """What the model says of a text, where it can say so at once; a decision is worth keeping without it."""
+    try:
+        async with asyncio.timeout(_SOON_S):
+            return (await moderator.read([text]))[0].probabilities
+    except (ApiProblem, TimeoutError):
+        return None
+
+
+def _read_text(comment: TextEntry) -> str:
+    text = comment.text or ""
+    if not text.strip():
+        raise PerspectiveProblem("Comment must be non-empty.", "COMMENT_EMPTY")
+    if len(text) > MAX_TEXT_BYTES or len(text.encode()) > MAX_TEXT_BYTES:
+        raise PerspectiveProblem("Comment text too long.", "COMMENT_TOO_LONG")
+    return text
+
+
+def _find_labels(names: Iterable[str], moderator: Moderator) -> dict[str, str]:
+    """Attribute -> label, for those of a request."""
+    known = find_attributes(moderator.classifier.labels)
+    for name in names:
+        if name not in known:
+            raise ApiProblem(400, "invalid_request", f"Unknown requested attribute: {show_name(name)}")
+    return {name: known[name] for name in names}
+
+
+def _choose_languages(asked: Sequence[str] | None, detected: str, moderator: Moderator) -> list[str]:
+    """Languages that were asked for; else the one detected; where that is unclear, the first that the model knows."""
+    if asked:
+        return list(asked)
+    return [detected] if detected != UNDETERMINED else [*moderator.classifier.languages[:1]] or [detected]
+
+
+def _check_languages(languages: Sequence[str], detected: str, attributes: Sequence[str], moderator: Moderator) -> None:
+    known = moderator.classifier.languages
+    foreign = [code for code in languages if known and code.lower().replace("_", "-").split("-")[0] not in known]
+    if foreign:
+        named = ", ".join(map(show_name, foreign))
+        raise PerspectiveProblem(
+            f"Attribute {attributes[0]} does not support request languages: {named}",
+            "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
+            {"languageNotSupportedByAttributeError": {"detectedLanguages": [detected], "attribute": attributes[0]}},
+        )
+
+
+def _render(message: Message) -> Response:
+    return Response(message.model_dump_json(exclude_none=True), media_type="application/json")
+
+
+def _describe_body(kind: type[Message], attributes: Sequence[str]) -> dict[str, Any]:
+    """What a method takes, for the OpenAPI document: the type of its message, and what a type does not tell."""
+    schema = inline_schema(kind)
+    named = "requestedAttributes" if "requestedAttributes" in schema["properties"] else "attributeScores"
+    schema["properties"][named]["propertyNames"] = {"enum": list(attributes)}
+    comment = schema["properties"]["comment"]
+    comment["properties"]["text"] = {"type": "string", "pattern": r"\S", "description": "UTF-8, 20 KB at most"}
+    comment["required"] = ["text"]
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
