@@ -87,6 +87,12 @@ VERBS: dict[str, Verb] = {
         "moderation keys add --keys keys.json --name forum",
         positional="action",
     ),
+    "feedback": Verb(
+        config.FeedbackConfig,
+        "write the decisions that moderators sent to the server as a table for training",
+        "moderation feedback export -o decisions.csv --feedback-url sqlite:///moderation-feedback.db",
+        positional="action",
+    ),
     "verify": Verb(
         config.VerifyConfig,
         "hash a bundle's files, load each of its forms and compare their answers",

@@ -446,6 +446,33 @@ class KeysConfig:
         _raise([f"--name is missing: whose key to {self.action}"] if missing else [])
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeedbackConfig:
+    """Settings of `moderation feedback`."""
+
+    action: Literal["export"] = setting("export", "what to do: write the decisions as a table for training")
+    feedback_url: str = setting(
+        "sqlite:///moderation-feedback.db", "database of moderators' decisions, as `moderation serve` was given it"
+    )
+    output: Path = setting(
+        None,
+        "table to write, in the format of its ending: CSV, TSV, Parquet or JSONL, also .gz .zip .zst",
+        short=("-o",),
+    )
+    label_columns: tuple[str, ...] | None = setting(
+        None, "labels to write; texts about which one of them was never decided are left out; default: all"
+    )
+    overwrite: bool = setting(False, "replace the file where it exists")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: no file to write.
+        """
+        _raise([] if self.output is not None else ["--output is missing: name the table to write"])
+
+
 def _raise(problems: list[str]) -> None:
     if problems:
         raise ConfigError("Settings:\n" + "\n".join(f"  {problem}" for problem in problems))

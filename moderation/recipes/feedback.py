@@ -1,0 +1,123 @@
+"""`moderation feedback`: what moderators decided, from the server's database to a table that `moderation train` reads."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from moderation.artifacts import write_atomically
+from moderation.config import FeedbackConfig
+from moderation.errors import ArtifactError, DataError, MissingExtraError
+from moderation.inference.outputs import open_output, output_format
+from moderation.labels import JIGSAW_LABELS, as_labels
+
+if TYPE_CHECKING:
+    from moderation.serving.feedback import FeedbackStore, StoredDecision
+
+TEXT_COLUMN = "comment_text"
+CUT = 0.5
+"""From this score on, a decision says that the label holds."""
+
+_ROWS_AT_ONCE = 1000
+
+
+@dataclass
+class _Judgement:
+    """The newest that was said of one text, and the decision by which the text itself was kept."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    text_id: int | None = None
+
+
+def feedback(config: FeedbackConfig) -> int:
+    """Write every text that moderators decided about, with a column of 0 and 1 for each label.
+
+    A text is one row, however many decisions there are about it: for each label the newest counts. Texts that were not
+    to be stored, and those about which nothing was said of one of the labels, are left out and counted.
+
+    Returns:
+        0.
+
+    Raises:
+        ModerationError: no such database, no such label, nothing to write, or a file that cannot be written.
+    """
+    try:
+        from moderation.serving.feedback import FeedbackStore
+    except ImportError:
+        raise MissingExtraError("Feedback", "serve") from None
+    output = Path(config.output)
+    form = output_format(output)
+    if output.exists() and not config.overwrite:
+        raise ArtifactError(f"{output}: exists. Choose another name, or replace it with --overwrite.")
+    store = FeedbackStore(config.feedback_url)
+    judgements = _collect(store.decisions())
+    labels = _choose_labels(judgements, config.label_columns, store.name)
+    complete = [found for found in judgements if found.text_id is not None and found.scores.keys() >= set(labels)]
+    n_without_text = sum(found.text_id is None for found in judgements)
+    summary = _summarise(judgements, labels, len(complete), n_without_text)
+    if not complete:
+        raise DataError(f"{store.name}: nothing to export.\n{summary}\nChoose labels with --label-columns.")
+    schema = pa.schema([(TEXT_COLUMN, pa.string()), *((label, pa.int8()) for label in labels)])
+    with write_atomically(output) as temporary, temporary.open("wb") as file, open_output(file, form, schema) as write:
+        for batch in _batches(store, complete, schema, labels):
+            write(batch)
+    print(f"{summary}\n{output}")
+    return 0
+
+
+def _collect(decisions: "Iterable[StoredDecision]") -> list[_Judgement]:
+    """What was said of each text, in the order in which the texts came first."""
+    found: dict[str, _Judgement] = {}
+    for decision in decisions:
+        judgement = found.setdefault(decision.text_sha256, _Judgement())
+        judgement.scores |= decision.label_scores
+        if decision.has_text:
+            judgement.text_id = decision.id
+    return list(found.values())
+
+
+def _choose_labels(judgements: Sequence[_Judgement], asked: Sequence[str] | None, where: str) -> tuple[str, ...]:
+    """Labels to write: those asked for, else all about which anything was said, Jigsaw's first and in their order.
+
+    Raises:
+        DataError: nothing was said about a label that was asked for, or about any.
+    """
+    known = {label: None for judgement in judgements for label in judgement.scores}
+    if missing := set(asked or ()) - known.keys():
+        raise DataError(
+            f"{where}: no decision about {', '.join(sorted(missing))} (--label-columns). There are decisions about: "
+            f"{', '.join(known) or 'nothing'}."
+        )
+    if not known:
+        raise DataError(f"{where}: no decision was stored yet. Clients send them to comments:suggestscore.")
+    first = [label for label in JIGSAW_LABELS if label in known]
+    return as_labels(asked or [*first, *(label for label in known if label not in first)])
+
+
+def _summarise(judgements: Sequence[_Judgement], labels: Sequence[str], n_rows: int, n_without_text: int) -> str:
+    said = Counter(label for judgement in judgements for label in judgement.scores if judgement.text_id is not None)
+    n_incomplete = len(judgements) - n_without_text - n_rows
+    lines = [
+        f"{n_rows:,} texts with {', '.join(labels)}; left out: {n_without_text:,} without their text, {n_incomplete:,} "
+        "about which nothing was said of one of these labels.",
+        *(f"{label:>24} {said[label]:>9,} texts" for label in said),
+    ]
+    return "\n".join(lines)
+
+
+def _batches(
+    store: "FeedbackStore", complete: Sequence[_Judgement], schema: pa.Schema, labels: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    scores = {found.text_id: found.scores for found in complete if found.text_id is not None}
+    texts = store.texts(list(scores))
+    while some := list(islice(texts, _ROWS_AT_ONCE)):
+        columns = [[text for _, text in some]]
+        targets = [[int(scores[id][label] >= CUT) for id, _ in some] for label in labels]
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(column, kind.type) for column, kind in zip([*columns, *targets], schema, strict=True)],
+            schema=schema,
+        )
