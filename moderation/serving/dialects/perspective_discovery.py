@@ -12,7 +12,7 @@ from moderation.serving.dialects.perspective_models import (
 
 VERSION = "v1alpha1"
 
-_METHODS = {
+_METHODS: dict[str, tuple[str, type[Message], type[Message]]] = {
     "analyze": ("Scores a comment.", AnalyzeCommentRequest, AnalyzeCommentResponse),
     "suggestscore": ("Takes a moderator's decision.", SuggestCommentScoreRequest, SuggestCommentScoreResponse),
 }
@@ -66,15 +66,15 @@ def _describe_method(name: str) -> dict[str, Any]:
 def _describe_messages() -> dict[str, Any]:
     """All types by name; their JSON schemas in the words of a discovery document."""
     found: dict[str, Any] = {}
-    for _, *kinds in _METHODS.values():
-        for kind in kinds:
-            found |= _read_schema(kind)
+    for _, request, response in _METHODS.values():
+        found |= _read_schema(request) | _read_schema(response)
     return {name: {"id": name} | _translate(schema) for name, schema in found.items()}
 
 
 def _read_schema(kind: type[Message]) -> dict[str, Any]:
     schema = kind.model_json_schema(ref_template="{model}")
-    return schema.pop("$defs", {}) | {kind.__name__: schema}
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+    return definitions | {kind.__name__: schema}
 
 
 def _translate(schema: dict[str, Any]) -> dict[str, Any]:
