@@ -48,8 +48,6 @@ class _Answer:
             "Cache-Control": "no-cache",  # keep it, but ask whether it is still the one: after an update it is not
             "ETag": self._etag,
             "Content-Security-Policy": _POLICY,
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
         }
 
     def to(self, request: Request) -> Response:
