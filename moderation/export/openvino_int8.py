@@ -41,7 +41,7 @@ def write_openvino_int8(
             import openvino
         except ImportError as error:
             raise MissingExtraError("The OpenVINO form", "export") from error
-        nncf.set_log_level(logging.ERROR)
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way would also set the handlers of others
         model = openvino.Core().read_model(str(source))
         names = _names(model)
         left_in_float = [known for name in left_in_float for known in _renamed(name) if known in names]
