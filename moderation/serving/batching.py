@@ -24,7 +24,7 @@ from moderation.serving.problems import ApiProblem
 
 FloatArray = npt.NDArray[np.float32]
 MAX_TOKENS = 1_000_000
-"""Tokens that wait at most, for memory's sake; a single request may be longer."""
+"""Tokens that wait at most, for memory's sake, beside the longest request; that one may be longer."""
 
 _FIRST_GUESS = 1000.0  # tokens a second, until the first batch tells
 _SEEN = 64  # requests that are looked through for windows that fill up a batch
@@ -119,9 +119,10 @@ class Batcher:
             turn = time.monotonic() + n_tokens / self._tokens_per_s
             ahead = sum(job.n_tokens for when, _, job in self._heap if when <= turn)
             waiting = self._n_tokens
+            beside_longest = waiting - max((job.n_tokens for _, _, job in self._heap), default=0)
             speed = self._tokens_per_s
         wait_s = (ahead + n_tokens) / speed
-        if waiting and (wait_s > self._max_wait_s or waiting + n_tokens > MAX_TOKENS):
+        if waiting and (wait_s > self._max_wait_s or beside_longest + n_tokens > MAX_TOKENS):
             raise ApiProblem(
                 429,
                 "queue_full",
@@ -166,6 +167,7 @@ class Batcher:
             heapq.heappush(self._heap, (job.began + n_tokens / self._tokens_per_s, next(self._order), job))
             self._n_tokens += n_tokens
             self._ready.notify(min(len(windows), len(self._threads)))
+        job.done.add_done_callback(lambda done: self._forget(job) if done.cancelled() else None)
         return job.done
 
     def close(self) -> None:
@@ -238,8 +240,13 @@ class Batcher:
 
     def _fail(self, job: _Job, error: Exception) -> None:
         with self._ready:  # two threads may fail with windows of one job
+            self._forget(job)
+            if not job.done.done() and job.done.set_running_or_notify_cancel():
+                job.done.set_exception(error)
+
+    def _forget(self, job: _Job) -> None:
+        """Count and compute nothing more of a job, whose turn may be far away."""
+        with self._ready:
             self._n_tokens -= job.n_tokens
             job.n_tokens = 0
             job.pending.clear()
-            if not job.done.done() and job.done.set_running_or_notify_cancel():
-                job.done.set_exception(error)

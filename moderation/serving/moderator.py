@@ -19,6 +19,7 @@ from moderation.serving.metrics import Metrics
 from moderation.serving.problems import ApiProblem
 
 _CHARACTERS_PER_TOKEN = 3  # of a text that was not cut yet; rather too few than too many
+_LONG = 20_000  # characters of a request that is cut in a thread of its own, so that no short one waits for it
 _WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
 _Row = tuple[npt.NDArray[np.float32], int]
 
@@ -50,7 +51,7 @@ class Moderator:
         for text in _WARM_UP:
             classifier.probabilities([text])
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
-        self._cutters = ThreadPoolExecutor(1, thread_name_prefix="cutter")
+        self._cutter, self._long_cutter = (ThreadPoolExecutor(1, thread_name_prefix="cutter") for _ in range(2))
         self._batcher.submit(self._cut(_WARM_UP), len(_WARM_UP)).result()
 
     async def read(self, texts: Sequence[str]) -> list[TextResult]:
@@ -63,6 +64,8 @@ class Moderator:
             texts = check_texts(texts)
         except DataError as error:
             raise ApiProblem(400, "invalid_request", str(error)) from None
+        if not texts:
+            return []
         keys = [hashlib.blake2b(text.encode(), key=self._salt[:64], digest_size=16).digest() for text in texts]
         rows = self._look_up(keys)
         n_hits = sum(key in rows for key in keys)
@@ -74,7 +77,7 @@ class Moderator:
                 for key, row in zip(missing, found, strict=True):
                     if self._cache.maxsize:
                         self._cache[key] = row
-        probabilities = np.stack([rows[key][0] for key in keys]) if keys else np.empty((0, 0), np.float32)
+        probabilities = np.stack([rows[key][0] for key in keys])
         results = self.classifier.decide(probabilities, np.array([rows[key][1] for key in keys], dtype=np.int64))
         self._metrics.texts(results, n_hits)
         return results
@@ -85,7 +88,8 @@ class Moderator:
 
     def close(self) -> None:
         """Finish what waits, and let go of the engine."""
-        self._cutters.shutdown()
+        self._cutter.shutdown()
+        self._long_cutter.shutdown()
         self._batcher.close()
         self.classifier.close()
 
@@ -95,10 +99,11 @@ class Moderator:
 
     async def _compute(self, texts: list[str]) -> list[_Row]:
         self._batcher.check_room(sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts))
+        cutter = self._cutter if sum(map(len, texts)) <= _LONG else self._long_cutter
         try:
             async with asyncio.timeout(self._timeout_s):
                 loop = asyncio.get_running_loop()
-                windows = await loop.run_in_executor(self._cutters, self._cut, texts)
+                windows = await loop.run_in_executor(cutter, self._cut, texts)
                 answer = await asyncio.wrap_future(self._batcher.submit(windows, len(texts)))
         except TimeoutError:
             raise ApiProblem(

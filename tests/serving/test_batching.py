@@ -1,4 +1,4 @@
-"""The queue: micro-batches of one length, short requests before long ones, a bound in time, failures that reach their own."""
+"""The queue: micro-batches of one length, short requests first, a bound in time, failures that reach their own."""
 
 import threading
 import time
@@ -132,13 +132,23 @@ def test_what_would_wait_too_long_is_refused_with_the_time_to_come_again(engine:
 def test_memory_is_bounded_whatever_the_speed(engine: Counting) -> None:
     batcher = Batcher(engine, Noting(), max_wait_s=1e9)
     engine.go.clear()
-    done = [batcher.submit([(0, window(1, 500))], 1) for _ in range(2)]
+    done = [batcher.submit([(0, window(1, 500))], 1) for _ in range(3)]  # one is computed, one the longest that waits
     time.sleep(0.05)
     with pytest.raises(ApiProblem, match="waiting"):
         batcher.check_room(MAX_TOKENS)
     engine.go.set()
     wait(done, 5)
     batcher.close()
+
+
+def test_one_long_request_shuts_nobody_out(engine: Counting, batcher: Batcher) -> None:
+    engine.go.clear()
+    busy = batcher.submit([(0, window(1))], 1)
+    time.sleep(0.05)
+    long = batcher.submit([(0, window(2, MAX_TOKENS))], 1)
+    batcher.check_room(8)
+    engine.go.set()
+    wait([busy, long], 5)
 
 
 def test_a_failure_reaches_the_requests_of_its_batch_alone(engine: Counting, batcher: Batcher) -> None:
@@ -155,6 +165,7 @@ def test_what_nobody_waits_for_is_left_out(engine: Counting, batcher: Batcher) -
     time.sleep(0.05)
     gone = batcher.submit([(0, window(77, 40)), (0, window(78, 40))], 1)
     assert gone.cancel()
+    assert batcher.n_tokens == 0
     engine.go.set()
     busy.result(5)
     batcher.submit([(0, window(2))], 1).result(5)
