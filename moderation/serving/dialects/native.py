@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StrictStr
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
@@ -15,13 +15,16 @@ from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
 from moderation.serving.sentences import split_sentences
 
+MAX_SENTENCES = 512
+"""Of one request, shared evenly among its texts; the last one of a text holds all the rest."""
+
 
 class PredictRequest(BaseModel):
     """Texts to classify."""
 
     model_config = ConfigDict(extra="forbid")
 
-    texts: Annotated[list[StrictStr], Field(description="texts of any length, in any language")]
+    texts: Annotated[list[StrictStr], FailFast(), Field(description="texts of any length, in any language")]
     sentences: Annotated[StrictBool, Field(description="also classify each sentence")] = False
 
 
@@ -120,7 +123,8 @@ def make_router(max_texts: int) -> APIRouter:
 
 async def _predict(state: Any, body: PredictRequest) -> dict[str, Any]:
     moderator: Moderator = state.moderator
-    spans = [split_sentences(text) if body.sentences else [] for text in body.texts]
+    most = max(1, MAX_SENTENCES // max(1, len(body.texts)))
+    spans = [split_sentences(text, most=most) if body.sentences else [] for text in body.texts]
     pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]
     found = await moderator.read([*body.texts, *pieces])
     sentences = iter(found[len(body.texts) :])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictStr
 from starlette.responses import JSONResponse, Response
 
 from moderation.inference.classifier import TextResult
@@ -74,7 +74,7 @@ class ModerationRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     input: Annotated[
-        StrictStr | list[StrictStr] | list[TextPart],
+        StrictStr | Annotated[list[StrictStr], FailFast()] | Annotated[list[TextPart], FailFast()],
         Field(description="a text; several texts, with a result for each; or parts of one text, with one result"),
     ]
     model: Annotated[
@@ -197,4 +197,5 @@ def render_problem(problem: ApiProblem) -> JSONResponse:
         "param": problem.param,
         "code": _CODES.get(problem.kind, problem.kind),
     }
-    return JSONResponse({"error": detail}, status_code=problem.status, headers=problem.headers)
+    status = 400 if problem.status == 422 else problem.status  # as theirs, whose clients know it as a bad request
+    return JSONResponse({"error": detail}, status_code=status, headers=problem.headers)
