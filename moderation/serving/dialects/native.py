@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
@@ -24,7 +24,7 @@ class PredictRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    texts: Annotated[list[StrictStr], FailFast(), Field(description="texts of any length, in any language")]
+    texts: Annotated[list[StrictStr], Field(fail_fast=True, description="texts of any length, in any language")]
     sentences: Annotated[StrictBool, Field(description="also classify each sentence")] = False
 
 

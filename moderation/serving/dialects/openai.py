@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from starlette.responses import JSONResponse, Response
 
 from moderation.inference.classifier import TextResult
@@ -49,6 +49,7 @@ CATEGORIES: dict[str, Category] = {
 }
 DEFAULT_MODEL = "text-moderation-latest"
 
+_FIRST_FAULT = Field(fail_fast=True)  # of a list of a hundred thousand wrong items, name one
 _MODEL = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _KINDS = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
 _CODES = {
@@ -74,7 +75,7 @@ class ModerationRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     input: Annotated[
-        StrictStr | Annotated[list[StrictStr], FailFast()] | Annotated[list[TextPart], FailFast()],
+        StrictStr | Annotated[list[StrictStr], _FIRST_FAULT] | Annotated[list[TextPart], _FIRST_FAULT],
         Field(description="a text; several texts, with a result for each; or parts of one text, with one result"),
     ]
     model: Annotated[
