@@ -1,7 +1,8 @@
-"""`moderation feedback`: what moderators decided, from the server's database to a table that `moderation train` reads."""
+"""`moderation feedback`: what moderators decided, from the server's database to a table for `moderation train`."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -53,18 +54,21 @@ def feedback(config: FeedbackConfig) -> int:
     form = output_format(output)
     if output.exists() and not config.overwrite:
         raise ArtifactError(f"{output}: exists. Choose another name, or replace it with --overwrite.")
-    store = FeedbackStore(config.feedback_url)
-    judgements = _collect(store.decisions())
-    labels = _choose_labels(judgements, config.label_columns, store.name)
-    complete = [found for found in judgements if found.text_id is not None and found.scores.keys() >= set(labels)]
-    n_without_text = sum(found.text_id is None for found in judgements)
-    summary = _summarise(judgements, labels, len(complete), n_without_text)
-    if not complete:
-        raise DataError(f"{store.name}: nothing to export.\n{summary}\nChoose labels with --label-columns.")
-    schema = pa.schema([(TEXT_COLUMN, pa.string()), *((label, pa.int8()) for label in labels)])
-    with write_atomically(output) as temporary, temporary.open("wb") as file, open_output(file, form, schema) as write:
-        for batch in _batches(store, complete, schema, labels):
-            write(batch)
+    with closing(FeedbackStore(config.feedback_url)) as store:
+        judgements = _collect(store.decisions())
+        labels = _choose_labels(judgements, config.label_columns, store.name)
+        complete = [found for found in judgements if found.text_id is not None and found.scores.keys() >= set(labels)]
+        summary = _summarise(judgements, labels, len(complete))
+        if not complete:
+            raise DataError(f"{store.name}: nothing to export.\n{summary}\nChoose labels with --label-columns.")
+        schema = pa.schema([(TEXT_COLUMN, pa.string()), *((label, pa.int8()) for label in labels)])
+        with (
+            write_atomically(output) as temporary,
+            temporary.open("wb") as file,
+            open_output(file, form, schema) as write,
+        ):
+            for batch in _batches(store, complete, schema, labels):
+                write(batch)
     print(f"{summary}\n{output}")
     return 0
 
@@ -98,8 +102,9 @@ def _choose_labels(judgements: Sequence[_Judgement], asked: Sequence[str] | None
     return as_labels(asked or [*first, *(label for label in known if label not in first)])
 
 
-def _summarise(judgements: Sequence[_Judgement], labels: Sequence[str], n_rows: int, n_without_text: int) -> str:
+def _summarise(judgements: Sequence[_Judgement], labels: Sequence[str], n_rows: int) -> str:
     said = Counter(label for judgement in judgements for label in judgement.scores if judgement.text_id is not None)
+    n_without_text = sum(found.text_id is None for found in judgements)
     n_incomplete = len(judgements) - n_without_text - n_rows
     lines = [
         f"{n_rows:,} texts with {', '.join(labels)}; left out: {n_without_text:,} without their text, {n_incomplete:,} "

@@ -5,11 +5,13 @@ passed on.
 """
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,7 @@ def _make_engine(url: URL) -> Engine:
         engine = create_engine(
             url,
             hide_parameters=True,
+            json_serializer=partial(json.dumps, ensure_ascii=False),
             pool_timeout=WAIT_S,
             pool_pre_ping=not sqlite,
             connect_args={"timeout" if sqlite else "connect_timeout": WAIT_S},

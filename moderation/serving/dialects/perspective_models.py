@@ -15,7 +15,10 @@ from moderation.serving.problems import ApiProblem
 MAX_TEXT_BYTES = 20_480
 
 _Model = TypeVar("_Model", bound="Message")
+_Code = Annotated[str, Field(max_length=35)]
 _Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+_Languages = Annotated[list[_Code], Field(max_length=100)]
+_MOST = 1000  # items of a list that a request may hold: who sends more shall not keep the server busy with reading them
 _LIKELY_NAME = re.compile(r"[\w.@$-]{1,64}", re.ASCII)
 
 
@@ -50,7 +53,7 @@ class ArticleAndParentComment(Message):
 class Context(Message):
     """What stands around a comment; taken, and without influence."""
 
-    entries: list[TextEntry] | None = None
+    entries: Annotated[list[TextEntry] | None, Field(max_length=_MOST)] = None
     article_and_parent_comment: ArticleAndParentComment | None = None
 
 
@@ -82,7 +85,7 @@ class AttributeScores(Message):
     """Scores of one attribute."""
 
     summary_score: Score
-    span_scores: list[SpanScore] | None = None
+    span_scores: Annotated[list[SpanScore] | None, Field(max_length=_MOST)] = None
 
 
 class AnalyzeCommentRequest(Message):
@@ -90,7 +93,7 @@ class AnalyzeCommentRequest(Message):
 
     comment: TextEntry
     requested_attributes: Annotated[dict[str, AttributeParameters], Field(min_length=1)]
-    languages: Annotated[list[str] | None, Field(description="ISO 639-1; detected where absent")] = None
+    languages: Annotated[_Languages | None, Field(description="ISO 639-1; detected where absent")] = None
     context: Context | None = None
     span_annotations: Annotated[bool | None, Field(description="score each sentence too")] = None
     do_not_store: Annotated[bool | None, Field(description="nothing is ever stored by this method")] = None
@@ -116,7 +119,7 @@ class SuggestCommentScoreRequest(Message):
 
     comment: TextEntry
     attribute_scores: Annotated[dict[str, AttributeScores], Field(min_length=1)]
-    languages: list[str] | None = None
+    languages: _Languages | None = None
     context: Context | None = None
     do_not_store: Annotated[bool | None, Field(description="keep the decision without the text")] = None
     client_token: Annotated[_Name | None, Field(description="echoed")] = None

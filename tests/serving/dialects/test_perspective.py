@@ -1,0 +1,387 @@
+"""The Perspective API's language over a real socket: answers, errors in Google's form, what is kept of a decision."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moderation.data.reading import read_table
+from moderation.serving.dialects.perspective import find_attributes, render_problem
+from moderation.serving.problems import ApiProblem
+
+ATTRIBUTES = ("TOXICITY", "SEVERE_TOXICITY", "PROFANITY", "THREAT", "INSULT", "IDENTITY_ATTACK")
+PATHS = ("/v1alpha1/comments:", "/comments:")
+DETAIL = "type.googleapis.com/google.commentanalyzer.v1alpha1.Error"
+JSON = {"Content-Type": "application/json"}
+ITALIAN = "Questa frase non dice niente di cattivo, ma la lingua non fa parte di quelle che il modello conosce."
+
+
+def analyze(url: str, text: str, path: str = PATHS[0], **more: Any) -> httpx.Response:
+    body = {"comment": {"text": text}, "requestedAttributes": {"TOXICITY": {}}} | more
+    return httpx.post(f"{url}{path}analyze", json=body)
+
+
+def suggest(url: str, text: str, scores: dict[str, float], **more: Any) -> httpx.Response:
+    named = {name: {"summaryScore": {"value": value, "type": "PROBABILITY"}} for name, value in scores.items()}
+    return httpx.post(f"{url}{PATHS[0]}suggestscore", json={"comment": {"text": text}, "attributeScores": named} | more)
+
+
+def probabilities(url: str, *texts: str) -> list[dict[str, float]]:
+    """What the server says of the same texts in its own language."""
+    results = httpx.post(f"{url}/v1/predict", json={"texts": texts}).json()["results"]
+    return [result["probabilities"] for result in results]
+
+
+def refused(answer: httpx.Response, status: int, name: str, message: str) -> dict[str, Any]:
+    error: dict[str, Any] = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["status"]) == (status, status, name)
+    assert error["message"] == message
+    return error
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_comment_gets_a_score_for_each_attribute(server: Any, path: str) -> None:
+    text = "you stupid idiot"
+    named = {attribute: {} for attribute in (*ATTRIBUTES, "INSULT_EXPERIMENTAL")}
+    answer = analyze(server.url, text, path, requestedAttributes=named, clientToken="t\N{PILE OF POO}")
+    assert answer.status_code == 200
+    body = answer.json()
+    expected = probabilities(server.url, text)[0]
+    labels = find_attributes(list(expected))
+    for name in named:
+        score = {"value": expected[labels[name]], "type": "PROBABILITY"}
+        assert body["attributeScores"].pop(name) == {
+            "summaryScore": score,
+            "spanScores": [{"begin": 0, "end": len(text), "score": score}],
+        }
+    assert body.pop("modelVersion") == answer.headers["X-Model-Version"]
+    assert body == {
+        "attributeScores": {},
+        "languages": ["en"],
+        "detectedLanguages": ["und"],
+        "clientToken": "t\N{PILE OF POO}",
+    }
+
+
+def test_spans_are_sentences_with_offsets_in_characters(server: Any) -> None:
+    family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+    text = f"{family} kind bread. E\u0301 fine \U0001f44d\U0001f3fd! You stupid idiot."
+    body = analyze(server.url, text, spanAnnotations=True).json()
+    scores = body["attributeScores"]["TOXICITY"]
+    spans = [(span["begin"], span["end"]) for span in scores["spanScores"]]
+    sentences = [f"{family} kind bread.", "E\u0301 fine \U0001f44d\U0001f3fd!", "You stupid idiot."]
+    assert [text[begin:end] for begin, end in spans] == sentences
+    whole, *parts = [found["toxic"] for found in probabilities(server.url, text, *sentences)]
+    assert scores["summaryScore"]["value"] == whole
+    assert [span["score"]["value"] for span in scores["spanScores"]] == parts
+
+
+def test_a_text_of_many_sentences_gets_spans_up_to_its_end(server: Any) -> None:
+    text = "a. " * 6000
+    spans = analyze(server.url, text, spanAnnotations=True).json()["attributeScores"]["TOXICITY"]["spanScores"]
+    assert len(spans) == 256
+    assert spans[-1]["end"] == len(text) - 1
+
+
+def test_scores_below_their_threshold_are_left_out(server: Any) -> None:
+    text = "you stupid idiot damn"
+    found = probabilities(server.url, text)[0]
+    asked = {
+        "TOXICITY": {"scoreThreshold": found["toxic"], "scoreType": "PROBABILITY"},
+        "INSULT": {"scoreThreshold": found["insult"] + 1e-6},
+    }
+    assert analyze(server.url, text, requestedAttributes=asked).json()["attributeScores"].keys() == {"TOXICITY"}
+    del asked["TOXICITY"]
+    assert "attributeScores" not in analyze(server.url, text, requestedAttributes=asked).json()
+
+
+def test_languages_are_those_asked_for_else_the_one_detected(server: Any) -> None:
+    english = "This is a sentence that everybody would take for an English one."
+    body = analyze(server.url, english).json()
+    assert (body["languages"], body["detectedLanguages"]) == (["en"], ["en"])
+    body = analyze(server.url, ITALIAN, languages=["en-GB"]).json()
+    assert (body["languages"], body["detectedLanguages"]) == (["en-GB"], ["it"])
+
+
+@pytest.mark.parametrize("more", [{}, {"languages": ["it"]}, {"languages": ["en", "it"]}, {"languages": []}], ids=str)
+def test_a_language_that_the_model_does_not_know_is_an_error(server: Any, more: dict[str, Any]) -> None:
+    answer = analyze(server.url, ITALIAN, **more)
+    error = refused(answer, 400, "INVALID_ARGUMENT", "Attribute TOXICITY does not support request languages: it")
+    assert error["details"] == [
+        {
+            "@type": DETAIL,
+            "errorType": "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
+            "languageNotSupportedByAttributeError": {"detectedLanguages": ["it"], "attribute": "TOXICITY"},
+        }
+    ]
+
+
+def test_all_fields_of_a_request_are_taken_under_both_of_their_names(server: Any) -> None:
+    entry = {"text": "an article", "type": "PLAIN_TEXT"}
+    more = {
+        "comment": {"text": "kind", "type": "PLAIN_TEXT"},
+        "context": {"entries": [entry], "articleAndParentComment": {"article": entry, "parentComment": entry}},
+        "doNotStore": True,
+        "sessionId": "s",
+        "communityId": "c",
+        "languages": None,
+    }
+    assert analyze(server.url, "", **more).status_code == 200
+    body = {"comment": {"text": "kind"}, "requested_attributes": {"TOXICITY": {"score_threshold": 0}}}
+    answer = httpx.post(f"{server.url}/comments:analyze", json=body | {"span_annotations": True, "do_not_store": True})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("method", ["analyze", "suggestscore"])
+@pytest.mark.parametrize(
+    ("text", "message", "kind"),
+    [
+        ("", "Comment must be non-empty.", "COMMENT_EMPTY"),
+        (" \n\u2003", "Comment must be non-empty.", "COMMENT_EMPTY"),
+        (None, "Comment must be non-empty.", "COMMENT_EMPTY"),
+        ("a" * 20_481, "Comment text too long.", "COMMENT_TOO_LONG"),
+        ("\N{PILE OF POO}" * 5_121, "Comment text too long.", "COMMENT_TOO_LONG"),
+    ],
+    ids=["empty", "blank", "none", "long", "long in bytes"],
+)
+def test_no_text_and_too_much_of_it_are_errors(
+    server: Any, method: str, text: str | None, message: str, kind: str
+) -> None:
+    asked = {"requestedAttributes": {"TOXICITY": {}}}
+    if method == "suggestscore":
+        asked = {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}
+    answer = httpx.post(f"{server.url}{PATHS[0]}{method}", json={"comment": {"text": text}} | asked)
+    error = refused(answer, 400, "INVALID_ARGUMENT", message)
+    assert error["details"] == [{"@type": DETAIL, "errorType": kind}]
+
+
+def test_a_text_of_just_20_kilobytes_is_scored(server: Any) -> None:
+    assert analyze(server.url, "\N{PILE OF POO}" * 5_120).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"x": 1}', 'Invalid JSON payload received. Unknown name "x": Cannot find field.'),
+        ('{"comment": {"y": 1}}', "Invalid JSON payload received. Unknown name \"y\" at 'comment': Cannot find field."),
+        ('{"comment": {"text": 5}}', "Invalid value at 'comment.text': Input should be a valid string."),
+        ('{"spanAnnotations": 1}', "Invalid value at 'spanAnnotations': Input should be a valid boolean."),
+        ('{"languages": "en"}', "Invalid value at 'languages': Input should be a valid array."),
+        ('{"requestedAttributes": {"FUN": {}}}', "Unknown requested attribute: FUN"),
+        ('{"requestedAttributes": {"You fool": {}}}', "Unknown requested attribute: (a name of 8 characters)"),
+        (
+            '{"requestedAttributes": {"TOXICITY": {"scoreThreshold": NaN}}}',
+            "Invalid value at 'requestedAttributes.TOXICITY.scoreThreshold': Input should be a finite number.",
+        ),
+        (
+            '{"requestedAttributes": {"TOXICITY": {"scoreType": "PERCENTILE"}}}',
+            "Invalid value at 'requestedAttributes.TOXICITY.scoreType': Input should be 'SCORE_TYPE_UNSPECIFIED' or "
+            "'PROBABILITY'.",
+        ),
+    ],
+)
+def test_what_is_unknown_or_of_another_type_is_named(server: Any, body: str, message: str) -> None:
+    sound = {"comment": {"text": "kind"}, "requestedAttributes": {"TOXICITY": {}}}
+    changed = json.dumps(sound | json.loads(body))
+    answer = httpx.post(f"{server.url}/comments:analyze", content=changed, headers=JSON)
+    refused(answer, 400, "INVALID_ARGUMENT", message)
+
+
+BROKEN = {
+    "nothing": b"",
+    "half": b'{"comment": {"text": "You fool',
+    "not UTF-8": b'{"comment": {"text": "You \xff fool"}}',
+    "an encoded surrogate": b'{"comment": {"text": "You \xed\xa0\x80 fool"}}',
+    "half a surrogate pair": b'{"comment": {"text": "You \\ud800 fool"}}',
+    "a list": b'["You fool"]',
+    "a text": b'"You fool"',
+    "null": b"null",
+    "deep": b'{"comment":' * 10_000,
+    "a deep list": b"[" * 100_000,
+    "a huge number": b'{"comment": 1' + b"0" * 10_000 + b"}",
+    "a text as a name": b'{"You fool, you are stupid": 1}',
+    "a long name": b'{"' + b"fool" * 10_000 + b'": 1}',
+    "two texts": b'{"comment": {"text": "a"}}{"comment": {"text": "You fool"}}',
+}
+
+
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN.keys())
+@pytest.mark.parametrize("method", ["analyze", "suggestscore"])
+def test_a_body_that_cannot_be_read_is_a_clear_400_that_quotes_nothing(server: Any, method: str, body: bytes) -> None:
+    answer = httpx.post(f"{server.url}{PATHS[0]}{method}", content=body, headers=JSON)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["status"]) == (400, 400, "INVALID_ARGUMENT")
+    assert error["message"].startswith(("Invalid JSON payload received. ", "Invalid value at '"))
+    assert "fool" not in answer.text
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ("comment", "text", "requestedAttributes", "TOXICITY", "scoreThreshold", "languages", "attributeScores")
+MORE_FIELDS = ("summaryScore", "value", "spanScores", "begin", "clientToken", "communityId", "spanAnnotations")
+fields = st.sampled_from([*FIELDS, *MORE_FIELDS])
+odd = st.recursive(json_values, lambda inner: st.dictionaries(fields, inner, max_size=4), max_leaves=10)
+parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "comment": odd | st.fixed_dictionaries({"text": st.text() | odd}),
+        "requestedAttributes": odd | st.dictionaries(st.sampled_from(ATTRIBUTES), odd | st.just({}), max_size=2),
+        "attributeScores": odd
+        | st.dictionaries(st.just("INSULT"), st.fixed_dictionaries({"summaryScore": odd | st.just({"value": 1})})),
+        "languages": odd | st.lists(st.sampled_from(["en", "it", ""]), max_size=2),
+        "clientToken": st.text() | odd,
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(body=odd | parts, method=st.sampled_from(["analyze", "suggestscore"]))
+def test_whatever_is_sent_is_answered_or_refused_by_name(server: Any, body: Any, method: str) -> None:
+    content = json.dumps(body).encode()
+    answer = httpx.post(f"{server.url}/comments:{method}", content=content, headers=JSON)
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 400:
+        assert answer.json()["error"]["status"] == "INVALID_ARGUMENT"
+
+
+def test_keys_are_asked_for_as_google_does(keyed_server: Any) -> None:
+    server, key = keyed_server
+    message = "Method doesn't allow unregistered callers. Please use an API key: ?key=KEY."
+    refused(analyze(server.url, "kind"), 403, "PERMISSION_DENIED", message)
+    body = {"comment": {"text": "kind"}, "requestedAttributes": {"TOXICITY": {}}}
+    url = f"{server.url}{PATHS[0]}analyze"
+    message = "API key not valid. Please pass a valid API key."
+    refused(httpx.post(url, params={"key": "wrong"}, json=body), 400, "INVALID_ARGUMENT", message)
+    assert httpx.post(url, params={"key": key}, json=body).status_code == 200
+    assert httpx.get(f"{server.url}/$discovery/rest").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "name"),
+    [
+        (ApiProblem(429, "queue_full", "m", retry_after_s=7), 429, "RESOURCE_EXHAUSTED"),
+        (ApiProblem(429, "rate_limited", "m", retry_after_s=7), 429, "RESOURCE_EXHAUSTED"),
+        (ApiProblem(504, "timeout", "m"), 504, "DEADLINE_EXCEEDED"),
+        (ApiProblem(503, "shutting_down", "m"), 503, "UNAVAILABLE"),
+        (ApiProblem(413, "too_large", "m"), 413, "INVALID_ARGUMENT"),
+        (ApiProblem(500, "internal", "m"), 500, "INTERNAL"),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_a_problem_of_the_server_has_googles_name(problem: ApiProblem, status: int, name: str) -> None:
+    answer = render_problem(problem)
+    assert answer.status_code == status
+    assert json.loads(bytes(answer.body)) == {"error": {"code": status, "message": "m", "status": name}}
+    assert answer.headers.get("Retry-After") == ("7" if status == 429 else None)
+
+
+def test_paths_and_methods_that_are_not_there_are_answered_in_the_same_form(server: Any) -> None:
+    answer = httpx.get(f"{server.url}{PATHS[0]}analyze")
+    assert (answer.status_code, answer.json()["error"]["code"], answer.headers["Allow"]) == (405, 405, "POST")
+    answer = httpx.post(f"{server.url}{PATHS[0]}delete", json={})
+    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+    answer = httpx.get(f"{server.url}/$discovery/rest?version=v2")
+    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_the_openapi_document_says_what_is_taken(server: Any) -> None:
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    for path in PATHS:
+        schema = paths[f"{path}analyze"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert set(ATTRIBUTES) <= set(schema["properties"]["requestedAttributes"]["propertyNames"]["enum"])
+        assert "$ref" not in json.dumps(schema)
+        assert paths[f"{path}suggestscore"]["post"]["requestBody"]["required"]
+    assert "/$discovery/rest" in paths
+
+
+def test_labels_of_ones_own_are_attributes_under_their_own_names() -> None:
+    assert find_attributes(["rude", "toxic"]) == {
+        "RUDE": "rude",
+        "TOXICITY": "toxic",
+        "TOXICITY_EXPERIMENTAL": "toxic",
+    }
+    assert find_attributes(["threat", "off topic!"])["OFF_TOPIC_"] == "off topic!"
+
+
+def folder_of(server: Any) -> Path:
+    """Where the server keeps its feedback."""
+    return Path(psutil.Process(server.process.pid).cwd())
+
+
+def moderation(server: Any, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "moderation", *words]
+    return subprocess.run(command, cwd=folder_of(server), capture_output=True, text=True, timeout=60)
+
+
+def test_decisions_become_a_table_for_training(server: Any, tmp_path: Path) -> None:
+    texts = [f'a comment, "{number}"\nof \N{PILE OF POO} several lines' for number in range(4)]
+    for number, text in enumerate(texts):
+        answer = suggest(server.url, text, {"TOXICITY": 0.2 * number, "THREAT_EXPERIMENTAL": 1 - number % 2})
+        assert answer.status_code == 200
+    assert suggest(server.url, texts[0], {"TOXICITY": 1}, doNotStore=True).status_code == 200, "the newest counts"
+    assert suggest(server.url, "never to be stored", {"TOXICITY": 1, "THREAT": 1}, doNotStore=True).status_code == 200
+    assert suggest(server.url, "without a threat", {"TOXICITY": 1}).status_code == 200
+
+    path = tmp_path / "decisions.csv"
+    done = moderation(server, "feedback", "export", "-o", str(path), "--label-columns", "toxic,threat")
+    assert done.returncode == 0, done.stderr
+    table = read_table(path).set_index("comment_text")
+    assert list(table.columns) == ["toxic", "threat"]
+    assert table.loc[texts].to_numpy().tolist() == [["1", "1"], ["0", "0"], ["0", "1"], ["1", "0"]]
+    assert not {"never to be stored", "without a threat"} & set(table.index)
+
+    checked = moderation(server, "check", str(path))
+    assert checked.returncode == 0, checked.stderr
+    assert "toxic" in checked.stdout
+
+    words = ("feedback", "export", "-o", str(path), "--label-columns", "toxic")
+    again = moderation(server, *words)
+    assert (again.returncode, "exists" in again.stderr) == (1, True)
+    assert moderation(server, *words, "--overwrite").returncode == 0
+    assert "without a threat" in set(read_table(path)["comment_text"])
+
+
+def test_a_decision_is_answered_with_what_was_understood(server: Any) -> None:
+    answer = suggest(server.url, ITALIAN, {"TOXICITY": 1}, clientToken="c", languages=["it"], communityId="forum")
+    assert answer.json() == {
+        "clientToken": "c",
+        "requestedLanguages": ["it"],
+        "detectedLanguages": ["it"],
+        "modelVersion": answer.headers["X-Model-Version"],
+    }
+
+
+def test_a_database_that_takes_nothing_is_a_503_until_it_is_cured(server: Any) -> None:
+    assert suggest(server.url, "kind", {"TOXICITY": 0}).status_code == 200
+    with closing(sqlite3.connect(folder_of(server) / "moderation-feedback.db", isolation_level=None)) as database:
+        database.execute("ALTER TABLE feedback RENAME TO kept")
+        database.execute("CREATE TABLE feedback (id INTEGER)")
+        answer = suggest(server.url, "an unmistakable fool", {"TOXICITY": 1})
+        refused(answer, 503, "UNAVAILABLE", "Feedback cannot be kept now.")
+        assert answer.headers["Retry-After"] == "5"
+        database.execute("DROP TABLE feedback")
+        database.execute("ALTER TABLE kept RENAME TO feedback")
+    assert suggest(server.url, "kind", {"TOXICITY": 0}).status_code == 200
+    lost = [line for line in server.log if "feedback lost" in line]
+    assert len(lost) == 1
+    assert "OperationalError" in lost[0]
+    assert not [line for line in server.log if "unmistakable" in line]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "1", None, True])
+def test_a_decision_that_is_no_probability_is_refused(server: Any, value: Any) -> None:
+    answer = suggest(server.url, "kind", {"TOXICITY": value})
+    assert answer.status_code == 400
+    assert "attributeScores.TOXICITY.summaryScore.value" in answer.json()["error"]["message"]

@@ -1,0 +1,211 @@
+"""Decisions in real databases: kept, read back, no text where none may be kept, and errors that quote none."""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.serving import feedback
+from moderation.serving.feedback import Decision, FeedbackStore
+
+TEXT = "You \0 fool \N{PILE OF POO} \u202e" + '"; DROP TABLE feedback; --'
+
+
+def decision(text: str = TEXT, *, keep_text: bool = True, value: float = 1.0) -> Decision:
+    return Decision(
+        text=text,
+        keep_text=keep_text,
+        attribute_scores={"TOXICITY": value},
+        label_scores={"toxic": value},
+        languages=("en",),
+        model_version="tiny@0123456789ab/onnx-int8",
+        model_scores={"toxic": 0.25},
+        community_id="forum",
+        client_token="t-1",
+    )
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server of its own, which listens to a socket file alone."""
+    program = shutil.which("pg_ctl") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")), None)
+    if program is None:
+        pytest.skip("PostgreSQL is not installed (pg_ctl is not there)")
+    pytest.importorskip("psycopg")
+    user = "postgres" if hasattr(os, "geteuid") and os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+
+    def run(*words: str) -> None:
+        subprocess.run(
+            [program, "-D", str(folder / "data"), *words], user=user, cwd="/", check=True, stdout=log, stderr=log
+        )
+
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as log:
+        folder = Path(name)
+        if user:
+            shutil.chown(folder, user)
+        run("initdb", "-o", "--auth=trust --username=postgres --encoding=UTF8 --no-sync")
+        run("start", "--wait", "-o", f"-c listen_addresses='' -c fsync=off -k {folder}")
+        try:
+            yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+        finally:
+            run("stop", "--mode", "immediate")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'feedback.db'}"
+    return str(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[FeedbackStore]:
+    it = FeedbackStore(url)
+    yield it
+    if url.startswith("postgresql"):
+        with it._engine.begin() as connection:
+            feedback._METADATA.drop_all(connection)
+    it.close()
+
+
+def test_what_is_kept_comes_back_in_its_order(store: FeedbackStore) -> None:
+    store.add(decision())
+    store.add(decision("Fine.", keep_text=False, value=0.0))
+    store.add(decision(value=0.5))
+    first, second, third = store.decisions()
+    assert first.id < second.id < third.id
+    assert first.text_sha256 == third.text_sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert (first.label_scores, first.languages) == ({"toxic": 1.0}, ("en",))
+    assert [found.has_text for found in (first, second, third)] == [True, False, True]
+    assert list(store.texts([third.id, second.id, first.id])) == [(third.id, TEXT), (first.id, TEXT)]
+
+
+def test_many_decisions_are_read_in_parts(store: FeedbackStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback, "_IDS_AT_ONCE", 2)
+    for number in range(5):
+        store.add(decision(f"text {number}"))
+    ids = [found.id for found in store.decisions()]
+    assert [text for _, text in store.texts(ids[::-1])] == [f"text {number}" for number in reversed(range(5))]
+
+
+def test_threads_and_processes_write_at_once(store: FeedbackStore, url: str) -> None:
+    code = f"""
+import sys
+from moderation.serving.feedback import Decision, FeedbackStore
+store = FeedbackStore({url!r})
+print("ready", flush=True)
+sys.stdin.read(1)
+for number in range(20):
+    store.add(Decision("a text", True, {{"TOXICITY": 1.0}}, {{"toxic": 1.0}}, ("en",), "m"))
+store.close()
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: [store.add(decision()) for _ in range(20)]) for _ in range(3)]
+    assert [process.stdout.readline() for process in processes] == [b"ready\n"] * 3
+    for process in processes:
+        process.stdin.write(b"x")
+        process.stdin.flush()
+    for thread in threads:
+        thread.start()
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    for thread in threads:
+        thread.join()
+    assert errors == [b""] * 3
+    assert sum(1 for _ in store.decisions()) == 120
+
+
+def test_a_text_that_may_not_be_kept_is_nowhere_in_the_files(tmp_path: Path) -> None:
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    store.add(decision("xyzzy plugh", keep_text=False))
+    store.add(decision("keep me please"))
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    store.close()
+    assert b"xyzzy" not in content
+    assert b"keep me please" in content
+
+
+def test_a_locked_database_is_an_error_without_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback, "WAIT_S", 0.1)
+    path = tmp_path / "f.db"
+    store = FeedbackStore(f"sqlite:///{path}")
+    store.add(decision())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(ArtifactError, match=r"could not be written \(OperationalError SQLITE_BUSY\)") as caught:
+        store.add(decision())
+    other.close()
+    assert "fool" not in str(caught.value)
+    assert caught.value.__suppress_context__
+    store.add(decision())
+    assert sum(1 for _ in store.decisions()) == 2
+    store.close()
+
+
+def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "f.db").write_bytes(b"something else" * 1000)
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    with pytest.raises(ArtifactError, match="SQLITE_NOTADB"):
+        store.add(decision())
+    with pytest.raises(ArtifactError, match="could not be read"):
+        list(store.decisions())
+    store.close()
+
+
+def test_a_row_that_the_database_refuses_is_not_quoted(postgres: str) -> None:
+    store = FeedbackStore(postgres)
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE feedback (id serial, text text NOT NULL)")
+    with pytest.raises(ArtifactError, match="ProgrammingError 42703") as caught:
+        store.add(decision())
+    assert "fool" not in str(caught.value)
+    with store._engine.begin() as connection:
+        feedback._METADATA.drop_all(connection)
+    store.close()
+
+
+def test_a_server_that_is_not_there_is_an_error_that_hides_the_password() -> None:
+    pytest.importorskip("psycopg")
+    store = FeedbackStore("postgresql+psycopg://me:secret@127.0.0.1:1/none")
+    with pytest.raises(ArtifactError, match=r"me:\*\*\*@127\.0\.0\.1") as caught:
+        store.add(decision())
+    assert "secret" not in str(caught.value)
+
+
+def test_reading_makes_no_file(tmp_path: Path) -> None:
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    with pytest.raises(ArtifactError, match="no such file"):
+        list(store.decisions())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("feedback.db", "not the URL of a database"),
+        ("mysql://me:secret@host/db", "kind 'mysql'"),
+        ("sqlite://", "without a file"),
+        ("sqlite:///:memory:", "without a file"),
+        ("postgresql+smoke://me:secret@host/db", "no such driver"),
+    ],
+)
+def test_a_url_that_cannot_be_is_refused(url: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        FeedbackStore(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_postgresql_without_its_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtraError, match="serve-postgres"):
+        FeedbackStore("postgresql+psycopg://host/db")
