@@ -1,4 +1,4 @@
-"""Flags and TOML keys, derived from the dataclasses in `config.py`. Defaults < TOML file < flags."""
+"""Flags, TOML keys and variables, derived from the dataclasses in `config`. Defaults < TOML < environment < flags."""
 
 import argparse
 import dataclasses

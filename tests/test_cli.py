@@ -152,7 +152,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             raise RuntimeError("a bug")
 
     monkeypatch.setitem(cli.VERBS, "tune", cli.Verb(cli.config.TuneConfig, "x", "x"))
-    monkeypatch.setattr(cli, "merge", lambda config_class, flags: Broken())
+    monkeypatch.setattr(cli, "merge", lambda *_: Broken())
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["tune"])
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation.cli import VERBS
-from moderation.config import EvaluateConfig, TrainConfig, TuneConfig, setting
+from moderation.config import EvaluateConfig, ServeConfig, TrainConfig, TuneConfig, setting
 from moderation.errors import ConfigError
 from moderation.flags import add_flags, from_plain, merge, to_plain
 
@@ -255,3 +255,27 @@ def test_damaged_settings_of_a_run_are_refused_by_name() -> None:
         with pytest.raises(ConfigError, match=complaint) as caught:
             from_plain(TuneConfig, plain | change, "runs/x/run.json")
         assert str(caught.value).startswith("runs/x/run.json: ")
+
+
+def test_the_environment_stands_between_file_and_flags(tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text('model = "a"\nport = 1\nhost = "::1"\n')
+    environment = {
+        "MODERATION_CONFIG": str(file),
+        "MODERATION_PORT": "2",
+        "MODERATION_HOST": "127.0.0.2",
+        "MODERATION_AUTH": "no",
+        "MODERATION_CORS": "https://a.example, https://b.example",
+        "MODERATION_SHARED": "somewhere",
+    }
+    settings = merge(ServeConfig, {"host": "127.0.0.3"}, environment)
+    assert (settings.model, settings.port, settings.host, settings.auth) == (Path("a"), 2, "127.0.0.3", False)
+    assert settings.cors == ("https://a.example", "https://b.example")
+
+
+def test_variables_of_the_wrong_type_are_named_together_without_their_value() -> None:
+    with pytest.raises(ConfigError) as refused:
+        merge(ServeConfig, {"model": Path("a")}, {"MODERATION_PORT": "many", "MODERATION_AUTH": "maybe"})
+    assert "MODERATION_PORT: expected int" in str(refused.value)
+    assert "MODERATION_AUTH: expected bool" in str(refused.value)
+    assert "many" not in str(refused.value)

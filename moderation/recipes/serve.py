@@ -21,20 +21,24 @@ def serve(config: ServeConfig) -> int:
         ModerationError: a bundle, keys or settings that cannot be; an address that cannot be had.
     """
     try:
+        from moderation.serving.rates import read_rate
         from moderation.serving.supervisor import bind, serve_forever
     except ImportError:
         raise MissingExtraError("Serving", "serve") from None
     bundle = read_bundle(config.model)
     backend = choose_backend(bundle, config.backend)
-    keys = read_keys(config.keys) if config.keys is not None else None
-    if keys is None and not config.no_auth and not _is_loopback(config.host):
+    if config.keys is not None:
+        read_keys(config.keys)
+    if config.rate_limit:
+        read_rate(config.rate_limit)
+    if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(
             f"--host {config.host}: others could reach the server, and it asks nobody for a key. Cure: "
             "moderation keys add --keys keys.json --name NAME, then --keys keys.json; or --no-auth, where something "
             "in front of it decides who may ask."
         )
     settings = {field.name: getattr(config, field.name) for field in fields(config) if field.metadata.get("app")}
-    settings |= {"backend": backend, "keys": keys}
+    settings |= {"backend": backend, "keys": config.keys}
     settings["threads"] = config.threads or max(1, count_cores() // config.workers)
     bound = bind(config.host, config.port)
     port = bound.getsockname()[1]

@@ -10,15 +10,15 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from limits import parse as parse_rate
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from moderation.errors import ConfigError
+from moderation.bundles import read_bundle
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
 from moderation.serving import pages
+from moderation.serving.description import complete_description
 from moderation.serving.dialects import native, openai, perspective
 from moderation.serving.feedback import FeedbackStore
 from moderation.serving.gate import Gate
@@ -27,6 +27,7 @@ from moderation.serving.languages import Languages
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
+from moderation.serving.rates import read_rate
 
 MAX_TEXTS = 256
 MAX_BODY_BYTES = 2_000_000
@@ -75,6 +76,7 @@ def create_app(
 
     Raises:
         ConfigError: a rate limit that cannot be read.
+        ArtifactError: not a bundle.
 
     Example:
         app = create_app("model-export", keys=read_keys(Path("keys.json")))
@@ -95,6 +97,8 @@ def create_app(
         logger.info("ready", extra={"model_version": classifier.model_version})
         yield
         app.state.moderator.close()
+        if app.state.feedback is not None:
+            app.state.feedback.close()
 
     app = FastAPI(
         title="content-moderation",
@@ -103,22 +107,27 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
-        max_body_size=max_body_bytes,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # they may carry bodies away
     )
-    for router in (native.make_router(max_texts), openai.make_router(max_texts), perspective.make_router()):
+    for router in (
+        native.make_router(max_texts),
+        openai.make_router(max_texts),
+        perspective.make_router(read_bundle(Path(model)).labels),
+    ):
         app.include_router(router)
     app.include_router(pages.make_router())
     _add_health(app, counts)
     _add_error_handlers(app)
+    complete_description(app, has_keys=keys is not None)
     app.add_middleware(
         Gate,
         keys=keys,
-        rate=_read_rate(rate_limit),
+        rate=read_rate(rate_limit) if rate_limit else None,
         metrics=counts,
         render=_render,
         model_version=lambda: str(app.state.moderator.classifier.model_version),
         body_timeout_s=body_timeout_s,
+        max_body_bytes=max_body_bytes,
     )
     if cors:
         app.add_middleware(
@@ -163,10 +172,10 @@ def _as_problem(error: Exception) -> ApiProblem:
     if isinstance(error, ApiProblem):
         return error
     if isinstance(error, RequestValidationError):
-        found = [_describe(part) for part in error.errors()[:5]]
+        found = dict.fromkeys(_describe(part) for part in error.errors()[:5])
         if any(part["type"] == "json_invalid" for part in error.errors()):
             return ApiProblem(400, "invalid_json", "The body is not valid JSON.")
-        return ApiProblem(422, "invalid_request", "; ".join(found))
+        return ApiProblem(422, "invalid_request", "; ".join(found), param=_find_field(error.errors()[0]))
     status = getattr(error, "status_code", 500)
     kind = KIND_OF_STATUS.get(status, "invalid_request" if status < 500 else "internal")
     allow = (getattr(error, "headers", None) or {}).get("Allow")
@@ -189,6 +198,12 @@ def _describe(part: Any) -> str:
     return f"{where}: {part['msg']}"
 
 
+def _find_field(part: Any) -> str | None:
+    """The field of a body that a problem is about, where it is one that we know."""
+    known = len(part["loc"]) > 1 and part["type"] != "extra_forbidden"
+    return str(part["loc"][1]) if known else None
+
+
 def _render(path: str, problem: ApiProblem) -> Response:
     """A problem in the words of the dialect that a path belongs to."""
     if path == "/v1/moderations":
@@ -196,13 +211,6 @@ def _render(path: str, problem: ApiProblem) -> Response:
     if path.startswith(("/v1alpha1/", "/comments:", "/$discovery/")):
         return perspective.render_problem(problem)
     return native.render_problem(problem)
-
-
-def _read_rate(rate_limit: str | None) -> Any:
-    try:
-        return parse_rate(rate_limit) if rate_limit else None
-    except ValueError:
-        raise ConfigError(f"rate limit {rate_limit!r}; expected, for example, 600/minute or 10/second.") from None
 
 
 def _drain_before_exit(moderator: Moderator, drain_s: float) -> None:

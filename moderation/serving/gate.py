@@ -17,6 +17,7 @@ from limits import RateLimitItem
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +30,7 @@ OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/
 
 _OPEN_PREFIX = "/page/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLIENT_GONE = 499  # for the log and the metrics: nobody is there to be answered
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -52,6 +54,7 @@ class Gate:
         render: Puts a problem into the words of the dialect that a path belongs to.
         model_version: Stands in every answer.
         body_timeout_s: Within which a request's body must have come.
+        max_body_bytes: That a body may have.
     """
 
     def __init__(
@@ -64,10 +67,11 @@ class Gate:
         render: Callable[[str, ApiProblem], Response],
         model_version: Callable[[], str],
         body_timeout_s: float,
+        max_body_bytes: int,
     ) -> None:
         self._app, self._keys, self._rate = app, keys, rate
         self._metrics, self._render, self._model_version = metrics, render, model_version
-        self._body_timeout_s = body_timeout_s
+        self._body_timeout_s, self._max_body_bytes = body_timeout_s, max_body_bytes
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage()) if rate is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,16 +89,18 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._complete(MutableHeaders(scope=message), request_id)
+                self._complete(MutableHeaders(scope=message), request_id, status)
             await send(message)
 
         caller = None
         try:
             caller = self._admit(scope, headers)
-            await self._app(scope, self._within(receive), send_on)
+            await self._app(scope, self._within(receive, headers), send_on)
         except ApiProblem as problem:
             if not status:
                 await self._render(scope["path"], problem)(scope, receive, send_on)
+        except ClientDisconnect:
+            status = status or _CLIENT_GONE
         except Exception as error:
             self._log_bug(error, request_id)
             if not status:
@@ -107,7 +113,7 @@ class Gate:
         """Name of the key that asks.
 
         Raises:
-            ApiProblem: no key, a wrong one, too many requests, or a body that is not JSON.
+            ApiProblem: no key, a wrong one, or too many requests.
         """
         path = scope["path"]
         if path in OPEN_PATHS or path.startswith(_OPEN_PREFIX):
@@ -130,20 +136,33 @@ class Gate:
                     f"More than {self._rate} requests.",
                     retry_after_s=max(1, round(wait_s)),
                 )
-        kind = headers.get("content-type", "").split(";")[0].strip().lower()
-        if scope["method"] in ("POST", "PUT", "PATCH") and not (kind == "application/json" or kind.endswith("+json")):
-            raise ApiProblem(415, "unsupported_media_type", "Expected a body of Content-Type: application/json.")
         return caller
 
-    def _within(self, receive: Receive) -> Receive:
-        """Wait for the body no longer than its time limit; for the client to go away, as long as it takes."""
+    def _check_body(self, headers: Headers) -> None:
+        """Refuse a body by what the headers say of it, before any of it is taken."""
+        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        if not (kind == "application/json" or kind.endswith("+json")):
+            raise ApiProblem(415, "unsupported_media_type", "Expected a body of Content-Type: application/json.")
+        if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+            raise ApiProblem(415, "unsupported_media_type", "Expected a body without Content-Encoding.")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_body_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> ApiProblem:
+        return ApiProblem(413, "too_large", f"The body is too large; expected {self._max_body_bytes:,} bytes at most.")
+
+    def _within(self, receive: Receive, headers: Headers) -> Receive:
+        """Take a body within its limits of kind, time and size; then wait for the client to go, as long as it takes."""
         deadline = time.monotonic() + self._body_timeout_s
         complete = False
+        n_bytes = 0
 
         async def receive_in_time() -> Message:
-            nonlocal complete
+            nonlocal complete, n_bytes
             if complete:
                 return await receive()
+            self._check_body(headers)
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     message = await receive()
@@ -152,11 +171,16 @@ class Gate:
                     408, "slow_body", f"The body did not come within {self._body_timeout_s:g} s."
                 ) from None
             complete = message["type"] != "http.request" or not message.get("more_body", False)
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > self._max_body_bytes:
+                raise self._too_large()
             return message
 
         return receive_in_time
 
-    def _complete(self, headers: MutableHeaders, request_id: str) -> None:
+    def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
+        if status == 408:
+            headers["Connection"] = "close"  # or the rest may go on dripping in
         headers["X-Request-Id"] = request_id
         headers["X-Model-Version"] = self._model_version()
         for name, value in _HEADERS.items():
@@ -190,7 +214,8 @@ def _find_key(scope: Scope, headers: Headers) -> str:
         return token.strip()
     if key := headers.get("x-api-key", ""):
         return key
-    return parse_qs(scope.get("query_string", b"").decode("latin-1")).get("key", [""])[0]
+    query: bytes = scope.get("query_string", b"")
+    return parse_qs(query.decode("latin-1")).get("key", [""])[0]
 
 
 def _method(scope: Scope) -> str:

@@ -2,9 +2,13 @@
 
 from typing import ClassVar
 
+from starlette.exceptions import HTTPException
 
-class ApiProblem(Exception):
+
+class ApiProblem(HTTPException):
     """A refused request. Its message names places, numbers and limits, never a text.
+
+    It is an `HTTPException` so that FastAPI lets it through where it takes other errors for those of a body.
 
     Args:
         status: HTTP status, 400 to 599.
@@ -45,20 +49,15 @@ class ApiProblem(Exception):
         allow: str | None = None,
     ) -> None:
         assert kind in self.KINDS, kind
-        super().__init__(message)
+        super().__init__(status, message)
         self.status = status
         self.kind = kind
         self.message = message
         self.retry_after_s = retry_after_s
         self.param = param
-        self.allow = allow
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers that go with it, in every dialect."""
-        headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
-        headers |= {} if self.allow is None else {"Allow": self.allow}
-        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+        self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+        self.headers |= {} if allow is None else {"Allow": allow}
+        self.headers |= {"WWW-Authenticate": "Bearer"} if status == 401 else {}
 
 
 # HTTP status -> the kind of a problem that a library found.

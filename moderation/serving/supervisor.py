@@ -15,6 +15,8 @@ from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from moderation.errors import ConfigError
+from moderation.serving.keys import read_keys
+from moderation.serving.protocol import BoundedProtocol
 
 _LOG: dict[str, Any] = {
     "version": 1,
@@ -43,7 +45,7 @@ def serve_forever(
     """Run the workers until SIGTERM or Ctrl-C.
 
     Args:
-        settings: Arguments of `create_app`, which can be pickled.
+        settings: Arguments of `create_app`, which can be pickled; `keys` is the path of their file.
         host: For the log.
         port: For the log.
         workers: How many processes.
@@ -59,6 +61,7 @@ def serve_forever(
         host=host,
         port=port,
         workers=workers,
+        http=BoundedProtocol,
         log_config=_LOG,
         access_log=False,  # it would write down addresses, and the keys in them
         server_header=False,
@@ -75,10 +78,11 @@ def serve_forever(
 
 
 def build_app(settings: dict[str, Any]) -> Any:
-    """In a worker: the application."""
+    """In a worker: the application. Its keys are read here, so that a worker started anew knows the newest."""
     from moderation.serving.app import create_app
 
-    return create_app(**settings)
+    path = settings["keys"]
+    return create_app(**settings | {"keys": None if path is None else read_keys(path)})
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -90,8 +94,12 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
     except OSError as error:
         raise ConfigError(
             f"--host {host} --port {port}: cannot listen there ({error.strerror}). Is another server running? "

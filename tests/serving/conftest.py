@@ -32,6 +32,7 @@ class Server:
 def started(bundle: Path, folder: Path, *words: str, **environment: str) -> Iterator[Server]:
     """Start a server in a folder of its own, wait until it is ready, and stop it at the end."""
     command = [sys.executable, "-m", "moderation", "serve", "--model", str(bundle), "--port", "0", "--threads", "1"]
+    command += ["--drain-s", "0.1"]
     process = subprocess.Popen(
         [*command, *words],
         cwd=folder,

@@ -1,39 +1,16 @@
-"""One frozen dataclass per verb: every setting, its default and its help, once.
-
-Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); the field `batch_size` is the flag
-`--batch-size` and the TOML key `batch_size`.
-"""
+"""Settings of the verbs around a training: train, tune, evaluate, check."""
 
 import math
-import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from moderation.errors import ConfigError
+from moderation.config.declaring import raise_problems, setting
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PosWeight = Literal["off", "sqrt", "balanced"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
-Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torch", "torchscript"]
-ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 BestMetric = Literal["macro_average_precision", "macro_roc_auc", "loss"]
-
-BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What a bundle may be called: servers make folders and addresses of it."""
-
-
-def setting(default: Any, help: str, group: str = "", short: tuple[str, ...] = (), *, app: bool = False) -> Any:
-    """Declare a field.
-
-    Args:
-        default: Its value where nobody says another.
-        help: Its `--help` line.
-        group: The heading that it stands under there.
-        short: Short flags such as `-o`.
-        app: Whether it is an argument of `serving.app.create_app` too.
-    """
-    return field(default=default, metadata={"help": help, "group": group, "short": short, "app": app})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +147,7 @@ class TrainConfig(TableConfig):
             problems.insert(0, "--data-path is missing: name a table of labelled comments")
         if self.resume and self.output_dir is None:
             problems.append("--resume needs --output-dir, the folder of the interrupted run")
-        _raise(problems)
+        raise_problems(problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +175,7 @@ class TuneConfig:
             problems.append(f"--bootstrap is {self.bootstrap}, expected 0 or more")
         if self.seed < 0:
             problems.append(f"--seed is {self.seed}, expected 0 or more")
-        _raise(problems)
+        raise_problems(problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +210,7 @@ class EvaluateConfig:
             problems.append(f"--threads is {self.threads}, expected 1 or more")
         if self.bootstrap < 0:
             problems.append(f"--bootstrap is {self.bootstrap}, expected 0 or more")
-        _raise(problems)
+        raise_problems(problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,228 +228,4 @@ class CheckConfig(TableConfig):
         Raises:
             ConfigError: a number out of range.
         """
-        _raise([] if self.max_length >= 8 else [f"--max-length is {self.max_length}, expected 8 or more"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """Settings of `moderation export`."""
-
-    run: Path = setting(None, "run folder of a finished training")
-    to: Path = setting(None, "folder of the bundle to write")
-    formats: tuple[ExportFormat, ...] = setting(
-        ("hf", "onnx", "onnx-int8"), f"forms of the model to write, of {', '.join(get_args(ExportFormat))}"
-    )
-    allow: tuple[ExportFormat, ...] = setting((), "keep these forms even where they fail the comparison with torch")
-    name: str | None = setting(None, "name of the model; default: that of the run folder")
-    overwrite: bool = setting(False, "replace the bundle that the folder holds")
-    overlap: int | None = setting(None, "tokens that two windows of a long text share; default: a quarter of a window")
-    parity_texts: int = setting(2000, "real texts on which each form is compared with torch")
-    data_path: Path | None = setting(None, "the run's table, where it was moved since")
-    threads: int | None = setting(None, "processor threads; default: all cores")
-
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a path is missing, a form unknown, a name that is none of a folder, or a number out of range.
-        """
-        problems = [f"--{name} is missing" for name in ("run", "to") if getattr(self, name) is None]
-        known = get_args(ExportFormat)
-        problems += [
-            f"--{name} is {', '.join(getattr(self, name)) or 'empty'}, expected {' | '.join(known)}"
-            for name in ("formats", "allow")
-            if not set(getattr(self, name)) <= set(known) or (name == "formats" and not self.formats)
-        ]
-        if self.name is not None and not BUNDLE_NAME.fullmatch(self.name):
-            problems.append(f"--name is {self.name}, expected letters, digits, '.', '_' and '-' alone")
-        if self.overlap is not None and self.overlap < 0:
-            problems.append(f"--overlap is {self.overlap}, expected 0 or more")
-        if self.parity_texts < 1:
-            problems.append(f"--parity-texts is {self.parity_texts}, expected 1 or more")
-        if self.threads is not None and self.threads < 1:
-            problems.append(f"--threads is {self.threads}, expected 1 or more")
-        _raise(problems)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifyConfig:
-    """Settings of `moderation verify`."""
-
-    bundle: Path = setting(None, "folder of a bundle")
-    threads: int | None = setting(None, "processor threads; default: all cores")
-
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a number out of range.
-        """
-        fine = self.threads is None or self.threads >= 1
-        _raise([] if fine else [f"--threads is {self.threads}, expected 1 or more"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
-    """Settings of `moderation score`."""
-
-    input_path: Path = setting(
-        None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: a text a line on standard input"
-    )
-    output: Path | None = setting(
-        None,
-        "file to write, in the format of its ending, the same as above; -: JSON lines to standard output, the default "
-        "for standard input",
-        short=("-o",),
-    )
-    model: Path = setting(None, "folder of a bundle", short=("-m",))
-    text_column: str = setting("comment_text", "column that holds the text")
-    delimiter: str | None = setting(None, "field delimiter of a CSV file; default: ',' (tab for .tsv)")
-    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
-    threads: int | None = setting(None, "processor threads; default: all cores")
-    chunk_rows: int = setting(2000, "rows after which what is finished is kept")
-    resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
-    overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
-
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a path is missing, or a value that cannot be.
-        """
-        problems = ["--model is missing: name the folder of a bundle"] if self.model is None else []
-        piped = str(self.input_path) == "-"
-        if self.output is None and not piped:
-            problems.append("--output is missing: name the file to write, or - for standard output")
-        if self.resume and (piped or str(self.output) == "-"):
-            problems.append("--resume needs a file to read and one to write; standard input and output cannot go back")
-        if self.backend not in get_args(Backend):
-            problems.append(f"--backend is {self.backend}, expected {' | '.join(get_args(Backend))}")
-        problems += [
-            f"--{name.replace('_', '-')} is {value}, expected 1 or more"
-            for name, value in (("threads", self.threads), ("chunk_rows", self.chunk_rows))
-            if value is not None and value < 1
-        ]
-        _raise(problems)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """Settings of `moderation serve`."""
-
-    model: Path = setting(None, "folder of a bundle", short=("-m",), app=True)
-    host: str = setting("127.0.0.1", "address to listen on; beyond this machine only with --keys, or --no-auth")
-    port: int = setting(8000, "port to listen on; 0: any that is free, which is printed")
-    workers: int = setting(1, "processes; each holds the model, and one that dies is replaced")
-    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
-    threads: int | None = setting(None, "processor threads of each worker; default: all cores, shared among workers")
-
-    keys: Path | None = setting(None, "file of API keys, as `moderation keys` makes it", "access")
-    no_auth: bool = setting(False, "answer everybody who can reach the server", "access")
-    rate_limit: str | None = setting(
-        None,
-        "requests of each key in each worker, such as 600/minute; without keys: of each address",
-        "access",
-        app=True,
-    )
-    cors: tuple[str, ...] = setting(
-        (), "origins whose pages may ask, such as https://forum.example", "access", app=True
-    )
-    feedback_url: str | None = setting(
-        "sqlite:///moderation-feedback.db",
-        "database of moderators' decisions (SQLAlchemy's form; postgresql+psycopg://...); '': do not take any",
-        "access",
-        app=True,
-    )
-
-    max_wait_s: float = setting(5.0, "answer 429 to what would wait longer than so many seconds", "load", app=True)
-    timeout_s: float = setting(30.0, "answer 504 to what has no answer after so many seconds", "load", app=True)
-    max_texts: int = setting(256, "texts of one request", "load", app=True)
-    max_body_bytes: int = setting(2_000_000, "bytes of one request", "load", app=True)
-    body_timeout_s: float = setting(10.0, "seconds within which a request's body must have come", "load", app=True)
-    cache_texts: int = setting(
-        50_000, "results kept for texts that come again, by hash alone; 0: none", "load", app=True
-    )
-    drain_s: float = setting(
-        1.0, "on SIGTERM, be not ready for so many seconds before listening ends", "load", app=True
-    )
-
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: no model, or a value that cannot be.
-        """
-        problems = ["--model is missing: name the folder of a bundle"] if self.model is None else []
-        problems += [
-            f"--{name.replace('_', '-')} is {getattr(self, name)}, expected {rule}"
-            for name, rule, fine in (
-                ("port", "0 to 65535", 0 <= self.port <= 65535),
-                ("workers", "1 or more", self.workers >= 1),
-                ("threads", "1 or more", self.threads is None or self.threads >= 1),
-                ("backend", " | ".join(get_args(Backend)), self.backend in get_args(Backend)),
-                ("max_wait_s", "more than 0", 0 < self.max_wait_s < math.inf),
-                ("timeout_s", "more than 0", 0 < self.timeout_s < math.inf),
-                ("max_texts", "1 or more", self.max_texts >= 1),
-                ("max_body_bytes", "1 or more", self.max_body_bytes >= 1),
-                ("body_timeout_s", "more than 0", 0 < self.body_timeout_s < math.inf),
-                ("cache_texts", "0 or more", self.cache_texts >= 0),
-                ("drain_s", "0 or more", 0 <= self.drain_s < math.inf),
-            )
-            if not fine
-        ]
-        if self.keys is not None and self.no_auth:
-            problems.append("--keys and --no-auth contradict each other; give one of them")
-        if "*" in self.cors:
-            problems.append("--cors is *, expected origins by name, such as https://forum.example")
-        _raise(problems)
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeysConfig:
-    """Settings of `moderation keys`."""
-
-    action: Literal["add", "list", "remove"] = setting("list", "what to do")
-    keys: Path = setting(Path("keys.json"), "file of the keys' hashes; made by the first add")
-    name: str | None = setting(None, "of the key to add or remove")
-
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: no name where one is needed.
-        """
-        missing = self.action != "list" and not self.name
-        _raise([f"--name is missing: whose key to {self.action}"] if missing else [])
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeedbackConfig:
-    """Settings of `moderation feedback`."""
-
-    action: Literal["export"] = setting("export", "what to do: write the decisions as a table for training")
-    feedback_url: str = setting(
-        "sqlite:///moderation-feedback.db", "database of moderators' decisions, as `moderation serve` was given it"
-    )
-    output: Path = setting(
-        None,
-        "table to write, in the format of its ending: CSV, TSV, Parquet or JSONL, also .gz .zip .zst",
-        short=("-o",),
-    )
-    label_columns: tuple[str, ...] | None = setting(
-        None, "labels to write; texts about which one of them was never decided are left out; default: all"
-    )
-    overwrite: bool = setting(False, "replace the file where it exists")
-
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: no file to write.
-        """
-        _raise([] if self.output is not None else ["--output is missing: name the table to write"])
-
-
-def _raise(problems: list[str]) -> None:
-    if problems:
-        raise ConfigError("Settings:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise_problems([] if self.max_length >= 8 else [f"--max-length is {self.max_length}, expected 8 or more"])

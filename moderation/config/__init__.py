@@ -1,0 +1,28 @@
+"""One frozen dataclass per verb: every setting, its default and its help, once.
+
+Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); the field `batch_size` is the flag
+`--batch-size` and the TOML key `batch_size`.
+"""
+
+from moderation.config.bundling import BUNDLE_NAME, ExportConfig, ExportFormat, ScoreConfig, VerifyConfig
+from moderation.config.declaring import Backend, setting
+from moderation.config.serving import FeedbackConfig, KeysConfig, ServeConfig
+from moderation.config.training import CheckConfig, EvaluateConfig, TableConfig, TrainConfig, TuneConfig
+
+__all__ = [
+    "BUNDLE_NAME",
+    "Backend",
+    "CheckConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "ExportFormat",
+    "FeedbackConfig",
+    "KeysConfig",
+    "ScoreConfig",
+    "ServeConfig",
+    "TableConfig",
+    "TrainConfig",
+    "TuneConfig",
+    "VerifyConfig",
+    "setting",
+]

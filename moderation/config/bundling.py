@@ -1,0 +1,115 @@
+"""Settings of the verbs around a bundle: export, verify, score."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from moderation.config.declaring import Backend, raise_problems, setting
+
+ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
+
+BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What a bundle may be called: servers make folders and addresses of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Settings of `moderation export`."""
+
+    run: Path = setting(None, "run folder of a finished training")
+    to: Path = setting(None, "folder of the bundle to write")
+    formats: tuple[ExportFormat, ...] = setting(
+        ("hf", "onnx", "onnx-int8"), f"forms of the model to write, of {', '.join(get_args(ExportFormat))}"
+    )
+    allow: tuple[ExportFormat, ...] = setting((), "keep these forms even where they fail the comparison with torch")
+    name: str | None = setting(None, "name of the model; default: that of the run folder")
+    overwrite: bool = setting(False, "replace the bundle that the folder holds")
+    overlap: int | None = setting(None, "tokens that two windows of a long text share; default: a quarter of a window")
+    parity_texts: int = setting(2000, "real texts on which each form is compared with torch")
+    data_path: Path | None = setting(None, "the run's table, where it was moved since")
+    threads: int | None = setting(None, "processor threads; default: all cores")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: a path is missing, a form unknown, a name that is none of a folder, or a number out of range.
+        """
+        problems = [f"--{name} is missing" for name in ("run", "to") if getattr(self, name) is None]
+        known = get_args(ExportFormat)
+        problems += [
+            f"--{name} is {', '.join(getattr(self, name)) or 'empty'}, expected {' | '.join(known)}"
+            for name in ("formats", "allow")
+            if not set(getattr(self, name)) <= set(known) or (name == "formats" and not self.formats)
+        ]
+        if self.name is not None and not BUNDLE_NAME.fullmatch(self.name):
+            problems.append(f"--name is {self.name}, expected letters, digits, '.', '_' and '-' alone")
+        if self.overlap is not None and self.overlap < 0:
+            problems.append(f"--overlap is {self.overlap}, expected 0 or more")
+        if self.parity_texts < 1:
+            problems.append(f"--parity-texts is {self.parity_texts}, expected 1 or more")
+        if self.threads is not None and self.threads < 1:
+            problems.append(f"--threads is {self.threads}, expected 1 or more")
+        raise_problems(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Settings of `moderation verify`."""
+
+    bundle: Path = setting(None, "folder of a bundle")
+    threads: int | None = setting(None, "processor threads; default: all cores")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: a number out of range.
+        """
+        fine = self.threads is None or self.threads >= 1
+        raise_problems([] if fine else [f"--threads is {self.threads}, expected 1 or more"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Settings of `moderation score`."""
+
+    input_path: Path = setting(
+        None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: a text a line on standard input"
+    )
+    output: Path | None = setting(
+        None,
+        "file to write, in the format of its ending, the same as above; -: JSON lines to standard output, the default "
+        "for standard input",
+        short=("-o",),
+    )
+    model: Path = setting(None, "folder of a bundle", short=("-m",))
+    text_column: str = setting("comment_text", "column that holds the text")
+    delimiter: str | None = setting(None, "field delimiter of a CSV file; default: ',' (tab for .tsv)")
+    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
+    threads: int | None = setting(None, "processor threads; default: all cores")
+    chunk_rows: int = setting(2000, "rows after which what is finished is kept")
+    resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
+    overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: a path is missing, or a value that cannot be.
+        """
+        problems = ["--model is missing: name the folder of a bundle"] if self.model is None else []
+        piped = str(self.input_path) == "-"
+        if self.output is None and not piped:
+            problems.append("--output is missing: name the file to write, or - for standard output")
+        if self.resume and (piped or str(self.output) == "-"):
+            problems.append("--resume needs a file to read and one to write; standard input and output cannot go back")
+        if self.backend not in get_args(Backend):
+            problems.append(f"--backend is {self.backend}, expected {' | '.join(get_args(Backend))}")
+        problems += [
+            f"--{name.replace('_', '-')} is {value}, expected 1 or more"
+            for name, value in (("threads", self.threads), ("chunk_rows", self.chunk_rows))
+            if value is not None and value < 1
+        ]
+        raise_problems(problems)

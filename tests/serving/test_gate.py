@@ -1,0 +1,125 @@
+"""Who is let in: keys in three places, a rate for each, refusal to listen to strangers, origins by name."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from moderation import cli
+from tests.serving.conftest import Server, started
+
+BODY = {"texts": ["kind"]}
+
+
+def test_a_key_may_come_in_three_ways(keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    url = f"{server.url}/v1/predict"
+    for headers, query in (({"Authorization": f"Bearer {key}"}, ""), ({"X-API-Key": key}, ""), ({}, f"?key={key}")):
+        assert httpx.post(url + query, json=BODY, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/model", "/v1/moderations", "/metrics", "/nowhere", "/v1alpha1/x"])
+def test_without_a_key_everything_is_closed_but_what_says_nothing(path: str, keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    for given in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": key[:-1]}):
+        assert httpx.get(server.url + path, headers=given).status_code in (401, 403, 400)
+    for path in ("/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest?version=v1alpha1"):
+        assert httpx.get(server.url + path).status_code == 200
+
+
+def test_the_log_names_the_key_and_never_holds_it(keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    mark = {"X-Request-Id": "with-a-key"}
+    httpx.post(f"{server.url}/v1/predict?key={key}", json=BODY, headers=mark)
+    httpx.get(f"{server.url}/livez")
+    lines = [json.loads(line) for line in list(server.log)]
+    (line,) = [line for line in lines if line.get("request_id") == "with-a-key"]
+    assert (line["key"], line["route"]) == ("forum", "/v1/predict")
+    assert key not in "".join(server.log)
+
+
+def test_each_has_a_rate(tiny_bundle: Path, tmp_path: Path) -> None:
+    with started(tiny_bundle, tmp_path, "--rate-limit", "5/minute") as server:
+        answers = [httpx.post(f"{server.url}/v1/predict", json=BODY) for _ in range(7)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
+        assert answers[-1].json()["error"]["type"] == "rate_limited"
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+def test_origins_are_named_or_refused(tiny_bundle: Path, tmp_path: Path, server: Server) -> None:
+    origin = {"Origin": "https://forum.example"}
+    assert (
+        "access-control-allow-origin" not in httpx.post(f"{server.url}/v1/predict", json=BODY, headers=origin).headers
+    )
+    with started(tiny_bundle, tmp_path, "--cors", "https://forum.example") as named:
+        url = f"{named.url}/v1/predict"
+        ask = origin | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+        assert httpx.options(url, headers=ask).headers["access-control-allow-origin"] == "https://forum.example"
+        assert httpx.options(url, headers=ask | {"Origin": "https://evil.example"}).status_code == 400
+        assert httpx.post(url, json=BODY, headers=origin).headers["access-control-allow-origin"] == origin["Origin"]
+
+
+def test_json_alone_is_read(server: Server) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        answer = httpx.post(f"{server.url}/v1/predict", content=json.dumps(BODY), headers={"Content-Type": kind})
+        assert answer.status_code == 415
+
+
+def test_a_body_that_does_not_come_is_given_up(tiny_bundle: Path, tmp_path: Path) -> None:
+    with started(tiny_bundle, tmp_path, "--body-timeout-s", "0.5") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as line:
+            line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+            line.sendall(b'Content-Length: 100\r\n\r\n{"texts"')
+            assert line.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--host 0.0.0.0", "asks nobody for a key"),
+        ("--keys keys.json --no-auth", "contradict"),
+        ("--keys nowhere.json", "no such file"),
+        ("--cors *", "expected origins by name"),
+        ("--rate-limit often", "600/minute"),
+        ("--workers 0", "--workers is 0"),
+        ("--host 203.0.113.7 --no-auth", "cannot listen there"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_starts(
+    words: str, message: str, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", "--model", str(tiny_bundle), "--port", "0", *words.split()]) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_said(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--model", str(tiny_bundle), "--port", str(port)]) == 2
+    assert "Is another server running?" in capsys.readouterr().err
+
+
+def test_settings_come_from_the_environment_too(tiny_bundle: Path, tmp_path: Path) -> None:
+    with started(tiny_bundle, tmp_path, MODERATION_RATE_LIMIT="1/hour", MODERATION_CORS="https://a.example") as server:
+        assert [httpx.get(f"{server.url}/v1/model").status_code for _ in range(2)] == [200, 429]
+
+
+def test_keys_are_read_again_at_hup(tiny_bundle: Path, tmp_path: Path) -> None:
+    import signal
+    import time
+
+    add = [sys.executable, "-m", "moderation", "keys", "add", "--keys", "keys.json", "--name"]
+    subprocess.run([*add, "first"], cwd=tmp_path, capture_output=True, check=True)
+    with started(tiny_bundle, tmp_path, "--keys", "keys.json") as server:
+        late = subprocess.run([*add, "late"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+        server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 20
+        while httpx.get(f"{server.url}/v1/model", headers={"X-API-Key": late}).status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.2)
