@@ -1,0 +1,51 @@
+"""The OpenAPI document, with what only a running server can say: which keys it wants, which languages it knows."""
+
+import re
+from typing import Any
+
+from fastapi import FastAPI
+
+from moderation.serving.gate import OPEN_PATHS
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "the key as a token"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "query": {"type": "apiKey", "in": "query", "name": "key", "description": "as clients of Google's APIs send it"},
+}
+
+
+def complete_description(app: FastAPI, *, has_keys: bool) -> None:
+    """Let an application's OpenAPI document say what is known at its first use, and not before.
+
+    Args:
+        app: Once it has started, `app.state.moderator` knows the model.
+        has_keys: Whether a key is needed.
+    """
+    describe = app.openapi
+
+    def describe_completely() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = describe()
+            if has_keys:
+                _declare_keys(document)
+            _declare_languages(document, app.state.moderator.classifier.languages)
+        return describe()
+
+    app.openapi = describe_completely  # type: ignore[method-assign]  # FastAPI's way to change the document
+
+
+def _declare_keys(document: dict[str, Any]) -> None:
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            operation["security"] = [] if path in OPEN_PATHS else [{name: []} for name in _SCHEMES]
+
+
+def _declare_languages(document: dict[str, Any], languages: tuple[str, ...]) -> None:
+    """Languages that may be named in `analyze`, which refuses all others."""
+    codes = "|".join(map(re.escape, languages))
+    for path, methods in document["paths"].items():
+        if path.endswith(":analyze") and codes:
+            content = methods["post"]["requestBody"]["content"]["application/json"]
+            named, _ = content["schema"]["properties"]["languages"]["anyOf"]
+            named["items"]["pattern"] = f"^({codes})([-_].*)?$"

@@ -1,0 +1,69 @@
+"""What stands around a body: uvicorn alone would take headers of any length, and wait for them for ever."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64_000
+"""Bytes of a request that are not its body."""
+
+HEAD_TIMEOUT_S = 10.0
+"""Within which a connection's first request, and the headers of every other one that has begun, must have come."""
+
+_SHARE = 9  # a chunk of one byte takes up to eight more for its frame
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """HTTP whose headers, trailers and chunk frames are bounded; where they are not, the connection is closed."""
+
+    def __init__(self, *words: Any, **names: Any) -> None:
+        super().__init__(*words, **names)
+        self._n_outside = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._stop_awaiting_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and give up where too much of it is no body."""
+        self._n_outside += len(data)
+        super().data_received(data)
+        if self._n_outside > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The headers are too long.")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """Its headers are there."""
+        self._stop_awaiting_head()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of its body, with the frame around it, is none of what is bounded here."""
+        self._n_outside = max(0, self._n_outside - _SHARE * len(body))
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """It is there as a whole."""
+        self._n_outside = 0
+        super().on_message_complete()
+
+    def _await_head(self) -> None:
+        self._stop_awaiting_head()
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
+
+    def _stop_awaiting_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

@@ -1,0 +1,336 @@
+"""What nobody sends by mistake: each gets a right answer or a clear refusal in its dialect, and no text leaks."""
+
+import gzip
+import itertools
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from moderation.serving.problems import ApiProblem
+from tests.serving.conftest import Server, started
+
+MARK = "zqxmarker"  # in every text, and in nothing else
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text is sent, and what a refusal looks like.
+
+    Args:
+        path: Of the route.
+        around: Text -> body.
+        field: That holds the texts.
+        statuses: Of refusals of a body.
+        form: Fields of an error.
+    """
+
+    path: str
+    around: Callable[[Any], dict[str, Any]]
+    field: str
+    statuses: frozenset[int]
+    form: frozenset[str]
+
+    def literally(self, literal: str) -> bytes:
+        """A body whose text is this piece of JSON, or of what is none."""
+        return json.dumps(self.around("TEXT")).replace('"TEXT"', literal).encode()
+
+
+NATIVE = Dialect(
+    "/v1/predict", lambda text: {"texts": [text]}, "texts", frozenset({400, 413, 422}), frozenset({"type", "message"})
+)
+OPENAI = Dialect(
+    "/v1/moderations",
+    lambda text: {"input": text},
+    "input",
+    frozenset({400, 413}),
+    frozenset({"message", "type", "param", "code"}),
+)
+PERSPECTIVE = Dialect(
+    "/v1alpha1/comments:analyze",
+    lambda text: {"comment": {"text": text}, "requestedAttributes": {"TOXICITY": {}}, "languages": ["en"]},
+    "comment",
+    frozenset({400, 413}),
+    frozenset({"code", "message", "status"}),
+)
+DIALECTS = pytest.mark.parametrize("dialect", [NATIVE, OPENAI, PERSPECTIVE], ids=["native", "openai", "perspective"])
+
+
+@pytest.fixture(scope="module")
+def hostile(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that waits a second for a body, and breaks on a text that says so, quoting it."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "sitecustomize.py").write_text(
+        "from moderation.inference.classifier import Classifier\n"
+        "cut = Classifier.windows\n"
+        "def windows(self, text):\n"
+        "    if 'provoke' in text:\n"
+        "        raise RuntimeError(f'cannot read {text}')\n"
+        "    return cut(self, text)\n"
+        "Classifier.windows = windows\n"
+    )
+    with started(tiny_bundle, folder, "--body-timeout-s", "1", PYTHONPATH=str(folder)) as it:
+        yield it
+
+
+@pytest.fixture(autouse=True)
+def harmless(hostile: Server) -> Iterator[None]:
+    """Whatever came, the server still answers, and neither its log nor its metrics hold a text."""
+    yield
+    assert post(hostile, NATIVE, NATIVE.literally('"kind"')).status_code == 200
+    until = f"after-{time.monotonic_ns()}"
+    httpx.get(f"{hostile.url}/livez", headers={"X-Request-Id": until})
+    end = time.monotonic() + 10
+    while not any(until in line for line in list(hostile.log)) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert MARK not in "".join(hostile.log)
+    assert MARK not in httpx.get(f"{hostile.url}/metrics").text
+
+
+def post(server: Server, dialect: Dialect, body: Any, **headers: str) -> httpx.Response:
+    return httpx.post(server.url + dialect.path, content=body, headers=JSON | headers, timeout=60)
+
+
+def check_refused(dialect: Dialect, answer: httpx.Response, *statuses: int) -> None:
+    assert answer.status_code in (statuses or dialect.statuses), answer.text[:300]
+    error = answer.json()["error"]
+    assert dialect.form <= set(error) <= dialect.form | {"details"}
+    assert error["message"]
+    assert dialect is not NATIVE or error["type"] in ApiProblem.KINDS
+    assert dialect is not PERSPECTIVE or error["code"] == answer.status_code
+    assert MARK not in answer.text and "Traceback" not in answer.text and "site-packages" not in answer.text
+    assert {"X-Request-Id", "X-Model-Version"} <= {name.title() for name in answer.headers}
+
+
+def check_answered(dialect: Dialect, answer: httpx.Response) -> None:
+    assert answer.status_code == 200, answer.text[:300]
+    results = answer.json()["attributeScores" if dialect is PERSPECTIVE else "results"]
+    assert len(results) == 1
+    assert MARK not in answer.text
+
+
+TEXTS = {
+    "right to left": "\u202e idiot \u2066\u2069",
+    "zero width": "i\u200bd\u200ci\u200do\ufefft",
+    "NUL": "\0 idiot \0",
+    "control characters": "\x01\x1b[31m\x7f\x85",
+    "no character": "\ufffe\uffff\U0010ffff",
+    "one word": "a" * 1_900_000,
+    "spaces": " " * 1_900_000,
+    "lines": "\n" * 900_000,
+    "two words": "a b " * 100_000,
+    "emoji": "\U0001f600" * 470_000,
+    "combining marks": "\u0301" * 900_000,
+}
+
+
+@DIALECTS
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_text_is_a_text_whatever_it_is_made_of(dialect: Dialect, text: str, hostile: Server) -> None:
+    body = json.dumps(dialect.around(MARK + text), ensure_ascii=False).encode()
+    answer = post(hostile, dialect, body)
+    if dialect is PERSPECTIVE and len(text) > 20_480:
+        assert "too long" in answer.text
+        check_refused(dialect, answer, 400)
+    else:
+        check_answered(dialect, answer)
+
+
+REFUSED = {
+    "half of a pair": rf'"{MARK} \ud800"',
+    "the other half": rf'"{MARK} \udc00 x"',
+    "a raw NUL": f'"{MARK} \0"',
+    "a raw line end": f'"{MARK} \n"',
+    "an unknown escape": rf'"{MARK} \x41"',
+    "no end": f'"{MARK}',
+    "single quotes": f"'{MARK}'",
+    "a number": "5",
+    "a huge number": "9" * 5000,
+    "a number of a million digits": "1" + "0" * 1_000_000,
+    "a number beyond floats": "1e999",
+    "NaN": "NaN",
+    "infinity": "-Infinity",
+    "null": "null",
+    "true": "true",
+    "an object": f'{{"{MARK}": "{MARK}"}}',
+    "brackets": "[" * 100_000 + f'"{MARK}"' + "]" * 100_000,
+    "braces": '{"a":' * 100_000 + f'"{MARK}"' + "}" * 100_000,
+    "too many bytes": f'"{MARK}{"a" * 2_000_000}"',
+}
+
+
+@DIALECTS
+@pytest.mark.parametrize("literal", REFUSED.values(), ids=REFUSED)
+def test_what_is_no_text_is_refused(dialect: Dialect, literal: str, hostile: Server) -> None:
+    check_refused(dialect, post(hostile, dialect, dialect.literally(literal)))
+
+
+@DIALECTS
+@pytest.mark.parametrize("wrong", [b"\xff\xfe", b"\xf0\x9f\x98", b"\xc0\xaf", b"\xed\xa0\x80"], ids=bytes.hex)
+def test_what_is_no_utf8_is_refused(dialect: Dialect, wrong: bytes, hostile: Server) -> None:
+    check_refused(dialect, post(hostile, dialect, dialect.literally(f'"{MARK} WRONG"').replace(b"WRONG", wrong)), 400)
+
+
+@DIALECTS
+@pytest.mark.parametrize("body", [b"", b"null", b"1", b"[]", b"true", f'"{MARK}"'.encode(), b"[" * 100_000, b"\0"])
+def test_what_is_no_object_is_refused(dialect: Dialect, body: bytes, hostile: Server) -> None:
+    check_refused(dialect, post(hostile, dialect, body))
+
+
+@DIALECTS
+def test_fields_that_are_unknown_or_come_behind_are_refused(dialect: Dialect, hostile: Server) -> None:
+    plain = dialect.around(MARK)
+    for body in (
+        json.dumps(plain | {"surprise": MARK}),
+        json.dumps(plain | {f"field {i}": MARK for i in range(20_000)}),
+        json.dumps({"surprise": MARK}),
+        json.dumps(plain) + f' "{MARK}"',
+        f"/* {MARK} */" + json.dumps(plain),
+        "\ufeff" * 2 + json.dumps(plain),
+    ):
+        check_refused(dialect, post(hostile, dialect, body.encode()))
+
+
+@DIALECTS
+def test_what_json_leaves_open_gets_an_answer_or_a_refusal(dialect: Dialect, hostile: Server) -> None:
+    plain = json.dumps(dialect.around(MARK))
+    twice = plain[:-1] + f', "{dialect.field}": {json.dumps(dialect.around("kind")[dialect.field])}}}'
+    for body in (twice.encode(), plain.encode("utf-8-sig"), plain.encode("utf-16"), plain.encode("utf-32-be")):
+        answer = post(hostile, dialect, body)
+        (check_answered if answer.status_code == 200 else check_refused)(dialect, answer)
+
+
+@pytest.mark.parametrize("dialect", [NATIVE, OPENAI], ids=["native", "openai"])
+def test_the_number_of_texts_has_a_limit(dialect: Dialect, hostile: Server) -> None:
+    def send(texts: list[Any]) -> httpx.Response:
+        return post(hostile, dialect, json.dumps({dialect.field: texts}).encode())
+
+    assert send([]).json()["results"] == []
+    assert len(send([MARK, ""] * 128).json()["results"]) == 256
+    for n_texts in (257, 200_000):
+        answer = send([MARK] * n_texts) if n_texts < 1000 else send([""] * n_texts)
+        check_refused(dialect, answer, 413)
+        assert str(n_texts) in answer.json()["error"]["message"]
+    check_refused(dialect, send([MARK, 1, None, [MARK]]))
+    began = time.monotonic()
+    answer = send([1] * 600_000)
+    check_refused(dialect, answer)
+    assert time.monotonic() - began < 2, "every wrong item was looked at"
+    assert len(answer.text) < 1000
+
+
+def test_the_number_of_sentences_has_a_limit(hostile: Server) -> None:
+    text = f"{MARK}\n" * 2000
+    body = {"texts": [text], "sentences": True}
+    (result,) = post(hostile, NATIVE, json.dumps(body).encode()).json()["results"]
+    sentences = result["sentences"]
+    assert len(sentences) == 512
+    assert (sentences[1]["begin"], sentences[1]["end"]) == (10, 19)
+    assert sentences[-1]["end"] == len(text.rstrip())
+
+
+@DIALECTS
+def test_a_body_is_json_and_nothing_around_it(dialect: Dialect, hostile: Server) -> None:
+    body = dialect.literally(f'"{MARK}"')
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", MARK):
+        check_refused(dialect, post(hostile, dialect, body, **{"Content-Type": kind}), 415)
+    for coding in ("gzip", "br", MARK):
+        check_refused(dialect, post(hostile, dialect, gzip.compress(body), **{"Content-Encoding": coding}), 415)
+    pieces = itertools.chain([body], itertools.repeat(b" " * 100_000, 20))
+    check_refused(dialect, post(hostile, dialect, pieces), 413)  # in chunks, whose sum nobody announces
+    named = {"X-Request-Id": f"{MARK} {MARK}"}
+    for address in (f"/{MARK}?{MARK}={MARK}", f"%00%ff{MARK}", f"?{MARK}={MARK}&key={MARK}"):
+        answer = httpx.post(hostile.url + dialect.path + address, content=body, headers=JSON | named)
+        assert answer.status_code in (200, 404)
+        assert MARK not in answer.text + str(answer.headers)
+
+
+def exchange(server: Server, *pieces: bytes, pause_s: float = 0.0) -> httpx.Response:
+    """Send bytes as they are and read what comes until the server closes; no answer at all is a failure."""
+    host, port = server.url.removeprefix("http://").split(":")
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=15) as line:
+        try:
+            for piece in pieces:
+                line.sendall(piece)
+                time.sleep(pause_s)
+        except OSError:  # it has heard enough
+            pass
+        try:
+            while some := line.recv(65536):
+                received += some
+        except ConnectionResetError:
+            pass
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return httpx.Response(int(first.split()[1]), headers=headers, content=body)
+
+
+def head(dialect: Dialect, *lines: str) -> bytes:
+    first = (f"POST {dialect.path} HTTP/1.1", "Host: x", "Content-Type: application/json", "Connection: close")
+    return "\r\n".join((*first, *lines, "", "")).encode()
+
+
+@DIALECTS
+def test_a_body_that_does_not_come_in_time_is_given_up(dialect: Dialect, hostile: Server) -> None:
+    body = dialect.literally(f'"{MARK}"')
+    length = f"Content-Length: {len(body)}"
+    single = [body[i : i + 1] for i in range(len(body))]
+    check_refused(dialect, exchange(hostile, head(dialect, length), *single, pause_s=0.1), 408)
+    check_refused(dialect, exchange(hostile, head(dialect, "Content-Length: 500"), body), 408)
+    check_refused(dialect, exchange(hostile, head(dialect, "Transfer-Encoding: chunked"), b"5\r\n"), 408)
+
+
+@DIALECTS
+def test_a_length_that_lies_gains_nothing(dialect: Dialect, hostile: Server) -> None:
+    body = dialect.literally(f'"{MARK}"')
+    check_refused(dialect, exchange(hostile, head(dialect, "Content-Length: 99999999999")), 413)
+    for lines in (
+        ["Content-Length: 5"],
+        ["Content-Length: -5"],
+        [f"Content-Length: {MARK}"],
+        ["Content-Length: " + "9" * 40],
+        ["Content-Length: 5", f"Content-Length: {len(body)}"],
+        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding: chunked", "Transfer-Encoding: gzip"],
+    ):
+        answer = exchange(hostile, head(dialect, *lines), body)
+        assert answer.status_code in (400, 408), lines
+        assert MARK not in answer.text
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        f"{MARK}\r\n\r\n",
+        f"{MARK.upper()} / HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET / HTTP/9.9\r\nHost: x\r\n{MARK}: {MARK}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nX: {MARK * 20_000}\r\n\r\n",
+        "GET / HTTP/1.1\r\n" + f"X: {MARK}\r\n" * 20_000 + "\r\n",
+        f"\x16\x03\x01{MARK}",
+    ],
+    ids=["words", "method", "version", "a long header", "many headers", "TLS"],
+)
+def test_what_is_no_http_is_refused(sent: str, hostile: Server) -> None:
+    answer = exchange(hostile, sent.encode())
+    assert answer.status_code == 400
+    assert MARK not in answer.text.lower()
+
+
+@DIALECTS
+def test_a_fault_is_named_by_its_request_alone(dialect: Dialect, hostile: Server) -> None:
+    answer = post(hostile, dialect, dialect.literally(f'"{MARK} provoke"'), **{"X-Request-Id": "asked-for-it"})
+    check_refused(dialect, answer, 500)
+    assert "asked-for-it" in answer.json()["error"]["message"]
+    faults = [json.loads(line) for line in list(hostile.log) if '"fault"' in line]
+    fault = next(fault for fault in faults if fault["request_id"] == "asked-for-it")
+    assert fault["error"] == "RuntimeError"
+    assert any("moderator.py" in place for place in fault["trace"])
