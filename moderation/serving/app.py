@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from moderation.serving.rates import read_rate
 MAX_TEXTS = 256
 MAX_BODY_BYTES = 2_000_000
 BODY_TIMEOUT_S = 10.0
+
+_MOMENT_S = 0.3
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +216,11 @@ def _render(path: str, problem: ApiProblem) -> Response:
 
 
 def _drain_before_exit(moderator: Moderator, drain_s: float) -> None:
-    """On SIGTERM say "not ready" for a while, so that nobody sends more, and only then let the server stop."""
+    """On SIGTERM say "not ready" for a while, so that nobody sends more, and only then let the server stop.
+
+    The server, uvicorn, closes a connection whose request it has not read yet, as if it were idle. So its listeners are
+    closed first, and what has connected by then is given a moment to be read.
+    """
     stop: Any = signal.getsignal(signal.SIGTERM)
     loop = asyncio.get_running_loop()
 
@@ -222,10 +228,11 @@ def _drain_before_exit(moderator: Moderator, drain_s: float) -> None:
         if moderator.draining or not callable(stop):
             return
         moderator.draining = True
-        loop.call_soon_threadsafe(loop.call_later, drain_s, _ending(stop, number))
+        loop.call_soon_threadsafe(loop.call_later, drain_s, close_listeners, number)
+
+    def close_listeners(number: int) -> None:
+        for listener in getattr(getattr(stop, "__self__", None), "servers", ()):
+            listener.close()
+        loop.call_later(_MOMENT_S, stop, number, None)
 
     signal.signal(signal.SIGTERM, begin)
-
-
-def _ending(stop: Callable[[int, Any], Any], number: int) -> Callable[[], None]:
-    return lambda: stop(number, None)

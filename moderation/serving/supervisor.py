@@ -72,9 +72,18 @@ def serve_forever(
     )
     with tempfile.TemporaryDirectory(prefix="moderation-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # the workers' counts; read where prometheus_client is imported
-        supervisor = Multiprocess(config, [socket_to_use])
+        supervisor = _Supervisor(config, [socket_to_use])
         supervisor.run()
         return 0 if all(process.exitcode in (0, -15, -2) for process in supervisor.processes) else 1
+
+
+class _Supervisor(Multiprocess):
+    """Lets go of the socket as soon as it is to stop: nobody shall connect to what no worker listens to any more."""
+
+    def terminate_all(self) -> None:
+        for bound in self.sockets:
+            bound.close()
+        super().terminate_all()
 
 
 def build_app(settings: dict[str, Any]) -> Any:
