@@ -6,7 +6,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64_000
-"""Bytes of a request that are not its body."""
+"""Of a request, beside its body; a little more passes where it comes in one piece."""
 
 HEAD_TIMEOUT_S = 10.0
 """Within which a connection's first request, and the headers of every other one that has begun, must have come."""
