@@ -1,0 +1,158 @@
+"""The two foreign dialects under bodies that are almost right: never a fault, and every refusal in the dialect's form.
+
+A long run by hand: `MODERATION_FUZZ_S=900 pytest -m slow tests/serving/test_fuzz.py`.
+"""
+
+import copy
+import itertools
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.serving.conftest import Server
+
+LONG_S = int(os.environ.get("MODERATION_FUZZ_S", "900"))
+MARK = "zqxmarker"  # in every text
+TEXT = f"You {MARK}. Go away!"
+
+SPAN = {"begin": 0, "end": 3, "score": {"value": 0.5, "type": "PROBABILITY"}}
+
+ANALYZE: list[dict[str, Any]] = [
+    {"comment": {"text": TEXT}, "requestedAttributes": {"TOXICITY": {}}, "languages": ["en"]},
+    {
+        "comment": {"text": TEXT, "type": "PLAIN_TEXT"},
+        "context": {"entries": [{"text": TEXT, "type": "PLAIN_TEXT"}]},
+        "requestedAttributes": {"INSULT": {"scoreType": "PROBABILITY", "scoreThreshold": 0.4}, "THREAT": {}},
+        "languages": ["en"],
+        "spanAnnotations": True,
+        "doNotStore": True,
+        "clientToken": "a",
+        "sessionId": "b",
+        "communityId": "c",
+    },
+]
+SUGGEST: list[dict[str, Any]] = [
+    {
+        "comment": {"text": TEXT},
+        "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1, "type": "PROBABILITY"}}},
+        "languages": ["en"],
+        "communityId": "c",
+        "clientToken": "a",
+    },
+    {
+        "comment": {"text": TEXT},
+        "attributeScores": {"INSULT": {"summaryScore": {"value": 0.5}, "spanScores": [SPAN]}},
+        "doNotStore": True,
+    },
+]
+MODERATIONS: list[dict[str, Any]] = [
+    {"input": TEXT},
+    {"input": [TEXT, "kind"], "model": "omni-moderation-latest"},
+    {"input": [{"type": "text", "text": TEXT}]},
+]
+TARGETS = {
+    "/v1alpha1/comments:analyze": (ANALYZE, {"code", "message", "status"}),
+    "/comments:suggestscore": (SUGGEST, {"code", "message", "status"}),
+    "/v1/moderations": (MODERATIONS, {"message", "type", "param", "code"}),
+}
+ODD = ["", " ", "\0", "\ud800", "\u202e", "é" * 300, "a" * 25_000, "__proto__", "TOXICITY", "it", "1e999"]
+
+names = st.sampled_from(["text", "comment", "input", "model", "type", "client_token", "languages", *ODD]) | st.text()
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([*ODD, 10**400, -1, 2]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(part: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container of a body with each of its keys."""
+    for key in list(part) if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ():
+        yield part, key
+        yield from places(part[key])
+
+
+@st.composite
+def bodies(draw: st.DrawFn, valid: list[dict[str, Any]]) -> bytes:
+    """A valid body with a few changes, in its tree and in its bytes."""
+    body = copy.deepcopy(draw(st.sampled_from(valid)))
+    for _ in range(draw(st.integers(0, 3))):
+        found = list(places(body))
+        if not found:
+            break
+        holder, key = draw(st.sampled_from(found))
+        change = draw(st.sampled_from(["replace", "remove", "rename", "wrap"]))
+        value = holder.pop(key) if change != "replace" else None
+        if change == "replace":
+            holder[key] = draw(values)
+        elif change != "remove" and isinstance(holder, dict):
+            holder[draw(names) if change == "rename" else key] = value if change == "rename" else [value]
+    data = bytearray(json.dumps(body, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass"))
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        at = draw(st.integers(0, len(data)))
+        data[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
+    return bytes(data)
+
+
+def check(path: str, form: set[str], answer: httpx.Response) -> None:
+    assert answer.status_code == 200 or 400 <= answer.status_code < 500, answer.text
+    content = answer.json()
+    assert answer.headers["x-model-version"]
+    assert MARK not in answer.text and "Traceback" not in answer.text
+    if answer.status_code != 200:
+        assert form <= set(content["error"]) <= form | {"details"}
+        assert content["error"]["message"]
+        assert path == "/v1/moderations" or content["error"]["code"] == answer.status_code
+    elif path == "/v1/moderations":
+        assert all(0 <= score <= 1 for result in content["results"] for score in result["category_scores"].values())
+    else:
+        assert content["detectedLanguages"]
+
+
+def fuzz(server: Server, path: str, n_bodies: int, number: int) -> Counter[int]:
+    """Send bodies; how often each status came."""
+    valid, form = TARGETS[path]
+    statuses: Counter[int] = Counter()
+
+    @seed(number)
+    @settings(max_examples=n_bodies, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(bodies(valid))
+    def send(body: bytes) -> None:
+        answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        statuses[answer.status_code] += 1
+        check(path, form, answer)
+
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        send()
+    assert not [line for line in list(server.log) if '"fault"' in line or MARK in line]
+    return statuses
+
+
+@pytest.mark.parametrize("path", TARGETS)
+def test_bodies_that_are_almost_right(path: str, server: Server) -> None:
+    for body in TARGETS[path][0]:
+        assert httpx.post(server.url + path, json=body).status_code == 200
+    statuses = fuzz(server, path, 1000, 0)
+    assert statuses[200] > 50 and statuses[400] > 200, statuses
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LONG_S + 300)
+def test_for_a_long_time(server: Server) -> None:
+    end = time.monotonic() + LONG_S
+    statuses: Counter[int] = Counter()
+    for number in itertools.count(1):
+        if time.monotonic() > end:
+            break
+        for path in TARGETS:
+            statuses += fuzz(server, path, 1000, number)
+    logging.getLogger(__name__).warning("%d bodies: %s", statuses.total(), dict(statuses))
