@@ -85,7 +85,7 @@ def places(part: Any) -> Iterator[tuple[Any, Any]]:
 def bodies(draw: st.DrawFn, valid: list[dict[str, Any]]) -> bytes:
     """A valid body with a few changes, in its tree and in its bytes."""
     body = copy.deepcopy(draw(st.sampled_from(valid)))
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2, 3]))):
         found = list(places(body))
         if not found:
             break
@@ -97,7 +97,7 @@ def bodies(draw: st.DrawFn, valid: list[dict[str, Any]]) -> bytes:
         elif change != "remove" and isinstance(holder, dict):
             holder[draw(names) if change == "rename" else key] = value if change == "rename" else [value]
     data = bytearray(json.dumps(body, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass"))
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 2]))):
         at = draw(st.integers(0, len(data)))
         data[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
     return bytes(data)
@@ -142,7 +142,7 @@ def test_bodies_that_are_almost_right(path: str, server: Server) -> None:
     for body in TARGETS[path][0]:
         assert httpx.post(server.url + path, json=body).status_code == 200
     statuses = fuzz(server, path, 1000, 0)
-    assert statuses[200] > 50 and statuses[400] > 200, statuses
+    assert statuses[200] > 20 and statuses[400] > 200, statuses
 
 
 @pytest.mark.slow
