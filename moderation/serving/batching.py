@@ -109,16 +109,20 @@ class Batcher:
         """Running mean of the speed of all threads together."""
         return self._tokens_per_s
 
-    def check_room(self, n_tokens: int) -> None:
+    def check_room(self, n_tokens: int, n_coming: int = 0) -> None:
         """Refuse a request of about so many tokens while it would wait too long.
+
+        Args:
+            n_tokens: Of the request.
+            n_coming: Of others that were let in and are not queued yet.
 
         Raises:
             ApiProblem: 429, with the seconds after which there should be room.
         """
         with self._ready:
             turn = time.monotonic() + n_tokens / self._tokens_per_s
-            ahead = sum(job.n_tokens for when, _, job in self._heap if when <= turn)
-            waiting = self._n_tokens
+            ahead = n_coming + sum(job.n_tokens for when, _, job in self._heap if when <= turn)
+            waiting = n_coming + self._n_tokens
             beside_longest = waiting - max((job.n_tokens for _, _, job in self._heap), default=0)
             speed = self._tokens_per_s
         wait_s = (ahead + n_tokens) / speed

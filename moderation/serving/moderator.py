@@ -52,6 +52,7 @@ class Moderator:
             classifier.probabilities([text])
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
         self._cutter, self._long_cutter = (ThreadPoolExecutor(1, thread_name_prefix="cutter") for _ in range(2))
+        self._n_coming = {self._cutter: 0, self._long_cutter: 0}  # tokens that were let in and are not queued yet
         self._batcher.submit(self._cut(_WARM_UP), len(_WARM_UP)).result()
 
     async def read(self, texts: Sequence[str]) -> list[TextResult]:
@@ -98,12 +99,18 @@ class Moderator:
             return {key: row for key in keys if (row := self._cache.get(key)) is not None}
 
     async def _compute(self, texts: list[str]) -> list[_Row]:
-        self._batcher.check_room(sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts))
-        cutter = self._cutter if sum(map(len, texts)) <= _LONG else self._long_cutter
+        n_tokens = sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts)
+        long = sum(map(len, texts)) > _LONG
+        cutter = self._long_cutter if long else self._cutter
+        self._batcher.check_room(n_tokens, sum(self._n_coming.values()) if long else self._n_coming[cutter])
         try:
             async with asyncio.timeout(self._timeout_s):
                 loop = asyncio.get_running_loop()
-                windows = await loop.run_in_executor(cutter, self._cut, texts)
+                self._n_coming[cutter] += n_tokens
+                try:
+                    windows = await loop.run_in_executor(cutter, self._cut, texts)
+                finally:
+                    self._n_coming[cutter] -= n_tokens
                 answer = await asyncio.wrap_future(self._batcher.submit(windows, len(texts)))
         except TimeoutError:
             raise ApiProblem(
