@@ -51,7 +51,7 @@ DEFAULT_MODEL = "text-moderation-latest"
 
 _FIRST_FAULT = Field(fail_fast=True)  # of a list of a hundred thousand wrong items, name one
 _MODEL = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
-_KINDS = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
+_KINDS = {401: "authentication_error", 429: "rate_limit_error"} | dict.fromkeys((500, 503, 504), "server_error")
 _CODES = {
     "unauthorized": "invalid_api_key",
     "invalid_key": "invalid_api_key",
