@@ -24,14 +24,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from bundles import LABELS, LONGEST, SHAPES, build_bundle, read_texts
 from tables import print_table, write_json
 
-LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
-LONGEST = 512  # tokens that the peers read of a text
-WINDOW = 256
 BACKENDS = ("openvino", "onnx-int8", "onnx", "torchscript", "torch")
 PEERS = ("pipeline-1", "pipeline-32", "llm-guard's way", "onnxruntime fp32", "detoxify's way")
-SHAPES = {"distilbert": (6, 768, 3072), "minilm": (6, 384, 1536)}  # layers, width, width of the feed-forward part
 SECONDS_ENOUGH = 10
 
 
@@ -95,13 +92,14 @@ def in_own_process(options: argparse.Namespace, folder: Path, contender: str, sh
 def run_contender(options: argparse.Namespace) -> None:
     """One contender: load, warm up, pass over the texts for some seconds; prints a JSON object."""
     if options.contender == "build":
-        build_bundle(options)
+        texts = read_texts(options.data_path, options.texts)
+        build_bundle(options.bundles / options.shape, getattr(options, options.shape), texts[:100])
         print("{}")
         return
     if options.contender == "limit":
         print(json.dumps(measure_limits(options.threads)))
         return
-    texts = read_texts(options)
+    texts = read_texts(options.data_path, options.texts)
     name = options.contender
     begin = time.perf_counter()
     folder = options.bundles / options.shape
@@ -129,44 +127,6 @@ def run_contender(options: argparse.Namespace) -> None:
         "passes": len(passes),
     }
     print(json.dumps(row))
-
-
-def read_texts(options: argparse.Namespace) -> list[str]:
-    from moderation.data.reading import read_table
-
-    texts = read_table(options.data_path)["comment_text"].sample(options.texts, random_state=1)
-    return list(texts)
-
-
-def build_bundle(options: argparse.Namespace) -> None:
-    """The architecture with random weights, in every form that is measured."""
-    import torch
-
-    from moderation.backbones import load_tokenizer, resolve_backbone
-    from moderation.bundles import write_manifest
-    from moderation.export.forms import Trained, write_form
-    from moderation.export.huggingface import write_huggingface
-    from moderation.export.onnx_graph import write_onnx
-    from moderation.inference.windows import Windows
-    from moderation.training.model import build_model
-
-    folder = options.bundles / options.shape
-    folder.mkdir(parents=True, exist_ok=True)
-    backbone = resolve_backbone(getattr(options, options.shape), need_weights=False).path
-    torch.manual_seed(0)
-    model = build_model(backbone, LABELS, random_weights=True)
-    model.eval()  # type: ignore[no-untyped-call]
-    forms = {"hf": {"files": write_huggingface(folder, model, load_tokenizer(backbone), LABELS, max_length=WINDOW)}}
-    write_onnx(folder / "onnx/model.onnx", model)
-    windows = Windows(folder / "tokenizer.json", length=WINDOW, overlap=WINDOW // 4)
-    some = [np.array(windows.cut(text)[0].ids) for text in read_texts(options)[:100]]
-    trained = Trained(model, folder / "onnx/model.onnx", some)
-    for form in ("onnx", "onnx-int8", "openvino", "torchscript"):
-        forms[form] = {"files": write_form(folder, form, trained)}
-    content: dict[str, Any] = {"name": options.shape, "labels": list(LABELS), "thresholds": dict.fromkeys(LABELS, 0.5)}
-    content |= {"calibration": {"method": "identity"}, "languages": [], "metrics": {}, "provenance": {}, "parity": []}
-    window = {"length": WINDOW, "overlap": WINDOW // 4, "pooling": "max"}
-    write_manifest(folder, content | {"window": window, "forms": forms})
 
 
 Loaded = tuple[Callable[[list[str]], Any], int, float]
