@@ -33,6 +33,7 @@ MAX_TEXTS = 256
 MAX_BODY_BYTES = 2_000_000
 BODY_TIMEOUT_S = 10.0
 
+_ASK_THE_MODEL = ("/v1/predict", "/v1/moderations", "/comments:analyze")  # the ends of their paths
 _MOMENT_S = 0.3
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def create_app(
         rate=read_rate(rate_limit) if rate_limit else None,
         metrics=counts,
         render=_render,
+        check_room=lambda path: app.state.moderator.check_room() if path.endswith(_ASK_THE_MODEL) else None,
         model_version=lambda: str(app.state.moderator.classifier.model_version),
         body_timeout_s=body_timeout_s,
         max_body_bytes=max_body_bytes,

@@ -52,6 +52,7 @@ class Gate:
         rate: Requests that each key (without keys: each address) may make; None: any number.
         metrics: Counts the answers.
         render: Puts a problem into the words of the dialect that a path belongs to.
+        check_room: Raises where the model has no room for a request to this path.
         model_version: Stands in every answer.
         body_timeout_s: Within which a request's body must have come.
         max_body_bytes: That a body may have.
@@ -65,12 +66,14 @@ class Gate:
         rate: RateLimitItem | None,
         metrics: Metrics,
         render: Callable[[str, ApiProblem], Response],
+        check_room: Callable[[str], None],
         model_version: Callable[[], str],
         body_timeout_s: float,
         max_body_bytes: int,
     ) -> None:
         self._app, self._keys, self._rate = app, keys, rate
         self._metrics, self._render, self._model_version = metrics, render, model_version
+        self._check_room = check_room
         self._body_timeout_s, self._max_body_bytes = body_timeout_s, max_body_bytes
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage()) if rate is not None else None
 
@@ -113,7 +116,7 @@ class Gate:
         """Name of the key that asks.
 
         Raises:
-            ApiProblem: no key, a wrong one, or too many requests.
+            ApiProblem: no key, a wrong one, too many requests, or no room.
         """
         path = scope["path"]
         if path in OPEN_PATHS or path.startswith(_OPEN_PREFIX):
@@ -136,6 +139,7 @@ class Gate:
                     f"More than {self._rate} requests.",
                     retry_after_s=max(1, round(wait_s)),
                 )
+        self._check_room(path)
         return caller
 
     def _check_body(self, headers: Headers) -> None:

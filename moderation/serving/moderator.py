@@ -21,6 +21,7 @@ from moderation.serving.problems import ApiProblem
 _CHARACTERS_PER_TOKEN = 3  # of a text that was not cut yet; rather too few than too many
 _LONG = 20_000  # characters of a request that is cut in a thread of its own, so that no short one waits for it
 _WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
+_LOOK_S = 0.02  # between two looks whether the queue is full
 _Row = tuple[npt.NDArray[np.float32], int]
 
 
@@ -53,6 +54,9 @@ class Moderator:
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
         self._cutter, self._long_cutter = (ThreadPoolExecutor(1, thread_name_prefix="cutter") for _ in range(2))
         self._n_coming = {self._cutter: 0, self._long_cutter: 0}  # tokens that were let in and are not queued yet
+        self._usual = 0.0  # running mean of a request's tokens
+        self._looked_at = 0.0
+        self._full: ApiProblem | None = None  # what a look at the queue gave
         self._batcher.submit(self._cut(_WARM_UP), len(_WARM_UP)).result()
 
     async def read(self, texts: Sequence[str]) -> list[TextResult]:
@@ -83,6 +87,22 @@ class Moderator:
         self._metrics.texts(results, n_hits)
         return results
 
+    def check_room(self) -> None:
+        """Refuse any request while one of usual length would be refused: cheaper than to find out what it asks.
+
+        Raises:
+            ApiProblem: 429.
+        """
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_S:
+            self._looked_at, self._full = now, None
+            try:
+                self._batcher.check_room(round(self._usual), self._n_coming[self._cutter])
+            except ApiProblem as problem:
+                self._full = problem
+        if self._full is not None:
+            raise self._full.with_traceback(None)
+
     def report_queue(self) -> None:
         """Tell the metrics how much waits."""
         self._metrics.waiting(self._batcher.n_tokens)
@@ -100,6 +120,7 @@ class Moderator:
 
     async def _compute(self, texts: list[str]) -> list[_Row]:
         n_tokens = sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts)
+        self._usual += 0.02 * (n_tokens - self._usual)
         long = sum(map(len, texts)) > _LONG
         cutter = self._long_cutter if long else self._cutter
         self._batcher.check_room(n_tokens, sum(self._n_coming.values()) if long else self._n_coming[cutter])

@@ -67,7 +67,7 @@ def serve_forever(
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=int(stop_within_s),
-        timeout_worker_healthcheck=30,
+        timeout_worker_healthcheck=10,
         backlog=1024,
     )
     with tempfile.TemporaryDirectory(prefix="moderation-metrics-") as folder:

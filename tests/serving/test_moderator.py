@@ -1,5 +1,10 @@
+"""Bursts: refused in time, and worked off."""
+
 import asyncio
+import threading
 from pathlib import Path
+
+import pytest
 
 from moderation import Classifier
 from moderation.inference.classifier import TextResult
@@ -26,4 +31,30 @@ def test_a_burst_is_refused_before_it_is_tokenised(tiny_bundle: Path) -> None:
     assert 0 < answered < N_TEXTS / 2
     again = asyncio.run(moderator.read(["what was let in was worked off"]))
     assert len(again) == 1
+    moderator.close()
+
+
+def test_a_full_queue_refuses_at_the_gate_until_it_is_worked_off(tiny_bundle: Path) -> None:
+    classifier = Classifier.load(tiny_bundle, threads=1)
+    moderator = Moderator(classifier, Metrics(), max_wait_s=0.01, timeout_s=30, cache_texts=0)
+    engine, go = classifier.window_probabilities, threading.Event()
+    classifier.window_probabilities = lambda windows: go.wait(30) and engine(windows)  # type: ignore[method-assign]
+
+    async def fill() -> None:
+        reading: list[asyncio.Task[list[TextResult]]] = []
+        moderator.check_room()
+        while not any(task.done() for task in reading):  # the engine stands still: the first one done was refused
+            reading.append(asyncio.create_task(moderator.read([f"comment {len(reading)} of many words " * 3])))
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.03)
+        with pytest.raises(ApiProblem) as refused:
+            moderator.check_room()
+        assert (refused.value.status, refused.value.kind) == (429, "queue_full")
+        go.set()
+        answers = await asyncio.gather(*reading, return_exceptions=True)
+        assert any(isinstance(answer, list) for answer in answers)
+        await asyncio.sleep(0.03)
+        moderator.check_room()
+
+    asyncio.run(fill())
     moderator.close()
