@@ -12,6 +12,7 @@ import numpy.typing as npt
 from moderation.errors import MissingExtraError
 from moderation.export.onnx_graph import INPUTS, OUTPUT
 from moderation.export.onnx_int8 import write_onnx_int8
+from moderation.inference.backends import import_onnxruntime
 
 _LAYER = re.compile(r"layers?[./](\d+)[./]")
 
@@ -92,8 +93,7 @@ def _group(node: Any, shape: tuple[int, ...]) -> str:
 
 
 def _logits(graph: Path, windows: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from moderation.artifacts import write_atomically
 from moderation.errors import MissingExtraError
+from moderation.inference.backends import import_onnxruntime
 
 MAIN_FILE = "onnx/model_int8.onnx"
 
@@ -31,6 +32,7 @@ def write_onnx_int8(source: Path, path: Path, *, left_in_float: Sequence[str] = 
         ArtifactError: the file cannot be written.
     """
     try:
+        import_onnxruntime()
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise MissingExtraError("The 8-bit ONNX form", "export") from error

@@ -4,6 +4,7 @@ On a processor the work is spread over windows, not within one: each worker comp
 That is as fast as several threads on one batch, and leaves every window's arithmetic the same in any company.
 """
 
+import importlib
 import os
 import queue
 import warnings
@@ -48,14 +49,23 @@ class Backend(Protocol):
         ...
 
 
+def import_onnxruntime() -> Any:
+    """Import onnxruntime without the telemetry that it would send to its makers.
+
+    It reads the variable when it is loaded, so this comes before any other import of it; who wants telemetry sets the
+    variable to 0.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
+
+
 class OnnxBackend:
     """onnxruntime. Its int8 takes one scale per batch, so that a window is best computed alone."""
 
     round_to = 1
 
     def __init__(self, path: str, threads: int, device: str) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
         provider = providers.get(device.split(":")[0], device)
         if provider not in onnxruntime.get_available_providers():

@@ -262,3 +262,28 @@ def test_the_onnx_path_needs_neither_torch_nor_transformers(tiny_bundle, backend
     words = [sys.executable, "-c", LIGHT, str(tiny_bundle), backend]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["2"], done.stderr
+
+
+@pytest.mark.parametrize("code", ["Classifier.load({path!r}, backend='onnx', threads=1)", "import_onnxruntime()"])
+def test_nothing_is_reported_to_the_makers_of_onnxruntime(code, tiny_bundle):
+    """It reads the variable when it is loaded, so that the variable must be there by then."""
+    watch = """
+import os, sys
+from moderation import Classifier
+from moderation.inference.backends import import_onnxruntime
+
+def look(event, details):
+    if event == "import" and "onnxruntime_pybind11_state" in str(details[0]):
+        print("variable", os.environ.get("ORT_DISABLE_TELEMETRY"))
+
+sys.addaudithook(look)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", watch + code.format(path=str(tiny_bundle))],
+        env={name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()) == {"variable 1"}
