@@ -72,9 +72,9 @@ def load_identifier(feature: str, extra: str) -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def classify_language(identifier: Any, text: str) -> tuple[str, float] | None:
+def classify_language(identifier: Any, text: str, n_characters: int = _CHARACTERS_READ) -> tuple[str, float] | None:
     """Likeliest language of a text's beginning, ISO 639-1, and its probability; None: too few letters to ask."""
-    beginning = text[:_CHARACTERS_READ]
+    beginning = text[:n_characters]
     if sum(map(str.isalpha, beginning)) < MIN_LETTERS:
         return None
     language, probability = identifier.classify(beginning)

@@ -3,8 +3,8 @@
 Threads take windows from a common queue, as many of one padded length as fit a batch, whichever requests they belong
 to. Nobody waits for a batch to fill: what is there when a thread is free is computed.
 
-Who goes first: a request's turn is the time at which it came plus the time that it takes alone. So a short one passes a
-long one that came a little earlier, and a long one is delayed by no more than its own length.
+Who goes first: who came first, but a request that takes more than half a second by itself stands back for as long as it
+takes beyond that. So a huge one blocks nobody, and is delayed by no more than its own length.
 """
 
 import heapq
@@ -27,6 +27,7 @@ MAX_TOKENS = 1_000_000
 """Tokens that wait at most, for memory's sake, beside the longest request; that one may be longer."""
 
 _FIRST_GUESS = 1000.0  # tokens a second, until the first batch tells
+_PATIENCE_S = 0.5  # that others wait for a request, without passing it
 _SEEN = 64  # requests that are looked through for windows that fill up a batch
 _MEMORY = 0.9  # of the running mean of the speed
 
@@ -120,7 +121,7 @@ class Batcher:
             ApiProblem: 429, with the seconds after which there should be room.
         """
         with self._ready:
-            turn = time.monotonic() + n_tokens / self._tokens_per_s
+            turn = self._turn(time.monotonic(), n_tokens)
             ahead = n_coming + sum(job.n_tokens for when, _, job in self._heap if when <= turn)
             waiting = n_coming + self._n_tokens
             beside_longest = waiting - max((job.n_tokens for _, _, job in self._heap), default=0)
@@ -168,7 +169,7 @@ class Batcher:
         with self._ready:
             if self._closed:
                 raise ApiProblem(503, "shutting_down", "The server is shutting down. Ask another one.")
-            heapq.heappush(self._heap, (job.began + n_tokens / self._tokens_per_s, next(self._order), job))
+            heapq.heappush(self._heap, (self._turn(job.began, n_tokens), next(self._order), job))
             self._n_tokens += n_tokens
             self._ready.notify(min(len(windows), len(self._threads)))
         job.done.add_done_callback(lambda done: self._forget(job) if done.cancelled() else None)
@@ -181,6 +182,9 @@ class Batcher:
             self._ready.notify_all()
         for thread in self._threads:
             thread.join()
+
+    def _turn(self, came: float, n_tokens: int) -> float:
+        return came + max(0.0, n_tokens / self._tokens_per_s - _PATIENCE_S)
 
     def _work(self) -> None:
         while True:

@@ -4,6 +4,8 @@ from moderation.data.languages import MIN_PROBABILITY, classify_language, load_i
 
 UNDETERMINED = "und"
 
+_CHARACTERS_READ = 300
+
 
 class Languages:
     """Detects languages with py3langid, whose table is read once.
@@ -18,7 +20,7 @@ class Languages:
     def detect(self, text: str) -> str:
         """ISO 639-1 code of a text's language; `und` for one that is too short or too unclear to tell.
 
-        The rule is that of `moderation.data.languages`: 20 letters, and a probability of 0.5.
+        The rule is that of `moderation.data.languages`: 20 letters, and a probability of 0.5; less is read, for speed.
         """
-        found = classify_language(self._identifier, text)
+        found = classify_language(self._identifier, text, _CHARACTERS_READ)
         return found[0] if found is not None and found[1] >= MIN_PROBABILITY else UNDETERMINED

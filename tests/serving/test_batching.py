@@ -100,7 +100,7 @@ def test_a_window_longer_than_a_batch_is_computed_alone(engine: Counting, batche
     assert [len(batch) for batch in engine.batches] == [1, 1]
 
 
-def test_a_short_request_passes_a_long_one_that_came_before(engine: Counting, batcher: Batcher) -> None:
+def test_a_short_request_passes_a_huge_one_that_came_before(engine: Counting, batcher: Batcher) -> None:
     engine.seconds = 0.002
     batcher.submit([(0, window(1))], 1).result(5)  # tells the speed
     engine.go.clear()
@@ -111,6 +111,18 @@ def test_a_short_request_passes_a_long_one_that_came_before(engine: Counting, ba
     long.result(20)
     position = next(i for i, batch in enumerate(engine.batches) if len(batch[0].ids) == 32)
     assert position < 20, "the short one waited for the long one"
+
+
+def test_a_request_of_usual_length_is_passed_by_nobody(engine: Counting, batcher: Batcher) -> None:
+    engine.seconds = 0.002
+    batcher.submit([(0, window(1))], 1).result(5)
+    engine.go.clear()
+    usual = batcher.submit([(i, window(i + 1, 64)) for i in range(50)], 50)  # a tenth of a second
+    short = batcher.submit([(0, window(2, 32))], 1)
+    engine.go.set()
+    wait([usual, short], 5)
+    position = next(i for i, batch in enumerate(engine.batches) if len(batch[0].ids) == 32)
+    assert position == len(engine.batches) - 1
 
 
 def test_what_would_wait_too_long_is_refused_with_the_time_to_come_again(engine: Counting) -> None:
