@@ -117,7 +117,7 @@ def test_a_request_of_usual_length_is_passed_by_nobody(engine: Counting, batcher
     engine.seconds = 0.002
     batcher.submit([(0, window(1))], 1).result(5)
     engine.go.clear()
-    usual = batcher.submit([(i, window(i + 1, 64)) for i in range(50)], 50)  # a tenth of a second
+    usual = batcher.submit([(i, window(i + 1, 64)) for i in range(20)], 20)  # a third of a second, by what is known
     short = batcher.submit([(0, window(2, 32))], 1)
     engine.go.set()
     wait([usual, short], 5)
