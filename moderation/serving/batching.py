@@ -205,7 +205,9 @@ class Batcher:
             return 0, []
         first = self._heap[0][2]
         length = next(iter(first.pending))
-        room = max(1, self._classifier.batch_tokens // length)
+        waiting = sum(len(job.pending.get(length, ())) for _, _, job in self._heap[:_SEEN])
+        share = -(-waiting // len(self._threads))  # or one thread would take what two could compute at once
+        room = max(1, min(self._classifier.batch_tokens // length, share))
         taken: list[tuple[_Job, int, Window]] = []
         for _, _, job in self._heap[:_SEEN]:
             some = job.pending.get(length, [])
