@@ -21,6 +21,7 @@ def serve(config: ServeConfig) -> int:
         ModerationError: a bundle, keys or settings that cannot be; an address that cannot be had.
     """
     try:
+        from moderation.serving.feedback import FeedbackStore
         from moderation.serving.rates import read_rate
         from moderation.serving.supervisor import bind, serve_forever
     except ImportError:
@@ -31,6 +32,8 @@ def serve(config: ServeConfig) -> int:
         read_keys(config.keys)
     if config.rate_limit:
         read_rate(config.rate_limit)
+    if config.feedback_url:
+        FeedbackStore(config.feedback_url).close()  # connects to nothing yet
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(
             f"--host {config.host}: others could reach the server, and it asks nobody for a key. Cure: "

@@ -87,6 +87,8 @@ def test_a_body_that_does_not_come_is_given_up(tiny_bundle: Path, tmp_path: Path
         ("--keys nowhere.json", "no such file"),
         ("--cors *", "expected origins by name"),
         ("--rate-limit often", "600/minute"),
+        ("--feedback-url decisions.db", "not the URL of a database"),
+        ("--feedback-url mysql://me:secret@host/db", "kind 'mysql'"),
         ("--workers 0", "--workers is 0"),
         ("--host 203.0.113.7 --no-auth", "cannot listen there"),
     ],
