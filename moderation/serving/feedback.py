@@ -22,7 +22,7 @@ from sqlalchemy.schema import CreateTable
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 
 WAIT_S = 5
-"""Seconds that a decision waits for the database: for a connection, or for SQLite's lock."""
+"""Seconds that a decision waits for the database: for a connection, for a lock, or for PostgreSQL's answer."""
 
 _METADATA = MetaData()
 _TABLE = Table(
@@ -80,14 +80,12 @@ class StoredDecision:
         text_sha256: Of the text's UTF-8, 64 hex digits.
         has_text: Whether the text was kept.
         label_scores: Label -> score in [0, 1].
-        languages: ISO 639-1 codes.
     """
 
     id: int
     text_sha256: str
     has_text: bool
     label_scores: dict[str, float]
-    languages: tuple[str, ...]
 
 
 class FeedbackStore:
@@ -142,10 +140,10 @@ class FeedbackStore:
         """
         self._check_there()
         columns = (_TABLE.c.id, _TABLE.c.text_sha256, _TABLE.c.text.is_not(None), _TABLE.c.label_scores)
-        query = _TABLE.select().with_only_columns(*columns, _TABLE.c.languages).order_by(_TABLE.c.id)
+        query = _TABLE.select().with_only_columns(*columns).order_by(_TABLE.c.id)
         with self._plain_errors("read"), self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
-                yield StoredDecision(row[0], row[1], bool(row[2]), row[3], tuple(row[4]))
+                yield StoredDecision(row[0], row[1], bool(row[2]), row[3])
 
     def texts(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Texts of decisions that have one, each with its id, in the order of `ids`.
@@ -213,6 +211,11 @@ def _read_url(url: str) -> URL:
 
 def _make_engine(url: URL) -> Engine:
     sqlite = url.get_backend_name() == "sqlite"
+    limits: dict[str, Any] = (
+        {"timeout": WAIT_S}
+        if sqlite
+        else {"connect_timeout": WAIT_S, "options": f"-c statement_timeout={1000 * WAIT_S:.0f}"}
+    )
     try:
         engine = create_engine(
             url,
@@ -220,7 +223,7 @@ def _make_engine(url: URL) -> Engine:
             json_serializer=partial(json.dumps, ensure_ascii=False),
             pool_timeout=WAIT_S,
             pool_pre_ping=not sqlite,
-            connect_args={"timeout" if sqlite else "connect_timeout": WAIT_S},
+            connect_args=limits,
         )
     except ImportError:
         raise MissingExtraError(f"Feedback by {url.drivername}", "serve-postgres") from None

@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
-from moderation.labels import JIGSAW_LABELS
 from moderation.serving.dialects.perspective_discovery import VERSION, describe_api
 from moderation.serving.dialects.perspective_models import (
     MAX_TEXT_BYTES,
@@ -67,6 +65,8 @@ _MESSAGES = {
 }
 
 _SOON_S = 0.5
+_GIVE_UP_S = 2.0 * WAIT_S  # by then the database itself has mostly said what it lacks
+_TWIN = "_EXPERIMENTAL"
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +87,10 @@ def find_attributes(labels: Sequence[str]) -> dict[str, str]:
     for label in labels:
         attributes.setdefault(ATTRIBUTES.get(label) or re.sub(r"\W+", "_", label).upper(), label)
     known = set(ATTRIBUTES.values())
-    return attributes | {f"{name}_EXPERIMENTAL": label for name, label in attributes.items() if name in known}
+    return attributes | {f"{name}{_TWIN}": label for name, label in attributes.items() if name in known}
 
 
-def make_router(labels: Sequence[str] = JIGSAW_LABELS) -> APIRouter:
+def make_router(labels: Sequence[str]) -> APIRouter:
     """The routes.
 
     Args:
@@ -108,7 +108,6 @@ def make_router(labels: Sequence[str] = JIGSAW_LABELS) -> APIRouter:
                 handle,
                 methods=["POST"],
                 response_model=answer,
-                response_model_exclude_none=True,
                 openapi_extra={"requestBody": _describe_body(asked, attributes)},
             )
     router.add_api_route("/$discovery/rest", discover, methods=["GET"])
@@ -196,7 +195,7 @@ async def _suggest_score(state: Any, asked: SuggestCommentScoreRequest) -> Sugge
         text=text,
         keep_text=not asked.do_not_store,
         attribute_scores=values,
-        label_scores={labels[name]: value for name, value in values.items()},
+        label_scores={labels[name]: values[name] for name in sorted(values, key=_is_plain)},  # the plain name counts
         languages=tuple(asked.languages or [detected]),
         model_version=moderator.classifier.model_version,
         model_scores=await _score_soon(moderator, text),
@@ -204,9 +203,10 @@ async def _suggest_score(state: Any, asked: SuggestCommentScoreRequest) -> Sugge
         client_token=asked.client_token,
     )
     try:
-        await run_in_threadpool(store.add, decision)
-    except ArtifactError as error:
-        logger.error("feedback lost", extra={"error": str(error)})
+        async with asyncio.timeout(_GIVE_UP_S):
+            await asyncio.to_thread(store.add, decision)
+    except (ArtifactError, TimeoutError) as error:
+        logger.error("feedback lost", extra={"error": str(error) or f"{store.name}: no answer in time"})
         raise ApiProblem(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S) from None
     return SuggestCommentScoreResponse(
         client_token=asked.client_token,
@@ -214,6 +214,10 @@ async def _suggest_score(state: Any, asked: SuggestCommentScoreRequest) -> Sugge
         detected_languages=[detected],
         model_version=moderator.classifier.model_version,
     )
+
+
+def _is_plain(name: str) -> bool:
+    return not name.endswith(_TWIN)
 
 
 async def _score_soon(moderator: Moderator, text: str) -> dict[str, float] | None:

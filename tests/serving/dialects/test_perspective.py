@@ -1,5 +1,6 @@
 """The Perspective API's language over a real socket: answers, errors in Google's form, what is kept of a decision."""
 
+import asyncio
 import json
 import sqlite3
 import subprocess
@@ -15,6 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation.data.reading import read_table
+from moderation.serving import feedback
+from moderation.serving.app import create_app
+from moderation.serving.dialects import perspective
 from moderation.serving.dialects.perspective import find_attributes, render_problem
 from moderation.serving.problems import ApiProblem
 
@@ -378,6 +382,50 @@ def test_a_database_that_takes_nothing_is_a_503_until_it_is_cured(server: Any) -
     assert len(lost) == 1
     assert "OperationalError" in lost[0]
     assert not [line for line in server.log if "unmistakable" in line]
+
+
+def test_a_database_that_does_not_answer_is_a_503_in_time(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feedback, "WAIT_S", 1)
+    monkeypatch.setattr(perspective, "_GIVE_UP_S", 0.2)
+    path = tmp_path / "f.db"
+    app = create_app(tiny_bundle, threads=1, feedback_url=f"sqlite:///{path}")
+
+    async def send() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app)
+        body = {
+            "comment": {"text": "an unmistakable fool"},
+            "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}},
+        }
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+        ):
+            answers = [await client.post("/comments:suggestscore", json=body)]
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                answers.append(await client.post("/comments:suggestscore", json=body))
+            return answers
+
+    kept, lost = asyncio.run(send())
+    assert kept.status_code == 200
+    refused(lost, 503, "UNAVAILABLE", "Feedback cannot be kept now.")
+    (line,) = [record for record in caplog.records if record.message == "feedback lost"]
+    assert line.error.endswith("f.db: no answer in time")
+
+
+@pytest.mark.parametrize(
+    "scores", [{"TOXICITY": 1, "TOXICITY_EXPERIMENTAL": 0}, {"INSULT_EXPERIMENTAL": 0, "INSULT": 1}]
+)
+def test_of_two_names_of_one_label_the_plain_one_counts(server: Any, scores: dict[str, float]) -> None:
+    text = f"a decision with two names: {min(scores)}"
+    assert suggest(server.url, text, scores).status_code == 200
+    with closing(sqlite3.connect(folder_of(server) / "moderation-feedback.db")) as database:
+        query = "SELECT label_scores, attribute_scores FROM feedback WHERE text = ?"
+        ((by_label, by_attribute),) = database.execute(query, [json.dumps(text)])
+    assert json.loads(by_label) == {find_attributes(["toxic", "insult"])[min(scores)]: 1}
+    assert json.loads(by_attribute) == scores
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "1", None, True])
