@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse, Response
 
 from moderation.inference.classifier import TextResult
@@ -69,6 +78,17 @@ class TextPart(BaseModel):
     text: StrictStr
 
 
+def _say_once(given: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """One complaint about an input, where each of its three forms would have one of its own."""
+    try:
+        return read(given)
+    except ValidationError:
+        raise PydanticCustomError(
+            "no_input",
+            'Expected a text, a list of texts, or {"type": "text", "text": ...} parts alone, in valid Unicode',
+        ) from None
+
+
 class ModerationRequest(BaseModel):
     """What to classify."""
 
@@ -76,6 +96,7 @@ class ModerationRequest(BaseModel):
 
     input: Annotated[
         StrictStr | Annotated[list[StrictStr], _FIRST_FAULT] | Annotated[list[TextPart], _FIRST_FAULT],
+        WrapValidator(_say_once),
         Field(description="a text; several texts, with a result for each; or parts of one text, with one result"),
     ]
     model: Annotated[

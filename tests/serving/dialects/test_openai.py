@@ -52,6 +52,19 @@ def test_an_image_is_refused(client: openai.OpenAI) -> None:
         client.moderations.create(input=[{"type": "image_url", "image_url": {"url": "https://forum.example/a.png"}}])
 
 
+@pytest.mark.parametrize("given", [5, None, ["a", 1], [{"type": "text"}], ["a", {"type": "text", "text": "b"}], {}])
+def test_a_wrong_input_is_one_complaint(given: object, server: Server) -> None:
+    answer = httpx.post(f"{server.url}/v1/moderations", json={"input": given})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "message": 'body.input: Expected a text, a list of texts, or {"type": "text", "text": ...} parts alone, in '
+        "valid Unicode",
+        "type": "invalid_request_error",
+        "param": "input",
+        "code": "invalid_request",
+    }
+
+
 def test_too_many_texts_are_refused_in_its_own_words(server: Server) -> None:
     answer = httpx.post(f"{server.url}/v1/moderations", json={"input": ["a"] * 257})
     assert answer.status_code == 413
