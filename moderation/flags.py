@@ -95,6 +95,8 @@ def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -
         if variable not in environment:
             continue
         kind, _, many = _kind(hint)
+        if not environment[variable] and kind is not str:  # an empty variable is how many unset one
+            continue
         try:
             parts = [_parse(part.strip(), kind) for part in environment[variable].split(",") if part.strip()]
             found[name] = tuple(parts) if many else _parse(environment[variable], kind)

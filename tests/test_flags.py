@@ -279,3 +279,9 @@ def test_variables_of_the_wrong_type_are_named_together_without_their_value() ->
     assert "MODERATION_PORT: expected int" in str(refused.value)
     assert "MODERATION_AUTH: expected bool" in str(refused.value)
     assert "many" not in str(refused.value)
+
+
+def test_an_empty_variable_is_none(tmp_path: Path) -> None:
+    empty = dict.fromkeys(("MODERATION_KEYS", "MODERATION_THREADS", "MODERATION_FEEDBACK_URL"), "")
+    settings = merge(ServeConfig, {"model": tmp_path}, empty)
+    assert (settings.keys, settings.threads, settings.feedback_url) == (None, None, "")

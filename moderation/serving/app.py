@@ -110,6 +110,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # it would send a key on to an address of the client's making
         telemetry={"tracing": False, "metrics": False, "logs": False},  # they may carry bodies away
     )
     for router in (
@@ -145,21 +146,23 @@ def create_app(
 
 
 def _add_health(app: FastAPI, counts: Metrics) -> None:
+    @app.head("/livez", include_in_schema=False)
     @app.get("/livez", tags=["health"])
     async def livez() -> dict[str, str]:
         """The process answers."""
         return {"status": "alive"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"], responses={"503": {"model": dict[str, str]}})
     async def readyz(request: Request) -> JSONResponse:
         """The model is loaded and warm, and the server is not about to stop."""
-        draining = request.app.state.moderator.draining
-        return JSONResponse({"status": "draining" if draining else "ready"}, status_code=503 if draining else 200)
+        moderator: Moderator = request.app.state.moderator
+        status = "ready" if moderator.is_ready else "draining" if moderator.draining else "broken"
+        return JSONResponse({"status": status}, status_code=200 if moderator.is_ready else 503)
 
     @app.get("/metrics", tags=["health"], response_class=Response, responses={"200": {"content": {"text/plain": {}}}})
-    async def metrics(request: Request) -> Response:
+    async def metrics() -> Response:
         """Counts, in Prometheus's text format."""
-        request.app.state.moderator.report_queue()
         return Response(counts.render(), headers={"Content-Type": metrics_module.CONTENT_TYPE})
 
 

@@ -9,9 +9,10 @@ takes beyond that. So a huge one blocks nobody, and is delayed by no more than i
 
 import heapq
 import itertools
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +22,8 @@ import numpy.typing as npt
 
 from moderation.inference.windows import Window
 from moderation.serving.problems import ApiProblem
+
+logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 MAX_TOKENS = 1_000_000
@@ -61,6 +64,9 @@ class Watches(Protocol):
     def waited(self, seconds: float) -> None:
         """So long a request waited for its first window to be taken."""
 
+    def waiting(self, n_tokens: int) -> None:
+        """So many tokens wait now."""
+
 
 @dataclass(eq=False)
 class _Job:
@@ -90,7 +96,7 @@ class Batcher:
         self._heap: list[tuple[float, int, _Job]] = []  # turn, order of arrival, job
         self._order = itertools.count()
         self._n_tokens = 0
-        self._tokens_per_s = _FIRST_GUESS
+        self._measured: float | None = None  # tokens a second, of all threads together
         self._ready = threading.Condition()
         self._closed = False
         self._threads = [
@@ -108,7 +114,7 @@ class Batcher:
     @property
     def tokens_per_s(self) -> float:
         """Running mean of the speed of all threads together."""
-        return self._tokens_per_s
+        return _FIRST_GUESS if self._measured is None else self._measured
 
     def check_room(self, n_tokens: int, n_coming: int = 0) -> None:
         """Refuse a request of about so many tokens while it would wait too long.
@@ -125,7 +131,7 @@ class Batcher:
             ahead = n_coming + sum(job.n_tokens for when, _, job in self._heap if when <= turn)
             waiting = n_coming + self._n_tokens
             beside_longest = waiting - max((job.n_tokens for _, _, job in self._heap), default=0)
-            speed = self._tokens_per_s
+            speed = self.tokens_per_s
         wait_s = (ahead + n_tokens) / speed
         if waiting and (wait_s > self._max_wait_s or beside_longest + n_tokens > MAX_TOKENS):
             raise ApiProblem(
@@ -166,6 +172,7 @@ class Batcher:
         if not windows:
             job.done.set_result((job.probabilities, job.n_windows))
             return job.done
+        self._tell(self._watch.waiting, self._n_tokens + n_tokens)
         with self._ready:
             if self._closed:
                 raise ApiProblem(503, "shutting_down", "The server is shutting down. Ask another one.")
@@ -174,6 +181,11 @@ class Batcher:
             self._ready.notify(min(len(windows), len(self._threads)))
         job.done.add_done_callback(lambda done: self._forget(job) if done.cancelled() else None)
         return job.done
+
+    @property
+    def is_working(self) -> bool:
+        """Whether all threads are there."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Compute what waits, then end the threads."""
@@ -184,7 +196,7 @@ class Batcher:
             thread.join()
 
     def _turn(self, came: float, n_tokens: int) -> float:
-        return came + max(0.0, n_tokens / self._tokens_per_s - _PATIENCE_S)
+        return came + max(0.0, n_tokens / self.tokens_per_s - _PATIENCE_S)
 
     def _work(self) -> None:
         while True:
@@ -200,7 +212,7 @@ class Batcher:
         """Windows of one length: those of the request whose turn it is, then of others until the batch is full."""
         while self._heap and (self._heap[0][2].done.cancelled() or not self._heap[0][2].pending):
             _, _, gone = heapq.heappop(self._heap)
-            self._n_tokens -= gone.n_tokens
+            self._forget(gone)
         if not self._heap:
             return 0, []
         first = self._heap[0][2]
@@ -213,7 +225,7 @@ class Batcher:
             some = job.pending.get(length, [])
             if not job.taken and some:
                 job.taken = True
-                self._watch.waited(time.monotonic() - job.began)
+                self._tell(self._watch.waited, time.monotonic() - job.began)
             while some and len(taken) < room:
                 taken.append((job, *some.pop()))
                 job.n_tokens -= length
@@ -233,20 +245,28 @@ class Batcher:
                 self._fail(job, error)
             return
         seconds = time.perf_counter() - began
-        self._watch.batch(len(taken), length * len(taken), seconds)
+        self._tell(self._watch.batch, len(taken), length * len(taken), seconds)
         speed = length * len(taken) / max(seconds, 1e-6) * len(self._threads)
         finished = []
         with self._ready:
-            known = self._tokens_per_s != _FIRST_GUESS
-            self._tokens_per_s = _MEMORY * self._tokens_per_s + (1 - _MEMORY) * speed if known else speed
+            before = speed if self._measured is None else self._measured
+            self._measured = _MEMORY * before + (1 - _MEMORY) * speed
             for (job, place, _), answer in zip(taken, answers, strict=True):
                 np.maximum(job.probabilities[place], answer, out=job.probabilities[place])
                 job.n_open -= 1
                 if job.n_open == 0:
                     finished.append(job)
+        self._tell(self._watch.waiting, self._n_tokens)
         for job in finished:
             if job.done.set_running_or_notify_cancel():
                 job.done.set_result((job.probabilities, job.n_windows))
+
+    def _tell(self, what: Callable[..., None], *numbers: float) -> None:
+        """Tell the one who watches; what goes wrong there, a full disk of metrics say, shall not end this thread."""
+        try:
+            what(*numbers)
+        except Exception as error:
+            logger.warning("not counted", extra={"error": type(error).__name__})
 
     def _fail(self, job: _Job, error: Exception) -> None:
         with self._ready:  # two threads may fail with windows of one job

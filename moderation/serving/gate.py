@@ -4,7 +4,6 @@ The gate writes one log line per request. It names the route's pattern, never th
 a key; and of an error its kind and its place in the code, never its message, which may hold a text.
 """
 
-import asyncio
 import logging
 import re
 import time
@@ -21,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moderation.serving.bodies import Body
 from moderation.serving.keys import Keys
 from moderation.serving.metrics import Metrics
 from moderation.serving.problems import ApiProblem
@@ -87,30 +87,31 @@ class Gate:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         status = 0
+        body = Body(receive, headers, timeout_s=self._body_timeout_s, max_bytes=self._max_body_bytes)
 
         async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = _CLIENT_GONE if body.sender_left else message["status"]
                 self._complete(MutableHeaders(scope=message), request_id, status)
             await send(message)
 
         caller = None
         try:
             caller = self._admit(scope, headers)
-            await self._app(scope, self._within(receive, headers), send_on)
+            await body.while_sender_waits(self._app(scope, body.receive, send_on))
         except ApiProblem as problem:
             if not status:
                 await self._render(scope["path"], problem)(scope, receive, send_on)
         except ClientDisconnect:
-            status = status or _CLIENT_GONE
+            pass
         except Exception as error:
             self._log_bug(error, request_id)
             if not status:
                 fault = ApiProblem(500, "internal", f"A fault of the server; its log names it: {request_id}")
                 await self._render(scope["path"], fault)(scope, receive, send_on)
         finally:
-            self._record(scope, status, time.perf_counter() - began, request_id, caller)
+            self._record(scope, status or _CLIENT_GONE, time.perf_counter() - began, request_id, caller)
 
     def _admit(self, scope: Scope, headers: Headers) -> str | None:
         """Name of the key that asks.
@@ -118,7 +119,7 @@ class Gate:
         Raises:
             ApiProblem: no key, a wrong one, too many requests, or no room.
         """
-        path = scope["path"]
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # as the routes see it where this is mounted
         if path in OPEN_PATHS or path.startswith(_OPEN_PREFIX):
             return None
         caller = None
@@ -141,46 +142,6 @@ class Gate:
                 )
         self._check_room(path)
         return caller
-
-    def _check_body(self, headers: Headers) -> None:
-        """Refuse a body by what the headers say of it, before any of it is taken."""
-        kind = headers.get("content-type", "").split(";")[0].strip().lower()
-        if not (kind == "application/json" or kind.endswith("+json")):
-            raise ApiProblem(415, "unsupported_media_type", "Expected a body of Content-Type: application/json.")
-        if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
-            raise ApiProblem(415, "unsupported_media_type", "Expected a body without Content-Encoding.")
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_body_bytes:
-            raise self._too_large()
-
-    def _too_large(self) -> ApiProblem:
-        return ApiProblem(413, "too_large", f"The body is too large; expected {self._max_body_bytes:,} bytes at most.")
-
-    def _within(self, receive: Receive, headers: Headers) -> Receive:
-        """Take a body within its limits of kind, time and size; then wait for the client to go, as long as it takes."""
-        deadline = time.monotonic() + self._body_timeout_s
-        complete = False
-        n_bytes = 0
-
-        async def receive_in_time() -> Message:
-            nonlocal complete, n_bytes
-            if complete:
-                return await receive()
-            self._check_body(headers)
-            try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    message = await receive()
-            except TimeoutError:
-                raise ApiProblem(
-                    408, "slow_body", f"The body did not come within {self._body_timeout_s:g} s."
-                ) from None
-            complete = message["type"] != "http.request" or not message.get("more_body", False)
-            n_bytes += len(message.get("body", b""))
-            if n_bytes > self._max_body_bytes:
-                raise self._too_large()
-            return message
-
-        return receive_in_time
 
     def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
         if status == 408:

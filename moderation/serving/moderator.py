@@ -21,6 +21,7 @@ from moderation.serving.problems import ApiProblem
 _CHARACTERS_PER_TOKEN = 3  # of a text that was not cut yet; rather too few than too many
 _LONG = 20_000  # characters of a request that is cut in a thread of its own, so that no short one waits for it
 _WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
+_USUAL_AT_MOST = 256  # tokens of a request that is called usual
 _LOOK_S = 0.02  # between two looks whether the queue is full
 _Row = tuple[npt.NDArray[np.float32], int]
 
@@ -59,8 +60,12 @@ class Moderator:
         self._full: ApiProblem | None = None  # what a look at the queue gave
         self._batcher.submit(self._cut(_WARM_UP), len(_WARM_UP)).result()
 
-    async def read(self, texts: Sequence[str]) -> list[TextResult]:
+    async def read(self, texts: Sequence[str], n_counted: int | None = None) -> list[TextResult]:
         """Results of texts, in order.
+
+        Args:
+            texts: Any number.
+            n_counted: How many of the first are no parts of others, for the metrics; None: all.
 
         Raises:
             ApiProblem: 400, a text that is none; 429, too much waits; 503, the server stops; 504, no answer in time.
@@ -73,7 +78,7 @@ class Moderator:
             return []
         keys = [hashlib.blake2b(text.encode(), key=self._salt[:64], digest_size=16).digest() for text in texts]
         rows = self._look_up(keys)
-        n_hits = sum(key in rows for key in keys)
+        known = set(rows)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
         if missing:
             found = await self._compute(list(missing.values()))
@@ -84,7 +89,7 @@ class Moderator:
                         self._cache[key] = row
         probabilities = np.stack([rows[key][0] for key in keys])
         results = self.classifier.decide(probabilities, np.array([rows[key][1] for key in keys], dtype=np.int64))
-        self._metrics.texts(results, n_hits)
+        self._metrics.texts(results[:n_counted], sum(key in known for key in keys[:n_counted]))
         return results
 
     def check_room(self) -> None:
@@ -103,9 +108,10 @@ class Moderator:
         if self._full is not None:
             raise self._full.with_traceback(None)
 
-    def report_queue(self) -> None:
-        """Tell the metrics how much waits."""
-        self._metrics.waiting(self._batcher.n_tokens)
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self._batcher.is_working and not self.draining
 
     def close(self) -> None:
         """Finish what waits, and let go of the engine."""
@@ -120,10 +126,17 @@ class Moderator:
 
     async def _compute(self, texts: list[str]) -> list[_Row]:
         n_tokens = sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts)
-        self._usual += 0.02 * (n_tokens - self._usual)
         long = sum(map(len, texts)) > _LONG
         cutter = self._long_cutter if long else self._cutter
+        if n_tokens > self._timeout_s * self._batcher.tokens_per_s:
+            raise ApiProblem(
+                413,
+                "too_large",
+                f"These texts alone take longer than the {self._timeout_s:g} s that a request may take. "
+                "Send fewer or shorter texts at a time.",
+            )
         self._batcher.check_room(n_tokens, sum(self._n_coming.values()) if long else self._n_coming[cutter])
+        self._usual += 0.02 * (min(n_tokens, _USUAL_AT_MOST) - self._usual)
         try:
             async with asyncio.timeout(self._timeout_s):
                 loop = asyncio.get_running_loop()
@@ -140,7 +153,7 @@ class Moderator:
                 f"No answer within {self._timeout_s:g} s. Send fewer or shorter texts at a time.",
             ) from None
         probabilities, n_windows = answer
-        return list(zip(probabilities, n_windows.tolist(), strict=True))
+        return [(row.copy(), count) for row, count in zip(probabilities, n_windows.tolist(), strict=True)]
 
     def _cut(self, texts: Sequence[str]) -> list[tuple[int, Window]]:
         began = time.perf_counter()

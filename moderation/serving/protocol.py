@@ -20,6 +20,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *words: Any, **names: Any) -> None:
         super().__init__(*words, **names)
         self._n_outside = 0
+        self._has_head = False  # of the message that is coming in
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -33,31 +34,45 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and give up where too much of it is no body."""
+        """Parse what came, and give up where too much of it is no body, or the rest of one that was answered."""
         self._n_outside += len(data)
         super().data_received(data)
-        if self._n_outside > MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._n_outside > MAX_HEAD_BYTES and self._has_head:
+            self.transport.close()  # an answer is begun or given, and a second one would be taken for another's
+        elif self._n_outside > MAX_HEAD_BYTES:
             self.send_400_response("The headers are too long.")
+        elif self._is_answered() and self._head_timer is None:
+            self._await_head()  # uvicorn waits no longer, as if this were a request
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._has_head = False
         self._await_head()
 
     def on_headers_complete(self) -> None:
         """Its headers are there."""
         self._stop_awaiting_head()
+        self._has_head = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body, with the frame around it, is none of what is bounded here."""
-        self._n_outside = max(0, self._n_outside - _SHARE * len(body))
+        if not self._is_answered():
+            self._n_outside = max(0, self._n_outside - _SHARE * len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """It is there as a whole."""
         self._n_outside = 0
+        self._has_head = False
         super().on_message_complete()
+
+    def _is_answered(self) -> bool:
+        """Whether no request is in progress: none came yet, or the last one has its answer."""
+        return self.cycle is None or self.cycle.response_complete
 
     def _await_head(self) -> None:
         self._stop_awaiting_head()

@@ -10,14 +10,18 @@ import tempfile
 from functools import partial
 from typing import Any
 
+from prometheus_client.multiprocess import mark_process_dead
 from pythonjsonlogger.core import RESERVED_ATTRS
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from moderation.errors import ConfigError
 from moderation.serving.keys import read_keys
 from moderation.serving.protocol import BoundedProtocol
 
+_ANSWER_WITHIN_S = 30  # a worker; it may load a model, or have little of a processor
+_LONGEST_PAUSE_S = 30.0  # between two tries to start one
 _LOG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -67,23 +71,67 @@ def serve_forever(
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=int(stop_within_s),
-        timeout_worker_healthcheck=10,
+        timeout_worker_healthcheck=_ANSWER_WITHIN_S,
+        ws="none",  # where a package for it is installed, uvicorn would log the address of an upgrade
+        loop="asyncio",  # uvloop takes one new connection a turn: under overload some waited for a minute
         backlog=1024,
     )
     with tempfile.TemporaryDirectory(prefix="moderation-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # the workers' counts; read where prometheus_client is imported
         supervisor = _Supervisor(config, [socket_to_use])
         supervisor.run()
-        return 0 if all(process.exitcode in (0, -15, -2) for process in supervisor.processes) else 1
+        return 1 if supervisor.failed else 0
 
 
 class _Supervisor(Multiprocess):
-    """Lets go of the socket as soon as it is to stop: nobody shall connect to what no worker listens to any more."""
+    """uvicorn's, but for three things.
+
+    It lets go of the socket as soon as it is to stop: nobody shall connect to what no worker listens to any more. It
+    stops where the first workers cannot start, but not where a later one cannot: the others go on, and it tries again.
+    And it waits for an answer of a busy worker without waiting for that of a dead one.
+    """
+
+    was_ready = False
+    failed = False
+    _pause_s = 0.0
 
     def terminate_all(self) -> None:
         for bound in self.sockets:
             bound.close()
         super().terminate_all()
+
+    def keep_subprocess_alive(self) -> None:
+        for place, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if self._lives(process):
+                continue
+            process.kill()
+            process.join()
+            mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+            if not self.was_ready and (process.exitcode or 0) > 0:  # it ended by itself, and would again
+                self.failed = True
+                logger.error("a worker could not start", extra={"exit_code": process.exitcode})
+                self.should_exit.set()
+                return
+            logger.error("a worker died", extra={"exit_code": process.exitcode, "replaced_in_s": self._pause_s})
+            if self.should_exit.wait(self._pause_s):
+                return
+            self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.5)
+            self.processes[place] = Process(self.config, self.sockets)
+            self.processes[place].start()
+
+    def _lives(self, process: Process) -> bool:
+        """Whether a worker runs and answers; a busy one has its time."""
+        for _ in range(_ANSWER_WITHIN_S):
+            if not process.process.is_alive():
+                return False
+            if process.is_ready(timeout=1):
+                self.was_ready, self._pause_s = True, 0.0
+                return True
+            if not self.was_ready or process.ping(timeout=0.1):
+                return process.process.is_alive()
+        return False
 
 
 def build_app(settings: dict[str, Any]) -> Any:

@@ -54,6 +54,9 @@ class Noting:
     def waited(self, seconds: float) -> None:
         self.waits.append(seconds)
 
+    def waiting(self, n_tokens: int) -> None:
+        self.n_waiting = n_tokens
+
 
 def window(value: int, length: int = 8) -> Window:
     return Window((value, *[1] * (length - 1)), 0, length)
@@ -183,6 +186,36 @@ def test_what_nobody_waits_for_is_left_out(engine: Counting, batcher: Batcher) -
     batcher.submit([(0, window(2))], 1).result(5)
     assert not any(one.ids[0] in (77, 78) for batch in engine.batches for one in batch)
     assert batcher.n_tokens == 0
+
+
+def test_a_cancelled_request_is_forgotten_once(engine: Counting, batcher: Batcher) -> None:
+    """Between the cancelling and its callback a thread may find the request gone by itself."""
+    engine.go.clear()
+    busy = batcher.submit([(0, window(1))], 1)
+    time.sleep(0.05)
+    gone = batcher.submit([(0, window(77, 40))], 1)
+    with batcher._ready:
+        canceller = threading.Thread(target=gone.cancel)
+        canceller.start()
+        while not gone.cancelled():
+            time.sleep(0.001)
+        batcher._take()
+    canceller.join(5)
+    engine.go.set()
+    busy.result(5)
+    assert batcher.n_tokens == 0
+
+
+def test_who_watches_may_fail(engine: Counting) -> None:
+    class Failing(Noting):
+        def batch(self, n_windows: int, n_tokens: int, seconds: float) -> None:
+            raise OSError("the disk of the metrics is full")
+
+    batcher = Batcher(engine, Failing(), max_wait_s=5)
+    assert batcher.submit([(0, window(5))], 1).result(5)[1].tolist() == [1]
+    assert batcher.submit([(0, window(5))], 1).result(5)[1].tolist() == [1]
+    assert batcher.is_working
+    batcher.close()
 
 
 def test_closing_answers_what_waits_and_takes_no_more(engine: Counting) -> None:

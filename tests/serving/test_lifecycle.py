@@ -1,6 +1,7 @@
 """Stopping under load, dying workers, several workers."""
 
 import json
+import shutil
 import signal
 import socket
 import threading
@@ -97,6 +98,25 @@ def test_a_worker_that_dies_is_replaced(tiny_bundle: Path, tmp_path: Path) -> No
         wait_until_ready(server)
         assert predict(server, ["you idiot"]) == answer
         assert [child.pid for child in workers_of(server)] != [worker.pid]
+
+
+def test_a_replacement_that_cannot_start_stops_nobody_else(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    with started(bundle, tmp_path, "--workers", "2", "--backend", "onnx") as server:
+        time.sleep(2)  # until both are seen ready
+        model = bundle / "onnx/model.onnx"
+        content = model.read_bytes()
+        model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        workers_of(server)[0].kill()
+        for _ in range(20):
+            predict(server, ["you idiot"])
+            time.sleep(0.2)
+        assert server.process.poll() is None
+        model.write_bytes(content)
+        end = time.monotonic() + 30
+        while len(workers_of(server)) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.2)
 
 
 def test_several_workers_share_address_and_counts(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -27,11 +28,31 @@ async def count(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    """Answers without a look at the body."""
+    await send({"type": "http.response.start", "status": 415, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server that waits half a second for headers."""
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.5)
-    server = uvicorn.Server(uvicorn.Config(count, port=0, http=BoundedProtocol, lifespan="off", log_config=None))
+    with running(count) as port:
+        yield port
+
+
+@pytest.fixture
+def refusing_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The same, of a server that refuses at once."""
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.5)
+    with running(refuse) as port:
+        yield port
+
+
+@contextmanager
+def running(app: Any) -> Iterator[int]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=BoundedProtocol, lifespan="off", log_config=None))
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, args=([bound],))
@@ -113,8 +134,32 @@ def test_between_requests_it_waits_as_long_as_ever(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
         for _ in range(2):
             line.sendall(request)
-            assert line.recv(1000).endswith(b"\r\n\r\n2")
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n2"):
+                some = line.recv(1000)
+                assert some
+                answer += some
             time.sleep(1)
+
+
+def scraps_until_closed(port: int, begun: bytes, answer: bytes, scrap: bytes) -> None:
+    """Send scraps behind an answer until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+        line.sendall(begun)
+        assert line.recv(1000).startswith(answer)
+        began = time.monotonic()
+        with pytest.raises(ConnectionError):
+            while time.monotonic() - began < 4:
+                line.sendall(scrap)
+                time.sleep(0.1)
+
+
+def test_blank_lines_behind_an_answer_keep_no_connection_open(port: int) -> None:
+    scraps_until_closed(port, HEAD + b"Content-Length: 2\r\n\r\nhi", b"HTTP/1.1 200", b"\r\n")
+
+
+def test_the_rest_of_a_body_that_was_answered_is_not_waited_for(refusing_port: int) -> None:
+    scraps_until_closed(refusing_port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"HTTP/1.1 415", chunk(b"a"))
 
 
 def test_a_slow_body_is_not_its_business_either(port: int) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
@@ -17,6 +18,8 @@ from moderation.serving.sentences import split_sentences
 
 MAX_SENTENCES = 512
 """Of one request, shared evenly among its texts; the last one of a text holds all the rest."""
+
+_FEW = 8  # texts whose results are put together at once
 
 
 class PredictRequest(BaseModel):
@@ -106,7 +109,7 @@ def make_router(max_texts: int) -> APIRouter:
         responses={code: {"model": ProblemAnswer} for code in ("4XX", "503", "504")},
     )
 
-    @router.post("/predict", response_model=PredictAnswer, response_model_exclude_unset=True)
+    @router.post("/predict", response_model=PredictAnswer)
     async def predict(body: PredictRequest, request: Request) -> Response:
         """Probabilities, thresholds and flagged labels of texts."""
         if len(body.texts) > max_texts:
@@ -126,14 +129,24 @@ async def _predict(state: Any, body: PredictRequest) -> dict[str, Any]:
     most = max(1, MAX_SENTENCES // max(1, len(body.texts)))
     spans = [split_sentences(text, most=most) if body.sentences else [] for text in body.texts]
     pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]
-    found = await moderator.read([*body.texts, *pieces])
+    found = await moderator.read([*body.texts, *pieces], n_counted=len(body.texts))
+    if len(found) > _FEW:  # not on the event loop, where all others would wait
+        return await run_in_threadpool(_put_together, state, body, spans, found)
+    return _put_together(state, body, spans, found)
+
+
+def _put_together(
+    state: Any, body: PredictRequest, spans: list[list[tuple[int, int]]], found: list[TextResult]
+) -> dict[str, Any]:
+    moderator: Moderator = state.moderator
+    languages = moderator.classifier.languages
     sentences = iter(found[len(body.texts) :])
     results = []
     for text, some, result in zip(body.texts, spans, found, strict=False):
         code = state.languages.detect(text)
         answer = _decided(result) | {
             "n_windows": result.n_windows,
-            "language": {"code": code, "supported": code in (UNDETERMINED, *moderator.classifier.languages)},
+            "language": {"code": code, "supported": not languages or code in (UNDETERMINED, *languages)},
         }
         if body.sentences:
             answer["sentences"] = [{"begin": begin, "end": end} | _decided(next(sentences)) for begin, end in some]

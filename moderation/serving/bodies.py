@@ -1,0 +1,97 @@
+"""The body of one request: of the right kind, within its limits, and noticed when its sender goes away."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive
+
+from moderation.serving.problems import ApiProblem
+
+
+class Body:
+    """What an application receives of a request.
+
+    Args:
+        receive: The server's.
+        headers: Of the request.
+        timeout_s: Within which the body must have come.
+        max_bytes: That it may have.
+
+    Attributes:
+        sender_left: Whether the client went away before it had its answer.
+    """
+
+    def __init__(self, receive: Receive, headers: Headers, *, timeout_s: float, max_bytes: int) -> None:
+        self._receive, self._headers = receive, headers
+        self._timeout_s, self._max_bytes = timeout_s, max_bytes
+        self._deadline = time.monotonic() + timeout_s
+        self._n_bytes = 0
+        self._complete = asyncio.Event()
+        self.sender_left = False
+
+    async def receive(self) -> Message:
+        """The next piece; behind the last one, that the client left, whenever it does.
+
+        Raises:
+            ApiProblem: 408, 413 or 415.
+        """
+        if self._complete.is_set():
+            return await self._until_left()
+        if not self._n_bytes:
+            self._check_headers()
+        try:
+            async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
+                message = await self._receive()
+        except TimeoutError:
+            raise ApiProblem(408, "slow_body", f"The body did not come within {self._timeout_s:g} s.") from None
+        if message["type"] != "http.request":
+            self.sender_left = True
+            self._complete.set()
+            return message
+        self._n_bytes += len(message.get("body", b""))
+        if self._n_bytes > self._max_bytes:
+            raise self._too_large()
+        if not message.get("more_body", False):
+            self._complete.set()
+        return message
+
+    async def while_sender_waits(self, answer: Awaitable[None]) -> None:
+        """Work on an answer; give it up when the client goes away, who would not read it."""
+        work = asyncio.ensure_future(answer)
+        watch = asyncio.ensure_future(self._watch())
+        try:
+            await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.wait((work,))
+            if not work.cancelled():
+                work.result()
+        finally:
+            watch.cancel()
+
+    async def _watch(self) -> None:
+        await self._complete.wait()
+        await self._until_left()
+
+    async def _until_left(self) -> Message:
+        message: Message = {"type": "http.disconnect"} if self.sender_left else await self._receive()
+        while message["type"] != "http.disconnect":
+            message = await self._receive()
+        self.sender_left = True
+        return message
+
+    def _check_headers(self) -> None:
+        """Refuse a body by what the headers say of it, before any of it is taken."""
+        kind = self._headers.get("content-type", "").split(";")[0].strip().lower()
+        if not (kind == "application/json" or kind.endswith("+json")):
+            raise ApiProblem(415, "unsupported_media_type", "Expected a body of Content-Type: application/json.")
+        if self._headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+            raise ApiProblem(415, "unsupported_media_type", "Expected a body without Content-Encoding.")
+        length = self._headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> ApiProblem:
+        return ApiProblem(413, "too_large", f"The body is too large; expected {self._max_bytes:,} bytes at most.")
