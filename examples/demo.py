@@ -8,7 +8,8 @@ import pandas as pd
 import model_training
 from moderation.backbones import load_tokenizer
 from moderation.data.encoding import df_to_hfds
-from moderation.evaluation.probabilities import predict, sigmoid
+from moderation.evaluation.probabilities import calibrate, predict
+from moderation.evaluation.recalibration import load_calibrators
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import load_checkpoint
@@ -33,7 +34,7 @@ def main() -> int:
     table = pd.DataFrame({"comment_text": COMMENTS}).assign(**dict.fromkeys(checkpoint.labels, 0))
     dataset = df_to_hfds(table, tokenizer, checkpoint.labels)
     logits = predict_logits(checkpoint.model, dataset, PaddingCollator(tokenizer.pad_token_id), quiet=True)
-    probabilities = sigmoid(logits)
+    probabilities = calibrate(logits, load_calibrators(RUN / "calibration.json", checkpoint.labels))
     flagged = predict(probabilities, load_thresholds(RUN / "thresholds.json", checkpoint.labels))
 
     print("\nFour comments, moderated by the model that was just trained:")

@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "thresholds.json"
 
     @property
+    def calibration(self) -> Path:
+        """One calibrator per label; runs without calibration have none."""
+        return self.path / "calibration.json"
+
+    @property
     def log(self) -> Path:
         """One JSON object a line: losses, learning rate, validation metrics."""
         return self.path / "log.jsonl"
@@ -166,6 +171,7 @@ def write_predictions(
     labels: Sequence[str],
     *,
     split: str,
+    calibrated: bool = False,
 ) -> None:
     """Write probabilities and targets, each with a sidecar that names labels, split and kind.
 
@@ -176,9 +182,10 @@ def write_predictions(
         targets: float32, of the same shape, 0 or 1.
         labels: Order of the columns.
         split: What the examples serve for: `train`, `val` or `test`.
+        calibrated: Whether the probabilities went through the run's calibrators.
     """
     about = {"labels": list(labels), "split": split}
-    write_array(run.preds(name), probabilities, about | {"kind": "probabilities"})
+    write_array(run.preds(name), probabilities, about | {"kind": "probabilities", "calibrated": calibrated})
     write_array(run.labels(name), targets, about | {"kind": "targets"})
 
 

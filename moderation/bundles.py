@@ -7,12 +7,13 @@ bundle whose version is known is known to the last byte.
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moderation.artifacts import read_json, sha256, write_json
+from moderation.calibrators import Calibrator, read_calibrators
 from moderation.errors import ArtifactError, ConfigError
 from moderation.labels import as_labels, check_same_labels
 
@@ -22,6 +23,7 @@ MODEL_CONFIG = "config.json"
 CARD = "README.md"
 FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
+_UPGRADE = "Cure: pip install --upgrade content-moderation"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Bundle:
         version: SHA-256 of the manifest's content, 64 hex digits.
         labels: Order of the logits.
         thresholds: One per label, in that order, in [0, 1].
-        calibration: How logits become probabilities; `{"method": "identity"}`: by the sigmoid alone.
+        calibrators: One per label, in that order, applied to logits before the sigmoid.
         window_length: Tokens that the encoder reads at once, special ones included.
         window_overlap: Tokens that two neighbouring windows share.
         languages: That the model was trained on.
@@ -80,7 +82,7 @@ class Bundle:
     version: str
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
-    calibration: dict[str, Any]
+    calibrators: tuple[Calibrator, ...]
     window_length: int
     window_overlap: int
     languages: tuple[str, ...]
@@ -113,7 +115,7 @@ def read_bundle(path: Path) -> Bundle:
     if content.get("format_version") != FORMAT_VERSION:
         raise ArtifactError(
             f"{path / MANIFEST}: bundle format {content.get('format_version')!r}; this version of the toolkit reads "
-            f"{FORMAT_VERSION}. Cure: pip install --upgrade content-moderation"
+            f"{FORMAT_VERSION}. {_UPGRADE}"
         )
     if content.get("version") != manifest_version(content):
         raise ArtifactError(
@@ -171,6 +173,18 @@ def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
     return bundle
 
 
+def describe_calibrators(labels: Sequence[str], calibrators: Sequence[Calibrator]) -> dict[str, Any]:
+    """What the manifest says under `calibration`.
+
+    >>> describe_calibrators(["toxic"], [Calibrator()])
+    {'method': 'identity'}
+    """
+    if all(calibrator.method == "none" for calibrator in calibrators):
+        return {"method": "identity"}
+    content = {label: calibrator.to_plain() for label, calibrator in zip(labels, calibrators, strict=True)}
+    return {"method": "per-label", "labels": content}
+
+
 def manifest_version(content: dict[str, Any]) -> str:
     """SHA-256 of a manifest without its `version`: of its JSON with sorted keys and no spaces.
 
@@ -194,7 +208,7 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
             version=str(content["version"]),
             labels=labels,
             thresholds=tuple(float(thresholds[label]) for label in labels),
-            calibration=dict(content["calibration"]),
+            calibrators=_read_calibration(content["calibration"], labels),
             window_length=int(content["window"]["length"]),
             window_overlap=int(content["window"]["overlap"]),
             languages=tuple(content["languages"]),
@@ -213,14 +227,19 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
     return bundle
 
 
+def _read_calibration(content: dict[str, Any], labels: tuple[str, ...]) -> tuple[Calibrator, ...]:
+    """Calibrators as `describe_calibrators` wrote them; `identity` is what bundles of uncalibrated models say."""
+    method = content["method"]
+    if method == "identity":
+        return (Calibrator(),) * len(labels)
+    if method == "per-label":
+        return read_calibrators(content["labels"], labels)
+    raise ConfigError(f"calibration {method!r} is not known to this version of the toolkit. {_UPGRADE}")
+
+
 def _find_problem(bundle: Bundle) -> str | None:
     if not all(math.isfinite(value) and 0 <= value <= 1 for value in bundle.thresholds):
         return "a threshold outside [0, 1]."
-    if bundle.calibration.get("method") != "identity":
-        return (
-            f"calibration {bundle.calibration.get('method')!r} is not known to this version of the toolkit. "
-            "Cure: pip install --upgrade content-moderation"
-        )
     if not 0 <= bundle.window_overlap < bundle.window_length - 2:
         return f"windows of {bundle.window_length} tokens with an overlap of {bundle.window_overlap}."
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in bundle.files):

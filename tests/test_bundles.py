@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from moderation import Classifier
-from moderation.bundles import MANIFEST, check_files, manifest_version, read_bundle, write_manifest
+from moderation.bundles import (
+    MANIFEST,
+    check_files,
+    describe_calibrators,
+    manifest_version,
+    read_bundle,
+    write_manifest,
+)
+from moderation.calibrators import Calibrator
 from moderation.errors import ArtifactError
 
 
@@ -108,6 +116,10 @@ def test_a_models_configuration_that_makes_no_sense_is_refused(copy, changes, wo
         ({"format": "a cake"}, "another program"),
         ({"format_version": 2}, "pip install --upgrade"),
         ({"calibration": {"method": "astrology"}}, "calibration 'astrology'"),
+        ({"calibration": {}}, "not a manifest"),
+        ({"calibration": None}, "not a manifest"),
+        ({"calibration": {"method": "per-label"}}, "not a manifest"),
+        ({"calibration": {"method": "per-label", "labels": {"toxic": {"method": "none"}}}}, "expected toxic, severe"),
         ({"thresholds": {}}, "thresholds"),
         ({"labels": []}, "not a manifest"),
         ({"labels": 3}, "not a manifest"),
@@ -135,6 +147,42 @@ def test_a_threshold_outside_the_range_is_refused(copy):
     rewrite(copy, seal=True, thresholds=dict.fromkeys(thresholds, 1.5))
     with pytest.raises(ArtifactError, match=r"outside \[0, 1\]"):
         read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("calibrator", "words"),
+    [
+        ({"method": "spline"}, "method 'spline' is not known"),
+        ({"method": "platt", "slope": 1.0}, "expected intercept, slope"),
+        ({"method": "temperature", "slope": -1.0}, "slope -1.0"),
+        ({"method": "platt", "slope": 1.0, "intercept": float("nan")}, "not finite"),
+        ({"method": "isotonic", "knots": [[0.0, 1.0], [1.0, 0.5]]}, "do not rise"),
+        ({"method": "isotonic", "knots": [[1.0, 0.0], [1.0, 0.5]]}, "do not rise"),
+        ({"method": "isotonic", "knots": []}, "0 knots"),
+        ([1.0, 0.0], "a method and its parameters"),
+    ],
+)
+def test_calibrators_that_are_none_are_refused(copy, calibrator, words):
+    labels = json.loads((copy / MANIFEST).read_text())["labels"]
+    content = {label: {"method": "none"} for label in labels} | {labels[-1]: calibrator}
+    rewrite(copy, seal=True, calibration={"method": "per-label", "labels": content})
+    with pytest.raises(ArtifactError, match=words):
+        read_bundle(copy)
+
+
+def test_calibrators_read_back_what_was_described(copy):
+    labels = read_bundle(copy).labels
+    calibrators = (
+        Calibrator("temperature", slope=0.5),
+        Calibrator("platt", slope=2.0, intercept=-1.25),
+        Calibrator("isotonic", knots=((-1.0, -3.0), (0.5, 2.0))),
+        *(Calibrator(),) * 3,
+    )
+    rewrite(copy, seal=True, calibration=describe_calibrators(labels, calibrators))
+    assert read_bundle(copy).calibrators == calibrators
+    rewrite(copy, seal=True, calibration=describe_calibrators(labels, (Calibrator(),) * 6))
+    assert json.loads((copy / MANIFEST).read_text())["calibration"] == {"method": "identity"}
+    assert read_bundle(copy).calibrators == (Calibrator(),) * 6
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

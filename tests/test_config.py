@@ -43,6 +43,7 @@ def test_the_defaults_are_those_of_the_documented_command() -> None:
 
 
 OUT_OF_RANGE = {
+    "calibration": ["isotonic", ""],
     "val_size": [0, 1, -0.1, float("nan")],
     "test_size": [0, 1, 0.9, 0.95],
     "epochs": [0, -1, float("nan"), float("inf")],

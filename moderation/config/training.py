@@ -10,6 +10,7 @@ from moderation.config.declaring import raise_problems, setting
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PosWeight = Literal["off", "sqrt", "balanced"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
+Calibration = Literal["auto", "none"]
 BestMetric = Literal["macro_average_precision", "macro_roc_auc", "loss"]
 
 
@@ -83,6 +84,9 @@ class TrainConfig(TableConfig):
     save_every: int = setting(500, "optimizer steps between two states to resume from", "training")
     threads: int | None = setting(None, "processor threads; default: all cores", "run")
 
+    calibration: Calibration = setting(
+        "auto", "auto fits per label, on val, what makes probabilities true; none leaves them", "thresholds"
+    )
     objective: str = setting(
         "f1", "thresholds maximise: f1, fbeta:B, precision>=P, recall>=R (quote them in a shell)", "thresholds"
     )
@@ -134,6 +138,7 @@ class TrainConfig(TableConfig):
                 ("track", " | ".join(get_args(Tracker)), set(self.track) <= set(get_args(Tracker))),
                 ("precision", " | ".join(get_args(Precision)), self.precision in get_args(Precision)),
                 ("pos_weight", " | ".join(get_args(PosWeight)), self.pos_weight in get_args(PosWeight)),
+                ("calibration", " | ".join(get_args(Calibration)), self.calibration in get_args(Calibration)),
                 ("best_metric", " | ".join(get_args(BestMetric)), self.best_metric in get_args(BestMetric)),
             )
             if not fine

@@ -1,10 +1,13 @@
 """Do probabilities mean what they say: shares of positives per bin of probability, with their uncertainty."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from moderation.calibrators import Calibrator
 from moderation.evaluation.probabilities import BoolArray, FloatArray
 
 N_BINS = 15
@@ -73,6 +76,54 @@ def expected_calibration_error(probabilities: FloatArray, positive: npt.ArrayLik
     """
     bins = reliability_bins(probabilities, np.asarray(positive, dtype=bool), n_bins)
     return float(np.average(np.abs(bins.probability - bins.share), weights=bins.count))
+
+
+def measure_calibration(probabilities: FloatArray, positive: BoolArray) -> dict[str, float]:
+    """Return `brier` (Brier 1950), `log_loss` and `ece` of one label.
+
+    Log-loss takes probabilities as at least one float32 step away from 0 and 1, as scikit-learn does.
+
+    Args:
+        probabilities: float32 `(n_examples,)`, in [0, 1].
+        positive: bool `(n_examples,)`.
+    """
+    scores = np.asarray(probabilities, dtype=np.float64)
+    step = float(np.finfo(np.float32).eps)
+    of_truth = np.clip(np.where(positive, scores, 1 - scores), step, 1 - step)
+    return {
+        "brier": float(np.mean((scores - positive) ** 2)),
+        "log_loss": float(-np.log(of_truth).mean()),
+        "ece": expected_calibration_error(probabilities, positive),
+    }
+
+
+def compare_calibration(
+    before: FloatArray, after: FloatArray, targets: FloatArray, labels: Sequence[str], calibrators: Sequence[Calibrator]
+) -> dict[str, Any]:
+    """Measure probabilities before and after calibration.
+
+    Args:
+        before: float32 `(n_examples, n_labels)`, the sigmoid alone.
+        after: Of the same shape, calibrated.
+        targets: Of the same shape, 0 or 1.
+        labels: Ordered labels.
+        calibrators: One per label, in that order.
+
+    Returns:
+        Label -> `method`, `before`, `after` (each as `measure_calibration` gives it), and `bins`: the points of the
+        reliability diagram before, `probability`, `share` and `count`, lists of one length.
+    """
+    compared: dict[str, Any] = {}
+    for i, label in enumerate(labels):
+        positive = targets[:, i] == 1
+        bins = reliability_bins(before[:, i], positive)
+        compared[label] = {
+            "method": calibrators[i].method,
+            "before": measure_calibration(before[:, i], positive),
+            "after": measure_calibration(after[:, i], positive),
+            "bins": {name: getattr(bins, name).tolist() for name in ("probability", "share", "count")},
+        }
+    return compared
 
 
 def wilson_interval(successes: npt.ArrayLike, n: npt.ArrayLike) -> tuple[FloatValues, FloatValues]:

@@ -149,6 +149,9 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         _check_numbers(metrics["macro_defined"], *_RANKING, "f1")
         _check_numbers(metrics["micro"], *_DECISIONS)
         _check_intervals(metrics["macro_intervals"])
+        if "calibration" in metrics:  # not of runs from before there was one
+            for label in metrics["labels"]:
+                _check_calibration(metrics["calibration"][label])
     return metrics
 
 
@@ -164,6 +167,14 @@ def _check_intervals(intervals: Mapping[str, Any]) -> None:
         if intervals[name] is not None:
             low, high = intervals[name]
             _check_numbers({"low": low, "high": high}, "low", "high")
+
+
+def _check_calibration(compared: Mapping[str, Any]) -> None:
+    str(compared["method"])
+    for stage in ("before", "after"):
+        _check_numbers(compared[stage], "brier", "log_loss", "ece")
+    for claimed, true in zip(compared["bins"]["probability"], compared["bins"]["share"], strict=True):
+        _check_numbers({"claimed": claimed, "true": true}, "claimed", "true")
 
 
 def _cuts(metrics: Mapping[str, Any] | None, thresholds: Thresholds | None, path: Path) -> FloatArray | None:

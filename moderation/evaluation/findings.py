@@ -17,7 +17,7 @@ def find(evidence: Evidence) -> dict[str, Any]:
 
     Returns:
         Sections by name, each None or empty where the evidence lacks what it needs: `run`, `overall`, `labels` (rows),
-        `thresholds` (rows), `calibration` (rows), `warnings`, `technical`, `settings`, `facts`.
+        `thresholds` (rows), `calibration` (rows), `calibrated` (rows), `warnings`, `technical`, `settings`, `facts`.
 
     Raises:
         ArtifactError: a file lacks a number, or holds something else in its place.
@@ -35,6 +35,7 @@ def find(evidence: Evidence) -> dict[str, Any]:
         "labels": labels,
         "thresholds": _threshold_rows(evidence),
         "calibration": _calibration_rows(evidence),
+        "calibrated": _calibrated_rows(evidence),
         "warnings": _warnings(evidence, labels),
         "technical": technical,
     } | origin
@@ -124,6 +125,13 @@ def _calibration_rows(evidence: Evidence) -> list[dict[str, Any]]:
             {"label": label, "claimed": claimed, "true": truth, "verdict": _verdict(claimed, truth, int(chosen.sum()))}
         )
     return rows
+
+
+def _calibrated_rows(evidence: Evidence) -> list[dict[str, Any]]:
+    """Per label, what calibration did to its probabilities; empty where the run has none."""
+    compared = (evidence.metrics or {}).get("calibration", {})
+    kept = ("method", "before", "after")
+    return [{"label": label} | {name: values[name] for name in kept} for label, values in compared.items()]
 
 
 def _verdict(claimed: float | None, true: Mapping[str, Any] | None, n_flagged: int) -> str:

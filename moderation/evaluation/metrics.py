@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from moderation.evaluation.bootstrap import MEASURES, percentile_interval, resample
-from moderation.evaluation.calibration import expected_calibration_error
+from moderation.evaluation.calibration import measure_calibration
 from moderation.evaluation.objectives import fbeta, ratio
 from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict, sigmoid
 from moderation.evaluation.tables import align, interval, number
@@ -47,7 +47,7 @@ def eval_with_thresholds(
 
             n_examples, subset_accuracy (share of examples with every label right),
             flagged_any, positive_any (examples with a flagged, with a positive label),
-            labels: {label: {support, prevalence, roc_auc, average_precision, brier, ece, threshold,
+            labels: {label: {support, prevalence, roc_auc, average_precision, brier, log_loss, ece, threshold,
                              at_threshold, at_half: {precision, recall, f1, flagged},
                              intervals: {roc_auc, average_precision, f1: [low, high] or None}}},
             macro: {roc_auc, average_precision, precision, recall, f1, f1_at_half, brier, ece_worst},
@@ -177,9 +177,7 @@ def _measure_ranking(scores: FloatArray, positive: BoolArray) -> dict[str, Any]:
         "prevalence": support / len(scores),
         "roc_auc": float(roc_auc_score(positive, scores)) if both else None,
         "average_precision": float(average_precision_score(positive, scores)) if both else None,
-        "brier": float(np.mean((scores.astype(np.float64) - positive) ** 2)),  # Brier 1950
-        "ece": expected_calibration_error(scores, positive),
-    }
+    } | measure_calibration(scores, positive)
 
 
 def _measure_decisions(flagged: BoolArray, positive: BoolArray) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def draw_plots(evidence: Evidence) -> Iterator[Plot]:
     yield _plot("roc", draw_roc, labels, scores, positive)
     yield _plot("precision_recall", draw_precision_recall, labels, scores, positive, cuts)
     yield _plot("f1_over_threshold", draw_f1, labels, scores, positive, cuts)
-    yield _plot("reliability", draw_reliability, labels, scores, positive)
+    before = (evidence.metrics or {}).get("calibration", {})
+    yield _plot("reliability", draw_reliability, labels, scores, positive, before)
     yield _plot("cooccurrence", draw_cooccurrence, labels, positive)
 
 
@@ -148,10 +149,20 @@ def draw_f1(labels: Sequence[str], scores: FloatArray, positive: BoolArray, cuts
     )
 
 
-def draw_reliability(labels: Sequence[str], scores: FloatArray, positive: BoolArray) -> Drawn:
-    """Draw the share of positives over the probability, one panel per label, with counts below."""
+def draw_reliability(
+    labels: Sequence[str], scores: FloatArray, positive: BoolArray, calibration: Mapping[str, Any] | None = None
+) -> Drawn:
+    """Draw the share of positives over the probability, one panel per label, with counts below.
+
+    Args:
+        labels: Ordered labels.
+        scores: Probabilities as they are used, float32 `(n_examples, n_labels)`.
+        positive: bool, of the same shape.
+        calibration: As `compare_calibration` gives it, for the labels that were calibrated.
+    """
     from matplotlib.ticker import NullLocator
 
+    changed = {label: found for label, found in (calibration or {}).items() if found["method"] != "none"}
     figure, panels = new_grid(
         labels, "Probability that the model gives", "Share of positive comments", height=1.75, below=0.65
     )
@@ -160,6 +171,9 @@ def draw_reliability(labels: Sequence[str], scores: FloatArray, positive: BoolAr
         spread = np.abs(np.stack([bins.low, bins.high]) - bins.share)
         panel.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         panel.errorbar(bins.probability, bins.share, spread, color=BLUE, marker="o", markersize=4, elinewidth=0.9)
+        if labels[i] in changed:
+            points = changed[labels[i]]["bins"]
+            panel.plot(points["probability"], points["share"], color=ORANGE, linestyle="--", marker=".", linewidth=1.2)
         panel.tick_params(labelbottom=False)
         counts = panel.inset_axes((0, -0.37, 1, 0.3), xlim=(0, 1), yscale="log", ylim=(0.7, 3 * len(scores)))
         counts.bar((bins.position + 0.5) / N_BINS, bins.count, width=0.85 / N_BINS, color=GREY)
@@ -169,6 +183,7 @@ def draw_reliability(labels: Sequence[str], scores: FloatArray, positive: BoolAr
     return figure, (
         "One panel per label: share of positive comments over the probability that the model gives, with 95 % "
         "intervals; on the dotted diagonal both agree. Below: comments per bin, on a logarithmic scale."
+        + (f" Dashed: before calibration, for {listing(list(changed))}." if changed else "")
     )
 
 

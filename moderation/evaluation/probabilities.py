@@ -5,9 +5,12 @@ memory, after a round trip through JSON, and in every backend; a float64 thresho
 would not (0.1 in float64 lies below 0.1 in float32).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
+from moderation.calibrators import Calibrator
 from moderation.errors import DataError
 
 FloatArray = npt.NDArray[np.float32]
@@ -34,6 +37,33 @@ def sigmoid(logits: npt.ArrayLike) -> FloatArray:
     values = np.asarray(logits, dtype=np.float64)
     small = np.exp(-np.abs(values))
     return np.asarray(np.where(values >= 0, 1.0, small) / (1.0 + small), dtype=np.float32)
+
+
+def calibrate(logits: npt.ArrayLike, calibrators: Sequence[Calibrator]) -> FloatArray:
+    """Turn logits into calibrated probabilities: each label's calibrator, then the sigmoid.
+
+    Where no calibrator changes anything, these are the bytes of `sigmoid`. A calibrator never falls, so the highest of
+    several logits has the highest calibrated probability.
+
+    Args:
+        logits: `(n_examples, n_labels)`, or `(n_labels,)` for one text.
+        calibrators: One per label, in label order.
+
+    Returns:
+        float32 of the same shape, in [0, 1]; NaN stays NaN.
+
+    Raises:
+        DataError: not one column per calibrator.
+
+    >>> calibrate([[0.0, 0.0]], [Calibrator(), Calibrator("platt", intercept=-1000.0)]).tolist()
+    [[0.5, 0.0]]
+    """
+    values = np.array(logits, dtype=np.float64)
+    if not values.ndim or values.shape[-1] != len(calibrators):
+        raise DataError(f"logits: shape {values.shape} for {len(calibrators)} calibrators. Expected a column for each.")
+    for column, calibrator in enumerate(calibrators):
+        values[..., column] = calibrator.apply(values[..., column])
+    return sigmoid(values)
 
 
 def predict(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArray:

@@ -225,19 +225,28 @@ def save_thresholds(
     )
 
 
-def load_thresholds(path: Path, labels: Sequence[str] | None = None) -> FloatArray:
+def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrated: bool | None = None) -> FloatArray:
     """Read the thresholds alone, float32 `(n_labels,)` in label order.
 
     Args:
         path: A file that `save_thresholds` wrote.
         labels: Labels of the model that they are used with; None: those of the file.
+        calibrated: Whether the probabilities that they are used with are calibrated; None: not known.
 
     Raises:
-        ArtifactError: as `read_thresholds`, or the file was made for other labels.
+        ArtifactError: as `read_thresholds`, or the file was made for other labels, or for probabilities that are
+            calibrated where these are not, or the other way round.
     """
-    found, results, _ = read_thresholds(path)
+    found, results, about = read_thresholds(path)
     if labels is not None:
         check_same_labels(found, labels, str(path))
+    tuned_on = about.get("calibrated")
+    if None not in (calibrated, tuned_on) and tuned_on != calibrated:
+        words = {True: "calibrated", False: "uncalibrated"}
+        raise ArtifactError(
+            f"{path}: tuned on {words[bool(tuned_on)]} probabilities, to be used with {words[bool(calibrated)]} ones. "
+            "Take thresholds and calibration.json of the same run, or tune again."
+        )
     return threshold_array(results, found)
 
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
 from moderation.bundles import write_manifest
 from moderation.data.preparing import Splits
-from moderation.evaluation.probabilities import sigmoid
+from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import compare
 from moderation.inference.backends import BACKENDS, without_progress_bars
@@ -107,8 +107,9 @@ class Referee:
     def judge_huggingface(self) -> dict[str, Any]:
         """The parity row of the plain folder: read again, it answers as the trained model and as the pipeline do.
 
-        The trained model and the pipeline answer the odd texts and some real ones of one window each; where they
-        differ from the classifier, the row carries the larger difference.
+        The trained model and the pipeline answer the odd texts and some real ones of one window each. The model's
+        logits are calibrated and compared with the classifier; the pipeline knows no calibration, and is compared with
+        their sigmoid. Where they differ, the row carries the larger difference.
         """
         row = self._compare("hf", self.reference)
         n_real = len(self.texts.real)
@@ -116,11 +117,13 @@ class Referee:
         texts = [self.texts.all[place] for place in places]
         with self._load("hf") as classifier:
             windows = [classifier.windows(text) for text in texts]
+            calibrators = classifier.bundle.calibrators
         alone = [place for place, of_text in enumerate(windows) if len(of_text) == 1]
         expected = self.reference[[places[place] for place in alone]]
-        in_memory = self._from_memory([windows[place][0].ids for place in alone])
+        logits = self._from_memory([windows[place][0].ids for place in alone])
         piped = self._from_pipeline([texts[place] for place in alone])
-        worst = max(float(np.abs(found - expected).max(initial=0)) for found in (in_memory, piped))
+        differences = (calibrate(logits, calibrators) - expected, piped - sigmoid(logits))
+        worst = max(float(np.abs(difference).max(initial=0)) for difference in differences)
         row["max_difference"] = max(row["max_difference"], worst)
         row["passed"] = bool(row["passed"] and worst <= row["limits"]["max_difference"])
         return row
@@ -147,11 +150,11 @@ class Referee:
         )
 
     def _from_memory(self, windows: Sequence[Sequence[int]]) -> FloatArray:
-        """Probabilities of the model as it was trained."""
+        """Logits of the model as it was trained."""
         model: Any = self.model
         with torch.inference_mode():
             logits = [model(input_ids=torch.tensor([list(ids)])).logits[0].numpy() for ids in windows]
-        return sigmoid(np.array(logits))
+        return np.array(logits, dtype=np.float32)
 
     def _from_pipeline(self, texts: Sequence[str]) -> FloatArray:
         """Probabilities that the pipeline of transformers gives, in label order."""

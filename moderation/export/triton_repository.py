@@ -35,7 +35,8 @@ parameters {{ key: "device" value {{ string_value: "cpu" }} }}
 """
 
 _ONNX_CONFIG = """\
-# Tokens of one window in, logits out; the sigmoid, the windows of long texts and the thresholds are the caller's.
+# Tokens of one window in, logits out. Calibration and the sigmoid (the bundle's README.md has the formula), the windows
+# of long texts and the thresholds are the caller's.
 name: "{name}_onnx"
 platform: "onnxruntime_onnx"
 max_batch_size: {max_batch}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, check_files, read_bundle
 from moderation.errors import ArtifactError, ConfigError
-from moderation.evaluation.probabilities import predict, sigmoid
+from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import Backend, FloatArray, choose_backend, files_of_backend, open_backend
 from moderation.inference.batches import Batch, make_batches, padded_length
 from moderation.inference.windows import Window, Windows, check_texts
@@ -44,7 +44,9 @@ class Classifier:
     """Multi-label classifier of texts of any length. May be shared between threads, and used after a fork.
 
     A text longer than the encoder is read in overlapping windows, and a label's probability is the highest over them:
-    one insult makes a comment insulting, however much else stands around it (a mean would let anybody hide it).
+    one insult makes a comment insulting, however much else stands around it (a mean would let anybody hide it). Each
+    window's probabilities are calibrated as the bundle says; calibrators never fall, so the highest window is the same
+    before and after.
 
     On a processor a text gets the same probabilities, to the byte, alone, in any list and from any number of threads
     (backend torch: for the same number of threads): a window is computed alone, or with windows of its own length where
@@ -169,12 +171,12 @@ class Classifier:
         return self._windows.cut(check_texts([text])[0])
 
     def window_probabilities(self, windows: Sequence[Window]) -> FloatArray:
-        """Probabilities of windows one by one: float32 `(n_windows, n_labels)`."""
+        """Probabilities of windows one by one, calibrated: float32 `(n_windows, n_labels)`."""
         batches = self.batches(windows)
         logits = np.empty((len(windows), len(self.labels)), dtype=np.float32)
         for batch, answer in zip(batches, self._open().map(batches), strict=True):
             logits[batch.places] = answer
-        return sigmoid(logits)
+        return calibrate(logits, self.bundle.calibrators)
 
     def batches(self, windows: Sequence[Window]) -> list[Batch]:
         """The batches in which windows are computed."""

@@ -10,8 +10,10 @@ from moderation.artifacts import RunFolder, default_cache_dir, write_json, write
 from moderation.config import EvaluateConfig, TrainConfig
 from moderation.data.encoding import df_to_hfds
 from moderation.data.loading import load_english_only
+from moderation.evaluation.calibration import compare_calibration
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
-from moderation.evaluation.probabilities import sigmoid
+from moderation.evaluation.probabilities import calibrate, sigmoid
+from moderation.evaluation.recalibration import load_calibrators
 from moderation.evaluation.reporting import save_logs_and_plots
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.training.batching import PaddingCollator
@@ -42,7 +44,9 @@ def evaluate(config: EvaluateConfig) -> int:
     source = RunFolder(config.checkpoint.parent)
     run = RunFolder(config.output_dir or source.path)
     checkpoint = load_checkpoint(config.checkpoint)
-    thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels)
+    calibrated = source.calibration.is_file()
+    calibrators = load_calibrators(source.calibration, checkpoint.labels)
+    thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)
     settings = run_settings(source)
     make_reproducible(settings.seed, config.threads)
     name, split, frame = _examples(config, settings, source, checkpoint)
@@ -62,12 +66,15 @@ def evaluate(config: EvaluateConfig) -> int:
         batch_size=config.batch_size,
         description=f"Predict {name}",
     )
-    probabilities = sigmoid(logits)
+    probabilities = calibrate(logits, calibrators)
     targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
-    write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split)
+    write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split, calibrated=calibrated)
     metrics = eval_with_thresholds(
         probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.seed
     )
+    if calibrated:
+        before = sigmoid(logits)
+        metrics["calibration"] = compare_calibration(before, probabilities, targets, checkpoint.labels, calibrators)
     origin = {"checkpoint": config.checkpoint.name, "step": checkpoint.about.get("step")}
     write_json(run.metrics(name), {"split": split} | origin | metrics)
     print(format_table(metrics))

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from moderation.artifacts import RunFolder, read_json, write_atomically
-from moderation.bundles import CARD, FORMS, MANIFEST, TOKENIZER, write_manifest
+from moderation.bundles import CARD, FORMS, MANIFEST, TOKENIZER, describe_calibrators, write_manifest
 from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
 from moderation.data.preparing import Splits
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.evaluation.recalibration import load_calibrators
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.export.card import write_card
 from moderation.export.comparing import Referee, gather_texts
@@ -154,7 +155,8 @@ def _settings(run: RunFolder, config: ExportConfig) -> TrainConfig:
 
 def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainConfig) -> dict[str, Any]:
     """What the manifest says, its forms and parity rows still to come."""
-    thresholds = load_thresholds(run.thresholds, checkpoint.labels)
+    calibrators = load_calibrators(run.calibration, checkpoint.labels)
+    thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())
     length = int(checkpoint.about.get("max_length", settings.max_length))
     record = read_record(run)
     metrics = {
@@ -166,7 +168,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         "name": _name(config),
         "labels": list(checkpoint.labels),
         "thresholds": {label: float(value) for label, value in zip(checkpoint.labels, thresholds, strict=True)},
-        "calibration": {"method": "identity"},
+        "calibration": describe_calibrators(checkpoint.labels, calibrators),
         "window": {
             "length": length,
             "overlap": length // 4 if config.overlap is None else config.overlap,

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from transformers import PreTrainedTokenizerBase
 
 from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_json, write_predictions
 from moderation.backbones import ResolvedBackbone, load_tokenizer, resolve_backbone
+from moderation.calibrators import Calibrator
 from moderation.config import TrainConfig
 from moderation.data.encoding import df_to_hfds, tokenizer_sha256
 from moderation.data.preparing import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ConfigError
+from moderation.evaluation.calibration import compare_calibration
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
 from moderation.evaluation.objectives import parse_objective
-from moderation.evaluation.probabilities import sigmoid
+from moderation.evaluation.probabilities import calibrate, sigmoid
+from moderation.evaluation.recalibration import calibrators_of, fit_calibrators, save_calibration
 from moderation.evaluation.reporting import save_logs_and_plots
 from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
 from moderation.flags import to_plain
@@ -35,6 +39,8 @@ from moderation.training.prediction import predict_logits, to_fastest_device
 from moderation.training.processes import is_main, n_processes
 from moderation.training.record import begin_run, claim_folder, finish_run, nothing_half_written, save_tokenizer
 from moderation.training.reproducibility import PhaseTimer, make_reproducible
+
+FloatArray = npt.NDArray[np.float32]
 
 logger = logging.getLogger(__name__)
 
@@ -109,13 +115,13 @@ def _train_into(run: RunFolder, config: TrainConfig) -> None:
                 **config.fit_settings | {"precision": resolve_precision(config.precision)},
             )
         with timer.phase("predict"):
-            probabilities = _predict(run, datasets, tokenizer)
+            logits = _predict(run, datasets, tokenizer)
         if not is_main():
             return
-        for split, answer in probabilities.items():
-            write_predictions(run, split, answer, splits.targets(split), splits.labels, split=split)
         with timer.phase("tune and evaluate"):
-            _tune_and_evaluate(run, splits.labels, config)
+            calibrators = _calibrate(run, logits["val"], splits, config)
+            _write_probabilities(run, logits, calibrators, splits, config)
+            _tune_and_evaluate(run, logits, calibrators, splits.labels, config)
         finish_run(run, record, timer, done)
     save_logs_and_plots(run.path)
 
@@ -149,25 +155,62 @@ def _facts(config: TrainConfig, splits: Splits, backbone: ResolvedBackbone) -> d
     }
 
 
-def _predict(
-    run: RunFolder, datasets: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Probabilities of val and test, from the best checkpoint, in float32; shared by all processes."""
+def _predict(run: RunFolder, datasets: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> dict[str, FloatArray]:
+    """Logits of val and test, from the best checkpoint, in float32; shared by all processes."""
     model = to_fastest_device(load_checkpoint(run.checkpoint_best).model)
     collator = PaddingCollator(tokenizer.pad_token_id, tokenizer.padding_side)
     return {
-        split: sigmoid(predict_logits(model, datasets[split], collator, description=f"Predict {split}"))
+        split: predict_logits(model, datasets[split], collator, description=f"Predict {split}")
         for split in ("val", "test")
     }
 
 
-def _tune_and_evaluate(run: RunFolder, labels: tuple[str, ...], config: TrainConfig) -> None:
+def _calibrate(run: RunFolder, logits: FloatArray, splits: Splits, config: TrainConfig) -> tuple[Calibrator, ...]:
+    """Fit calibrators to logits of val and keep them; those that change nothing where none are wanted."""
+    if config.calibration == "none":
+        return (Calibrator(),) * len(splits.labels)
+    results = fit_calibrators(logits, splits.targets("val"), splits.labels, seed=config.seed)
+    about = {"split": "val", "n_examples": len(logits), "seed": config.seed}
+    save_calibration(run.calibration, results, splits.labels, about)
+    logger.info("Calibration: %s", ", ".join(f"{name} {result.calibrator.method}" for name, result in results.items()))
+    return calibrators_of(results, splits.labels)
+
+
+def _write_probabilities(
+    run: RunFolder,
+    logits: dict[str, FloatArray],
+    calibrators: Sequence[Calibrator],
+    splits: Splits,
+    config: TrainConfig,
+) -> None:
+    calibrated = config.calibration != "none"
+    for split, values in logits.items():
+        probabilities, targets = calibrate(values, calibrators), splits.targets(split)
+        write_predictions(run, split, probabilities, targets, splits.labels, split=split, calibrated=calibrated)
+
+
+def _tune_and_evaluate(
+    run: RunFolder,
+    logits: dict[str, FloatArray],
+    calibrators: Sequence[Calibrator],
+    labels: tuple[str, ...],
+    config: TrainConfig,
+) -> None:
+    """Tune on calibrated probabilities of val, measure val and test.
+
+    That the calibrators were fitted to val too makes the thresholds no less honest: a calibrator keeps the order of the
+    examples, so that at its best cut the same ones are flagged as without it, and the value of that cut is the same.
+    """
     arrays = {split: (np.load(run.preds(split)), np.load(run.labels(split))) for split in ("val", "test")}
     options = {"bootstrap": config.bootstrap, "seed": config.seed}
     thresholds = tune_thresholds(*arrays["val"], labels, objective=config.objective, **options)
-    save_thresholds(run.thresholds, thresholds, labels, {"split": "val", "preds_sha256": sha256(run.preds("val"))})
+    about = {"split": "val", "preds_sha256": sha256(run.preds("val")), "calibrated": config.calibration != "none"}
+    save_thresholds(run.thresholds, thresholds, labels, about)
     for split, (probabilities, targets) in arrays.items():
         metrics = eval_with_thresholds(probabilities, targets, labels, thresholds, **options)
+        if config.calibration != "none":
+            before = sigmoid(logits[split])
+            metrics["calibration"] = compare_calibration(before, probabilities, targets, labels, calibrators)
         write_json(run.metrics(split), {"split": split} | metrics)
     print(f"Test split\n\n{format_table(metrics)}")
 

@@ -23,6 +23,7 @@ class Origin:
     labels: tuple[str, ...] | None
     split: str | None
     kind: str | None
+    calibrated: bool | None = None
 
 
 def tune(config: TuneConfig) -> int:
@@ -61,6 +62,7 @@ def tune(config: TuneConfig) -> int:
         "seed": config.seed,
         "preds": config.preds.name,
         "preds_sha256": sha256(config.preds),
+        "calibrated": preds.calibrated,
     }
     save_thresholds(path, results, labels, about)
     print(f"{format_thresholds(results)}\n\n{path}")
@@ -87,7 +89,7 @@ def _read_origin(path: Path, expected_kind: str) -> Origin:
     if kind != expected_kind:
         cure = " Apply moderation.evaluation.probabilities.sigmoid to logits." if kind == "logits" else ""
         raise ArtifactError(f"{path}: holds {kind} ({beside.name} says so), expected {expected_kind}.{cure}")
-    return Origin(path, as_labels(labels), split, kind)
+    return Origin(path, as_labels(labels), split, kind, content.get("calibrated"))
 
 
 def _agree_on_labels(preds: Origin, truth: Origin, named: Sequence[str] | None) -> tuple[str, ...]:

@@ -183,7 +183,8 @@ def _clear(run: RunFolder) -> None:
 
 
 def _files_and_folders(run: RunFolder) -> tuple[list[Path], list[Path]]:
-    files = [run.checkpoint_best, run.checkpoint_final, run.thresholds, run.log, run.report, run.run_json]
+    files = [run.checkpoint_best, run.checkpoint_final, run.calibration, run.thresholds]
+    files += [run.log, run.report, run.run_json]
     tables = {path.stem.removeprefix("preds_") for path in run.path.glob("preds_*.npy")} | {"val", "test"}
     for name in sorted(tables):
         arrays = (run.preds(name), run.labels(name))

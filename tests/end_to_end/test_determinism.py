@@ -38,7 +38,14 @@ def reference(table_path: Path, tiny_backbone: Path, tmp_path_factory: pytest.Te
 
 def test_the_same_seed_gives_the_same_bytes(table_path, tiny_backbone, reference, tmp_path):
     run(command(table_path, tiny_backbone, tmp_path / "again"))
-    for name in ("preds_val.npy", "preds_test.npy", "labels_test.npy", "thresholds.json", "metrics_test.json"):
+    for name in (
+        "preds_val.npy",
+        "preds_test.npy",
+        "labels_test.npy",
+        "calibration.json",
+        "thresholds.json",
+        "metrics_test.json",
+    ):
         assert (tmp_path / "again" / name).read_bytes() == (reference / name).read_bytes(), name
 
 
@@ -59,7 +66,8 @@ def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone,
     assert facts["training"]["resumed_from"] >= 70
     assert facts["training"]["resumed_from"] % 60, "the kill was not in mid-epoch"
     assert facts["training"]["steps"] == 120
-    assert (folder / "preds_val.npy").read_bytes() == (reference / "preds_val.npy").read_bytes()
+    for name in ("preds_val.npy", "calibration.json"):
+        assert (folder / name).read_bytes() == (reference / name).read_bytes()
     assert (folder / "log.jsonl").read_text().count("eval_loss") == 2
     assert not (folder / "resume").exists()
 

@@ -9,6 +9,8 @@ import pytest
 
 import model_training
 from moderation import cli
+from moderation.evaluation.probabilities import calibrate
+from moderation.evaluation.recalibration import load_calibrators
 
 SMALL = ["--max-length", "32", "--epochs", "1", "--batch-size", "16", "--lr", "1e-3", "--bootstrap", "20"]
 
@@ -39,6 +41,7 @@ def test_the_run_folder_holds_all_that_is_listed(trained):
     names = {path.name for path in trained.iterdir()}
     assert names == {
         *("run.json", "checkpoint_best.pt", "checkpoint_final.pt", "tokenizer", "thresholds.json", "log.jsonl"),
+        "calibration.json",
         *(
             f"{kind}_{split}{end}"
             for kind in ("preds", "labels")
@@ -106,6 +109,61 @@ def test_the_same_table_in_another_place_is_still_cut_into_splits(run, table_pat
     assert evaluate(run / "checkpoint_best.pt", "--data-path", str(moved), "--split", "val") == 0
     assert (run / "preds_val.npy").read_bytes() == before
     assert json.loads((run / "preds_val.json").read_text())["split"] == "val"
+
+
+def test_what_is_saved_is_calibrated_and_measured_before_and_after(trained):
+    labels = json.loads((trained / "run.json").read_text())["labels"]
+    calibrators = load_calibrators(trained / "calibration.json", labels)
+    assert {calibrator.method for calibrator in calibrators} - {"none"}
+    for split in ("val", "test"):
+        scores, targets = (np.load(trained / f"{kind}_{split}.npy").astype(float) for kind in ("preds", "labels"))
+        about = json.loads((trained / f"preds_{split}.json").read_text())
+        assert (about["kind"], about["calibrated"]) == ("probabilities", True)
+        metrics = json.loads((trained / f"metrics_{split}.json").read_text())
+        for i, (label, calibrator) in enumerate(zip(labels, calibrators, strict=True)):
+            compared = metrics["calibration"][label]
+            assert compared["method"] == calibrator.method
+            assert (compared["before"] == compared["after"]) == (calibrator.method == "none")
+            assert compared["after"] == {name: metrics["labels"][label][name] for name in compared["after"]}
+            assert compared["after"]["brier"] == pytest.approx(np.mean((scores[:, i] - targets[:, i]) ** 2))
+    assert json.loads((trained / "thresholds.json").read_text())["about"]["calibrated"] is True
+    assert "What calibration changed" in (trained / "report.html").read_text()
+
+
+def test_without_calibration_probabilities_are_those_of_the_model(trained, table_path, tiny_backbone, tmp_path):
+    folder = tmp_path / "plain"
+    assert train(table_path, tiny_backbone, folder, "--calibration", "none") == 0
+    assert not (folder / "calibration.json").exists()
+    labels = json.loads((folder / "run.json").read_text())["labels"]
+    calibrators = load_calibrators(trained / "calibration.json", labels)
+    plain, calibrated = (np.load(path / "preds_test.npy").astype(np.float64) for path in (folder, trained))
+    np.testing.assert_allclose(calibrate(np.log(plain / (1 - plain)), calibrators), calibrated, atol=1e-5)
+    assert "calibration" not in json.loads((folder / "metrics_test.json").read_text())
+    assert "What calibration changed" not in (folder / "report.html").read_text()
+    before = (folder / "preds_test.npy").read_bytes()
+    assert evaluate(folder / "checkpoint_best.pt") == 0
+    assert (folder / "preds_test.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "export"])
+def test_thresholds_without_the_calibration_that_they_were_tuned_with_are_refused(run, tmp_path, capsys, verb):
+    (run / "calibration.json").unlink()
+    words = {
+        "evaluate": ["--checkpoint", str(run / "checkpoint_best.pt")],
+        "export": [str(run), "--to", str(tmp_path / "b")],
+    }
+    assert cli.main([verb, *words[verb]]) == 1
+    assert "tuned on calibrated probabilities" in capsys.readouterr().err
+
+
+def test_a_run_from_before_calibration_is_evaluated_as_it_was(run):
+    (run / "calibration.json").unlink()
+    content = json.loads((run / "thresholds.json").read_text())
+    del content["about"]["calibrated"]
+    (run / "thresholds.json").write_text(json.dumps(content))
+    assert evaluate(run / "checkpoint_best.pt") == 0
+    assert "calibration" not in json.loads((run / "metrics_test.json").read_text())
+    assert json.loads((run / "preds_test.json").read_text())["calibrated"] is False
 
 
 def test_changed_data_is_refused(tmp_path, tiny_backbone, table, capsys):

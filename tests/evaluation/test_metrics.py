@@ -16,6 +16,7 @@ from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     f1_score,
+    log_loss,
     precision_score,
     recall_score,
     roc_auc_score,
@@ -56,6 +57,7 @@ def test_every_number_is_that_of_scikit_learn(data, measured):
         assert values["roc_auc"] == pytest.approx(roc_auc_score(y, p))
         assert values["average_precision"] == pytest.approx(average_precision_score(y, p))
         assert values["brier"] == pytest.approx(brier_score_loss(y, p))
+        assert values["log_loss"] == pytest.approx(log_loss(y, p), rel=1e-6)
         assert values["threshold"] == THRESHOLDS[i]
         for key, decision in (("at_threshold", d), ("at_half", p >= np.float32(0.5))):
             assert values[key]["precision"] == pytest.approx(precision_score(y, decision))

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from moderation.artifacts import RunFolder, read_json, write_array, write_json
+from moderation.calibrators import Calibrator
 from moderation.errors import ArtifactError, MissingExtraError
+from moderation.evaluation.calibration import compare_calibration
+from moderation.evaluation.probabilities import calibrate
 from moderation.evaluation.reporting import save_logs_and_plots
 
 MakeRun = Callable[..., RunFolder]
@@ -195,6 +198,42 @@ def test_arrays_alone_give_pictures(tmp_path: Path) -> None:
     np.save(run.labels("val"), (rng.random((50, 2)) < 0.5).astype(np.float32))
     assert [path.stem for path in save_logs_and_plots(tmp_path)] == [*PLOTS[1:], "report"]
     assert "label 1" in (read(run).all("img")[0]["alt"] or "")
+
+
+def test_calibration_is_shown_before_and_after(run: RunFolder) -> None:
+    for split in ("val", "test"):
+        metrics = read_json(run.metrics(split), "metrics")
+        labels = tuple(metrics["labels"])
+        after, targets = np.load(run.preds(split)), np.load(run.labels(split))
+        calibrators = [Calibrator("platt", slope=1.5, intercept=-1.0), *[Calibrator()] * (len(labels) - 1)]
+        before = calibrate(np.log(after / (1 - after + 1e-6) + 1e-6), calibrators)
+        metrics["calibration"] = compare_calibration(before, after, targets, labels, calibrators)
+        write_json(run.metrics(split), metrics)
+    save_logs_and_plots(run.path)
+    page, compared = read(run), metrics["calibration"]["toxic"]
+    assert "What calibration changed" in page.text and "measured here on the test split" in page.text
+    numbers = " ".join(
+        f"{compared[stage][name]:.4f}" for name in ("brier", "log_loss", "ece") for stage in ("before", "after")
+    )
+    assert f"toxic platt {numbers}" in page.text
+    reliability = next(
+        alt for image in page.all("img") if (alt := image["alt"] or "").startswith("One panel per label: sh")
+    )
+    assert reliability.endswith("Dashed: before calibration, for toxic.")
+    assert "raises probabilities by design" not in page.text
+
+
+def test_a_run_without_calibration_says_nothing_of_it(run: RunFolder) -> None:
+    save_logs_and_plots(run.path)
+    assert "What calibration changed" not in read(run).text
+    assert not any("before calibration" in (image["alt"] or "") for image in read(run).all("img"))
+
+
+def test_broken_calibration_figures_are_named(run: RunFolder) -> None:
+    metrics = read_json(run.metrics("test"), "metrics")
+    write_json(run.metrics("test"), metrics | {"calibration": {"toxic": {"method": "platt"}}})
+    with pytest.raises(ArtifactError, match="metrics_test"):
+        save_logs_and_plots(run.path)
 
 
 def test_names_are_escaped(tmp_path: Path, make_run: MakeRun) -> None:

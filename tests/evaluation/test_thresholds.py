@@ -311,6 +311,24 @@ def test_thresholds_for_other_labels_are_refused(saved, tmp_path):
         load_thresholds(tmp_path / "absent.json")
 
 
+@pytest.mark.parametrize(
+    ("tuned_on", "used_with", "message"),
+    [
+        (True, False, "tuned on calibrated .* uncalibrated ones"),
+        (False, True, "tuned on uncalibrated .* calibrated ones"),
+    ],
+)
+def test_thresholds_for_probabilities_of_another_kind_are_refused(saved, tuned_on, used_with, message):
+    path, results, _ = saved
+    save_thresholds(path, results, ["toxic", "threat"], {"calibrated": tuned_on})
+    with pytest.raises(ArtifactError, match=message):
+        load_thresholds(path, calibrated=used_with)
+    for fits in (tuned_on, None):
+        assert len(load_thresholds(path, calibrated=fits)) == 2
+    save_thresholds(path, results, ["toxic", "threat"], {"calibrated": None})
+    assert len(load_thresholds(path, calibrated=used_with)) == 2
+
+
 def test_the_table_marks_what_was_not_tuned_and_what_is_out_of_reach(saved):
     _, results, _ = saved
     assert "threat *" in format_thresholds(results)

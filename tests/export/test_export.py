@@ -123,6 +123,31 @@ def test_the_card_shows_what_was_measured_on_the_test_split(tiny_run, tiny_bundl
         assert f"{found['roc_auc']:.3f}" in line
 
 
+def test_the_card_says_how_to_calibrate_by_hand(tiny_bundle):
+    bundle = read_bundle(tiny_bundle)
+    card = (tiny_bundle / "README.md").read_text()
+    assert {calibrator.method for calibrator in bundle.calibrators} - {"none"}
+    for label, calibrator in zip(bundle.labels, bundle.calibrators, strict=True):
+        assert f"| {label} | {calibrator.method} | " in card
+        if calibrator.method in ("temperature", "platt"):
+            assert f"| {calibrator.slope:.6g} x" in card
+
+
+def test_plain_weights_and_the_formula_give_the_classifiers_probabilities(tiny_bundle):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    texts = ["kind river bread", "stupid idiot damn", "kill them fine"]
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bundle)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bundle)
+    logits = [model(**tokenizer(text, return_tensors="pt")).logits[0].detach().numpy() for text in texts]
+    for backend in ("torch", "onnx", "torchscript"):
+        with Classifier.load(tiny_bundle, backend=backend, threads=1) as classifier:
+            answers = classifier.probabilities(texts)
+            for i, calibrator in enumerate(classifier.bundle.calibrators):
+                by_hand = 1 / (1 + np.exp(-calibrator.apply(np.array(logits)[:, i])))
+                np.testing.assert_allclose(answers[:, i], by_hand, atol=1e-5)
+
+
 def test_the_manifest_keeps_what_the_validation_split_says_of_other_thresholds(tiny_run, tiny_bundle):
     bundle = read_bundle(tiny_bundle)
     curves = bundle.manifest["curves"]

@@ -41,6 +41,15 @@ def test_it_writes_thresholds_beside_the_probabilities_and_prints_a_table(tmp_pa
     assert (about["split"], about["n_examples"], about["seed"]) == ("val", 400, 42)
 
 
+@pytest.mark.parametrize("calibrated", [True, False, None])
+def test_it_is_recorded_whether_the_probabilities_were_calibrated(tmp_path, calibrated):
+    preds, targets = write_run(tmp_path)
+    if calibrated is not None:
+        sidecar(preds).write_text(json.dumps(json.loads(sidecar(preds).read_text()) | {"calibrated": calibrated}))
+    assert tune(config_for(preds, targets)) == 0
+    assert read_thresholds(tmp_path / "thresholds.json")[2]["calibrated"] is calibrated
+
+
 def test_two_runs_write_the_same_bytes(tmp_path):
     preds, targets = write_run(tmp_path)
     for name in ("a.json", "b.json"):
