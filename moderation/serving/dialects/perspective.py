@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
+from moderation.inference.sentences import split_sentences
 from moderation.labels import JIGSAW_LABELS
 from moderation.serving.dialects.perspective_discovery import VERSION, describe_api
 from moderation.serving.dialects.perspective_models import (
@@ -38,7 +39,6 @@ from moderation.serving.feedback import WAIT_S, Decision, FeedbackStore
 from moderation.serving.languages import UNDETERMINED
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
-from moderation.serving.sentences import split_sentences
 
 MAX_SENTENCES = 256
 """Spans of one answer; the last one holds all the rest."""
