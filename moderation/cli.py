@@ -27,6 +27,7 @@ EXIT_CODES = (
 class Verb:
     """One verb: its settings, its recipe `moderation.recipes.<name>:<name>`, its help.
 
+    Settings with a property `recipe` say themselves by which recipe they are done.
     Settings of a verb with an `environment` may also stand in variables named `MODERATION_<SETTING>`.
     """
 
@@ -52,8 +53,9 @@ VERBS: dict[str, Verb] = {
     ),
     "evaluate": Verb(
         config.EvaluateConfig,
-        "measure a checkpoint with its thresholds on the test split or on another table",
+        "measure a checkpoint on its test split or on another table, or a bundle on suites of others",
         "moderation evaluate --checkpoint runs/exp1/checkpoint_best.pt --thresholds runs/exp1/thresholds.json",
+        positional="bundle",
         heavy=True,
     ),
     "check": Verb(
@@ -178,9 +180,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = flags.pop("verb")
     try:
         settings = merge(VERBS[verb].config_class, flags, os.environ if VERBS[verb].environment else {})
-        if VERBS[verb].heavy:
+        name = getattr(settings, "recipe", verb)
+        if VERBS[verb].heavy and name == verb:
             logging.getLogger(__name__).info("Loading PyTorch ...")
-        recipe = getattr(importlib.import_module(f"moderation.recipes.{verb}"), verb)
+        recipe = getattr(importlib.import_module(f"moderation.recipes.{name}"), name)
         return int(recipe(settings))
     except ModerationError as error:
         print(f"moderation {verb}: {error}", file=sys.stderr)

@@ -15,16 +15,23 @@ PREFIX = "MODERATION_"
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, positional: str | None = None) -> None:
-    """Add `--config FILE` and one flag per field of `config_class`; the field `positional` needs no flag."""
+    """Add `--config FILE` and one flag per field of `config_class`; `positional` needs no flag.
+
+    It may be left out where it may be None.
+    """
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings; flags override it")
     groups: dict[str, Any] = {}
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         if field.name == positional:
             kind, choices, _ = _kind(hints[field.name])
-            metavar = None if choices else field.name.removesuffix("_path").upper()
             parser.add_argument(
-                field.name, type=kind, choices=choices, metavar=metavar, help=field.metadata["help"].replace("%", "%%")
+                field.name,
+                type=kind,
+                choices=choices,
+                nargs="?" if types.NoneType in get_args(hints[field.name]) else None,
+                metavar=None if choices else field.name.removesuffix("_path").upper(),
+                help=field.metadata["help"].replace("%", "%%"),
             )
             continue
         title = field.metadata["group"]
@@ -52,7 +59,7 @@ def merge(config_class: type[Config], flags: dict[str, Any], environment: Mappin
         ConfigError: the TOML file is missing, broken, or holds unknown keys or values of the wrong type, all of them
             in one message; or the config itself refuses a value.
     """
-    flags = dict(flags)
+    flags = {name: value for name, value in flags.items() if value is not None}  # a positional that was left out
     named = (environment or {}).get(PREFIX + "CONFIG")
     config_path = flags.pop("config", None) or (Path(named) if named else None)
     settings = _read_toml(config_path, config_class) if config_path else {}
@@ -179,7 +186,10 @@ def _argument(hint: Any) -> dict[str, Any]:
 
 
 class _StoreTuple(argparse.Action):
-    """Keep several values as the tuple that the dataclass declares; commas separate names as blanks do."""
+    """Keep several values as the tuple that the dataclass declares; commas separate names as blanks do.
+
+    A flag that is given again adds to it.
+    """
 
     def __call__(
         self,
@@ -191,7 +201,7 @@ class _StoreTuple(argparse.Action):
         parts = [
             part for value in values or () for part in (value.split(",") if isinstance(value, str) else [value]) if part
         ]
-        setattr(namespace, self.dest, tuple(parts))
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *parts))
 
 
 def _default_help(default: Any) -> str:

@@ -22,7 +22,7 @@ LINES = (
     ("backbones",),
     ("data", "evaluation"),
     ("training", "inference"),
-    ("export", "serving"),
+    ("export", "serving", "battery"),
     ("recipes",),
     ("cli",),
     ("__main__", "model_training"),

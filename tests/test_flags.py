@@ -63,6 +63,23 @@ def test_percent_signs_in_help_and_default_are_shown_as_they_are() -> None:
     assert "leave out 10% (see %(prog)s) (default: 5%)" in " ".join(parser.format_help().split())
 
 
+def test_a_positional_that_may_be_none_may_be_left_out(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Visit:
+        place: Path | None = setting(None, "where")
+        days: tuple[str, ...] = setting((), "when")
+
+    parser = argparse.ArgumentParser(prog="visit")
+    add_flags(parser, Visit, positional="place")
+    assert merge(Visit, vars(parser.parse_args([]))) == Visit()
+    assert merge(Visit, vars(parser.parse_args(["home"]))) == Visit(place=Path("home"))
+    (tmp_path / "visit.toml").write_text('place = "river"', encoding="utf-8")
+    words = ["--config", str(tmp_path / "visit.toml")]
+    assert merge(Visit, vars(parser.parse_args(words))) == Visit(place=Path("river"))
+    assert merge(Visit, vars(parser.parse_args(["home", *words]))) == Visit(place=Path("home"))
+    assert merge(Visit, vars(parser.parse_args(["--days", "mo,tu", "--days", "we"]))).days == ("mo", "tu", "we")
+
+
 def test_a_positional_may_be_one_of_several_words() -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Ledger:

@@ -1,4 +1,4 @@
-"""Settings of the verbs around a training: train, tune, evaluate, check."""
+"""Settings of the verbs around a training: train, tune, check."""
 
 import math
 from dataclasses import dataclass, fields
@@ -180,41 +180,6 @@ class TuneConfig:
             problems.append(f"--bootstrap is {self.bootstrap}, expected 0 or more")
         if self.seed < 0:
             problems.append(f"--seed is {self.seed}, expected 0 or more")
-        raise_problems(problems)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """Settings of `moderation evaluate`."""
-
-    checkpoint: Path = setting(None, "checkpoint_best.pt or checkpoint_final.pt of a run folder")
-    thresholds: Path | None = setting(None, "thresholds.json; default: the one beside --checkpoint")
-    data_path: Path | None = setting(None, "another table to evaluate on; default: the run's own test split")
-    text_column: str | None = setting(None, "text column of --data-path; default: as in training")
-    label_cut: float | None = setting(None, "cut of fractional labels in --data-path; default: as in training")
-    delimiter: str | None = setting(None, "field delimiter of --data-path; default: as in training")
-    language_column: str | None = setting(None, "language column of --data-path; default: as in training")
-    split: Literal["val", "test"] = setting("test", "split of the run's data to evaluate on")
-    output_dir: Path | None = setting(None, "where to write; default: the checkpoint's folder")
-    batch_size: int = setting(32, "examples per batch")
-    threads: int | None = setting(None, "processor threads; default: all cores")
-    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
-
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: no checkpoint, or a number out of range.
-        """
-        problems = ["--checkpoint is missing"] if self.checkpoint is None else []
-        if self.split not in ("val", "test"):
-            problems.append(f"--split is {self.split}, expected val | test")
-        if self.batch_size < 1:
-            problems.append(f"--batch-size is {self.batch_size}, expected 1 or more")
-        if self.threads is not None and self.threads < 1:
-            problems.append(f"--threads is {self.threads}, expected 1 or more")
-        if self.bootstrap < 0:
-            problems.append(f"--bootstrap is {self.bootstrap}, expected 0 or more")
         raise_problems(problems)
 
 

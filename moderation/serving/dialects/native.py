@@ -9,12 +9,12 @@ from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
 from moderation.inference.classifier import TextResult
+from moderation.inference.sentences import split_sentences
 from moderation.serving.dialects.openai import describe_categories
 from moderation.serving.dialects.perspective import find_attributes
 from moderation.serving.languages import UNDETERMINED
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
-from moderation.serving.sentences import split_sentences
 
 MAX_SENTENCES = 512
 """Of one request, shared evenly among its texts; the last one of a text holds all the rest."""

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
+from moderation.inference.sentences import split_sentences
 from moderation.serving.dialects.perspective_discovery import VERSION, describe_api
 from moderation.serving.dialects.perspective_models import (
     MAX_TEXT_BYTES,
@@ -36,7 +37,6 @@ from moderation.serving.feedback import WAIT_S, Decision, FeedbackStore
 from moderation.serving.languages import UNDETERMINED
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
-from moderation.serving.sentences import split_sentences
 
 MAX_SENTENCES = 256
 """Spans of one answer; the last one holds all the rest."""

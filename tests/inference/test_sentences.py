@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation.serving.sentences import split_sentences
+from moderation.inference.sentences import split_sentences
 
 
 def sentences(text: str) -> list[str]:

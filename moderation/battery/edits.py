@@ -1,0 +1,200 @@
+"""Edits by which a text evades a classifier while people still read it, and harmless things that stand in texts.
+
+Each is a pure function of a text and a random generator; `edit_text` seeds one from the text itself, so that the same
+text is edited in the same way in any order. Who evades edits the word that would give them away. The edits do not know
+which one that is, and so change every word of three letters or more (`spaced letters`, `swapped letters`: of four).
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from random import Random
+
+Edit = Callable[[str, Random], str]
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
+_GAP = re.compile(r"(?<=\S) (?=\S)")
+_SHARE = 0.5  # of what could be changed in a word is changed, and at least one character
+
+_LEET = {"a": "4@", "b": "8", "e": "3", "g": "9", "i": "1!", "l": "1", "o": "0", "s": "5$", "t": "7"}
+_HOMOGLYPHS = {  # Cyrillic letters that look the same
+    "a": "\u0430",
+    "c": "\u0441",
+    "d": "\u0501",
+    "e": "\u0435",
+    "h": "\u04bb",
+    "i": "\u0456",
+    "j": "\u0458",
+    "o": "\u043e",
+    "p": "\u0440",
+    "s": "\u0455",
+    "x": "\u0445",
+    "y": "\u0443",
+    "A": "\u0410",
+    "B": "\u0412",
+    "C": "\u0421",
+    "E": "\u0415",
+    "H": "\u041d",
+    "K": "\u041a",
+    "M": "\u041c",
+    "O": "\u041e",
+    "P": "\u0420",
+    "T": "\u0422",
+    "X": "\u0425",
+}
+_ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
+_MARKS = "\u0300\u0301\u0302\u0303\u0308"
+_CURRENCIES = "$\u20ac\u00a3"
+_CODE = (
+    "for (i = 0; i < n; i++) { total += a[i]; }",
+    "SELECT name, price FROM items WHERE id = 42;",
+    "def area(w, h): return w * h",
+    '<a href="/home?tab=2#top">Home</a>',
+)
+_FOREIGN = (
+    "\u039a\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1",  # Greek: good morning
+    "\u0421\u043f\u0430\u0441\u0438\u0431\u043e",  # Russian: thank you
+    "\u0634\u0643\u0631\u0627",  # Arabic: thanks
+    "\u05e9\u05dc\u05d5\u05dd",  # Hebrew: hello
+    "\u0928\u092e\u0938\u094d\u0924\u0947",  # Hindi: hello
+    "\u4f60\u597d",  # Chinese: hello
+    "\u3042\u308a\u304c\u3068\u3046",  # Japanese: thank you
+)
+
+
+def leetspeak(text: str, random: Random) -> str:
+    """Digits and signs for letters: `stupid` -> `5tup1d`."""
+    return _replace(text, random, {letter: signs for low, signs in _LEET.items() for letter in (low, low.upper())})
+
+
+def homoglyphs(text: str, random: Random) -> str:
+    """Cyrillic letters for Latin ones that look the same."""
+    return _replace(text, random, _HOMOGLYPHS)
+
+
+def zero_width(text: str, random: Random) -> str:
+    """A character without width between two letters of each word."""
+
+    def split(word: str) -> str:
+        place = random.randrange(1, len(word))
+        return word[:place] + random.choice(_ZERO_WIDTH) + word[place:]
+
+    return _WORD.sub(lambda found: split(found[0]), text)
+
+
+def spaced_letters(text: str, random: Random) -> str:
+    """Blanks between the letters of each word of four letters or more."""
+    return _LONG_WORD.sub(lambda found: " ".join(found[0]), text)
+
+
+def repeated_letters(text: str, random: Random) -> str:
+    """One letter of each word three to five times."""
+
+    def stretch(word: str) -> str:
+        place = random.randrange(len(word))
+        return word[:place] + word[place] * random.randint(3, 5) + word[place + 1 :]
+
+    return _WORD.sub(lambda found: stretch(found[0]), text)
+
+
+def missing_spaces(text: str, random: Random) -> str:
+    """Every second blank between two words, by chance, is not there; at least one."""
+    gaps = [found.start() for found in _GAP.finditer(text)]
+    dropped = _choose(gaps, random)
+    return "".join(character for place, character in enumerate(text) if place not in dropped)
+
+
+def diacritics(text: str, random: Random) -> str:
+    """Accents on letters: `stupid` -> `st\u00fap\u00efd`."""
+
+    def accent(letter: str) -> str:
+        return unicodedata.normalize("NFC", letter + random.choice(_MARKS))
+
+    return _WORD.sub(lambda found: _change(found[0], random, str.isascii, accent), text)
+
+
+def swapped_letters(text: str, random: Random) -> str:
+    """Two neighbouring letters within each word of four letters or more change places; first and last stay."""
+
+    def swap(word: str) -> str:
+        places = [place for place in range(1, len(word) - 2) if word[place] != word[place + 1]]
+        if not places:
+            return word
+        place = random.choice(places)
+        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+
+    return _LONG_WORD.sub(lambda found: swap(found[0]), text)
+
+
+def with_id(text: str, random: Random) -> str:
+    """An identifier between two words: `3f0c9a1e-77b2`."""
+    return _insert(text, random, f"{random.getrandbits(32):08x}-{random.getrandbits(16):04x}")
+
+
+def with_price(text: str, random: Random) -> str:
+    """A price between two words: `$1,299.90`."""
+    price = f"{random.randrange(1, 5000):,}.{random.randrange(100):02}"
+    return _insert(text, random, random.choice(_CURRENCIES) + price)
+
+
+def with_code(text: str, random: Random) -> str:
+    """A line of code between two words."""
+    return _insert(text, random, random.choice(_CODE))
+
+
+def with_foreign_script(text: str, random: Random) -> str:
+    """A friendly word in another script between two words."""
+    return _insert(text, random, random.choice(_FOREIGN))
+
+
+EVASIONS: Mapping[str, Edit] = {
+    "leetspeak": leetspeak,
+    "homoglyphs": homoglyphs,
+    "zero-width characters": zero_width,
+    "spaced letters": spaced_letters,
+    "repeated letters": repeated_letters,
+    "missing spaces": missing_spaces,
+    "diacritics": diacritics,
+    "swapped letters": swapped_letters,
+}
+INSERTIONS: Mapping[str, Edit] = {
+    "ids": with_id,
+    "prices": with_price,
+    "code": with_code,
+    "non-Latin text": with_foreign_script,
+}
+
+
+def edit_text(name: str, text: str, seed: int) -> str:
+    """Apply one of `EVASIONS` or `INSERTIONS`; the same arguments give the same text, in every process.
+
+    >>> edit_text("spaced letters", "You are wonderful.", seed=0)
+    'You are w o n d e r f u l.'
+    """
+    edit = EVASIONS.get(name) or INSERTIONS[name]
+    return edit(text, Random(f"{seed}/{name}/{text}"))
+
+
+def _replace(text: str, random: Random, table: Mapping[str, str]) -> str:
+    """Put one of the table's characters for a share of the letters of each word."""
+    return _WORD.sub(
+        lambda found: _change(found[0], random, table.__contains__, lambda letter: random.choice(table[letter])), text
+    )
+
+
+def _change(word: str, random: Random, may: Callable[[str], bool], change: Callable[[str], str]) -> str:
+    chosen = _choose([place for place, letter in enumerate(word) if may(letter)], random)
+    return "".join(change(letter) if place in chosen else letter for place, letter in enumerate(word))
+
+
+def _choose(places: list[int], random: Random) -> set[int]:
+    """A share of the places by chance, and at least one where there are any."""
+    chosen = {place for place in places if random.random() < _SHARE}
+    return chosen or ({random.choice(places)} if places else set())
+
+
+def _insert(text: str, random: Random, addition: str) -> str:
+    """Put something between two words, or at an end."""
+    place = random.choice([0, *(found.start() for found in _GAP.finditer(text)), len(text)])
+    return " ".join(part for part in (text[:place], addition, text[place:].removeprefix(" ")) if part)

@@ -1,0 +1,63 @@
+"""Tables in the form of the Jigsaw challenge of 2018: a text and the bundle's own labels."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from moderation.artifacts import sha256
+from moderation.bundles import Bundle
+from moderation.data.loading import load_english_only
+from moderation.data.preparing import load_splits
+from moderation.data.reading import read_table, show_names
+from moderation.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+TEXT_COLUMN = "comment_text"
+
+
+def read_labelled(path: Path, bundle: Bundle) -> pd.DataFrame:
+    """Read the rows on which a bundle may be measured.
+
+    Of the very table that the bundle was trained on (its hash says so), these are the rows of the test split alone;
+    of any other table, all.
+
+    Returns:
+        `comment_text` and the labels that table and bundle share (float32, 0 or 1), `attrs["labels"]` names them.
+
+    Raises:
+        DataError: no such column, no label of the bundle's, values that are no labels, or a training table whose test
+            split cannot be cut again.
+    """
+    names = read_table(path).columns
+    shared = [label for label in bundle.labels if label in names]
+    if not shared:
+        raise DataError(
+            f"{path}: none of the bundle's labels is a column; columns there: {show_names(names)}. "
+            f"Expected {TEXT_COLUMN} and one or more of {', '.join(bundle.labels)}."
+        )
+    provenance = bundle.manifest.get("provenance") or {}
+    if sha256(path) == (provenance.get("data") or {}).get("sha256"):
+        return _test_split(path, bundle)
+    return load_english_only(path, text_column=TEXT_COLUMN, label_columns=shared, require_both_classes=False)
+
+
+def _test_split(path: Path, bundle: Bundle) -> pd.DataFrame:
+    """The test split of the training table, cut as by default; a bundle does not say by which other settings."""
+    provenance = bundle.manifest["provenance"]
+    splits = load_splits(path, seed=provenance["seed"], text_column=TEXT_COLUMN, label_columns=bundle.labels)
+    recorded = provenance.get("splits") or {}
+    found = {name: len(splits.frames[name]) for name in ("val", "test")}
+    if any(recorded.get(name) != count for name, count in found.items()):
+        raise DataError(
+            f"{path}: the bundle was trained on this table, but not with the default splits (found {found}, recorded "
+            f"{recorded}), so that its test split cannot be told from what it has seen. Write the test split to a file "
+            "of its own and name that."
+        )
+    logger.info(
+        "%s: the bundle was trained on this table; measured are the %d rows of its test split.", path, found["test"]
+    )
+    frame = splits.frames["test"]
+    frame.attrs["labels"] = splits.labels
+    return frame

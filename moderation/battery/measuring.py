@@ -1,0 +1,72 @@
+"""Bundle and suites -> the battery: all is read before anything is scored, so that a wrong file is told at once."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+
+from moderation.artifacts import sha256
+from moderation.battery.hatecheck import files_of
+from moderation.battery.results import Battery, Measured, Options
+from moderation.battery.rows import take_rows
+from moderation.battery.scorer import Scorer
+from moderation.battery.suites import Kind, Suite, find_kind
+from moderation.errors import DataError
+from moderation.inference.classifier import Classifier
+
+logger = logging.getLogger(__name__)
+
+
+def measure_suites(classifier: Classifier, suites: Sequence[Suite], options: Options) -> Battery:
+    """Read all suites, then measure one after the other; a text that several hold is computed once.
+
+    Raises:
+        DataError: all suites that cannot be read, in one message.
+    """
+    started = time.monotonic()
+    scorer = Scorer(classifier)
+    readings = _read_all(suites, scorer)
+    measured = tuple(
+        _measure(suite, kind, frame, scorer, options) for suite, (kind, frame) in zip(suites, readings, strict=True)
+    )
+    return Battery(
+        model_version=classifier.model_version,
+        bundle_version=classifier.bundle.version,
+        thresholds=dict(zip(classifier.labels, classifier.thresholds.tolist(), strict=True)),
+        languages=classifier.languages,
+        options=options,
+        suites=measured,
+        seconds=round(time.monotonic() - started, 1),
+        n_computed=scorer.n_computed,
+    )
+
+
+def _read_all(suites: Sequence[Suite], scorer: Scorer) -> list[tuple[Kind, pd.DataFrame]]:
+    readings, problems = [], []
+    for suite in suites:
+        try:
+            kind = find_kind(suite, scorer.bundle)
+            readings.append((kind, kind.read(suite.path, scorer.bundle)))
+        except DataError as error:
+            problems.append(f"suite {suite.name}: {error}")
+    if problems:
+        raise DataError("\n".join(problems))
+    return readings
+
+
+def _measure(suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, options: Options) -> Measured:
+    started = time.monotonic()
+    part = frame if kind.takes_part else take_rows(frame, options.max_texts, options.seed)
+    result = kind.measure(part, scorer, options)
+    seconds = round(time.monotonic() - started, 1)
+    logger.info("%s (%s): %d of %d rows in %.0f s.", suite.name, kind.name, result.n_rows, len(frame), seconds)
+    return Measured(
+        name=suite.name,
+        kind=kind.name,
+        path=str(suite.path),
+        files={file.name: sha256(file) for file in files_of(suite.path)},
+        n_rows=len(frame),
+        seconds=seconds,
+        result=result,
+    )

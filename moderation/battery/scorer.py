@@ -1,0 +1,63 @@
+"""Texts -> probabilities, each different text computed once for all suites."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from moderation.battery.rules import any_flagged
+from moderation.bundles import Bundle
+from moderation.evaluation.probabilities import BoolArray, FloatArray
+from moderation.inference.classifier import Classifier
+
+_CHUNK = 1000  # texts between two steps of the bar; results do not depend on it
+
+
+class Scorer:
+    """A classifier that remembers its answers.
+
+    Attributes:
+        bundle: What is measured.
+        labels: Order of the columns.
+        thresholds: float32 `(n_labels,)`.
+        n_computed: Different texts read so far.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self._known: dict[str, FloatArray] = {}
+        self.bundle: Bundle = classifier.bundle
+        self.labels = classifier.labels
+        self.thresholds = classifier.thresholds
+        self.model_version = classifier.model_version
+
+    @property
+    def n_computed(self) -> int:
+        """Different texts read so far."""
+        return len(self._known)
+
+    def read(self, texts: Iterable[str], what: str) -> FloatArray:
+        """Probabilities of texts, float32 `(n_texts, n_labels)`, columns in label order.
+
+        Args:
+            texts: To read; those that are known cost nothing.
+            what: Names them beside the progress bar.
+        """
+        texts = list(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        with tqdm(total=len(new), desc=what, unit=" texts", disable=None) as bar:
+            for start in range(0, len(new), _CHUNK):
+                part = new[start : start + _CHUNK]
+                self._known.update(zip(part, self._classifier.probabilities(part), strict=True))
+                bar.update(len(part))
+        return self._gather(texts)
+
+    def flagged(self, texts: Iterable[str], what: str) -> BoolArray:
+        """Whether any label of a text reaches its threshold, bool `(n_texts,)`."""
+        return any_flagged(self.read(texts, what), self.thresholds)
+
+    def _gather(self, texts: Sequence[str]) -> FloatArray:
+        gathered = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for row, text in enumerate(texts):
+            gathered[row] = self._known[text]
+        return gathered

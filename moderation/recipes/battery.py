@@ -1,0 +1,41 @@
+"""`moderation evaluate BUNDLE --suite ...`: what a bundle is worth on suites that others wrote."""
+
+from moderation.artifacts import write_atomically, write_json
+from moderation.battery.measuring import measure_suites
+from moderation.battery.page import render_page
+from moderation.battery.results import Options
+from moderation.battery.suites import parse_suites
+from moderation.battery.summary import format_battery, to_json
+from moderation.config import EvaluateConfig
+from moderation.errors import ConfigError
+from moderation.inference.classifier import Classifier
+
+
+def battery(config: EvaluateConfig) -> int:
+    """Measure a bundle on every suite, print the tables, write JSON and a page where they were asked for.
+
+    Returns:
+        0.
+
+    Raises:
+        ModerationError: a bundle or a suite that cannot be read, or a file that cannot be written.
+    """
+    if config.bundle is None:
+        raise ConfigError("BUNDLE is missing: name the folder of a bundle.")
+    suites = parse_suites(config.suite)
+    options = Options(bootstrap=config.bootstrap, seed=config.seed, max_texts=config.max_texts)
+    with Classifier.load(config.bundle, backend=config.backend, threads=config.threads) as classifier:
+        measured = measure_suites(classifier, suites, options)
+    print(format_battery(measured))
+    written = []
+    if config.json_path is not None:
+        write_json(config.json_path, to_json(measured))
+        written.append(config.json_path)
+    if config.html_path is not None:
+        page = render_page(measured)
+        with write_atomically(config.html_path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        written.append(config.html_path)
+    if written:
+        print("\n" + "\n".join(map(str, written)))
+    return 0

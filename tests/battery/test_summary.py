@@ -1,0 +1,76 @@
+"""The table, the JSON and the page: figures of others stand beside ours, and say where they may not be compared."""
+
+import dataclasses
+import json
+
+import pytest
+
+from moderation.battery.measuring import measure_suites
+from moderation.battery.page import render_page
+from moderation.battery.published import PUBLISHED
+from moderation.battery.results import Battery, Options
+from moderation.battery.suites import KINDS, Suite
+from moderation.battery.summary import format_battery, summarise, to_json
+
+
+@pytest.fixture
+def battery(suites, model) -> Battery:
+    named = [Suite(kind, suites[kind], kind) for kind in KINDS]
+    return measure_suites(model, named, Options(bootstrap=10))
+
+
+def grown(battery: Battery, n_rows: int) -> Battery:
+    """The battery as if every suite had so many rows."""
+    suites = [
+        dataclasses.replace(suite, n_rows=n_rows, result=dataclasses.replace(suite.result, n_rows=n_rows))
+        for suite in battery.suites
+    ]
+    return dataclasses.replace(battery, suites=tuple(suites))
+
+
+def test_others_stand_beside_ours_where_the_cases_are_the_same(battery) -> None:
+    (row,) = [row for row in summarise(grown(battery, 3728)).rows if "Perspective 0.895" in row[-1]]
+    assert "not comparable" not in row[-1]
+    (row,) = [row for row in summarise(battery).rows if "Perspective 0.895" in row[-1]]
+    assert "not comparable" in row[-1]
+    assert any("measured on 3,728 rows, here 6" in note for note in summarise(battery).footnotes)
+
+
+def test_every_published_figure_meets_one_of_ours(battery) -> None:
+    measures = {(suite.kind, figure.measure) for suite in battery.suites for figure in suite.result.figures}
+    assert {(entry.kind, entry.measure) for entry in PUBLISHED} <= measures
+    assert all(entry.source for entry in PUBLISHED)
+    shown = format_battery(battery)
+    assert all(f"{entry.system} {entry.value}" in shown for entry in PUBLISHED)
+
+
+def test_the_text_names_every_suite_and_no_text_of_them(battery, model) -> None:
+    shown, page = format_battery(battery), render_page(battery)
+    for kind in KINDS:
+        assert f"\n{kind}" in shown
+        assert f"<h2>{kind}: " in page
+    for text in model.read:
+        if len(text.split()) > 2:
+            assert text not in shown
+            assert text not in page
+    assert max(map(len, shown.splitlines())) < 260
+
+
+def test_the_json_holds_all_numbers_and_is_json(battery) -> None:
+    content = json.loads(json.dumps(to_json(battery), allow_nan=False))
+    assert set(content["suites"]) == set(KINDS)
+    hatecheck = content["suites"]["hatecheck"]
+    assert hatecheck["numbers"]["functionalities"]["derog_h"]["hateful"]["n"] == 2
+    assert hatecheck["figures"][0]["others"][0]["not_comparable"] == "measured on 3,728 rows, here 6"
+    assert list(hatecheck["files"]) == ["test_suite_cases.csv"]
+    assert len(content["suites"]["multilingual-hatecheck"]["files"]) == 2
+    assert content["thresholds"] == {"insult": 0.5, "toxic": 0.5, "threat": 0.5}
+
+
+def test_the_page_asks_for_nothing_and_escapes_names(battery) -> None:
+    odd = dataclasses.replace(battery.suites[0], name="<script>alert(1)</script>")
+    page = render_page(dataclasses.replace(battery, suites=(odd,)))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    for word in ("http://", "https://", "src=", "url(", "@import"):
+        assert word not in page
