@@ -5,7 +5,7 @@ WORKDIR /source
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY constraints.txt pyproject.toml README.md LICENSE NOTICE model_training.py ./
 COPY moderation moderation
-RUN python -m venv /venv && /venv/bin/pip install --constraint constraints.txt '.[onnx,serve]'
+RUN python -m venv /venv && /venv/bin/pip install --constraint constraints.txt '.[onnx,serve,serve-postgres]'
 
 FROM python:3.11-slim
 

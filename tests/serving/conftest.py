@@ -1,7 +1,9 @@
 """Real servers: processes of `moderation serve` on free ports, with the tiny bundle."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,9 +26,19 @@ class Server:
     url: str
     log: list[str] = field(default_factory=list)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """What the log says, up to a request that is made here: the line of an answer may come after the answer."""
+        until = f"until-{time.monotonic_ns()}"
+        httpx.get(f"{self.url}/livez", headers={"X-Request-Id": until}, timeout=30)
+        end = time.monotonic() + 30
+        while not any(until in line for line in list(self.log)):
+            assert time.monotonic() < end, "a request is missing in the log"
+            time.sleep(0.01)
+        return [json.loads(line) for line in list(self.log)]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
 
 @contextmanager
@@ -58,7 +71,7 @@ def started(bundle: Path, folder: Path, *words: str, **environment: str) -> Iter
         process.stderr.close()
 
 
-def wait_until_ready(server: Server, timeout_s: float = 30) -> None:
+def wait_until_ready(server: Server, timeout_s: float = 60) -> None:
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         assert server.process.poll() is None, "".join(server.log)
@@ -68,6 +81,34 @@ def wait_until_ready(server: Server, timeout_s: float = 30) -> None:
         except httpx.TransportError:
             time.sleep(0.05)
     raise AssertionError("not ready in time:\n" + "".join(server.log))
+
+
+def exchange(server: Server, *pieces: bytes, pause_s: float = 0.0) -> httpx.Response:
+    """Send bytes as they are and read what comes until the server closes; no answer at all is a failure."""
+    host, port = server.url.removeprefix("http://").split(":")
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=15) as line:
+        try:
+            for piece in pieces:
+                line.sendall(piece)
+                time.sleep(pause_s)
+        except OSError:  # it has heard enough
+            pass
+        try:
+            while some := line.recv(65536):
+                received += some
+        except ConnectionResetError:
+            pass
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return httpx.Response(int(first.split()[1]), headers=headers, content=body)
+
+
+def add_key(folder: Path, name: str) -> str:
+    """Make a key in the folder's keys.json."""
+    words = [sys.executable, "-m", "moderation", "keys", "add", "--keys", "keys.json", "--name", name]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +122,6 @@ def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def keyed_server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
     """A server with keys, and the key."""
     folder = tmp_path_factory.mktemp("keyed")
-    words = [sys.executable, "-m", "moderation", "keys", "add", "--keys", "keys.json", "--name", "forum"]
-    key = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    key = add_key(folder, "forum")
     with started(tiny_bundle, folder, "--keys", "keys.json") as it:
         yield it, key

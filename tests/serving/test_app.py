@@ -1,5 +1,7 @@
 """The server's own language over a real socket: the classifier's own numbers, and what every answer carries."""
 
+import dataclasses
+import inspect
 import json
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from moderation import Classifier
 from moderation.bundles import read_bundle
+from moderation.config import ServeConfig
+from moderation.serving.app import create_app
 from tests.serving.conftest import Server, started
 
 TEXTS = ["you idiot", "kind river bread.", "kill them! damn stupid idiot. fine", "", "x " * 400 + "idiot"]
@@ -156,6 +160,17 @@ def test_no_text_is_in_log_or_metrics(tiny_bundle: Path, tmp_path: Path) -> None
     assert [line["status"] for line in requests] == [200, 422]
     assert all(line["request_id"] and line["ms"] > 0 for line in requests)
     assert "marzipan" not in "".join(server.log) + metrics
+
+
+def test_the_applications_defaults_are_the_commands() -> None:
+    parameters = inspect.signature(create_app).parameters
+    settings = [
+        field for field in dataclasses.fields(ServeConfig) if field.metadata.get("app") and field.name != "model"
+    ]
+    differs = {"feedback_url": None, "drain_s": None}  # inside another program nothing is stored and no signal taken
+    expected = {field.name: field.default for field in settings} | differs
+    assert {name: parameters[name].default for name in expected} == expected
+    assert len(expected) >= 9
 
 
 def test_the_server_needs_no_torch(tiny_bundle: Path) -> None:

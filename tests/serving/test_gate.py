@@ -1,16 +1,16 @@
 """Who is let in: keys in three places, a rate for each, refusal to listen to strangers, origins by name."""
 
 import json
+import signal
 import socket
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from moderation import cli
-from tests.serving.conftest import Server, started
+from tests.serving.conftest import Server, add_key, exchange, started
 
 BODY = {"texts": ["kind"]}
 
@@ -35,9 +35,7 @@ def test_the_log_names_the_key_and_never_holds_it(keyed_server: tuple[Server, st
     server, key = keyed_server
     mark = {"X-Request-Id": "with-a-key"}
     httpx.post(f"{server.url}/v1/predict?key={key}", json=BODY, headers=mark)
-    httpx.get(f"{server.url}/livez")
-    lines = [json.loads(line) for line in list(server.log)]
-    (line,) = [line for line in lines if line.get("request_id") == "with-a-key"]
+    (line,) = [line for line in server.lines() if line.get("request_id") == "with-a-key"]
     assert (line["key"], line["route"]) == ("forum", "/v1/predict")
     assert key not in "".join(server.log)
 
@@ -49,6 +47,61 @@ def test_each_has_a_rate(tiny_bundle: Path, tmp_path: Path) -> None:
         assert answers[-1].json()["error"]["type"] == "rate_limited"
         assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
         assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+def test_a_rate_is_each_keys_own(tiny_bundle: Path, tmp_path: Path) -> None:
+    busy, calm = ({"X-API-Key": add_key(tmp_path, name)} for name in ("busy", "calm"))
+    with started(tiny_bundle, tmp_path, "--keys", "keys.json", "--rate-limit", "3/hour") as server:
+        url = f"{server.url}/v1/model"
+        assert [httpx.get(url, headers=busy).status_code for _ in range(5)] == [200] * 3 + [429] * 2
+        assert [httpx.get(url, headers=calm).status_code for _ in range(3)] == [200] * 3
+        assert httpx.get(url, headers={"X-API-Key": "wrong"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "POST //v1/predict",
+        "POST /v1%2Fpredict",
+        "POST /page/../v1/predict",
+        "POST /page/%2e%2e/v1/predict",
+        "POST /livez/../v1/predict",
+        "POST /v1/predict/",
+        "HEAD /v1/model",
+        "OPTIONS /v1/predict",
+        "OPTIONS *",
+        "TRACE /v1/predict",
+    ],
+)
+def test_no_other_way_leads_past_the_gate(first: str, keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    for query in ("", "?key=wrong", f"?other={key}"):
+        answer = exchange(server, request_to(first + query))
+        assert 400 <= answer.status_code < 500
+        assert "probabilities" not in answer.text and "labels" not in answer.text
+        assert answer.is_redirect is False and "location" not in answer.headers
+    assert key not in str(server.lines())
+
+
+def test_an_upgrade_is_not_made_and_its_key_not_logged(keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    upgrade = (
+        "Upgrade: websocket",
+        "Connection: Upgrade, close",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {'a' * 22}==",
+    )
+    for path in ("/v1/predict", "/", "/nowhere"):
+        request = request_to(f"GET {path}?key={key}", "", *upgrade)
+        answer = exchange(server, request.replace(b"Connection: close\r\n", b""))  # named once, with the upgrade
+        assert answer.status_code != 101
+        assert answer.status_code == {"/v1/predict": 405, "/": 200, "/nowhere": 404}[path]
+    assert key not in str(server.lines())
+
+
+def request_to(first: str, body: str = json.dumps(BODY), *lines: str) -> bytes:
+    head = (f"{first} HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    return "\r\n".join((*head, "Connection: close", *lines, "", body)).encode()
 
 
 def test_origins_are_named_or_refused(tiny_bundle: Path, tmp_path: Path, server: Server) -> None:
@@ -113,15 +166,11 @@ def test_settings_come_from_the_environment_too(tiny_bundle: Path, tmp_path: Pat
 
 
 def test_keys_are_read_again_at_hup(tiny_bundle: Path, tmp_path: Path) -> None:
-    import signal
-    import time
-
-    add = [sys.executable, "-m", "moderation", "keys", "add", "--keys", "keys.json", "--name"]
-    subprocess.run([*add, "first"], cwd=tmp_path, capture_output=True, check=True)
+    add_key(tmp_path, "first")
     with started(tiny_bundle, tmp_path, "--keys", "keys.json") as server:
-        late = subprocess.run([*add, "late"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+        late = add_key(tmp_path, "late")
         server.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while httpx.get(f"{server.url}/v1/model", headers={"X-API-Key": late}).status_code != 200:
             assert time.monotonic() < end
             time.sleep(0.2)

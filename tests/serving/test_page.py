@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,7 +15,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 expect = sync_api.expect
 
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium")  # else the one that Playwright installed
 SWITCHES = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -24,6 +25,8 @@ TEXT = "A kind river \N{REGIONAL INDICATOR SYMBOL LETTER G}\N{REGIONAL INDICATOR
 TEXT += "\N{EMOJI MODIFIER FITZPATRICK TYPE-5} You stupid idiot! Cafe\N{COMBINING ACUTE ACCENT} and bread are fine. "
 TEXT += "Damn them, stupid idiot."
 CALM = "a kind river"
+BLOCKED = "for (const store of ['localStorage', 'sessionStorage']) "
+BLOCKED += "Object.defineProperty(window, store, { get() { throw new DOMException('blocked', 'SecurityError'); } });"
 
 
 @dataclass
@@ -67,10 +70,10 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["sync_api.Browser"]:
-    if CHROMIUM is None:
-        pytest.skip("Debian's chromium is not installed")
     expect.set_options(timeout=20_000)
     with sync_api.sync_playwright() as playwright:
+        if CHROMIUM is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("no chromium: apt install chromium, or playwright install chromium")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", *SWITCHES.split()])
         yield browser
         browser.close()
@@ -262,6 +265,26 @@ def test_another_language_is_said(visit):
     expect(page.locator("#language")).to_be_hidden()
 
 
+def test_a_bundle_that_names_no_languages_promises_nothing(visit, model):
+    visit.page.route("**/v1/model", lambda route: route.fulfill(json=model | {"languages": []}))
+    visit.open()
+    visit.read("Muchas gracias por todo, nos vemos mañana en la casa de mis padres.")
+    expect(visit.page.locator("#language")).to_contain_text("Spanish. It is not known on which languages")
+
+
+@pytest.mark.parametrize("script", [BLOCKED, "localStorage.setItem('moderation-thresholds-VERSION', '{broken');"])
+def test_a_browser_that_keeps_nothing_or_nonsense_shows_all_the_same(visit, model, script):
+    page = visit.page
+    page.add_init_script(script.replace("VERSION", model["version"]))
+    visit.open()
+    visit.read(TEXT)
+    label = model["labels"][0]
+    visit.slider(label).press("End")
+    expect(visit.row(label).locator(".threshold")).to_have_text("≥ 1.000")
+    page.get_by_role("button", name="Dark").click()
+    expect(page.get_by_role("button", name="Dark")).to_have_attribute("aria-pressed", "true")
+
+
 def test_thresholds_are_copied_as_json(browser, server, model):
     permissions = ["clipboard-read", "clipboard-write"]
     for visit in visiting(browser, server.url, permissions=permissions):
@@ -381,5 +404,5 @@ def test_the_files_are_kept_by_the_browser_and_bound_by_a_policy(server):
             head = client.head(path)
             assert (head.status_code, head.content) == (200, b"")
             assert head.headers["Content-Length"] == str(len(answer.content))
-        for path in ("/page/nothing.js", "/page/index.html", "/page/..%2Fpages.py", "/page/"):
-            assert client.get(path).status_code == 404
+        missing = ("/page/nothing.js", "/page/index.html", "/page/..%2Fpages.py", "/page/")
+        assert [client.get(path).status_code for path in missing] == [404] * 4

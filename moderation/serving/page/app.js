@@ -33,7 +33,14 @@ const reader = new Reader({
   },
 });
 
-const kept = (version) => JSON.parse(localStorage.getItem(`moderation-thresholds-${version}`) ?? "{}");
+/** Thresholds that were moved on an earlier visit; none where the browser keeps nothing, or something else. */
+function kept(version) {
+  try {
+    return JSON.parse(localStorage.getItem(`moderation-thresholds-${version}`)) ?? {};
+  } catch {
+    return {};
+  }
+}
 
 /** Fetch the model's description; then read what stands in the field, as after a reload. */
 async function load() {
@@ -68,11 +75,20 @@ function describe(model) {
   at("card").lastElementChild.replaceChildren(...renderCard(model.card ?? ""));
 }
 
+/** Keep a value in this browser, or forget it (null); without it where the browser refuses to. */
+function remember(name, value) {
+  try {
+    if (value === null) localStorage.removeItem(name);
+    else localStorage.setItem(name, value);
+  } catch {
+    // Then it holds until the page is closed.
+  }
+}
+
 /** A threshold moved, or another label was chosen. */
 function keep() {
   const name = `moderation-thresholds-${state.model.version}`;
-  if (labels.isMoved) localStorage.setItem(name, JSON.stringify(labels.thresholds));
-  else localStorage.removeItem(name);
+  remember(name, labels.isMoved ? JSON.stringify(labels.thresholds) : null);
   at("json").hidden = true;
   draw();
 }
@@ -147,7 +163,7 @@ function wireTheme() {
   const show = () => at("theme").setAttribute("aria-pressed", String(current() === "dark"));
   at("theme").addEventListener("click", () => {
     root.dataset.theme = current() === "dark" ? "light" : "dark";
-    localStorage.setItem("moderation-theme", root.dataset.theme);
+    remember("moderation-theme", root.dataset.theme);
     show();
   });
   system.addEventListener("change", show);

@@ -105,7 +105,8 @@ export class TextPanel {
     this.#language.hidden = !language || language.supported;
     if (this.#language.hidden) return;
     const known = modelLanguages.map(nameOf).join(", ");
-    this.#language.textContent = `This looks like ${nameOf(language.code)}. The model was trained on ${known}: do not rely on its answer.`;
+    const trained = known ? `The model was trained on ${known}` : "It is not known on which languages the model was trained";
+    this.#language.textContent = `This looks like ${nameOf(language.code)}. ${trained}: do not rely on its answer.`;
   }
 }
 

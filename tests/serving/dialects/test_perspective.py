@@ -378,10 +378,9 @@ def test_a_database_that_takes_nothing_is_a_503_until_it_is_cured(server: Any) -
         database.execute("DROP TABLE feedback")
         database.execute("ALTER TABLE kept RENAME TO feedback")
     assert suggest(server.url, "kind", {"TOXICITY": 0}).status_code == 200
-    lost = [line for line in server.log if "feedback lost" in line]
-    assert len(lost) == 1
-    assert "OperationalError" in lost[0]
-    assert not [line for line in server.log if "unmistakable" in line]
+    (lost,) = [line for line in server.lines() if line["event"] == "feedback lost"]
+    assert "OperationalError" in lost["error"]
+    assert "unmistakable" not in "".join(server.log)
 
 
 def test_a_database_that_does_not_answer_is_a_503_in_time(
