@@ -12,7 +12,7 @@ serve: runs/demo-bundle/moderation.json
 	$(PYTHON) -m moderation serve --model runs/demo-bundle
 
 test: $(VENV)/.installed-dev
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(PYTHON) -m ruff check
