@@ -1,4 +1,4 @@
-"""The two rules by which a bundle's labels answer a suite's question. Fixed before any suite was looked at."""
+"""The two rules by which a bundle's labels answer a suite's question. Fixed before any model was measured."""
 
 from collections.abc import Sequence
 
