@@ -4,8 +4,6 @@ import asyncio
 import threading
 from pathlib import Path
 
-import pytest
-
 from moderation import Classifier
 from moderation.inference.classifier import TextResult
 from moderation.serving.metrics import Metrics
