@@ -126,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The one parser of the toolkit."""
     parser = _Parser(
         prog="moderation",
-        description="Multi-label toxicity detection: train, tune a threshold per label, evaluate, export, score, serve.",
+        description="Multi-label toxicity detection: train, tune a threshold per label, evaluate, export, serve.",
         epilog=f"{EXIT_CODES}\n\nexample:\n  {VERBS['train'].example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
