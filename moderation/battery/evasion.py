@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moderation.battery.edits import EVASIONS, INSERTIONS, edit_text
+from moderation.data.edits import EVASIONS, INSERTIONS, edit_text
 from moderation.battery.intervals import of_counts, wilson
 from moderation.battery.labelled import TEXT_COLUMN, read_labelled
 from moderation.battery.results import Figure, Options, SuiteResult, Table

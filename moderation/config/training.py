@@ -44,6 +44,12 @@ class TrainConfig(TableConfig):
     val_size: float = setting(0.1, "share of the texts for validation", "data")
     test_size: float = setting(0.1, "share of the texts for testing", "data")
     max_train_examples: int | None = setting(None, "train on a seeded part of the train split", "data")
+    extra_train_path: Path | None = setting(
+        None, "further table for the train split alone; texts of val and test are left out", "data"
+    )
+    disguised: float = setting(
+        0.0, "copies per train row to add, disguised as people disguise words from filters", "data"
+    )
 
     output_dir: Path | None = setting(None, "run folder; default: runs/<date>-<backbone>", "run")
     overwrite: bool = setting(False, "replace the run that the folder holds", "run")
@@ -61,6 +67,9 @@ class TrainConfig(TableConfig):
     revision: str | None = setting(None, "hub revision of the backbone (commit, tag or branch)", "model")
     random_weights: bool = setting(False, "build the backbone's architecture with random weights", "model")
     max_length: int = setting(256, "tokens read of each text; longer ones are cut and counted", "model")
+    fold_lookalikes: bool = setting(
+        False, "read letters of other alphabets that look like Latin ones as those; for English alone", "model"
+    )
     attention_dropout: float = setting(0.0, "dropout on attention; 0 lets the fused attention kernel run", "model")
     freeze_embeddings: bool = setting(False, "keep the embeddings as they are", "model")
     freeze_layers: int = setting(0, "keep the embeddings and the lowest N layers as they are", "model")
@@ -75,6 +84,9 @@ class TrainConfig(TableConfig):
     max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0: do not", "training")
     pos_weight: PosWeight = setting("sqrt", "weight of positives in the loss", "training")
     pos_weight_cap: float = setting(50.0, "largest weight of positives", "training")
+    negatives: float = setting(
+        1.0, "share of the train rows without any label that an epoch sees, other ones each time", "training"
+    )
     balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement", "training")
     precision: Precision = setting("auto", "auto takes what the processor really speeds up", "training")
     best_metric: BestMetric = setting(
@@ -95,7 +107,16 @@ class TrainConfig(TableConfig):
     def split_settings(self) -> dict[str, Any]:
         """The settings on which the splits depend, as arguments of `data.preparing.load_splits`."""
         names = [field.name for field in fields(TableConfig)]
-        names += ["val_path", "test_path", "val_size", "test_size", "max_train_examples", "seed"]
+        names += [
+            "val_path",
+            "test_path",
+            "val_size",
+            "test_size",
+            "max_train_examples",
+            "extra_train_path",
+            "disguised",
+            "seed",
+        ]
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -121,6 +142,8 @@ class TrainConfig(TableConfig):
                 ("batch_size", "1 or more", self.batch_size >= 1),
                 ("lr", "more than 0", self.lr > 0),
                 ("head_lr", "more than 0", self.head_lr is None or self.head_lr > 0),
+                ("disguised", "from 0 to 1", 0 <= self.disguised <= 1),
+                ("negatives", "above 0, at most 1", 0 < self.negatives <= 1),
                 ("weight_decay", "0 or more", self.weight_decay >= 0),
                 ("warmup", "between 0 and 1", 0 <= self.warmup <= 1),
                 ("max_length", "8 or more", self.max_length >= 8),
@@ -143,6 +166,8 @@ class TrainConfig(TableConfig):
             )
             if not fine
         ]
+        if self.balanced_sampler and self.negatives < 1:
+            problems.append("--negatives and --balanced-sampler both choose what an epoch sees: leave one of them out")
         problems += [
             f"--{name.replace('_', '-')} is {value}, expected a finite number"
             for name, value in vars(self).items()

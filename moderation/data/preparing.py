@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from moderation.data.augmenting import add_disguised
 from moderation.data.loading import load_english_only
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
@@ -45,6 +46,8 @@ def load_splits(
     val_size: float = 0.1,
     test_size: float = 0.1,
     max_train_examples: int | None = None,
+    extra_train_path: Path | None = None,
+    disguised: float = 0.0,
     seed: int = 42,
     text_column: str = "comment_text",
     **table: Any,
@@ -58,6 +61,9 @@ def load_splits(
         val_size: Share of the texts of `data_path` for validation, without `val_path`.
         test_size: Share of the texts of `data_path` for testing, without `test_path`.
         max_train_examples: Keep a seeded part of the train split.
+        extra_train_path: Further table for the train split alone, added to that part; texts of val and test are left
+            out of it.
+        disguised: Disguised copies per row to add to the train split.
         seed: Seed of the cut.
         text_column: Column of the texts.
         **table: Further arguments of `load_english_only`.
@@ -90,6 +96,13 @@ def load_splits(
     for split in SPLITS:
         if split not in frames:
             frames[split] = whole.iloc[rows[split]].reset_index(drop=True)
+    if extra_train_path is not None:
+        options = table | {"label_columns": labels, "require_both_classes": False}
+        extra = load_english_only(extra_train_path, text_column=text_column, seed=seed, **options)
+        for split in ("val", "test"):
+            extra = _without_texts_of(extra, frames[split], text_column, "the extra table", split)
+        frames["train"] = pd.concat([frames["train"], extra], ignore_index=True)
+    frames["train"] = add_disguised(frames["train"], disguised, seed, text_column)
     _check_positives(frames["train"], labels)
     logger.info("Splits: %s.", ", ".join(f"{split} {len(frames[split])}" for split in SPLITS))
     return Splits({split: frames[split] for split in SPLITS}, labels, left_out)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-_PATHS = ("data_path", "val_path", "test_path", "output_dir")
+_PATHS = ("data_path", "val_path", "test_path", "extra_train_path", "output_dir")
 
 
 def trace_origin(facts: Mapping[str, Any]) -> dict[str, Any]:

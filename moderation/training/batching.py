@@ -15,7 +15,7 @@ _POOL_BATCHES = 64
 class BucketedBatches(Sampler[list[int]]):
     """Yield batches of rows: shuffled as a whole, alike in length inside.
 
-    Each epoch's order (a permutation, or weighted draws with replacement) is cut into pools; a pool is sorted by
+    Each epoch's order (a permutation of all rows or of a part, or weighted draws with replacement) is cut into pools; a pool is sorted by
     length, cut into batches, and the batches of all pools are shuffled. With several processes each one gets its
     share of every batch, so that all of them work on like lengths at once; no row is padded in or left out: batches
     differ by one row in size where the numbers do not divide.
@@ -25,6 +25,8 @@ class BucketedBatches(Sampler[list[int]]):
         batch_size: Rows per batch over all processes; at least one per process.
         seed: With the epoch, fixes the order.
         weights: Weights of the rows, `(n_examples,)`, for draws with replacement; None: every row once.
+        n_optional: How many of the `optional` rows an epoch takes; the epochs go through them in a circle.
+        optional: Marks rows that an epoch may leave out, bool `(n_examples,)`; None: it leaves out none.
         rank: This process, from 0.
         world_size: Number of processes.
     """
@@ -36,16 +38,23 @@ class BucketedBatches(Sampler[list[int]]):
         *,
         seed: int,
         weights: npt.NDArray[np.float64] | None = None,
+        optional: npt.NDArray[np.bool_] | None = None,
+        n_optional: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.seed = seed
         self.weights = weights
+        everything = np.ones(len(self.lengths), dtype=bool)
+        self.always = np.flatnonzero(everything if optional is None else ~optional)
+        self.optional = np.flatnonzero(~everything if optional is None else optional)
+        self.n_optional = n_optional
+        self.n_rows = len(self.always) + n_optional
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
-        most = max(1, len(self.lengths) // world_size)  # a batch needs a row for each process
-        self.n_batches = min(-(-len(self.lengths) // batch_size), most)
+        most = max(1, self.n_rows // world_size)  # a batch needs a row for each process
+        self.n_batches = min(-(-self.n_rows // batch_size), most)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration gives."""
@@ -61,10 +70,14 @@ class BucketedBatches(Sampler[list[int]]):
             yield np.array_split(batches[position], self.world_size)[self.rank].tolist()
 
     def _order(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        n = len(self.lengths)
-        if self.weights is None:
-            return rng.permutation(n)
-        return rng.choice(n, n, replace=True, p=self.weights / self.weights.sum())
+        if self.weights is not None:
+            n = len(self.lengths)
+            return rng.choice(n, n, replace=True, p=self.weights / self.weights.sum())
+        if not self.n_optional:
+            return rng.permutation(self.always)
+        circle = np.random.default_rng(self.seed).permutation(self.optional)
+        places = np.arange(self.n_optional) + self.epoch * self.n_optional
+        return rng.permutation(np.concatenate([self.always, circle[places % len(circle)]]))
 
     def _batches(self, order: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
         """Cut into `n_batches` of sizes that differ by one at most, each alike in length."""

@@ -66,6 +66,7 @@ def fit(
     freeze_layers: int,
     pos_weight: PosWeightRule,
     pos_weight_cap: float,
+    negatives: float,
     balanced_sampler: bool,
     head_lr: float | None,
     best_metric: str,
@@ -92,6 +93,7 @@ def fit(
         freeze_layers: See there.
         pos_weight: See `build_balanced_sampler_and_pos_weight`, as for `pos_weight_cap`.
         pos_weight_cap: See there.
+        negatives: See `PosWeightTrainer`.
         balanced_sampler: Draw rare labels more often.
         head_lr: Learning rate of the classification layer.
         best_metric: See `KeepBest`, as for `patience`.
@@ -123,6 +125,7 @@ def fit(
         compute_metrics=compute_metrics,
         pos_weight=torch.from_numpy(weights),
         example_weights=example_weights(targets) if balanced_sampler else None,
+        negatives=negatives,
         head_lr=head_lr,
         callbacks=[bar, JsonlLog(run.log), SaveState(save_every)],
     )
@@ -145,7 +148,7 @@ def fit(
     if trainer.is_world_process_zero():
         _save(run.checkpoint_final, trainer, labels, about, {})
     trainer.accelerator.wait_for_everyone()  # the checkpoints are complete for every process that goes on
-    return _describe(trainer, model, len(train), float(result.metrics["train_runtime"]), state)
+    return _describe(trainer, model, float(result.metrics["train_runtime"]), state)
 
 
 def _training_arguments(
@@ -201,12 +204,10 @@ def _save(
     save_checkpoint(path, model, labels, about | {"step": trainer.state.global_step, "val_metrics": numbers})
 
 
-def _describe(
-    trainer: PosWeightTrainer, model: PreTrainedModel, n_train: int, seconds: float, state: Path | None
-) -> Fit:
+def _describe(trainer: PosWeightTrainer, model: PreTrainedModel, seconds: float, state: Path | None) -> Fit:
     return Fit(
         steps=trainer.state.global_step,
-        examples=round(n_train * float(trainer.state.epoch or 0)),
+        examples=round(trainer.n_examples_per_epoch * float(trainer.state.epoch or 0)),
         seconds=round(seconds, 3),
         parameters=sum(p.numel() for p in model.parameters()),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),

@@ -21,7 +21,7 @@ RUN_FORMAT = {"format": "content-moderation run", "version": 1}
 # What may differ from the interrupted run: where things lie (hashes guard the data), and what changes no result but
 # through the order of sums (threads).
 _FREE_ON_RESUME = {"resume", "overwrite", "threads", "save_every", "track"}
-_FREE_ON_RESUME |= {"output_dir", "data_path", "val_path", "test_path"}
+_FREE_ON_RESUME |= {"output_dir", "data_path", "val_path", "test_path", "extra_train_path"}
 
 
 def claim_folder(run: RunFolder, settings: dict[str, Any]) -> None:
@@ -157,9 +157,9 @@ def finish_run(run: RunFolder, content: dict[str, Any], timer: PhaseTimer, fit: 
 
 
 def hash_tables(settings: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of each table that the settings name: `sha256`, and `val_sha256`, `test_sha256` where there are any."""
-    keys = {"data_path": "sha256", "val_path": "val_sha256", "test_path": "test_sha256"}
-    return {key: sha256(Path(settings[name])) for name, key in keys.items() if settings[name] is not None}
+    """SHA-256 of each table that the settings name: `sha256`, and `val_sha256` and so on where there are more."""
+    keys = {"data_path": "sha256"} | {f"{name}_path": f"{name}_sha256" for name in ("val", "test", "extra_train")}
+    return {key: sha256(Path(settings[name])) for name, key in keys.items() if settings.get(name) is not None}
 
 
 def _refuse_files_of_others(run: RunFolder) -> None:

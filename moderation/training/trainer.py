@@ -1,5 +1,6 @@
 """`PosWeightTrainer`: the Hugging Face Trainer with a weighted multi-label loss and batches of like length."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ class PosWeightTrainer(Trainer):
         pos_weight: Weight of positives, float32 `(n_labels,)`; None: 1.
         example_weights: Weight of each example of `train_dataset`, float64 `(n_examples,)`, to draw them with
             replacement; None: each one once an epoch.
+        negatives: Share of the examples without any label that an epoch sees, in (0, 1]; each epoch takes other ones
+            until all were seen.
         head_lr: Learning rate of all that is not the encoder; None: that of the arguments.
         **kwargs: As for `transformers.Trainer`. Datasets come from `df_to_hfds` (columns `input_ids`,
             `attention_mask`, `labels`, `length`).
@@ -46,12 +49,15 @@ class PosWeightTrainer(Trainer):
         *args: Any,
         pos_weight: torch.Tensor | None = None,
         example_weights: npt.NDArray[np.float64] | None = None,
+        negatives: float = 1.0,
         head_lr: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.pos_weight = pos_weight
         self.example_weights = example_weights
+        self.negatives = negatives
+        self.n_examples_per_epoch = 0  # known when the loader is made
         self.head_lr = head_lr
         self.model_accepts_loss_kwargs = False  # the mean is taken here, over the batch
         self.loss_is_scaled_for_ga = False
@@ -82,14 +88,20 @@ class PosWeightTrainer(Trainer):
         """Loader over bucketed batches; each process gets its share of every batch."""
         if self.train_dataset is None:
             raise ConfigError("PosWeightTrainer: training needs a train_dataset.")
+        optional = None
+        if self.negatives < 1:
+            optional = ~(_targets_of(self.train_dataset) > 0).any(axis=1)
         batches = BucketedBatches(
             lengths_of(self.train_dataset),
             self.args.per_device_train_batch_size * self.args.world_size,
             seed=self.args.seed,
             weights=self.example_weights,
+            optional=optional,
+            n_optional=0 if optional is None else math.ceil(self.negatives * optional.sum()),
             rank=self.args.process_index,
             world_size=self.args.world_size,
         )
+        self.n_examples_per_epoch = batches.n_rows
         return EpochLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
     def evaluation_loop(
@@ -116,7 +128,7 @@ class PosWeightTrainer(Trainer):
         metrics: dict[str, float] = {}
         targets = None
         if "labels" in dataset.column_names:
-            targets = np.asarray(dataset.with_format("numpy")["labels"][:], dtype=np.float32)
+            targets = _targets_of(dataset)
             metrics["loss"] = float(self.loss_of(torch.from_numpy(logits), torch.from_numpy(targets)))
             compute: Callable[[EvalPrediction], dict[str, float]] | None = self.compute_metrics
             if compute is not None:
@@ -160,3 +172,7 @@ class PosWeightTrainer(Trainer):
             }
             for (in_encoder, decay), parameters in groups.items()
         ]
+
+
+def _targets_of(dataset: Any) -> npt.NDArray[np.float32]:
+    return np.asarray(dataset.with_format("numpy")["labels"][:], dtype=np.float32)

@@ -57,3 +57,29 @@ def test_a_handful_holds_every_label_in_every_split(table_path):
     for split in splits.frames:
         assert small.frames[split].shape[0] <= 2 * 7
         assert ((small.targets(split) > 0).any(axis=0) == (splits.targets(split) > 0).any(axis=0)).all()
+
+
+def test_an_extra_table_goes_to_train_alone_without_texts_of_the_other_splits(paths, tmp_path):
+    train, val, test = paths
+    extra = write(tmp_path / "extra.csv", ["extra one", "TEST alone", "val  alone", "extra two"], [0, 0, 1, 0])
+    splits = load_splits(train, val_path=val, test_path=test, max_train_examples=10, extra_train_path=extra)
+    assert len(splits.frames["train"]) == 12
+    assert {"extraone", "extratwo"} <= keys(splits, "train")
+    assert keys(splits, "test") == {"sharedone", "testalone"}
+
+
+def test_an_extra_table_without_the_labels_is_refused(paths, tmp_path):
+    extra = tmp_path / "extra.csv"
+    pd.DataFrame({"comment_text": ["a", "b"], "rude": [0, 1]}).to_csv(extra, index=False)
+    with pytest.raises(DataError, match=r"(?s)extra\.csv.*no column .toxic."):
+        load_splits(paths[0], extra_train_path=extra)
+
+
+def test_disguised_copies_go_to_train_alone(paths):
+    train, val, test = paths
+    plain = load_splits(train, val_path=val, test_path=test)
+    more = load_splits(train, val_path=val, test_path=test, disguised=0.5)
+    pd.testing.assert_frame_equal(more.frames["train"][:40], plain.frames["train"])
+    assert len(more.frames["train"]) == 60
+    for split in ("val", "test"):
+        pd.testing.assert_frame_equal(more.frames[split], plain.frames[split])

@@ -74,3 +74,29 @@ def test_collator_pads_to_the_longest_rounded_up(side):
     assert batch["attention_mask"].sum(dim=1).tolist() == [3, 9]
     assert batch["input_ids"][0][batch["attention_mask"][0].bool()].tolist() == [5, 6, 7]
     assert batch["labels"].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_an_epoch_takes_a_part_of_the_optional_rows_and_the_epochs_go_through_all_of_them():
+    optional = np.arange(1000) >= 100
+    batches = BucketedBatches(np.full(1000, 5), 32, seed=3, optional=optional, n_optional=300)
+    epochs = []
+    for epoch in range(4):
+        batches.set_epoch(epoch)
+        rows = [row for batch in batches for row in batch]
+        assert len(rows) == batches.n_rows == 400
+        assert set(range(100)) <= set(rows)
+        epochs.append(set(rows) - set(range(100)))
+        assert len(epochs[-1]) == 300
+    assert not epochs[0] & epochs[1]
+    assert epochs[0] | epochs[1] | epochs[2] == set(range(100, 1000))
+    assert epochs[3] == epochs[0], "the fourth starts the circle again"
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_an_epoch_of_a_part(world_size):
+    optional = np.arange(50) % 5 > 0
+    options = {"seed": 0, "optional": optional, "n_optional": 10, "world_size": world_size}
+    loaders = [BucketedBatches(np.arange(50), 8, rank=rank, **options) for rank in range(world_size)]
+    rows = [row for batches in loaders for batch in batches for row in batch]
+    assert len(rows) == len(set(rows)) == 20
+    assert len({len(batches) for batches in loaders}) == 1

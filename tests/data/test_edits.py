@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation.battery import edits
-from moderation.battery.edits import EVASIONS, INSERTIONS, edit_text
+from moderation.data import edits
+from moderation.data.edits import EVASIONS, INSERTIONS, edit_text
 
 TEXTS = st.text(min_size=1, max_size=80) | st.lists(
     st.sampled_from(["you", "are", "a", "wonderful", "baker,", "really!", "42", "\u00e9t\u00e9", "AND", "\n"]),
@@ -82,7 +82,7 @@ def test_short_words_and_first_and_last_letters_stay() -> None:
 
 
 def test_another_process_edits_alike() -> None:
-    code = "from moderation.battery.edits import *\n"
+    code = "from moderation.data.edits import *\n"
     code += "print([edit_text(name, 'a fine day', 3) for name in (*EVASIONS, *INSERTIONS)])"
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], capture_output=True, text=True, encoding="utf-8")
     assert done.stdout.strip() == str([edit_text(name, "a fine day", 3) for name in NAMES]), done.stderr

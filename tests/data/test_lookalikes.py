@@ -1,0 +1,59 @@
+import unicodedata
+
+import pytest
+from tokenizers import Tokenizer
+
+from moderation.backbones import load_tokenizer
+from moderation.data.edits import EVASIONS, edit_text
+from moderation.data.lookalikes import LOOKALIKES, fold_lookalikes
+
+
+@pytest.fixture
+def folded(tiny_backbone):
+    return fold_lookalikes(load_tokenizer(tiny_backbone))
+
+
+def test_a_disguised_text_is_read_as_the_plain_one(folded, tiny_backbone):
+    plain = "You are an absolutely harmless sentence about Expensive Cookies."
+    own = load_tokenizer(tiny_backbone)(plain)["input_ids"]
+    assert folded(plain)["input_ids"] == own
+    for name in ("homoglyphs", "zero-width characters"):
+        disguised = edit_text(name, plain, seed=4)
+        assert disguised != plain
+        assert folded(disguised)["input_ids"] == own, name
+    assert folded("\uff39\uff4f\uff55 are")["input_ids"] == folded("You are")["input_ids"]
+
+
+def test_the_step_survives_saving_and_every_reader_takes_it(folded, tmp_path):
+    text = edit_text("homoglyphs", "nobody reads this sentence", seed=1)
+    folded.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again(text)["input_ids"] == folded(text)["input_ids"] == folded("nobody reads this sentence")["input_ids"]
+    assert again.model_max_length == folded.model_max_length
+    assert again.pad_token_id == folded.pad_token_id
+    raw = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert raw.encode(text).ids == folded(text)["input_ids"]
+
+
+def test_offsets_point_into_the_text_as_it_was_written(folded):
+    text = "so \u0455\u0442u\u0440id, really"
+    encoded = folded(text, return_offsets_mapping=True)
+    start = min(a for a, b in encoded["offset_mapping"] if a == 3)
+    ends = [b for a, b in encoded["offset_mapping"] if 3 <= a < 9]
+    assert text[start : max(ends)] == "\u0455\u0442u\u0440id"
+
+
+def test_letters_of_other_alphabets_become_one_latin_letter_of_the_same_case():
+    for letter, latin in LOOKALIKES.items():
+        assert len(letter) == 1
+        assert not letter.isascii()
+        assert latin.isascii() and latin.isalpha() and len(latin) == 1
+        assert unicodedata.category(letter) == unicodedata.category(latin) or letter in "\u04cf\u029f\u0274\u0280"
+
+
+def test_every_homoglyph_edit_is_undone():
+    text = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    assert "homoglyphs" in EVASIONS
+    for seed in range(20):
+        disguised = edit_text("homoglyphs", text, seed)
+        assert "".join(LOOKALIKES.get(letter, letter) for letter in disguised) == text
