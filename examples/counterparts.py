@@ -3,10 +3,10 @@
     python examples/counterparts.py runs/counterparts.csv
 
 A model that learns from comment sections alone meets some groups mostly where they are abused, and takes their names
-for abuse. Here every group stands in every sentence, friendly and hostile, equally often: the name says nothing, what is
-said about it does (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the sentences
-are this project's own). Things stand in the hostile frames too, where they are no abuse. Slurs are not spelled out.
-The bundled sample is added, whose clean comments hold quoted abuse, negated insults and harmless swearing.
+for abuse. Here every group stands in every sentence, friendly and hostile, equally often: the name says nothing, what
+is said about it does (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the
+sentences are this project's own). Things are spoken of in hostile words too, which is no abuse. Slurs are not spelled
+out. The bundled sample is added, whose clean comments hold quoted abuse, negated insults and harmless swearing.
 """
 
 import sys
@@ -17,12 +17,15 @@ import pandas as pd
 from moderation.labels import JIGSAW_LABELS
 
 SAMPLE = Path("moderation/data/sample/comments.csv")
+# fmt: off
 GROUPS = (
-    "African, American, Arab, Asian, atheist, autistic, bisexual, black, blind, Buddhist, Catholic, Chinese, Christian, "
-    "deaf, disabled, elderly, European, female, gay, heterosexual, Hindu, Hispanic, homosexual, immigrant, Indian, "
-    "Japanese, Jewish, Latino, lesbian, male, Mexican, Muslim, nonbinary, old, Pakistani, Polish, queer, refugee, Romani, "
-    "Russian, Sikh, straight, trans, transgender, Turkish, white, young"
-).split(", ")
+    "African", "American", "Arab", "Asian", "atheist", "autistic", "bisexual", "black", "blind", "Buddhist",
+    "Catholic", "Chinese", "Christian", "deaf", "disabled", "elderly", "European", "female", "gay", "heterosexual",
+    "Hindu", "Hispanic", "homosexual", "immigrant", "Indian", "Japanese", "Jewish", "Latino", "lesbian", "male",
+    "Mexican", "Muslim", "nonbinary", "old", "Pakistani", "Polish", "queer", "refugee", "Romani", "Russian", "Sikh",
+    "straight", "trans", "transgender", "Turkish", "white", "young",
+)
+# fmt: on
 FRIENDLY = (
     "My {} neighbour mended our fence and would not take a penny for it.",
     "I am {} and I have edited this page for six years.",
@@ -59,10 +62,13 @@ HOSTILE = (
     ("Never trust a {} man, they all lie and steal.", "toxic insult identity_hate"),
     ("{} women are worthless and ugly.", "toxic insult identity_hate"),
 )
+# fmt: off
 THINGS = (
-    "broccoli, winter, this phone, the new layout, my printer, slow internet, the last level, this keyboard, that bug, "
-    "rush hour, wet socks, the tax form, this old car, burnt toast, the update, that sequel"
-).split(", ")
+    "broccoli", "winter", "this phone", "the new layout", "my printer", "slow internet", "the last level",
+    "this keyboard", "that bug", "rush hour", "wet socks", "the tax form", "this old car", "burnt toast",
+    "the update", "that sequel",
+)
+# fmt: on
 ABOUT_THINGS = (
     "I hate {}, I really do.",
     "{}: it ruins everything.",

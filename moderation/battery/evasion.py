@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moderation.data.edits import EVASIONS, INSERTIONS, edit_text
 from moderation.battery.intervals import of_counts, wilson
 from moderation.battery.labelled import TEXT_COLUMN, read_labelled
 from moderation.battery.results import Figure, Options, SuiteResult, Table
@@ -15,6 +14,7 @@ from moderation.battery.rows import take_rows
 from moderation.battery.rules import MAIN_LABEL
 from moderation.battery.scorer import Scorer
 from moderation.bundles import Bundle
+from moderation.data.edits import EVASIONS, INSERTIONS, edit_text
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
 from moderation.evaluation.tables import interval, number

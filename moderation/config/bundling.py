@@ -24,6 +24,10 @@ class ExportConfig:
     )
     allow: tuple[ExportFormat, ...] = setting((), "keep these forms even where they fail the comparison with torch")
     name: str | None = setting(None, "name of the model; default: that of the run folder")
+    about: Path | None = setting(
+        None, "Markdown for the card: purpose, data, licences, known faults; read as it is, without a title"
+    )
+    licence: str = setting("other", "licence of the model, as the hub names it, for the card's metadata")
     overwrite: bool = setting(False, "replace the bundle that the folder holds")
     overlap: int | None = setting(None, "tokens that two windows of a long text share; default: a quarter of a window")
     parity_texts: int = setting(2000, "real texts on which each form is compared with torch")
@@ -84,7 +88,9 @@ class ScoreConfig:
         "for standard input",
         short=("-o",),
     )
-    model: Path = setting(None, "folder of a bundle", short=("-m",))
+    model: Path | None = setting(
+        None, "folder of a bundle; default: the compact English model of the package", short=("-m",)
+    )
     text_column: str = setting("comment_text", "column that holds the text")
     delimiter: str | None = setting(None, "field delimiter of a CSV file; default: ',' (tab for .tsv)")
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
@@ -99,7 +105,7 @@ class ScoreConfig:
         Raises:
             ConfigError: a path is missing, or a value that cannot be.
         """
-        problems = ["--model is missing: name the folder of a bundle"] if self.model is None else []
+        problems: list[str] = []
         piped = str(self.input_path) == "-"
         if self.output is None and not piped:
             problems.append("--output is missing: name the file to write, or - for standard output")

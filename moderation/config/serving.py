@@ -12,7 +12,9 @@ from moderation.config.declaring import Backend, raise_problems, setting
 class ServeConfig:
     """Settings of `moderation serve`."""
 
-    model: Path = setting(None, "folder of a bundle", short=("-m",), app=True)
+    model: Path | None = setting(
+        None, "folder of a bundle; default: the compact English model of the package", short=("-m",)
+    )
     host: str = setting("127.0.0.1", "address to listen on; beyond this machine only with --keys, or --no-auth")
     port: int = setting(8000, "port to listen on; 0: any that is free, which is printed")
     workers: int = setting(1, "processes; each holds the model, and one that dies is replaced")
@@ -55,10 +57,9 @@ class ServeConfig:
         """Check values that need no file.
 
         Raises:
-            ConfigError: no model, or a value that cannot be.
+            ConfigError: a value that cannot be.
         """
-        problems = ["--model is missing: name the folder of a bundle"] if self.model is None else []
-        problems += [
+        problems = [
             f"--{name.replace('_', '-')} is {getattr(self, name)}, expected {rule}"
             for name, rule, fine in (
                 ("port", "0 to 65535", 0 <= self.port <= 65535),

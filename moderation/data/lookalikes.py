@@ -1,5 +1,7 @@
 """Letters of other alphabets that look like Latin ones, read as the Latin ones they stand for."""
 
+# ruff: noqa: RUF001 -- to be taken for one another is what these letters are here for
+
 from __future__ import annotations
 
 import logging
@@ -113,7 +115,7 @@ def fold_lookalikes(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
     steps = [normalizers.Replace(letter, latin) for letter, latin in LOOKALIKES.items()]
     backend.normalizer = normalizers.Sequence([normalizers.NFKC(), *steps, *own])
     logger.info("Tokenizer: %d look-alike letters are read as Latin ones.", len(LOOKALIKES))
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         model_max_length=tokenizer.model_max_length,
         model_input_names=tokenizer.model_input_names,

@@ -19,7 +19,7 @@ _TEXT = """\
 A classifier of comments with {n_labels} labels, of which several may hold at once: {labels}.
 Exported by content-moderation; `moderation.json` names the SHA-256 of every file, the thresholds, and where the model
 comes from.
-
+{about}
 ## Use
 
 ```python
@@ -103,15 +103,18 @@ above; `moderation.json` has the intervals.
 """
 
 
-def write_card(bundle: Bundle) -> str:
+def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> str:
     """Return the text of the model card.
 
     Args:
         bundle: Complete, but for the card itself.
+        about: Markdown of the model's makers; stands before all that is known without them.
+        licence: As the hub names it.
     """
     rows = bundle.manifest["parity"]
     return _TEXT.format(
-        metadata=_metadata(bundle),
+        metadata=_metadata(bundle, licence),
+        about=f"\n{about.strip()}\n" if about.strip() else "",
         name=bundle.name,
         transformers=_TRANSFORMERS.format(name=bundle.name) if "hf" in bundle.forms else "",
         n_labels=len(bundle.labels),
@@ -131,9 +134,9 @@ def write_card(bundle: Bundle) -> str:
     )
 
 
-def _metadata(bundle: Bundle) -> str:
+def _metadata(bundle: Bundle, licence: str) -> str:
     """The YAML block; its strings are JSON strings, which YAML reads too."""
-    lines = ["license: other", "language:", *(f"- {json.dumps(language)}" for language in bundle.languages)]
+    lines = [f"license: {json.dumps(licence)}", "language:", *(f"- {json.dumps(language)}" for language in bundle.languages)]
     lines += ["pipeline_tag: text-classification"]
     lines += ["library_name: transformers"] if "hf" in bundle.forms else []
     lines += ["tags:"]

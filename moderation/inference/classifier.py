@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, check_files, read_bundle
+from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import Backend, FloatArray, choose_backend, files_of_backend, open_backend
@@ -85,7 +85,7 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path = SHIPPED,
         *,
         backend: str = "auto",
         threads: int | None = None,
@@ -96,7 +96,7 @@ class Classifier:
         """Load a bundle.
 
         Args:
-            path: Its folder.
+            path: Its folder; default: the compact English model of the package.
             backend: `openvino`, `onnx-int8`, `onnx`, `torch`, `torchscript`, or `auto`: the first of these whose form
                 the bundle holds and whose package is installed.
             threads: Processor threads; None: all that the process may use.

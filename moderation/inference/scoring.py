@@ -33,8 +33,20 @@ class ReadsTexts(Protocol):
         """Probabilities, float32 `(n_texts, n_labels)`, and windows of each text, int64 `(n_texts,)`."""
 
 
+class NamesLanguages(Protocol):
+    """What tells languages; `moderation.data.languages.Languages` does."""
+
+    def detect(self, text: str) -> str:
+        """ISO 639-1 code, `und` where it cannot be told."""
+
+
 def score_batch(
-    classifier: ReadsTexts, batch: pa.RecordBatch, *, text_column: str, errors: pa.Array | None = None
+    classifier: ReadsTexts,
+    batch: pa.RecordBatch,
+    *,
+    text_column: str,
+    errors: pa.Array | None = None,
+    languages: NamesLanguages | None = None,
 ) -> pa.RecordBatch:
     """Score the texts of a record batch.
 
@@ -46,6 +58,7 @@ def score_batch(
         batch: Any columns, `text_column` among them.
         text_column: Name of the column that holds the texts.
         errors: string, one per row: what is already known to be wrong with a row, which is then not scored; null: fine.
+        languages: Fills the column `language`; None: leave it null.
 
     Returns:
         The columns of `batch`, then those of `result_fields`. `flagged` is one string, the names joined by commas and
@@ -77,10 +90,12 @@ def score_batch(
         ",".join(label for label, positive in zip(classifier.labels, flags, strict=True) if positive)
         for flags in predict(probabilities, classifier.thresholds).tolist()
     ]
+    codes = [languages.detect(text) if languages is not None else None for text in unique]
     results = [
         *(pa.array(np.ascontiguousarray(column)) for column in probabilities.T),
         pa.array(flagged, pa.string()),
         pa.array(n_windows.astype(np.int32)),
+        pa.array(codes, pa.string()),
         pa.array([classifier.model_version] * len(unique), pa.string()),
     ]
     columns = [*batch.columns, *(result.take(rows) for result in results), pa.array(problems, pa.string())]
@@ -91,12 +106,13 @@ def result_fields(labels: Sequence[str]) -> list[pa.Field]:
     """The columns that scoring adds: `p_<label>` float32 for each label, `flagged`, `n_windows`, ...
 
     >>> [field.name for field in result_fields(["toxic"])]
-    ['p_toxic', 'flagged', 'n_windows', 'model_version', 'error']
+    ['p_toxic', 'flagged', 'n_windows', 'language', 'model_version', 'error']
     """
     return [
         *(pa.field(f"p_{label}", pa.float32()) for label in labels),
         pa.field("flagged", pa.string()),
         pa.field("n_windows", pa.int32()),
+        pa.field("language", pa.string()),
         pa.field("model_version", pa.string()),
         pa.field("error", pa.string()),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderation.data.languages import UNDETERMINED
 from moderation.data.reading import show_rows
 
 _KINDS_SHOWN = 10
@@ -17,6 +18,7 @@ class Tally:
 
     Args:
         labels: Of the classifier.
+        languages: That the model was trained on; none: it is not known.
 
     Attributes:
         n_rows: Rows of the table.
@@ -24,9 +26,11 @@ class Tally:
         n_failed: Rows with an error.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], languages: Sequence[str] = ()) -> None:
         self.n_rows = self.n_new = self.n_failed = 0
         self._flagged = Counter(dict.fromkeys(labels, 0))
+        self._trained_on = tuple(languages)
+        self._foreign: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._first_rows: dict[str, list[int]] = {}
 
@@ -36,6 +40,9 @@ class Tally:
             for label in (answer["values"] or "").split(","):
                 if label:
                     self._flagged[label] += answer["counts"]
+        for answer in pc.value_counts(batch.column("language")).to_pylist():
+            if self._trained_on and answer["values"] not in (None, UNDETERMINED, *self._trained_on):
+                self._foreign[answer["values"]] += answer["counts"]
         errors = batch.column("error")
         if errors.null_count < len(errors):
             for row, error in enumerate(errors.to_pylist(), start=self.n_rows + 1):
@@ -61,6 +68,12 @@ class Tally:
             f"{count:>11,} flagged {label} ({count / scored if scored else 0:.2%})"
             for label, count in self._flagged.items()
         ]
+        if self._foreign:
+            most = ", ".join(f"{code} {count:,}" for code, count in self._foreign.most_common(_KINDS_SHOWN))
+            lines.append(
+                f"{self._foreign.total():>11,} seem to be in languages that the model was not trained on ({most}): do "
+                "not rely on its answers there"
+            )
         earlier = f" ({self.n_rows - self.n_new:,} had been kept)" if self.n_new < self.n_rows else ""
         speed = self.n_new / seconds if seconds > 0 else 0.0
         lines.append(f"{speed:>11,.0f} rows/s over {self.n_new:,} rows{earlier}, model loading included")

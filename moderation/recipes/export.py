@@ -119,10 +119,11 @@ def _check_first(config: ExportConfig) -> None:
 
     Raises:
         ArtifactError: something stands in the bundle's place.
-        ConfigError: no form among those asked for that the classifier runs, or a run folder's name that is none.
+        ConfigError: a text about the model that cannot be read; no form among those asked for that the classifier runs, or a run folder's name that is none.
         MissingExtraError: a package that a form takes is not installed.
     """
     check_target(config.to, overwrite=config.overwrite)
+    _read_about(config)
     running = [name for name, form in FORMS.items() if form.runs]
     if not set(config.formats) & set(running):
         raise ConfigError(
@@ -137,6 +138,15 @@ def _check_first(config: ExportConfig) -> None:
     for feature, packages, extra in (_PACKAGES[form] for form in config.formats if form in _PACKAGES):
         if any(find_spec(package) is None for package in packages):
             raise MissingExtraError(feature, extra)
+
+
+def _read_about(config: ExportConfig) -> str:
+    if config.about is None:
+        return ""
+    try:
+        return config.about.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--about {config.about}: cannot be read ({type(error).__name__}); expected Markdown.") from None
 
 
 def _name(config: ExportConfig) -> str:
@@ -244,7 +254,7 @@ def _finish(folder: Path, content: dict[str, Any], config: ExportConfig) -> None
     """Write the card and the manifest; then what servers need, which is made from a complete bundle."""
     bundle = write_manifest(folder, content)
     with write_atomically(folder / CARD) as temporary:
-        temporary.write_text(write_card(bundle), encoding="utf-8")
+        temporary.write_text(write_card(bundle, about=_read_about(config), licence=config.licence), encoding="utf-8")
     write_manifest(folder, content)
     for form in (form for form in SERVER_FORMS if form in config.formats):
         write = write_triton if form == "triton" else write_torchserve

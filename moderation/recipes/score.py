@@ -14,8 +14,10 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from moderation.artifacts import sha256, write_atomically
+from moderation.bundles import SHIPPED
 from moderation.config import ScoreConfig
-from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.data.languages import Languages
+from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.inference.backends import BACKENDS, count_cores
 from moderation.inference.classifier import Classifier
 from moderation.inference.json_lines import OBJECT
@@ -51,10 +53,11 @@ def score(config: ScoreConfig) -> int:
     form = JSON_LINES if to_stdout else output_format(output)
     if not to_stdout:
         _check_paths(config, output, piped)
-    with Classifier.load(config.model, backend=config.backend, threads=config.threads) as classifier:
-        tally = Tally(classifier.labels)
+    with Classifier.load(config.model or SHIPPED, backend=config.backend, threads=config.threads) as classifier:
+        tally = Tally(classifier.labels, classifier.languages)
+        languages = _load_languages()
         if piped:
-            _score_pipe(config, classifier, output, form, tally)
+            _score_pipe(config, classifier, languages, output, form, tally)
         else:
             before = _state(config.input_path)  # before the first look into it
             table = open_table(
@@ -67,9 +70,9 @@ def score(config: ScoreConfig) -> int:
             if to_stdout:
                 with _progress(table.n_rows) as bar:
                     chunks = _watched(bar, table.chunks(config.chunk_rows))
-                    _stream(classifier, chunks, config.text_column, _write_to_stdout, tally)
+                    _stream(classifier, languages, chunks, config.text_column, _write_to_stdout, tally)
             else:
-                _score_file(config, classifier, table, before, output, form, tally)
+                _score_file(config, classifier, languages, table, before, output, form, tally)
     print(tally.to_text(time.monotonic() - started, str(output)), file=sys.stderr if to_stdout else sys.stdout)
     return ROWS_FAILED if tally.n_failed else 0
 
@@ -85,9 +88,18 @@ def _check_paths(config: ScoreConfig, output: Path, piped: bool) -> None:
     Parts(output).check(resume=config.resume, overwrite=config.overwrite)
 
 
+def _load_languages() -> Languages | None:
+    try:
+        return Languages("The column language", "languages")
+    except MissingExtraError as error:
+        logger.info("The column language stays empty. %s", error)
+        return None
+
+
 def _score_file(
     config: ScoreConfig,
     classifier: Classifier,
+    languages: Languages | None,
     table: StreamedTable,
     before: _State,
     output: Path,
@@ -109,7 +121,13 @@ def _score_file(
                 else:
                     parts.write(
                         n_parts,
-                        score_batch(classifier, chunk.batch, text_column=config.text_column, errors=chunk.errors),
+                        score_batch(
+                            classifier,
+                            chunk.batch,
+                            text_column=config.text_column,
+                            errors=chunk.errors,
+                            languages=languages,
+                        ),
                     )
                     tally.n_new += chunk.batch.num_rows
                     bar.advance(chunk)
@@ -147,7 +165,8 @@ def _fingerprint(config: ScoreConfig, classifier: Classifier, table: StreamedTab
     if classifier.backend_name in ("torch", "torchscript"):  # whose last digits depend on it
         found["threads"] = config.threads or count_cores()
     engines = {BACKENDS[classifier.backend_name][1]} | ({"torch"} if classifier.backend_name == "torch" else set())
-    return found | {package: _version(package) for package in (*sorted(engines), "tokenizers", "content-moderation")}
+    packages = (*sorted(engines), "tokenizers", "py3langid", "content-moderation")
+    return found | {package: _version(package) for package in packages}
 
 
 def _version(package: str) -> str:
@@ -167,14 +186,21 @@ def _state(path: Path) -> _State:
     return status.st_size, status.st_mtime_ns
 
 
-def _score_pipe(config: ScoreConfig, classifier: Classifier, output: Path, form: OutputFormat, tally: Tally) -> None:
+def _score_pipe(
+    config: ScoreConfig,
+    classifier: Classifier,
+    languages: Languages | None,
+    output: Path,
+    form: OutputFormat,
+    tally: Tally,
+) -> None:
     """Lines of standard input, as they come; what has come is written also where Ctrl-C or an error ends it."""
     if sys.stdin.isatty():
         logger.info("Reading from the terminal: one text a line, Ctrl-D ends it.")
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
         chunks = pipe_chunks(pipe, config.chunk_rows)
         if str(output) == "-":
-            _stream(classifier, chunks, PIPE_COLUMN, _write_to_stdout, tally)
+            _stream(classifier, languages, chunks, PIPE_COLUMN, _write_to_stdout, tally)
             return
         schema = scored_schema(pa.schema([(PIPE_COLUMN, pa.string())]), classifier.labels, PIPE_COLUMN)
         ended: BaseException | None = None
@@ -189,7 +215,7 @@ def _score_pipe(config: ScoreConfig, classifier: Classifier, output: Path, form:
                 file.flush()
 
             try:
-                _stream(classifier, chunks, PIPE_COLUMN, write_at_once, tally)
+                _stream(classifier, languages, chunks, PIPE_COLUMN, write_at_once, tally)
             except OSError:  # of writing, so that the file cannot be ended either
                 raise
             except (KeyboardInterrupt, Exception) as error:
@@ -203,13 +229,14 @@ def _score_pipe(config: ScoreConfig, classifier: Classifier, output: Path, form:
 
 def _stream(
     classifier: Classifier,
+    languages: Languages | None,
     chunks: Iterable[Chunk],
     text_column: str,
     write: Callable[[pa.RecordBatch], None],
     tally: Tally,
 ) -> None:
     for chunk in chunks:
-        scored = score_batch(classifier, chunk.batch, text_column=text_column, errors=chunk.errors)
+        scored = score_batch(classifier, chunk.batch, text_column=text_column, errors=chunk.errors, languages=languages)
         write(scored)
         tally.add(scored)
         tally.n_new += scored.num_rows

@@ -4,7 +4,7 @@ import ipaddress
 import socket
 from dataclasses import fields
 
-from moderation.bundles import read_bundle
+from moderation.bundles import SHIPPED, read_bundle
 from moderation.config import ServeConfig
 from moderation.errors import ConfigError, MissingExtraError
 from moderation.inference.backends import choose_backend, count_cores
@@ -26,7 +26,7 @@ def serve(config: ServeConfig) -> int:
         from moderation.serving.supervisor import bind, serve_forever
     except ImportError:
         raise MissingExtraError("Serving", "serve") from None
-    bundle = read_bundle(config.model)
+    bundle = read_bundle(config.model or SHIPPED)
     backend = choose_backend(bundle, config.backend)
     if config.keys is not None:
         read_keys(config.keys)
@@ -41,7 +41,7 @@ def serve(config: ServeConfig) -> int:
             "in front of it decides who may ask."
         )
     settings = {field.name: getattr(config, field.name) for field in fields(config) if field.metadata.get("app")}
-    settings |= {"backend": backend, "keys": config.keys}
+    settings |= {"model": bundle.path, "backend": backend, "keys": config.keys}
     settings["threads"] = config.threads or max(1, count_cores() // config.workers)
     bound = bind(config.host, config.port)
     port = bound.getsockname()[1]

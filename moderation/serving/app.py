@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from moderation.bundles import read_bundle
+from moderation.bundles import SHIPPED, read_bundle
+from moderation.data.languages import Languages
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
 from moderation.serving import pages
@@ -23,7 +24,6 @@ from moderation.serving.dialects import native, openai, perspective
 from moderation.serving.feedback import FeedbackStore
 from moderation.serving.gate import Gate
 from moderation.serving.keys import Keys
-from moderation.serving.languages import Languages
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(
-    model: str | Path,
+    model: str | Path = SHIPPED,
     *,
     backend: str = "auto",
     threads: int | None = None,
@@ -59,7 +59,7 @@ def create_app(
     """Build the server's application, for any ASGI server. The model is loaded when the application starts.
 
     Args:
-        model: Folder of a bundle.
+        model: Folder of a bundle; default: the compact English model of the package.
         backend: Engine, as of `Classifier.load`.
         threads: Processor threads; None: all that the process may use.
         keys: Who may ask; None: everybody who can reach the server.
@@ -89,7 +89,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         classifier = Classifier.load(model, backend=backend, threads=threads)
-        app.state.languages = Languages()
+        app.state.languages = Languages("Detecting languages", "serve")
         app.state.moderator = Moderator(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )

@@ -15,10 +15,10 @@ _POOL_BATCHES = 64
 class BucketedBatches(Sampler[list[int]]):
     """Yield batches of rows: shuffled as a whole, alike in length inside.
 
-    Each epoch's order (a permutation of all rows or of a part, or weighted draws with replacement) is cut into pools; a pool is sorted by
-    length, cut into batches, and the batches of all pools are shuffled. With several processes each one gets its
-    share of every batch, so that all of them work on like lengths at once; no row is padded in or left out: batches
-    differ by one row in size where the numbers do not divide.
+    Each epoch's order (a permutation of all rows or of a part, or weighted draws with replacement) is cut into pools;
+    a pool is sorted by length, cut into batches, and the batches of all pools are shuffled. With several processes each
+    one gets its share of every batch, so that all of them work on like lengths at once; no row is padded in or left
+    out: batches differ by one row in size where the numbers do not divide.
 
     Args:
         lengths: Tokens per row, `(n_examples,)`.

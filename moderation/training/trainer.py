@@ -88,9 +88,9 @@ class PosWeightTrainer(Trainer):
         """Loader over bucketed batches; each process gets its share of every batch."""
         if self.train_dataset is None:
             raise ConfigError("PosWeightTrainer: training needs a train_dataset.")
-        optional = None
+        optional: npt.NDArray[np.bool_] | None = None
         if self.negatives < 1:
-            optional = ~(_targets_of(self.train_dataset) > 0).any(axis=1)
+            optional = np.asarray((_targets_of(self.train_dataset) <= 0).all(axis=1), dtype=np.bool_)
         batches = BucketedBatches(
             lengths_of(self.train_dataset),
             self.args.per_device_train_batch_size * self.args.world_size,

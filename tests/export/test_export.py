@@ -287,3 +287,17 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(bundle, tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert [path.name for path in bundle.iterdir()] == ["new"]
     assert {path.name for path in tmp_path.iterdir()} == {"tiny", "link"}
+
+
+def test_the_makers_words_and_the_licence_stand_in_the_card(tiny_run, tmp_path):
+    words = ["export", str(tiny_run), "--to", str(tmp_path / "b"), "--formats", "hf", "--parity-texts", "20"]
+    about = tmp_path / "about.md"
+    about.write_text("## Purpose\n\nTo be tested, nothing {else}.\n", encoding="utf-8")
+    more = ["--about", str(about), "--licence", "cc0-1.0", "--threads", "1"]
+    assert cli.main([*words, *more]) == 0
+    card = (tmp_path / "b" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith('---\nlicense: "cc0-1.0"\n')
+    assert "comes from.\n\n## Purpose\n\nTo be tested, nothing {else}.\n\n## Use\n" in card
+    about.write_bytes(b"\xff\xfe")
+    assert cli.main([*words, *more, "--overwrite"]) == 2
+    assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"

@@ -32,17 +32,18 @@ def batch_of(texts, kind=None):
 def test_the_columns_of_the_input_come_first_then_the_results():
     scored = score_batch(Lengths(), batch_of(["hello!", "a"]), text_column="text")
     assert scored.schema.names == [
-        *("id", "text", "p_long", "p_loud", "flagged", "n_windows", "model_version", "error"),
+        *("id", "text", "p_long", "p_loud", "flagged", "n_windows", "language", "model_version", "error"),
     ]
-    assert [str(kind) for kind in scored.schema.types[2:]] == ["float", "float", "string", "int32", "string", "string"]
+    kinds = ["string", "int32", "string", "string", "string"]
+    assert [str(kind) for kind in scored.schema.types[2:]] == ["float", "float", *kinds]
     assert scored.to_pylist() == [
         {
             "id": 0, "text": "hello!", "p_long": pytest.approx(0.6), "p_loud": 1.0, "flagged": "long,loud",
-            "n_windows": 1, "model_version": "lengths@0", "error": None,
+            "n_windows": 1, "language": None, "model_version": "lengths@0", "error": None,
         },
         {
             "id": 1, "text": "a", "p_long": pytest.approx(0.1), "p_loud": 0.0, "flagged": "", "n_windows": 1,
-            "model_version": "lengths@0", "error": None,
+            "language": None, "model_version": "lengths@0", "error": None,
         },
     ]  # fmt: skip
 
@@ -55,6 +56,32 @@ def test_equal_texts_are_computed_once_and_rows_without_a_text_never():
     assert scored["flagged"].to_pylist() == ["", None, "loud", None, "", "loud"]
     assert scored["p_long"].to_pylist()[1] is None
     assert scored["n_windows"].null_count == scored["model_version"].null_count == 2
+
+
+class FirstLetters:
+    """Takes a text's first two letters for its language."""
+
+    def __init__(self):
+        self.asked = []
+
+    def detect(self, text):
+        self.asked.append(text)
+        return text[:2] if len(text) > 2 else "und"
+
+
+def test_languages_are_told_once_a_text_and_foreign_ones_counted():
+    languages = FirstLetters()
+    scored = score_batch(
+        Lengths(), batch_of(["de x", "en y", "de x", "a", None, "fr z"]), text_column="text", languages=languages
+    )
+    assert scored["language"].to_pylist() == ["de", "en", "de", "und", None, "fr"]
+    assert languages.asked == ["de x", "en y", "a", "fr z"]
+    told = Tally(("long", "loud"), ["en"])
+    told.add(scored)
+    assert "3 seem to be in languages that the model was not trained on (de 2, fr 1)" in told.to_text(1.0, "-")
+    untold = Tally(("long", "loud"))
+    untold.add(scored)
+    assert "languages" not in untold.to_text(1.0, "-")
 
 
 def test_a_batch_without_any_text_asks_nothing():

@@ -8,11 +8,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
+from moderation.data.languages import UNDETERMINED
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
 from moderation.serving.dialects.openai import describe_categories
 from moderation.serving.dialects.perspective import find_attributes
-from moderation.serving.languages import UNDETERMINED
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
 

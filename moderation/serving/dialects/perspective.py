@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from moderation.data.languages import UNDETERMINED
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
@@ -34,7 +35,6 @@ from moderation.serving.dialects.perspective_models import (
     show_name,
 )
 from moderation.serving.feedback import WAIT_S, Decision, FeedbackStore
-from moderation.serving.languages import UNDETERMINED
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from moderation.serving.languages import Languages
+from moderation.data.languages import Languages
 
 
 @pytest.fixture(scope="module")
 def languages() -> Languages:
-    return Languages()
+    return Languages("A test", "languages")
 
 
 @pytest.mark.parametrize(
