@@ -1,4 +1,5 @@
-# The server, without torch: `docker build -t moderation .`. The bundle is no part of the image; mount it at /bundle.
+# The server, without torch, with the compact English model: `docker build -t moderation .`. For another bundle mount it
+# at /bundle and set MODERATION_MODEL=/bundle.
 FROM python:3.11-slim AS build
 
 WORKDIR /source
@@ -21,7 +22,6 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
-    MODERATION_MODEL=/bundle \
     MODERATION_HOST=0.0.0.0 \
     MODERATION_PORT=8000 \
     MODERATION_KEYS=/run/secrets/moderation_keys \

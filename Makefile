@@ -3,13 +3,20 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo serve test lint clean
+.PHONY: demo serve model test lint clean
 
 demo: $(VENV)/.installed
 	$(PYTHON) examples/demo.py
 
-serve: runs/demo-bundle/moderation.json
-	$(PYTHON) -m moderation serve --model runs/demo-bundle
+serve: $(VENV)/.installed
+	$(PYTHON) -m moderation serve
+
+# The model that the package ships, trained anew: make model DATA=train.parquet
+model: $(VENV)/.installed
+	test -f "$(DATA)" || { echo "make model DATA=FILE: name the table of the Jigsaw comments"; exit 2; }
+	$(PYTHON) examples/counterparts.py runs/counterparts.csv
+	$(PYTHON) -m moderation train --config configs/compact-en.toml --data-path "$(DATA)"
+	$(PYTHON) -m moderation export runs/compact-en --to runs/compact-en-bundle --formats onnx-int8 --overwrite
 
 test: $(VENV)/.installed-dev
 	$(PYTHON) -m pytest -n 2 --dist loadfile
@@ -21,12 +28,6 @@ lint: $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
-
-runs/demo-bundle/moderation.json: runs/demo/report.html
-	$(PYTHON) -m moderation export runs/demo --to runs/demo-bundle --formats onnx,onnx-int8 --overwrite
-
-runs/demo/report.html: | $(VENV)/.installed
-	$(PYTHON) examples/demo.py
 
 $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 	test -x $(PYTHON) || python3 -m venv $(VENV)

@@ -61,6 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-train-examples", type=int, help="train on a seeded part, the one `train` takes")
     parser.add_argument("--seed", type=int, help="seed of the split; default: 42, or that of --run")
     parser.add_argument("--run", type=Path, help="run folder of a fine-tuned model to set beside it")
+    parser.add_argument("--words-only", action="store_true", help="leave the second row out, the slower one by far")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     return parser.parse_args()
 
@@ -70,10 +71,9 @@ def compare(options: argparse.Namespace) -> None:
     config = read_config(options)
     splits = load_splits(**config.split_settings)
     run_row = [read_run(options.run, splits)] if options.run else []
-    rows = [
-        measure(name, vectorizer, splits, config)
-        for name, vectorizer in (("TF-IDF words", words()), ("TF-IDF words, pairs, characters", words_and_characters()))
-    ]
+    vectorizers = [("TF-IDF words", words())]
+    vectorizers += [] if options.words_only else [("TF-IDF words, pairs, characters", words_and_characters())]
+    rows = [measure(name, vectorizer, splits, config) for name, vectorizer in vectorizers]
     rows += run_row
     sizes = ", ".join(f"{split} {len(frame):,}" for split, frame in splits.frames.items())
     print(f"Split of {config.data_path.name}, seed {config.seed}: {sizes}. Thresholds from val, numbers from test.\n")

@@ -42,10 +42,9 @@ def main() -> int:
         names = [f"{label} {p:.2f}" for label, p, flag in zip(checkpoint.labels, row, flags, strict=True) if flag]
         print(f"  {', '.join(names) or f'fine (toxic {row[0]:.2f})'}\n    {comment}")
     print(
-        f"\nOpen {RUN / 'report.html'} in a browser. Then serve the model, with a page to try it on:"
-        "\n  make serve"
-        "\nOr seal it and score a file with it:"
+        f"\nOpen {RUN / 'report.html'} in a browser. Then seal the model, and serve it or score a file with it:"
         f"\n  .venv/bin/moderation export {RUN} --to demo-bundle"
+        "\n  .venv/bin/moderation serve --model demo-bundle"
         "\n  .venv/bin/moderation score your-comments.csv -o scored.csv --model demo-bundle"
         "\nOr train on comments of your own:"
         "\n  .venv/bin/moderation check your-comments.csv"

@@ -16,7 +16,7 @@ SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["s
 def test_every_variable_is_a_setting() -> None:
     settings = {f"MODERATION_{field.name.upper()}" for field in dataclasses.fields(ServeConfig)}
     named = set(re.findall(r"^\s*(?:ENV )?(MODERATION_\w+)=", DOCKERFILE, flags=re.MULTILINE))
-    assert len(named) == 5
+    assert len(named) == 4
     assert named | SERVICE["environment"].keys() <= settings
 
 
@@ -31,11 +31,11 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
 
 def test_paths_of_the_image_are_those_that_are_mounted() -> None:
     targets = [volume["target"] if isinstance(volume, dict) else volume.split(":")[1] for volume in SERVICE["volumes"]]
-    assert targets == ["/bundle", "/data"]
-    assert "MODERATION_MODEL=/bundle" in DOCKERFILE and "VOLUME /data" in DOCKERFILE
+    assert targets == ["/data"]
+    assert "VOLUME /data" in DOCKERFILE
     assert f"MODERATION_KEYS=/run/secrets/{SERVICE['secrets'][0]} " in DOCKERFILE
 
 
 def test_requests_in_flight_are_answered_before_the_container_is_killed() -> None:
-    longest = ServeConfig(model=Path("bundle")).timeout_s + 5 + ServeConfig(model=Path("bundle")).drain_s
+    longest = ServeConfig().timeout_s + 5 + ServeConfig().drain_s
     assert float(SERVICE["stop_grace_period"].removesuffix("s")) > longest

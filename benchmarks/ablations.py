@@ -1,0 +1,178 @@
+"""What does each part of the shipped model's recipe bring? Small trainings that differ from the recipe in one thing.
+
+    python benchmarks/ablations.py --data-path train.parquet --output-dir runs/ablations --json ablations.json \\
+        --suite hatecheck=test_suite_cases.csv madlibs=bias_madlibs_77k.csv.gz
+
+Each is `moderation train --config configs/compact-en.toml` on the same seeded part of the train split, measured on the
+labelled comments of val and as many others as make up --val-examples (so that rare labels have all the positives there
+are; average precision is therefore higher than at the comments' own prevalence). The test split takes no part. Means
+over the seeds; `spread` is the largest distance between two seeds of the recipe itself: smaller differences say nothing.
+Runs that are complete are not repeated, so that the command goes on where it was stopped.
+"""
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tables import print_table, write_json
+
+from moderation.artifacts import RunFolder, read_json
+from moderation.data.preparing import load_splits
+from moderation.errors import ModerationError
+
+RECIPE = "the recipe"
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    RECIPE: {},
+    "pos_weight off": {"pos_weight": "off"},
+    "all negatives, as many steps": {"negatives": 1},
+    "balanced sampler, as many steps": {"negatives": 1, "balanced_sampler": True},
+    "no further comments, no disguises": {"disguised": 0, "extra_train_path": None},
+    "learning rate 5e-5": {"lr": 5e-5},
+    "learning rate 3e-4": {"lr": 3e-4},
+    "head at the encoder's rate": {"head_lr": 1.5e-4},
+    "embeddings frozen": {"freeze_embeddings": True},
+    "at most 128 tokens": {"max_length": 128},
+}
+RARE = ("severe_toxic", "threat", "identity_hate")
+
+logger = logging.getLogger("ablations")
+
+
+def main() -> None:
+    """Train what is missing, measure, print."""
+    options = parse()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        n_epoch = write_tables(options)
+        results = {name: [run(options, name, seed, n_epoch) for seed in options.seeds] for name in options.only}
+    except ModerationError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    rows = [{"variant": name} | mean(measured) for name, measured in results.items()]
+    if RECIPE in results and len(options.seeds) > 1:
+        rows.append({"variant": "spread of the recipe"} | spread(results[RECIPE]))
+    print_table(rows)
+    if options.json:
+        first = rows[0]
+        ratios = {
+            f"{row['variant']}, macro AP": row["macro AP"] / first["macro AP"] for row in rows[1:] if "spread" not in row
+        }
+        write_json(options.json, rows, ratios)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-path", type=Path, required=True)
+    parser.add_argument("--output-dir", type=Path, required=True, help="run folders and tables")
+    parser.add_argument("--examples", type=int, default=20_000, help="train comments")
+    parser.add_argument("--val-examples", type=int, default=5_000)
+    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--suite", nargs="+", default=[], help="as for `moderation evaluate BUNDLE --suite`")
+    parser.add_argument("--max-texts", type=int, default=1_500, help="texts of each suite")
+    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    return parser.parse_args()
+
+
+def write_tables(options: argparse.Namespace) -> float:
+    """Write the tables that all trainings share.
+
+    Returns:
+        The share of an epoch over all comments that an epoch of the recipe is.
+    """
+    splits = load_splits(options.data_path, max_train_examples=options.examples)
+    labelled = splits.targets("val").any(axis=1)
+    rng = np.random.default_rng(0)
+    others = rng.choice(np.flatnonzero(~labelled), max(0, options.val_examples - int(labelled.sum())), replace=False)
+    rows = np.sort(np.concatenate([np.flatnonzero(labelled), others]))
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    splits.frames["train"].to_parquet(options.output_dir / "train.parquet")
+    splits.frames["val"].iloc[rows].to_parquet(options.output_dir / "val.parquet")
+    rest = splits.frames["val"].drop(index=splits.frames["val"].index[rows])
+    rest.head(100).to_parquet(options.output_dir / "rest.parquet")  # a test split has to be there; it is not read
+    share = float(splits.targets("train").any(axis=1).mean())
+    return share + 0.3 * (1 - share)
+
+
+def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> dict[str, float]:
+    """Train one variant with one seed, unless it is there; measure it."""
+    folder = options.output_dir / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    found = RunFolder(folder)
+    whole = "negatives" in VARIANTS[name]
+    if not found.run_json.is_file() or read_json(found.run_json, "a run").get("status") != "done":
+        settings = tomllib.loads(Path("configs/compact-en.toml").read_text(encoding="utf-8")) | VARIANTS[name]
+        command = ["train", *flags(settings)]
+        for split, flag in (("train", "--data-path"), ("val", "--val-path"), ("rest", "--test-path")):
+            command += [flag, options.output_dir / f"{split}.parquet"]
+        command += ["--overwrite", "--output-dir", folder, "--seed", seed, "--bootstrap", 0]
+        moderation(*command, "--epochs", options.epochs * (n_epoch if whole else 1))
+    metrics = read_json(found.metrics("val"), "metrics")
+    record = read_json(found.run_json, "a run")
+    measured = {
+        "seconds": float(record["training"]["seconds"]),
+        "macro ROC-AUC": metrics["macro"]["roc_auc"],
+        "macro AP": metrics["macro"]["average_precision"],
+        "macro F1": metrics["macro"]["f1"],
+    }
+    measured |= {f"AP {label}": metrics["labels"][label]["average_precision"] for label in RARE}
+    return measured | (measure_suites(options, folder) if options.suite else {})
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as flags; None is left out.
+
+    >>> flags({"head_lr": 0.001, "fold_lookalikes": True, "extra_train_path": None})
+    ['--head-lr', '0.001', '--fold-lookalikes']
+    """
+    words: list[str] = []
+    for name, value in settings.items():
+        if value is not None and value is not False:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return words
+
+
+def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Figures of the battery, of the plain weights."""
+    bundle, target = folder / "bundle", folder / "battery.json"
+    if not target.is_file():
+        moderation("export", folder, "--to", bundle, "--formats", "hf", "--parity-texts", 50, "--overwrite")
+        suites = ["--suite", *options.suite, "--max-texts", options.max_texts, "--bootstrap", 0]
+        moderation("evaluate", bundle, *suites, "--json", target)
+    suites = json.loads(target.read_text(encoding="utf-8"))["suites"]
+    return {
+        f"{suite}: {figure['measure']}": figure["value"] for suite in suites for figure in suites[suite]["figures"]
+    }
+
+
+def moderation(*words: object) -> None:
+    """Run one verb in a process of its own; its output goes to the screen's other stream."""
+    logger.info("moderation %s", " ".join(map(str, words)))
+    command = [sys.executable, "-m", "moderation", *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr[-2000:])
+
+
+def mean(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean over the seeds."""
+    return pd.DataFrame(measured).mean().to_dict()
+
+
+def spread(measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Largest distance between two seeds."""
+    frame = pd.DataFrame(measured)
+    return (frame.max() - frame.min()).to_dict()
+
+
+if __name__ == "__main__":
+    main()
