@@ -11,12 +11,14 @@ demo: $(VENV)/.installed
 serve: $(VENV)/.installed
 	$(PYTHON) -m moderation serve
 
-# The model that the package ships, trained anew: make model DATA=train.parquet
+# The model that the package ships, trained anew into runs/compact-en-bundle: make model DATA=train.parquet
+# To go on after an interruption add TRAIN=--resume, to start over TRAIN=--overwrite.
 model: $(VENV)/.installed
 	test -f "$(DATA)" || { echo "make model DATA=FILE: name the table of the Jigsaw comments"; exit 2; }
 	$(PYTHON) examples/counterparts.py runs/counterparts.csv
-	$(PYTHON) -m moderation train --config configs/compact-en.toml --data-path "$(DATA)"
-	$(PYTHON) -m moderation export runs/compact-en --to runs/compact-en-bundle --formats onnx-int8 --overwrite
+	$(PYTHON) -m moderation train --config configs/compact-en.toml --data-path "$(DATA)" $(TRAIN)
+	$(PYTHON) -m moderation export runs/compact-en --to runs/compact-en-bundle --formats onnx-int8 --overwrite \
+		--about configs/compact-en.md --licence apache-2.0
 
 test: $(VENV)/.installed-dev
 	$(PYTHON) -m pytest -n 2 --dist loadfile

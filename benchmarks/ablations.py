@@ -1,13 +1,15 @@
-"""What does each part of the shipped model's recipe bring? Small trainings that differ from the recipe in one thing.
+r"""What does each part of the shipped model's recipe bring? Small trainings that differ from the recipe in one thing.
 
-    python benchmarks/ablations.py --data-path train.parquet --output-dir runs/ablations --json ablations.json \\
+    python examples/counterparts.py runs/counterparts.csv
+    python benchmarks/ablations.py --data-path train.parquet --output-dir runs/ablations --json ablations.json \
         --suite hatecheck=test_suite_cases.csv madlibs=bias_madlibs_77k.csv.gz
 
-Each is `moderation train --config configs/compact-en.toml` on the same seeded part of the train split, measured on the
-labelled comments of val and as many others as make up --val-examples (so that rare labels have all the positives there
-are; average precision is therefore higher than at the comments' own prevalence). The test split takes no part. Means
-over the seeds; `spread` is the largest distance between two seeds of the recipe itself: smaller differences say nothing.
-Runs that are complete are not repeated, so that the command goes on where it was stopped.
+from the project's root. Each is `moderation train --config configs/compact-en.toml` on the same seeded part of the
+train split, measured on the labelled comments of val and as many others as make up --val-examples (so that rare labels
+have all the positives there are; average precision is therefore higher than at the comments' own prevalence). Best epoch and
+thresholds are chosen on the same comments, for all alike. The test split takes no part. Means over the seeds; `spread`
+is the largest distance between two seeds of the recipe itself: smaller differences say nothing. Runs that are complete
+are not repeated, so that the command goes on where it was stopped.
 """
 
 import argparse
@@ -24,17 +26,21 @@ import numpy as np
 import pandas as pd
 from tables import print_table, write_json
 
+from moderation import artifacts
 from moderation.artifacts import RunFolder, read_json
 from moderation.data.preparing import load_splits
-from moderation.errors import ModerationError
+from moderation.errors import ConfigError, ModerationError
 
+CONFIG = Path("configs/compact-en.toml")
 RECIPE = "the recipe"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     RECIPE: {},
     "pos_weight off": {"pos_weight": "off"},
     "all negatives, as many steps": {"negatives": 1},
     "balanced sampler, as many steps": {"negatives": 1, "balanced_sampler": True},
-    "no further comments, no disguises": {"disguised": 0, "extra_train_path": None},
+    "no further comments": {"extra_train_path": None},
+    "no disguises": {"disguised": 0},
+    "look-alikes not folded": {"fold_lookalikes": False},
     "learning rate 5e-5": {"lr": 5e-5},
     "learning rate 3e-4": {"lr": 3e-4},
     "head at the encoder's rate": {"head_lr": 1.5e-4},
@@ -51,20 +57,22 @@ def main() -> None:
     options = parse()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        claim(options)
         n_epoch = write_tables(options)
-        results = {name: [run(options, name, seed, n_epoch) for seed in options.seeds] for name in options.only}
+        names = [RECIPE, *(name for name in options.only if name != RECIPE)]
+        results = {name: [run(options, name, seed, n_epoch) for seed in options.seeds] for name in names}
     except ModerationError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     rows = [{"variant": name} | mean(measured) for name, measured in results.items()]
-    if RECIPE in results and len(options.seeds) > 1:
+    ratios = {
+        f"{row['variant']}, macro AP over the recipe's": row["macro AP"] / rows[0]["macro AP"] for row in rows[1:]
+    }
+    if len(options.seeds) > 1:
         rows.append({"variant": "spread of the recipe"} | spread(results[RECIPE]))
     print_table(rows)
     if options.json:
-        first = rows[0]
-        ratios = {
-            f"{row['variant']}, macro AP": row["macro AP"] / first["macro AP"] for row in rows[1:] if "spread" not in row
-        }
         write_json(options.json, rows, ratios)
 
 
@@ -84,6 +92,25 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def read_recipe() -> dict[str, Any]:
+    """The settings of the shipped model."""
+    return tomllib.loads(CONFIG.read_text(encoding="utf-8"))
+
+
+def claim(options: argparse.Namespace) -> None:
+    """Refuse a folder whose runs had other settings: they would stand in one table with new ones.
+
+    Raises:
+        ConfigError: it holds such runs.
+    """
+    path = options.output_dir / "options.json"
+    names = ("examples", "val_examples", "epochs", "suite", "max_texts")
+    asked = {name: getattr(options, name) for name in names} | {"recipe": read_recipe()}
+    if path.is_file() and read_json(path, "options of ablations") != asked:
+        raise ConfigError(f"{options.output_dir}: holds ablations with other options. Name another --output-dir.")
+    artifacts.write_json(path, asked)
+
+
 def write_tables(options: argparse.Namespace) -> float:
     """Write the tables that all trainings share.
 
@@ -93,15 +120,17 @@ def write_tables(options: argparse.Namespace) -> float:
     splits = load_splits(options.data_path, max_train_examples=options.examples)
     labelled = splits.targets("val").any(axis=1)
     rng = np.random.default_rng(0)
-    others = rng.choice(np.flatnonzero(~labelled), max(0, options.val_examples - int(labelled.sum())), replace=False)
+    others = rng.permutation(np.flatnonzero(~labelled))[: max(0, options.val_examples - int(labelled.sum()))]
     rows = np.sort(np.concatenate([np.flatnonzero(labelled), others]))
-    options.output_dir.mkdir(parents=True, exist_ok=True)
     splits.frames["train"].to_parquet(options.output_dir / "train.parquet")
     splits.frames["val"].iloc[rows].to_parquet(options.output_dir / "val.parquet")
     rest = splits.frames["val"].drop(index=splits.frames["val"].index[rows])
     rest.head(100).to_parquet(options.output_dir / "rest.parquet")  # a test split has to be there; it is not read
-    share = float(splits.targets("train").any(axis=1).mean())
-    return share + 0.3 * (1 - share)
+    recipe = read_recipe()
+    added = {name: recipe[name] for name in ("extra_train_path", "disguised")}
+    whole = load_splits(options.data_path, max_train_examples=options.examples, **added)
+    share = float(whole.targets("train").any(axis=1).mean())
+    return share + recipe["negatives"] * (1 - share)
 
 
 def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> dict[str, float]:
@@ -110,8 +139,7 @@ def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> di
     found = RunFolder(folder)
     whole = "negatives" in VARIANTS[name]
     if not found.run_json.is_file() or read_json(found.run_json, "a run").get("status") != "done":
-        settings = tomllib.loads(Path("configs/compact-en.toml").read_text(encoding="utf-8")) | VARIANTS[name]
-        command = ["train", *flags(settings)]
+        command = ["train", *flags(read_recipe() | VARIANTS[name])]
         for split, flag in (("train", "--data-path"), ("val", "--val-path"), ("rest", "--test-path")):
             command += [flag, options.output_dir / f"{split}.parquet"]
         command += ["--overwrite", "--output-dir", folder, "--seed", seed, "--bootstrap", 0]
@@ -149,9 +177,7 @@ def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float
         suites = ["--suite", *options.suite, "--max-texts", options.max_texts, "--bootstrap", 0]
         moderation("evaluate", bundle, *suites, "--json", target)
     suites = json.loads(target.read_text(encoding="utf-8"))["suites"]
-    return {
-        f"{suite}: {figure['measure']}": figure["value"] for suite in suites for figure in suites[suite]["figures"]
-    }
+    return {f"{suite}: {figure['measure']}": figure["value"] for suite in suites for figure in suites[suite]["figures"]}
 
 
 def moderation(*words: object) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from moderation.labels import JIGSAW_LABELS
 
-SAMPLE = Path("moderation/data/sample/comments.csv")
+SAMPLE = Path(__file__).parents[1] / "moderation" / "data" / "sample" / "comments.csv"
 # fmt: off
 GROUPS = (
     "African", "American", "Arab", "Asian", "atheist", "autistic", "bisexual", "black", "blind", "Buddhist",

@@ -38,8 +38,13 @@ def read_labelled(path: Path, bundle: Bundle) -> pd.DataFrame:
             f"Expected {TEXT_COLUMN} and one or more of {', '.join(bundle.labels)}."
         )
     provenance = bundle.manifest.get("provenance") or {}
-    if sha256(path) == (provenance.get("data") or {}).get("sha256"):
+    found, trained_on = sha256(path), provenance.get("data") or {}
+    if found == trained_on.get("sha256"):
         return _test_split(path, bundle)
+    if found == trained_on.get("extra_train_sha256"):
+        raise DataError(
+            f"{path}: the bundle was trained on all of this table (--extra-train-path); it measures nothing."
+        )
     return load_english_only(path, text_column=TEXT_COLUMN, label_columns=shared, require_both_classes=False)
 
 

@@ -45,10 +45,14 @@ class TrainConfig(TableConfig):
     test_size: float = setting(0.1, "share of the texts for testing", "data")
     max_train_examples: int | None = setting(None, "train on a seeded part of the train split", "data")
     extra_train_path: Path | None = setting(
-        None, "further table for the train split alone; texts of val and test are left out", "data"
+        None,
+        "further table for the train split alone, of the same columns; texts of val and test are left out",
+        "data",
     )
     disguised: float = setting(
-        0.0, "copies per train row to add, disguised as people disguise words from filters", "data"
+        0.0,
+        "copies per train row to add, each with one of the edits that people disguise words by (docs/battery.md)",
+        "data",
     )
 
     output_dir: Path | None = setting(None, "run folder; default: runs/<date>-<backbone>", "run")
@@ -85,7 +89,9 @@ class TrainConfig(TableConfig):
     pos_weight: PosWeight = setting("sqrt", "weight of positives in the loss", "training")
     pos_weight_cap: float = setting(50.0, "largest weight of positives", "training")
     negatives: float = setting(
-        1.0, "share of the train rows without any label that an epoch sees, other ones each time", "training"
+        1.0,
+        "share of the train rows without any label that an epoch sees, in turn; pos_weight counts all of them",
+        "training",
     )
     balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement", "training")
     precision: Precision = setting("auto", "auto takes what the processor really speeds up", "training")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Chosen by their looks in common fonts, among the pairs of Unicode Technical Standard 39's confusables.
+# Chosen by their looks in common fonts; Unicode Technical Standard 39 (confusables) has most of them, and many more.
 _CYRILLIC = {
     "а": "a",
     "в": "b",
@@ -20,6 +20,7 @@ _CYRILLIC = {
     "ԁ": "d",
     "е": "e",
     "ё": "e",
+    "ѐ": "e",
     "ԍ": "g",
     "һ": "h",
     "н": "h",
@@ -88,7 +89,7 @@ _GREEK = {
     "Υ": "Y",
     "Χ": "X",
 }
-_LATIN = {"ı": "i", "ɑ": "a", "ɡ": "g", "ɩ": "i", "ʟ": "l", "ɴ": "n", "ʀ": "r", "ѐ": "e"}
+_LATIN = {"ı": "i", "ɑ": "a", "ɡ": "g", "ɩ": "i", "ʟ": "l", "ɴ": "n", "ʀ": "r"}
 LOOKALIKES = _CYRILLIC | _GREEK | _LATIN
 
 
@@ -101,7 +102,7 @@ def fold_lookalikes(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
     models of English alone.
 
     Args:
-        tokenizer: A fast one.
+        tokenizer: A fast one; its own normalisation is changed.
 
     Returns:
         A tokenizer of the general class, since those of single architectures build their normalisation anew when
@@ -120,5 +121,6 @@ def fold_lookalikes(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
         model_max_length=tokenizer.model_max_length,
         model_input_names=tokenizer.model_input_names,
         padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
         **tokenizer.special_tokens_map,
     )

@@ -1,7 +1,7 @@
 """Tables -> the three splits of a run. The same arguments give the same splits: evaluation rebuilds them so."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ class Splits:
         frames: One table per split, with the text column and the label columns.
         labels: Label columns in order.
         left_out: Rows left out when the tables were read, by reason.
+        added: Rows of the train split beside those of its table: `extra` and `disguised`.
     """
 
     frames: dict[str, pd.DataFrame]
     labels: tuple[str, ...]
     left_out: dict[str, int]
+    added: dict[str, int] = field(default_factory=dict)
 
     def targets(self, split: str) -> npt.NDArray[np.float32]:
         """Targets of a split, float32 `(n_examples, n_labels)`."""
@@ -96,16 +98,22 @@ def load_splits(
     for split in SPLITS:
         if split not in frames:
             frames[split] = whole.iloc[rows[split]].reset_index(drop=True)
+    added = {"extra": 0}
     if extra_train_path is not None:
         options = table | {"label_columns": labels, "require_both_classes": False}
         extra = load_english_only(extra_train_path, text_column=text_column, seed=seed, **options)
+        for reason, count in extra.attrs["left_out"].items():
+            left_out[reason] = left_out.get(reason, 0) + count
         for split in ("val", "test"):
             extra = _without_texts_of(extra, frames[split], text_column, "the extra table", split)
         frames["train"] = pd.concat([frames["train"], extra], ignore_index=True)
+        added["extra"] = len(extra)
+    n_plain = len(frames["train"])
     frames["train"] = add_disguised(frames["train"], disguised, seed, text_column)
+    added["disguised"] = len(frames["train"]) - n_plain
     _check_positives(frames["train"], labels)
     logger.info("Splits: %s.", ", ".join(f"{split} {len(frames[split])}" for split in SPLITS))
-    return Splits({split: frames[split] for split in SPLITS}, labels, left_out)
+    return Splits({split: frames[split] for split in SPLITS}, labels, left_out, added)
 
 
 def _without_texts_of(

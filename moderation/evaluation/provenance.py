@@ -68,6 +68,10 @@ def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     rows = [("Data, SHA-256", facts["data"]["sha256"])]
     rows += [(f"Rows left out: {why}", f"{n:,}") for why, n in facts["data"].get("left_out", {}).items() if n]
+    added = {name: n for name, n in facts["data"].get("added", {}).items() if n}
+    rows += [(f"Train rows added: {name}", f"{n:,}") for name, n in added.items()]
+    if "extra_train_sha256" in facts["data"]:
+        rows += [("Extra table, SHA-256", facts["data"]["extra_train_sha256"])]
     rows += [("Split sizes", ", ".join(f"{split} {n:,}" for split, n in facts["splits"].items()))]
     backbone = facts["backbone"]
     rows += [("Backbone", " @ ".join(_plain(backbone[key]) for key in ("name", "revision") if backbone.get(key)))]

@@ -136,7 +136,11 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
 
 def _metadata(bundle: Bundle, licence: str) -> str:
     """The YAML block; its strings are JSON strings, which YAML reads too."""
-    lines = [f"license: {json.dumps(licence)}", "language:", *(f"- {json.dumps(language)}" for language in bundle.languages)]
+    lines = [
+        f"license: {json.dumps(licence)}",
+        "language:",
+        *(f"- {json.dumps(language)}" for language in bundle.languages),
+    ]
     lines += ["pipeline_tag: text-classification"]
     lines += ["library_name: transformers"] if "hf" in bundle.forms else []
     lines += ["tags:"]

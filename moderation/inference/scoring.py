@@ -58,7 +58,7 @@ def score_batch(
         batch: Any columns, `text_column` among them.
         text_column: Name of the column that holds the texts.
         errors: string, one per row: what is already known to be wrong with a row, which is then not scored; null: fine.
-        languages: Fills the column `language`; None: leave it null.
+        languages: Fills the column `detected_language`; None: leave it null.
 
     Returns:
         The columns of `batch`, then those of `result_fields`. `flagged` is one string, the names joined by commas and
@@ -106,13 +106,13 @@ def result_fields(labels: Sequence[str]) -> list[pa.Field]:
     """The columns that scoring adds: `p_<label>` float32 for each label, `flagged`, `n_windows`, ...
 
     >>> [field.name for field in result_fields(["toxic"])]
-    ['p_toxic', 'flagged', 'n_windows', 'language', 'model_version', 'error']
+    ['p_toxic', 'flagged', 'n_windows', 'detected_language', 'model_version', 'error']
     """
     return [
         *(pa.field(f"p_{label}", pa.float32()) for label in labels),
         pa.field("flagged", pa.string()),
         pa.field("n_windows", pa.int32()),
-        pa.field("language", pa.string()),
+        pa.field("detected_language", pa.string()),
         pa.field("model_version", pa.string()),
         pa.field("error", pa.string()),
     ]

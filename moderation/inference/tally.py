@@ -40,7 +40,7 @@ class Tally:
             for label in (answer["values"] or "").split(","):
                 if label:
                     self._flagged[label] += answer["counts"]
-        for answer in pc.value_counts(batch.column("language")).to_pylist():
+        for answer in pc.value_counts(batch.column("detected_language")).to_pylist():
             if self._trained_on and answer["values"] not in (None, UNDETERMINED, *self._trained_on):
                 self._foreign[answer["values"]] += answer["counts"]
         errors = batch.column("error")

@@ -119,7 +119,8 @@ def _check_first(config: ExportConfig) -> None:
 
     Raises:
         ArtifactError: something stands in the bundle's place.
-        ConfigError: a text about the model that cannot be read; no form among those asked for that the classifier runs, or a run folder's name that is none.
+        ConfigError: a text about the model that cannot be read; no form among those asked for that the classifier runs,
+            or a run folder's name that is none.
         MissingExtraError: a package that a form takes is not installed.
     """
     check_target(config.to, overwrite=config.overwrite)
@@ -146,7 +147,8 @@ def _read_about(config: ExportConfig) -> str:
     try:
         return config.about.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--about {config.about}: cannot be read ({type(error).__name__}); expected Markdown.") from None
+        kind = type(error).__name__
+        raise ConfigError(f"--about {config.about}: cannot be read ({kind}); expected Markdown.") from None
 
 
 def _name(config: ExportConfig) -> str:

@@ -90,9 +90,9 @@ def _check_paths(config: ScoreConfig, output: Path, piped: bool) -> None:
 
 def _load_languages() -> Languages | None:
     try:
-        return Languages("The column language", "languages")
+        return Languages("The column detected_language", "languages")
     except MissingExtraError as error:
-        logger.info("The column language stays empty. %s", error)
+        logger.info("The column detected_language stays empty. %s", error)
         return None
 
 

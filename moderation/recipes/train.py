@@ -147,7 +147,7 @@ def _facts(config: TrainConfig, splits: Splits, backbone: ResolvedBackbone) -> d
     return {
         "labels": list(splits.labels),
         "precision": resolve_precision(config.precision),
-        "data": {"left_out": splits.left_out},
+        "data": {"left_out": splits.left_out, "added": splits.added},
         "splits": {split: len(frame) for split, frame in splits.frames.items()},
         "backbone": {
             "name": backbone.name,

@@ -1,12 +1,13 @@
 """The past of a run: its settings, its splits and its tokenizer, rebuilt from the run folder for what comes after."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from moderation.artifacts import RunFolder
+from moderation.artifacts import RunFolder, sha256
 from moderation.backbones import load_tokenizer
 from moderation.config import TrainConfig
 from moderation.data.encoding import tokenizer_sha256
@@ -15,6 +16,8 @@ from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.flags import from_plain, to_plain
 from moderation.training.checkpoints import Checkpoint
 from moderation.training.record import hash_tables, read_record
+
+logger = logging.getLogger(__name__)
 
 
 def run_settings(run: RunFolder) -> TrainConfig:
@@ -33,13 +36,16 @@ def run_settings(run: RunFolder) -> TrainConfig:
 
 def settings_of_moved_table(run: RunFolder, settings: TrainConfig, data_path: Path) -> TrainConfig | None:
     """The settings with the table's new place; None where it is another table than the run's."""
-    moved = dataclasses.replace(settings, data_path=data_path)
     recorded: dict[str, Any] = read_record(run)["data"]
-    return moved if hash_tables(to_plain(moved))["sha256"] == recorded.get("sha256") else None
+    moved = dataclasses.replace(settings, data_path=data_path)
+    return moved if sha256(data_path) == recorded.get("sha256") else None
 
 
 def rebuild_splits(run: RunFolder, settings: TrainConfig, cure: str) -> Splits:
     """Cut the run's data into the same splits again.
+
+    The extra table of the train split touches neither val nor test: where it is gone or another one by now, train is
+    rebuilt without it, which is said.
 
     Args:
         run: The folder.
@@ -49,8 +55,13 @@ def rebuild_splits(run: RunFolder, settings: TrainConfig, cure: str) -> Splits:
     Raises:
         ArtifactError: the data changed since the run.
     """
+    recorded: dict[str, Any] = read_record(run)["data"]
+    extra = settings.extra_train_path
+    if extra is not None and not (extra.is_file() and sha256(extra) == recorded.get("extra_train_sha256")):
+        logger.info("%s: gone or changed since the run; the train split is rebuilt without it.", extra)
+        settings = dataclasses.replace(settings, extra_train_path=None)
     try:
-        now, recorded = hash_tables(to_plain(settings)), read_record(run)["data"]
+        now = hash_tables(to_plain(settings))
     except (ArtifactError, DataError) as error:
         raise ArtifactError(f"{error}\nThis table stands in {run.run_json}, seen from {Path.cwd()}. {cure}") from error
     changed = [key for key in now if now[key] != recorded.get(key)]

@@ -31,8 +31,8 @@ class PosWeightTrainer(Trainer):
         pos_weight: Weight of positives, float32 `(n_labels,)`; None: 1.
         example_weights: Weight of each example of `train_dataset`, float64 `(n_examples,)`, to draw them with
             replacement; None: each one once an epoch.
-        negatives: Share of the examples without any label that an epoch sees, in (0, 1]; each epoch takes other ones
-            until all were seen.
+        negatives: Share of the examples without any label that an epoch sees, in (0, 1]; the epochs go through them in
+            a circle. Not together with `example_weights`.
         head_lr: Learning rate of all that is not the encoder; None: that of the arguments.
         **kwargs: As for `transformers.Trainer`. Datasets come from `df_to_hfds` (columns `input_ids`,
             `attention_mask`, `labels`, `length`).
@@ -54,6 +54,8 @@ class PosWeightTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if example_weights is not None and negatives < 1:
+            raise ConfigError("PosWeightTrainer: example_weights and negatives both choose what an epoch sees.")
         self.pos_weight = pos_weight
         self.example_weights = example_weights
         self.negatives = negatives

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from moderation.artifacts import sha256
 from moderation.battery.labelled import read_labelled
 from moderation.bundles import read_bundle
 from moderation.data.preparing import load_splits
@@ -27,6 +28,17 @@ def test_a_training_table_that_was_cut_otherwise_is_refused(tiny_bundle, table_p
     other = dataclasses.replace(bundle, manifest=bundle.manifest | {"provenance": provenance})
     with pytest.raises(DataError, match="not with the default splits"):
         read_labelled(table_path, other)
+
+
+def test_the_extra_table_of_the_training_measures_nothing(tiny_bundle, table_path, tmp_path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    extra = tmp_path / "extra.csv"
+    extra.write_bytes(table_path.read_bytes() + b"\n")
+    data = bundle.manifest["provenance"]["data"] | {"extra_train_sha256": sha256(extra)}
+    provenance = bundle.manifest["provenance"] | {"data": data}
+    other = dataclasses.replace(bundle, manifest=bundle.manifest | {"provenance": provenance})
+    with pytest.raises(DataError, match="trained on all of this table"):
+        read_labelled(extra, other)
 
 
 def test_labels_are_those_that_both_have_in_the_bundles_order(suites, scorer, tmp_path) -> None:

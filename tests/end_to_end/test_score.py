@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SECRET = "zqxsecret"
 N_ROWS = 600
 RESULTS = ["p_toxic", "p_severe_toxic", "p_obscene", "p_threat", "p_insult", "p_identity_hate"]
-RESULTS += ["flagged", "n_windows", "language", "model_version", "error"]
+RESULTS += ["flagged", "n_windows", "detected_language", "model_version", "error"]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
 

@@ -32,18 +32,18 @@ def batch_of(texts, kind=None):
 def test_the_columns_of_the_input_come_first_then_the_results():
     scored = score_batch(Lengths(), batch_of(["hello!", "a"]), text_column="text")
     assert scored.schema.names == [
-        *("id", "text", "p_long", "p_loud", "flagged", "n_windows", "language", "model_version", "error"),
+        *("id", "text", "p_long", "p_loud", "flagged", "n_windows", "detected_language", "model_version", "error"),
     ]
     kinds = ["string", "int32", "string", "string", "string"]
     assert [str(kind) for kind in scored.schema.types[2:]] == ["float", "float", *kinds]
     assert scored.to_pylist() == [
         {
             "id": 0, "text": "hello!", "p_long": pytest.approx(0.6), "p_loud": 1.0, "flagged": "long,loud",
-            "n_windows": 1, "language": None, "model_version": "lengths@0", "error": None,
+            "n_windows": 1, "detected_language": None, "model_version": "lengths@0", "error": None,
         },
         {
             "id": 1, "text": "a", "p_long": pytest.approx(0.1), "p_loud": 0.0, "flagged": "", "n_windows": 1,
-            "language": None, "model_version": "lengths@0", "error": None,
+            "detected_language": None, "model_version": "lengths@0", "error": None,
         },
     ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_languages_are_told_once_a_text_and_foreign_ones_counted():
     scored = score_batch(
         Lengths(), batch_of(["de x", "en y", "de x", "a", None, "fr z"]), text_column="text", languages=languages
     )
-    assert scored["language"].to_pylist() == ["de", "en", "de", "und", None, "fr"]
+    assert scored["detected_language"].to_pylist() == ["de", "en", "de", "und", None, "fr"]
     assert languages.asked == ["de x", "en y", "a", "fr z"]
     told = Tally(("long", "loud"), ["en"])
     told.add(scored)

@@ -41,6 +41,7 @@ def fit_into(tiny_backbone, train_set, val_set, tokenizer, targets):
             "pos_weight": "sqrt",
             "pos_weight_cap": 50.0,
             "balanced_sampler": False,
+            "negatives": 1.0,
             "head_lr": None,
             "best_metric": "macro_roc_auc",
             "patience": 0,
@@ -214,6 +215,7 @@ def interrupted(dataset, n_batches):
         ({}, 12, 10),  # in mid-epoch, two steps after a state
         ({}, 16, 16),  # between two epochs
         ({"balanced_sampler": True}, 12, 10),
+        ({"negatives": 0.5}, 12, 10),
         ({"grad_accumulation": 3, "save_every": 1}, 12, 4),  # 8 batches: the last step of an epoch takes two
         ({"epochs": 2.5, "save_every": 3, "attention_dropout": 0.1}, 19, 18),
         ({"precision": "bf16", "freeze_layers": 1, "head_lr": 0.02}, 12, 10),

@@ -151,6 +151,20 @@ def test_rows_of_more_weight_are_drawn_more_often(make_trainer, train_set):
     assert np.mean(drawn) == pytest.approx(0.5, abs=0.07)
 
 
+def test_a_part_of_the_examples_without_a_label_an_epoch(make_trainer, train_set):
+    targets = np.asarray(train_set["labels"])
+    n_labelled = int(targets.any(axis=1).sum())
+    n_taken = -(-(len(targets) - n_labelled) // 4)
+    trainer = make_trainer(trainer={"negatives": 0.25}, per_device_train_batch_size=8)
+    loader = trainer.get_train_dataloader()
+    rows = np.concatenate([batch["labels"].numpy() for batch in loader])
+    assert 0 < n_taken < len(targets) - n_labelled
+    assert len(rows) == n_labelled + n_taken == trainer.n_examples_per_epoch
+    assert rows.any(axis=1).sum() == n_labelled
+    with pytest.raises(ConfigError, match="both choose"):
+        make_trainer(trainer={"negatives": 0.25, "example_weights": np.ones(len(targets))})
+
+
 def test_the_head_learns_at_its_own_rate(make_trainer, model):
     freeze_for_speed(model, 1)
     trainer = make_trainer(trainer={"head_lr": 0.01}, learning_rate=0.001, weight_decay=0.1)
