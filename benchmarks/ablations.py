@@ -5,11 +5,11 @@ r"""What does each part of the shipped model's recipe bring? Small trainings tha
         --suite hatecheck=test_suite_cases.csv madlibs=bias_madlibs_77k.csv.gz
 
 from the project's root. Each is `moderation train --config configs/compact-en.toml` on the same seeded part of the
-train split, measured on the labelled comments of val and as many others as make up --val-examples (so that rare labels
-have all the positives there are; average precision is therefore higher than at the comments' own prevalence). Best epoch and
-thresholds are chosen on the same comments, for all alike. The test split takes no part. Means over the seeds; `spread`
-is the largest distance between two seeds of the recipe itself: smaller differences say nothing. Runs that are complete
-are not repeated, so that the command goes on where it was stopped.
+train split, measured on the labelled comments of val and as many others as make up --val-examples (so that rare
+labels have all the positives there are; average precision is therefore higher than at the comments' own prevalence).
+Best epoch and thresholds are chosen on the same comments, for all alike. The test split takes no part. Means over the
+seeds; `spread` is the largest distance between two seeds of the recipe itself: smaller differences say nothing. Runs
+that are complete are not repeated, so that the command goes on where it was stopped.
 """
 
 import argparse

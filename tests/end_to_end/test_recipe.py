@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -73,8 +72,8 @@ def test_both_ways_to_choose_what_an_epoch_sees_are_refused_together(table_path,
 
 
 def test_the_recipe_is_one_that_train_takes():
-    settings = tomllib.loads((ROOT / "configs" / "compact-en.toml").read_text(encoding="utf-8"))
-    config = merge(TrainConfig, settings | {"data_path": Path("train.csv"), "config": None}, {})
+    flags = {"config": ROOT / "configs" / "compact-en.toml", "data_path": Path("train.csv")}
+    config = merge(TrainConfig, flags)
     assert config.fold_lookalikes
     assert str(config.extra_train_path) == "runs/counterparts.csv"
 
