@@ -33,7 +33,7 @@ from moderation.errors import ConfigError, ModerationError
 
 CONFIG = Path("configs/compact-en.toml")
 RECIPE = "the recipe"
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     RECIPE: {},
     "pos_weight off": {"pos_weight": "off"},
     "all negatives, as many steps": {"negatives": 1},
@@ -130,7 +130,7 @@ def write_tables(options: argparse.Namespace) -> float:
     added = {name: recipe[name] for name in ("extra_train_path", "disguised")}
     whole = load_splits(options.data_path, max_train_examples=options.examples, **added)
     share = float(whole.targets("train").any(axis=1).mean())
-    return share + recipe["negatives"] * (1 - share)
+    return share + float(recipe["negatives"]) * (1 - share)
 
 
 def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> dict[str, float]:
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> di
     found = RunFolder(folder)
     whole = "negatives" in VARIANTS[name]
     if not found.run_json.is_file() or read_json(found.run_json, "a run").get("status") != "done":
-        command = ["train", *flags(read_recipe() | VARIANTS[name])]
+        command: list[object] = ["train", *flags(read_recipe() | VARIANTS[name])]
         for split, flag in (("train", "--data-path"), ("val", "--val-path"), ("rest", "--test-path")):
             command += [flag, options.output_dir / f"{split}.parquet"]
         command += ["--overwrite", "--output-dir", folder, "--seed", seed, "--bootstrap", 0]
@@ -177,7 +177,8 @@ def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float
         suites = ["--suite", *options.suite, "--max-texts", options.max_texts, "--bootstrap", 0]
         moderation("evaluate", bundle, *suites, "--json", target)
     suites = json.loads(target.read_text(encoding="utf-8"))["suites"]
-    return {f"{suite}: {figure['measure']}": figure["value"] for suite in suites for figure in suites[suite]["figures"]}
+    figures = [(suite, figure) for suite in suites for figure in suites[suite]["figures"]]
+    return {f"{suite}: {figure['measure'].split(' (')[0]}": figure["value"] for suite, figure in figures}
 
 
 def moderation(*words: object) -> None:
@@ -191,13 +192,13 @@ def moderation(*words: object) -> None:
 
 def mean(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean over the seeds."""
-    return pd.DataFrame(measured).mean().to_dict()
+    return {str(name): float(value) for name, value in pd.DataFrame(measured).mean().items()}
 
 
-def spread(measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def spread(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Largest distance between two seeds."""
     frame = pd.DataFrame(measured)
-    return (frame.max() - frame.min()).to_dict()
+    return {str(name): float(value) for name, value in (frame.max() - frame.min()).items()}
 
 
 if __name__ == "__main__":
