@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 demo: $(VENV)/.installed
 	$(PYTHON) examples/demo.py
 
-serve: $(VENV)/.installed
+serve: $(VENV)/.installed-serve
 	$(PYTHON) -m moderation serve
 
 # The model that the package ships, trained anew into runs/compact-en-bundle: make model DATA=train.parquet
@@ -30,6 +30,12 @@ lint: $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Without torch, and only where nothing is installed yet.
+$(VENV)/.installed-serve:
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	test -e $(VENV)/.installed || $(PYTHON) -m pip install --constraint constraints.txt --editable '.[onnx,serve]'
+	touch $@
 
 $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 	test -x $(PYTHON) || python3 -m venv $(VENV)

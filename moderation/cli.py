@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import importlib.metadata
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from moderation import config
-from moderation.errors import ModerationError
+from moderation.errors import MissingExtraError, ModerationError
 from moderation.flags import add_flags, merge
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -131,6 +132,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    version = f"content-moderation {importlib.metadata.version('content-moderation')}"
+    parser.add_argument("--version", action="version", version=version)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         sub = verbs.add_parser(
@@ -165,6 +168,20 @@ def main_by_form(argv: Sequence[str]) -> int:
     return main([verb, *(word for word in argv if word not in FORMS)])
 
 
+def _load_recipe(name: str) -> Any:
+    """The function that does a verb.
+
+    Raises:
+        MissingExtraError: it needs packages of training, and only those for classifying are installed.
+    """
+    try:
+        return getattr(importlib.import_module(f"moderation.recipes.{name}"), name)
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] in ("moderation", "model_training"):
+            raise  # a fault of ours
+        raise MissingExtraError(f"moderation {name} ({error.name})", "train") from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb.
 
@@ -183,8 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = getattr(settings, "recipe", verb)
         if VERBS[verb].heavy and name == verb:
             logging.getLogger(__name__).info("Loading PyTorch ...")
-        recipe = getattr(importlib.import_module(f"moderation.recipes.{name}"), name)
-        return int(recipe(settings))
+        return int(_load_recipe(name)(settings))
     except ModerationError as error:
         print(f"moderation {verb}: {error}", file=sys.stderr)
         return error.exit_code

@@ -45,7 +45,8 @@ class MissingExtraError(ModerationError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
-            f"{feature} needs a package that is not installed. Cure: pip install 'content-moderation[{extra}]'"
+            f"{feature} needs a package that is not installed. Cure, in the folder of this toolkit: "
+            f"pip install '.[{extra}]'"
         )
         self.feature = feature
         self.extra = extra

@@ -65,7 +65,7 @@ def test_a_fault_of_a_setting_is_2(arrays: list[str]) -> None:
     [
         ("", "moderation", "required: VERB"),
         ("fly", "moderation", "invalid choice: 'fly'"),
-        ("--version", "moderation", "required: VERB"),
+        ("--verbose", "moderation", "required: VERB"),
         ("tune --pred x", "moderation tune", "unrecognized arguments: --pred x"),
         ("train --seed x", "moderation train", "--seed: invalid int value: 'x'"),
         ("check", "moderation check", "required: DATA"),
@@ -167,3 +167,33 @@ def test_a_mistyped_flag_is_answered_with_the_likely_one(capsys: pytest.CaptureF
         cli.main(["train", "--data-path", "x.csv", "--epoch", "1", "--label-column", "rude"])
     assert caught.value.code == 2
     assert "Did you mean --epochs, --label-columns?" in capsys.readouterr().err
+
+
+WITHOUT_TRAINING = """
+import sys
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in ("torch", "datasets", "transformers"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+from moderation import cli
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("verb", ["train", "export"])
+def test_a_verb_of_training_without_its_packages_names_the_cure(verb, tmp_path):
+    words = {"train": ["--data-path", "x.csv"], "export": ["runs/x", "--to", str(tmp_path / "b")]}[verb]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TRAINING, verb, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "pip install '.[train]'" in done.stderr
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("content-moderation 0.")

@@ -38,7 +38,7 @@ def test_the_docstring_draws_the_tree_that_stands() -> None:
 def test_a_missing_extra_names_the_feature_and_the_command_that_cures_it() -> None:
     message = str(MissingExtraError("--detect-language", "languages"))
     assert message.startswith("--detect-language needs")
-    assert "pip install 'content-moderation[languages]'" in message
+    assert "pip install '.[languages]'" in message
 
 
 @pytest.mark.parametrize("error", [DataError("two\nlines"), MissingExtraError("--track wandb", "wandb")], ids=repr)

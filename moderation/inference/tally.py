@@ -24,10 +24,11 @@ class Tally:
         n_rows: Rows of the table.
         n_new: Those of them that this run computed; the others had been kept by an earlier one.
         n_failed: Rows with an error.
+        n_flagged: Rows with one label or more.
     """
 
     def __init__(self, labels: Sequence[str], languages: Sequence[str] = ()) -> None:
-        self.n_rows = self.n_new = self.n_failed = 0
+        self.n_rows = self.n_new = self.n_failed = self.n_flagged = 0
         self._flagged = Counter(dict.fromkeys(labels, 0))
         self._trained_on = tuple(languages)
         self._foreign: Counter[str] = Counter()
@@ -37,6 +38,7 @@ class Tally:
     def add(self, batch: pa.RecordBatch) -> None:
         """Count a scored batch."""
         for answer in pc.value_counts(batch.column("flagged")).to_pylist():
+            self.n_flagged += answer["counts"] if answer["values"] else 0
             for label in (answer["values"] or "").split(","):
                 if label:
                     self._flagged[label] += answer["counts"]
@@ -64,6 +66,9 @@ class Tally:
         if len(common) > _KINDS_SHOWN:
             others = sum(count for _, count in common[_KINDS_SHOWN:])
             lines.append(f"{others:>15,} others, of {len(common) - _KINDS_SHOWN} kinds")
+        lines.append(
+            f"{self.n_flagged:>11,} flagged at all ({self.n_flagged / scored if scored else 0:.2%} of those scored)"
+        )
         lines += [
             f"{count:>11,} flagged {label} ({count / scored if scored else 0:.2%})"
             for label, count in self._flagged.items()

@@ -92,7 +92,7 @@ def _load_languages() -> Languages | None:
     try:
         return Languages("The column detected_language", "languages")
     except MissingExtraError as error:
-        logger.info("The column detected_language stays empty. %s", error)
+        logger.info("%s Until then it stays empty.", error)
         return None
 
 

@@ -34,7 +34,7 @@ def verify(config: VerifyConfig) -> int:
             with Classifier.load(bundle.path, backend=backend, threads=config.threads, check_hashes=False) as it:
                 row = check_again(form, it.probabilities(texts), kept)
         except MissingExtraError as error:
-            rows.append([form, "", "", "", "", f"skipped: pip install 'content-moderation[{error.extra}]'"])
+            rows.append([form, "", "", "", "", f"skipped: pip install '.[{error.extra}]'"])
             continue
         except ModerationError as error:
             rows.append([form, "", "", "", "", "FAILED: not compared"])

@@ -238,7 +238,7 @@ def test_a_missing_package_is_told_before_anything_is_loaded(tmp_path, capsys, m
     monkeypatch.setattr("moderation.recipes.export.find_spec", lambda name: None if name == package else name)
     words = ["export", str(tmp_path / "run"), "--to", str(tmp_path / "b"), "--formats", f"hf,{form}"]
     assert cli.main(words) == 2
-    assert f"content-moderation[{extra}]" in capsys.readouterr().err
+    assert f"pip install '.[{extra}]'" in capsys.readouterr().err
 
 
 def test_openvino_leaves_in_float_what_the_bundle_says(tiny_bundle, tmp_path):

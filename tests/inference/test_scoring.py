@@ -159,6 +159,7 @@ def test_the_tally_names_errors_by_kind_with_their_first_rows():
     text = tally.to_text(2.0, "out.csv")
     assert (tally.n_rows, tally.n_failed) == (5, 2)
     assert "2 no text: rows 2, 4" in text
+    assert "2 flagged at all (66.67% of those scored)" in text
     assert "1 flagged long (33.33%)" in text
     assert "2 rows/s" in text or "3 rows/s" in text
     assert text.endswith("out.csv")
