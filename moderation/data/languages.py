@@ -1,5 +1,6 @@
 """Text -> which language is it in, and is that another than English?"""
 
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from moderation.errors import MissingExtraError
+from moderation.errors import ArtifactError, MissingExtraError
 
 MIN_LETTERS = 20
 MIN_PROBABILITY = 0.5
@@ -68,12 +69,19 @@ def load_identifier(feature: str, extra: str) -> Any:
 
     Raises:
         MissingExtraError: py3langid is not installed.
+        ArtifactError: there is no room for its temporary file.
     """
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
         raise MissingExtraError(feature, extra) from None
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    try:
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    except OSError as error:  # it unpacks its table into a temporary file
+        raise ArtifactError(
+            f"{tempfile.gettempdir()}: no temporary file could be written for the table of languages "
+            f"({error.strerror}). Free some space, or name another folder with TMPDIR."
+        ) from error
 
 
 def classify_language(identifier: Any, text: str, n_characters: int = _CHARACTERS_READ) -> tuple[str, float] | None:

@@ -108,7 +108,7 @@ def _score_file(
 ) -> None:
     """From file to file, by way of the parts."""
     parts = Parts(output)
-    n_found = parts.begin(_fingerprint(config, classifier, table), resume=config.resume)
+    n_found = parts.begin(_fingerprint(config, classifier, table, languages), resume=config.resume)
     if config.resume:
         logger.info("%s", f"Going on behind {n_found} finished parts." if n_found else "No finished parts; starting.")
     n_parts = n_kept = 0
@@ -151,7 +151,9 @@ def _kept(n_rows: int) -> str:
     return f"{n_rows:,} rows are finished and kept; run the same command with --resume to go on from there."
 
 
-def _fingerprint(config: ScoreConfig, classifier: Classifier, table: StreamedTable) -> dict[str, Any]:
+def _fingerprint(
+    config: ScoreConfig, classifier: Classifier, table: StreamedTable, languages: Languages | None
+) -> dict[str, Any]:
     """All on which the bytes of the output depend."""
     found: dict[str, Any] = {
         "input_bytes": config.input_path.stat().st_size,
@@ -160,6 +162,7 @@ def _fingerprint(config: ScoreConfig, classifier: Classifier, table: StreamedTab
         "text_column": config.text_column,
         "delimiter": config.delimiter,
         "chunk_rows": config.chunk_rows,
+        "languages": languages is not None,
         "objects_kept": OBJECT in table.schema.names,
     }
     if classifier.backend_name in ("torch", "torchscript"):  # whose last digits depend on it

@@ -1,6 +1,7 @@
 """What the recipe of the shipped model uses beyond a plain training, from the table to the classifier."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ def test_the_record_says_what_was_added_and_how_much_was_seen(run):
 
 
 def test_the_bundle_reads_a_disguised_text_as_the_plain_one_also_without_the_extra_table(run, extra, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     hidden = extra.with_suffix(".hidden")
     extra.rename(hidden)
     try:

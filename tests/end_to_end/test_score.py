@@ -154,20 +154,40 @@ def test_an_interrupt_keeps_what_is_finished(words, whole, tmp_path):
 
 
 @pytest.mark.parametrize("limit", [2_000, 30_000])
-def test_a_full_disk_keeps_what_is_finished(limit, words, whole, tmp_path):
-    """A limit on the size of a file is met in a part, or in the output."""
+def test_a_full_disk_keeps_what_is_finished(limit, words, tmp_path):
+    """A limit on the size of a file is met in a part, or in the output.
+
+    Languages are left out, whose package would meet it before anything else, in a temporary file.
+    """
     import resource
+
+    hidden = tmp_path / "hidden" / "py3langid"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(hidden.parent), os.environ.get("PYTHONPATH", "")])}
+    assert run(*words, "-o", tmp_path / "whole.jsonl", env=env)[0] == 3
 
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    code, _, err = run(*words, "-o", tmp_path / "out.jsonl", preexec_fn=small_files)
+    code, _, err = run(*words, "-o", tmp_path / "out.jsonl", preexec_fn=small_files, env=env)
     assert code == 1
     assert "File too large" in err
     assert "--resume" in err
     assert not (tmp_path / "out.jsonl").exists()
-    assert run(*words, "-o", tmp_path / "out.jsonl", "--resume")[0] == 3
-    assert (tmp_path / "out.jsonl").read_bytes() == (whole / "out.jsonl").read_bytes()
+    assert run(*words, "-o", tmp_path / "out.jsonl", "--resume", env=env)[0] == 3
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_no_room_for_the_table_of_languages_is_told(words, tmp_path):
+    import resource
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    code, _, err = run(*words, "-o", tmp_path / "out.jsonl", preexec_fn=small_files)
+    assert code == 1
+    assert "table of languages (File too large). Free some space" in err
 
 
 def test_lines_of_a_pipe_are_answered_while_it_is_open(tiny_bundle):
@@ -217,9 +237,10 @@ def test_the_fingerprint_names_engine_and_cores(tiny_bundle, tmp_path):
     config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", model=tiny_bundle)
     table = streams.open_table(config.input_path, text_column="comment_text")
     with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
-        found = recipe._fingerprint(config, classifier, table)
+        found = recipe._fingerprint(config, classifier, table, None)
     assert found["onnxruntime"] == importlib.metadata.version("onnxruntime")
-    assert {"tokenizers", "content-moderation"} < set(found)
+    assert {"tokenizers", "content-moderation", "py3langid"} < set(found)
+    assert found["languages"] is False
 
 
 def test_standard_output_takes_the_rows_of_a_file(words, whole):

@@ -319,7 +319,7 @@ def test_no_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["jinja2", "matplotlib.figure"])
 def test_a_missing_library_names_the_extra(run: RunFolder, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"content-moderation\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"'\.\[train\]'"):
         save_logs_and_plots(run.path)
     assert not run.report.exists()
 

@@ -109,7 +109,7 @@ def test_what_the_archiver_refuses_is_told(tiny_bundle: Path, tmp_path: Path) ->
 
 def test_a_missing_archiver_is_told_with_its_cure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchserve_archive, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"content-moderation\[torchserve\]"):
+    with pytest.raises(MissingExtraError, match=r"'\.\[torchserve\]'"):
         write_torchserve(tiny_bundle, NAME)
 
 

@@ -229,7 +229,7 @@ def test_arguments_that_cannot_be_are_refused(tiny_bundle, arguments, error, wor
 def test_a_missing_engine_names_its_extra(tiny_bundle, monkeypatch):
     monkeypatch.setattr(backends, "find_spec", lambda package: None)
     for backend in ("onnx", "auto"):
-        with pytest.raises(MissingExtraError, match=r"content-moderation\[onnx\]"):
+        with pytest.raises(MissingExtraError, match=r"'\.\[onnx\]'"):
             Classifier.load(tiny_bundle, backend=backend)
 
 
