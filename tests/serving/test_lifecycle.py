@@ -81,8 +81,11 @@ def test_every_accepted_request_is_answered_when_the_server_stops(tiny_bundle: P
     lines = [json.loads(line) for line in server.log]
     answered = Counter(line["status"] for line in lines if line.get("route") == "/v1/predict")
     assert answered == {200: counts["200"]}, (answered, counts)
-    # What the kernel had connected when the last listener was closed is reset, and the server never saw it.
-    assert sum(counts.values()) - counts["200"] - counts["refused"] <= 2, counts
+    # What the kernel had connected when the last listener was closed is reset, and the server never saw it: one request
+    # of each client at most, and of a kind that clients may send again.
+    lost = {what: count for what, count in counts.items() if what not in ("200", "refused")}
+    assert set(lost) <= {"lost: ReadError", "lost: RemoteProtocolError"}, counts
+    assert sum(lost.values()) <= 8, counts
     assert "Traceback" not in "".join(server.log)
 
 
