@@ -19,14 +19,14 @@ from moderation.labels import as_labels, check_same_labels
 
 MANIFEST = "moderation.json"
 TOKENIZER = "tokenizer.json"
-
-SHIPPED = Path(__file__).parent / "models" / "compact-en"
-"""The bundle that the package brings, used where none is named."""
 MODEL_CONFIG = "config.json"
 CARD = "README.md"
 FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
-_UPGRADE = "Cure: pip install --upgrade content-moderation"
+_UPGRADE = "Cure: take a newer version of the toolkit."
+
+SHIPPED = Path(__file__).parent / "models" / "compact-en"
+"""The bundle that the package brings, used where none is named."""
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    version = f"content-moderation {importlib.metadata.version('content-moderation')}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"content-moderation {_version()}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         sub = verbs.add_parser(
@@ -146,6 +145,13 @@ def build_parser() -> argparse.ArgumentParser:
         )
         add_flags(sub, verb.config_class, positional=verb.positional)
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("content-moderation")
+    except importlib.metadata.PackageNotFoundError:  # run from its folder, without an installation
+        return "unknown"
 
 
 def _other_forms(verb: str) -> str:

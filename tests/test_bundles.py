@@ -114,7 +114,7 @@ def test_a_models_configuration_that_makes_no_sense_is_refused(copy, changes, wo
     ("changes", "words"),
     [
         ({"format": "a cake"}, "another program"),
-        ({"format_version": 2}, "pip install --upgrade"),
+        ({"format_version": 2}, "newer version of the toolkit"),
         ({"calibration": {"method": "astrology"}}, "calibration 'astrology'"),
         ({"calibration": {}}, "not a manifest"),
         ({"calibration": None}, "not a manifest"),
