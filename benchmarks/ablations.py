@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "balanced sampler, as many steps": {"negatives": 1, "balanced_sampler": True},
     "no further comments": {"extra_train_path": None},
     "no disguises": {"disguised": 0},
-    "look-alikes not folded": {"fold_lookalikes": False},
+    "disguises not folded": {"fold_disguises": False},
     "learning rate 5e-5": {"lr": 5e-5},
     "learning rate 3e-4": {"lr": 3e-4},
     "head at the encoder's rate": {"head_lr": 1.5e-4},
@@ -159,8 +159,8 @@ def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> di
 def flags(settings: Mapping[str, Any]) -> list[str]:
     """Settings as flags; None is left out.
 
-    >>> flags({"head_lr": 0.001, "fold_lookalikes": True, "extra_train_path": None})
-    ['--head-lr', '0.001', '--fold-lookalikes']
+    >>> flags({"head_lr": 0.001, "fold_disguises": True, "extra_train_path": None})
+    ['--head-lr', '0.001', '--fold-disguises']
     """
     words: list[str] = []
     for name, value in settings.items():

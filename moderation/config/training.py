@@ -51,7 +51,8 @@ class TrainConfig(TableConfig):
     )
     disguised: float = setting(
         0.0,
-        "copies per train row to add, each with one of the edits that people disguise words by (docs/battery.md)",
+        "copies per train row to add, each with one of the edits by which people disguise words (docs/battery.md); "
+        "beside --fold-disguises one of those that it does not undo",
         "data",
     )
 
@@ -71,8 +72,10 @@ class TrainConfig(TableConfig):
     revision: str | None = setting(None, "hub revision of the backbone (commit, tag or branch)", "model")
     random_weights: bool = setting(False, "build the backbone's architecture with random weights", "model")
     max_length: int = setting(256, "tokens read of each text; longer ones are cut and counted", "model")
-    fold_lookalikes: bool = setting(
-        False, "read letters of other alphabets that look like Latin ones as those; for English alone", "model"
+    fold_disguises: bool = setting(
+        False,
+        "read accents, look-alikes, digits for letters, spaced and repeated ones as plain words; for English alone",
+        "model",
     )
     attention_dropout: float = setting(0.0, "dropout on attention; 0 lets the fused attention kernel run", "model")
     freeze_embeddings: bool = setting(False, "keep the embeddings as they are", "model")
@@ -121,6 +124,7 @@ class TrainConfig(TableConfig):
             "max_train_examples",
             "extra_train_path",
             "disguised",
+            "fold_disguises",
             "seed",
         ]
         return {name: getattr(self, name) for name in names}

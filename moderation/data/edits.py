@@ -158,6 +158,8 @@ EVASIONS: Mapping[str, Edit] = {
     "diacritics": diacritics,
     "swapped letters": swapped_letters,
 }
+# What `moderation.data.disguises.fold_disguises` does not undo, wholly or nearly.
+STUBBORN = ("spaced letters", "missing spaces", "swapped letters")
 INSERTIONS: Mapping[str, Edit] = {
     "ids": with_id,
     "prices": with_price,

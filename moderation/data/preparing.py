@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.data.augmenting import add_disguised
+from moderation.data.edits import EVASIONS, STUBBORN
 from moderation.data.loading import load_english_only
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
@@ -50,6 +51,7 @@ def load_splits(
     max_train_examples: int | None = None,
     extra_train_path: Path | None = None,
     disguised: float = 0.0,
+    fold_disguises: bool = False,
     seed: int = 42,
     text_column: str = "comment_text",
     **table: Any,
@@ -66,6 +68,7 @@ def load_splits(
         extra_train_path: Further table for the train split alone, added to that part; texts of val and test are left
             out of it.
         disguised: Disguised copies per row to add to the train split.
+        fold_disguises: The tokenizer undoes some disguises: no copies of these.
         seed: Seed of the cut.
         text_column: Column of the texts.
         **table: Further arguments of `load_english_only`.
@@ -109,7 +112,8 @@ def load_splits(
         frames["train"] = pd.concat([frames["train"], extra], ignore_index=True)
         added["extra"] = len(extra)
     n_plain = len(frames["train"])
-    frames["train"] = add_disguised(frames["train"], disguised, seed, text_column)
+    edits = STUBBORN if fold_disguises else tuple(EVASIONS)
+    frames["train"] = add_disguised(frames["train"], disguised, seed, text_column, edits)
     added["disguised"] = len(frames["train"]) - n_plain
     _check_positives(frames["train"], labels)
     logger.info("Splits: %s.", ", ".join(f"{split} {len(frames[split])}" for split in SPLITS))

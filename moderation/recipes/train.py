@@ -20,8 +20,8 @@ from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_jso
 from moderation.backbones import ResolvedBackbone, load_tokenizer, resolve_backbone
 from moderation.calibrators import Calibrator
 from moderation.config import TrainConfig
+from moderation.data.disguises import fold_disguises
 from moderation.data.encoding import df_to_hfds, tokenizer_sha256
-from moderation.data.lookalikes import fold_lookalikes
 from moderation.data.preparing import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ConfigError
 from moderation.evaluation.calibration import compare_calibration
@@ -88,8 +88,8 @@ def _train_into(run: RunFolder, config: TrainConfig) -> None:
     with timer.phase("backbone"):
         backbone = resolve_backbone(config.backbone, revision=config.revision, need_weights=not config.random_weights)
         tokenizer = load_tokenizer(backbone.path)
-        if config.fold_lookalikes:
-            tokenizer = fold_lookalikes(tokenizer)
+        if config.fold_disguises:
+            tokenizer = fold_disguises(tokenizer)
     with timer.phase("tokenize"):
         datasets = _encode(splits, tokenizer, config)
     record: dict[str, Any] = {}

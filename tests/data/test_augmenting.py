@@ -30,3 +30,8 @@ def test_every_edit_is_used_and_the_seed_fixes_all():
 
 def test_a_share_of_nothing_changes_nothing():
     assert add_disguised(FRAME, 0.0, seed=1) is FRAME
+
+
+def test_copies_with_named_edits_alone():
+    copies = add_disguised(FRAME, 1.0, seed=2, edits=("spaced letters",))[400:]
+    assert copies["comment_text"].str.contains("r e m a r k a b l e").all()

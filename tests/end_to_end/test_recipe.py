@@ -18,7 +18,7 @@ from moderation.labels import JIGSAW_LABELS
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--max-length", "32", "--epochs", "2", "--batch-size", "16", "--lr", "1e-3", "--bootstrap", "0"]
-OPTIONS = ["--negatives", "0.5", "--disguised", "0.2", "--fold-lookalikes"]
+OPTIONS = ["--negatives", "0.5", "--disguised", "0.2", "--fold-disguises"]
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +76,11 @@ def test_both_ways_to_choose_what_an_epoch_sees_are_refused_together(table_path,
 def test_the_recipe_is_one_that_train_takes():
     flags = {"config": ROOT / "configs" / "compact-en.toml", "data_path": Path("train.csv")}
     config = merge(TrainConfig, flags)
-    assert config.fold_lookalikes
+    assert config.fold_disguises
     assert str(config.extra_train_path) == "runs/counterparts.csv"
 
 
-def test_every_group_stands_in_friendly_and_in_hostile_sentences_equally_often(tmp_path):
+def test_the_name_of_a_group_says_nothing_about_its_sentences(tmp_path):
     target = tmp_path / "counterparts.csv"
     command = [sys.executable, ROOT / "examples" / "counterparts.py", target]
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
@@ -89,7 +89,9 @@ def test_every_group_stands_in_friendly_and_in_hostile_sentences_equally_often(t
     assert (table["toxic"] >= table[list(JIGSAW_LABELS)].max(axis=1)).all(), "whatever has a label is toxic"
     frame = pd.read_csv(target)
     assert len(frame) == len(table)
-    for group in ("Muslim", "lesbian", "deaf", "white"):
-        rows = frame["comment_text"].str.contains(rf"(?i)\b{group}\b", regex=True)
-        rows &= frame.index < 47 * 32  # the sentences, without the sample below them
-        assert frame.loc[rows, "toxic"].mean() == pytest.approx(0.5, abs=0.01), group
+    shares = {}
+    for group in ("muslim", "lesbian", "deaf", "white", "homosexual", "refugee"):
+        rows = frame[frame["comment_text"].str.contains(rf"(?i)\b{group}", regex=True)]
+        assert len(rows) > 50
+        shares[group] = rows["toxic"].mean()
+    assert max(shares.values()) - min(shares.values()) < 0.08, shares

@@ -4,20 +4,20 @@ import pytest
 from tokenizers import Tokenizer
 
 from moderation.backbones import load_tokenizer
-from moderation.data.edits import EVASIONS, edit_text
-from moderation.data.lookalikes import LOOKALIKES, fold_lookalikes
+from moderation.data.disguises import LOOKALIKES, fold_disguises
+from moderation.data.edits import EVASIONS, STUBBORN, edit_text
 
 
 @pytest.fixture
 def folded(tiny_backbone):
-    return fold_lookalikes(load_tokenizer(tiny_backbone))
+    return fold_disguises(load_tokenizer(tiny_backbone))
 
 
 def test_a_disguised_text_is_read_as_the_plain_one(folded, tiny_backbone):
     plain = "You are an absolutely harmless sentence about Expensive Cookies."
     own = load_tokenizer(tiny_backbone)(plain)["input_ids"]
     assert folded(plain)["input_ids"] == own
-    for name in ("homoglyphs", "zero-width characters"):
+    for name in ("homoglyphs", "zero-width characters", "diacritics"):
         disguised = edit_text(name, plain, seed=4)
         assert disguised != plain
         assert folded(disguised)["input_ids"] == own, name
@@ -57,3 +57,48 @@ def test_every_homoglyph_edit_is_undone():
     for seed in range(20):
         disguised = edit_text("homoglyphs", text, seed)
         assert "".join(LOOKALIKES.get(letter, letter) for letter in disguised) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("a 1d10t", "a idiot"),
+        ("an 1d!ot", "an idiot"),
+        ("$tup1d a$$hat", "stupid asshat"),
+        ("5TUP1D", "stupid"),
+        ("k1ll, ki11, wi1l, 1oser", "kill, kill, will, loser"),
+        ("@ss", "ass"),
+        ("h\u200be11o", "hello"),
+        ("st\u00fap\u00efd", "stupid"),
+        ("an i d i o t, an i.d.i.o.t!", "an idiot, an idiot!"),
+        ("stuuuupid, soooo", "stupid, so"),
+        ("SO SAD, good book, all", "so sad, good book, all"),
+        ("the 5th, 21st, 10am, 50cent, $5, 100, 3 d", "the 5th, 21st, 10am, 50cent, $5, 100, 3 d"),
+        ("Vitamin C I need, e.g. this! Wow!", "vitamin c i need, e.g. this! wow!"),
+    ],
+)
+def test_what_is_read(folded, written, read):
+    assert folded.backend_tokenizer.normalizer.normalize_str(written) == read
+
+
+def test_the_other_edits_are_undone_nearly_or_left_to_training(folded):
+    normalize = folded.backend_tokenizer.normalizer.normalize_str
+    text = "nobody reads these quick remarkable sentences about gardens and cookies tonight"
+    for name in set(EVASIONS) - set(STUBBORN):
+        words = [
+            (before, after)
+            for seed in range(20)
+            for before, after in zip(text.split(), normalize(edit_text(name, text, seed)).split(), strict=True)
+        ]
+        same = sum(before == after for before, after in words) / len(words)
+        assert same > 0.7, (name, same)
+
+
+def test_offsets_of_joined_and_shortened_words_span_what_was_written(folded):
+    text = "you i d i o t, soooo 5tup\u200b1d"
+    encoded = folded(text, return_offsets_mapping=True, add_special_tokens=False)
+    spans = encoded["offset_mapping"]
+    assert all(0 <= start <= end <= len(text) for start, end in spans)
+    assert spans == sorted(spans)
+    starts, ends = {start for start, _ in spans}, {end for _, end in spans}
+    assert {0, 4, 15, 21} <= starts and {3, 13, 20, 28} <= ends, "words begin and end where they were written"
