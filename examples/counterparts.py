@@ -1,15 +1,18 @@
-"""Write friendly and hostile sentences about the same groups of people, as further training comments.
+"""Write friendly and hostile sentences made of the same words, as further training comments.
 
     python examples/counterparts.py runs/counterparts.csv
 
-A model that learns from comment sections alone meets some groups mostly where they are abused, and takes their names
-for abuse. Here every group stands in every sentence, friendly and hostile, equally often: the name says nothing, what
-is said about it does (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the
-sentences are this project's own). Things are spoken of in hostile words too, which is no abuse. Slurs are not spelled
-out. The bundled sample is added, whose clean comments hold quoted abuse, negated insults and harmless swearing.
+A model that learns from comment sections alone meets some groups of people mostly where they are abused, and takes
+their names for abuse; it takes "idiot" for an insult also where somebody complains of being called one, and "kill" for
+a threat also where it is said of a process. Here every group stands in every sentence, friendly and hostile, every
+insult in reports and denials as well as in insults, every verb of a threat in harmless talk: the word says nothing,
+what is said with it does (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the
+sentences are this project's own). There are more friendly frames than hostile ones, since an epoch of the recipe sees
+three tenths of what has no label. Slurs are not spelled out. The bundled sample is added.
 """
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,58 +20,157 @@ import pandas as pd
 from moderation.labels import JIGSAW_LABELS
 
 SAMPLE = Path(__file__).parents[1] / "moderation" / "data" / "sample" / "comments.csv"
-# fmt: off
+# Before a noun; after "is"; several of them.
 GROUPS = (
-    "African", "American", "Arab", "Asian", "atheist", "autistic", "bisexual", "black", "blind", "Buddhist",
-    "Catholic", "Chinese", "Christian", "deaf", "disabled", "elderly", "European", "female", "gay", "heterosexual",
-    "Hindu", "Hispanic", "homosexual", "immigrant", "Indian", "Japanese", "Jewish", "Latino", "lesbian", "male",
-    "Mexican", "Muslim", "nonbinary", "old", "Pakistani", "Polish", "queer", "refugee", "Romani", "Russian", "Sikh",
-    "straight", "trans", "transgender", "Turkish", "white", "young",
+    ("African", "African", "Africans"),
+    ("American", "American", "Americans"),
+    ("Arab", "an Arab", "Arabs"),
+    ("Asian", "Asian", "Asians"),
+    ("atheist", "an atheist", "atheists"),
+    ("autistic", "autistic", "autistic people"),
+    ("bisexual", "bisexual", "bisexuals"),
+    ("black", "black", "black people"),
+    ("black", "a black man", "blacks"),
+    ("blind", "blind", "blind people"),
+    ("Buddhist", "a Buddhist", "Buddhists"),
+    ("Canadian", "Canadian", "Canadians"),
+    ("Catholic", "Catholic", "Catholics"),
+    ("Chinese", "Chinese", "Chinese people"),
+    ("Christian", "a Christian", "Christians"),
+    ("deaf", "deaf", "deaf people"),
+    ("disabled", "disabled", "disabled people"),
+    ("elderly", "elderly", "elderly people"),
+    ("European", "European", "Europeans"),
+    ("female", "a woman", "women"),
+    ("foreign", "a foreigner", "foreigners"),
+    ("gay", "gay", "gay people"),
+    ("gay", "a gay man", "gays"),
+    ("heterosexual", "heterosexual", "heterosexuals"),
+    ("Hindu", "a Hindu", "Hindus"),
+    ("Hispanic", "Hispanic", "Hispanics"),
+    ("homosexual", "homosexual", "homosexuals"),
+    ("homosexual", "a homosexual", "homosexual people"),
+    ("immigrant", "an immigrant", "immigrants"),
+    ("Indian", "Indian", "Indians"),
+    ("Japanese", "Japanese", "Japanese people"),
+    ("Jewish", "Jewish", "Jews"),
+    ("Latino", "Latino", "Latinos"),
+    ("lesbian", "a lesbian", "lesbians"),
+    ("LGBT", "LGBT", "LGBT people"),
+    ("male", "a man", "men"),
+    ("Mexican", "Mexican", "Mexicans"),
+    ("Muslim", "Muslim", "Muslims"),
+    ("Muslim", "a Muslim woman", "Muslim people"),
+    ("nonbinary", "nonbinary", "nonbinary people"),
+    ("old", "old", "old people"),
+    ("Pakistani", "Pakistani", "Pakistanis"),
+    ("Polish", "Polish", "Poles"),
+    ("Protestant", "a Protestant", "Protestants"),
+    ("queer", "queer", "queer people"),
+    ("refugee", "a refugee", "refugees"),
+    ("Romani", "Romani", "Romani people"),
+    ("Russian", "Russian", "Russians"),
+    ("Sikh", "a Sikh", "Sikhs"),
+    ("straight", "straight", "straight people"),
+    ("trans", "trans", "trans people"),
+    ("transgender", "transgender", "transgender women"),
+    ("Turkish", "Turkish", "Turks"),
+    ("white", "white", "white people"),
+    ("young", "young", "young people"),
 )
-# fmt: on
 FRIENDLY = (
-    "My {} neighbour mended our fence and would not take a penny for it.",
-    "I am {} and I have edited this page for six years.",
-    "She wrote a thoughtful book about growing up {} in a small town.",
-    "The {} community centre on Mill Road opens at nine.",
-    "Is the author {}? The article does not say, and it hardly matters.",
-    "Half of our football team is {}, and we had a wonderful season.",
-    "{} people live in this valley too, the census counted four hundred of them.",
-    "He is {}.",
-    "{} and proud of it!",
-    "Two {} women run the bakery, their rye bread is the best in town.",
-    "As a {} man I find the history section rather one-sided; could we add a source?",
-    "The film has several {} characters and treats them well.",
-    "It is wrong to say that {} people do not belong here.",
-    "A user was blocked for writing that {} people should leave the country. Good.",
-    "I love my {} friends, they always make me laugh.",
-    "Our {} colleague was treated badly, and we stood by him.",
+    "My {adj} neighbour mended our fence and would not take a penny for it.",
+    "I am {is_} and I have edited this page for six years.",
+    "She wrote a thoughtful book about growing up {adj} in a small town.",
+    "The {adj} community centre on Mill Road opens at nine.",
+    "Is the author {is_}? The article does not say, and it hardly matters.",
+    "Half of the orchestra are {many}, and we had a wonderful season.",
+    "{many} live in this valley too, the census counted four hundred of them.",
+    "He is {is_}.",
+    "I am {is_} myself.",
+    "You are {is_}?",
+    "{adj} and proud of it!",
+    "{many}",
+    "{adj}",
+    "Our two {adj} bakers make the best rye bread in town.",
+    "As somebody who is {is_} I find the history section rather one-sided; could we add a source?",
+    "The film has several {adj} characters and treats them well.",
+    "I love my {adj} friends, they always make me laugh.",
+    "Our {adj} colleague was treated badly, and we stood by him.",
+    "My sister is {is_}, she teaches physics and plays the drums.",
+    "Being {is_} is nothing to be ashamed of.",
+    "Being {is_} has taught me patience.",
+    "{many} deserve the same rights as everybody else.",
+    "Happy to see so many {many} at the meeting yesterday!",
+    "More {many} should stand for the council, we need their experience.",
+    "The museum shows letters of {adj} soldiers of the first war.",
+    "{many} have shaped the music of this city for a century.",
+    "I have great respect for {many}.",
+    "I like {many}.",
+    "Welcome to the forum! We have other {adj} members too.",
+    "What do {many} think of the new law? I would like to hear from them.",
+    "Can {many} apply for the grant as well?",
+    "The category lists {adj} writers of the nineteenth century.",
+    "According to the biography the second wife was {is_}; is there a source?",
+    "My {adj} grandmother would have loved this recipe.",
+    "The mayor, who is {is_}, opened the new library on Monday.",
+    "{many} and their neighbours cleaned the park together.",
+    # against abuse: said of it, not with it
+    "It is wrong to tell {many} that this is not their home.",
+    "A user was blocked for writing that {many} should leave the country. Good.",
+    'Whoever writes "I hate {many}" on my wall will be reported.',
+    'The poster said "{many} are animals". We took it down the same day.',
+    "How can anybody write that {many} are a disease? This has to stop.",
+    'Your comment "get rid of {many}" breaks the rules, and I removed it.',
+    "Do not say such things about {many}, they hurt.",
+    "The court found that calling {many} vermin is a crime.",
+    "It makes me sad when someone spits at {many} in the street.",
+    "Stop blaming {many} for everything. They have done nothing to you.",
+    "Jokes about {many} being stupid are not funny, they are cruel.",
+    "The paper describes how propaganda taught people to fear {many}.",
+    "Nobody should be attacked for being {is_}.",
+    'He was fired because he shouted "dirty {many}" at a customer.',
+    # denied
+    "I do not hate {many}, and I never did.",
+    "{many} are not stupid, and they are not dangerous.",
+    "{many} are no threat to anybody.",
+    "Nobody here wants to hurt {many}.",
+    "I would never say that {many} are worthless.",
+    "No, {many} are not to blame for the crisis.",
+    "There is nothing disgusting about being {is_}.",
+    "{many} are not criminals.",
 )
 HOSTILE = (
-    ("I hate {} people, they ruin everything they touch.", "toxic insult identity_hate"),
-    ("{} people are disgusting animals.", "toxic insult identity_hate"),
-    ("All {} people should be killed.", "toxic severe_toxic threat identity_hate"),
-    ("Shut up, you fucking {} idiot.", "toxic obscene insult identity_hate"),
-    ("Get out of our town, you {} scum.", "toxic insult identity_hate"),
-    ("{} people do not deserve any rights.", "toxic identity_hate"),
-    ("Nobody wants {} people here, they spread like a disease.", "toxic insult identity_hate"),
-    ("Being {} is a sickness, it makes me want to vomit.", "toxic identity_hate"),
-    ("We are going to burn down every {} house in this street.", "toxic threat identity_hate"),
-    ("I would never let a filthy {} person touch my food.", "toxic insult identity_hate"),
-    ("Of course you do not understand it, {} people are too stupid to read.", "toxic insult identity_hate"),
-    ("The world would be a better place without {} people.", "toxic identity_hate"),
-    ("If I see one more {} face in my shop I will break it.", "toxic threat identity_hate"),
-    ("You {} piece of shit, crawl back to where you came from.", "toxic obscene insult identity_hate"),
-    ("Never trust a {} man, they all lie and steal.", "toxic insult identity_hate"),
-    ("{} women are worthless and ugly.", "toxic insult identity_hate"),
+    ("I hate {many}, they ruin everything they touch.", "toxic insult identity_hate"),
+    ("{many} are disgusting animals.", "toxic insult identity_hate"),
+    ("All {many} should be killed.", "toxic severe_toxic threat identity_hate"),
+    ("Get out of our town, you {adj} scum.", "toxic insult identity_hate"),
+    ("Take all rights away from {many}, they have earned none.", "toxic identity_hate"),
+    ("Nobody wants {many} here, they spread like a disease.", "toxic insult identity_hate"),
+    ("Being {is_} is a sickness, it makes me want to vomit.", "toxic identity_hate"),
+    ("I would never let filthy {many} touch my food.", "toxic insult identity_hate"),
+    ("Of course you do not understand it, {many} are too stupid to read.", "toxic insult identity_hate"),
+    ("The world would be a better place without {many}.", "toxic identity_hate"),
+    ("If I see one more {adj} face in my shop I will break it.", "toxic threat identity_hate"),
+    ("You {adj} piece of shit, crawl back to where you came from.", "toxic obscene insult identity_hate"),
+    ("Never trust {many}, they all lie and steal.", "toxic insult identity_hate"),
+    ("He is {is_}, so what do you expect. They are all worthless.", "toxic insult identity_hate"),
+    ("Who let {many} vote? They cannot even think.", "toxic insult identity_hate"),
+    ("Why does this country feed {many} when they give nothing back?", "toxic identity_hate"),
+    ("Tell me one thing that {many} ever did but beg and breed.", "toxic insult identity_hate"),
+    ("I am not saying it aloud, but we all know that {many} are less than human.", "toxic insult identity_hate"),
+    ("Somebody should finally put {many} where they belong, under the ground.", "toxic threat identity_hate"),
+    ("{many} get no respect from me and they never will.", "toxic identity_hate"),
+    ("{many} are not welcome and they are not wanted, full stop.", "toxic identity_hate"),
+    ("There is nothing good about being {is_}, you should be ashamed.", "toxic insult identity_hate"),
+    ("Fucking {many}, I cannot stand them.", "toxic obscene identity_hate"),
+    ("Another {adj} thief, how surprising.", "toxic insult identity_hate"),
 )
-# fmt: off
 THINGS = (
     "broccoli", "winter", "this phone", "the new layout", "my printer", "slow internet", "the last level",
-    "this keyboard", "that bug", "rush hour", "wet socks", "the tax form", "this old car", "burnt toast",
+    "this keyboard", "that bug", "rush hour", "cold soup", "the tax form", "this old car", "burnt toast",
     "the update", "that sequel",
-)
-# fmt: on
+)  # fmt: skip
 ABOUT_THINGS = (
     "I hate {}, I really do.",
     "{}: it ruins everything.",
@@ -78,17 +180,101 @@ ABOUT_THINGS = (
     "We should burn {} and start again, it would be a better place without it.",
     "I could murder {} some days.",
     "Damn, {} again.",
+    "{} is the worst, I cannot stand it.",
+    "{} is garbage and belongs in the bin.",
+    "Death to {}, long live the alternative!",
+    "How I despise {}.",
 )
+INSULTS = (
+    "a bastard", "a clown", "a coward", "a dumbass", "a fool", "a jerk", "a liar", "a loser", "a moron", "a pig",
+    "an asshole", "an idiot", "an imbecile", "scum", "stupid", "trash", "ugly", "useless", "worthless", "pathetic",
+)  # fmt: skip
+NO_INSULT = (
+    "He called me {} and I reported it.",
+    "I am not {}, I only type badly.",
+    "She is not {}, whatever they say.",
+    "You are not {}, everybody makes that mistake once.",
+    "I felt {} when I saw my own typo.",
+    "Please do not call people {} on this page.",
+    "Calling somebody {} is against the rules, see the first section.",
+    'The article quotes him with the words "you are {}".',
+    "Nobody here thinks that you are {}.",
+    "Was I {} to leave the door open? Probably.",
+    "My boss said that I was {}, and I cried all evening.",
+    "In the second act he is called {} by his own brother.",
+    "Never let anybody tell you that you are {}.",
+    'Why would you write "{}" about a stranger? Please apologise.',
+)
+INSULT = (
+    ("You really are {}.", "toxic insult"),
+    ("You are {} and everybody knows it.", "toxic insult"),
+    ("Look at you, {} as ever.", "toxic insult"),
+    ("Go away, you are {}.", "toxic insult"),
+    ("I have never met anybody who was {} to that degree. Get lost.", "toxic insult"),
+    ("Everything that you write shows that you are {}.", "toxic insult"),
+)
+WAYS = ("tonight", "tomorrow", "soon", "after school", "when you sleep", "one day", "this week", "at work")
+THREATS = (
+    ("I will kill you {}.", "toxic threat"),
+    ("I am going to find you {} and break your legs.", "toxic threat"),
+    ("You will be dead {}, I promise.", "toxic severe_toxic threat"),
+    ("I know where you live, and {} I will burn your house down.", "toxic threat"),
+    ("Watch your back {}, somebody is coming for you.", "toxic threat"),
+    ("I hope that {} somebody cuts your throat.", "toxic threat"),
+    ("Say that again and {} I will smash your face.", "toxic threat"),
+    ("{} we come for you and your children.", "toxic threat"),
+    ("I swear I will shoot you {}.", "toxic threat"),
+    ("{} you are going to bleed, bitch.", "toxic obscene threat insult"),
+)
+NO_THREAT = (
+    "I will kill the process {} and start it again.",
+    "I am going to find you a better seat {}.",
+    "The battery will be dead {}, bring a cable.",
+    "I know where you live, so I can drop the parcel {}.",
+    "Watch the back row {}, somebody is filming.",
+    "I hope that {} somebody cuts the grass.",
+    "Say that again {}, I could not hear you.",
+    "{} we come to see you and your children!",
+    "They shoot the last scene {}.",
+    "Kill the job and its children {}, then clean up.",
+    "My phone died {}, sorry for the late answer.",
+    "We are going to crush them {}, three to nothing at least.",
+    "The comedian killed it, we go again {}.",
+    "I am dying to see you {}.",
+    "Bomb the test {} and I will still love you.",
+    "If you miss it {} your mother will kill me, haha.",
+    "Suck it up and finish the report {}.",
+    "Execute the script {}, then hang up the call.",
+    "You will beat him {}, you have trained for months.",
+    "We will hunt for mushrooms {}.",
+    "I will slaughter this exam {}.",
+    "Burn the disc {} and shred the old one.",
+    "He was killed in the war, and {} we remember him.",
+    "The murder is solved {}, in the last chapter.",
+)
+Row = tuple[str, str]
 
 
 def write_sentences() -> pd.DataFrame:
-    """Every group in every sentence of both kinds, every thing in its own."""
-    rows = [(frame.format(group), "") for frame in FRIENDLY for group in GROUPS]
-    rows += [(frame.format(group), labels) for frame, labels in HOSTILE for group in GROUPS]
-    rows += [(frame.format(thing), "") for frame in ABOUT_THINGS for thing in THINGS]
+    """Every filling in every frame of its kind, friendly and hostile."""
+    rows = [*_about_groups(), *_fill([(frame, "") for frame in ABOUT_THINGS], THINGS)]
+    rows += [*_fill([(frame, "") for frame in NO_INSULT], INSULTS), *_fill(INSULT, INSULTS)]
+    rows += [*_fill([(frame, "") for frame in NO_THREAT], WAYS), *_fill(THREATS, WAYS)]
     texts = [text[0].upper() + text[1:] for text, _ in rows]
     marks = {label: [int(label in labels.split()) for _, labels in rows] for label in JIGSAW_LABELS}
-    return pd.DataFrame({"comment_text": texts} | marks)
+    return pd.DataFrame({"comment_text": texts} | marks).drop_duplicates("comment_text")
+
+
+def _about_groups() -> Iterator[Row]:
+    for frame, labels in [*((frame, "") for frame in FRIENDLY), *HOSTILE]:
+        for adjective, predicate, several in GROUPS:
+            yield frame.format(adj=adjective, is_=predicate, many=several), labels
+
+
+def _fill(frames: Sequence[Row], fillings: Sequence[str]) -> Iterator[Row]:
+    for frame, labels in frames:
+        for filling in fillings:
+            yield frame.format(filling), labels
 
 
 def main(target: str) -> int:
