@@ -115,3 +115,13 @@ class Languages:
         found = classify_language(self._identifier, text, _FEWER_CHARACTERS)
         clear = found is not None and found[1] >= MIN_PROBABILITY and found[0] != _NONE
         return found[0] if found is not None and clear else UNDETERMINED
+
+    def describe(self, text: str, trained_on: Sequence[str]) -> dict[str, str | bool]:
+        """A text's language for an answer: `code` as from `detect`, and `supported`.
+
+        Args:
+            text: Any.
+            trained_on: Languages of the model; none: nothing is known of them, and every language counts as supported.
+        """
+        code = self.detect(text)
+        return {"code": code, "supported": not trained_on or code in (UNDETERMINED, *trained_on)}

@@ -8,9 +8,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
-from moderation.data.languages import UNDETERMINED
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
+from moderation.serving.dialects.language import Language
 from moderation.serving.dialects.openai import describe_categories
 from moderation.serving.dialects.perspective import find_attributes
 from moderation.serving.moderator import Moderator
@@ -38,13 +38,6 @@ class Sentence(BaseModel):
     end: Annotated[int, Field(description="offset after its last character")]
     probabilities: dict[str, float]
     flagged: list[str]
-
-
-class Language(BaseModel):
-    """The language that a text seems to be written in."""
-
-    code: Annotated[str, Field(description="ISO 639-1; und: too short or too unclear to tell")]
-    supported: Annotated[bool, Field(description="false: the model was not trained on it; do not rely on the answer")]
 
 
 class Result(BaseModel):
@@ -143,10 +136,9 @@ def _put_together(
     sentences = iter(found[len(body.texts) :])
     results = []
     for text, some, result in zip(body.texts, spans, found, strict=False):
-        code = state.languages.detect(text)
         answer = _decided(result) | {
             "n_windows": result.n_windows,
-            "language": {"code": code, "supported": not languages or code in (UNDETERMINED, *languages)},
+            "language": state.languages.describe(text, languages),
         }
         if body.sentences:
             answer["sentences"] = [{"begin": begin, "end": end} | _decided(next(sentences)) for begin, end in some]

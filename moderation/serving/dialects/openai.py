@@ -21,9 +21,12 @@ from pydantic import (
     WrapValidator,
 )
 from pydantic_core import PydanticCustomError
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from moderation.data.languages import Languages
 from moderation.inference.classifier import TextResult
+from moderation.serving.dialects.language import Language
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
 
@@ -58,6 +61,7 @@ CATEGORIES: dict[str, Category] = {
 }
 DEFAULT_MODEL = "text-moderation-latest"
 
+_FEW = 8  # texts whose results are put together at once
 _FIRST_FAULT = Field(fail_fast=True)  # of a list of a hundred thousand wrong items, name one
 _MODEL = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _KINDS = {401: "authentication_error", 429: "rate_limit_error"} | dict.fromkeys((500, 503, 504), "server_error")
@@ -111,6 +115,7 @@ class Moderation(BaseModel):
     categories: dict[str, bool]
     category_scores: dict[str, float]
     category_applied_input_types: dict[str, list[str]]
+    language: Annotated[Language, Field(description="not in OpenAI's own answers; its clients pass it on")]
 
 
 class ModerationAnswer(BaseModel):
@@ -156,14 +161,13 @@ def make_router(max_texts: int) -> APIRouter:
             )
         moderator: Moderator = request.app.state.moderator
         results = await moderator.read(texts)
-        return JSONResponse(
-            {
-                "id": f"modr-{uuid.uuid4().hex}",
-                "model": body.model or DEFAULT_MODEL,
-                "model_version": moderator.classifier.model_version,
-                "results": [_categorise(result) for result in results],
-            }
-        )
+        languages = request.app.state.languages
+        if len(texts) > _FEW:  # not on the event loop, where all others would wait
+            found = await run_in_threadpool(_put_together, texts, results, languages, moderator.classifier.languages)
+        else:
+            found = _put_together(texts, results, languages, moderator.classifier.languages)
+        answer = {"id": f"modr-{uuid.uuid4().hex}", "model": body.model or DEFAULT_MODEL}
+        return JSONResponse(answer | {"model_version": moderator.classifier.model_version, "results": found})
 
     return router
 
@@ -190,6 +194,15 @@ def _texts(given: str | Sequence[str] | Sequence[TextPart]) -> list[str]:
         return [given]
     parts = [part.text for part in given if isinstance(part, TextPart)]
     return ["\n\n".join(parts)] if parts else [text for text in given if isinstance(text, str)]
+
+
+def _put_together(
+    texts: Sequence[str], results: Sequence[TextResult], languages: Languages, trained_on: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [
+        _categorise(result) | {"language": languages.describe(text, trained_on)}
+        for text, result in zip(texts, results, strict=True)
+    ]
 
 
 def _categorise(result: TextResult) -> dict[str, Any]:

@@ -47,6 +47,15 @@ def test_one_text_and_parts_of_one_text_get_one_result(client: openai.OpenAI) ->
     assert parts.results == whole.results
 
 
+def test_every_result_says_its_language_and_whether_the_model_knows_it(client: openai.OpenAI) -> None:
+    texts = ["The weather in the valley was lovely this morning.", "Das Wetter im Tal war heute Morgen herrlich.", "ok"]
+    answer = client.moderations.create(input=texts * 4).to_dict()
+    found = [result["language"] for result in answer["results"]]  # type: ignore[index]
+    assert found[:3] == found[-3:]
+    assert [language["code"] for language in found[:3]] == ["en", "de", "und"]
+    assert [language["supported"] for language in found[:3]] == [True, False, True]
+
+
 def test_an_image_is_refused(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError):
         client.moderations.create(input=[{"type": "image_url", "image_url": {"url": "https://forum.example/a.png"}}])
