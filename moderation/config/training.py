@@ -93,7 +93,8 @@ class TrainConfig(TableConfig):
     pos_weight_cap: float = setting(50.0, "largest weight of positives", "training")
     negatives: float = setting(
         1.0,
-        "share of the train rows without any label that an epoch sees, in turn; pos_weight counts all of them",
+        "share of the train rows without any label that an epoch sees, in turn, those of --extra-train-path aside, "
+        "which it sees all; pos_weight counts all of them",
         "training",
     )
     balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement", "training")

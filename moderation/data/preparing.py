@@ -28,7 +28,7 @@ class Splits:
         frames: One table per split, with the text column and the label columns.
         labels: Label columns in order.
         left_out: Rows left out when the tables were read, by reason.
-        added: Rows of the train split beside those of its table: `extra` and `disguised`.
+        added: Rows of the train split behind those of its table: first `extra`, then `disguised` ones.
     """
 
     frames: dict[str, pd.DataFrame]
@@ -39,6 +39,19 @@ class Splits:
     def targets(self, split: str) -> npt.NDArray[np.float32]:
         """Targets of a split, float32 `(n_examples, n_labels)`."""
         return self.frames[split][list(self.labels)].to_numpy(dtype=np.float32)
+
+    def optional_rows(self) -> npt.NDArray[np.bool_]:
+        """Rows of the train split of which an epoch may see a share: without any label, and not of the extra table.
+
+        Who adds a table has chosen its rows; of the many clean ones of a comment section some do as well as all.
+
+        Returns:
+            bool `(n_examples,)`.
+        """
+        optional = np.asarray((self.targets("train") <= 0).all(axis=1), dtype=np.bool_)
+        end = len(optional) - self.added.get("disguised", 0)
+        optional[end - self.added.get("extra", 0) : end] = False
+        return optional
 
 
 def load_splits(

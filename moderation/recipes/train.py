@@ -108,6 +108,7 @@ def _train_into(run: RunFolder, config: TrainConfig) -> None:
                 tokenizer,
                 splits.labels,
                 splits.targets("train"),
+                optional=splits.optional_rows(),
                 backbone_dir=backbone.path,
                 about={
                     "backbone": config.backbone,

@@ -58,6 +58,7 @@ def fit(
     labels: Sequence[str],
     targets: npt.NDArray[np.float32],
     *,
+    optional: npt.NDArray[np.bool_] | None = None,
     backbone_dir: Path,
     about: dict[str, Any],
     random_weights: bool,
@@ -85,6 +86,7 @@ def fit(
         tokenizer: For padding.
         labels: Label order.
         targets: Targets of `train`, float32 `(n_examples, n_labels)`.
+        optional: See `PosWeightTrainer`, as for `negatives`.
         backbone_dir: Local folder of the backbone.
         about: Facts to keep in the checkpoints.
         random_weights: See `build_model`, as for `attention_dropout`.
@@ -93,7 +95,7 @@ def fit(
         freeze_layers: See there.
         pos_weight: See `build_balanced_sampler_and_pos_weight`, as for `pos_weight_cap`.
         pos_weight_cap: See there.
-        negatives: See `PosWeightTrainer`.
+        negatives: See there.
         balanced_sampler: Draw rare labels more often.
         head_lr: Learning rate of the classification layer.
         best_metric: See `KeepBest`, as for `patience`.
@@ -126,6 +128,7 @@ def fit(
         pos_weight=torch.from_numpy(weights),
         example_weights=example_weights(targets) if balanced_sampler else None,
         negatives=negatives,
+        optional=optional,
         head_lr=head_lr,
         callbacks=[bar, JsonlLog(run.log), SaveState(save_every)],
     )

@@ -31,8 +31,9 @@ class PosWeightTrainer(Trainer):
         pos_weight: Weight of positives, float32 `(n_labels,)`; None: 1.
         example_weights: Weight of each example of `train_dataset`, float64 `(n_examples,)`, to draw them with
             replacement; None: each one once an epoch.
-        negatives: Share of the examples without any label that an epoch sees, in (0, 1]; the epochs go through them in
-            a circle. Not together with `example_weights`.
+        negatives: Share of the optional examples that an epoch sees, in (0, 1]; the epochs go through them in a circle.
+            Not together with `example_weights`.
+        optional: Which these are, bool `(n_examples,)`; None: all without any label.
         head_lr: Learning rate of all that is not the encoder; None: that of the arguments.
         **kwargs: As for `transformers.Trainer`. Datasets come from `df_to_hfds` (columns `input_ids`,
             `attention_mask`, `labels`, `length`).
@@ -50,6 +51,7 @@ class PosWeightTrainer(Trainer):
         pos_weight: torch.Tensor | None = None,
         example_weights: npt.NDArray[np.float64] | None = None,
         negatives: float = 1.0,
+        optional: npt.NDArray[np.bool_] | None = None,
         head_lr: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -59,6 +61,7 @@ class PosWeightTrainer(Trainer):
         self.pos_weight = pos_weight
         self.example_weights = example_weights
         self.negatives = negatives
+        self.optional = optional
         self.n_examples_per_epoch = 0  # known when the loader is made
         self.head_lr = head_lr
         self.model_accepts_loss_kwargs = False  # the mean is taken here, over the batch
@@ -90,8 +93,8 @@ class PosWeightTrainer(Trainer):
         """Loader over bucketed batches; each process gets its share of every batch."""
         if self.train_dataset is None:
             raise ConfigError("PosWeightTrainer: training needs a train_dataset.")
-        optional: npt.NDArray[np.bool_] | None = None
-        if self.negatives < 1:
+        optional = self.optional if self.negatives < 1 else None
+        if self.negatives < 1 and optional is None:
             optional = np.asarray((_targets_of(self.train_dataset) <= 0).all(axis=1), dtype=np.bool_)
         batches = BucketedBatches(
             lengths_of(self.train_dataset),

@@ -5,6 +5,7 @@ import pytest
 from moderation.data.preparing import load_splits, take_handful
 from moderation.data.validation import text_key
 from moderation.errors import DataError
+from moderation.labels import JIGSAW_LABELS
 
 
 def write(path, texts, toxic):
@@ -83,3 +84,16 @@ def test_disguised_copies_go_to_train_alone(paths):
     assert len(more.frames["train"]) == 60
     for split in ("val", "test"):
         pd.testing.assert_frame_equal(more.frames[split], plain.frames[split])
+
+
+def test_an_epoch_may_pass_over_clean_rows_of_the_table_and_copies_alone(paths, tmp_path):
+    extra = tmp_path / "extra.csv"
+    rows = [{"comment_text": f"a kind word number {i}"} | dict.fromkeys(JIGSAW_LABELS, 0) for i in range(7)]
+    pd.DataFrame(rows).to_csv(extra, index=False)
+    splits = load_splits(paths[0], val_path=paths[1], test_path=paths[2], extra_train_path=extra, disguised=0.5)
+    optional, clean = splits.optional_rows(), ~splits.targets("train").any(axis=1)
+    n_copies = splits.added["disguised"]
+    assert splits.added["extra"] == 7 and n_copies > 0
+    assert not optional[-n_copies - 7 : -n_copies].any()
+    assert (optional[: -n_copies - 7] == clean[: -n_copies - 7]).all()
+    assert (optional[-n_copies:] == clean[-n_copies:]).all() and optional.any()

@@ -165,6 +165,15 @@ def test_a_part_of_the_examples_without_a_label_an_epoch(make_trainer, train_set
         make_trainer(trainer={"negatives": 0.25, "example_weights": np.ones(len(targets))})
 
 
+def test_examples_that_are_not_optional_are_seen_in_every_epoch(make_trainer, train_set):
+    targets = np.asarray(train_set["labels"])
+    optional = np.zeros(len(targets), dtype=np.bool_)
+    optional[np.flatnonzero(~targets.any(axis=1))[:8]] = True
+    trainer = make_trainer(trainer={"negatives": 0.25, "optional": optional}, per_device_train_batch_size=8)
+    loader = trainer.get_train_dataloader()
+    assert sum(len(batch["labels"]) for batch in loader) == len(targets) - 6
+
+
 def test_the_head_learns_at_its_own_rate(make_trainer, model):
     freeze_for_speed(model, 1)
     trainer = make_trainer(trainer={"head_lr": 0.01}, learning_rate=0.001, weight_decay=0.1)
