@@ -4,11 +4,10 @@
 
 A model that learns from comment sections alone meets some groups of people mostly where they are abused, and takes
 their names for abuse; it takes "idiot" for an insult also where somebody complains of being called one, and "kill" for
-a threat also where it is said of a process. Here every group stands in every sentence, friendly and hostile, every
-insult in reports and denials as well as in insults, every verb of a threat in harmless talk: the word says nothing,
-what is said with it does (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the
-sentences are this project's own). There are more friendly frames than hostile ones, since an epoch of the recipe sees
-three tenths of what has no label. Slurs are not spelled out. The bundled sample is added.
+a threat also where it is said of a process. Here every group stands in every sentence, friendly and hostile, insults
+stand in reports and denials too, and words of threats in harmless talk, so that what is said counts for more than the
+word (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the sentences are this
+project's own). Slurs are not spelled out. The bundled sample is added.
 """
 
 import sys
@@ -81,15 +80,14 @@ GROUPS = (
 FRIENDLY = (
     "My {adj} neighbour mended our fence and would not take a penny for it.",
     "I am {is_} and I have edited this page for six years.",
-    "She wrote a thoughtful book about growing up {adj} in a small town.",
+    "She wrote a thoughtful book about {adj} families in a small town.",
     "The {adj} community centre on Mill Road opens at nine.",
     "Is the author {is_}? The article does not say, and it hardly matters.",
     "Half of the orchestra are {many}, and we had a wonderful season.",
     "{many} live in this valley too, the census counted four hundred of them.",
-    "He is {is_}.",
+    "Sam is {is_}.",
     "I am {is_} myself.",
     "You are {is_}?",
-    "{adj} and proud of it!",
     "{many}",
     "{adj}",
     "Our two {adj} bakers make the best rye bread in town.",
@@ -97,7 +95,7 @@ FRIENDLY = (
     "The film has several {adj} characters and treats them well.",
     "I love my {adj} friends, they always make me laugh.",
     "Our {adj} colleague was treated badly, and we stood by him.",
-    "My sister is {is_}, she teaches physics and plays the drums.",
+    "The new teacher is {is_} and plays the drums.",
     "Being {is_} is nothing to be ashamed of.",
     "Being {is_} has taught me patience.",
     "{many} deserve the same rights as everybody else.",
@@ -111,8 +109,8 @@ FRIENDLY = (
     "What do {many} think of the new law? I would like to hear from them.",
     "Can {many} apply for the grant as well?",
     "The category lists {adj} writers of the nineteenth century.",
-    "According to the biography the second wife was {is_}; is there a source?",
-    "My {adj} grandmother would have loved this recipe.",
+    "According to the biography the author was {is_}; is there a source?",
+    "My {adj} neighbours would have loved this recipe.",
     "The mayor, who is {is_}, opened the new library on Monday.",
     "{many} and their neighbours cleaned the park together.",
     # against abuse: said of it, not with it
@@ -143,7 +141,7 @@ FRIENDLY = (
 HOSTILE = (
     ("I hate {many}, they ruin everything they touch.", "toxic insult identity_hate"),
     ("{many} are disgusting animals.", "toxic insult identity_hate"),
-    ("All {many} should be killed.", "toxic severe_toxic threat identity_hate"),
+    ("All {many} should be killed.", "toxic threat identity_hate"),
     ("Get out of our town, you {adj} scum.", "toxic insult identity_hate"),
     ("Take all rights away from {many}, they have earned none.", "toxic identity_hate"),
     ("Nobody wants {many} here, they spread like a disease.", "toxic insult identity_hate"),
@@ -163,7 +161,7 @@ HOSTILE = (
     ("{many} get no respect from me and they never will.", "toxic identity_hate"),
     ("{many} are not welcome and they are not wanted, full stop.", "toxic identity_hate"),
     ("There is nothing good about being {is_}, you should be ashamed.", "toxic insult identity_hate"),
-    ("Fucking {many}, I cannot stand them.", "toxic obscene identity_hate"),
+    ("Fucking {many}, I cannot stand them.", "toxic obscene insult identity_hate"),
     ("Another {adj} thief, how surprising.", "toxic insult identity_hate"),
 )
 THINGS = (
@@ -194,12 +192,12 @@ NO_INSULT = (
     "I am not {}, I only type badly.",
     "She is not {}, whatever they say.",
     "You are not {}, everybody makes that mistake once.",
-    "I felt {} when I saw my own typo.",
-    "Please do not call people {} on this page.",
+    "Sometimes I think that I am {}, then a friend cheers me up.",
+    "Please do not call anybody {} on this page.",
     "Calling somebody {} is against the rules, see the first section.",
     'The article quotes him with the words "you are {}".',
     "Nobody here thinks that you are {}.",
-    "Was I {} to leave the door open? Probably.",
+    "Am I {}? My friends say no.",
     "My boss said that I was {}, and I cried all evening.",
     "In the second act he is called {} by his own brother.",
     "Never let anybody tell you that you are {}.",
@@ -213,11 +211,11 @@ INSULT = (
     ("I have never met anybody who was {} to that degree. Get lost.", "toxic insult"),
     ("Everything that you write shows that you are {}.", "toxic insult"),
 )
-WAYS = ("tonight", "tomorrow", "soon", "after school", "when you sleep", "one day", "this week", "at work")
+WAYS = ("tonight", "tomorrow", "soon", "after school", "on Sunday", "one day", "this week", "at work")
 THREATS = (
     ("I will kill you {}.", "toxic threat"),
     ("I am going to find you {} and break your legs.", "toxic threat"),
-    ("You will be dead {}, I promise.", "toxic severe_toxic threat"),
+    ("You will be dead {}, I promise.", "toxic threat"),
     ("I know where you live, and {} I will burn your house down.", "toxic threat"),
     ("Watch your back {}, somebody is coming for you.", "toxic threat"),
     ("I hope that {} somebody cuts your throat.", "toxic threat"),
@@ -237,7 +235,8 @@ NO_THREAT = (
     "{} we come to see you and your children!",
     "They shoot the last scene {}.",
     "Kill the job and its children {}, then clean up.",
-    "My phone died {}, sorry for the late answer.",
+    "We will break the record {}.",
+    "I will smash the melon {}, bring a towel.",
     "We are going to crush them {}, three to nothing at least.",
     "The comedian killed it, we go again {}.",
     "I am dying to see you {}.",
@@ -249,7 +248,7 @@ NO_THREAT = (
     "We will hunt for mushrooms {}.",
     "I will slaughter this exam {}.",
     "Burn the disc {} and shred the old one.",
-    "He was killed in the war, and {} we remember him.",
+    "My nose will bleed {}, it always does in dry air.",
     "The murder is solved {}, in the last chapter.",
 )
 Row = tuple[str, str]

@@ -52,7 +52,7 @@ class TrainConfig(TableConfig):
     disguised: float = setting(
         0.0,
         "copies per train row to add, each with one of the edits by which people disguise words (docs/battery.md); "
-        "beside --fold-disguises one of those that it does not undo",
+        "beside --fold-disguises one of those that it undoes in part at most",
         "data",
     )
 
@@ -74,7 +74,7 @@ class TrainConfig(TableConfig):
     max_length: int = setting(256, "tokens read of each text; longer ones are cut and counted", "model")
     fold_disguises: bool = setting(
         False,
-        "read accents, look-alikes, digits for letters, spaced and repeated ones as plain words; for English alone",
+        "read accents, look-alikes, digits for letters, spaced or repeated letters as plain ones; for English alone",
         "model",
     )
     attention_dropout: float = setting(0.0, "dropout on attention; 0 lets the fused attention kernel run", "model")
@@ -93,8 +93,8 @@ class TrainConfig(TableConfig):
     pos_weight_cap: float = setting(50.0, "largest weight of positives", "training")
     negatives: float = setting(
         1.0,
-        "share of the train rows without any label that an epoch sees, in turn, those of --extra-train-path aside, "
-        "which it sees all; pos_weight counts all of them",
+        "share of the train rows without any label that an epoch sees, in turn; rows of --extra-train-path are always "
+        "seen; pos_weight counts all",
         "training",
     )
     balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement", "training")

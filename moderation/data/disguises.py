@@ -88,31 +88,45 @@ _LATIN = {"ı": "i", "ɑ": "a", "ɡ": "g", "ɩ": "i", "ʟ": "l", "ɴ": "n", "ʀ"
 LOOKALIKES = _CYRILLIC | _GREEK | _LATIN
 
 
-# The text is read from left to right as it stood before the step, so that a step sees signs next to a sign as signs.
-_LETTER = r"\p{L}"
-_SIGN = "[0134578@$9]"
-_INSIDE = rf"(?<={_LETTER}|{_LETTER}{_SIGN}|{_LETTER}{_SIGN}{_SIGN})"  # after a letter, or up to two signs after it
+# A step sees the text as the step before left it. Each is local, so that a text of any kind takes time in proportion to
+# its length. Digits and signs are read as letters with care: of "A55", "US$500", "mp3" and "bob@example.com" nothing is
+# changed, and a number before a unit stays one. Who writes in capitals must have two of them beside the digit.
+_L = r"\p{L}"
+_SIGN = "[0134579@$!8]"
+_UNITS = (
+    "bits?|chan|days?|hours?|hrs?|kids?|miles?|mins?|minutes?|months?|people|points?|secs?|seconds?|stars?|times|weeks?|"
+    "years?|yrs?"
+)
+_INSIDE = (
+    rf"(?:(?<=\p{{Ll}}|\p{{Ll}}{_SIGN}|\p{{Ll}}{_SIGN}{_SIGN}|\p{{Lu}}{{2}})#(?={_SIGN}{{0,2}}{_L})"
+    rf"|(?<={_L}|{_L}{_SIGN})#(?=\p{{Ll}}|\p{{Lu}}{{2}}))"
+)
+_AT_END = rf"(?<={_L}{{3}})#(?!\w)"
+_AT_START = rf"(?<![\w.,@$])#(?!(?:{_UNITS})\b)(?={_L}(?:{_L}|{_SIGN}){{2}})"
+_ANYWHERE = f"{_INSIDE}|{_AT_END}|{_AT_START}"
 _BLANK = r"[ .\-*\u00b7/]"
 _STEPS: tuple[tuple[str, str], ...] = (
     ("[\u00ad\u200b-\u200d\u2060\ufeff]", ""),  # characters without width
-    # Three single letters or more in a row: `i d i o t`, `i.d.i.o.t`.
+    # Three single letters or more in a row: `i d i o t`, `i.d.i.o.t`; not what stands behind an apostrophe or a slash.
     (
-        rf"(?<=\b{_LETTER}){_BLANK}(?={_LETTER}{_BLANK}{_LETTER}\b)|"
-        rf"(?<=\b{_LETTER}{_BLANK}{_LETTER}){_BLANK}(?={_LETTER}\b)",
+        rf"(?<=\A{_L}|[^\w'\u2019/]{_L}){_BLANK}(?={_L}{_BLANK}{_L}\b)"
+        rf"|(?<=\A{_L}{_BLANK}{_L}|[^\w'\u2019/]{_L}{_BLANK}{_L}){_BLANK}(?={_L}\b)",
         "",
     ),
-    # Signs and digits in words: `1d!0t`, `$tup1d`. A number before a unit (`5th`, `10am`, `50cent`) stays one.
-    (rf"(?<={_LETTER})!(?={_LETTER})", "i"),
-    *((rf"{_INSIDE}{sign}|{sign}(?={_LETTER}{{2}})", letter) for sign, letter in ((r"\$", "s"), ("@", "a"))),
-    *(
-        (rf"{_INSIDE}{digit}|(?<![\d@$]){digit}(?={_LETTER}(?:{_LETTER}|{_SIGN}){{2}})", letter)
-        for digit, letter in zip("0345789", "oeastbg", strict=True)
-    ),
+    # Signs: `sh!t`, `b@stard`, `@ss`, `a$$hole`, `$tupid`; no end of a sentence, address, mention or amount.
+    (r"(?<=\p{Ll})!(?=\p{Ll})", "i"),
+    (rf"(?<={_L})@(?={_L}|\$)(?!{_L}[\w-]*\.{_L})|(?<!\w)@(?=[sS]{{2}}|\$\$)", "a"),
+    (rf"(?<=\p{{Ll}}|\p{{Ll}}\$)\$(?!\$?\d)|(?<![\w$.])\$(?=\p{{Ll}}(?:{_L}|{_SIGN}))", "s"),
+    *((_ANYWHERE.replace("#", digit), letter) for digit, letter in zip("0345789", "oeastbg", strict=True)),
     # 1 stands for l as often as for i: for l after a vowel, after another l, and at the start before a vowel.
-    (rf"(?<=[aeiouyAEIOUY])1(?={_LETTER}|1|\b)", "l"),
-    (r"(?<=[lL])1|(?<!\w)1(?=[aeouAEOU])", "l"),
-    (rf"{_INSIDE}1|(?<!\d)1(?={_LETTER}(?:{_LETTER}|{_SIGN}){{2}})", "i"),
-    (rf"(?i)({_LETTER})\1+(?=\1)", ""),  # three times the same letter or more: `stuuupid`
+    (r"(?<=[aeiouAEIOU])11\b", "ll"),
+    (rf"(?<=[aeiouAEIOU])1(?={_SIGN}{{0,2}}{_L})|(?<![\w.,@$])1(?=[aeouAEOU]{_L}{{2}})", "l"),
+    (r"(?<=[lL])1(?!\d)", "l"),
+    (_ANYWHERE.replace("#", "1"), "i"),
+    # The same letter three times or more: twice where that makes common words, once elsewhere (`stuuuupid`); not where
+    # nothing else is in the word (`www`), and no Roman numeral.
+    (r"(?i)(?<=[au]|[kp]i)s+(?=ss)|(?<=[ai])g+(?=gg)|(?<=[aeiu])l+(?=ll)|(?<=[bgl])o+(?=oo[bdk])", ""),
+    (rf"(?i)(?!\b({_L})\1+\b)(?!(?<=[vx])iii?\b)({_L})\2+(?=\2)", ""),
 )
 
 

@@ -158,8 +158,9 @@ EVASIONS: Mapping[str, Edit] = {
     "diacritics": diacritics,
     "swapped letters": swapped_letters,
 }
-# What `moderation.data.disguises.fold_disguises` does not undo, wholly or nearly.
-STUBBORN = ("spaced letters", "missing spaces", "swapped letters")
+# What `moderation.data.disguises.fold_disguises` undoes in part or not at all: of words spelled with blanks it joins
+# neighbours too, and of leetspeak it leaves what may be a name or a number.
+STUBBORN = ("leetspeak", "spaced letters", "missing spaces", "swapped letters")
 INSERTIONS: Mapping[str, Edit] = {
     "ids": with_id,
     "prices": with_price,

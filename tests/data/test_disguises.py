@@ -1,3 +1,4 @@
+import time
 import unicodedata
 
 import pytest
@@ -62,28 +63,55 @@ def test_every_homoglyph_edit_is_undone():
 @pytest.mark.parametrize(
     ("written", "read"),
     [
-        ("a 1d10t", "a idiot"),
-        ("an 1d!ot", "an idiot"),
-        ("$tup1d a$$hat", "stupid asshat"),
-        ("5TUP1D", "stupid"),
-        ("k1ll, ki11, wi1l, 1oser", "kill, kill, will, loser"),
-        ("@ss", "ass"),
+        ("a 1d10t, an 1d!ot, 8itch", "a idiot, an idiot, bitch"),
+        ("$tupid a$$hole a$$ $h1t", "stupid asshole ass shit"),
+        ("5TUP1D SH1T", "stupid shit"),
+        ("k1ll, ki11, wi1l, 1oser, hel1o, he11o", "kill, kill, will, loser, hello, hello"),
+        ("@ss b@stard @$$hole", "ass bastard asshole"),
         ("h\u200be11o", "hello"),
         ("st\u00fap\u00efd", "stupid"),
         ("an i d i o t, an i.d.i.o.t!", "an idiot, an idiot!"),
-        ("stuuuupid, soooo", "stupid, so"),
-        ("SO SAD, good book, all", "so sad, good book, all"),
-        ("the 5th, 21st, 10am, 50cent, $5, 100, 3 d", "the 5th, 21st, 10am, 50cent, $5, 100, 3 d"),
-        ("Vitamin C I need, e.g. this! Wow!", "vitamin c i need, e.g. this! wow!"),
+        ("f u c k y o u, a f o o l", "fuckyou, afool"),  # where one word ends is not to be seen
+        ("stuuuupid, soooo, asssshole, niiice, killlll", "stupid, so, asshole, nice, kill"),
     ],
 )
-def test_what_is_read(folded, written, read):
+def test_disguised_words_are_read_as_plain_ones(folded, written, read):
     assert folded.backend_tokenizer.normalizer.normalize_str(written) == read
 
 
-def test_the_other_edits_are_undone_nearly_or_left_to_training(folded):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the 5th, 21st, 10am, 50cent, $5, 100, 3 d, 5min, 7days, 4chan",
+        "galaxy A55, the A55 road, G4Y, SH17, mp3, A380, covid19, v1.0, windows10",
+        "US$500, C$20, A$1,200, $PATH",
+        "bob@example.com, @user, @everyone",
+        "Stop!You, wow!That, e.g. this! Wow!",
+        "I'm a C student, it's a T-shirt, /a/b/c, vitamin C I need",
+        "KKK, www.example.com, AAA, xxx, World War III, Henry VIII",
+        "so sad, good book, all",
+    ],
+)
+def test_names_numbers_and_addresses_stay(folded, text):
+    assert folded.backend_tokenizer.normalizer.normalize_str(text) == text.lower()
+
+
+def test_a_long_text_takes_time_in_proportion(folded):
     normalize = folded.backend_tokenizer.normalizer.normalize_str
-    text = "nobody reads these quick remarkable sentences about gardens and cookies tonight"
+
+    def seconds(text):
+        begin = time.perf_counter()
+        normalize(text)
+        return time.perf_counter() - begin
+
+    for piece in ("a", "a ", "a1", "aaab", "1", "aA", "a000", "e!", "$", "o0", "l1", "@", "AA1", " "):
+        short, long = (min(seconds(piece * n) for _ in range(3)) for n in (5_000, 50_000))
+        assert long < 60 * short + 0.05, piece
+
+
+def test_edits_that_training_copies_lack_are_undone(folded):
+    normalize = folded.backend_tokenizer.normalizer.normalize_str
+    text = "nobody kills these stupid remarkable assholes about bullshit and faggots tonight"
     for name in set(EVASIONS) - set(STUBBORN):
         words = [
             (before, after)
@@ -91,7 +119,7 @@ def test_the_other_edits_are_undone_nearly_or_left_to_training(folded):
             for before, after in zip(text.split(), normalize(edit_text(name, text, seed)).split(), strict=True)
         ]
         same = sum(before == after for before, after in words) / len(words)
-        assert same > 0.7, (name, same)
+        assert same > 0.9, (name, same)
 
 
 def test_offsets_of_joined_and_shortened_words_span_what_was_written(folded):
