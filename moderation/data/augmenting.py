@@ -21,8 +21,8 @@ def add_disguised(
 ) -> pd.DataFrame:
     """Append disguised copies of a part of the rows, with the labels of the originals.
 
-    Each copy has one of the edits, drawn by chance. Clean comments are copied at
-    the same share as toxic ones, or the disguise itself would be learnt as a sign of toxicity.
+    Each copy has one of the edits, drawn by chance. Clean comments are copied at the same share as toxic ones, or the
+    disguise itself would be learnt as a sign of toxicity.
 
     Args:
         frame: Rows of the train split alone: a copy of a row of another split would give its label away.

@@ -44,6 +44,7 @@ class Splits:
         """Rows of the train split of which an epoch may see a share: without any label, and not of the extra table.
 
         Who adds a table has chosen its rows; of the many clean ones of a comment section some do as well as all.
+        Disguised copies of an added table's rows are optional.
 
         Returns:
             bool `(n_examples,)`.

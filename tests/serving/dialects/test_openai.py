@@ -49,9 +49,12 @@ def test_one_text_and_parts_of_one_text_get_one_result(client: openai.OpenAI) ->
 
 def test_every_result_says_its_language_and_whether_the_model_knows_it(client: openai.OpenAI) -> None:
     texts = ["The weather in the valley was lovely this morning.", "Das Wetter im Tal war heute Morgen herrlich.", "ok"]
-    answer = client.moderations.create(input=texts * 4).to_dict()
-    found = [result["language"] for result in answer["results"]]  # type: ignore[index]
-    assert found[:3] == found[-3:]
+
+    def languages(given: list[str]) -> list[dict[str, object]]:
+        return [result["language"] for result in client.moderations.create(input=given).to_dict()["results"]]  # type: ignore[index]
+
+    found = languages(texts)
+    assert languages(texts * 4) == found * 4, "many are put together elsewhere"
     assert [language["code"] for language in found[:3]] == ["en", "de", "und"]
     assert [language["supported"] for language in found[:3]] == [True, False, True]
 
