@@ -55,7 +55,7 @@ class Moderator:
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
         self._cutter, self._long_cutter = (ThreadPoolExecutor(1, thread_name_prefix="cutter") for _ in range(2))
         self._n_coming = {self._cutter: 0, self._long_cutter: 0}  # tokens that were let in and are not queued yet
-        self._usual = 0.0  # running mean of a request's tokens
+        self._usual: float | None = None  # running mean of a request's tokens
         self._looked_at = 0.0
         self._full: ApiProblem | None = None  # what a look at the queue gave
         self._batcher.submit(self._cut(_WARM_UP), len(_WARM_UP)).result()
@@ -102,7 +102,7 @@ class Moderator:
         if now - self._looked_at >= _LOOK_S:
             self._looked_at, self._full = now, None
             try:
-                self._batcher.check_room(round(self._usual), self._n_coming[self._cutter])
+                self._batcher.check_room(round(self._usual or 0), self._n_coming[self._cutter])
             except ApiProblem as problem:
                 self._full = problem
         if self._full is not None:
@@ -136,7 +136,8 @@ class Moderator:
                 "Send fewer or shorter texts at a time.",
             )
         self._batcher.check_room(n_tokens, sum(self._n_coming.values()) if long else self._n_coming[cutter])
-        self._usual += 0.02 * (min(n_tokens, _USUAL_AT_MOST) - self._usual)
+        counted = min(n_tokens, _USUAL_AT_MOST)
+        self._usual = counted if self._usual is None else self._usual + 0.02 * (counted - self._usual)
         try:
             async with asyncio.timeout(self._timeout_s):
                 loop = asyncio.get_running_loop()

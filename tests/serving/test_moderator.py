@@ -34,7 +34,7 @@ def test_a_burst_is_refused_before_it_is_tokenised(tiny_bundle: Path) -> None:
 
 def test_a_full_queue_refuses_at_the_gate_until_it_is_worked_off(tiny_bundle: Path) -> None:
     classifier = Classifier.load(tiny_bundle, threads=1)
-    moderator = Moderator(classifier, Metrics(), max_wait_s=0.01, timeout_s=30, cache_texts=0)
+    moderator = Moderator(classifier, Metrics(), max_wait_s=1e-3, timeout_s=30, cache_texts=0)
     engine, go = classifier.window_probabilities, threading.Event()
     classifier.window_probabilities = lambda windows: go.wait(30) and engine(windows)  # type: ignore[method-assign]
 
@@ -44,7 +44,7 @@ def test_a_full_queue_refuses_at_the_gate_until_it_is_worked_off(tiny_bundle: Pa
         refused: ApiProblem | None = None
         while refused is None:
             assert len(reading) < 2000, "never full"
-            reading.append(asyncio.create_task(moderator.read([f"a {len(reading)}"])))
+            reading.append(asyncio.create_task(moderator.read([f"a {len(reading):04d}"])))
             await asyncio.sleep(0.001)
             try:
                 moderator.check_room()
