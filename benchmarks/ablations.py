@@ -28,6 +28,7 @@ from tables import print_table, write_json
 
 from moderation import artifacts
 from moderation.artifacts import RunFolder, read_json
+from moderation.battery.rules import MAIN_LABEL
 from moderation.data.preparing import load_splits
 from moderation.errors import ConfigError, ModerationError
 
@@ -47,6 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "embeddings frozen": {"freeze_embeddings": True},
     "at most 128 tokens": {"max_length": 128},
 }
+N_TOXIC, N_CLEAN = 200, 50  # comments of the table that stands for the test split: for `evasion`
 RARE = ("severe_toxic", "threat", "identity_hate")
 
 logger = logging.getLogger("ablations")
@@ -117,18 +119,30 @@ def write_tables(options: argparse.Namespace) -> float:
     Returns:
         The share of an epoch over all comments that an epoch of the recipe is.
     """
-    splits = load_splits(options.data_path, max_train_examples=options.examples)
+    splits = load_splits(options.data_path)
     labelled = splits.targets("val").any(axis=1)
     rng = np.random.default_rng(0)
     others = rng.permutation(np.flatnonzero(~labelled))[: max(0, options.val_examples - int(labelled.sum()))]
     rows = np.sort(np.concatenate([np.flatnonzero(labelled), others]))
-    splits.frames["train"].to_parquet(options.output_dir / "train.parquet")
     splits.frames["val"].iloc[rows].to_parquet(options.output_dir / "val.parquet")
-    rest = splits.frames["val"].drop(index=splits.frames["val"].index[rows])
-    rest.head(100).to_parquet(options.output_dir / "rest.parquet")  # a test split has to be there; it is not read
+    train = splits.frames["train"].sample(frac=1, random_state=0)
+    part, unused = train[: options.examples], train[options.examples :]
+    part.to_parquet(options.output_dir / "train.parquet")
+    toxic = unused[MAIN_LABEL] > 0
+    clean = ~unused[list(splits.labels)].any(axis=1)
+    rest = pd.concat([unused[toxic].head(N_TOXIC), unused[clean].head(N_CLEAN)])
+    rest.to_parquet(options.output_dir / "rest.parquet")
     recipe = read_recipe()
-    added = {name: recipe[name] for name in ("extra_train_path", "disguised", "fold_disguises")}
-    whole = load_splits(options.data_path, max_train_examples=options.examples, **added)
+    further = pd.read_csv(recipe["extra_train_path"]).sample(frac=len(part) / len(train), random_state=0)
+    further.to_parquet(options.output_dir / "further.parquet")
+    added = {name: recipe[name] for name in ("disguised", "fold_disguises")}
+    whole = load_splits(
+        options.output_dir / "train.parquet",
+        val_path=options.output_dir / "val.parquet",
+        test_path=options.output_dir / "rest.parquet",
+        extra_train_path=options.output_dir / "further.parquet",
+        **added,
+    )
     return 1 - (1 - float(recipe["negatives"])) * float(whole.optional_rows().mean())
 
 
@@ -138,7 +152,8 @@ def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> di
     found = RunFolder(folder)
     whole = "negatives" in VARIANTS[name]
     if not found.run_json.is_file() or read_json(found.run_json, "a run").get("status") != "done":
-        command: list[object] = ["train", *flags(read_recipe() | VARIANTS[name])]
+        settings = read_recipe() | {"extra_train_path": options.output_dir / "further.parquet"} | VARIANTS[name]
+        command: list[object] = ["train", *flags(settings)]
         for split, flag in (("train", "--data-path"), ("val", "--val-path"), ("rest", "--test-path")):
             command += [flag, options.output_dir / f"{split}.parquet"]
         command += ["--overwrite", "--output-dir", folder, "--seed", seed, "--bootstrap", 0]
@@ -173,7 +188,8 @@ def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float
     bundle, target = folder / "bundle", folder / "battery.json"
     if not target.is_file():
         moderation("export", folder, "--to", bundle, "--formats", "hf", "--parity-texts", 50, "--overwrite")
-        suites = ["--suite", *options.suite, "--max-texts", options.max_texts, "--bootstrap", 0]
+        evasion = f"evasion={options.output_dir / 'rest.parquet'}"
+        suites = ["--suite", *options.suite, evasion, "--max-texts", options.max_texts, "--bootstrap", 0]
         moderation("evaluate", bundle, *suites, "--json", target)
     suites = json.loads(target.read_text(encoding="utf-8"))["suites"]
     figures = [(suite, figure) for suite in suites for figure in suites[suite]["figures"]]
