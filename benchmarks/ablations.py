@@ -5,11 +5,13 @@ r"""What does each part of the shipped model's recipe bring? Small trainings tha
         --suite hatecheck=test_suite_cases.csv madlibs=bias_madlibs_77k.csv.gz
 
 from the project's root. Each is `moderation train --config configs/compact-en.toml` on the same seeded part of the
-train split, measured on the labelled comments of val and as many others as make up --val-examples (so that rare
-labels have all the positives there are; average precision is therefore higher than at the comments' own prevalence).
-Best epoch and thresholds are chosen on the same comments, for all alike. The test split takes no part. Means over the
-seeds; `spread` is the largest distance between two seeds of the recipe itself: smaller differences say nothing. Runs
-that are complete are not repeated, so that the command goes on where it was stopped.
+train split (and as large a share of the further comments), measured on the labelled comments of val and as many others
+as make up --val-examples: rare labels have all the positives there are, and average precision is higher than at the
+comments' own prevalence. Best epoch and thresholds are chosen on the same comments, for all alike. `kept` is the share
+of the recall that the worst disguise leaves, on train comments that no training saw. The test split takes no part.
+Means over the seeds; `spread` is the largest distance between two seeds of the recipe itself: smaller differences say
+nothing. Runs that are complete are not repeated, so that the command goes on where it was stopped; one command for
+each seed can run beside others.
 """
 
 import argparse
@@ -50,6 +52,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 N_TOXIC, N_CLEAN = 200, 50  # comments of the table that stands for the test split: for `evasion`
 RARE = ("severe_toxic", "threat", "identity_hate")
+SUITE_FIGURES = {
+    "hatecheck": {"accuracy, hateful cases": "hateful", "accuracy, non-hateful cases": "non-hateful"},
+    "madlibs": {"BPSN AUC, worst term": "worst BPSN"},
+    "evasion": {"share of recall kept, worst edit": "kept"},
+}
 
 logger = logging.getLogger("ablations")
 
@@ -68,9 +75,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     rows = [{"variant": name} | mean(measured) for name, measured in results.items()]
-    ratios = {
-        f"{row['variant']}, macro AP over the recipe's": row["macro AP"] / rows[0]["macro AP"] for row in rows[1:]
-    }
+    ratios = {f"{row['variant']}, AP over the recipe's": row["AP"] / rows[0]["AP"] for row in rows[1:]}
     if len(options.seeds) > 1:
         rows.append({"variant": "spread of the recipe"} | spread(results[RECIPE]))
     print_table(rows)
@@ -88,7 +93,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--suite", nargs="+", default=[], help="as for `moderation evaluate BUNDLE --suite`")
+    parser.add_argument("--suite", nargs="+", default=[], help="hatecheck=FILE, madlibs=FILE")
     parser.add_argument("--max-texts", type=int, default=1_500, help="texts of each suite")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     return parser.parse_args()
@@ -159,15 +164,13 @@ def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> di
         command += ["--overwrite", "--output-dir", folder, "--seed", seed, "--bootstrap", 0]
         moderation(*command, "--epochs", options.epochs * (n_epoch if whole else 1))
     metrics = read_json(found.metrics("val"), "metrics")
-    record = read_json(found.run_json, "a run")
     measured = {
-        "seconds": float(record["training"]["seconds"]),
-        "macro ROC-AUC": metrics["macro"]["roc_auc"],
-        "macro AP": metrics["macro"]["average_precision"],
-        "macro F1": metrics["macro"]["f1"],
+        "ROC-AUC": metrics["macro"]["roc_auc"],
+        "AP": metrics["macro"]["average_precision"],
+        "F1": metrics["macro"]["f1"],
     }
     measured |= {f"AP {label}": metrics["labels"][label]["average_precision"] for label in RARE}
-    return measured | (measure_suites(options, folder) if options.suite else {})
+    return measured | measure_suites(options, folder)
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:
@@ -191,9 +194,14 @@ def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float
         evasion = f"evasion={options.output_dir / 'rest.parquet'}"
         suites = ["--suite", *options.suite, evasion, "--max-texts", options.max_texts, "--bootstrap", 0]
         moderation("evaluate", bundle, *suites, "--json", target)
-    suites = json.loads(target.read_text(encoding="utf-8"))["suites"]
-    figures = [(suite, figure) for suite in suites for figure in suites[suite]["figures"]]
-    return {f"{suite}: {figure['measure'].split(' (')[0]}": figure["value"] for suite, figure in figures}
+    suites = json.loads(target.read_text(encoding="utf-8"))["suites"].values()
+    found = {(suite["kind"], figure["measure"]): figure["value"] for suite in suites for figure in suite["figures"]}
+    return {
+        column: found[kind, measure]
+        for kind, columns in SUITE_FIGURES.items()
+        for measure, column in columns.items()
+        if (kind, measure) in found
+    }
 
 
 def moderation(*words: object) -> None:
