@@ -54,6 +54,14 @@ class Splits:
         optional[end - self.added.get("extra", 0) : end] = False
         return optional
 
+    def count_added(self, rows: npt.NDArray[np.int64]) -> dict[str, int]:
+        """How many of some rows of the train split are added ones, as `added` has it for all."""
+        end, counts = len(self.frames["train"]), {}
+        for name, n_rows in reversed(self.added.items()):
+            counts[name] = int(((rows >= end - n_rows) & (rows < end)).sum())
+            end -= n_rows
+        return dict(reversed(counts.items()))
+
 
 def load_splits(
     data_path: Path,
@@ -166,12 +174,14 @@ def take_handful(splits: Splits, n_per_label: int, seed: int) -> Splits:
         DataError: never for splits of `load_splits`; a split without rows.
     """
     rng = np.random.default_rng(seed)
-    frames = {}
+    frames, added = {}, {}
     for split, frame in splits.frames.items():
         if frame.empty:
             raise DataError(f"Split: {split} is empty.")
         targets = splits.targets(split)
         groups = [*(targets.T > 0), ~(targets > 0).any(axis=1)]
-        chosen = {int(row) for group in groups for row in rng.permutation(np.flatnonzero(group))[:n_per_label]}
-        frames[split] = frame.iloc[sorted(chosen)].reset_index(drop=True)
-    return Splits(frames, splits.labels, splits.left_out)
+        rows = np.unique(np.concatenate([rng.permutation(np.flatnonzero(group))[:n_per_label] for group in groups]))
+        frames[split] = frame.iloc[rows].reset_index(drop=True)
+        if split == "train":
+            added = splits.count_added(rows)
+    return Splits(frames, splits.labels, splits.left_out, added)

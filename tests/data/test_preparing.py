@@ -60,6 +60,17 @@ def test_a_handful_holds_every_label_in_every_split(table_path):
         assert ((small.targets(split) > 0).any(axis=0) == (splits.targets(split) > 0).any(axis=0)).all()
 
 
+def test_a_handful_knows_which_of_its_rows_were_added(paths, tmp_path):
+    train, val, test = paths
+    extra = write(tmp_path / "extra.csv", ["extra one", "extra two", "extra three"], [0, 0, 1])
+    splits = load_splits(train, val_path=val, test_path=test, extra_train_path=extra, disguised=0.5)
+    small = take_handful(splits, 100, seed=0)
+    assert small.added == splits.added
+    assert (small.optional_rows() == splits.optional_rows()).all()
+    few = take_handful(splits, 1, seed=0)
+    assert sum(few.added.values()) <= len(few.frames["train"]) <= 2
+
+
 def test_an_extra_table_goes_to_train_alone_without_texts_of_the_other_splits(paths, tmp_path):
     train, val, test = paths
     extra = write(tmp_path / "extra.csv", ["extra one", "TEST alone", "val  alone", "extra two"], [0, 0, 1, 0])
