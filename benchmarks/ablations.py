@@ -125,21 +125,25 @@ def write_tables(options: argparse.Namespace) -> float:
         The share of an epoch over all comments that an epoch of the recipe is.
     """
     splits = load_splits(options.data_path)
+    if options.examples >= len(splits.frames["train"]):
+        raise ConfigError(
+            f"--examples {options.examples}: expected fewer than the train split has; `kept` needs others."
+        )
     labelled = splits.targets("val").any(axis=1)
     rng = np.random.default_rng(0)
     others = rng.permutation(np.flatnonzero(~labelled))[: max(0, options.val_examples - int(labelled.sum()))]
     rows = np.sort(np.concatenate([np.flatnonzero(labelled), others]))
-    splits.frames["val"].iloc[rows].to_parquet(options.output_dir / "val.parquet")
+    write_table(options.output_dir / "val.parquet", splits.frames["val"].iloc[rows])
     train = splits.frames["train"].sample(frac=1, random_state=0)
     part, unused = train[: options.examples], train[options.examples :]
-    part.to_parquet(options.output_dir / "train.parquet")
+    write_table(options.output_dir / "train.parquet", part)
     toxic = unused[MAIN_LABEL] > 0
     clean = ~unused[list(splits.labels)].any(axis=1)
     rest = pd.concat([unused[toxic].head(N_TOXIC), unused[clean].head(N_CLEAN)])
-    rest.to_parquet(options.output_dir / "rest.parquet")
+    write_table(options.output_dir / "rest.parquet", rest)
     recipe = read_recipe()
     further = pd.read_csv(recipe["extra_train_path"]).sample(frac=len(part) / len(train), random_state=0)
-    further.to_parquet(options.output_dir / "further.parquet")
+    write_table(options.output_dir / "further.parquet", further)
     added = {name: recipe[name] for name in ("disguised", "fold_disguises")}
     whole = load_splits(
         options.output_dir / "train.parquet",
@@ -149,6 +153,12 @@ def write_tables(options: argparse.Namespace) -> float:
         **added,
     )
     return 1 - (1 - float(recipe["negatives"])) * float(whole.optional_rows().mean())
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table in one step: other seeds may be reading it."""
+    with artifacts.write_atomically(path) as temporary:
+        frame.to_parquet(temporary)
 
 
 def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> dict[str, float]:

@@ -4,21 +4,14 @@ from pathlib import Path
 
 from moderation.battery.results import Battery
 from moderation.battery.summary import HEADER, describe, summarise, title
-from moderation.errors import MissingExtraError
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def render_page(battery: Battery) -> str:
-    """Write the page.
+    """Write the page."""
+    from jinja2 import Environment, StrictUndefined
 
-    Raises:
-        MissingExtraError: jinja2 is not installed.
-    """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError:
-        raise MissingExtraError("The page", "train") from None
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(

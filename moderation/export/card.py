@@ -55,7 +55,7 @@ the first {length} tokens and no more.
 
 {parity}
 
-Limits: {limits}.{left_in_float}
+Limits: {limits}. In this bundle: {forms}.{left_in_float}
 
 ## Limitations
 
@@ -129,6 +129,7 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
         overlap=bundle.window_overlap,
         parity=_table(HEADER, [parity_cells(row) for row in rows]),
         limits="; ".join(f"{row['form']}: {_limits(row['limits'])}" for row in rows),
+        forms=", ".join(bundle.forms),
         left_in_float=_left_in_float(bundle),
         languages=", ".join(bundle.languages),
     )
