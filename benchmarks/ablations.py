@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "embeddings frozen": {"freeze_embeddings": True},
     "at most 128 tokens": {"max_length": 128},
 }
-N_TOXIC, N_CLEAN = 200, 50  # comments of the table that stands for the test split: for `evasion`
+N_TOXIC, N_CLEAN = 100, 5  # comments of the table that stands for the test split: for `evasion`
 RARE = ("severe_toxic", "threat", "identity_hate")
 SUITE_FIGURES = {
     "hatecheck": {"accuracy, hateful cases": "hateful", "accuracy, non-hateful cases": "non-hateful"},
@@ -198,14 +198,18 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
 
 def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Figures of the battery, of the plain weights."""
-    bundle, target = folder / "bundle", folder / "battery.json"
-    if not target.is_file():
-        moderation("export", folder, "--to", bundle, "--formats", "hf", "--parity-texts", 50, "--overwrite")
-        evasion = f"evasion={options.output_dir / 'rest.parquet'}"
-        suites = ["--suite", *options.suite, evasion, "--max-texts", options.max_texts, "--bootstrap", 0]
-        moderation("evaluate", bundle, *suites, "--json", target)
-    suites = json.loads(target.read_text(encoding="utf-8"))["suites"].values()
-    found = {(suite["kind"], figure["measure"]): figure["value"] for suite in suites for figure in suite["figures"]}
+    bundle = folder / "bundle"
+    evasion = f"evasion={options.output_dir / 'rest.parquet'}"
+    found = {}
+    for suite in (*options.suite, evasion):
+        target = folder / f"{suite.partition('=')[0]}.json"
+        if not bundle.is_dir():
+            moderation("export", folder, "--to", bundle, "--formats", "hf", "--parity-texts", 50)
+        if not target.is_file():
+            limits = ["--max-texts", options.max_texts, "--bootstrap", 0]
+            moderation("evaluate", bundle, "--suite", suite, *limits, "--json", target)
+        for result in json.loads(target.read_text(encoding="utf-8"))["suites"].values():
+            found |= {(result["kind"], figure["measure"]): figure["value"] for figure in result["figures"]}
     return {
         column: found[kind, measure]
         for kind, columns in SUITE_FIGURES.items()
