@@ -200,7 +200,7 @@ def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float
     """Figures of the battery, of the plain weights."""
     bundle = folder / "bundle"
     evasion = f"evasion={options.output_dir / 'rest.parquet'}"
-    found = {}
+    found: dict[tuple[str, str], float] = {}
     for suite in (*options.suite, evasion):
         target = folder / f"{suite.partition('=')[0]}.json"
         if not bundle.is_dir():
