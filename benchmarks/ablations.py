@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "all negatives, as many steps": {"negatives": 1},
     "balanced sampler, as many steps": {"negatives": 1, "balanced_sampler": True},
     "no further comments": {"extra_train_path": None},
+    "half of the clean further comments": {"extra_train_path": "halved.parquet"},
     "no disguises": {"disguised": 0},
     "disguises not folded, all of them copied": {"fold_disguises": False},
     "learning rate 5e-5": {"lr": 5e-5},
@@ -144,6 +145,10 @@ def write_tables(options: argparse.Namespace) -> float:
     recipe = read_recipe()
     further = pd.read_csv(recipe["extra_train_path"]).sample(frac=len(part) / len(train), random_state=0)
     write_table(options.output_dir / "further.parquet", further)
+    harmless = ~further[list(splits.labels)].any(axis=1)
+    write_table(
+        options.output_dir / "halved.parquet", further.drop(further[harmless].sample(frac=0.5, random_state=0).index)
+    )
     added = {name: recipe[name] for name in ("disguised", "fold_disguises")}
     whole = load_splits(
         options.output_dir / "train.parquet",
@@ -167,7 +172,9 @@ def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> di
     found = RunFolder(folder)
     whole = "negatives" in VARIANTS[name]
     if not found.run_json.is_file() or read_json(found.run_json, "a run").get("status") != "done":
-        settings = read_recipe() | {"extra_train_path": options.output_dir / "further.parquet"} | VARIANTS[name]
+        settings = read_recipe() | {"extra_train_path": "further.parquet"} | VARIANTS[name]
+        if settings["extra_train_path"]:
+            settings["extra_train_path"] = options.output_dir / settings["extra_train_path"]
         command: list[object] = ["train", *flags(settings)]
         for split, flag in (("train", "--data-path"), ("val", "--val-path"), ("rest", "--test-path")):
             command += [flag, options.output_dir / f"{split}.parquet"]
