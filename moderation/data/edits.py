@@ -159,8 +159,8 @@ EVASIONS: Mapping[str, Edit] = {
     "swapped letters": swapped_letters,
 }
 # What `moderation.data.disguises.fold_disguises` undoes in part or not at all: of words spelled with blanks it joins
-# neighbours too, and of leetspeak it leaves what may be a name or a number. Swapped letters stand four times, for copies
-# are drawn from this list and nothing else undoes them.
+# neighbours too, and of leetspeak it leaves what may be a name or a number. Swapped letters stand four times, since
+# copies are drawn from this list and nothing else undoes them.
 STUBBORN = ("leetspeak", "spaced letters", "missing spaces", *4 * ("swapped letters",))
 INSERTIONS: Mapping[str, Edit] = {
     "ids": with_id,
