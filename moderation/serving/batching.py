@@ -97,6 +97,7 @@ class Batcher:
         self._order = itertools.count()
         self._n_tokens = 0
         self._measured: float | None = None  # tokens a second, of all threads together
+        self._fastest = 0.0
         self._ready = threading.Condition()
         self._closed = False
         self._threads = [
@@ -115,6 +116,15 @@ class Batcher:
     def tokens_per_s(self) -> float:
         """Running mean of the speed of all threads together."""
         return _FIRST_GUESS if self._measured is None else self._measured
+
+    @property
+    def best_tokens_per_s(self) -> float:
+        """Speed of all threads together in the fastest batch so far; 0 before the first.
+
+        The mean is low where all batches were small or something else took the processor; this one tells what is
+        beyond the machine.
+        """
+        return self._fastest
 
     def check_room(self, n_tokens: int, n_coming: int = 0) -> None:
         """Refuse a request of about so many tokens while it would wait too long.
@@ -251,6 +261,7 @@ class Batcher:
         with self._ready:
             before = speed if self._measured is None else self._measured
             self._measured = _MEMORY * before + (1 - _MEMORY) * speed
+            self._fastest = max(self._fastest, speed)
             for (job, place, _), answer in zip(taken, answers, strict=True):
                 np.maximum(job.probabilities[place], answer, out=job.probabilities[place])
                 job.n_open -= 1

@@ -21,6 +21,7 @@ from moderation.serving.problems import ApiProblem
 _CHARACTERS_PER_TOKEN = 3  # of a text that was not cut yet; rather too few than too many
 _LONG = 20_000  # characters of a request that is cut in a thread of its own, so that no short one waits for it
 _WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
+_LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which tell how fast the engine can be
 _USUAL_AT_MOST = 256  # tokens of a request that is called usual
 _LOOK_S = 0.02  # between two looks whether the queue is full
 _Row = tuple[npt.NDArray[np.float32], int]
@@ -58,7 +59,7 @@ class Moderator:
         self._usual: float | None = None  # running mean of a request's tokens
         self._looked_at = 0.0
         self._full: ApiProblem | None = None  # what a look at the queue gave
-        self._batcher.submit(self._cut(_WARM_UP), len(_WARM_UP)).result()
+        self._batcher.submit(self._cut((*_WARM_UP, _LONG_WARM_UP)), len(_WARM_UP) + 1).result()
 
     async def read(self, texts: Sequence[str], n_counted: int | None = None) -> list[TextResult]:
         """Results of texts, in order.
@@ -128,7 +129,7 @@ class Moderator:
         n_tokens = sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts)
         long = sum(map(len, texts)) > _LONG
         cutter = self._long_cutter if long else self._cutter
-        if n_tokens > self._timeout_s * self._batcher.tokens_per_s:
+        if n_tokens > self._timeout_s * self._batcher.best_tokens_per_s:
             raise ApiProblem(
                 413,
                 "too_large",

@@ -2,10 +2,17 @@
 
 import asyncio
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
 
 from moderation import Classifier
 from moderation.inference.classifier import TextResult
+from moderation.inference.windows import Window
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
@@ -61,4 +68,40 @@ def test_a_full_queue_refuses_at_the_gate_until_it_is_worked_off(tiny_bundle: Pa
         asyncio.run(fill())
     finally:
         go.set()
+        moderator.close()
+
+
+def test_a_slow_spell_of_small_batches_refuses_no_long_text(tiny_bundle: Path) -> None:
+    classifier = Classifier.load(tiny_bundle, threads=1)
+    moderator = Moderator(classifier, Metrics(), max_wait_s=10, timeout_s=30, cache_texts=0)
+    engine, pause_s = classifier.window_probabilities, 0.02
+
+    def slow(windows: Sequence[Window]) -> npt.NDArray[np.float32]:
+        time.sleep(pause_s)
+        return engine(windows)
+
+    classifier.window_probabilities = slow  # type: ignore[method-assign]
+
+    async def read() -> list[TextResult]:
+        nonlocal pause_s
+        for number in range(40):
+            await moderator.read([f"short {number}"])
+        pause_s = 0
+        return await moderator.read(["kind river " * 20_000])
+
+    try:
+        assert len(asyncio.run(read())) == 1
+    finally:
+        moderator.close()
+
+
+def test_what_is_beyond_the_machine_is_refused_at_once(tiny_bundle: Path) -> None:
+    moderator = Moderator(
+        Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=10, timeout_s=1e-3, cache_texts=0
+    )
+    try:
+        with pytest.raises(ApiProblem, match="Send fewer or shorter texts") as refused:
+            asyncio.run(moderator.read(["kind river " * 100_000]))
+        assert refused.value.status == 413
+    finally:
         moderator.close()
