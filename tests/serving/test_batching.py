@@ -27,13 +27,15 @@ class Counting:
         self.batches: list[list[Window]] = []
         self.go = threading.Event()
         self.go.set()
+        self.called = threading.Event()
         self.seconds = 0.0  # that a batch takes
 
     def padded_length(self, window: Window) -> int:
         return len(window.ids)
 
     def window_probabilities(self, windows: Sequence[Window]) -> npt.NDArray[np.float32]:
-        self.go.wait(10)
+        self.called.set()
+        self.go.wait(30)
         time.sleep(self.seconds)
         self.batches.append(list(windows))
         if any(window.ids[0] == 999 for window in windows):
@@ -88,7 +90,7 @@ def test_no_window_is_an_answer_too(batcher: Batcher) -> None:
 def test_windows_of_one_length_share_a_batch_across_requests(engine: Counting, batcher: Batcher) -> None:
     engine.go.clear()
     first = batcher.submit([(0, window(1, 16))], 1)  # keeps the only thread busy
-    time.sleep(0.05)
+    assert engine.called.wait(10)
     rest = [batcher.submit([(0, window(10 + i, 8 if i % 2 else 16))], 1) for i in range(12)]
     engine.go.set()
     wait([first, *rest], 5)
@@ -133,7 +135,7 @@ def test_what_would_wait_too_long_is_refused_with_the_time_to_come_again(engine:
     engine.go.clear()
     batcher.check_room(10**9)  # nobody waits: even the longest is let in
     waiting = [batcher.submit([(0, window(1, 500))], 1) for _ in range(4)]
-    time.sleep(0.05)
+    assert engine.called.wait(10)
     with pytest.raises(ApiProblem) as refused:
         batcher.check_room(500)
     assert (refused.value.status, refused.value.kind) == (429, "queue_full")
@@ -148,7 +150,7 @@ def test_memory_is_bounded_whatever_the_speed(engine: Counting) -> None:
     batcher = Batcher(engine, Noting(), max_wait_s=1e9)
     engine.go.clear()
     done = [batcher.submit([(0, window(1, 500))], 1) for _ in range(3)]  # one is computed, one the longest that waits
-    time.sleep(0.05)
+    assert engine.called.wait(10)
     with pytest.raises(ApiProblem, match="waiting"):
         batcher.check_room(MAX_TOKENS)
     engine.go.set()
@@ -159,7 +161,7 @@ def test_memory_is_bounded_whatever_the_speed(engine: Counting) -> None:
 def test_one_long_request_shuts_nobody_out(engine: Counting, batcher: Batcher) -> None:
     engine.go.clear()
     busy = batcher.submit([(0, window(1))], 1)
-    time.sleep(0.05)
+    assert engine.called.wait(10)
     long = batcher.submit([(0, window(2, MAX_TOKENS))], 1)
     batcher.check_room(8)
     engine.go.set()
@@ -177,7 +179,7 @@ def test_a_failure_reaches_the_requests_of_its_batch_alone(engine: Counting, bat
 def test_what_nobody_waits_for_is_left_out(engine: Counting, batcher: Batcher) -> None:
     engine.go.clear()
     busy = batcher.submit([(0, window(1))], 1)
-    time.sleep(0.05)
+    assert engine.called.wait(10)
     gone = batcher.submit([(0, window(77, 40)), (0, window(78, 40))], 1)
     assert gone.cancel()
     assert batcher.n_tokens == 0
@@ -192,7 +194,7 @@ def test_a_cancelled_request_is_forgotten_once(engine: Counting, batcher: Batche
     """Between the cancelling and its callback a thread may find the request gone by itself."""
     engine.go.clear()
     busy = batcher.submit([(0, window(1))], 1)
-    time.sleep(0.05)
+    assert engine.called.wait(10)
     gone = batcher.submit([(0, window(77, 40))], 1)
     with batcher._ready:
         canceller = threading.Thread(target=gone.cancel)

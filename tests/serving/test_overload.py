@@ -54,11 +54,15 @@ def test_what_has_no_answer_in_time_gets_504(dialect: Dialect, strained: Server)
 @DIALECTS
 def test_what_would_wait_too_long_gets_429(dialect: Dialect, strained: Server) -> None:
     slow = json.dumps(dialect.around(f"{MARK} slowly " + "kind river " * 1500)).encode()
-    with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(post, strained, dialect, slow)
-        time.sleep(0.3)  # until it is being cut, and the rest waits for it
-        answer = post(strained, dialect, dialect.literally(f'"{MARK} and others {dialect.field}"'))
-        check_refused(dialect, held.result(), 504)
+    for _ in range(5):  # a busy machine may bring the second before the first
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(post, strained, dialect, slow)
+            time.sleep(0.3)  # until it is being cut, and the rest waits for it
+            answer = post(strained, dialect, dialect.literally(f'"{MARK} and others {dialect.field}"'))
+        if (held.result().status_code, answer.status_code) == (504, 429):
+            break
+        time.sleep(_CUT_S)
+    check_refused(dialect, held.result(), 504)
     check_refused(dialect, answer, 429)
     assert int(answer.headers["Retry-After"]) >= 1
     names = ("queue_full", "rate_limit_error, rate_limit_exceeded", "RESOURCE_EXHAUSTED")

@@ -117,21 +117,21 @@ def test_trailers_and_frames_have_a_limit(port: int) -> None:
 @pytest.mark.parametrize("begun", [b"", b"P", HEAD, HEAD + b"X: a"])
 def test_headers_that_do_not_come_are_not_waited_for(begun: bytes, port: int) -> None:
     began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
         line.sendall(begun)
         assert line.recv(100) == b""
-    assert 0.3 < time.monotonic() - began < 3
+    assert 0.3 < time.monotonic() - began < 8
 
 
 def test_headers_that_drip_are_not_waited_for(port: int) -> None:
     began = time.monotonic()
     assert send(port, *(bytes([letter]) for letter in HEAD * 10), pause_s=0.05) == b""
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
 
 
 def test_between_requests_it_waits_as_long_as_ever(port: int) -> None:
     request = HEAD + b"Content-Length: 2\r\n\r\nhi"
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
         for _ in range(2):
             line.sendall(request)
             answer = b""
@@ -144,12 +144,12 @@ def test_between_requests_it_waits_as_long_as_ever(port: int) -> None:
 
 def scraps_until_closed(port: int, begun: bytes, answer: bytes, scrap: bytes) -> None:
     """Send scraps behind an answer until the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
         line.sendall(begun)
         assert line.recv(1000).startswith(answer)
         began = time.monotonic()
         with pytest.raises(ConnectionError):
-            while time.monotonic() - began < 4:
+            while time.monotonic() - began < 8:
                 line.sendall(scrap)
                 time.sleep(0.1)
 
