@@ -6,8 +6,11 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -20,7 +23,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORMS = {"--tune-thresholds": "tune", "--eval": "evaluate"}
 EXIT_CODES = (
     "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished, but some rows could not be scored, "
-    "130 interrupted"
+    "130 interrupted, 143 terminated"
 )
 
 
@@ -196,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished, but some rows could not be
-        scored, 130 interrupted.
+        scored, 130 interrupted, 143 terminated.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     flags = vars(build_parser().parse_args(argv))
@@ -206,7 +209,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = getattr(settings, "recipe", verb)
         if VERBS[verb].heavy and name == verb:
             logging.getLogger(__name__).info("Loading PyTorch ...")
-        return int(_load_recipe(name)(settings))
+        recipe = _load_recipe(name)
+        with nullcontext() if verb == "serve" else _ended_by_sigterm():
+            return int(recipe(settings))
     except ModerationError as error:
         print(f"moderation {verb}: {error}", file=sys.stderr)
         return error.exit_code
@@ -216,6 +221,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         cure = "Free some space." if error.errno in DISK_FULL else "Check the path and its rights."
         print(f"moderation {verb}: {error.filename or 'a file'}: {error.strerror}. {cure}", file=sys.stderr)
         return 1
+    except _Terminated:
+        print(f"moderation {verb}: terminated.", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print(f"moderation {verb}: interrupted.", file=sys.stderr)
         return 130
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end what is done here as Ctrl-C does, so that nothing half-written stays behind."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    here = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() == here:
+            raise _Terminated
+        signal.signal(number, signal.SIG_DFL)  # a fork of this process
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -93,7 +93,12 @@ def test_a_fault_of_usage_is_2_for_the_shell_too() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes and signals of POSIX")
-def test_an_interrupt_is_130_and_leaves_nothing(arrays: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_interrupt_is_said_and_leaves_nothing(
+    number: int, code: int, word: str, arrays: list[str], tmp_path: Path
+) -> None:
     import os
 
     (tmp_path / "p.npy").unlink()
@@ -106,10 +111,10 @@ def test_an_interrupt_is_130_and_leaves_nothing(arrays: list[str], tmp_path: Pat
         cwd=ROOT,
     )
     with (tmp_path / "p.npy").open("wb"):  # opens once the process reads
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert (out, err) == ("", "moderation tune: interrupted.\n")
+    assert process.returncode == code
+    assert (out, err) == ("", f"moderation tune: {word}.\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["l.npy", "p.npy"]
 
 

@@ -35,7 +35,7 @@ class TableReport:
         max_length: Tokens that the model reads of a text; None where nobody said.
         n_too_long: Texts with more tokens than that.
         n_duplicates: Rows whose text stands in an earlier row, compared without case and white space.
-        n_conflicts: Different texts that stand in several rows with different labels.
+        n_conflicts: Different texts that stand in several rows with different labels; None without labels.
     """
 
     n_rows: int
@@ -46,7 +46,7 @@ class TableReport:
     max_length: int | None
     n_too_long: int | None
     n_duplicates: int
-    n_conflicts: int
+    n_conflicts: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON; `labels` holds count and share of the positives, in [0, 1]."""
@@ -76,10 +76,15 @@ class TableReport:
             facts.append((f"more than {self.max_length} tokens", f"{self.n_too_long:,} texts ({share:.2%})"))
         facts += [
             ("duplicates", f"{self.n_duplicates:,} rows repeat an earlier text (but for case and white space)"),
-            ("conflicts", f"{self.n_conflicts:,} texts stand in several rows with different labels"),
+            ("conflicts", self._conflicts()),
         ]
         width = max(len(name) for name, _ in facts)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in facts)
+
+    def _conflicts(self) -> str:
+        if self.n_conflicts is None:
+            return "not counted: there is no label to compare"
+        return f"{self.n_conflicts:,} texts stand in several rows with different labels"
 
     def _prevalence(self) -> str:
         width = max(map(len, ("label", *self.positives)))
@@ -139,7 +144,7 @@ def describe(
         max_length=max_length,
         n_too_long=n_too_long,
         n_duplicates=int(keys.duplicated().sum()),
-        n_conflicts=_count_conflicts(keys, targets),
+        n_conflicts=_count_conflicts(keys, targets) if len(labels) else None,
     )
 
 
@@ -170,7 +175,7 @@ def _spread(lengths: npt.NDArray[np.integer[Any]]) -> Spread | None:
 
 def _count_conflicts(keys: pd.Series, targets: npt.NDArray[np.float64]) -> int:
     repeated = keys.duplicated(keep=False).to_numpy(dtype=bool)
-    if not repeated.any() or not targets.shape[1]:
+    if not repeated.any():
         return 0
     different = pd.DataFrame(targets[repeated]).groupby(keys[repeated].to_numpy()).nunique() > 1
     return int(different.any(axis=1).sum())

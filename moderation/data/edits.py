@@ -62,6 +62,21 @@ _FOREIGN = (
     "\u3042\u308a\u304c\u3068\u3046",  # Japanese: thank you
 )
 
+_FRIENDLY = (
+    "Thanks for the photos, they came out so well.",
+    "The soup was lovely, I will make it again on Sunday.",
+    "My sister says hello to all of you.",
+    "Does anybody know when the library opens?",
+    "We walked along the river until it rained.",
+    "I have fixed the two links in the second section.",
+    "Good luck with the exam tomorrow!",
+    "The bus was late again, so I read half of the book.",
+    "What a beautiful garden you have.",
+    "Please bring a cake if you like.",
+    "I moved the table of results to the end.",
+    "It was nice to meet everybody at last.",
+)
+
 
 def leetspeak(text: str, random: Random) -> str:
     """Digits and signs for letters: `stupid` -> `5tup1d`."""
@@ -148,6 +163,13 @@ def with_foreign_script(text: str, random: Random) -> str:
     return _insert(text, random, random.choice(_FOREIGN))
 
 
+def friendly_sentences(text: str, random: Random) -> str:
+    """Two to six friendly sentences, half of them in front of the text and half behind it."""
+    chosen = random.sample(_FRIENDLY, random.randint(2, 6))
+    place = len(chosen) // 2
+    return " ".join((*chosen[:place], text, *chosen[place:]))
+
+
 EVASIONS: Mapping[str, Edit] = {
     "leetspeak": leetspeak,
     "homoglyphs": homoglyphs,
@@ -157,10 +179,12 @@ EVASIONS: Mapping[str, Edit] = {
     "missing spaces": missing_spaces,
     "diacritics": diacritics,
     "swapped letters": swapped_letters,
+    "friendly sentences": friendly_sentences,
 }
 # What `moderation.data.disguises.fold_disguises` undoes in part or not at all: of words spelled with blanks it joins
 # neighbours too, and of leetspeak it leaves what may be a name or a number. Swapped letters stand four times, since
-# copies are drawn from this list and nothing else undoes them.
+# copies are drawn from this list and nothing else undoes them. Friendly sentences are not here: so few would be learnt
+# by heart.
 STUBBORN = ("leetspeak", "spaced letters", "missing spaces", *4 * ("swapped letters",))
 INSERTIONS: Mapping[str, Edit] = {
     "ids": with_id,

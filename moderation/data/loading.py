@@ -166,7 +166,8 @@ def clean_table(
         rows = rows[~foreign]
         left_out["other_language"] += int(foreign.sum())
     summary = _describe_use(len(frame), left_out, n_undecided)
-    logger.info("%s: %s", where, summary)
+    if text_column in frame.columns:  # or nothing is used at all
+        logger.info("%s: %s", where, summary)
     if rows.empty:
         problems.append(f"no rows left: {summary} (--text-column, --language-column)")
     problems += check(rows, require_both_classes=require_both_classes)

@@ -44,7 +44,7 @@ class Classifier:
     """Multi-label classifier of texts of any length. May be shared between threads, and used after a fork.
 
     A text longer than the encoder is read in overlapping windows, and a label's probability is the highest over them:
-    one insult makes a comment insulting, however much else stands around it (a mean would let anybody hide it). Each
+    an insult counts whatever the other windows hold (under a mean anybody could hide it by writing more). Each
     window's probabilities are calibrated as the bundle says; calibrators never fall, so the highest window is the same
     before and after.
 

@@ -74,6 +74,7 @@ def export(config: ExportConfig) -> int:
         content["forms"]["hf"] = {"files": weights}
         cutter = Windows(folder / TOKENIZER, length=window["length"], overlap=window["overlap"])
         texts = gather_texts(splits, settings.text_column, settings.language_column, config.parity_texts)
+        logger.info("Read %s texts with torch, to compare the forms with ...", f"{len(texts.all):,}")
         referee = Referee(folder, content, texts, checkpoint.model, config.threads)
         rows.append(referee.judge_huggingface())
         trained = _prepare(Path(scratch), config, checkpoint, splits, settings, cutter)

@@ -36,7 +36,8 @@ def test_every_number_of_a_small_table() -> None:
 def test_without_tokens_labels_or_rows() -> None:
     frame = pd.DataFrame({"text": ["a", "a"]})
     report = describe(frame, (), "text")
-    assert (report.positives, report.n_duplicates, report.n_conflicts, report.tokens) == ({}, 1, 0, None)
+    assert (report.positives, report.n_duplicates, report.n_conflicts, report.tokens) == ({}, 1, None, None)
+    assert "not counted" in report.to_text()
     assert "positives" not in report.to_text() and "tokens" not in report.to_text()
 
     nothing = describe(frame.head(0).assign(rude=[]), ("rude",), "text", np.array([], dtype=np.int32), 8)

@@ -112,7 +112,7 @@ def test_a_long_text_takes_time_in_proportion(folded):
 def test_edits_that_training_copies_lack_are_undone(folded):
     normalize = folded.backend_tokenizer.normalizer.normalize_str
     text = "nobody kills these stupid remarkable assholes about bullshit and faggots tonight"
-    for name in set(EVASIONS) - set(STUBBORN):
+    for name in set(EVASIONS) - {*STUBBORN, "friendly sentences"}:
         words = [
             (before, after)
             for seed in range(20)

@@ -64,7 +64,7 @@ def test_each_edit_can_be_undone_as_it_says(text: str, seed: int) -> None:
         assert sign == letter or sign in edits._LEET[letter.lower()]
 
 
-@pytest.mark.parametrize("name", INSERTIONS)
+@pytest.mark.parametrize("name", [*INSERTIONS, "friendly sentences"])
 @settings(max_examples=30, deadline=None)
 @given(text=ENGLISH, seed=st.integers(0, 1000))
 def test_an_insertion_keeps_every_word(name: str, text: str, seed: int) -> None:

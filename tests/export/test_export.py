@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +304,18 @@ def test_the_makers_words_and_the_licence_stand_in_the_card(tiny_run, tmp_path):
     about.write_bytes(b"\xff\xfe")
     assert cli.main([*words, *more, "--overwrite"]) == 2
     assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"
+
+
+def test_an_export_that_is_terminated_leaves_nothing(tiny_run: Path, tmp_path: Path) -> None:
+    words = ["export", str(tiny_run), "--to", str(tmp_path / "bundle"), "--formats", "onnx", "--threads", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "moderation", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        while not any(tmp_path.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert said.endswith("moderation export: terminated.\n")
+    assert not list(tmp_path.iterdir())
