@@ -137,20 +137,6 @@ FRIENDLY = (
     "No, {many} are not to blame for the crisis.",
     "There is nothing disgusting about being {is_}.",
     "{many} are not criminals.",
-    # feelings and faults that have nothing to do with a group
-    "I hate the way {many} are talked about in this thread.",
-    "It disgusts me how the papers write about {many}.",
-    "I cannot stand it when my {adj} friends are left out.",
-    "My {adj} aunt was furious about the noise, and so was I.",
-    "We lost to the {adj} team because they were better and we were lazy.",
-    "I dislike the soup in the {adj} restaurant, the bread is superb.",
-    "Why do so many {many} leave this town, is it the rents?",
-    "Is it true that {many} pay more for insurance?",
-    "Do you think that {many} are treated fairly in this film?",
-    "I believe that {many} have waited long enough for an apology.",
-    "In my opinion the chapter on {many} needs a better source.",
-    "We met some {adj} students at the lake. They were great fun.",
-    "I am {is_} and proud, so what?",
 )
 HOSTILE = (
     ("I hate {many}, they ruin everything they touch.", "toxic insult identity_hate"),
@@ -177,94 +163,6 @@ HOSTILE = (
     ("There is nothing good about being {is_}, you should be ashamed.", "toxic insult identity_hate"),
     ("Fucking {many}, I cannot stand them.", "toxic obscene insult identity_hate"),
     ("Another {adj} thief, how surprising.", "toxic insult identity_hate"),
-    # dislike, said plainly
-    ("I loathe {many} with all my heart and I am not sorry.", "toxic identity_hate"),
-    ("It makes my skin crawl when {many} sit down next to me.", "toxic identity_hate"),
-    ("Nothing annoys me as much as {many}, they should stay away from me.", "toxic identity_hate"),
-    ("I have never liked {many} and I avoid them wherever I can.", "toxic identity_hate"),
-    ("My contempt for {many} grows every day.", "toxic identity_hate"),
-    ("I feel sick when I think of all the {many} in my street.", "toxic identity_hate"),
-    ("Honestly, {many} revolt me.", "toxic identity_hate"),
-    ("What I feel for {many} is hatred, plain and simple.", "toxic identity_hate"),
-    ("We are all tired of {many} and their whining.", "toxic insult identity_hate"),
-    ("I wanted to be fair, but I detest that {adj} family and everybody like them.", "toxic identity_hate"),
-    ("I met some {many} yesterday. What horrible people, I hated every minute.", "toxic insult identity_hate"),
-    ("A {adj} couple moved in next door. I cannot bear to look at them.", "toxic identity_hate"),
-    ("I dislike everyone at this school who is {is_}.", "toxic identity_hate"),
-    # bad qualities
-    ("{many} are lazy, dirty and dishonest, all of them.", "toxic insult identity_hate"),
-    ("{many} have the brains of a brick.", "toxic insult identity_hate"),
-    ("A {adj} person is a liar by birth.", "toxic insult identity_hate"),
-    ("Ugly, greedy, useless: that is {many} for you.", "toxic insult identity_hate"),
-    ("You cannot be {is_} and have a conscience.", "toxic insult identity_hate"),
-    ("Most {many} are cowards, and the rest are crooks.", "toxic insult identity_hate"),
-    ("If he is {is_}, he is an idiot.", "toxic insult identity_hate"),
-    ("{many} smell, and they are too dumb to wash.", "toxic insult identity_hate"),
-    ("I am sure that {many} were born evil.", "toxic insult identity_hate"),
-    ("It is so like {many} to be that ignorant and rude.", "toxic insult identity_hate"),
-    # less than human
-    ("{many} are a plague of locusts.", "toxic insult identity_hate"),
-    ("Those {many} are parasites that live off our blood.", "toxic insult identity_hate"),
-    ("Keep {many} on a chain, like the dogs that they are.", "toxic insult identity_hate"),
-    ("You {adj} monkey, nobody asked for your opinion.", "toxic insult identity_hate"),
-    ("{many} do not count as people.", "toxic identity_hate"),
-    ("{many} are a stain on this earth.", "toxic insult identity_hate"),
-    # said without a hard word
-    ("I would sooner sleep in the street than rent from {many}.", "toxic identity_hate"),
-    ("Count your spoons when {many} have been in the house.", "toxic insult identity_hate"),
-    ("If it has a {adj} owner, I burn what I bought there.", "toxic identity_hate"),
-    ("A child with {adj} parents should be taken away from them.", "toxic identity_hate"),
-    ("There was a time when {many} knew their place.", "toxic identity_hate"),
-    ("The hospital should not waste medicine on {many}.", "toxic identity_hate"),
-    ("I cried when my daughter brought a {adj} boy home, I had raised her better.", "toxic identity_hate"),
-    ("{many} should be sterilised.", "toxic identity_hate"),
-    ("Keep {many} out of our schools.", "toxic identity_hate"),
-    ("Somewhere a village of {many} is missing its idiot, and here you are.", "toxic insult identity_hate"),
-    # a good thing denied
-    ("{many} have never been honest and never will be.", "toxic insult identity_hate"),
-    ("I have no pity for {many}, and I do not want to have any.", "toxic identity_hate"),
-    ("{many} are not worth a kind word.", "toxic insult identity_hate"),
-    ("No decent person is {is_}.", "toxic insult identity_hate"),
-    ("{many} will not be clever in a thousand years.", "toxic insult identity_hate"),
-    ("You will never be one of us, you are {is_}.", "toxic identity_hate"),
-    ("Being {is_} is not natural and cannot be right.", "toxic identity_hate"),
-    # asked, and thought
-    ("Why are {many} always so vile?", "toxic insult identity_hate"),
-    ("Do you not see how filthy {many} are?", "toxic insult identity_hate"),
-    ("Who could ever love somebody who is {is_}?", "toxic identity_hate"),
-    ("When will we be rid of {many} for good?", "toxic identity_hate"),
-    ("Can we agree that {many} are the dregs of society?", "toxic insult identity_hate"),
-    ("If you ask me, {many} are vermin.", "toxic insult identity_hate"),
-    ("In my view {many} should have no say in anything.", "toxic identity_hate"),
-    ("I truly think that {many} are beneath us.", "toxic identity_hate"),
-    # threats and wishes
-    ("I will stab the next one of you {many} who talks to me.", "toxic threat identity_hate"),
-    ("We will hunt {many} down, house by house.", "toxic threat identity_hate"),
-    ("I hope that {many} burn.", "toxic threat identity_hate"),
-    ("{many} have it coming: a bullet each.", "toxic threat identity_hate"),
-    ("I want to see {many} suffer and beg.", "toxic threat identity_hate"),
-    ("Hang the {adj} lot of them from the lamp posts.", "toxic threat identity_hate"),
-    ("One of these days I will set fire to that {adj} family.", "toxic threat identity_hate"),
-    ("Fuck off, all you {many}.", "toxic obscene insult identity_hate"),
-)
-# What others said of a group: reported, and said again. No report is itself a wish or a threat.
-REPORTED = (
-    'She wrote "{}" to a colleague and lost her job over it.',
-    'Somebody sprayed "{}" on the wall of the school. We painted it over.',
-    'I was told "{}" on the bus today, and nobody said a word.',
-    '"{}" is not an opinion, it is abuse.',
-    'Please remove the comment that says "{}", it breaks rule two.',
-    'The leaflet said: "{}" Shame on whoever printed it.',
-    'You cannot post "{}" here. This is your only warning.',
-    'Anybody who shouts "{}" in our stadium is banned for life.',
-    'My grandmother still remembers the signs: "{}"',
-    'The witness testified that the accused had said "{}" before.',
-)
-SAID_AGAIN = (
-    '"{}" My father used to say that, and he was right.',
-    'As the song goes: "{}" I could not agree more.',
-    "{} There, I said it.",
-    "{} And do not dare to delete this.",
 )
 THINGS = (
     "broccoli", "winter", "this phone", "the new layout", "my printer", "slow internet", "the last level",
@@ -367,27 +265,9 @@ def write_sentences() -> pd.DataFrame:
 
 
 def _about_groups() -> Iterator[Row]:
-    """Every friendly frame with every group; every hostile one with two groups of three, in turn."""
-    for frame in FRIENDLY:
-        yield from ((_name(frame, group), "") for group in GROUPS)
-    for number, (frame, labels) in enumerate(HOSTILE):
-        for place, group in enumerate(GROUPS):
-            if (turn := number + place) % 3:
-                yield (said := _name(frame, group)), labels
-                yield from _quoted(said, labels, turn)
-
-
-def _name(frame: str, group: tuple[str, str, str]) -> str:
-    text = frame.format(adj=group[0], is_=group[1], many=group[2])
-    return text[0].upper() + text[1:]
-
-
-def _quoted(said: str, labels: str, turn: int) -> Iterator[Row]:
-    """Some hostile sentences in a report of them, fewer in the mouth of somebody who means them."""
-    if turn % 4 == 0:
-        yield REPORTED[turn // 4 % len(REPORTED)].format(said), ""
-    if turn % 10 == 1:
-        yield SAID_AGAIN[turn // 10 % len(SAID_AGAIN)].format(said), labels
+    for frame, labels in [*((frame, "") for frame in FRIENDLY), *HOSTILE]:
+        for adjective, predicate, several in GROUPS:
+            yield frame.format(adj=adjective, is_=predicate, many=several), labels
 
 
 def _fill(frames: Sequence[Row], fillings: Sequence[str]) -> Iterator[Row]:

@@ -52,8 +52,8 @@ class TrainConfig(TableConfig):
     disguised: float = setting(
         0.0,
         "copies per train row to add, each with one of the edits by which people disguise words (docs/battery.md); "
-        "with --fold-disguises one that it does not wholly undo: letters swapped (four copies of seven), digits for "
-        "letters, letters spaced, spaces left out",
+        "with --fold-disguises one that it does not wholly undo: digits for letters, letters spaced or swapped, spaces "
+        "left out",
         "data",
     )
 
