@@ -182,8 +182,8 @@ EVASIONS: Mapping[str, Edit] = {
     "friendly sentences": friendly_sentences,
 }
 # What `moderation.data.disguises.fold_disguises` undoes in part or not at all: of words spelled with blanks it joins
-# neighbours too, and of leetspeak it leaves what may be a name or a number. Friendly sentences are not here: so few would
-# be learnt by heart.
+# neighbours too, and of leetspeak it leaves what may be a name or a number. Friendly sentences are not here: so few
+# would be learnt by heart.
 STUBBORN = ("leetspeak", "spaced letters", "missing spaces", "swapped letters")
 INSERTIONS: Mapping[str, Edit] = {
     "ids": with_id,
