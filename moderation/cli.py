@@ -243,12 +243,13 @@ def _ended_by_sigterm() -> Iterator[None]:
 
     def end(number: int, frame: object) -> None:
         if os.getpid() == here:
+            signal.signal(number, signal.SIG_IGN)  # a second one would break off the cleaning up
             raise _Terminated
         signal.signal(number, signal.SIG_DFL)  # a fork of this process
         os.kill(os.getpid(), number)
 
-    signal.signal(signal.SIGTERM, end)
     try:
+        signal.signal(signal.SIGTERM, end)
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

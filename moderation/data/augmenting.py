@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 
-from moderation.data.edits import EVASIONS, edit_text
+from moderation.data.edits import DISGUISES, edit_text
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ def add_disguised(
     share: float,
     seed: int,
     text_column: str = "comment_text",
-    edits: Sequence[str] = tuple(EVASIONS),
+    edits: Sequence[str] = DISGUISES,
 ) -> pd.DataFrame:
     """Append disguised copies of a part of the rows, with the labels of the originals.
 

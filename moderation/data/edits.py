@@ -181,9 +181,10 @@ EVASIONS: Mapping[str, Edit] = {
     "swapped letters": swapped_letters,
     "friendly sentences": friendly_sentences,
 }
+# Those that training may learn from: so few friendly sentences would be learnt by heart.
+DISGUISES = tuple(name for name in EVASIONS if name != "friendly sentences")
 # What `moderation.data.disguises.fold_disguises` undoes in part or not at all: of words spelled with blanks it joins
-# neighbours too, and of leetspeak it leaves what may be a name or a number. Friendly sentences are not here: so few
-# would be learnt by heart.
+# neighbours too, and of leetspeak it leaves what may be a name or a number.
 STUBBORN = ("leetspeak", "spaced letters", "missing spaces", "swapped letters")
 INSERTIONS: Mapping[str, Edit] = {
     "ids": with_id,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.data.augmenting import add_disguised
-from moderation.data.edits import EVASIONS, STUBBORN
+from moderation.data.edits import DISGUISES, STUBBORN
 from moderation.data.loading import load_english_only
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
@@ -134,7 +134,7 @@ def load_splits(
         frames["train"] = pd.concat([frames["train"], extra], ignore_index=True)
         added["extra"] = len(extra)
     n_plain = len(frames["train"])
-    edits = STUBBORN if fold_disguises else tuple(EVASIONS)
+    edits = STUBBORN if fold_disguises else DISGUISES
     frames["train"] = add_disguised(frames["train"], disguised, seed, text_column, edits)
     added["disguised"] = len(frames["train"]) - n_plain
     _check_positives(frames["train"], labels)

@@ -33,14 +33,14 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             target.rename(former)
         staging.rename(target)
     except OSError as error:
-        if former.exists():
-            former.rename(target)
         raise ArtifactError(
             f"{target}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
             "unchanged. Free some space, or choose a folder that may be written."
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if former.exists() and not target.exists():  # interrupted between the two renames
+            former.rename(target)
         if target.exists():
             shutil.rmtree(former, ignore_errors=True)
 

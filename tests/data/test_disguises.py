@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 
 from moderation.backbones import load_tokenizer
 from moderation.data.disguises import LOOKALIKES, fold_disguises
-from moderation.data.edits import EVASIONS, STUBBORN, edit_text
+from moderation.data.edits import DISGUISES, STUBBORN, edit_text
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_letters_of_other_alphabets_become_one_latin_letter_of_the_same_case():
 
 def test_every_homoglyph_edit_is_undone():
     text = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    assert "homoglyphs" in EVASIONS
+    assert "homoglyphs" in DISGUISES
     for seed in range(20):
         disguised = edit_text("homoglyphs", text, seed)
         assert "".join(LOOKALIKES.get(letter, letter) for letter in disguised) == text
@@ -112,7 +112,7 @@ def test_a_long_text_takes_time_in_proportion(folded):
 def test_edits_that_training_copies_lack_are_undone(folded):
     normalize = folded.backend_tokenizer.normalizer.normalize_str
     text = "nobody kills these stupid remarkable assholes about bullshit and faggots tonight"
-    for name in set(EVASIONS) - {*STUBBORN, "friendly sentences"}:
+    for name in set(DISGUISES) - set(STUBBORN):
         words = [
             (before, after)
             for seed in range(20)

@@ -306,6 +306,7 @@ def test_the_makers_words_and_the_licence_stand_in_the_card(tiny_run, tmp_path):
     assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_export_that_is_terminated_leaves_nothing(tiny_run: Path, tmp_path: Path) -> None:
     words = ["export", str(tiny_run), "--to", str(tmp_path / "bundle"), "--formats", "onnx", "--threads", "1"]
     with subprocess.Popen(
