@@ -39,7 +39,7 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if former.exists() and not target.exists():  # interrupted between the two renames
+        if former.exists() and not target.exists():  # it broke off between the two renames
             former.rename(target)
         if target.exists():
             shutil.rmtree(former, ignore_errors=True)

@@ -1,8 +1,10 @@
+import re
+
 import pandas as pd
 import pytest
 
 from moderation.data.augmenting import add_disguised
-from moderation.data.edits import DISGUISES
+from moderation.data.edits import _FRIENDLY, DISGUISES
 
 FRAME = pd.DataFrame(
     {"comment_text": [f"remarkable comment number {i} about gardens" for i in range(400)], "toxic": [0, 0, 0, 1] * 100}
@@ -22,7 +24,7 @@ def test_every_edit_is_used_and_the_seed_fixes_all():
     names = len(DISGUISES)
     copies = add_disguised(FRAME, 1.0, seed=2)[400:]
     assert names > 5
-    assert "friendly sentences" not in DISGUISES
+    assert not copies["comment_text"].str.contains("|".join(map(re.escape, _FRIENDLY)), regex=True).any()
     pd.testing.assert_frame_equal(copies, add_disguised(FRAME, 1.0, seed=2)[400:])
     assert not copies.equals(add_disguised(FRAME, 1.0, seed=3)[400:])
     assert copies["comment_text"].str.contains("[\u0400-\u04ff]", regex=True).any(), "homoglyphs among them"
