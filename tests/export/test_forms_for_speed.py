@@ -114,6 +114,15 @@ def test_the_costliest_layer_is_found_and_stays_in_float(costly, tmp_path):
     assert not [node for node in onnx.load(tmp_path / "none.onnx").graph.node if "Integer" in node.op_type]
 
 
+def test_weights_of_products_are_signed_and_take_seven_bits(tiny_bundle):
+    graph = onnx.load(tiny_bundle / "onnx/model_int8.onnx").graph
+    weights = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
+    factors = [weights[name] for node in graph.node if "MatMulInteger" in node.op_type for name in node.input[1:2]]
+    assert factors
+    assert {array.dtype for array in factors} == {np.dtype(np.int8)}
+    assert max(int(np.abs(array.astype(int)).max()) for array in factors) <= 64
+
+
 def test_one_two_four_layers_stay_until_it_passes():
     groups = {name: [f"{name}1", f"{name}2"] for name in "abcdefg"}
     tried = []
