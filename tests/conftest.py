@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,12 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests' encodings out of the user's cache."""
-    monkeypatch.setenv("MODERATION_CACHE", str(tmp_path_factory.getbasetemp() / "moderation-cache"))
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the encodings of tests, and of what several tests share, out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODERATION_CACHE", str(tmp_path_factory.getbasetemp() / "moderation-cache"))
+        yield
 
 
 @pytest.fixture(autouse=True)
