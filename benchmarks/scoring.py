@@ -87,9 +87,8 @@ def score(
     seconds = time.perf_counter() - begin
     summary, _ = process.communicate()
     if process.returncode not in (0, 3) and not kill_after:
-        sys.exit(
-            f"moderation score ended with {process.returncode}:\n{log.read_text(errors='replace')[-3000:].strip()}"
-        )
+        said = log.read_text(errors="replace")[-3000:].strip()
+        sys.exit(f"moderation score ended with {process.returncode}:\n{said}")
     print(summary)
     return {"run": name, "seconds": seconds, "peak MiB": most >> 20, "exit code": process.returncode}
 
