@@ -26,13 +26,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import running
 from tables import print_table, write_json
 
 from moderation import artifacts
 from moderation.artifacts import RunFolder, read_json
 from moderation.battery.rules import MAIN_LABEL
 from moderation.data.preparing import load_splits
-from moderation.errors import ConfigError, ModerationError
+from moderation.errors import ConfigError
 
 CONFIG = Path("configs/compact-en.toml")
 RECIPE = "the recipe"
@@ -66,15 +67,11 @@ def main() -> None:
     """Train what is missing, measure, print."""
     options = parse()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        options.output_dir.mkdir(parents=True, exist_ok=True)
-        claim(options)
-        n_epoch = write_tables(options)
-        names = [RECIPE, *(name for name in options.only if name != RECIPE)]
-        results = {name: [run(options, name, seed, n_epoch) for seed in options.seeds] for name in names}
-    except ModerationError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    claim(options)
+    n_epoch = write_tables(options)
+    names = [RECIPE, *(name for name in options.only if name != RECIPE)]
+    results = {name: [run(options, name, seed, n_epoch) for seed in options.seeds] for name in names}
     rows = [{"variant": name} | mean(measured) for name, measured in results.items()]
     ratios = {f"{row['variant']}, AP over the recipe's": row["AP"] / rows[0]["AP"] for row in rows[1:]}
     if len(options.seeds) > 1:
@@ -246,4 +243,4 @@ def spread(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import running
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
@@ -30,7 +31,7 @@ from tables import print_table, write_json
 from moderation.artifacts import RunFolder, read_array, read_json, sha256
 from moderation.config import TrainConfig
 from moderation.data.preparing import Splits, load_splits
-from moderation.errors import ArtifactError, ConfigError, ModerationError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.evaluation.thresholds import threshold_array, tune_thresholds
 from moderation.flags import from_plain
@@ -47,11 +48,7 @@ def main() -> None:
     """Fit, tune, measure, print."""
     options = parse()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        compare(options)
-    except ModerationError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    compare(options)
 
 
 def parse() -> argparse.Namespace:
@@ -227,4 +224,4 @@ def compute_ratios(rows: list[dict[str, Any]], *, fine_tuned: bool) -> dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

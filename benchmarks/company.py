@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import running
+from bundles import read_texts
 from tables import print_table, write_json
 
 from moderation import Classifier
-from moderation.bundles import read_bundle
-from moderation.data.reading import read_table
+from moderation.bundles import SHIPPED, read_bundle
 from moderation.inference.backends import BACKENDS
 
 TOGETHER = 512
@@ -23,12 +24,12 @@ TOGETHER = 512
 def main() -> None:
     """Compare and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, default=SHIPPED, help="default: the one that the package ships")
     parser.add_argument("--data-path", type=Path, required=True, help="table with a column comment_text")
     parser.add_argument("--texts", type=int, default=500, help="comments")
     parser.add_argument("--json", type=Path, help="write the rows here")
     options = parser.parse_args()
-    texts = list(read_table(options.data_path)["comment_text"].sample(options.texts, random_state=2))
+    texts = read_texts(options.data_path, options.texts)
     forms = read_bundle(options.bundle).forms
     rows = [compare(options.bundle, name, texts) for name, (form, _) in BACKENDS.items() if form in forms]
     print_table(rows)
@@ -53,4 +54,4 @@ def compare(bundle: Path, name: str, texts: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

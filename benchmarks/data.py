@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import running
 from tables import print_table, write_json
 
 from moderation.backbones import load_tokenizer, resolve_backbone
@@ -52,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

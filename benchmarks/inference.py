@@ -13,7 +13,6 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import running
 from bundles import LABELS, LONGEST, SHAPES, build_bundle, read_texts
 from tables import print_table, write_json
 
@@ -81,11 +81,7 @@ def in_own_process(options: argparse.Namespace, folder: Path, contender: str, sh
     words = [sys.executable, __file__, "--data-path", str(options.data_path), "--bundles", str(folder)]
     words += ["--distilbert", options.distilbert, "--minilm", options.minilm, "--threads", str(options.threads)]
     words += ["--texts", str(options.texts), "--contender", contender, "--shape", shape]
-    print(f"{shape} {contender} ...", file=sys.stderr)
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{shape} {contender} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(running.in_own_process(words, f"{shape} {contender}".strip()))
     return found
 
 
@@ -287,4 +283,4 @@ def find_ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -92,7 +92,7 @@ class Part:
 
 
 @contextmanager
-def running(words: Sequence[str], path: str, port: int, folder: Path) -> Iterator[Server]:
+def serving(words: Sequence[str], path: str, port: int, folder: Path) -> Iterator[Server]:
     """Start a server and wait for its first answer; end it afterwards.
 
     Args:

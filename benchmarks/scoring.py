@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 import psutil
+import running
 from tables import print_table, write_json
 
 from moderation.artifacts import sha256
+from moderation.bundles import SHIPPED
 
 N_TEXTS = 2_000
 
@@ -28,7 +30,7 @@ N_TEXTS = 2_000
 def main() -> None:
     """Score, watch, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="bundle")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="bundle; default: the one that the package ships")
     parser.add_argument("--data-path", type=Path, help="table with a column comment_text; default: a synthetic one")
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the synthetic table")
     parser.add_argument("--ending", default=".csv.gz", help="format of the output")
@@ -69,7 +71,9 @@ def score(
     """Run the command; its seconds, its summary's count of rows, and the largest memory seen."""
     words = [sys.executable, "-m", "moderation", "score", str(source), "-o", str(output), "--model", str(model), *more]
     begin = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    log = output.with_name("score.log")
+    with log.open("w") as errors:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True)
     watched = psutil.Process(process.pid)
     most = 0
     while process.poll() is None:
@@ -83,10 +87,11 @@ def score(
     seconds = time.perf_counter() - begin
     summary, _ = process.communicate()
     if process.returncode not in (0, 3) and not kill_after:
-        sys.exit(f"moderation score ended with {process.returncode}:\n{summary}")
+        said = log.read_text(errors="replace")[-3000:].strip()
+        sys.exit(f"moderation score ended with {process.returncode}:\n{said}")
     print(summary)
     return {"run": name, "seconds": seconds, "peak MiB": most >> 20, "exit code": process.returncode}
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

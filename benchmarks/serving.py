@@ -17,7 +17,6 @@ import importlib.util
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import running
 from bundles import SHAPES, build_bundle, read_texts
-from load import Part, Server, check_generator, free_port, put_load, running
+from load import Part, Server, check_generator, free_port, put_load, serving
 from tables import print_table, write_json
 
 PEERS = (
@@ -95,11 +95,7 @@ def in_own_process(options: argparse.Namespace, bundles: Path, contender: str, s
     words = [sys.executable, __file__, "--data-path", str(options.data_path), "--bundles", str(bundles)]
     words += ["--distilbert", options.distilbert, "--minilm", options.minilm, "--texts", str(options.texts)]
     words += ["--seconds", str(options.seconds), "--contender", contender, "--shape", shape]
-    print(f"{shape} {contender} ...", file=sys.stderr)
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{shape} {contender} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(running.in_own_process(words, f"{shape} {contender}".strip()))
     return found
 
 
@@ -148,7 +144,7 @@ def measure_shape(
         if name in OURS:
             rows.append(measure_offline(options, bundles, shape, name))
         print(f"{shape} {name} ...", file=sys.stderr)
-        with running(words, path, port, folder) as server:
+        with serving(words, path, port, folder) as server:
             measured = measure_server(options, server, texts)
         rows += [{"shape": shape, "server": name} | row for row in measured]
         if name in OURS:
@@ -231,7 +227,7 @@ def overload(
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file, here and in the server
     modules = options.node_modules
-    with running(words, path, port, folder) as server:
+    with serving(words, path, port, folder) as server:
         put_load(server, texts, modules, connections=8, seconds=WARM_UP_S)
         normal, _ = put_load(server, texts, modules, connections=64, seconds=options.seconds)
         carried = normal[0].rate(200, 299)
@@ -261,4 +257,4 @@ def overload(
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

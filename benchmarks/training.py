@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import running
 import torch
 from tables import print_table, write_json
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
@@ -92,7 +93,8 @@ def in_own_process(contender: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         words = [sys.executable, __file__, *sys.argv[1:], "--contender", contender, "--result", str(result)]
-        subprocess.run(words, check=True)
+        if code := subprocess.run(words).returncode:
+            sys.exit(code)  # it has said why
         return dict(json.loads(result.read_text()))
 
 
@@ -203,4 +205,4 @@ def row(name: str, result: dict[str, Any], peak: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

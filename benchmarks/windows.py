@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import running
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from tables import print_table, write_json
 from tqdm import tqdm
@@ -79,4 +80,4 @@ def row(
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

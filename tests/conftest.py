@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
+SEED = int(os.environ.get("TINY_SEED", 0))  # another one trains another tiny model, as another processor may
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", "kind", "fine", "bread", "river", "idiot", "stupid", "damn", "kill", "them"]
 
 
@@ -28,10 +30,12 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests' encodings out of the user's cache."""
-    monkeypatch.setenv("MODERATION_CACHE", str(tmp_path_factory.getbasetemp() / "moderation-cache"))
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the encodings of tests, and of what several tests share, out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODERATION_CACHE", str(tmp_path_factory.getbasetemp() / "moderation-cache"))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +72,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sep_token="[SEP]",
         model_max_length=64,
     ).save_pretrained(folder)
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     config = BertConfig(
         vocab_size=len(pieces),
         hidden_size=32,

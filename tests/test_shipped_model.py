@@ -32,7 +32,9 @@ def classifier():
 
 def score(lines: str, *words: str) -> tuple[list[dict[str, object]], str]:
     command = [sys.executable, "-c", WITHOUT_NETWORK, "score", "-", *words]
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, env=os.environ, timeout=60, check=False)
+    done = subprocess.run(
+        command, input=lines, capture_output=True, text=True, timeout=180, check=False
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 

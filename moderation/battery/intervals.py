@@ -1,29 +1,25 @@
 """95 % intervals of shares, of ratios of counts, and of means over texts."""
 
 from collections.abc import Callable, Sequence
-from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 from moderation.battery.results import Interval
 from moderation.evaluation.bootstrap import percentile_interval
-
-_Z = 1.959963984540054  # of 95 %
+from moderation.evaluation.calibration import wilson_interval
 
 
 def wilson(n_right: int, n: int) -> Interval | None:
-    """Interval of a share (Wilson 1927); None without a case.
+    """Interval of a share, as `evaluation.calibration.wilson_interval` gives it; None without a case.
 
     >>> [round(bound, 3) for bound in wilson(9, 10)]
     [0.596, 0.982]
     """
     if not n:
         return None
-    share, z2 = n_right / n, _Z**2
-    middle = share + z2 / (2 * n)
-    spread = _Z * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return (middle - spread) / (1 + z2 / n), (middle + spread) / (1 + z2 / n)
+    low, high = wilson_interval(n_right, n)
+    return float(low), float(high)
 
 
 def of_counts(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ENCODING_VERSION = 1  # raise it when the same text and tokenizer shall give other columns
+_N_KEPT = 20  # encodings in the cache, those used last; a training has three
+_DAYS_KEPT = 30  # since they were used last
 
 
 def df_to_hfds(
@@ -37,7 +41,8 @@ def df_to_hfds(
 
     Case handling, special tokens and truncation are the tokenizer's own; padding is left to the batches. How many
     texts were cut is logged. With `cache_dir`, the token ids are kept there under a hash of texts, tokenizer and
-    maximum length, and read back when the same come again; the file holds the texts in the form of token ids.
+    maximum length, and read back when the same come again. Such a file holds the texts in the form of token ids, so
+    only its owner may read it, and what was not used for 30 days, or is not among the 20 used last, is removed.
 
     Args:
         df: Rows without missing texts; label columns hold 0/1 (or probabilities, for soft targets).
@@ -134,12 +139,36 @@ def _encode(
     if cache_dir is None:
         return encode(None)
     folder = Path(cache_dir) / "tokens"
+    cache_file = folder / f"{fingerprint}.arrow"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return encode(folder / f"{fingerprint}.arrow")
+        folder.chmod(0o700)
+        encoded = encode(cache_file)
+        cache_file.touch()  # used now
+        prune_tokens(folder)
+        return encoded
     except (OSError, ValueError) as error:  # a full disk, a folder that may not be written, a damaged file
         logger.warning("Tokens: the cache %s cannot be used (%s); going on without.", folder, type(error).__name__)
         return encode(None)
+
+
+def prune_tokens(folder: Path) -> None:
+    """Remove encodings that were not used for 30 days, and all but the 20 used last.
+
+    Files of unfinished encodings, which a killed process leaves, count as well. A file that another process removes or
+    reads meanwhile does no harm: who has it open reads on.
+    """
+    used = {}
+    for file in folder.iterdir():
+        with suppress(OSError):
+            if file.is_file() and not file.is_symlink():
+                used[file] = file.stat().st_mtime
+    newest_first = sorted(used, key=lambda file: used[file], reverse=True)
+    oldest = time.time() - _DAYS_KEPT * 86_400
+    for place, file in enumerate(newest_first):
+        if place >= _N_KEPT or used[file] < oldest:
+            with suppress(OSError):
+                file.unlink()
 
 
 def _fingerprint(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:

@@ -139,7 +139,7 @@ def wilson_interval(successes: npt.ArrayLike, n: npt.ArrayLike) -> tuple[FloatVa
     """
     total = np.asarray(n, dtype=np.float64)
     share = np.asarray(successes, dtype=np.float64) / total
-    z = 1.959964  # 97.5 % quantile of the normal distribution
+    z = 1.959963984540054  # 97.5 % quantile of the normal distribution
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     return np.clip(centre - half, 0, share), np.clip(centre + half, share, 1)

@@ -8,6 +8,7 @@ from sklearn.isotonic import isotonic_regression
 from sklearn.linear_model import LogisticRegression
 
 from moderation.calibrators import METHODS, Calibrator, FloatValues, Method
+from moderation.evaluation.folds import deal_folds
 from moderation.evaluation.probabilities import BoolArray
 
 _SURE = 30.0  # logits beyond are as good as this one; in float64 its probability is still apart from 1
@@ -65,9 +66,7 @@ def held_out_losses(
     """
     order = np.lexsort((positive, logits))
     logits, positive = logits[order], positive[order]
-    fold = np.empty(len(logits), dtype=np.int64)
-    for group in (positive, ~positive):
-        fold[group] = rng.permutation(np.arange(int(group.sum())) % folds)
+    fold = deal_folds(positive, folds, rng)
     losses: dict[Method, FloatValues] = {}
     for method in METHODS:
         parts = [fit_calibrator(method, logits[fold != k], positive[fold != k]) for k in range(folds)]

@@ -5,9 +5,10 @@ from typing import Any
 
 from moderation.evaluation.calibration import wilson_interval
 from moderation.evaluation.evidence import Evidence, expecting
+from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import predict
 from moderation.evaluation.provenance import trace_origin
-from moderation.evaluation.thresholds import DEFAULT_THRESHOLD
+from moderation.evaluation.thresholds import DEFAULT_THRESHOLD, explain_value
 
 FEW = 30  # with fewer examples or flags, a share is a rough guess
 
@@ -34,21 +35,20 @@ def find(evidence: Evidence) -> dict[str, Any]:
         "overall": overall,
         "labels": labels,
         "thresholds": _threshold_rows(evidence),
+        "thresholds_note": _threshold_note(evidence),
         "calibration": _calibration_rows(evidence),
         "calibrated": _calibrated_rows(evidence),
-        "warnings": _warnings(evidence, labels),
+        "warnings": _warnings(evidence, labels, overall),
         "technical": technical,
     } | origin
 
 
 def of_hundred(share: float) -> str:
-    """Say a share as a count out of 100, without claiming all or none where it is only nearly so.
+    """Say a share as a count out of 100, without claiming all or none.
 
-    >>> of_hundred(0.712), of_hundred(0.9999), of_hundred(0.001), of_hundred(1.0), of_hundred(0.0)
-    ('about 71', 'more than 99', 'fewer than 1', 'all 100', 'none')
+    >>> of_hundred(0.712), of_hundred(0.9999), of_hundred(0.001)
+    ('about 71', 'more than 99', 'fewer than 1')
     """
-    if share in (0, 1):
-        return "all 100" if share else "none"
     if share > 0.995:
         return "more than 99"
     return f"about {share * 100:.0f}" if share >= 0.005 else "fewer than 1"
@@ -67,12 +67,25 @@ def per_thousand(count: int, n: int) -> str:
 
 
 def _share(part: int, whole: int) -> dict[str, Any] | None:
-    """A share with its 95 % interval, in words too; None of nothing."""
+    """A share with its counts and its 95 % interval, in words too; None of nothing.
+
+    `plain` says whether it may be told as so many of 100: a handful, and all or none of many, are told as they were
+    counted, since 1 of 1 is no 100 of 100.
+    """
     if not whole:
         return None
     low, high = (float(bound) for bound in wilson_interval(part, whole))
-    span = f"{low * 100:.0f} to {high * 100:.0f}"
-    return {"value": part / whole, "words": of_hundred(part / whole), "span": span, "low": low, "high": high}
+    return {
+        "part": part,
+        "whole": whole,
+        "value": part / whole,
+        "plain": whole >= FEW and 0 < part < whole,
+        "few": whole < FEW,
+        "words": of_hundred(part / whole),
+        "span": f"{low * 100:.0f} to {high * 100:.0f}",
+        "low": low,
+        "high": high,
+    }
 
 
 def _label_rows(evidence: Evidence) -> list[dict[str, Any]]:
@@ -150,7 +163,15 @@ def _threshold_rows(evidence: Evidence) -> list[dict[str, Any]]:
     return rows
 
 
-def _warnings(evidence: Evidence, rows: list[dict[str, Any]]) -> list[str]:
+def _threshold_note(evidence: Evidence) -> dict[str, Any]:
+    """What the columns of the table of thresholds mean; `held_out` names the quantity that was asked for, if any."""
+    results = evidence.thresholds or {}
+    goals = [parse_objective(result.objective) for result in results.values()]
+    kinds = sorted({goal.kind for goal in goals if goal.constrained})
+    return {"value": explain_value(results) if results else "", "held_out": " or ".join(kinds)}
+
+
+def _warnings(evidence: Evidence, rows: list[dict[str, Any]], overall: Mapping[str, Any] | None) -> list[str]:
     """Say what a reader must know before relying on the numbers, the gravest first."""
     warnings = []
     if evidence.facts and evidence.facts.get("status") != "done":
@@ -172,6 +193,13 @@ def _warnings(evidence: Evidence, rows: list[dict[str, Any]]) -> list[str]:
         warnings.append(
             f"No threshold reaches what was asked for; the highest precision was taken: {', '.join(missed)}."
         )
+    if overall and any(overall[name] and overall[name]["few"] for name in ("right", "found")):
+        warnings.append(
+            f"Fewer than {FEW} comments were flagged, or have a label: what is said of all labels together is a rough "
+            "guess."
+        )
+    if weakest := _weakest(rows):
+        warnings.append(weakest)
     small = [f"{row['label']} ({row['support']})" for row in rows if row["support"] < FEW]
     if small:
         warnings.append(
@@ -186,6 +214,21 @@ def _warnings(evidence: Evidence, rows: list[dict[str, Any]]) -> list[str]:
             f"Changed: {', '.join(changed)}."
         )
     return warnings
+
+
+def _weakest(rows: list[dict[str, Any]]) -> str | None:
+    """Name the label with the lowest F1 and what it gets wrong; None where there are not two to compare."""
+    measured = [row for row in rows if row["at_threshold"]["f1"] is not None]
+    if len(measured) < 2:
+        return None
+    row = min(measured, key=lambda row: (row["at_threshold"]["f1"], row["support"]))
+    lost = [row["label"] for row in measured if not row["at_threshold"]["f1"]]
+    if len(lost) > 1:
+        return f"The weakest labels are {', '.join(lost)}: none of the comments that have them is found."
+    flagged, right, f1 = row["at_threshold"]["flagged"], row["right"], row["at_threshold"]["f1"]
+    flags = f"{right['part']:,} of its {flagged:,} flags are right" if right else "it was never flagged"
+    found = f"{row['found']['part']:,} of the {row['support']:,} comments that have it are found"
+    return f"The weakest label is {row['label']}: {flags}, and {found} (F1 {f1:.2f})."
 
 
 def _differs(row: Mapping[str, Any], threshold: float) -> bool:

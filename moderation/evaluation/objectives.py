@@ -58,6 +58,17 @@ class Objective:
         """Whether there is a constraint, so that `constraint` is a number."""
         return self.kind != "fbeta"
 
+    @property
+    def maximises(self) -> str:
+        """What `value` is, in words.
+
+        >>> [parse_objective(text).maximises for text in ("f1", "fbeta:2", "precision>=0.9", "recall>=0.8")]
+        ['F1', 'F2', 'recall', 'precision']
+        """
+        if self.kind == "fbeta":
+            return f"F{self.number:g}"
+        return "recall" if self.kind == "precision" else "precision"
+
     def value(self, n_true_positives: Counts, n_flagged: Counts, n_positives: Counts) -> FloatValues:
         """Return what is maximised: F-beta, recall (under a least precision) or precision (under a least recall)."""
         if self.kind == "fbeta":

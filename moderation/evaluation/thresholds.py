@@ -179,7 +179,10 @@ def threshold_array(results: Mapping[str, ThresholdResult], labels: Sequence[str
 
 def format_thresholds(results: Mapping[str, ThresholdResult]) -> str:
     """Return a table for the terminal, one line per label."""
-    header = ["label", "threshold", "value", "95 % interval", "cross-fitted", "precision", "recall", "F1", "positives"]
+    constrained = sorted({goal.kind for goal in _goals(results) if goal.constrained})
+    held_out = [f"held-out {' or '.join(constrained)}"] if constrained else []
+    header = ["label", "threshold", "value", "95 % interval", "cross-fitted", *held_out]
+    header += ["precision", "recall", "F1", "positives"]
     rows = [
         [
             label if result.tuned and result.constraint_met else f"{label} {'!' if result.tuned else '*'}",
@@ -187,6 +190,7 @@ def format_thresholds(results: Mapping[str, ThresholdResult]) -> str:
             number(result.value),
             interval(result.interval),
             number(result.cross_fitted),
+            *([number(result.cross_fitted_constraint)] if held_out else []),
             number(result.precision),
             number(result.recall),
             number(result.f1),
@@ -195,11 +199,30 @@ def format_thresholds(results: Mapping[str, ThresholdResult]) -> str:
         for label, result in results.items()
     ]
     table = align([header, *rows])
+    table += f"\nvalue: {explain_value(results)}"
+    table += "\ncross-fitted: the same on held-out comments, what to expect on new ones"
+    if held_out:
+        table += f"\n{held_out[0]}: what the objective asks for, on those held-out comments"
     if any(not result.tuned for result in results.values()):
         table += "\n* too few positives: not tuned"
     if any(result.tuned and not result.constraint_met for result in results.values()):
         table += "\n! out of reach: the highest precision was taken"
     return table
+
+
+def explain_value(results: Mapping[str, ThresholdResult]) -> str:
+    """Say what `value` is for the objectives that were asked for.
+
+    >>> scores, truth = [[0.1], [0.8]], [[0], [1]]
+    >>> explain_value(tune_thresholds(scores, truth, ["toxic"], min_positives=1, bootstrap=0))
+    'the F1 reached on the comments that the threshold was chosen on, so it flatters'
+    """
+    names = list(dict.fromkeys(goal.maximises for goal in _goals(results)))
+    return f"the {' or '.join(names)} reached on the comments that the threshold was chosen on, so it flatters"
+
+
+def _goals(results: Mapping[str, ThresholdResult]) -> list[Objective]:
+    return [parse_objective(objective) for objective in dict.fromkeys(result.objective for result in results.values())]
 
 
 def save_thresholds(

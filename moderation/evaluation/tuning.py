@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moderation.evaluation.cuts import find_cuts, threshold_between
+from moderation.evaluation.folds import deal_folds
 from moderation.evaluation.objectives import Objective
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 
@@ -49,9 +50,7 @@ def cross_fit(scores: FloatArray, positive: BoolArray, goal: Objective, folds: i
         folds: Parts, 2 or more.
         rng: Deals out the folds.
     """
-    fold = np.empty(len(scores), dtype=np.int64)
-    for group in (positive, ~positive):
-        fold[group] = rng.permutation(np.arange(int(group.sum())) % folds)
+    fold = deal_folds(positive, folds, rng)
     parts = []
     for k in range(folds):
         held_out = fold == k

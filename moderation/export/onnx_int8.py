@@ -15,12 +15,10 @@ MAIN_FILE = "onnx/model_int8.onnx"
 def write_onnx_int8(source: Path, path: Path, *, left_in_float: Sequence[str] = ()) -> None:
     """Quantize the weights of the graph's products and embeddings, one scale per output channel.
 
-    Weights take 7 of the 8 bits: processors without VNNI add pairs of products in 16 bits, which full 8-bit weights
-    overflow, so that the bundle would decide otherwise there. Unsigned weights would not overflow either, but are half
-    as fast on processors with VNNI.
-
-    Weights are unsigned: products of unsigned activations with signed weights saturate on processors without VNNI, and
-    the bundle would not decide the same everywhere.
+    Weights of products are signed and take 7 of their 8 bits, -64 to 64: processors without VNNI add pairs of products
+    in 16 bits, which full 8-bit weights overflow, so that the bundle would decide otherwise there. Unsigned weights of
+    8 bits would not overflow either, but are half as fast on processors with VNNI. Embeddings are looked up, not
+    multiplied, and take all 8 bits, unsigned.
 
     Args:
         source: The float32 graph.

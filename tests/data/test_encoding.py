@@ -1,5 +1,6 @@
 import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from datasets import Features, List, Value
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 from moderation.artifacts import default_cache_dir
-from moderation.data.encoding import df_to_hfds
+from moderation.data.encoding import df_to_hfds, prune_tokens
 from moderation.errors import ConfigError, DataError
 from moderation.labels import JIGSAW_LABELS
 
@@ -119,12 +120,11 @@ def test_the_second_call_reads_what_the_first_one_wrote(table, tokenizer, tmp_pa
     df = table.head(40)
     first = encode(df, tokenizer, tmp_path)
     (written,) = arrow_files(tmp_path)
-    os.utime(written, ns=(0, 0))
-    content = written.read_bytes()
+    inode, content = written.stat().st_ino, written.read_bytes()
 
     second = encode(df.copy(), tokenizer, str(tmp_path))
     assert arrow_files(tmp_path) == [written]
-    assert written.stat().st_mtime_ns == 0
+    assert written.stat().st_ino == inode
     assert written.read_bytes() == content
     assert [file["filename"] for file in second.cache_files] == [str(written)], "tokens come from the file"
     assert second.to_dict() == first.to_dict() == df_to_hfds(df, tokenizer).to_dict()
@@ -190,6 +190,35 @@ def test_without_a_cache_nothing_is_kept(tokenizer, tmp_path, monkeypatch):
     dataset = df_to_hfds(comments("a", "b"), tokenizer)
     assert not dataset.cache_files
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cache_forgets_what_nobody_used(tokenizer, tmp_path):
+    folder = tmp_path / "tokens"
+    folder.mkdir()
+    now = time.time()
+    ages = {f"{place:02}.arrow": place for place in range(25)} | {"tmpkilled": 31, "old.arrow": 400}  # days
+    for name, age in ages.items():
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (now - age * 86_400 - 60,) * 2)
+    (folder / "a folder").mkdir()
+    encode(comments("a", "b"), tokenizer, tmp_path)
+    left = {path.name for path in folder.iterdir()} - {"a folder"}
+    assert len(left) == 20
+    assert {f"{place:02}.arrow" for place in range(19)} <= left
+    assert folder.stat().st_mode & 0o777 == 0o700 or os.name == "nt"
+
+
+def test_what_is_used_again_is_kept_longer(tokenizer, tmp_path):
+    encode(comments("a", "b"), tokenizer, tmp_path)
+    [file] = arrow_files(tmp_path)
+    for age, is_kept in ((29, True), (31, False)):
+        os.utime(file, (time.time() - age * 86_400,) * 2)
+        prune_tokens(file.parent)
+        assert file.exists() == is_kept
+    encode(comments("a", "b"), tokenizer, tmp_path)
+    os.utime(file, (time.time() - 29 * 86_400,) * 2)
+    encode(comments("a", "b"), tokenizer, tmp_path)  # read back
+    assert time.time() - file.stat().st_mtime < 86_400
 
 
 def test_where_the_cache_is(monkeypatch):

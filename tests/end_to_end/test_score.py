@@ -90,7 +90,7 @@ def test_a_file_is_scored_and_rows_without_a_text_are_counted(words, comments, w
     before = pd.read_csv(comments, keep_default_na=False)
     assert frame[["id", "comment_text"]].equals(before)
     assert frame["error"].value_counts().to_dict() == {"": N_ROWS - 2, "no text": 2}
-    assert frame["flagged"].str.contains("toxic").sum() > 10
+    assert (frame["flagged"] != "").any()
     table = pq.read_table(whole / "out.parquet")
     assert table.schema.field("p_toxic").type == "float"
     assert [flags or "" for flags in table["flagged"].to_pylist()] == frame["flagged"].tolist()

@@ -12,8 +12,11 @@ from moderation.artifacts import RunFolder, read_json, write_array, write_json
 from moderation.calibrators import Calibrator
 from moderation.errors import ArtifactError, MissingExtraError
 from moderation.evaluation.calibration import compare_calibration
+from moderation.evaluation.findings import FEW
+from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.evaluation.probabilities import calibrate
 from moderation.evaluation.reporting import save_logs_and_plots
+from moderation.evaluation.thresholds import format_thresholds, save_thresholds, tune_thresholds
 
 MakeRun = Callable[..., RunFolder]
 PLOTS = ["losses", "roc", "precision_recall", "f1_over_threshold", "reliability", "cooccurrence"]
@@ -69,15 +72,102 @@ def test_a_whole_run_gives_six_pictures_and_a_page(make_run: MakeRun) -> None:
     page = read(run)
     for label, values in metrics["labels"].items():
         precision, recall = (values["at_threshold"][name] for name in ("precision", "recall"))
-        if values["at_threshold"]["flagged"] and 0 < precision < 1:
+        if values["at_threshold"]["flagged"] >= FEW and 0 < precision < 1:
             assert f"Of 100 comments flagged as {label}, about {precision * 100:.0f} really are." in page.text
-        if 0 < recall < 1:
+        if values["support"] >= FEW and 0 < recall < 1:
             assert f"Of 100 that are {label}, about {recall * 100:.0f} are found." in page.text
         assert f"{label} {values['prevalence']:.4f} {values['roc_auc']:.4f}" in page.text
     flags = np.load(run.preds("test")) >= np.float32([row["threshold"] for row in metrics["labels"].values()])
     deserved = np.load(run.labels("test")).any(axis=1)[flags.any(axis=1)].mean()
     assert f"Of 100 comments that the model flags, about {deserved * 100:.0f} deserve it." in page.text
     assert f"In every 1,000 comments like these it flags {1000 * metrics['flagged_any'] / 1200:.0f} ;" in page.text
+
+
+def decided(make_run: MakeRun, *, right: int, wrong: int, missed: int, other_missed: int = 0) -> RunFolder:
+    """A run of two labels; of the first so many test comments are rightly flagged, wrongly flagged, and missed."""
+    n = 300
+    run = make_run(**SMALL, labels=("toxic", "threat"), prevalence=(0.3, 0.3))
+    scores = np.full((n, 2), 0.01, dtype=np.float32)
+    targets = np.zeros((n, 2), dtype=np.float32)
+    scores[: right + wrong, 0] = 0.99
+    targets[:right, 0] = targets[right + wrong : right + wrong + missed, 0] = 1
+    targets[:other_missed, 1] = 1
+    thresholds = np.float32([0.5, 0.5])
+    for path, array in ((run.preds("test"), scores), (run.labels("test"), targets)):
+        np.save(path, array)
+    measured = eval_with_thresholds(scores, targets, ("toxic", "threat"), thresholds, bootstrap=10)
+    write_json(run.metrics("test"), {"split": "test"} | measured)
+    save_logs_and_plots(run.path)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("counts", "lead", "span"),
+    [
+        ((1, 0, 5), "Of the 1 comment that the model flagged, 1 deserved it", "1 of 1, so likely 21 to 100 of 100"),
+        (
+            (7, 0, 5),
+            "Of the 7 comments that the model flagged, all 7 deserved it",
+            "7 of 7, so likely 65 to 100 of 100",
+        ),
+        ((0, 3, 5), "Of the 3 comments that the model flagged, none deserved it", "0 of 3, so likely 0 to 56 of 100"),
+        ((50, 0, 5), "Of the 50 comments that the model flagged, all 50", "50 of 50, so likely 93 to 100 of 100"),
+        (
+            (40, 10, 5),
+            "Of 100 comments that the model flags, about 80 deserve it",
+            "40 of 50, so likely 67 to 89 of 100",
+        ),
+    ],
+)
+def test_the_headline_says_what_was_counted_and_claims_no_certainty(
+    make_run: MakeRun, counts: tuple[int, int, int], lead: str, span: str
+) -> None:
+    right, wrong, missed = counts
+    text = read(decided(make_run, right=right, wrong=wrong, missed=missed)).text
+    few = right + wrong < FEW or right + missed < FEW
+    assert lead in text.replace(" ,", ",")
+    assert f"Flags that are right: {span}" in text
+    assert "all 100" not in text
+    assert ("too few to say more" in text) == ("together is a rough guess" in text) == few
+
+
+def test_the_weakest_label_is_named_first_of_all(make_run: MakeRun) -> None:
+    text = read(decided(make_run, right=4, wrong=6, missed=2)).text
+    assert "weakest" not in text, "threat has no comment to be measured on, and one label is no weakest"
+    text = read(decided(make_run, right=4, wrong=6, missed=2, other_missed=3)).text
+    weakest = (
+        "The weakest label is threat: it was never flagged, and 0 of the 3 comments that have it are found (F1 0.00)."
+    )
+    assert text.index("Mind this first") < text.index(weakest) < text.index("Of the 10 comments flagged as toxic")
+    text = read(decided(make_run, right=0, wrong=6, missed=2, other_missed=1)).text
+    assert "The weakest labels are toxic, threat: none of the comments that have them is found." in text
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "held_out"),
+    [
+        ("f1", "F1", None),
+        ("fbeta:0.5", "F0.5", None),
+        ("precision>=0.9", "recall", "precision"),
+        ("recall>=0.8", "precision", "recall"),
+    ],
+)
+def test_the_table_of_thresholds_explains_its_columns_and_shows_what_was_asked_for(
+    run: RunFolder, objective: str, value: str, held_out: str | None
+) -> None:
+    labels = list(read_json(run.metrics("val"), "metrics")["labels"])
+    results = tune_thresholds(np.load(run.preds("val")), np.load(run.labels("val")), labels, objective=objective)
+    save_thresholds(run.thresholds, results, labels, {})
+    save_logs_and_plots(without_pictures(run).path)
+    text, table = read(run).text, format_thresholds(results)
+    for words in (text, table):
+        assert f"the {value} reached on the comments that the threshold was chosen on, so it flatters" in words
+    kept = results["toxic"].cross_fitted_constraint
+    assert (kept is None) == (held_out is None)
+    assert (f"Held-out {held_out}" in text) == (f"held-out {held_out}" in table) == (held_out is not None)
+    if kept is not None:
+        assert f"{kept:.3f}" in table.splitlines()[1]
+        assert f"{results['toxic'].cross_fitted:.3f} {kept:.3f}" in text
 
 
 def test_the_page_stands_alone_and_can_be_read_by_all(run: RunFolder) -> None:

@@ -1,6 +1,7 @@
 """The page, in a real browser against a real server: what a moderator types, moves and sees."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ TEXT = "A kind river \N{REGIONAL INDICATOR SYMBOL LETTER G}\N{REGIONAL INDICATOR
 TEXT += "\N{EMOJI MODIFIER FITZPATRICK TYPE-5} You stupid idiot! Cafe\N{COMBINING ACUTE ACCENT} and bread are fine. "
 TEXT += "Damn them, stupid idiot."
 CALM = "a kind river"
+KEPT = "JSON.parse(Object.entries(localStorage).find(([name]) => name.includes('thresholds'))[1])"
 BLOCKED = "for (const store of ['localStorage', 'sessionStorage']) "
 BLOCKED += "Object.defineProperty(window, store, { get() { throw new DOMException('blocked', 'SecurityError'); } });"
 
@@ -67,6 +69,9 @@ class Visit:
     def slider(self, label: str) -> "sync_api.Locator":
         return self.page.get_by_role("slider", name=f"Threshold of {label}", exact=True)
 
+    def number(self, label: str) -> "sync_api.Locator":
+        return self.page.get_by_role("spinbutton", name=f"Threshold of {label} as a number", exact=True)
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["sync_api.Browser"]:
@@ -105,6 +110,12 @@ def decimals(value: float) -> str:
     return f"{value:.{5 if 0 < value < 0.0005 or 0.9995 <= value < 1 else 3}f}"
 
 
+def written(value: float) -> str:
+    """A threshold in its field: three decimals, a fourth where it has no more than that."""
+    short, exact = decimals(value), str(round(value, 4))
+    return exact if float(exact) == value and len(exact) > len(short) else short
+
+
 def test_a_text_is_read_as_it_is_typed(visit, model):
     page = visit.open()
     expect(page.locator("#verdict")).to_have_text("Nothing to read")
@@ -137,14 +148,15 @@ def test_keys_move_a_threshold_from_point_to_point(visit, model):
     slider.focus()
     for key, now in (("ArrowRight", place + 1), ("ArrowLeft", place), ("ArrowLeft", place - 1), ("Home", 0)):
         page.keyboard.press(key)
-        expect(row.locator(".threshold")).to_have_text(f"≥ {decimals(curve['threshold'][now])}")
+        expect(visit.number(label)).to_have_value(written(curve["threshold"][now]))
         expect(row.locator(".worth")).to_contain_text(f"{100 * curve['recall'][now]:.0f} of 100 found")
         expect(row.locator(".worth")).to_contain_text(f"of 100 flagged, {100 * curve['precision'][now]:.0f} rightly")
     expect(slider).to_have_attribute("aria-valuetext", f"0.000: {row.locator('.worth').inner_text()}")
     page.keyboard.press("End")
     expect(row.locator(".decision")).to_have_text("below")
     expect(row.locator(".worth")).to_contain_text("flags nothing; 0 of 100 found")
-    expect(page.locator("#verdict")).not_to_contain_text(label)
+    others = [name for name in found["flagged"] if name != label]
+    expect(page.locator("#verdict")).to_have_text(f"Flagged: {', '.join(others)}" if others else "Not flagged")
 
     page.reload()  # the threshold is kept, the text is not
     visit.read(TEXT, but=label)
@@ -152,6 +164,80 @@ def test_keys_move_a_threshold_from_point_to_point(visit, model):
     page.get_by_role("button", name=f"back to {decimals(model['thresholds'][label])}, the tuned").click()
     expect(row.locator(".decision")).to_have_text("flagged")
     expect(page.get_by_role("button", name="Reset thresholds")).to_be_disabled()
+
+
+def test_a_threshold_is_typed_as_a_number(visit, model):
+    page = visit.open()
+    found = visit.read(TEXT)
+    label = found["flagged"][0]
+    number, row = visit.number(label), visit.row(label)
+    probability = found["probabilities"][label]
+    for typed in ("0.8", ".25", "0.8125", "1", "0"):
+        number.fill(typed)
+        expect(row.locator(".decision")).to_have_text("flagged" if probability >= np.float32(typed) else "below")
+        expect(row.get_by_text("A threshold is a number")).to_be_hidden()
+        kept = page.evaluate(KEPT)
+        assert kept == model["thresholds"] | {label: float(typed)}, "as it was typed, not the nearest point"
+        number.press("Enter")
+        expect(number).to_have_value(written(float(typed)))
+        expect(visit.slider(label)).to_have_value(str(float(typed)).removesuffix(".0"))
+    points = np.array(model["curves"]["labels"][label]["threshold"])
+    between = round(float(points[:2].mean()), 5) if len(points) > 1 else 0.5
+    number.fill(str(between))
+    expect(row.locator(".worth")).to_contain_text("of 100 found")
+    page.get_by_role("button", name="Reset thresholds").click()
+    expect(number).to_have_value(written(model["thresholds"][label]))
+
+
+@pytest.mark.parametrize("typed", ["1.5", "-0.1", "", "7e5"])
+def test_what_is_no_threshold_is_refused_and_moves_nothing(visit, model, typed):
+    page = visit.open()
+    visit.read(TEXT)
+    label = model["labels"][1]
+    number, row = visit.number(label), visit.row(label)
+    number.fill(typed)
+    expect(row.get_by_role("alert")).to_have_text("A threshold is a number from 0 to 1.")
+    expect(number).to_have_attribute("aria-invalid", "true")
+    expect(number).to_have_accessible_description("A threshold is a number from 0 to 1.")
+    expect(page.get_by_role("button", name="Reset thresholds")).to_be_disabled()
+    assert violations(page) == []
+    number.blur()
+    expect(number).to_have_value(written(model["thresholds"][label]))
+    expect(row.get_by_text("A threshold is a number")).to_be_hidden()
+
+
+def test_keys_move_the_number_by_a_hundredth(visit, model):
+    visit.open()
+    label = model["labels"][0]
+    number = visit.number(label)
+    number.fill("0.5")
+    for key, now in (("ArrowUp", "0.51"), ("ArrowDown", "0.5"), ("PageDown", "0.4"), ("PageUp", "0.5")):
+        number.press(key)
+        expect(number).to_have_value(now)
+    number.fill("0.995")
+    number.press("ArrowUp")
+    expect(number).to_have_value("1")
+    visit.page.get_by_role("slider").first.focus()
+    expect(number).to_have_value("1.000")
+
+
+def test_labels_are_explained_and_own_ones_stay_plain(visit, model):
+    page = visit.page
+    page.route("**/v1/model", lambda route: route.fulfill(json=renamed(model, {"obscene": "spam", "threat": "THREAT"})))
+    page.goto(visit.url)
+    expect(visit.row("severe_toxic")).to_contain_text("hateful or aggressive in the extreme")
+    expect(page.get_by_role("button", name="identity_hate")).to_have_accessible_description(re.compile("what they are"))
+    expect(visit.row("THREAT").locator(".meaning")).to_have_text("says or wishes that somebody will be hurt")
+    expect(visit.row("spam").locator(".meaning")).to_be_hidden()
+    assert violations(page) == []
+
+
+def renamed(model: dict, names: dict[str, str]) -> dict:
+    """The description of a model with other labels' names."""
+    text = json.dumps(model)
+    for name, other in names.items():
+        text = text.replace(json.dumps(name), json.dumps(other))
+    return json.loads(text)
 
 
 def test_the_mouse_moves_a_threshold_by_its_knob_alone(visit, model):
@@ -167,11 +253,11 @@ def test_the_mouse_moves_a_threshold_by_its_knob_alone(visit, model):
     page.mouse.down()
     page.mouse.move(bar["x"] + bar["width"] * 0.8, y, steps=4)
     page.mouse.up()
-    moved = page.evaluate("JSON.parse(Object.entries(localStorage).find(([name]) => name.includes('thresholds'))[1])")
+    moved = page.evaluate(KEPT)
     assert moved[label] == points[np.abs(points - 0.8).argmin()] != tuned
     assert moved == model["thresholds"] | {label: moved[label]}
     page.get_by_role("button", name="Reset thresholds").click()
-    expect(visit.row(label).locator(".threshold")).to_have_text(f"≥ {decimals(tuned)}")
+    expect(visit.number(label)).to_have_value(written(tuned))
 
 
 def test_the_sentences_that_did_it_are_marked_at_their_characters(visit, model):
@@ -259,10 +345,39 @@ def test_what_waiting_does_not_cure_is_said_and_left_to_people(browser, server):
 
 def test_another_language_is_said(visit):
     page = visit.open()
-    visit.read("Muchas gracias por todo, nos vemos mañana en la casa de mis padres.")
-    expect(page.locator("#language")).to_contain_text("Spanish. The model was trained on English")
+    flag = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--flag')")
+    assert colours_of(page)["flag"] == flag
+    for name, text in FOREIGN.items():
+        found = visit.read(text)
+        doubt = f"Not reliable: the model does not know {name}."
+        expect(page.locator("#language")).to_contain_text(f"{name}. The model was trained on English")
+        expect(page.locator("#doubt")).to_have_text(doubt)
+        verdict = f"Flagged: {', '.join(found['flagged'])}" if found["flagged"] else "Not flagged"
+        expect(page.get_by_role("status")).to_have_text(f"{verdict}. {doubt}")
+        muted = colours_of(page)
+        assert muted["flag"] != flag, "nothing is red"
+        assert muted["verdict"] == muted["soft"]
     visit.read("Thank you for everything, we will see you tomorrow at the house of my parents.")
     expect(page.locator("#language")).to_be_hidden()
+    expect(page.locator("#doubt")).to_be_hidden()
+    assert colours_of(page)["flag"] == flag
+
+
+FOREIGN = {
+    "Spanish": "Muchas gracias por todo, nos vemos mañana en la casa de mis padres.",
+    "German": "Das Wetter im Tal war heute Morgen wirklich herrlich, wir gehen jetzt spazieren.",
+    "French": "Merci beaucoup pour votre aide, nous nous verrons demain matin à la maison.",
+    "Polish": "Dziękuję bardzo za pomoc, zobaczymy się jutro rano w domu moich rodziców.",
+}
+
+
+def colours_of(page: "sync_api.Page") -> dict[str, str]:
+    """What flags are drawn in, and the colours of the verdict and of soft text."""
+    return page.evaluate(
+        "() => ({flag: getComputedStyle(document.querySelector('main')).getPropertyValue('--flag'), "
+        "verdict: getComputedStyle(document.querySelector('#verdict')).color, "
+        "soft: getComputedStyle(document.querySelector('#origin')).color})"
+    )
 
 
 def test_a_bundle_that_names_no_languages_promises_nothing(visit, model):
@@ -280,7 +395,7 @@ def test_a_browser_that_keeps_nothing_or_nonsense_shows_all_the_same(visit, mode
     visit.read(TEXT)
     label = model["labels"][0]
     visit.slider(label).press("End")
-    expect(visit.row(label).locator(".threshold")).to_have_text("≥ 1.000")
+    expect(visit.number(label)).to_have_value("1.000")
     page.get_by_role("button", name="Dark").click()
     expect(page.get_by_role("button", name="Dark")).to_have_attribute("aria-pressed", "true")
 
@@ -292,6 +407,14 @@ def test_thresholds_are_copied_as_json(browser, server, model):
         page.get_by_role("button", name="Copy thresholds as JSON").click()
         expect(page.get_by_role("button", name="Copied")).to_be_visible()
         assert json.loads(page.evaluate("navigator.clipboard.readText()")) == model["thresholds"]
+        visit.number(model["labels"][0]).fill("0.8")
+        expect(page.get_by_role("button", name="Copy thresholds as JSON")).to_be_visible()
+        page.get_by_role("button", name="Copy thresholds as JSON").click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
+        assert copied == model["thresholds"] | {model["labels"][0]: 0.8}
+        assert list(copied) == model["labels"], "a plain mapping, as --thresholds takes it"
+        expect(page.get_by_text("moderation serve --thresholds thresholds.json")).to_be_visible()
     for visit in visiting(browser, server.url):  # a clipboard that may not be written
         page = visit.open()
         page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }")
@@ -307,7 +430,7 @@ def test_a_bundle_without_curves_says_so_and_its_thresholds_move_all_the_same(vi
     label = model["labels"][0]
     expect(visit.row(label).locator(".worth")).to_be_empty()
     visit.slider(label).press("ArrowRight")
-    expect(visit.row(label).locator(".threshold")).to_have_text(f"≥ {model['thresholds'][label] + 0.01:.2f}0")
+    expect(visit.number(label)).to_have_value(f"{model['thresholds'][label] + 0.01:.2f}0")
 
 
 def test_the_card_is_text_and_nothing_else(visit, model):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.serving.conftest import Server
@@ -30,9 +31,11 @@ def test_it_is_answered(line: str, server: Server) -> None:
     answer = json.loads(done.stdout)
     if "/v1/predict" in line:
         (result,) = answer["results"]
-        assert "toxic" in result["flagged"] and result["sentences"]
+        cuts = httpx.get(f"{server.url}/v1/model").json()["thresholds"]
+        assert result["flagged"] == [label for label in cuts if result["probabilities"][label] >= cuts[label]]
+        assert result["sentences"]
     elif "/v1/moderations" in line:
-        assert answer["results"][0]["categories"]["harassment"] is True
+        assert 0 <= answer["results"][0]["category_scores"]["harassment"] <= 1
     else:
         assert set(answer["attributeScores"]) == {"TOXICITY", "INSULT"}
-        assert answer["attributeScores"]["TOXICITY"]["summaryScore"]["value"] > 0.5
+        assert 0 <= answer["attributeScores"]["TOXICITY"]["summaryScore"]["value"] <= 1

@@ -12,6 +12,7 @@ from moderation.data.encoding import df_to_hfds
 from moderation.labels import JIGSAW_LABELS
 from moderation.training.batching import PaddingCollator
 from moderation.training.model import build_model
+from tests.conftest import SEED
 
 N_TRAIN, N_VAL = 64, 64
 
@@ -53,7 +54,7 @@ def targets(table):
 @pytest.fixture
 def model(tiny_backbone):
     """A classifier of six labels whose logits differ clearly from text to text, unlike those of a fresh small one."""
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     model = build_model(tiny_backbone, JIGSAW_LABELS)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -128,9 +128,9 @@ def test_phases_add_up():
         time.sleep(0.03)
     with timer.phase("train"):
         pass
-    assert 0.02 <= once < 1
-    assert 0.05 <= timer.seconds["read"] < 2
-    assert timer.seconds["train"] < 0.02
+    assert once >= 0.02
+    assert timer.seconds["read"] >= once + 0.03
+    assert timer.seconds["train"] >= 0
     assert list(timer.seconds) == ["read", "train"]
 
 

@@ -4,7 +4,7 @@ import { renderCard } from "./card.js";
 import { LabelPanel } from "./labels.js";
 import { Reader } from "./reader.js";
 import { ask, Refusal, useKey } from "./server.js";
-import { TextPanel } from "./text.js";
+import { nameOf, TextPanel } from "./text.js";
 
 const at = (id) => document.getElementById(id);
 const state = { model: null, result: null, loading: false };
@@ -71,7 +71,7 @@ function describe(model) {
   at("origin").textContent = curves
     ? `Precision and recall on ${curves.n_examples.toLocaleString("en")} comments of the validation split. Moved thresholds count in this browser alone.`
     : "This bundle has no validation curves: what a threshold is worth is not known here. Moved thresholds count in this browser alone.";
-  document.querySelector(".tools").hidden = at("card").hidden = false;
+  document.querySelector(".tools").hidden = document.querySelector(".hint").hidden = at("card").hidden = false;
   at("card").lastElementChild.replaceChildren(...renderCard(model.card ?? ""));
 }
 
@@ -104,7 +104,19 @@ function draw() {
   const verdict = !probabilities ? texts.text.trim() ? "Not read yet" : "Nothing to read" : flagged.length ? `Flagged: ${flagged.join(", ")}` : "Not flagged";
   at("verdict").textContent = verdict;
   at("verdict").classList.toggle("flagged", flagged.length > 0);
-  if (probabilities && at("status").textContent !== verdict) at("status").textContent = verdict; // said when it changes
+  const doubt = drawDoubt();
+  const said = doubt ? `${verdict}. ${doubt}` : verdict;
+  if (probabilities && at("status").textContent !== said) at("status").textContent = said; // said when it changes
+}
+
+/** Mute the answer where the model does not know the text's language, and say so; empty where it does. */
+function drawDoubt() {
+  const language = state.result?.language;
+  const doubt = language && !language.supported ? `Not reliable: the model does not know ${nameOf(language.code)}.` : "";
+  document.querySelector("main").classList.toggle("unsure", doubt !== "");
+  at("doubt").textContent = doubt;
+  at("doubt").hidden = !doubt;
+  return doubt;
 }
 
 /** An answer came: whatever was said before holds no longer. */

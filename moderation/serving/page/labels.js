@@ -1,9 +1,11 @@
 // One row per label: its probability, its threshold, which can be moved, and what that is worth.
 
 import { decimals, nearest, reaches, worth } from "./curves.js";
+import { meaning } from "./words.js";
 
 const STEP = 0.01;
 const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -1e9, End: 1e9 };
+const NUMBER_KEYS = { ArrowDown: -1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 
 export class LabelPanel {
   #model;
@@ -61,7 +63,8 @@ export class LabelPanel {
     const row = document.getElementById("label-row").content.cloneNode(true).firstElementChild;
     const part = (name) => row.querySelector(name);
     const name = part(".name");
-    const range = part("input");
+    const range = part("input[type=range]");
+    const number = part(".number");
     name.textContent = label;
     name.title = "Mark the sentences of this label";
     name.addEventListener("click", () => {
@@ -77,6 +80,15 @@ export class LabelPanel {
     range.setAttribute("aria-label", `Threshold of ${label}`);
     range.addEventListener("input", () => this.#move(label, Number(range.value)));
     range.addEventListener("keydown", (event) => this.#step(label, event));
+    part(".meaning").textContent = meaning(label);
+    part(".meaning").hidden = !meaning(label);
+    part(".meaning").id = `meaning-${this.#rows.size}`;
+    part(".fault").id = `fault-${this.#rows.size}`;
+    if (meaning(label)) name.setAttribute("aria-describedby", part(".meaning").id);
+    number.setAttribute("aria-label", `Threshold of ${label} as a number`);
+    number.addEventListener("input", () => this.#type(label, number));
+    number.addEventListener("keydown", (event) => this.#stepNumber(label, number, event));
+    number.addEventListener("blur", () => this.#leave(label, number));
     this.#rows.set(label, { row, part });
     return row;
   }
@@ -98,6 +110,52 @@ export class LabelPanel {
     const points = curve?.threshold;
     const place = curve ? Math.min(Math.max(nearest(curve, now) + steps, 0), points.length - 1) : 0;
     this.#move(label, curve ? points[place] : Math.min(Math.max(now + steps * STEP, 0), 1));
+  }
+
+  /** Take a typed number as it is, also between two points of the curve; nothing moves while it is none. */
+  #type(label, number) {
+    this.#complain(label, number, !number.validity.valid);
+    if (!number.validity.valid) return;
+    this.#thresholds[label] = number.valueAsNumber;
+    this.#onChange();
+  }
+
+  #complain(label, number, isWrong) {
+    const { part } = this.#rows.get(label);
+    part(".fault").hidden = !isWrong;
+    number.setAttribute("aria-invalid", String(isWrong));
+    if (isWrong) number.setAttribute("aria-describedby", part(".fault").id);
+    else number.removeAttribute("aria-describedby");
+  }
+
+  #stepNumber(label, number, event) {
+    if (event.key === "Enter") number.blur();
+    const steps = NUMBER_KEYS[event.key];
+    if (!steps || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    const to = Math.min(Math.max(this.#thresholds[label] + steps * STEP, 0), 1);
+    number.value = Number(to.toFixed(5));
+    this.#type(label, number);
+  }
+
+  /** What cannot be a threshold is forgotten when the field is left. */
+  #leave(label, number) {
+    this.#complain(label, number, false);
+    number.value = this.#written(label);
+  }
+
+  /** What the threshold was worth; where it was typed between two points of the curve, what the nearer one was worth. */
+  #worth(curve, threshold) {
+    const place = nearest(curve, threshold);
+    const point = decimals(curve.threshold[place]);
+    return `${point === decimals(threshold) ? "" : `near ${point}: `}${worth(curve, place)}`;
+  }
+
+  #written(label) {
+    const threshold = this.#thresholds[label];
+    const short = decimals(threshold);
+    const typed = Number(threshold.toFixed(4)); // of the model's own thresholds, which have many digits, the first ones
+    return typed === threshold && String(typed).length > short.length ? String(typed) : short;
   }
 
   #drawRow(label, probability) {
@@ -124,10 +182,11 @@ export class LabelPanel {
     part(".tuned").hidden = !moved;
     part(".tuned").style.setProperty("--share", tuned);
     const curve = this.#model.curves?.labels[label];
-    const words = curve ? worth(curve, nearest(curve, threshold)) : "";
-    part(".threshold").textContent = `≥ ${decimals(threshold)}`;
+    const words = curve ? this.#worth(curve, threshold) : "";
     part(".worth").textContent = words;
-    const range = part("input");
+    const number = part(".number");
+    if (number !== document.activeElement) number.value = this.#written(label); // what is being typed stays
+    const range = part("input[type=range]");
     range.value = threshold;
     range.setAttribute("aria-valuetext", words ? `${decimals(threshold)}: ${words}` : decimals(threshold));
   }

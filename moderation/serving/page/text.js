@@ -112,7 +112,8 @@ export class TextPanel {
 
 const plural = (n, word) => `${counts.format(n)} ${word}${n === 1 ? "" : "s"}`;
 
-function nameOf(code) {
+/** A language's name in English; its code where the browser knows none. */
+export function nameOf(code) {
   try {
     return names.of(code);
   } catch {
