@@ -176,8 +176,8 @@ def join_flagged(flagged: Sequence[str]) -> str:
     if not flagged:
         return ""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(flagged)
-    return line.getvalue()
+    csv.writer(line).writerow(flagged)
+    return line.getvalue().removesuffix("\r\n")
 
 
 def number_text(value: np.float32) -> str:

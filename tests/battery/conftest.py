@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,8 @@ class WordModel:
 
     labels = LABELS
     thresholds = THRESHOLDS
+    thresholds_by_label = MappingProxyType(dict(zip(LABELS, THRESHOLDS.tolist(), strict=True)))
+    thresholds_from = "bundle"
     languages = ("en",)
     model_version = "words@0/python"
     bundle = SimpleNamespace(labels=LABELS, version="0" * 64, manifest={})
