@@ -5,6 +5,7 @@ A light module: the server and `moderation score` import it, and neither has pan
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ _EXPECTED = (
     "expected thresholds.json as `moderation tune` writes it, the JSON that the server's page copies, "
     'or {"LABEL": NUMBER, ...}'
 )
+_NAME = re.compile(r"[\w.=-]+( [\w.=-]+)?")
 _LARGEST = 1 << 22  # bytes of a file of thresholds; a larger one is something else
 
 
@@ -80,7 +82,7 @@ def parse_words(words: Iterable[str]) -> dict[str, float]:
                 "set in a file (--thresholds)."
             )
         if label in found:
-            raise ConfigError(f"--threshold: {label!r} is set more than once. Set each label once.")
+            raise ConfigError(f"--threshold: {_show(label)} is set more than once. Set each label once.")
         found[label] = _check_value(label, number, "--threshold", from_text=True)
     return found
 
@@ -144,7 +146,7 @@ def apply_chosen(
         return tuple(shipped)
     unknown = [label for label in chosen.values if label not in labels]
     if unknown:
-        named = f"{', '.join(map(repr, unknown[:10]))} {'is no label' if len(unknown) == 1 else 'are no labels'}"
+        named = f"{', '.join(map(_show, unknown[:10]))} {'is no label' if len(unknown) == 1 else 'are no labels'}"
         raise ConfigError(f"{chosen.where}: {named} of this model. Its labels: {', '.join(labels)}.")
     if chosen.calibrated is not None and chosen.calibrated != calibrated:
         words = {True: "calibrated", False: "uncalibrated"}
@@ -166,7 +168,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}.") from None
     except _Twice as error:
-        raise ConfigError(f"{path}: {error.args[0]!r} is set more than once. Set each label once.") from None
+        raise ConfigError(f"{path}: {_show(error.args[0])} is set more than once. Set each label once.") from None
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: not valid JSON; {_EXPECTED}.") from None
     if not isinstance(content, dict):
@@ -219,6 +221,11 @@ def _check_value(label: str, value: object, where: str, *, from_text: bool = Fal
 
 def _refuse(label: str, where: str) -> NoReturn:
     raise ConfigError(
-        f"{where}: the threshold of {label!r} is no number above 0 and up to 1. A label is flagged where its "
+        f"{where}: the threshold of {_show(label)} is no number above 0 and up to 1. A label is flagged where its "
         "probability reaches its threshold: 0 would flag every text, 1 almost none."
     )
+
+
+def _show(label: str) -> str:
+    """A label as a message shows it; what looks like a text, as in a wrong file, is left out."""
+    return repr(label) if len(label) <= 40 and _NAME.fullmatch(label) else f"(a name of {len(label)} characters)"

@@ -5,6 +5,7 @@ This is what of scoring needs Arrow.
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -191,13 +192,16 @@ def _open(job: Job, *, keep_objects: bool) -> StreamedTable:
 
 def _finish_parts(job: Job, table: StreamedTable, parts: Parts, kept: list[Part], progress: Progress) -> Iterator[Part]:
     """Score what stands in no part that is kept, and yield each new part when it is written."""
-    pace = Pace(job.clock)
+    pace, ahead = Pace(job.clock), deque(kept)
     first = 0
     for chunk in table.chunks(job.config.chunk_rows):
         end = first + chunk.batch.num_rows
-        for start, stop in missing_rows(first, end, kept):
+        while ahead and ahead[0].end <= first:
+            ahead.popleft()
+        missing = list(missing_rows(first, end, ahead))
+        progress.keep(end - first - sum(stop - start for start, stop in missing))
+        for start, stop in missing:
             yield from _score_rows(job, pace, _slice(chunk, start - first, stop - first), start, parts, progress)
-        progress.keep(sum(max(0, min(part.end, end) - max(part.first, first)) for part in kept))
         first = end
 
 

@@ -71,7 +71,7 @@ def describe_thresholds(classifier: Classifier) -> str:
 
 def encode_metadata(content: dict[str, Any]) -> dict[str, str]:
     """Key and value for the metadata of a Parquet file."""
-    return {KEY: json.dumps(content, ensure_ascii=False, sort_keys=True)}
+    return {KEY: json.dumps(content, ensure_ascii=False)}
 
 
 def sidecar_of(output: Path) -> Path:

@@ -138,7 +138,7 @@ def _stream_lines(
     tally: Tally,
 ) -> None:
     """Lines as they come, each answered as soon as it is scored."""
-    pace = Pace()
+    pace, is_typed = Pace(), config.text is None and sys.stdin.isatty()
     with Progress(on_terminal=False) as progress:
         for some in lines:
             for start, stop in pace.steps([len(text or "") for text, _ in some]):
@@ -151,7 +151,8 @@ def _stream_lines(
                     [None if place is None else found.languages[place] for place in found.places],
                     found.errors,
                 )
-                progress.advance(stop - start)
+                if not is_typed:  # its speed is that of the typist
+                    progress.advance(stop - start)
     tally.n_new = tally.n_rows
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,6 @@ class WordModel:
 
     labels = LABELS
     thresholds = THRESHOLDS
-    thresholds_by_label = MappingProxyType(dict(zip(LABELS, THRESHOLDS.tolist(), strict=True)))
     thresholds_from = "bundle"
     languages = ("en",)
     model_version = "words@0/python"
@@ -27,6 +26,7 @@ class WordModel:
 
     def __init__(self) -> None:
         self.read: list[str] = []
+        self.thresholds_by_label = dict(zip(LABELS, THRESHOLDS.tolist(), strict=True))
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         self.read += texts

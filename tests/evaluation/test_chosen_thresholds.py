@@ -123,6 +123,14 @@ def test_labels_of_another_model_are_refused_by_name():
         apply(as_chosen({"spam": 0.5, "toxic": 0.5, "rude": 0.2}))
 
 
+def test_a_wrong_file_is_not_quoted(tmp_path):
+    path = write(tmp_path / "t.json", {"You never told me that.": "zqxsecret", "id": 7})
+    with pytest.raises(ConfigError, match="a name of 23 characters") as caught:
+        read_chosen(path)
+    assert "never" not in str(caught.value)
+    assert "zqxsecret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_thresholds_of_the_other_kind_of_probabilities_are_refused(calibrated, tuned):
     path, values = tuned(calibrated=calibrated)

@@ -54,6 +54,19 @@ def test_a_part_that_is_not_whole_or_of_another_run_is_none(tmp_path):
     assert parts.begin(resume=True) == []
 
 
+def test_two_runs_that_write_one_output_never_mix_their_rows(tmp_path):
+    parts = begun(tmp_path / "o.csv", {"input": "a"})
+    mine = [parts.write(0, [BATCH])]
+    others = begun(tmp_path / "o.csv", {"input": "b"})  # with --overwrite, say
+    theirs = [others.write(0, [pa.RecordBatch.from_pydict({"text": ["x"]})])]
+    mine.append(parts.write(2, [BATCH]))
+    assert others.begin(resume=True) == theirs
+    with pytest.raises(ArtifactError, match="another run of the same output"):
+        finish(parts, mine)
+    finish(others, theirs)
+    assert others.output.read_text() == "text\nx\n"
+
+
 def test_of_parts_that_overlap_one_is_taken(tmp_path):
     parts = begun(tmp_path / "o.csv")
     first, _, third = parts.write(0, [BATCH]), parts.write(1, [BATCH]), parts.write(5, [BATCH])
