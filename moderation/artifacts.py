@@ -1,12 +1,14 @@
 """Run folders: every file name once; write atomically, read with a clear error, hash.
 
-A file is written under a temporary name in its own folder and renamed when it is complete, so that a reader never
-meets half a file, and a full disk or a kill leaves the old one as it was.
+A file is written under a temporary name in its own folder and renamed when it is complete and on the disk, so that a
+reader never meets half a file, and a full disk, a kill or a power cut leaves the old one as it was.
 """
 
+import errno
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -108,14 +110,20 @@ def sidecar(array_path: Path) -> Path:
 def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
 
+    The temporary name is new at each call, so that two threads may write one path: the last to finish wins, and each
+    file is whole. What was written is on the disk before it gets its name.
+
     Raises:
         ArtifactError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _sync(temporary)
         temporary.replace(path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _sync(path.parent)
     except OSError as error:
         raise ArtifactError(
             f"{path}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
@@ -124,6 +132,18 @@ def write_atomically(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # also where the folder itself could not be made
             temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; some file systems cannot say."""
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows wants the right to write
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moderation.artifacts import read_json, sha256, write_json
+from moderation.artifacts import RunFolder, read_json, sha256, write_json
 from moderation.calibrators import Calibrator, read_calibrators
 from moderation.errors import ArtifactError, ConfigError
 from moderation.labels import as_labels, check_same_labels
@@ -98,6 +98,11 @@ class Bundle:
         """Name and the first twelve digits of the version, as results carry it."""
         return f"{self.name}@{self.version[:12]}"
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a calibrator changes some label's probabilities."""
+        return any(calibrator.method != "none" for calibrator in self.calibrators)
+
 
 def read_bundle(path: Path) -> Bundle:
     """Read a bundle's manifest. The files' hashes are compared by `check_files`.
@@ -106,8 +111,18 @@ def read_bundle(path: Path) -> Bundle:
         ArtifactError: no bundle, one of a newer version, a changed manifest, labels unlike those of config.json.
     """
     path = Path(path)
+    if path.is_file():
+        raise ArtifactError(
+            f"{path}: this is a file; expected the folder of a bundle, as `moderation export` writes it."
+        )
     if not path.is_dir():
         raise ArtifactError(f"{path}: no such folder; expected a bundle, as `moderation export` writes it.")
+    run = RunFolder(path)
+    if not (path / MANIFEST).is_file() and any(file.is_file() for file in (run.run_json, run.checkpoint_best)):
+        raise ArtifactError(
+            f"{path}: this is a run folder, and no bundle yet. Export it first: moderation export {path} --to "
+            f"{path.name}-bundle, and name {path.name}-bundle instead."
+        )
     if not (path / MANIFEST).is_file():
         raise ArtifactError(
             f"{path}: not a bundle (it holds no {MANIFEST}). Cure: moderation export RUN --to {path.name}-bundle"

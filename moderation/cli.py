@@ -117,8 +117,19 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:  # said by the verb's parser, which argparse would leave to the one above
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._guess(unknown)}")
+            self.error(f"unrecognized arguments: {self._show(unknown)}{self._guess(unknown)}")
         return found, unknown
+
+    def _show(self, unknown: Sequence[str]) -> str:
+        """What was not understood; of `score` only the flags, since words there may be a text without its quotes."""
+        if not self.prog.endswith(" score"):
+            return " ".join(unknown)
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+        n_words = len(unknown) - len(flags)
+        words = (
+            [f'{n_words} more word{"s" if n_words > 1 else ""} (a text needs quotes: --text "...")'] if n_words else []
+        )
+        return ", ".join([*flags, *words])
 
     def _guess(self, unknown: Sequence[str]) -> str:
         known = [option for action in self._actions for option in action.option_strings]

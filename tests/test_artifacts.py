@@ -1,11 +1,13 @@
 """Files of a run: whole or not at all, read with a clear error, hashed."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,59 @@ def test_a_file_appears_whole_under_its_name_and_folders_are_made(tmp_path: Path
         assert not path.exists()
     assert path.read_text(encoding="utf-8") == "whole"
     assert names_in(path.parent) == ["a.txt"]
+
+
+def test_two_writers_of_one_path_do_not_meet(tmp_path: Path) -> None:
+    """In one process too: each has a temporary file of its own, and the last to finish wins."""
+    path = tmp_path / "a.txt"
+    with write_atomically(path) as first, write_atomically(path) as second:
+        assert first != second
+        first.write_text("first", encoding="utf-8")
+        second.write_text("second", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == "first", "the outer block ends last"
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+def test_many_threads_write_one_path_and_every_file_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: write_json(path, {"number": number, "more": "x" * 5000}), range(64)))
+        assert len(read_json(path, "a test")["more"]) == 5000
+    assert names_in(tmp_path) == ["a.json"]
+
+
+def test_what_was_written_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    synced = []
+
+    def sync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with write_atomically(path) as temporary:
+        temporary.write_text("whole", encoding="utf-8")
+        inode = temporary.stat().st_ino
+    assert synced[0] == (inode, False), "the file first, while it has no name"
+    if os.name == "posix":
+        assert synced[1:] == [(tmp_path.stat().st_ino, True)], "then the folder with its name"
+
+
+def test_a_disk_that_fails_at_the_last_moment_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old", encoding="utf-8")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ArtifactError, match="Input/output error"):
+        write_json(path, {})
+    assert path.read_text(encoding="utf-8") == "old"
+    assert names_in(tmp_path) == ["a.txt"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("bug"), OSError(28, "No space left on device")])

@@ -49,7 +49,7 @@ def read_binary(path: Path, bundle: Bundle) -> pd.DataFrame:
 
 
 def measure_binary(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
-    """Measure the label that the column names, else the main one: ROC-AUC, AP, and F1 at the shipped threshold."""
+    """Measure the label that the column names, else the main one: ROC-AUC, AP, and F1 at its threshold."""
     named = str(frame.attrs["named"])
     positive = frame["positive"].to_numpy(dtype=bool)
     probabilities = scorer.read(frame["text"], named)

@@ -39,7 +39,7 @@ def measure_evasion(frame: pd.DataFrame, scorer: Scorer, options: Options) -> Su
     """Measure the recall kept under each edit, and the false positives that it adds.
 
     Toxic are comments whose label `toxic` is 1 (where the table lacks it: any label); clean are those without any. Of
-    both a seeded part is taken. A comment is caught where any label reaches its shipped threshold.
+    both a seeded part is taken. A comment is caught where any label reaches its threshold.
 
     Args:
         frame: From `read_evasion`.

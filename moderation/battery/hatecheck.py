@@ -21,7 +21,7 @@ COLUMNS = ("functionality", "test_case", "label_gold", "target_ident")
 PATTERN = "hatecheck_cases_final_*"  # one file a language
 _GOLD = {"hateful": True, "non-hateful": False}
 _SIDES = ("hateful", "non-hateful")
-_NOTE = "A case counts as called hateful where any label reaches its shipped threshold."
+_NOTE = "A case counts as called hateful where any label reaches its threshold."
 
 
 def read_hatecheck(path: Path, bundle: Bundle) -> pd.DataFrame:

@@ -18,7 +18,7 @@ MULTILINGUAL_COLUMNS = (TEXT_COLUMN, "lang", "toxic")
 
 
 def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
-    """Measure every label that the table and the bundle share, at its shipped threshold.
+    """Measure every label that the table and the bundle share, at its threshold.
 
     Args:
         frame: From `labelled.read_labelled`, or a part of it.
@@ -53,7 +53,7 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: Options) -> Sui
             Figure("macro-F1", macro["f1"], as_interval(spread["f1"])),
             Figure("ECE, worst label", macro["ece_worst"]),
         ),
-        tables=(Table("Labels at their shipped thresholds", (*header, "95 % interval", "ECE"), tuple(rows)),),
+        tables=(Table("Labels at their thresholds", (*header, "95 % interval", "ECE"), tuple(rows)),),
         numbers=numbers,
     )
 
@@ -88,6 +88,6 @@ def measure_multilingual(frame: pd.DataFrame, scorer: Scorer, options: Options) 
     return SuiteResult(
         n_rows=len(frame),
         figures=tuple(figures),
-        tables=(Table("Languages, label toxic at its shipped threshold", ("language", *HEADER), tuple(rows)),),
+        tables=(Table("Languages, label toxic at its threshold", ("language", *HEADER), tuple(rows)),),
         numbers={"languages": numbers, "all": overall},
     )

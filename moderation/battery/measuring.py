@@ -33,7 +33,8 @@ def measure_suites(classifier: Classifier, suites: Sequence[Suite], options: Opt
     return Battery(
         model_version=classifier.model_version,
         bundle_version=classifier.bundle.version,
-        thresholds=dict(zip(classifier.labels, classifier.thresholds.tolist(), strict=True)),
+        thresholds=classifier.thresholds_by_label,
+        thresholds_from=classifier.thresholds_from,
         languages=classifier.languages,
         options=options,
         suites=measured,

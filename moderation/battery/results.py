@@ -102,7 +102,8 @@ class Battery:
     Args:
         model_version: Bundle and backend.
         bundle_version: 64 hex digits.
-        thresholds: Label -> shipped threshold.
+        thresholds: Label -> threshold.
+        thresholds_from: Whose they are: `bundle`, or `set`.
         languages: That the model was trained on.
         options: How it was measured.
         suites: In the order asked for.
@@ -118,3 +119,4 @@ class Battery:
     suites: tuple[Measured, ...] = field(default=())
     seconds: float = 0.0
     n_computed: int = 0
+    thresholds_from: str = "bundle"

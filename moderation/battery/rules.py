@@ -11,13 +11,13 @@ MAIN_LABEL = "toxic"
 
 
 def any_flagged(probabilities: FloatArray, thresholds: npt.ArrayLike) -> BoolArray:
-    """Decide whether a text counts as hateful or toxic as a whole: where any label reaches its shipped threshold.
+    """Decide whether a text counts as hateful or toxic as a whole: where any label reaches its threshold.
 
     It is what a moderator sees: a comment is put before a person as soon as one label is flagged.
 
     Args:
         probabilities: float32 `(n_texts, n_labels)`.
-        thresholds: `(n_labels,)`, as the bundle ships them.
+        thresholds: `(n_labels,)`.
 
     Returns:
         bool `(n_texts,)`.

@@ -17,7 +17,7 @@ HEADER = ("texts", "positive", "ROC-AUC", "95 % interval", "AP", "precision", "r
 def measure_single(
     probabilities: FloatArray, positive: BoolArray, scorer: Scorer, options: Options, named: str | None = None
 ) -> dict[str, Any]:
-    """Measure the label of `rules.main_label` at its shipped threshold.
+    """Measure the label of `rules.main_label` at its threshold.
 
     Args:
         probabilities: float32 `(n_texts, n_labels)`.

@@ -53,9 +53,11 @@ def format_battery(battery: Battery) -> str:
 def describe(battery: Battery) -> str:
     """One line: which model, how much, how long."""
     rows = sum(suite.result.n_rows for suite in battery.suites)
+    decided = ", ".join(f"{label} {value:.4g}" for label, value in battery.thresholds.items())
+    whose = f"; thresholds were set: {decided}" if battery.thresholds_from == "set" else ""
     return (
         f"{battery.model_version}: {rows:,} rows of {', '.join(suite.name for suite in battery.suites)}; "
-        f"{battery.n_computed:,} different texts read, {battery.seconds:,.0f} s"
+        f"{battery.n_computed:,} different texts read, {battery.seconds:,.0f} s{whose}"
     )
 
 

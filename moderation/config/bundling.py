@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import Backend, raise_problems, setting
+from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, raise_problems, setting
 
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 
@@ -79,13 +79,14 @@ class VerifyConfig:
 class ScoreConfig:
     """Settings of `moderation score`."""
 
-    input_path: Path = setting(
+    input_path: Path | None = setting(
         None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: a text a line on standard input"
     )
+    text: str | None = setting(None, "one text to score, in place of a file")
     output: Path | None = setting(
         None,
         "file to write, in the format of its ending, the same as above; -: JSON lines to standard output, the default "
-        "for standard input",
+        "for standard input and --text",
         short=("-o",),
     )
     model: Path | None = setting(
@@ -95,7 +96,10 @@ class ScoreConfig:
     delimiter: str | None = setting(None, "field delimiter of a CSV file; default: ',' (tab for .tsv)")
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
     threads: int | None = setting(None, "processor threads; default: all cores")
-    chunk_rows: int = setting(2000, "rows after which what is finished is kept")
+    thresholds: Path | None = setting(None, THRESHOLDS_HELP)
+    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP)
+    flag_columns: bool = setting(False, "also write a true/false column flag_LABEL for each label")
+    chunk_rows: int = setting(2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so")
     resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
     overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
 
@@ -106,9 +110,11 @@ class ScoreConfig:
             ConfigError: a path is missing, or a value that cannot be.
         """
         problems: list[str] = []
-        piped = str(self.input_path) == "-"
-        if self.output is None and not piped:
-            problems.append("--output is missing: name the file to write, or - for standard output")
+        piped = self.text is not None or str(self.input_path) == "-"
+        if self.text is not None and self.input_path is not None:
+            problems.append("--text and a file to read were given; name one of them")
+        if self.text is None and self.input_path is None:
+            problems.append("nothing to score: name a table, - for standard input, or a text with --text")
         if self.resume and (piped or str(self.output) == "-"):
             problems.append("--resume needs a file to read and one to write; standard input and output cannot go back")
         if self.backend not in get_args(Backend):

@@ -8,6 +8,13 @@ from moderation.errors import ConfigError
 Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torch", "torchscript"]
 
 
+THRESHOLDS_HELP = (
+    "file of thresholds to decide by: thresholds.json, the JSON that the server's page copies, or "
+    '{"LABEL": NUMBER}; labels that are not in it keep the bundle\'s'
+)
+THRESHOLD_HELP = "LABEL=NUMBER, one or more, such as toxic=0.8; counts before --thresholds and the bundle's"
+
+
 def setting(default: Any, help: str, group: str = "", short: tuple[str, ...] = (), *, app: bool = False) -> Any:
     """Declare a field.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import Backend, raise_problems, setting
+from moderation.config.declaring import THRESHOLD_HELP, Backend, raise_problems, setting
 
 _OF_CHECKPOINT = "a checkpoint on its test split or another table"
 _OF_BUNDLE = "a bundle on suites of others"
@@ -15,7 +15,6 @@ class EvaluateConfig:
     """Settings of `moderation evaluate`."""
 
     checkpoint: Path = setting(None, "checkpoint_best.pt or checkpoint_final.pt of a run folder", _OF_CHECKPOINT)
-    thresholds: Path | None = setting(None, "thresholds.json; default: the one beside --checkpoint", _OF_CHECKPOINT)
     data_path: Path | None = setting(
         None, "another table to evaluate on; default: the run's own test split", _OF_CHECKPOINT
     )
@@ -43,6 +42,11 @@ class EvaluateConfig:
     seed: int = setting(42, "seed of the parts, the edits and the intervals", _OF_BUNDLE)
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds", _OF_BUNDLE)
 
+    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, _OF_BUNDLE)
+
+    thresholds: Path | None = setting(
+        None, "file of thresholds; default: the one beside --checkpoint, or those of the bundle"
+    )
     output_dir: Path | None = setting(
         None, "where to write; default: the checkpoint's folder; of a bundle: battery.json and battery.html"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import Backend, raise_problems, setting
+from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, raise_problems, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,8 @@ class ServeConfig:
     workers: int = setting(1, "processes; each holds the model, and one that dies is replaced")
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
     threads: int | None = setting(None, "processor threads of each worker; default: all cores, shared among workers")
+    thresholds: Path | None = setting(None, THRESHOLDS_HELP)
+    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP)
 
     keys: Path | None = setting(None, "file of API keys, as `moderation keys` makes it", "access")
     auth: bool = setting(

@@ -10,10 +10,10 @@ from typing import IO
 
 import pyarrow as pa
 
+from moderation.data.formats import FORMATS as FORMATS
+from moderation.data.formats import TABLES as _TABLES
 from moderation.errors import DataError
 
-FORMATS = ".csv, .tsv, .parquet, .jsonl or .ndjson, each also with .gz, .zip or .zst"
-_TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 # What reading may raise; not all are errors of the file: a caller's own OSError must not be caught with them.
 DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, pa.ArrowException)

@@ -20,6 +20,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from moderation.data.compression import read_unpacked
+from moderation.data.messages import show_rows as show_rows  # also for those who read tables
 from moderation.errors import ConfigError, DataError
 
 LIKELY_DELIMITERS = (",", ";", "\t", "|")
@@ -97,18 +98,6 @@ def show_names(names: Iterable[object]) -> str:
     likely = re.compile(r"[A-Za-z_][\w.-]{0,39}", re.ASCII)
     parts = [name if likely.fullmatch(name) else f"(a name of {len(name)} characters)" for name in shown[:30]]
     return ", ".join(parts) + (f" and {len(shown) - 30} more" if len(shown) > 30 else "")
-
-
-def show_rows(rows: Iterable[int]) -> str:
-    """Write the first five of some row numbers, which count from 1.
-
-    >>> show_rows([3, 4, 9, 12, 40, 77])
-    'rows 3, 4, 9, 12, 40, …'
-    >>> show_rows([3])
-    'row 3'
-    """
-    numbers = [str(int(row)) for row in rows]
-    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:5])}{', …' if len(numbers) > 5 else ''}"
 
 
 def field_delimiter(given: str | None, ending: str) -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from moderation.artifacts import read_json, write_json
 from moderation.errors import ArtifactError, ConfigError
+from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
 from moderation.evaluation.cuts import sort_by_probability
 from moderation.evaluation.objectives import Objective, fbeta, parse_objective, ratio
 from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair
@@ -19,8 +20,6 @@ from moderation.evaluation.tuning import bootstrap_interval, choose_threshold, c
 from moderation.labels import as_labels, check_same_labels
 
 DEFAULT_THRESHOLD = 0.5
-FORMAT = "content-moderation thresholds"
-VERSION = 1
 
 _log = logging.getLogger(__name__)
 

@@ -3,18 +3,19 @@
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle
-from moderation.errors import ArtifactError, ConfigError
+from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen
 from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import Backend, FloatArray, choose_backend, files_of_backend, open_backend
 from moderation.inference.batches import Batch, make_batches, padded_length
@@ -54,25 +55,39 @@ class Classifier:
 
     Example:
         classifier = Classifier.load("model-export")
-        classifier.classify(["You are wonderful."])[0].flagged
+        classifier.classify("You are wonderful.").flagged
 
     Attributes:
         bundle: What it was loaded from.
         labels: Order of the columns.
         thresholds: float32 `(n_labels,)`.
+        thresholds_by_label: The same as a mapping, in label order.
+        thresholds_from: Whose they are: `bundle`, or `set` where one or more of them were set on loading.
         languages: That the model was trained on.
         backend_name: Engine that computes.
         model_version: Bundle and backend, as every result carries it.
     """
 
+    thresholds_from: Literal["bundle", "set"]
+
     def __init__(
-        self, bundle: Bundle, backend_name: str, threads: int | None, device: str, batch_tokens: int | None
+        self,
+        bundle: Bundle,
+        backend_name: str,
+        threads: int | None,
+        device: str,
+        batch_tokens: int | None,
+        chosen: ChosenThresholds | None = None,
     ) -> None:
         self.bundle = bundle
         self.backend_name = backend_name
         self.labels = bundle.labels
         self.languages = bundle.languages
-        self.thresholds = np.array(bundle.thresholds, dtype=np.float32)
+        values = apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)
+        self.thresholds = np.array(values, dtype=np.float32)
+        self.thresholds_by_label = dict(zip(bundle.labels, values, strict=True))
+        self.thresholds_from = "bundle" if chosen is None else "set"
+        self._chosen = chosen
         self.model_version = f"{bundle.short_version}/{backend_name}"
         self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
         self._windows = Windows(bundle.path / TOKENIZER, length=bundle.window_length, overlap=bundle.window_overlap)
@@ -92,6 +107,7 @@ class Classifier:
         device: str = "cpu",
         batch_tokens: int | None = None,
         check_hashes: bool = True,
+        thresholds: ChosenThresholds | Mapping[str, float] | str | Path | None = None,
     ) -> Self:
         """Load a bundle.
 
@@ -105,20 +121,23 @@ class Classifier:
                 (onnxruntime and torch on a processor: each window alone). With `onnx-int8`, other numbers let a text's
                 probabilities move with its company: docs/bundle.md says by how much.
             check_hashes: Compare every file that is read with its SHA-256 in the bundle.
+            thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's.
 
         Raises:
             ArtifactError: not a bundle, one of a newer version, a missing, changed or foreign file, no such form.
-            ConfigError: arguments that cannot be.
+            ConfigError: arguments that cannot be, thresholds that are none among them.
             MissingExtraError: the engine is not installed.
         """
         if batch_tokens is not None and batch_tokens < 0:
             raise ConfigError(f"batch_tokens is {batch_tokens}, expected 0 or more.")
+        chosen = as_chosen(thresholds)
         bundle = read_bundle(Path(path))
+        apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)  # refuse before hashing
         name = choose_backend(bundle, backend, device)
         check_files(bundle, files_of_backend(bundle, name) if check_hashes else ())
-        return cls(bundle, name, threads, device, batch_tokens)
+        return cls(bundle, name, threads, device, batch_tokens, chosen)
 
-    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+    def probabilities(self, texts: Iterable[str]) -> FloatArray:
         """Probabilities of texts: float32 `(n_texts, n_labels)`, in [0, 1], columns in label order.
 
         Raises:
@@ -126,13 +145,13 @@ class Classifier:
         """
         return self.read(texts)[0]
 
-    def read(self, texts: Sequence[str]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    def read(self, texts: Iterable[str]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Probabilities as of `probabilities`, and the number of windows of each text, int64 `(n_texts,)`.
 
         Raises:
             DataError: not a list of strings.
         """
-        texts = check_texts(texts)
+        texts = check_texts(_as_list(texts))
         probabilities = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         n_windows = np.zeros(len(texts), dtype=np.int64)
         for owners, windows in self._cut(texts):
@@ -140,12 +159,23 @@ class Classifier:
             np.add.at(n_windows, owners, 1)
         return probabilities, n_windows
 
-    def classify(self, texts: Sequence[str]) -> list[TextResult]:
-        """Probabilities and decisions, one result per text, in order.
+    @overload
+    def classify(self, texts: str) -> TextResult: ...  # type: ignore[overload-overlap]  # a string holds strings
+
+    @overload
+    def classify(self, texts: Iterable[str]) -> list[TextResult]: ...
+
+    def classify(self, texts: str | Iterable[str]) -> TextResult | list[TextResult]:
+        """Probabilities and decisions: of one text its result, of several one result per text, in order.
+
+        Args:
+            texts: A text; or a list, array, Series or generator of texts.
 
         Raises:
-            DataError: not a list of strings.
+            DataError: neither a string nor strings in an order.
         """
+        if isinstance(texts, str):
+            return self.decide(*self.read([texts]))[0]
         return self.decide(*self.read(texts))
 
     def decide(self, probabilities: FloatArray, n_windows: npt.NDArray[np.int64]) -> list[TextResult]:
@@ -221,7 +251,7 @@ class Classifier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as the way to load it there; the bundle must be in the same place."""
-        settings = (self.backend_name, self._threads, self._device, self._batch_tokens)
+        settings = (self.backend_name, self._threads, self._device, self._batch_tokens, self._chosen)
         return _load_again, (str(self.bundle.path.resolve()), self.bundle.version, *settings)
 
     def __repr__(self) -> str:
@@ -311,15 +341,48 @@ class _Engine:
 _INHERITED: list[_Engine] = []  # of parents of this process, never taken down
 
 
+def _as_list(texts: Iterable[str]) -> list[str]:
+    """Texts in their order.
+
+    Raises:
+        DataError: what holds no texts in an order, though it may be gone through: a mapping, a table, bytes, a set.
+    """
+    if isinstance(texts, str):
+        raise DataError("texts: found one string, expected a list of them. Cure: [text]")
+    if isinstance(texts, Mapping):
+        raise DataError(
+            "texts: found a mapping, of which only the keys would be read. Cure: list(texts.values()) for its values, "
+            "or the one that holds the text: texts['comment_text']"
+        )
+    if isinstance(texts, (bytes, bytearray, memoryview)):
+        raise DataError("texts: found bytes, expected text. Cure: texts.decode('utf-8')")
+    if isinstance(texts, (set, frozenset)):
+        raise DataError("texts: found a set, which has no order to give results in. Cure: sorted(texts)")
+    if hasattr(texts, "columns"):  # a table of pandas, polars or pyarrow; that of pandas would give its columns' names
+        raise DataError("texts: found a table. Cure: the column that holds the texts, such as table['comment_text']")
+    try:
+        return list(texts)
+    except TypeError:
+        raise DataError(f"texts: found {type(texts).__name__}, expected a text or a list of them.") from None
+
+
 def _read_pad_id(folder: Path) -> int:
     """Token that fills up a batch; the mask hides it, so that 0 does where the model names none."""
     return int(json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8")).get("pad_token_id") or 0)
 
 
 def _load_again(
-    path: str, version: str, backend: str, threads: int | None, device: str, batch_tokens: int | None
+    path: str,
+    version: str,
+    backend: str,
+    threads: int | None,
+    device: str,
+    batch_tokens: int | None,
+    chosen: ChosenThresholds | None,
 ) -> Classifier:
-    classifier = Classifier.load(path, backend=backend, threads=threads, device=device, batch_tokens=batch_tokens)
+    classifier = Classifier.load(
+        path, backend=backend, threads=threads, device=device, batch_tokens=batch_tokens, thresholds=chosen
+    )
     if classifier.bundle.version != version:
         raise ArtifactError(f"{path}: another bundle than the one that this process was told to use. Start anew.")
     return classifier

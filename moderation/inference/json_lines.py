@@ -85,7 +85,7 @@ def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, k
                         f"{where}: more than {_MOST_COLUMNS:,} different names in its objects, too many for columns "
                         "of a table. Choose an output that ends in .jsonl, which keeps the objects as they are."
                     )
-                if len(kinds) >= _MOST_COLUMNS and not (name in _RESULTS or name.startswith("p_")):
+                if len(kinds) >= _MOST_COLUMNS and not (name in _RESULTS or name.startswith(("p_", "flag_"))):
                     continue
                 kinds[name] = set()
             if value is not None:

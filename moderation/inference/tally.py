@@ -1,13 +1,10 @@
-"""What became of the rows of a scored table, counted batch by batch."""
+"""What became of the rows that were scored, counted as they come."""
 
 from collections import Counter
 from collections.abc import Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from moderation.data.languages import UNDETERMINED
-from moderation.data.reading import show_rows
+from moderation.data.messages import show_rows
 
 _KINDS_SHOWN = 10
 _ROWS_SHOWN = 6  # one more than are written out, which says that there are more
@@ -19,6 +16,7 @@ class Tally:
     Args:
         labels: Of the classifier.
         languages: That the model was trained on; none: it is not known.
+        thresholds: Whose thresholds decide, in words; empty: nothing is said of it.
 
     Attributes:
         n_rows: Rows of the table.
@@ -27,7 +25,8 @@ class Tally:
         n_flagged: Rows with one label or more.
     """
 
-    def __init__(self, labels: Sequence[str], languages: Sequence[str] = ()) -> None:
+    def __init__(self, labels: Sequence[str], languages: Sequence[str] = (), thresholds: str = "") -> None:
+        self._thresholds = thresholds
         self.n_rows = self.n_new = self.n_failed = self.n_flagged = 0
         self._flagged = Counter(dict.fromkeys(labels, 0))
         self._trained_on = tuple(languages)
@@ -35,25 +34,33 @@ class Tally:
         self._errors: Counter[str] = Counter()
         self._first_rows: dict[str, list[int]] = {}
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Count a scored batch."""
-        for answer in pc.value_counts(batch.column("flagged")).to_pylist():
-            self.n_flagged += answer["counts"] if answer["values"] else 0
-            for label in (answer["values"] or "").split(","):
-                if label:
-                    self._flagged[label] += answer["counts"]
-        for answer in pc.value_counts(batch.column("detected_language")).to_pylist():
-            if self._trained_on and answer["values"] not in (None, UNDETERMINED, *self._trained_on):
-                self._foreign[answer["values"]] += answer["counts"]
-        errors = batch.column("error")
-        if errors.null_count < len(errors):
-            for row, error in enumerate(errors.to_pylist(), start=self.n_rows + 1):
-                if error is not None:
-                    self._errors[error] += 1
-                    rows = self._first_rows.setdefault(error, [])
-                    rows += [row] if len(rows) < _ROWS_SHOWN else []
-                    self.n_failed += 1
-        self.n_rows += batch.num_rows
+    def add(
+        self,
+        flagged: Sequence[Sequence[str] | None],
+        languages: Sequence[str | None],
+        errors: Sequence[str | None],
+    ) -> None:
+        """Count the next rows.
+
+        Args:
+            flagged: Of each row the labels that are flagged; None: it was not scored.
+            languages: Of each row the language; None: nobody told.
+            errors: Of each row what is wrong; None: nothing.
+        """
+        for labels in flagged:
+            if labels:
+                self.n_flagged += 1
+                self._flagged.update(labels)
+        if self._trained_on:
+            known = (None, UNDETERMINED, *self._trained_on)
+            self._foreign.update(code for code in languages if code is not None and code not in known)
+        for row, error in enumerate(errors, start=self.n_rows + 1):
+            if error is not None:
+                self._errors[error] += 1
+                rows = self._first_rows.setdefault(error, [])
+                rows += [row] if len(rows) < _ROWS_SHOWN else []
+                self.n_failed += 1
+        self.n_rows += len(errors)
 
     def to_text(self, seconds: float, path: str) -> str:
         """A few lines for people: rows, errors by kind, flagged rows per label, speed, where it all is."""
@@ -82,4 +89,5 @@ class Tally:
         earlier = f" ({self.n_rows - self.n_new:,} had been kept)" if self.n_new < self.n_rows else ""
         speed = self.n_new / seconds if seconds > 0 else 0.0
         lines.append(f"{speed:>11,.0f} rows/s over {self.n_new:,} rows{earlier}, model loading included")
+        lines += [f"thresholds: {self._thresholds}"] if self._thresholds else []
         return "\n".join([*lines, "" if path == "-" else path]).rstrip("\n")

@@ -7,6 +7,7 @@ from dataclasses import fields
 from moderation.bundles import SHIPPED, read_bundle
 from moderation.config import ServeConfig
 from moderation.errors import ConfigError, MissingExtraError
+from moderation.evaluation.chosen_thresholds import apply_chosen, choose_thresholds
 from moderation.inference.backends import choose_backend, count_cores
 from moderation.serving.keys import read_keys
 
@@ -26,7 +27,9 @@ def serve(config: ServeConfig) -> int:
         from moderation.serving.supervisor import bind, serve_forever
     except ImportError:
         raise MissingExtraError("Serving", "serve") from None
+    chosen = choose_thresholds(config.thresholds, config.threshold)
     bundle = read_bundle(config.model or SHIPPED)
+    apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)
     backend = choose_backend(bundle, config.backend)
     if config.keys is not None:
         read_keys(config.keys)
@@ -41,7 +44,7 @@ def serve(config: ServeConfig) -> int:
             "in front of it decides who may ask."
         )
     settings = {field.name: getattr(config, field.name) for field in fields(config) if field.metadata.get("app")}
-    settings |= {"model": bundle.path, "backend": backend, "keys": config.keys}
+    settings |= {"model": bundle.path, "backend": backend, "keys": config.keys, "thresholds": chosen}
     settings["threads"] = config.threads or max(1, count_cores() // config.workers)
     bound = bind(config.host, config.port)
     port = bound.getsockname()[1]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import SHIPPED, read_bundle
 from moderation.data.languages import Languages
+from moderation.evaluation.chosen_thresholds import ChosenThresholds
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
 from moderation.serving import pages
@@ -44,6 +45,7 @@ def create_app(
     *,
     backend: str = "auto",
     threads: int | None = None,
+    thresholds: ChosenThresholds | Mapping[str, float] | str | Path | None = None,
     keys: Keys | None = None,
     rate_limit: str | None = None,
     cors: Sequence[str] = (),
@@ -62,6 +64,7 @@ def create_app(
         model: Folder of a bundle; default: the compact English model of the package.
         backend: Engine, as of `Classifier.load`.
         threads: Processor threads; None: all that the process may use.
+        thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's.
         keys: Who may ask; None: everybody who can reach the server.
         rate_limit: Requests of each key, such as `600/minute`; None: any number.
         cors: Origins whose pages may ask, such as `https://forum.example`.
@@ -88,7 +91,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        classifier = Classifier.load(model, backend=backend, threads=threads)
+        classifier = Classifier.load(model, backend=backend, threads=threads, thresholds=thresholds)
         app.state.languages = Languages("Detecting languages", "serve")
         app.state.moderator = Moderator(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts

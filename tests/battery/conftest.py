@@ -19,12 +19,14 @@ class WordModel:
 
     labels = LABELS
     thresholds = THRESHOLDS
+    thresholds_from = "bundle"
     languages = ("en",)
     model_version = "words@0/python"
     bundle = SimpleNamespace(labels=LABELS, version="0" * 64, manifest={})
 
     def __init__(self) -> None:
         self.read: list[str] = []
+        self.thresholds_by_label = dict(zip(LABELS, THRESHOLDS.tolist(), strict=True))
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         self.read += texts

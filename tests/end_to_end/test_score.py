@@ -16,9 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from moderation import Classifier, cli
+from moderation.artifacts import sha256
+from moderation.bundles import read_bundle
 from moderation.config import ScoreConfig
 from moderation.errors import DataError
-from moderation.inference import streams
+from moderation.inference import file_scoring, streams
+from moderation.inference.lines import read_pipe_lines
+from moderation.inference.tally import Tally
 
 recipe = importlib.import_module("moderation.recipes.score")
 
@@ -53,7 +57,8 @@ def whole(words, tmp_path_factory):
     for name in ("out.csv.gz", "out.parquet", "out.jsonl"):
         code, _, err = run(*words, "-o", folder / name)
         assert code == 3, err
-    assert sorted(path.name for path in folder.iterdir()) == ["out.csv.gz", "out.jsonl", "out.parquet"]
+    written = ["out.csv.gz", "out.csv.gz.meta.json", "out.jsonl", "out.jsonl.meta.json", "out.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == written
     return folder
 
 
@@ -93,10 +98,11 @@ def test_a_file_is_scored_and_rows_without_a_text_are_counted(words, comments, w
     assert (frame["flagged"] != "").any()
     table = pq.read_table(whole / "out.parquet")
     assert table.schema.field("p_toxic").type == "float"
-    assert [flags or "" for flags in table["flagged"].to_pylist()] == frame["flagged"].tolist()
+    assert [",".join(flags or ()) for flags in table["flagged"].to_pylist()] == frame["flagged"].tolist()
     assert table["flagged"].null_count == 2
     lines = [json.loads(line) for line in (whole / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["n_windows"] for line in lines] == table["n_windows"].to_pylist()
+    assert [line["flagged"] for line in lines] == table["flagged"].to_pylist()
 
 
 def test_the_results_are_those_of_the_classifier(whole, tiny_bundle):
@@ -104,7 +110,7 @@ def test_the_results_are_those_of_the_classifier(whole, tiny_bundle):
     with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
         for row, result in zip(table, classifier.classify([row["comment_text"] for row in table]), strict=True):
             assert [row[name] for name in RESULTS[:6]] == list(result.probabilities.values())
-            assert row["flagged"] == ",".join(result.flagged)
+            assert row["flagged"] == list(result.flagged)
             assert (row["n_windows"], row["model_version"]) == (result.n_windows, result.model_version)
 
 
@@ -124,7 +130,8 @@ def test_a_kill_at_any_moment_and_resume_give_the_same_bytes(name, words, whole,
         code, out, err = run(*words, "-o", tmp_path / name, "--resume")
         assert (code, "had been kept" in out) == (3, True), err
     assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in whole.iterdir() if path.name.startswith(name)}
 
 
 def test_resuming_with_something_else_is_refused_by_name(words, tmp_path):
@@ -132,12 +139,82 @@ def test_resuming_with_something_else_is_refused_by_name(words, tmp_path):
     wait_for_parts(tmp_path / ".o.csv.parts", 1, process)
     process.kill()
     process.communicate()
-    code, _, err = run(*words, "-o", tmp_path / "o.csv", "--resume", "--chunk-rows", "60")
-    assert code == 1
-    assert "chunk_rows was 50, now 60" in err
+    for more, said in (
+        (("--flag-columns",), "flag_columns was False, now True"),
+        (("--threshold", "toxic=0.9"), "thresholds_from was bundle, now set"),
+        (("--text-column", "id"), "text_column was comment_text, now id"),
+    ):
+        code, _, err = run(*words, "-o", tmp_path / "o.csv", "--resume", *more)
+        assert (code, said in err) == (1, True), err
     code, _, err = run(*words, "-o", tmp_path / "o.csv", "--overwrite")
     assert code == 3, err
-    assert [path.name for path in tmp_path.iterdir()] == ["o.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.csv", "o.csv.meta.json"]
+
+
+@pytest.mark.parametrize("rows", [7, 64, 1000])
+def test_a_run_may_go_on_with_parts_of_another_size(rows, words, whole, tmp_path):
+    process = start(*words, "-o", tmp_path / "out.parquet")
+    wait_for_parts(tmp_path / ".out.parquet.parts", 3, process)
+    process.kill()
+    process.communicate()
+    code, out, err = run(*words, "-o", tmp_path / "out.parquet", "--resume", "--chunk-rows", rows)
+    assert (code, "had been kept" in out) == (3, True), err
+    assert (tmp_path / "out.parquet").read_bytes() == (whole / "out.parquet").read_bytes()
+
+
+def test_parts_of_an_older_version_are_refused_and_left_alone(words, tmp_path):
+    folder = tmp_path / ".o.csv.parts"
+    folder.mkdir()
+    (folder / "parts.json").write_text('{"format": 1, "chunk_rows": 50}', encoding="utf-8")
+    (folder / "00000000.arrow").write_bytes(b"old")
+    code, _, err = run(*words, "-o", tmp_path / "o.csv", "--resume")
+    assert (code, "another version of the toolkit" in err) == (1, True)
+    assert (folder / "00000000.arrow").read_bytes() == b"old"
+    assert run(*words, "-o", tmp_path / "o.csv", "--overwrite")[0] == 3
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "half of it", "another's part", "gone"])
+def test_a_damaged_part_is_computed_again(damage, words, whole, tmp_path):
+    process = start(*words, "-o", tmp_path / "out.jsonl")
+    folder = tmp_path / ".out.jsonl.parts"
+    wait_for_parts(folder, 3, process)
+    process.kill()
+    process.communicate()
+    first, second, *_ = sorted(folder.glob("*.arrow"))
+    content = bytearray(first.read_bytes())
+    if damage == "a flipped bit":
+        content[len(content) // 2] ^= 4
+    elif damage == "half of it":
+        del content[len(content) // 2 :]
+    elif damage == "another's part":
+        content[:] = second.read_bytes()
+    first.write_bytes(content)
+    if damage == "gone":
+        first.unlink()
+    code, out, err = run(*words, "-o", tmp_path / "out.jsonl", "--resume")
+    assert (code, "had been kept" in out) == (3, True), err
+    assert (tmp_path / "out.jsonl").read_bytes() == (whole / "out.jsonl").read_bytes()
+
+
+def test_what_is_known_of_a_scored_file_stands_in_it_or_beside_it(words, comments, whole, tiny_bundle):
+    beside = json.loads((whole / "out.jsonl.meta.json").read_text(encoding="utf-8"))
+    inside = json.loads(pq.read_metadata(whole / "out.parquet").metadata[b"content-moderation"])
+    assert inside == beside == json.loads((whole / "out.csv.gz.meta.json").read_text(encoding="utf-8"))
+    bundle = read_bundle(tiny_bundle)
+    assert inside["model"] == {"name": bundle.name, "version": bundle.version, "backend": "onnx"}
+    assert inside["thresholds"] == dict(zip(bundle.labels, bundle.thresholds, strict=True))
+    assert inside["input"] == {"name": "in.csv.gz", "bytes": comments.stat().st_size, "sha256": sha256(comments)}
+    assert (inside["thresholds_from"], inside["rows"], inside["errors"]) == ("bundle", N_ROWS, 2)
+    assert inside["settings"]["text_column"] == "comment_text"
+    assert inside["toolkit"].startswith("content-moderation ")
+
+
+def test_a_file_with_the_name_of_the_sidecar_is_not_written_over(words, tmp_path):
+    (tmp_path / "o.csv.meta.json").write_text('{"mine": 1}', encoding="utf-8")
+    code, _, err = run(*words, "-o", tmp_path / "o.csv")
+    assert (code, "was not written by this toolkit" in err) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.csv.meta.json"]
 
 
 def test_an_interrupt_keeps_what_is_finished(words, whole, tmp_path):
@@ -149,7 +226,7 @@ def test_an_interrupt_keeps_what_is_finished(words, whole, tmp_path):
     assert "--resume to go on" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out.parquet").exists()
-    assert run(*words, "-o", tmp_path / "out.parquet", "--resume")[0] == 3
+    assert run(*words, "-o", tmp_path / "out.parquet", "--resume", "--chunk-rows", "33")[0] == 3
     assert (tmp_path / "out.parquet").read_bytes() == (whole / "out.parquet").read_bytes()
 
 
@@ -217,14 +294,15 @@ def test_a_pipe_into_a_file_keeps_what_had_come_at_an_interrupt(tiny_bundle, tmp
     assert process.returncode == 130
     assert "3 rows that had come" in err
     assert pd.read_csv(tmp_path / "o.csv", keep_default_na=False)["text"].tolist() == ["kind", "", "idiot"]
+    assert json.loads((tmp_path / "o.csv.meta.json").read_text(encoding="utf-8"))["rows"] == 3
 
 
 def test_a_pipe_into_a_file_keeps_what_was_scored_before_an_error(tiny_bundle, tmp_path, monkeypatch):
     def failing(*_):
-        yield from streams.pipe_chunks(io.BytesIO(b"kind\n\nidiot\n"), 2)
+        yield from read_pipe_lines(io.BytesIO(b"kind\n\nidiot\n"))
         raise DataError("no more")
 
-    monkeypatch.setattr(recipe, "pipe_chunks", failing)
+    monkeypatch.setattr(recipe, "read_pipe_lines", failing)
     with (tmp_path / "in").open("w+b") as empty:
         monkeypatch.setattr(sys, "stdin", empty)
         words = ["score", "-", "-o", tmp_path / "o.csv.gz", "-m", tiny_bundle, "--backend", "onnx"]
@@ -237,7 +315,8 @@ def test_the_fingerprint_names_engine_and_cores(tiny_bundle, tmp_path):
     config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", model=tiny_bundle)
     table = streams.open_table(config.input_path, text_column="comment_text")
     with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
-        found = recipe._fingerprint(config, classifier, table, None)
+        job = file_scoring.Job(config, classifier, None, Tally(classifier.labels))
+        found = file_scoring._fingerprint(job, table, {"bytes": 1})
     assert found["onnxruntime"] == importlib.metadata.version("onnxruntime")
     assert {"tokenizers", "content-moderation", "py3langid"} < set(found)
     assert found["languages"] is False
@@ -314,3 +393,99 @@ def test_a_fault_is_one_message_and_leaves_nothing(arguments, code, message, com
     assert SECRET not in said.err
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "there.csv").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [f"{SECRET} person"],
+        [f"{SECRET} person", "-o", "{dir}/o.jsonl"],
+        [f"{SECRET}. " * 2000],
+        [SECRET, "is", "not", "quoted"],
+        ["in.csv", SECRET],
+        [f"{SECRET}\nof two lines", "-o", "-"],
+        ["--text", SECRET, SECRET],
+        [f"{SECRET}/with/slashes", "--output", "{dir}/o.csv"],
+    ],
+    ids=lambda words: str(len(words)) + words[0][-8:].strip(),
+)
+def test_a_text_in_the_place_of_a_file_is_told_what_to_do_without_being_quoted(words, tmp_path):
+    code, out, err = run("score", *(word.replace("{dir}", str(tmp_path)) for word in words))  # which looks for SECRET
+    assert (code, out) == (2, "")
+    assert "--text" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["you are an idiot", "", "żółć 🙂", "--kind", "a\rb"])
+def test_one_text_gives_the_line_that_the_pipe_gives(text, tmp_path):
+    code, out, err = run("score", f"--text={text}")
+    process = start("score", "-", stdin=subprocess.PIPE)
+    piped, _ = process.communicate(text + "\n", timeout=60)
+    assert (code, out) == (process.returncode, piped)
+    assert code == (0 if text else 3)
+    assert "thresholds: the bundle's" in err
+
+
+def test_one_text_of_several_lines_is_one_row_and_may_go_into_a_file(tmp_path):
+    code, out, _ = run("score", "--text", "two\nlines", "--output", tmp_path / "o.parquet", "--flag-columns")
+    assert code == 0, out
+    (row,) = pq.read_table(tmp_path / "o.parquet").to_pylist()
+    assert row["text"] == "two\nlines"
+    assert row["flag_toxic"] is False
+    about = json.loads(pq.read_metadata(tmp_path / "o.parquet").metadata[b"content-moderation"])
+    assert (about["rows"], about["input"]["sha256"], about["settings"]["flag_columns"]) == (1, None, True)
+
+
+def test_set_thresholds_decide_and_are_told(tmp_path):
+    (tmp_path / "in.csv").write_text("comment_text\nyou are an idiot\n", encoding="utf-8")
+    (tmp_path / "t.json").write_text('{"toxic": 0.9999, "insult": 0.9999}', encoding="utf-8")
+    words = ["score", tmp_path / "in.csv", "-o", tmp_path / "o.jsonl", "--thresholds", tmp_path / "t.json"]
+    code, out, err = run(*words, "--threshold", "obscene=0.99", "insult=0.5")
+    assert code == 0, err
+    assert "thresholds: set (toxic 0.9999, obscene 0.99, insult 0.5; all others as in the bundle)" in out
+    assert json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8"))["flagged"] == ["insult"]
+    about = json.loads((tmp_path / "o.jsonl.meta.json").read_text(encoding="utf-8"))
+    assert (about["thresholds_from"], about["thresholds"]["toxic"]) == ("set", 0.9999)
+    code, _, err = run(*words[:2], "-o", "-", "--threshold", "toxic=1.5")
+    assert (code, "above 0" in err) == (2, True)
+
+
+def test_without_a_terminal_a_line_tells_how_far_it_is(tmp_path, caplog, monkeypatch):
+    (tmp_path / "in.csv").write_text("comment_text\n" + "have a nice day\n" * 400, encoding="utf-8")
+    seconds = iter(range(0, 10**9, 20))
+    config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", chunk_rows=50)
+    caplog.set_level("INFO")
+    with Classifier.load(threads=1) as classifier:
+        tally = Tally(classifier.labels)
+        file_scoring.score_file(file_scoring.Job(config, classifier, None, tally, clock=lambda: next(seconds)))
+    lines = [record.getMessage() for record in caplog.records if "rows/s" in record.getMessage()]
+    assert lines
+    assert all("of about 400 rows" in line or "left" in line for line in lines)
+    assert (tally.n_rows, tally.n_new) == (400, 400)
+
+
+def test_a_part_ends_when_it_has_taken_long_enough(tmp_path, monkeypatch):
+    """By a clock on which every step takes long, each step is a part of its own; the bytes are the same."""
+    (tmp_path / "in.csv").write_text("comment_text\n" + "have a nice day\n" * 400, encoding="utf-8")
+    written = []
+    with Classifier.load(threads=1) as classifier:
+        for name, tick in (("slow", 10.0), ("quick", 0.0)):
+            now = iter(tick * number for number in range(10**9))
+            config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / f"{name}.parquet")
+            job = file_scoring.Job(config, classifier, None, Tally(classifier.labels), clock=lambda now=now: next(now))
+            sizes = []
+            with monkeypatch.context() as watched:
+                write = file_scoring.Parts.write
+
+                def watch(self, first, batches, sizes=sizes, write=write):
+                    sizes.append((first, sum(batch.num_rows for batch in batches)))
+                    return write(self, first, batches)
+
+                watched.setattr(file_scoring.Parts, "write", watch)
+                file_scoring.score_file(job)
+            written.append((sizes, (tmp_path / f"{name}.parquet").read_bytes()))
+    (slow, slow_bytes), (quick, quick_bytes) = written
+    assert quick == [(0, 400)]
+    assert len(slow) > 4
+    assert [first for first, _ in slow] == [sum(n for _, n in slow[:place]) for place in range(len(slow))]
+    assert slow_bytes == quick_bytes

@@ -25,6 +25,10 @@ class Lengths:
         return np.array(rows, dtype=np.float32), np.array([1 + len(text) // 8 for text in texts], dtype=np.int64)
 
 
+def count(tally, scored):
+    tally.add(*(scored[name].to_pylist() for name in ("flagged", "detected_language", "error")))
+
+
 def batch_of(texts, kind=None):
     return pa.RecordBatch.from_pydict({"id": list(range(len(texts))), "text": pa.array(texts, kind)})
 
@@ -34,15 +38,15 @@ def test_the_columns_of_the_input_come_first_then_the_results():
     assert scored.schema.names == [
         *("id", "text", "p_long", "p_loud", "flagged", "n_windows", "detected_language", "model_version", "error"),
     ]
-    kinds = ["string", "int32", "string", "string", "string"]
+    kinds = ["list<item: string>", "int32", "string", "string", "string"]
     assert [str(kind) for kind in scored.schema.types[2:]] == ["float", "float", *kinds]
     assert scored.to_pylist() == [
         {
-            "id": 0, "text": "hello!", "p_long": pytest.approx(0.6), "p_loud": 1.0, "flagged": "long,loud",
+            "id": 0, "text": "hello!", "p_long": pytest.approx(0.6), "p_loud": 1.0, "flagged": ["long", "loud"],
             "n_windows": 1, "detected_language": None, "model_version": "lengths@0", "error": None,
         },
         {
-            "id": 1, "text": "a", "p_long": pytest.approx(0.1), "p_loud": 0.0, "flagged": "", "n_windows": 1,
+            "id": 1, "text": "a", "p_long": pytest.approx(0.1), "p_loud": 0.0, "flagged": [], "n_windows": 1,
             "detected_language": None, "model_version": "lengths@0", "error": None,
         },
     ]  # fmt: skip
@@ -53,7 +57,7 @@ def test_equal_texts_are_computed_once_and_rows_without_a_text_never():
     scored = score_batch(classifier, batch_of(["a", None, "bb!", " \n", "a", "bb!"]), text_column="text")
     assert classifier.asked == [["a", "bb!"]]
     assert scored["error"].to_pylist() == [None, "no text", None, "no text", None, None]
-    assert scored["flagged"].to_pylist() == ["", None, "loud", None, "", "loud"]
+    assert scored["flagged"].to_pylist() == [[], None, ["loud"], None, [], ["loud"]]
     assert scored["p_long"].to_pylist()[1] is None
     assert scored["n_windows"].null_count == scored["model_version"].null_count == 2
 
@@ -77,10 +81,10 @@ def test_languages_are_told_once_a_text_and_foreign_ones_counted():
     assert scored["detected_language"].to_pylist() == ["de", "en", "de", "und", None, "fr"]
     assert languages.asked == ["de x", "en y", "a", "fr z"]
     told = Tally(("long", "loud"), ["en"])
-    told.add(scored)
+    count(told, scored)
     assert "3 seem to be in languages that the model was not trained on (de 2, fr 1)" in told.to_text(1.0, "-")
     untold = Tally(("long", "loud"))
-    untold.add(scored)
+    count(untold, scored)
     assert "languages" not in untold.to_text(1.0, "-")
 
 
@@ -137,6 +141,32 @@ def test_columns_with_the_names_of_results_are_refused_by_name():
         score_batch(Lengths(), batch_of(["a"]), text_column="comment")
 
 
+def test_booleans_for_each_label_are_added_where_they_are_asked_for():
+    scored = score_batch(Lengths(), batch_of(["hello!", "a", None]), text_column="text", flag_columns=True)
+    names = ["p_long", "p_loud", "flagged", "flag_long", "flag_loud", "n_windows"]
+    assert scored.schema.names[2:8] == names
+    assert scored["flag_long"].to_pylist() == [True, False, None]
+    assert str(scored.schema.field("flag_loud").type) == "bool"
+    taken = pa.RecordBatch.from_pydict({"text": ["a"], "flag_loud": [1]})
+    assert score_batch(Lengths(), taken, text_column="text").num_rows == 1
+    with pytest.raises(DataError, match="names of results: flag_loud"):
+        score_batch(Lengths(), taken, text_column="text", flag_columns=True)
+
+
+@pytest.mark.parametrize("labels", [("a,b", "c"), ('say "hi"', "a,b"), ("x;y", ",")], ids=str)
+def test_a_label_with_a_comma_is_one_label(labels):
+    classifier = Lengths()
+    classifier.labels = labels
+    scored = score_batch(classifier, batch_of(["hello!", "!", "a"]), text_column="text")
+    assert scored["flagged"].to_pylist() == [list(labels), [labels[1]], []]
+    tally = Tally(labels)
+    count(tally, scored)
+    said = tally.to_text(1.0, "-")
+    assert f"1 flagged {labels[0]} (33.33%)" in said
+    assert f"2 flagged {labels[1]} (66.67%)" in said
+    assert said.count(" flagged ") == 3
+
+
 def test_slices_of_a_batch_give_slices_of_the_result():
     texts = ["a", None, "bb!", "a", "ccc"] * 4
     whole = score_batch(Lengths(), batch_of(texts), text_column="text")
@@ -154,7 +184,7 @@ def test_the_types_of_texts():
 def test_the_tally_names_errors_by_kind_with_their_first_rows():
     tally = Tally(("long", "loud"))
     for texts in (["a!", None], ["b" * 9, " ", "c"]):
-        tally.add(score_batch(Lengths(), batch_of(texts), text_column="text"))
+        count(tally, score_batch(Lengths(), batch_of(texts), text_column="text"))
         tally.n_new += len(texts)
     text = tally.to_text(2.0, "out.csv")
     assert (tally.n_rows, tally.n_failed) == (5, 2)

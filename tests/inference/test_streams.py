@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.errors import ConfigError, DataError
 from moderation.inference import streams
 from moderation.inference.json_lines import OBJECT
 from moderation.inference.outputs import OutputFormat, encode_csv, encode_json_lines, open_output, output_format
-from moderation.inference.parts import Parts
 from moderation.inference.streams import open_table, pipe_chunks
 
 ENDINGS = [
@@ -333,63 +332,3 @@ def test_the_ending_names_the_format():
     for name in ("b.txt", "b.gz", "b", "b.xlsx.gz"):
         with pytest.raises(ConfigError, match="unknown ending"):
             output_format(Path(name))
-
-
-BATCH = pa.RecordBatch.from_pydict({"text": ["a", "b"]})
-
-
-def test_parts_become_the_output_and_go(tmp_path):
-    parts = Parts(tmp_path / "o.csv")
-    parts.check(resume=False, overwrite=False)
-    assert parts.begin({"model": "m"}, resume=False) == 0
-    parts.write(0, BATCH)
-    with pytest.raises(ArtifactError, match="--resume"):
-        parts.check(resume=False, overwrite=False)
-    with pytest.raises(ArtifactError, match="model was m, now n"):
-        parts.begin({"model": "n"}, resume=True)
-    assert parts.begin({"model": "m"}, resume=True) == 1
-    parts.part(1).write_bytes(parts.part(0).read_bytes()[:100])
-    assert parts.read(1) is None
-    parts.write(1, BATCH)
-    assert sum(batch.num_rows for batch in parts.finish(2, output_format(parts.output), BATCH.schema)) == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["o.csv"]
-    assert parts.output.read_text() == "text\na\nb\na\nb\n"
-    with pytest.raises(ArtifactError, match="nothing is left to resume"):
-        parts.check(resume=True, overwrite=False)
-    parts.check(resume=False, overwrite=True)
-
-
-def test_an_output_that_came_meanwhile_is_not_replaced_unasked(tmp_path):
-    parts = Parts(tmp_path / "o.csv")
-    parts.begin({}, resume=False)
-    parts.write(0, BATCH)
-    parts.output.write_text("mine", encoding="utf-8")
-    with pytest.raises(ArtifactError, match="--resume --overwrite"):
-        parts.check(resume=True, overwrite=False)
-    parts.check(resume=True, overwrite=True)
-    assert parts.begin({}, resume=True) == 1, "the parts of a run with --overwrite are not lost"
-
-
-def test_a_kill_between_the_output_and_the_end_of_its_parts_is_gone_on_from(tmp_path, monkeypatch):
-    parts = Parts(tmp_path / "o.csv")
-    parts.begin({}, resume=False)
-    parts.write(0, BATCH)
-    with monkeypatch.context() as killed:
-        killed.setattr(Parts, "remove", lambda self: None)
-        list(parts.finish(1, output_format(parts.output), BATCH.schema))
-    written = parts.output.read_bytes()
-    parts.check(resume=True, overwrite=False)
-    assert parts.begin({}, resume=True) == 1
-    list(parts.finish(1, output_format(parts.output), BATCH.schema))
-    assert parts.output.read_bytes() == written
-    assert [path.name for path in tmp_path.iterdir()] == ["o.csv"]
-
-
-def test_a_part_that_went_missing_stops_and_keeps_the_others(tmp_path):
-    parts = Parts(tmp_path / "o.parquet")
-    parts.begin({}, resume=False)
-    parts.write(0, BATCH)
-    with pytest.raises(ArtifactError, match="went missing"):
-        list(parts.finish(2, output_format(parts.output), BATCH.schema))
-    assert sorted(path.name for path in parts.folder.iterdir()) == ["00000000.arrow", "parts.json"]
-    assert not parts.output.exists()

@@ -1,6 +1,6 @@
 """The server's own language: `/v1/predict` and `/v1/model`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
@@ -50,11 +50,17 @@ class Result(BaseModel):
     sentences: list[Sentence] | None = None
 
 
+ThresholdsFrom = Annotated[
+    Literal["bundle", "set"], Field(description="whose thresholds decide: the bundle's, or some set for this server")
+]
+
+
 class PredictAnswer(BaseModel):
     """Results, in the order of the texts."""
 
     model_version: str
     thresholds: dict[str, float]
+    thresholds_from: ThresholdsFrom
     results: list[Result]
 
 
@@ -66,6 +72,7 @@ class ModelAnswer(BaseModel):
     version: Annotated[str, Field(description="SHA-256 of the bundle, 64 hex digits")]
     labels: list[str]
     thresholds: dict[str, float]
+    thresholds_from: ThresholdsFrom
     languages: list[str]
     window: dict[str, int]
     curves: Annotated[
@@ -145,17 +152,14 @@ def _put_together(
         results.append(answer)
     return {
         "model_version": moderator.classifier.model_version,
-        "thresholds": _thresholds(moderator),
+        "thresholds": moderator.classifier.thresholds_by_label,
+        "thresholds_from": moderator.classifier.thresholds_from,
         "results": results,
     }
 
 
 def _decided(result: TextResult) -> dict[str, Any]:
     return {"probabilities": result.probabilities, "flagged": list(result.flagged)}
-
-
-def _thresholds(moderator: Moderator) -> dict[str, float]:
-    return dict(zip(moderator.classifier.labels, moderator.classifier.thresholds.tolist(), strict=True))
 
 
 def describe_model(moderator: Moderator) -> dict[str, Any]:
@@ -168,7 +172,8 @@ def describe_model(moderator: Moderator) -> dict[str, Any]:
         "name": bundle.name,
         "version": bundle.version,
         "labels": list(classifier.labels),
-        "thresholds": _thresholds(moderator),
+        "thresholds": classifier.thresholds_by_label,
+        "thresholds_from": classifier.thresholds_from,
         "languages": list(classifier.languages),
         "window": {"length": bundle.window_length, "overlap": bundle.window_overlap},
         "curves": bundle.manifest.get("curves"),

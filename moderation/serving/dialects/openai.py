@@ -124,6 +124,10 @@ class ModerationAnswer(BaseModel):
     id: str
     model: str
     model_version: Annotated[str, Field(description="the model that really answered")]
+    thresholds_from: Annotated[
+        Literal["bundle", "set"],
+        Field(description="whose thresholds decided: the bundle's, or some set for this server"),
+    ]
     results: list[Moderation]
 
 
@@ -166,8 +170,13 @@ def make_router(max_texts: int) -> APIRouter:
             found = await run_in_threadpool(_put_together, texts, results, languages, moderator.classifier.languages)
         else:
             found = _put_together(texts, results, languages, moderator.classifier.languages)
-        answer = {"id": f"modr-{uuid.uuid4().hex}", "model": body.model or DEFAULT_MODEL}
-        return JSONResponse(answer | {"model_version": moderator.classifier.model_version, "results": found})
+        answer = {
+            "id": f"modr-{uuid.uuid4().hex}",
+            "model": body.model or DEFAULT_MODEL,
+            "model_version": moderator.classifier.model_version,
+            "thresholds_from": moderator.classifier.thresholds_from,
+        }
+        return JSONResponse(answer | {"results": found})
 
     return router
 

@@ -1,0 +1,231 @@
+"""Thresholds that a user sets in place of the bundle's: read from a file or from words, checked, and put in order.
+
+A light module: the server and `moderation score` import it, and neither has pandas nor scikit-learn.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from moderation.errors import ConfigError
+
+FORMAT = "content-moderation thresholds"
+VERSION = 1
+
+_EXPECTED = (
+    "expected thresholds.json as `moderation tune` writes it, the JSON that the server's page copies, "
+    'or {"LABEL": NUMBER, ...}'
+)
+_NAME = re.compile(r"[\w.=-]+( [\w.=-]+)?")
+_LARGEST = 1 << 22  # bytes of a file of thresholds; a larger one is something else
+
+
+@dataclass(frozen=True)
+class ChosenThresholds:
+    """Thresholds of some labels or of all, as a user set them.
+
+    Args:
+        values: Label -> threshold, above 0 and at most 1.
+        where: Where they were set, for messages.
+        calibrated: Whether they were tuned on calibrated probabilities; None: nobody says.
+    """
+
+    values: Mapping[str, float]
+    where: str
+    calibrated: bool | None = None
+
+
+def choose_thresholds(path: Path | None, words: Sequence[str]) -> ChosenThresholds | None:
+    """Read what `--thresholds` and `--threshold` say; the latter count where both name a label.
+
+    Args:
+        path: A file of thresholds.
+        words: Each `LABEL=NUMBER`.
+
+    Returns:
+        None where neither is given.
+
+    Raises:
+        ConfigError: a file or a word that holds no thresholds, or a label that is set twice.
+    """
+    chosen = read_chosen(path) if path is not None else None
+    single = parse_words(words)
+    if not single:
+        return chosen
+    if chosen is None:
+        return ChosenThresholds(single, "--threshold")
+    return ChosenThresholds({**chosen.values, **single}, f"{chosen.where} and --threshold", chosen.calibrated)
+
+
+def parse_words(words: Iterable[str]) -> dict[str, float]:
+    """Read words of the form `LABEL=NUMBER`.
+
+    Raises:
+        ConfigError: another form, a number that is no threshold, or a label that stands twice.
+
+    >>> parse_words(["toxic=0.8", "insult=.5"])
+    {'toxic': 0.8, 'insult': 0.5}
+    """
+    found: dict[str, float] = {}
+    for word in words:
+        label, _, number = word.rpartition("=")
+        label = label.strip()
+        if not label:
+            raise ConfigError(
+                "--threshold: expected LABEL=NUMBER, such as toxic=0.8. A label with a comma in its name can only be "
+                "set in a file (--thresholds)."
+            )
+        if label in found:
+            raise ConfigError(f"--threshold: {_show(label)} is set more than once. Set each label once.")
+        found[label] = _check_value(label, number, "--threshold", from_text=True)
+    return found
+
+
+def read_chosen(path: Path) -> ChosenThresholds:
+    """Read a file of thresholds in any of the forms in which this toolkit hands them out, or a plain JSON object.
+
+    Raises:
+        ConfigError: no such file, not JSON, a label twice, or a value that is no threshold.
+    """
+    content = _read_object(path)
+    if content.get("format") == FORMAT:
+        version = content.get("version")
+        if not isinstance(version, int) or not 1 <= version <= VERSION:
+            raise ConfigError(
+                f"{path}: format version {version}, expected {VERSION}. Update this program, or tune again."
+            )
+    inner = content.get("thresholds")
+    values = inner if isinstance(inner, dict) else content
+    about = content.get("about") if values is inner else None
+    calibrated = about.get("calibrated") if isinstance(about, dict) else None
+    return ChosenThresholds(
+        _check_values(values, str(path)), str(path), calibrated if isinstance(calibrated, bool) else None
+    )
+
+
+def as_chosen(thresholds: "ChosenThresholds | Mapping[str, float] | str | Path | None") -> ChosenThresholds | None:
+    """Thresholds as a caller gives them: read before, a mapping, or the path of a file.
+
+    Raises:
+        ConfigError: they are none.
+    """
+    if thresholds is None or isinstance(thresholds, ChosenThresholds):
+        return thresholds
+    if isinstance(thresholds, (str, Path)):
+        return read_chosen(Path(thresholds))
+    if isinstance(thresholds, Mapping):
+        return ChosenThresholds(_check_values(thresholds, "thresholds"), "thresholds")
+    raise ConfigError(
+        f"thresholds: found {type(thresholds).__name__}, expected a mapping such as {{'toxic': 0.8}}, or the path of a "
+        "file of thresholds."
+    )
+
+
+def apply_chosen(
+    chosen: ChosenThresholds | None, labels: Sequence[str], shipped: Sequence[float], *, calibrated: bool
+) -> tuple[float, ...]:
+    """Thresholds in label order: those that were set, and for all other labels the bundle's.
+
+    Args:
+        chosen: What was set; None: nothing.
+        labels: Of the model.
+        shipped: The bundle's thresholds, in the order of the labels.
+        calibrated: Whether the model's probabilities are calibrated.
+
+    Raises:
+        ConfigError: a label that the model does not have, or thresholds that were tuned on the other kind of
+            probabilities.
+    """
+    if chosen is None:
+        return tuple(shipped)
+    unknown = [label for label in chosen.values if label not in labels]
+    if unknown:
+        named = f"{', '.join(map(_show, unknown[:10]))} {'is no label' if len(unknown) == 1 else 'are no labels'}"
+        raise ConfigError(f"{chosen.where}: {named} of this model. Its labels: {', '.join(labels)}.")
+    if chosen.calibrated is not None and chosen.calibrated != calibrated:
+        words = {True: "calibrated", False: "uncalibrated"}
+        raise ConfigError(
+            f"{chosen.where}: tuned on {words[chosen.calibrated]} probabilities; this model's are "
+            f"{words[calibrated]}. Tune on predictions of the run that the bundle was exported from, or, where you "
+            "know better, set the numbers with --threshold LABEL=NUMBER."
+        )
+    return tuple(chosen.values.get(label, threshold) for label, threshold in zip(labels, shipped, strict=True))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ConfigError(f"{path}: too large for a file of thresholds; {_EXPECTED}.")
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; {_EXPECTED}.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}.") from None
+    except _Twice as error:
+        raise ConfigError(f"{path}: {_show(error.args[0])} is set more than once. Set each label once.") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path}: not valid JSON; {_EXPECTED}.") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds no JSON object; {_EXPECTED}.")
+    return content
+
+
+class _Twice(Exception):
+    """A name stands twice in one object."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _Twice(name)
+        found[name] = value
+    return found
+
+
+def _check_values(values: Mapping[Any, Any], where: str) -> dict[str, float]:
+    if not values:
+        raise ConfigError(f"{where}: sets no threshold; {_EXPECTED}.")
+    found = {}
+    for label, value in values.items():
+        if not isinstance(label, str) or not label:
+            raise ConfigError(f"{where}: a label that is no name; {_EXPECTED}.")
+        number = value.get("threshold") if isinstance(value, dict) else value
+        found[label] = _check_value(label, number, where)
+    return found
+
+
+def _check_value(label: str, value: object, where: str, *, from_text: bool = False) -> float:
+    """The threshold as the float32 number that it is compared as; 0 would flag every text."""
+    if from_text:
+        try:
+            value = float(str(value))
+        except ValueError:
+            _refuse(label, where)
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        _refuse(label, where)
+    try:
+        number = float(value)
+    except OverflowError:
+        _refuse(label, where)
+    if not math.isfinite(number) or not 0 < number <= 1 or float(np.float32(number)) == 0:
+        _refuse(label, where)
+    return number
+
+
+def _refuse(label: str, where: str) -> NoReturn:
+    raise ConfigError(
+        f"{where}: the threshold of {_show(label)} is no number above 0 and up to 1. A label is flagged where its "
+        "probability reaches its threshold: 0 would flag every text, 1 almost none."
+    )
+
+
+def _show(label: str) -> str:
+    """A label as a message shows it; what looks like a text, as in a wrong file, is left out."""
+    return repr(label) if len(label) <= 40 and _NAME.fullmatch(label) else f"(a name of {len(label)} characters)"

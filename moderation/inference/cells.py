@@ -1,0 +1,156 @@
+"""Values of Arrow columns as text: cells of a CSV file, and JSON."""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from moderation.inference.json_lines import OBJECT
+from moderation.inference.records import FLAGGED, join_flagged, number_text
+
+_NO_VALUE = (ValueError, OverflowError, pa.ArrowException)  # of a value that Python does not know
+
+
+def encode_csv(batch: pa.RecordBatch, delimiter: str) -> bytes:
+    r"""Rows as lines of a CSV file, without a header.
+
+    >>> encode_csv(pa.RecordBatch.from_pydict({"text": ["a,b", None], "p": [0.5, 1.0]}), ",")
+    b'"a,b",0.5\n,1.0\n'
+    """
+    cells = [_as_cells(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+    return _join(cells, delimiter)
+
+
+def encode_header(names: Sequence[str], delimiter: str) -> bytes:
+    """Names of columns as the first line of a CSV file."""
+    return _join([[name] for name in names], delimiter)
+
+
+def encode_json_lines(batch: pa.RecordBatch) -> bytes:
+    r"""Rows as JSON lines.
+
+    >>> encode_json_lines(pa.RecordBatch.from_pydict({"text": ["a", None], "p": [0.5, 1.0]}))
+    b'{"text": "a", "p": 0.5}\n{"text": null, "p": 1.0}\n'
+    """
+    names = batch.schema.names
+    kept = names.index(OBJECT) if OBJECT in names else None
+    first = 0 if kept is None else kept + 2  # behind the objects and the text that each of them holds
+    keys = [json.dumps(name, ensure_ascii=False) for name in names[first:]]
+    columns = [_as_json(column) for column in batch.columns[first:]]
+    added = [
+        ", ".join(f"{key}: {cell}" for key, cell in zip(keys, cells, strict=True))
+        for cells in zip(*columns, strict=True)
+    ]
+    if kept is None:
+        lines = [f"{{{cells}}}\n" for cells in added]
+    else:
+        lines = [_add(line, cells) for line, cells in zip(batch.column(kept).to_pylist(), added, strict=True)]
+    return "".join(lines).encode("utf-8")
+
+
+def _add(line: str | None, cells: str) -> str:
+    """Add cells to the object of a line; None: the line held no object, and nothing of it is known."""
+    if line is None:
+        return f"{{{cells}}}\n"
+    kept = line[:-1].rstrip()
+    return f"{kept}{'' if kept.endswith('{') else ', '}{cells}}}\n"
+
+
+def _join(columns: list[list[str]], delimiter: str) -> bytes:
+    special = re.compile(f'["\r\n{re.escape(delimiter)}]')
+
+    def quote(cell: str) -> str:
+        return '"' + cell.replace('"', '""') + '"' if special.search(cell) else cell
+
+    quoted = [[quote(cell) for cell in column] for column in columns]
+    return "".join(f"{delimiter.join(cells)}\n" for cells in zip(*quoted, strict=True)).encode("utf-8")
+
+
+def _as_cells(name: str, column: pa.Array) -> list[str]:
+    """Values as text; null as an empty one."""
+    if pa.types.is_float32(column.type):
+        return [
+            "" if value is None else number_text(value) if np.isfinite(value) else str(value)
+            for value in _floats(column)
+        ]
+    values = _values(column)
+    if name == FLAGGED and pa.types.is_list(column.type):
+        return [join_flagged(value or ()) for value in values]
+    return ["" if value is None else _as_cell(value) for value in values]
+
+
+def _floats(column: pa.Array) -> list[np.float32 | None]:
+    """Float32 numbers as such, which Python's own cannot be; None for null."""
+    numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
+    nulls = column.is_null().to_numpy(zero_copy_only=False)
+    return [None if null else value for value, null in zip(numbers, nulls, strict=True)]
+
+
+def _as_cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, dict)):
+        return _dump(value)
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else _dump(plain) if isinstance(plain, bool) else str(plain)
+
+
+def _as_json(column: pa.Array) -> list[str]:
+    """Values as JSON; NaN and infinity, which it does not know, as null."""
+    if pa.types.is_float32(column.type):
+        return ["null" if value is None else number_text(value) for value in _floats(column)]
+    return [_dump(value) for value in _values(column)]
+
+
+def _dump(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON does not know (time, decimal, bytes) as text."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return value if isinstance(value, (bool, int, float)) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Python values; as text those that Python does not know, which Parquet files may hold."""
+    try:
+        return list(column.to_pylist())
+    except _NO_VALUE:
+        return [_value(column.slice(row, 1)) for row in range(len(column))]
+
+
+def _value(single: pa.Array) -> Any:
+    """The value of an array of one: text that is not UTF-8 with escapes in it, far times as Arrow writes them."""
+    kind = single.type
+    try:
+        return single[0].as_py()
+    except UnicodeDecodeError:
+        if pa.types.is_nested(kind):
+            return "(not UTF-8)"
+        content: bytes = single.cast(pa.large_string()).cast(pa.large_binary())[0].as_py()
+        return content.decode("utf-8", "backslashreplace")
+    except _NO_VALUE:
+        if pa.types.is_timestamp(kind) and kind.tz is not None:  # the zone may be unknown; the moment is not
+            single = single.cast(pa.timestamp(kind.unit, "UTC"))
+        try:
+            return single.cast(pa.string())[0].as_py()
+        except pa.ArrowException:  # lists and objects among others
+            return "(no value of Python)"

@@ -1,0 +1,330 @@
+"""From a file to a file, by way of parts that are kept; from a file to standard output; from lines to a file.
+
+This is what of scoring needs Arrow.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from moderation.artifacts import sha256, write_atomically
+from moderation.config import ScoreConfig
+from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.inference.backends import BACKENDS, count_cores
+from moderation.inference.cells import encode_json_lines
+from moderation.inference.classifier import Classifier
+from moderation.inference.json_lines import OBJECT
+from moderation.inference.lines import PIPE_COLUMN, Line
+from moderation.inference.origins import (
+    Origin,
+    check_sidecar,
+    encode_metadata,
+    package_version,
+    write_sidecar,
+)
+from moderation.inference.outputs import OutputFormat, open_output, output_format
+from moderation.inference.pace import Pace
+from moderation.inference.parts import Part, Parts, check_output
+from moderation.inference.progress import Progress
+from moderation.inference.records import NamesLanguages
+from moderation.inference.scoring import check_free_names, score_batch, scored_schema, text_sizes
+from moderation.inference.streams import Chunk, StreamedTable, open_table
+from moderation.inference.tally import Tally
+
+logger = logging.getLogger(__name__)
+
+PART_S = 15.0  # of computing, after which a part is finished
+
+_State = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be scored, and by what.
+
+    Args:
+        config: Settings of the verb.
+        classifier: Loaded.
+        languages: Tells the language of a text; None: nobody does.
+        tally: Counts what was done.
+        clock: Seconds that only grow.
+    """
+
+    config: ScoreConfig
+    classifier: Classifier
+    languages: NamesLanguages | None
+    tally: Tally
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def output(self) -> Path:
+        """The file to write."""
+        return Path(self.config.output or "-")
+
+    @property
+    def input_path(self) -> Path:
+        """The file to read."""
+        return Path(self.config.input_path or "-")
+
+
+def check_paths(config: ScoreConfig) -> None:
+    """Refuse what can be refused before anything is loaded.
+
+    Raises:
+        ModerationError: an output that cannot be written, or that was not given up.
+    """
+    output, source = Path(config.output or "-"), config.input_path
+    if str(output) == "-":
+        return
+    form = output_format(output)
+    if source is not None and str(source) != "-":
+        same = output.resolve() == source.resolve()
+        with suppress(OSError):
+            same = same or output.samefile(source)
+        if same:
+            raise ConfigError(f"--output {output}: this is the input itself. Name another file.")
+    check_output(output, resume=config.resume, overwrite=config.overwrite)
+    if form.table != "parquet":
+        check_sidecar(output)
+
+
+def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
+    """Score a file and hand on JSON lines."""
+    table = _open(job, keep_objects=True)
+    pace = Pace(job.clock)
+    with Progress(table.n_rows, clock=job.clock) as progress:
+        for chunk in table.chunks(job.config.chunk_rows):
+            for scored in _steps(job, pace, chunk, job.config.text_column):
+                write(encode_json_lines(scored))
+                _count(job.tally, scored)
+                progress.advance(scored.num_rows, chunk.share)
+    job.tally.n_new = job.tally.n_rows
+
+
+def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
+    """Score lines as they come, into a file; what has come is written also where Ctrl-C or an error ends it."""
+    config, tally = job.config, job.tally
+    form = output_format(job.output)
+    plain = pa.schema([(PIPE_COLUMN, pa.string())])
+    schema = scored_schema(plain, job.classifier.labels, PIPE_COLUMN, flag_columns=config.flag_columns)
+    origin = Origin(job.classifier, {"name": "-", "bytes": None, "sha256": None}, _settings(job, PIPE_COLUMN))
+    ended: BaseException | None = None
+    with (
+        write_atomically(job.output) as temporary,
+        temporary.open("wb") as file,
+        open_output(
+            file, form, schema, lambda: encode_metadata(origin.to_plain(tally.n_rows, tally.n_failed))
+        ) as write,
+    ):
+        try:
+            with Progress(on_terminal=False, clock=job.clock) as progress:
+                for scored in _score_lines(job, lines):
+                    write(scored)
+                    file.flush()
+                    _count(tally, scored)
+                    progress.advance(scored.num_rows)
+        except OSError:  # of writing, so that the file cannot be ended either
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            if not (tally.n_rows or isinstance(error, KeyboardInterrupt)):
+                raise
+            ended = error
+        if form.table != "parquet":
+            write_sidecar(job.output, origin.to_plain(tally.n_rows, tally.n_failed))
+    tally.n_new = tally.n_rows
+    if ended is not None:
+        logger.info("%s: holds the %s rows that had come and were finished.", job.output, f"{tally.n_rows:,}")
+        raise ended
+
+
+def score_file(job: Job) -> None:
+    """From file to file. Every part that is finished is kept until the output is whole.
+
+    Raises:
+        ModerationError: the input cannot be read or changed meanwhile, parts of another run, a full disk.
+    """
+    config = job.config
+    form = output_format(job.output)
+    before = _state(job.input_path)  # before the first look into it
+    table = _open(job, keep_objects=form.table == "jsonl")
+    facts = {
+        "name": job.input_path.name,
+        "bytes": job.input_path.stat().st_size,
+        "sha256": sha256(job.input_path),
+    }
+    parts = Parts(job.output, _fingerprint(job, table, facts))
+    kept = parts.begin(resume=config.resume)
+    if config.resume:
+        logger.info("%s", f"Going on behind {len(kept)} finished parts." if kept else "No finished parts; starting.")
+    found = list(kept)
+    try:
+        with Progress(table.n_rows, clock=job.clock) as progress:
+            for part in _finish_parts(job, table, parts, kept, progress):
+                found.append(part)
+                job.tally.n_new += part.n_rows
+        if _state(job.input_path) != before:
+            raise DataError(f"{job.input_path}: changed while it was read. Start anew with --overwrite.")
+        origin = Origin(job.classifier, facts, _settings(job, config.text_column))
+        _join(job, table, parts, sorted(found), form, origin)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error}\n{_kept(found)}") from error
+    except KeyboardInterrupt:
+        logger.info("%s", _kept(found))
+        raise
+
+
+def _open(job: Job, *, keep_objects: bool) -> StreamedTable:
+    config = job.config
+    table = open_table(
+        job.input_path, text_column=config.text_column, delimiter=config.delimiter, keep_objects=keep_objects
+    )
+    check_free_names(table.names, job.classifier.labels, str(job.input_path), flag_columns=config.flag_columns)
+    return table
+
+
+def _finish_parts(job: Job, table: StreamedTable, parts: Parts, kept: list[Part], progress: Progress) -> Iterator[Part]:
+    """Score what stands in no part that is kept, and yield each new part when it is written."""
+    pace, ahead = Pace(job.clock), deque(kept)
+    first = 0
+    for chunk in table.chunks(job.config.chunk_rows):
+        end = first + chunk.batch.num_rows
+        while ahead and ahead[0].end <= first:
+            ahead.popleft()
+        missing = list(missing_rows(first, end, ahead))
+        progress.keep(end - first - sum(stop - start for start, stop in missing))
+        for start, stop in missing:
+            yield from _score_rows(job, pace, _slice(chunk, start - first, stop - first), start, parts, progress)
+        first = end
+
+
+def missing_rows(first: int, end: int, kept: Iterable[Part]) -> Iterator[tuple[int, int]]:
+    """Ranges of the rows from `first` to before `end` that stand in no part.
+
+    >>> list(missing_rows(0, 10, [Part(2, 3, ""), Part(5, 1, ""), Part(8, 9, "")]))
+    [(0, 2), (6, 8)]
+    """
+    for part in kept:
+        if first < min(part.first, end):
+            yield first, min(part.first, end)
+        first = max(first, part.end)
+        if first >= end:
+            return
+    if first < end:
+        yield first, end
+
+
+def _score_rows(job: Job, pace: Pace, chunk: Chunk, first: int, parts: Parts, progress: Progress) -> Iterator[Part]:
+    """Score rows that follow each other; a part ends with them, or when it has taken long enough."""
+    held: list[pa.RecordBatch] = []
+    began = job.clock()
+    for scored in _steps(job, pace, chunk, job.config.text_column):
+        held.append(scored)
+        progress.advance(scored.num_rows, chunk.share)
+        if job.clock() - began >= PART_S:
+            yield (part := parts.write(first, held))
+            first, held, began = part.end, [], job.clock()
+    if held:
+        yield parts.write(first, held)
+
+
+def _steps(job: Job, pace: Pace, chunk: Chunk, text_column: str) -> Iterator[pa.RecordBatch]:
+    """Scored rows of a chunk, a few seconds' worth at a time."""
+    for start, stop in pace.steps(text_sizes(chunk.batch, text_column)):
+        part = _slice(chunk, start, stop)
+        yield score_batch(
+            job.classifier,
+            part.batch,
+            text_column=text_column,
+            errors=part.errors,
+            languages=job.languages,
+            flag_columns=job.config.flag_columns,
+        )
+
+
+def _slice(chunk: Chunk, start: int, stop: int) -> Chunk:
+    return Chunk(chunk.batch.slice(start, stop - start), chunk.errors.slice(start, stop - start), chunk.share)
+
+
+def _score_lines(job: Job, lines: Iterable[list[Line]]) -> Iterator[pa.RecordBatch]:
+    pace = Pace(job.clock)
+    for some in lines:
+        texts = pa.array([text for text, _ in some], pa.string())
+        errors = pa.array([error for _, error in some], pa.string())
+        batch = pa.RecordBatch.from_arrays([texts], names=[PIPE_COLUMN])
+        yield from _steps(job, pace, Chunk(batch, errors), PIPE_COLUMN)
+
+
+def _join(job: Job, table: StreamedTable, parts: Parts, found: list[Part], form: OutputFormat, origin: Origin) -> None:
+    """Make the output out of its parts, and say beside it or in it where it comes from."""
+    tally, config = job.tally, job.config
+    schema = scored_schema(table.schema, job.classifier.labels, config.text_column, flag_columns=config.flag_columns)
+
+    def about() -> dict[str, Any]:
+        return origin.to_plain(tally.n_rows, tally.n_failed)
+
+    finished = parts.finish(
+        found,
+        form,
+        schema,
+        metadata=lambda: encode_metadata(about()),
+        beside=None if form.table == "parquet" else lambda: write_sidecar(job.output, about()),
+    )
+    with tqdm(total=sum(part.n_rows for part in found), desc="Write", unit=" rows", disable=None) as bar:
+        for batch in finished:
+            _count(tally, batch)
+            bar.update(batch.num_rows)
+
+
+def _count(tally: Tally, batch: pa.RecordBatch) -> None:
+    tally.add(*(batch.column(name).to_pylist() for name in ("flagged", "detected_language", "error")))
+
+
+def _kept(parts: list[Part]) -> str:
+    n_rows = sum(part.n_rows for part in parts)
+    return f"{n_rows:,} rows are finished and kept; run the same command with --resume to go on from there."
+
+
+def _settings(job: Job, text_column: str) -> dict[str, Any]:
+    """Settings on which the content of the output depends."""
+    config = job.config
+    found: dict[str, Any] = {
+        "text_column": text_column,
+        "delimiter": config.delimiter,
+        "flag_columns": config.flag_columns,
+        "languages": job.languages is not None,
+    }
+    if job.classifier.backend_name in ("torch", "torchscript"):  # whose last digits depend on it
+        found["threads"] = config.threads or count_cores()
+    return found
+
+
+def _fingerprint(job: Job, table: StreamedTable, facts: dict[str, Any]) -> dict[str, Any]:
+    """All on which the bytes of the output depend."""
+    classifier = job.classifier
+    engines = {BACKENDS[classifier.backend_name][1]} | ({"torch"} if classifier.backend_name == "torch" else set())
+    packages = (*sorted(engines), "tokenizers", "py3langid", "content-moderation")
+    return (
+        {f"input_{name}": value for name, value in facts.items()}
+        | {"model": f"{classifier.bundle.name}@{classifier.bundle.version}/{classifier.backend_name}"}
+        | {"thresholds": classifier.thresholds_by_label, "thresholds_from": classifier.thresholds_from}
+        | _settings(job, job.config.text_column)
+        | {"objects_kept": OBJECT in table.schema.names}
+        | {package: package_version(package) for package in packages}
+    )
+
+
+def _state(path: Path) -> _State:
+    """What changes where a file changes; None: there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns

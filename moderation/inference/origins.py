@@ -1,0 +1,112 @@
+"""Where a scored file comes from: model, thresholds, input and settings, the same for the same run however it went.
+
+A Parquet file carries this in its own metadata, under `content-moderation`; other formats have a JSON file beside them.
+No time is in it, so that a run that was interrupted ends in the same bytes.
+"""
+
+import importlib.metadata
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moderation.artifacts import read_json, write_json
+from moderation.errors import ArtifactError
+from moderation.inference.classifier import Classifier
+
+KEY = "content-moderation"
+FORMAT = "content-moderation scores"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is said of a scored file.
+
+    Args:
+        classifier: That scored it.
+        input: Its name, bytes and SHA-256.
+        settings: Those that decide what the file holds.
+    """
+
+    classifier: Classifier
+    input: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_plain(self, n_rows: int, n_failed: int) -> dict[str, Any]:
+        """All of it, as JSON can hold it.
+
+        Args:
+            n_rows: Rows of the file.
+            n_failed: Those of them with an error.
+        """
+        classifier = self.classifier
+        bundle = classifier.bundle
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "toolkit": f"content-moderation {package_version('content-moderation')}",
+            "model": {"name": bundle.name, "version": bundle.version, "backend": classifier.backend_name},
+            "model_version": classifier.model_version,
+            "labels": list(classifier.labels),
+            "thresholds": classifier.thresholds_by_label,
+            "thresholds_from": classifier.thresholds_from,
+            "input": self.input,
+            "settings": self.settings,
+            "rows": n_rows,
+            "errors": n_failed,
+        }
+
+
+def describe_thresholds(classifier: Classifier) -> str:
+    """Whose thresholds decide, in a few words for people."""
+    if classifier.thresholds_from == "bundle":
+        return "the bundle's"
+    shipped = dict(zip(classifier.bundle.labels, classifier.bundle.thresholds, strict=True))
+    moved = [f"{label} {value:g}" for label, value in classifier.thresholds_by_label.items() if value != shipped[label]]
+    rest = "" if len(moved) == len(shipped) else "; all others as in the bundle" if moved else "as in the bundle"
+    return f"set ({', '.join(moved)}{rest})"
+
+
+def encode_metadata(content: dict[str, Any]) -> dict[str, str]:
+    """Key and value for the metadata of a Parquet file."""
+    return {KEY: json.dumps(content, ensure_ascii=False)}
+
+
+def sidecar_of(output: Path) -> Path:
+    """The JSON file beside a scored CSV, TSV or JSON lines file."""
+    return output.with_name(f"{output.name}.meta.json")
+
+
+def check_sidecar(output: Path) -> None:
+    """Refuse to write over a file that has the sidecar's name and is none.
+
+    Raises:
+        ArtifactError: names it.
+    """
+    path = sidecar_of(output)
+    if not path.exists():
+        return
+    try:
+        is_ours = read_json(path, "").get("format") == FORMAT
+    except ArtifactError:
+        is_ours = False
+    if not is_ours:
+        raise ArtifactError(
+            f"{path}: the file exists and was not written by this toolkit; what is known of {output.name} would be "
+            "written there. Move it away, or choose another name for --output."
+        )
+
+
+def write_sidecar(output: Path, content: dict[str, Any]) -> None:
+    """Write what is said of a scored file beside it."""
+    write_json(sidecar_of(output), content)
+
+
+def package_version(package: str) -> str:
+    """Version of a package; an engine may also have been installed under another name, as onnxruntime-gpu is."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))

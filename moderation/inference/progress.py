@@ -1,0 +1,107 @@
+"""How far a run has come: a bar on a terminal, a log line a minute elsewhere. The rate is that of this run alone."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 60.0
+
+
+class Progress:
+    """Counts rows while they are scored. Rows that an earlier run had finished say nothing about speed.
+
+    Args:
+        n_rows: Of the table; None: nobody knows before they are read, so that the share of the file tells.
+        on_terminal: Draw a bar; None: where standard error is a terminal.
+        clock: Seconds that only grow.
+
+    Attributes:
+        n_new: Rows that this run computed.
+        n_kept: Rows that an earlier one had.
+    """
+
+    def __init__(
+        self, n_rows: int | None = None, *, on_terminal: bool | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.n_new = self.n_kept = 0
+        self._n_rows = n_rows
+        self._clock = clock
+        self._on_terminal = sys.stderr.isatty() if on_terminal is None else on_terminal
+        self._bar: tqdm[Any] | None = None
+        self._started = self._logged = clock()
+
+    def keep(self, n_rows: int) -> None:
+        """Count rows that an earlier run had finished."""
+        self.n_kept += n_rows
+        if self._bar is None and not self.n_new:
+            self._started = self._logged = self._clock()  # reading them again is no work of this kind
+        elif self._bar is not None:
+            self._bar.initial += n_rows
+            self._bar.n += n_rows
+            self._bar.last_print_n += n_rows
+
+    def advance(self, n_rows: int, share: float = 0.0) -> None:
+        """Count rows that were scored just now.
+
+        Args:
+            n_rows: How many.
+            share: How much of the file has been read, 0 to 1; 0: not known.
+        """
+        self.n_new += n_rows
+        if self._on_terminal:
+            self._draw(n_rows, share)
+        elif (now := self._clock()) - self._logged >= EVERY_S:
+            self._logged = now
+            logger.info("%s", self.describe(share))
+
+    def describe(self, share: float = 0.0) -> str:
+        """One line: rows, share, rows a second of this run, and how long the rest will take at that speed."""
+        seconds = self._clock() - self._started
+        speed = self.n_new / seconds if seconds > 0 else 0.0
+        done, total = self.n_new + self.n_kept, self._total(share)
+        if total is None:
+            return f"{done:,} rows, {speed:,.1f} rows/s"
+        left = f", about {_duration((total - done) / speed)} left" if speed > 0 else ""
+        about = "" if self._n_rows is not None else "about "
+        return f"{done:,} of {about}{total:,} rows ({done / max(total, 1):.0%}), {speed:,.1f} rows/s{left}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _total(self, share: float) -> int | None:
+        done = self.n_new + self.n_kept
+        if self._n_rows is not None:
+            return self._n_rows
+        return max(round(done / share), done) if share > 0 else None
+
+    def _draw(self, n_rows: int, share: float) -> None:
+        if self._bar is None:
+            before = self.n_kept + self.n_new - n_rows
+            self._bar = tqdm(desc="Score", unit=" rows", initial=before, total=self._total(share), smoothing=0.1)
+            self._bar.start_t -= self._clock() - self._started  # the first rows took their time too
+        self._bar.total = self._total(share)
+        self._bar.update(n_rows)
+
+
+def _duration(seconds: float) -> str:
+    """Rounded words for a time.
+
+    >>> _duration(20), _duration(600), _duration(9000)
+    ('20 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

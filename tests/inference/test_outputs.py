@@ -1,0 +1,108 @@
+"""Files: the same rows are the same bytes, however they are cut into batches."""
+
+import csv
+import io
+import itertools
+import json
+import random
+import string
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from moderation.inference import outputs
+from moderation.inference.cells import encode_csv, encode_json_lines
+from moderation.inference.outputs import open_output, output_format, row_bytes
+
+NAMES = ["o.csv", "o.csv.gz", "o.tsv.zip", "o.jsonl", "o.jsonl.zst", "o.parquet", "o.parquet.gz"]
+
+
+def make_batch(n_rows, seed=0):
+    rng = random.Random(seed)
+
+    def words():
+        return "".join(rng.choices(string.ascii_letters + " ,\n", k=rng.randrange(60)))
+
+    return pa.RecordBatch.from_pydict(
+        {
+            "text": [None if rng.random() < 0.1 else words() for _ in range(n_rows)],
+            "p": pa.array([rng.random() for _ in range(n_rows)], pa.float32()),
+            "flagged": pa.array(
+                [rng.choice([None, [], ["a"], ["a", "b,c"]]) for _ in range(n_rows)], pa.list_(pa.string())
+            ),
+            "flag_a": [rng.choice([True, False, None]) for _ in range(n_rows)],
+        }
+    )
+
+
+def write(folder, name, batches, schema):
+    path = folder / name
+    with path.open("wb") as file, open_output(file, output_format(path), schema, lambda: {"k": "v"}) as put:
+        for batch in batches:
+            put(batch)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_bytes_do_not_depend_on_how_rows_are_cut(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "_GROUP_ROWS", 500)
+    monkeypatch.setattr(outputs, "_GROUP_BYTES", 9_000)
+    monkeypatch.setattr(outputs, "_PIECE_BYTES", 700)
+    batch = make_batch(1200)
+    expected = write(tmp_path, name, [batch], batch.schema)
+    for seed in range(4):
+        rng = random.Random(seed)
+        cuts = sorted({0, 1200, *(rng.randrange(1200) for _ in range(seed * 9))})
+        parts = [batch.slice(start, stop - start) for start, stop in itertools.pairwise(cuts)]
+        if seed == 3:  # as they come from the disk
+            table = pa.Table.from_batches(parts)
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
+            parts = pa.ipc.open_file(sink.getvalue()).read_all().to_batches()
+        assert write(tmp_path, name, parts, batch.schema) == expected
+
+
+def test_row_groups_end_where_rows_or_bytes_are_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "_GROUP_ROWS", 4)
+    monkeypatch.setattr(outputs, "_GROUP_BYTES", 100)
+    batch = pa.RecordBatch.from_pydict({"text": ["a"] * 6 + ["b" * 300] * 2 + ["c"] * 5})
+    write(tmp_path, "o.parquet", [batch], batch.schema)
+    found = pq.ParquetFile(tmp_path / "o.parquet").metadata
+    assert [found.row_group(number).num_rows for number in range(found.num_row_groups)] == [4, 3, 1, 4, 1]
+    assert found.metadata[b"k"] == b"v"
+    assert pq.read_table(tmp_path / "o.parquet")["text"].to_pylist() == batch["text"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array(["a", None, "ccc"], pa.large_string()),
+        pa.array(["a", None, "ccc"], pa.string_view()),
+        pa.array([b"a", None, b"ccc"]),
+        pa.array([["a", "bb"], None, []]),
+        pa.array([{"x": "a", "y": [1, 2]}, None, {"x": None, "y": None}]),
+        pa.array([[("k", "v")], None, []], pa.map_(pa.string(), pa.string())),
+        pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32(), 2)),
+        pa.array([datetime(2026, 1, 1, tzinfo=UTC), None, None]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_a_row_is_of_the_same_size_wherever_it_stands(values):
+    batch = pa.RecordBatch.from_arrays([values], ["x"])
+    sizes = row_bytes(batch).tolist()
+    assert len(sizes) == 3
+    assert sizes == [row_bytes(batch.slice(row, 1)).item() for row in range(3)]
+
+
+def test_names_of_labels_are_joined_in_csv_and_a_list_elsewhere():
+    flagged = [["toxic", "insult"], ["a,b", 'c "d"'], [], None]
+    batch = pa.RecordBatch.from_pydict({"flagged": pa.array(flagged, pa.list_(pa.string())), "other": [["x"]] * 4})
+    rows = list(csv.reader(io.StringIO(encode_csv(batch, ",").decode())))
+    assert rows[0] == ["toxic,insult", '["x"]']
+    assert next(csv.reader([rows[1][0]])) == flagged[1]
+    assert [row[0] for row in rows[2:]] == ["", ""]
+    lines = [json.loads(line) for line in encode_json_lines(batch).splitlines()]
+    assert [line["flagged"] for line in lines] == flagged
