@@ -16,9 +16,10 @@ from tqdm import tqdm
 from moderation.artifacts import sha256, write_atomically
 from moderation.bundles import SHIPPED
 from moderation.config import ScoreConfig
+from moderation.cores import count_cores
 from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
-from moderation.inference.backends import BACKENDS, count_cores
+from moderation.inference.backends import BACKENDS
 from moderation.inference.classifier import Classifier
 from moderation.inference.json_lines import OBJECT
 from moderation.inference.outputs import OutputFormat, encode_json_lines, open_output, output_format

@@ -75,6 +75,8 @@ def train(config: TrainConfig) -> int:
 
 def _train_into(run: RunFolder, config: TrainConfig) -> None:
     timer = PhaseTimer()
+    for idle in config.idle_settings if is_main() else ():
+        logger.warning("%s.", idle)
     make_reproducible(config.seed, config.threads)
     if is_main():
         claim_folder(run, to_plain(config))
