@@ -20,11 +20,14 @@ from typing import Any, NoReturn
 from moderation import config
 from moderation.cores import count_cores
 from moderation.errors import ModerationError
-from moderation.extras import missing_extra
+from moderation.extras import missing_extra, modules_of, require
 from moderation.flags import add_flags, merge, warn_of_variables
 from moderation.logs import LogLevel, configure_logs
 
 logger = logging.getLogger(__name__)
+
+_WHOLE = {"suites", "train"}
+"""Extras of which every package must be there before anything begins: some are met only after hours."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORMS = {"--tune-thresholds": "tune", "--eval": "evaluate"}
@@ -263,7 +266,9 @@ def _run(verb: str, flags: dict[str, Any], level: LogLevel | None) -> int:
         readers = {name: other.config_class for name, other in VERBS.items() if other.environment}
         warn_of_variables(about.config_class, os.environ, readers)
         settings = _fit_threads(settings)
-    name = getattr(settings, "recipe", verb)
+    name, extras = getattr(settings, "recipe", verb), getattr(settings, "extras", about.extras)
+    for extra in _WHOLE & set(extras):
+        require(modules_of(extra), extras)
     if about.heavy and name == verb:
         logger.info("Loading PyTorch ...")
     try:
@@ -271,7 +276,7 @@ def _run(verb: str, flags: dict[str, Any], level: LogLevel | None) -> int:
         with nullcontext() if about.until_stopped else _ended_by_sigterm():
             return int(recipe(settings))
     except ModuleNotFoundError as error:
-        if missing := missing_extra(error, getattr(settings, "extras", about.extras)):
+        if missing := missing_extra(error, extras):
             raise missing from error
         raise
 

@@ -58,6 +58,15 @@ def extra_of(module: str) -> str | None:
     return next((extra for extra, modules in EXTRAS.items() if package in modules), None)
 
 
+def modules_of(extra: str) -> tuple[str, ...]:
+    """All modules that an extra brings, with those of the extras that it takes in.
+
+    >>> modules_of("suites")
+    ('jinja2', 'scipy', 'sklearn', 'pandas', 'pyarrow')
+    """
+    return tuple(module for one in (extra, *_INCLUDED.get(extra, ())) for module in EXTRAS[one])
+
+
 def missing_extra(
     error: ModuleNotFoundError, needs: Sequence[str] = (), feature: str = "This command"
 ) -> MissingExtraError | None:
@@ -79,15 +88,26 @@ pip install '.[train]'
     package = (error.name or "").split(".")[0]
     if package in ("", *_OURS):
         return None
-    wanted = [extra for extra in needs if any(map(_is_absent, EXTRAS[extra]))]
+    wanted = [extra for extra in needs if any(map(_is_absent, modules_of(extra)))]
     named = extra_of(package)
     if named is None and package not in BASE:
         wanted = wanted or list(needs)  # what one of the packages needs in turn: installing them again brings it
-    if named is not None and not any(named in (extra, *_INCLUDED.get(extra, ())) for extra in wanted):
+    if named is not None and not any(package in modules_of(extra) for extra in wanted):
         wanted.append(named)
     if named is None and package not in BASE and not wanted:
         return None
     return MissingExtraError(feature, ",".join(wanted), package)
+
+
+def require(modules: Sequence[str], needs: Sequence[str], feature: str = "This command") -> None:
+    """Refuse to begin where a module is missing that would be needed only later: after hours, or in another process.
+
+    Raises:
+        MissingExtraError: a module is not installed.
+    """
+    for module in modules:
+        if _is_absent(module) and (missing := missing_extra(ModuleNotFoundError(name=module), needs, feature)):
+            raise missing
 
 
 def _is_absent(module: str) -> bool:

@@ -9,6 +9,7 @@ from moderation.bundles import SHIPPED, read_bundle
 from moderation.config import ServeConfig
 from moderation.cores import count_cores
 from moderation.errors import ConfigError
+from moderation.extras import EXTRAS, require
 from moderation.inference.backends import choose_backend
 from moderation.serving.feedback import FeedbackStore
 from moderation.serving.keys import read_keys
@@ -27,6 +28,7 @@ def serve(config: ServeConfig) -> int:
     Raises:
         ModerationError: a bundle, keys or settings that cannot be; an address that cannot be had.
     """
+    require(("tokenizers", "py3langid", *EXTRAS["serve"]), ("onnx", "serve"))  # the workers load them
     bundle = read_bundle(config.model or SHIPPED)
     backend = choose_backend(bundle, config.backend)
     if config.keys is not None:
