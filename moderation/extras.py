@@ -23,7 +23,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "pydantic",
         "pydantic_core",
         "pythonjsonlogger",
-        "sqlalchemy",
         "starlette",
         "uvicorn",
     ),
