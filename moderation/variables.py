@@ -54,7 +54,7 @@ def sort_variables(environment: Mapping[str, str], settings: Collection[str]) ->
         elif name in known:
             found[name.lower()] = value.strip()
         elif name not in OTHERS and not _LINK.fullmatch(name) and not _is_of_link(name, aliases):
-            guess = closest(name, sorted(known | {*OTHERS[:2]}))
+            guess = closest(name.upper(), sorted(known | {*OTHERS[:2]}))
             unknown[PREFIX + name] = PREFIX + guess if guess else ""
     return Variables(found, dict(sorted(unknown.items())), tuple(linked))
 
@@ -65,7 +65,7 @@ def closest(word: str, known: Collection[str]) -> str:
     >>> closest("RATELIMIT", ["HOST", "RATE_LIMIT"]), closest("colour", ["lr"])
     ('RATE_LIMIT', '')
     """
-    return next(iter(get_close_matches(word, known, n=1, cutoff=0.7)), "")
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.65)), "")
 
 
 def _is_address(name: str, value: str) -> bool:
