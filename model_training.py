@@ -54,7 +54,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'model_training' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from moderation.extras import missing_extra
+
+        raise missing_extra(error, ("train",), f"model_training.{name}") or error from None
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,12 @@ __all__ = ["Classifier", "TextResult"]
 def __getattr__(name: str) -> Any:
     """Import the classifier when it is asked for, so that the package itself starts at once."""
     if name in __all__:
-        from moderation.inference import classifier
+        try:
+            from moderation.inference import classifier
+        except ModuleNotFoundError as error:
+            from moderation.extras import missing_extra
+
+            raise missing_extra(error, ("onnx",), f"moderation.{name}") or error from None
 
         return getattr(classifier, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

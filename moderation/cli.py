@@ -1,6 +1,7 @@
 """Verbs -> recipes; errors -> exit codes. Recipes are imported when their verb is called, so that `--help` is quick."""
 
 import argparse
+import dataclasses
 import errno
 import importlib
 import importlib.metadata
@@ -8,102 +9,158 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from moderation import config
-from moderation.errors import MissingExtraError, ModerationError
-from moderation.flags import add_flags, merge
+from moderation.cores import count_cores
+from moderation.errors import ModerationError
+from moderation.extras import missing_extra, modules_of, require
+from moderation.flags import add_flags, merge, warn_of_variables
+from moderation.logs import LogLevel, configure_logs
+
+logger = logging.getLogger(__name__)
+
+_WHOLE = {"suites", "train"}
+"""Extras of which every package must be there before anything begins: some are met only after hours."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORMS = {"--tune-thresholds": "tune", "--eval": "evaluate"}
-EXIT_CODES = (
-    "exit codes: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished, but some rows could not be scored, "
-    "130 interrupted, 143 terminated"
-)
+EXIT_CODES = {
+    0: "done",
+    1: "a problem with data or artifacts",
+    2: "a problem with usage or settings",
+    3: "finished, but some rows could not be scored",
+    130: "interrupted",
+    143: "terminated",
+}
 
 
 @dataclass(frozen=True)
 class Verb:
     """One verb: its settings, its recipe `moderation.recipes.<name>:<name>`, its help.
 
-    Settings with a property `recipe` say themselves by which recipe they are done.
-    Settings of a verb with an `environment` may also stand in variables named `MODERATION_<SETTING>`.
+    Settings with a property `recipe` say themselves by which recipe they are done, and those with `extras` what they
+    need.
+
+    Args:
+        config_class: Its settings.
+        summary: What it does, in one line.
+        example: A command that runs.
+        group: The heading under which the help of all lists it.
+        positional: The setting that needs no flag.
+        extras: Of this toolkit, which bring its packages.
+        heavy: Whether it loads torch.
+        environment: Whether settings may also stand in variables named `MODERATION_<SETTING>`.
+        some_fail: Whether it may finish though some rows failed.
+        until_stopped: Whether it runs until it is stopped, which is no fault then.
     """
 
     config_class: type[Any]
     summary: str
     example: str
+    group: str = ""
     positional: str | None = None
+    extras: tuple[str, ...] = ()
     heavy: bool = False
     environment: bool = False
+    some_fail: bool = False
+    until_stopped: bool = False
 
+    @property
+    def exit_codes(self) -> list[int]:
+        """Those with which it may end."""
+        left_out = ([] if self.some_fail else [3]) + ([130, 143] if self.until_stopped else [])
+        return [code for code in EXIT_CODES if code not in left_out]
+
+
+_USE, _TRAIN, _SERVER = "use a model", "make a model", "around the server"
 
 VERBS: dict[str, Verb] = {
-    "train": Verb(
-        config.TrainConfig,
-        "fine-tune a backbone on labelled comments, tune thresholds, evaluate, write a run folder",
-        "moderation train --data-path train.csv --output-dir runs/exp1 --epochs 3 --batch-size 16 --lr 2e-5",
-        heavy=True,
+    "score": Verb(
+        config.ScoreConfig,
+        "classify every text of a file of any size, or of standard input",
+        "moderation score comments.csv.gz -o scored.parquet",
+        _USE,
+        positional="input_path",
+        extras=("onnx",),
+        some_fail=True,
     ),
-    "tune": Verb(
-        config.TuneConfig,
-        "choose one threshold per label on validation predictions",
-        "moderation tune --preds runs/exp1/preds_val.npy --labels runs/exp1/labels_val.npy --objective fbeta:2",
+    "serve": Verb(
+        config.ServeConfig,
+        "answer HTTP requests: its own API, OpenAI's moderation endpoint, and the Perspective API",
+        "moderation serve --port 8000",
+        _USE,
+        extras=("onnx", "serve"),
+        environment=True,
+        until_stopped=True,
     ),
     "evaluate": Verb(
         config.EvaluateConfig,
-        "measure a checkpoint on its test split or on another table, or a bundle on suites of others",
+        "measure a model on labelled data: a bundle on published suites, or a checkpoint on a table",
         "moderation evaluate --checkpoint runs/exp1/checkpoint_best.pt --thresholds runs/exp1/thresholds.json",
+        _USE,
         positional="bundle",
         heavy=True,
+    ),
+    "verify": Verb(
+        config.VerifyConfig,
+        "check that a bundle is unchanged and that each of its forms still gives the same answers",
+        "moderation verify model-export",
+        _USE,
+        positional="bundle",
+        extras=("onnx",),
     ),
     "check": Verb(
         config.CheckConfig,
         "report what a table of labelled comments holds and everything that is wrong with it",
         "moderation check train.csv --backbone minilm",
+        _TRAIN,
         positional="data_path",
+        extras=("tables",),
+    ),
+    "train": Verb(
+        config.TrainConfig,
+        "fine-tune a model on labelled comments, tune its thresholds, evaluate it, and write a run folder",
+        "moderation train --data-path train.csv --output-dir runs/exp1 --epochs 3 --batch-size 16 --lr 2e-5",
+        _TRAIN,
+        extras=("train",),
+        heavy=True,
+    ),
+    "tune": Verb(
+        config.TuneConfig,
+        "choose one threshold per label from validation predictions",
+        "moderation tune --preds runs/exp1/preds_val.npy --labels runs/exp1/labels_val.npy --objective fbeta:2",
+        _TRAIN,
     ),
     "export": Verb(
         config.ExportConfig,
-        "write a trained model as a bundle in several forms, each compared with torch",
+        "turn a run folder into a bundle to score and serve with, in several forms, each compared with torch",
         "moderation export runs/exp1 --to model-export --formats hf,onnx,onnx-int8",
+        _TRAIN,
         positional="run",
+        extras=("train",),
         heavy=True,
-    ),
-    "score": Verb(
-        config.ScoreConfig,
-        "classify every text of a file of any size, or of standard input",
-        "moderation score comments.csv.gz -o scored.parquet --model model-export",
-        positional="input_path",
-    ),
-    "serve": Verb(
-        config.ServeConfig,
-        "answer HTTP requests from a bundle, in its own language, OpenAI's and the Perspective API's",
-        "moderation serve --model model-export --port 8000",
-        environment=True,
     ),
     "keys": Verb(
         config.KeysConfig,
-        "make, list and remove API keys of the server",
+        "add, list and remove the server's API keys",
         "moderation keys add --keys keys.json --name forum",
+        _SERVER,
         positional="action",
     ),
     "feedback": Verb(
         config.FeedbackConfig,
-        "write the decisions that moderators sent to the server as a table for training",
+        "export the decisions that moderators sent to the server, as a table for training",
         "moderation feedback export -o decisions.csv --feedback-url sqlite:///moderation-feedback.db",
+        _SERVER,
         positional="action",
-    ),
-    "verify": Verb(
-        config.VerifyConfig,
-        "hash a bundle's files, load each of its forms and compare their answers",
-        "moderation verify model-export",
-        positional="bundle",
+        extras=("tables",),
     ),
 }
 
@@ -141,24 +198,41 @@ def build_parser() -> argparse.ArgumentParser:
     """The one parser of the toolkit."""
     parser = _Parser(
         prog="moderation",
-        description="Multi-label toxicity detection: train, tune a threshold per label, evaluate, export, serve.",
-        epilog=f"{EXIT_CODES}\n\nexample:\n  {VERBS['train'].example}",
+        usage="%(prog)s [-h] [--version] VERB ...",
+        description=f"Toxicity detection with several labels: score, serve, train, evaluate.\n\n{_list_verbs()}",
+        epilog=f"{_list_exit_codes(EXIT_CODES)}\n\nexample:\n  {VERBS['score'].example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"content-moderation {_version()}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog=parser.prog, help=argparse.SUPPRESS)
     for name, verb in VERBS.items():
+        codes = {code: meaning for code, meaning in EXIT_CODES.items() if code in verb.exit_codes}
         sub = verbs.add_parser(
             name,
-            help=verb.summary,
-            description=verb.summary[0].upper() + verb.summary[1:] + ".",
-            epilog=f"{EXIT_CODES}\n{_other_forms(name)}\nexample:\n  {verb.example}",
+            description=textwrap.fill(verb.summary[0].upper() + verb.summary[1:] + ".", 100),
+            epilog=f"{_list_exit_codes(codes)}\n{_other_forms(name)}\nexample:\n  {verb.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         add_flags(sub, verb.config_class, positional=verb.positional)
     return parser
+
+
+def _list_verbs() -> str:
+    """The verbs under their headings, those of every day first."""
+    lines = []
+    for group in dict.fromkeys(verb.group for verb in VERBS.values()):
+        lines += ["", f"{group}:"]
+        for name, verb in VERBS.items():
+            if verb.group == group:
+                lines += textwrap.wrap(f"  {name:10}{verb.summary}", 100, subsequent_indent=" " * 12)
+    return "\n".join([*lines[1:], "", "moderation VERB --help: its settings, and an example"])
+
+
+def _list_exit_codes(codes: Mapping[int, str]) -> str:
+    """One line."""
+    return "exit codes: " + ", ".join(f"{code} {meaning.replace(',', '')}" for code, meaning in codes.items())
 
 
 def _version() -> str:
@@ -188,18 +262,43 @@ def main_by_form(argv: Sequence[str]) -> int:
     return main([verb, *(word for word in argv if word not in FORMS)])
 
 
-def _load_recipe(name: str) -> Any:
-    """The function that does a verb.
+def _run(verb: str, flags: dict[str, Any], level: LogLevel | None) -> int:
+    """Settings, then the recipe that does the verb.
 
     Raises:
-        MissingExtraError: it needs packages of training, and only those for classifying are installed.
+        ModerationError: what a user can cause and cure; also a package that is not installed.
     """
+    about = VERBS[verb]
+    configure_logs(level or "info", as_json=about.environment)
+    settings = merge(about.config_class, flags, os.environ if about.environment else {})
+    if about.environment:
+        configure_logs(settings.log_level)
+    else:
+        readers = {name: other.config_class for name, other in VERBS.items() if other.environment}
+        warn_of_variables(about.config_class, os.environ, readers)
+        settings = _fit_threads(settings)
+    name, extras = getattr(settings, "recipe", verb), getattr(settings, "extras", about.extras)
+    for extra in _WHOLE & set(extras):
+        require(modules_of(extra), extras)
+    if about.heavy and name == verb:
+        logger.info("Loading PyTorch ...")
     try:
-        return getattr(importlib.import_module(f"moderation.recipes.{name}"), name)
+        recipe = getattr(importlib.import_module(f"moderation.recipes.{name}"), name)
+        with nullcontext() if about.until_stopped else _ended_by_sigterm():
+            return int(recipe(settings))
     except ModuleNotFoundError as error:
-        if str(error.name).split(".")[0] in ("moderation", "model_training"):
-            raise  # a fault of ours
-        raise MissingExtraError(f"moderation {name} ({error.name})", "train") from error
+        if missing := missing_extra(error, extras):
+            raise missing from error
+        raise
+
+
+def _fit_threads(settings: Any) -> Any:
+    """Settings with no more threads than there are cores: more would only slow each other down."""
+    threads = getattr(settings, "threads", None)
+    if threads is None or threads <= (n_cores := count_cores()):
+        return settings
+    logger.warning("--threads %d: only %d cores may be used here; taking %d.", threads, n_cores, n_cores)
+    return dataclasses.replace(settings, threads=n_cores)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,20 +308,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; default: those of the process.
 
     Returns:
-        The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 3 finished, but some rows could not be
-        scored, 130 interrupted, 143 terminated.
+        The exit code, one of `EXIT_CODES`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     flags = vars(build_parser().parse_args(argv))
     verb = flags.pop("verb")
+    level = flags.get("log_level") if VERBS[verb].environment else flags.pop("log_level", None)
     try:
-        settings = merge(VERBS[verb].config_class, flags, os.environ if VERBS[verb].environment else {})
-        name = getattr(settings, "recipe", verb)
-        if VERBS[verb].heavy and name == verb:
-            logging.getLogger(__name__).info("Loading PyTorch ...")
-        recipe = _load_recipe(name)
-        with nullcontext() if verb == "serve" else _ended_by_sigterm():
-            return int(recipe(settings))
+        return _run(verb, flags, level)
     except ModerationError as error:
         print(f"moderation {verb}: {error}", file=sys.stderr)
         return error.exit_code

@@ -38,18 +38,21 @@ class MissingExtraError(ModerationError, ImportError):
 
     Args:
         feature: What was asked for, in the user's words.
-        extra: The extra of this package that brings it.
+        extra: The extra of this toolkit that brings it, or several with commas; empty: every installation does.
+        package: Its name, where it is known.
     """
 
     exit_code = 2
 
-    def __init__(self, feature: str, extra: str) -> None:
+    def __init__(self, feature: str, extra: str, package: str = "") -> None:
+        what = f"the package {package}, which is" if package else "a package that is"
+        target = f"'.[{extra}]'" if extra else "."
         super().__init__(
-            f"{feature} needs a package that is not installed. Cure, in the folder of this toolkit: "
-            f"pip install '.[{extra}]'"
+            f"{feature} needs {what} not installed. Cure, in the folder of this toolkit: pip install {target}"
         )
         self.feature = feature
         self.extra = extra
+        self.package = package
 
-    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:  # or a worker process could not raise it
-        return type(self), (self.feature, self.extra)
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str, str]]:  # so that a worker can raise it
+        return type(self), (self.feature, self.extra, self.package)

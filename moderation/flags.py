@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,24 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from moderation.errors import ConfigError
+from moderation.logs import LogLevel
+from moderation.variables import PREFIX, closest, sort_variables
 
 Config = TypeVar("Config")
-PREFIX = "MODERATION_"
+
+_METAVARS = {
+    "_s": "SECONDS",
+    "_bytes": "BYTES",
+    "_column": "COLUMN",
+    "_columns": "COLUMN",
+    "_dir": "FOLDER",
+    "_path": "FILE",
+}
+"""Ending of a setting's name -> what its flag takes, where the setting does not say it."""
+
+_SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+
+logger = logging.getLogger(__name__)
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, positional: str | None = None) -> None:
@@ -22,6 +38,13 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings; flags override it")
     groups: dict[str, Any] = {}
     hints = get_type_hints(config_class)
+    if "log_level" not in hints:
+        parser.add_argument(
+            "--log-level",
+            choices=get_args(LogLevel),
+            default=argparse.SUPPRESS,
+            help="how much to say on standard error (default: info)",
+        )
     for field in dataclasses.fields(config_class):
         if field.name == positional:
             kind, choices, _ = _kind(hints[field.name])
@@ -30,7 +53,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
                 type=kind,
                 choices=choices,
                 nargs="?" if types.NoneType in get_args(hints[field.name]) else None,
-                metavar=None if choices else field.name.removesuffix("_path").upper(),
+                metavar=None if choices else field.metadata.get("metavar") or field.name.removesuffix("_path").upper(),
                 help=field.metadata["help"].replace("%", "%%"),
             )
             continue
@@ -43,7 +66,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
             dest=field.name,
             default=argparse.SUPPRESS,
             help=field.metadata["help"].replace("%", "%%") + _default_help(field.default),
-            **_argument(hints[field.name]),
+            **_argument(hints[field.name], _metavar(field, hints[field.name])),
         )
 
 
@@ -57,7 +80,7 @@ def merge(config_class: type[Config], flags: dict[str, Any], environment: Mappin
 
     Raises:
         ConfigError: the TOML file is missing, broken, or holds unknown keys or values of the wrong type, all of them
-            in one message; or the config itself refuses a value.
+            in one message; so do the variables; or the config itself refuses a value.
     """
     flags = {name: value for name, value in flags.items() if value is not None}  # a positional that was left out
     named = (environment or {}).get(PREFIX + "CONFIG")
@@ -95,37 +118,77 @@ def _read_toml(path: Path, config_class: type[Any]) -> dict[str, Any]:
     return _typed(config_class, named, f"--config {path}")
 
 
+def warn_of_variables(
+    config_class: type[Any], environment: Mapping[str, str], read_by: Mapping[str, type[Any]]
+) -> None:
+    """Log what a command leaves aside that reads no variables: those for its own settings, and those of nobody.
+
+    Args:
+        config_class: The command's settings.
+        environment: All variables.
+        read_by: Verbs that do read variables -> their settings.
+    """
+    everywhere = {name for settings in read_by.values() for name in get_type_hints(settings)}
+    found = sort_variables(environment, everywhere)
+    here = {"config", "log_level", *get_type_hints(config_class)}
+    named = {*found.settings, *(["config"] if environment.get(PREFIX + "CONFIG") else [])}
+    for name in sorted(named & here):
+        verbs = ", ".join(f"moderation {verb}" for verb in read_by)
+        logger.warning("%s%s is read by %s alone; here give %s.", PREFIX, name.upper(), verbs, _flag(name))
+    for variable, guess in found.unknown.items():
+        hint = f" Did you mean {guess}?" if guess else ""
+        logger.warning("%s is set, and nothing reads it.%s", variable, hint)
+
+
 def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -> dict[str, Any]:
-    found, problems = {}, []
-    for name, hint in get_type_hints(config_class).items():
-        variable = PREFIX + name.upper()
-        if variable not in environment:
-            continue
-        kind, _, many = _kind(hint)
-        if not environment[variable] and kind is not str:  # an empty variable is how many unset one
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
+    hints = get_type_hints(config_class)
+    variables = sort_variables(environment, hints)
+    found, problems = {}, [_unknown_variable(name, guess) for name, guess in variables.unknown.items()]
+    for name, value in variables.settings.items():
+        kind, choices, many = _kind(hints[name])
+        if not value and not fields[name].metadata.get("empty"):  # an empty variable is how many unset one
             continue
         try:
-            parts = [_parse(part.strip(), kind) for part in environment[variable].split(",") if part.strip()]
-            found[name] = tuple(parts) if many else _parse(environment[variable], kind)
+            parts = [_parse(part.strip(), kind) for part in value.split(",") if part.strip()]
+            found[name] = tuple(parts) if many else _parse(value, kind)
         except (ValueError, KeyError):
-            problems.append(f"{variable}: expected {kind.__name__}")
+            problems.append(f"{PREFIX}{name.upper()}: expected {kind.__name__}")
+        else:
+            if choices and not {*(found[name] if many else [found[name]])} <= {*choices}:
+                problems.append(f"{PREFIX}{name.upper()}: expected {' | '.join(choices)}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(f"environment: not the settings of this verb.\n{lines}")
+    for name in variables.linked:
+        logger.warning(
+            "%s%s holds the address of a service, as Kubernetes sets it for one of that name; it is not read. For a "
+            "setting give %s; enableServiceLinks: false in the pod's specification keeps such variables away.",
+            PREFIX,
+            name.upper(),
+            _flag(name),
+        )
     return found
+
+
+def _unknown_variable(name: str, guess: str) -> str:
+    hint = f"Did you mean {guess}?" if guess else f"Each flag is one: --max-texts is {PREFIX}MAX_TEXTS."
+    return f"{name}: no such setting. {hint}"
 
 
 def _parse(word: str, kind: Any) -> Any:
     """A value of the environment; KeyError or ValueError: it is none."""
     if kind is bool:
-        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[word.lower()]
+        return _SWITCHES[word.lower()]
     return kind(word)
 
 
 def _typed(config_class: type[Any], settings: dict[str, Any], where: str) -> dict[str, Any]:
     hints = get_type_hints(config_class)
     unknown = sorted(set(settings) - set(hints))
-    problems = [f"unknown settings: {', '.join(unknown)}. Known: {', '.join(hints)}"] if unknown else []
+    guesses = ", ".join(filter(None, (closest(name, list(hints)) for name in unknown)))
+    hint = f" Did you mean {guesses}?" if guesses else ""
+    problems = [f"unknown settings: {', '.join(unknown)}.{hint} Known: {', '.join(hints)}"] if unknown else []
     defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
     typed = {}
     for key in hints.keys() & settings.keys():
@@ -172,11 +235,17 @@ def _kind(hint: Any) -> tuple[Any, tuple[Any, ...] | None, bool]:
     return hint, None, False
 
 
-def _argument(hint: Any) -> dict[str, Any]:
+def _metavar(field: "dataclasses.Field[Any]", hint: Any) -> str:
+    """What a flag's value is called in its help."""
+    by_name = (what for ending, what in _METAVARS.items() if field.name.endswith(ending))
+    by_type = {Path: "FILE", int: "N", float: "X"}.get(_kind(hint)[0], "VALUE")
+    return str(field.metadata.get("metavar") or next(by_name, by_type))
+
+
+def _argument(hint: Any, metavar: str) -> dict[str, Any]:
     kind, choices, many = _kind(hint)
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
-    metavar = {Path: "PATH", int: "N", float: "X"}.get(kind, "NAME")
     argument: dict[str, Any] = {"type": kind, "choices": choices, "metavar": None if choices else metavar}
     if many:  # the config checks the choices, for argparse would do so before the commas are cut
         argument |= {"nargs": "+", "action": _StoreTuple, "choices": None}
@@ -205,7 +274,7 @@ class _StoreTuple(argparse.Action):
 
 
 def _default_help(default: Any) -> str:
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else "yes" if default is True else default
     return "" if default in (None, (), False) else f" (default: {shown})".replace("%", "%%")
 
 

@@ -1,5 +1,6 @@
 """The command line as a real process: exit codes, which stream says what, and examples that hold."""
 
+import re
 import shlex
 import signal
 import subprocess
@@ -138,9 +139,28 @@ def test_the_help_names_every_verb_and_every_exit_code(capsys: pytest.CaptureFix
         cli.main(["--help"])
     text = capsys.readouterr().out
     for verb in ("train", "tune", "evaluate", "check"):
-        assert f"\n    {verb} " in text
-    assert cli.EXIT_CODES in text
-    assert text.rstrip().splitlines()[-1].strip().startswith("moderation train --data-path")
+        assert f"\n  {verb} " in text
+    assert all(f" {code} " in text for code in cli.EXIT_CODES)
+    assert text.rstrip().splitlines()[-1].strip().startswith("moderation score ")
+    places = [text.index(f"\n  {verb} ") for verb in ("score", "serve", "train", "keys")]
+    assert places == sorted(places), "what most people come for stands first"
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_help_of_a_verb_names_its_exit_codes_and_what_its_flags_take(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: moderation {verb} ")
+    (codes,) = [line for line in text.splitlines() if line.startswith("exit codes: ")]
+    assert ("3 finished" in codes) == (verb == "score")
+    assert ("130 interrupted" in codes) == (verb != "serve")
+    taken = set(re.findall(r"^  (?:-\w \S+, )?--[\w-]+ ([A-Z]+)\b", text, flags=re.MULTILINE))
+    assert not taken & {"VALUE", "PATH"}, "says nothing about what is meant"
+    assert verb == "keys" or "NAME" not in taken - ({"NAME"} if verb == "export" else set())
+    assert "--log-level {debug,info,warning,error}" in text
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
@@ -164,7 +184,10 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_the_code_of_an_error_is_that_of_its_class(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate"]) == ConfigError.exit_code
-    assert capsys.readouterr().err == "moderation evaluate: Settings:\n  --checkpoint is missing\n"
+    assert capsys.readouterr().err == (
+        "moderation evaluate: Settings:\n  --checkpoint is missing; or name suites "
+        "with --suite, to measure a bundle on them\n"
+    )
 
 
 def test_a_mistyped_flag_is_answered_with_the_likely_one(capsys: pytest.CaptureFixture[str]) -> None:

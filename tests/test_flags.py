@@ -49,6 +49,7 @@ def test_every_setting_has_one_flag_with_hyphens_and_its_help(config_class: type
         assert str(actions[field.name].help).startswith(field.metadata["help"].replace("%", "%%"))
         if field.default not in (None, (), False):
             shown = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
+            shown = "yes" if field.default is True else shown
             assert shown in str(actions[field.name].help).replace("%%", "%")
     assert not [word for action in parser._actions for word in action.option_strings if "_" in word]
 

@@ -1,7 +1,6 @@
 """The model that the package brings: there, whole, small, without a network, and sensible."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +31,7 @@ def classifier():
 
 def score(lines: str, *words: str) -> tuple[list[dict[str, object]], str]:
     command = [sys.executable, "-c", WITHOUT_NETWORK, "score", "-", *words]
-    done = subprocess.run(
-        command, input=lines, capture_output=True, text=True, timeout=180, check=False
-    )
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, raise_problems, setting
+from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, no_effect, raise_problems, setting
 
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 
@@ -18,20 +18,26 @@ class ExportConfig:
     """Settings of `moderation export`."""
 
     run: Path = setting(None, "run folder of a finished training")
-    to: Path = setting(None, "folder of the bundle to write")
+    to: Path = setting(None, "folder of the bundle to write", metavar="FOLDER")
     formats: tuple[ExportFormat, ...] = setting(
-        ("hf", "onnx", "onnx-int8"), f"forms of the model to write, of {', '.join(get_args(ExportFormat))}"
+        ("hf", "onnx", "onnx-int8"),
+        f"forms of the model to write, out of {', '.join(get_args(ExportFormat))}",
+        metavar="FORM",
     )
-    allow: tuple[ExportFormat, ...] = setting((), "keep these forms even where they fail the comparison with torch")
-    name: str | None = setting(None, "name of the model; default: that of the run folder")
+    allow: tuple[ExportFormat, ...] = setting(
+        (), "keep these forms even if their answers differ too much from torch's", metavar="FORM"
+    )
+    name: str | None = setting(None, "name of the model; default: that of the run folder", metavar="NAME")
     about: Path | None = setting(
-        None, "Markdown for the card: purpose, data, licences, known faults; read as it is, without a title"
+        None, "Markdown for the model card, without a title: purpose, data, licences, known faults"
     )
-    licence: str = setting("other", "licence of the model, as the hub names it, for the card's metadata")
+    licence: str = setting(
+        "other", "licence of the model by the hub's name for it, for the card's metadata", metavar="LICENCE"
+    )
     overwrite: bool = setting(False, "replace the bundle that the folder holds")
     overlap: int | None = setting(None, "tokens that two windows of a long text share; default: a quarter of a window")
     parity_texts: int = setting(2000, "real texts on which each form is compared with torch")
-    data_path: Path | None = setting(None, "the run's table, where it was moved since")
+    data_path: Path | None = setting(None, "the run's table, if it was moved since")
     threads: int | None = setting(None, "processor threads; default: all cores")
 
     def __post_init__(self) -> None:
@@ -49,6 +55,8 @@ class ExportConfig:
         ]
         if self.name is not None and not BUNDLE_NAME.fullmatch(self.name):
             problems.append(f"--name is {self.name}, expected letters, digits, '.', '_' and '-' alone")
+        if unused := [form for form in self.allow if form in known and form not in self.formats]:
+            problems.append(f"--allow {', '.join(unused)}: not among --formats, so that there is nothing to keep")
         if self.overlap is not None and self.overlap < 0:
             problems.append(f"--overlap is {self.overlap}, expected 0 or more")
         if self.parity_texts < 1:
@@ -62,7 +70,7 @@ class ExportConfig:
 class VerifyConfig:
     """Settings of `moderation verify`."""
 
-    bundle: Path = setting(None, "folder of a bundle")
+    bundle: Path | None = setting(None, "folder of a bundle; default: the included English model")
     threads: int | None = setting(None, "processor threads; default: all cores")
 
     def __post_init__(self) -> None:
@@ -90,10 +98,12 @@ class ScoreConfig:
         short=("-o",),
     )
     model: Path | None = setting(
-        None, "folder of a bundle; default: the compact English model of the package", short=("-m",)
+        None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
     )
     text_column: str = setting("comment_text", "column that holds the text")
-    delimiter: str | None = setting(None, "field delimiter of a CSV file; default: ',' (tab for .tsv)")
+    delimiter: str | None = setting(
+        None, "field delimiter of a CSV file; default: ',' (tab for .tsv)", metavar="CHARACTER"
+    )
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
     threads: int | None = setting(None, "processor threads; default: all cores")
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
@@ -102,6 +112,12 @@ class ScoreConfig:
     chunk_rows: int = setting(2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so")
     resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
     overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Extras of this toolkit that scoring needs: lines in and JSON lines out need no table."""
+        piped = str(self.input_path) == "-" and str(self.output or "-") == "-"
+        return ("onnx",) if piped else ("onnx", "tables")
 
     def __post_init__(self) -> None:
         """Check values that need no file.
@@ -115,6 +131,8 @@ class ScoreConfig:
             problems.append("--text and a file to read were given; name one of them")
         if self.text is None and self.input_path is None:
             problems.append("nothing to score: name a table, - for standard input, or a text with --text")
+        if piped:
+            problems += no_effect(self, ["text_column", "delimiter"], "of no effect on standard input, a text a line")
         if self.resume and (piped or str(self.output) == "-"):
             problems.append("--resume needs a file to read and one to write; standard input and output cannot go back")
         if self.backend not in get_args(Backend):

@@ -1,6 +1,7 @@
 """How a setting is declared, and how wrong ones are refused."""
 
-from dataclasses import field
+from collections.abc import Iterable
+from dataclasses import field, fields
 from typing import Any, Literal
 
 from moderation.errors import ConfigError
@@ -15,7 +16,16 @@ THRESHOLDS_HELP = (
 THRESHOLD_HELP = "LABEL=NUMBER, one or more, such as toxic=0.8; counts before --thresholds and the bundle's"
 
 
-def setting(default: Any, help: str, group: str = "", short: tuple[str, ...] = (), *, app: bool = False) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    group: str = "",
+    short: tuple[str, ...] = (),
+    *,
+    metavar: str = "",
+    app: bool = False,
+    empty: bool = False,
+) -> Any:
     """Declare a field.
 
     Args:
@@ -23,9 +33,25 @@ def setting(default: Any, help: str, group: str = "", short: tuple[str, ...] = (
         help: Its `--help` line.
         group: The heading that it stands under there.
         short: Short flags such as `-o`.
+        metavar: What its flag takes, such as URL; default: by its name and type (see `flags.py`).
         app: Whether it is an argument of `serving.app.create_app` too.
+        empty: Whether an empty variable is a value; for every other setting it counts as unset.
     """
-    return field(default=default, metadata={"help": help, "group": group, "short": short, "app": app})
+    metadata = {"help": help, "group": group, "short": short, "metavar": metavar, "app": app, "empty": empty}
+    return field(default=default, metadata=metadata)
+
+
+def no_effect(config: Any, names: Iterable[str], why: str) -> list[str]:
+    """The problem of settings that were given and would do nothing; none where none was.
+
+    Args:
+        config: All settings.
+        names: Those without effect here.
+        why: What ends the sentence "--a, --b: ...".
+    """
+    defaults = {field.name: field.default for field in fields(config)}
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(config, name) != defaults[name]]
+    return [f"{', '.join(given)}: {why}"] if given else []
 
 
 def raise_problems(problems: list[str]) -> None:

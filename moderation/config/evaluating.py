@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import THRESHOLD_HELP, Backend, raise_problems, setting
+from moderation.config.declaring import THRESHOLD_HELP, Backend, no_effect, raise_problems, setting
 
 _OF_CHECKPOINT = "a checkpoint on its test split or another table"
 _OF_BUNDLE = "a bundle on suites of others"
@@ -22,24 +22,31 @@ class EvaluateConfig:
     label_cut: float | None = setting(
         None, "cut of fractional labels in --data-path; default: as in training", _OF_CHECKPOINT
     )
-    delimiter: str | None = setting(None, "field delimiter of --data-path; default: as in training", _OF_CHECKPOINT)
+    delimiter: str | None = setting(
+        None, "field delimiter of --data-path; default: as in training", _OF_CHECKPOINT, metavar="CHARACTER"
+    )
     language_column: str | None = setting(
         None, "language column of --data-path; default: as in training", _OF_CHECKPOINT
     )
     split: Literal["val", "test"] = setting("test", "split of the run's data to evaluate on", _OF_CHECKPOINT)
     batch_size: int = setting(32, "examples per batch", _OF_CHECKPOINT)
 
-    bundle: Path | None = setting(None, "folder of a bundle, to evaluate on every --suite")
+    bundle: Path | None = setting(
+        None, "folder of a bundle to measure on each --suite; default: the included English model"
+    )
     suite: tuple[str, ...] = setting(
         (),
         "KIND=PATH, NAME:KIND=PATH, or NAME=PATH where the columns tell the kind: jigsaw, jigsaw-multilingual, "
         "hatecheck, multilingual-hatecheck, madlibs, surge, toxic-spans, evasion, binary",
         _OF_BUNDLE,
+        metavar="SUITE",
     )
     json: Path | None = setting(None, "write all numbers here as JSON", _OF_BUNDLE)
     html: Path | None = setting(None, "write a page for people here", _OF_BUNDLE)
-    max_texts: int | None = setting(None, "rows of each suite at most, a seeded part, for a quick look", _OF_BUNDLE)
-    seed: int = setting(42, "seed of the parts, the edits and the intervals", _OF_BUNDLE)
+    max_texts: int | None = setting(
+        None, "measure a random part of this many rows of each suite, for a quick look", _OF_BUNDLE
+    )
+    seed: int = setting(42, "seed of the random parts, the edits and the intervals", _OF_BUNDLE)
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds", _OF_BUNDLE)
 
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, _OF_BUNDLE)
@@ -48,7 +55,8 @@ class EvaluateConfig:
         None, "file of thresholds; default: the one beside --checkpoint, or those of the bundle"
     )
     output_dir: Path | None = setting(
-        None, "where to write; default: the checkpoint's folder; of a bundle: battery.json and battery.html"
+        None,
+        "where to write; default for a checkpoint: its own folder; for a bundle, battery.json and battery.html go here",
     )
     threads: int | None = setting(None, "processor threads; default: all cores")
     bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
@@ -56,7 +64,16 @@ class EvaluateConfig:
     @property
     def recipe(self) -> str:
         """Name of the recipe: that of a bundle is another one, which needs no torch."""
-        return "evaluate" if self.bundle is None else "battery"
+        return "battery" if self._is_of_bundle else "evaluate"
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Extras of this toolkit that the evaluation needs."""
+        return ("onnx", "suites") if self._is_of_bundle else ("train",)
+
+    @property
+    def _is_of_bundle(self) -> bool:
+        return self.bundle is not None or (bool(self.suite) and self.checkpoint is None)
 
     @property
     def json_path(self) -> Path | None:
@@ -91,17 +108,19 @@ class EvaluateConfig:
         raise_problems(problems)
 
     def _problems_of_form(self) -> list[str]:
-        foreign = _OF_BUNDLE if self.bundle is None else _OF_CHECKPOINT
-        given = [
-            f"--{field.name.replace('_', '-')}"
-            for field in fields(self)
-            if field.metadata["group"] == foreign and getattr(self, field.name) != field.default
-        ]
-        if self.bundle is not None:
+        foreign = _OF_CHECKPOINT if self._is_of_bundle else _OF_BUNDLE
+        names = [field.name for field in fields(self) if field.metadata["group"] == foreign]
+        if self._is_of_bundle:
             problems = (
                 [] if self.suite else ["--suite is missing: name one or more, such as hatecheck=test_suite_cases.csv"]
             )
-            return problems + ([f"{', '.join(given)}: not for a bundle"] if given else [])
-        if given:
-            return [f"{', '.join(given)}: for a bundle alone; name its folder: moderation evaluate BUNDLE"]
-        return ["--checkpoint is missing"] if self.checkpoint is None else []
+            return problems + no_effect(self, names, "not for a bundle")
+        if self.checkpoint is None:
+            return no_effect(self, names, "for a bundle alone; name a suite as well, with --suite") or [
+                "--checkpoint is missing; or name suites with --suite, to measure a bundle on them"
+            ]
+        problems = no_effect(self, names, "for a bundle alone; leave --checkpoint out")
+        if self.data_path is None:
+            columns = ("text_column", "label_cut", "delimiter", "language_column")
+            problems += no_effect(self, columns, "how to read --data-path, which is not given")
+        return problems

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, raise_problems, setting
+from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, no_effect, raise_problems, setting
+from moderation.logs import LogLevel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,46 +14,62 @@ class ServeConfig:
     """Settings of `moderation serve`."""
 
     model: Path | None = setting(
-        None, "folder of a bundle; default: the compact English model of the package", short=("-m",)
+        None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
     )
-    host: str = setting("127.0.0.1", "address to listen on; beyond this machine only with --keys, or --no-auth")
-    port: int = setting(8000, "port to listen on; 0: any that is free, which is printed")
-    workers: int = setting(1, "processes; each holds the model, and one that dies is replaced")
+    host: str = setting(
+        "127.0.0.1", "address to listen on; one that others can reach needs --keys or --no-auth", metavar="HOST"
+    )
+    port: int = setting(8000, "port to listen on; 0 takes any free one and prints it", metavar="PORT")
+    workers: int = setting(1, "processes; each loads the model, and one that dies is replaced")
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
-    threads: int | None = setting(None, "processor threads of each worker; default: all cores, shared among workers")
+    threads: int | None = setting(
+        None, "processor threads of each worker; default: all cores, divided among the workers"
+    )
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP)
+    log_level: LogLevel = setting("info", "how much to say on standard error")
 
-    keys: Path | None = setting(None, "file of API keys, as `moderation keys` makes it", "access")
+    keys: Path | None = setting(None, "file of API keys, made by `moderation keys add`", "access")
     auth: bool = setting(
-        True, "beyond this machine, ask for a key; --no-auth: answer everybody who can reach the server", "access"
+        True,
+        "ask for a key where others can reach the server; --no-auth answers everybody who can reach it",
+        "access",
     )
     rate_limit: str | None = setting(
         None,
-        "requests of each key in each worker, such as 600/minute; without keys: of each address",
+        "requests allowed per key and worker, such as 600/minute; without keys: per address",
         "access",
+        metavar="RATE",
         app=True,
     )
     cors: tuple[str, ...] = setting(
-        (), "origins whose pages may ask, such as https://forum.example", "access", app=True
+        (),
+        "web origins whose pages may send requests, such as https://forum.example",
+        "access",
+        metavar="ORIGIN",
+        app=True,
     )
     feedback_url: str | None = setting(
         "sqlite:///moderation-feedback.db",
-        "database of moderators' decisions (SQLAlchemy's form; postgresql+psycopg://...); '': do not take any",
+        "database for moderators' decisions: sqlite:///FILE or postgresql+psycopg://...; '' accepts none",
         "access",
+        metavar="URL",
         app=True,
+        empty=True,
     )
 
-    max_wait_s: float = setting(5.0, "answer 429 to what would wait longer than so many seconds", "load", app=True)
-    timeout_s: float = setting(30.0, "answer 504 to what has no answer after so many seconds", "load", app=True)
-    max_texts: int = setting(256, "texts of one request", "load", app=True)
-    max_body_bytes: int = setting(2_000_000, "bytes of one request", "load", app=True)
-    body_timeout_s: float = setting(10.0, "seconds within which a request's body must have come", "load", app=True)
+    max_wait_s: float = setting(
+        5.0, "answer 429 at once where a request would wait in the queue for longer than this", "load", app=True
+    )
+    timeout_s: float = setting(30.0, "answer 504 where there is no answer after this time", "load", app=True)
+    max_texts: int = setting(256, "most texts in one request", "load", app=True)
+    max_body_bytes: int = setting(2_000_000, "largest body of a request", "load", app=True)
+    body_timeout_s: float = setting(10.0, "time within which the whole body must arrive", "load", app=True)
     cache_texts: int = setting(
-        50_000, "results kept for texts that come again, by hash alone; 0: none", "load", app=True
+        50_000, "results to keep for texts that come again, found by their hash; 0 keeps none", "load", app=True
     )
     drain_s: float = setting(
-        1.0, "on SIGTERM, be not ready for so many seconds before listening ends", "load", app=True
+        1.0, "after SIGTERM, report not ready for this long, then stop listening", "load", app=True
     )
 
     def __post_init__(self) -> None:
@@ -68,6 +85,8 @@ class ServeConfig:
                 ("workers", "1 or more", self.workers >= 1),
                 ("threads", "1 or more", self.threads is None or self.threads >= 1),
                 ("backend", " | ".join(get_args(Backend)), self.backend in get_args(Backend)),
+                ("log_level", " | ".join(get_args(LogLevel)), self.log_level in get_args(LogLevel)),
+                ("host", "an address or a name", bool(self.host)),
                 ("max_wait_s", "more than 0", 0 < self.max_wait_s < math.inf),
                 ("timeout_s", "more than 0", 0 < self.timeout_s < math.inf),
                 ("max_texts", "1 or more", self.max_texts >= 1),
@@ -90,17 +109,19 @@ class KeysConfig:
     """Settings of `moderation keys`."""
 
     action: Literal["add", "list", "remove"] = setting("list", "what to do")
-    keys: Path = setting(Path("keys.json"), "file of the keys' hashes; made by the first add")
-    name: str | None = setting(None, "of the key to add or remove")
+    keys: Path = setting(Path("keys.json"), "file of the keys' hashes; the first add makes it")
+    name: str | None = setting(None, "whose key it is: the one to add or remove", metavar="NAME")
 
     def __post_init__(self) -> None:
         """Check values that need no file.
 
         Raises:
-            ConfigError: no name where one is needed.
+            ConfigError: no name where one is needed, or one where it would do nothing.
         """
-        missing = self.action != "list" and not self.name
-        raise_problems([f"--name is missing: whose key to {self.action}"] if missing else [])
+        if self.action == "list":
+            raise_problems(no_effect(self, ["name"], "has no effect on `list`, which shows every key"))
+        elif not self.name:
+            raise_problems([f"--name is missing: whose key to {self.action}"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +130,19 @@ class FeedbackConfig:
 
     action: Literal["export"] = setting("export", "what to do: write the decisions as a table for training")
     feedback_url: str = setting(
-        "sqlite:///moderation-feedback.db", "database of moderators' decisions, as `moderation serve` was given it"
+        "sqlite:///moderation-feedback.db",
+        "database of the decisions, the same as for `moderation serve`",
+        metavar="URL",
     )
     output: Path = setting(
         None,
-        "table to write, in the format of its ending: CSV, TSV, Parquet or JSONL, also .gz .zip .zst",
+        "table to write; its ending decides the format: CSV, TSV, Parquet or JSONL, also .gz .zip .zst",
         short=("-o",),
     )
     label_columns: tuple[str, ...] | None = setting(
-        None, "labels to write; texts about which one of them was never decided are left out; default: all"
+        None,
+        "labels to write; a text without a decision on every one of them is left out; default: all labels",
+        metavar="LABEL",
     )
     overwrite: bool = setting(False, "replace the file where it exists")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from moderation.config.declaring import raise_problems, setting
+from moderation.config.declaring import no_effect, raise_problems, setting
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PosWeight = Literal["off", "sqrt", "balanced"]
@@ -28,7 +28,9 @@ class TableConfig:
         "count a fractional label in [0, 1] as positive from this value on; without it fractions are refused",
         "data",
     )
-    delimiter: str | None = setting(None, "field delimiter of a CSV file; default: ',' (tab for .tsv)", "data")
+    delimiter: str | None = setting(
+        None, "field delimiter of a CSV file; default: ',' (tab for .tsv)", "data", metavar="CHARACTER"
+    )
     language_column: str | None = setting(
         None, "column of language codes; rows other than 'en' are left out; default: 'lang' or 'language'", "data"
     )
@@ -41,8 +43,8 @@ class TrainConfig(TableConfig):
 
     val_path: Path | None = setting(None, "validation table; default: a part of --data-path", "data")
     test_path: Path | None = setting(None, "test table; default: a part of --data-path", "data")
-    val_size: float = setting(0.1, "share of the texts for validation", "data")
-    test_size: float = setting(0.1, "share of the texts for testing", "data")
+    val_size: float = setting(0.1, "share of the texts for validation", "data", metavar="SHARE")
+    test_size: float = setting(0.1, "share of the texts for testing", "data", metavar="SHARE")
     max_train_examples: int | None = setting(None, "train on a seeded part of the train split", "data")
     extra_train_path: Path | None = setting(
         None,
@@ -60,25 +62,28 @@ class TrainConfig(TableConfig):
     output_dir: Path | None = setting(None, "run folder; default: runs/<date>-<backbone>", "run")
     overwrite: bool = setting(False, "replace the run that the folder holds", "run")
     resume: bool = setting(False, "continue the interrupted run in --output-dir", "run")
-    dry_run: bool = setting(False, "go through every phase on a handful of examples, keep nothing", "run")
-    seed: int = setting(42, "seed of splits, weights, order and dropout", "run")
-    track: tuple[Tracker, ...] = setting((), "also log to these trackers", "run")
+    dry_run: bool = setting(False, "go through every phase on a handful of examples and keep nothing", "run")
+    seed: int = setting(42, "seed of the splits, the weights, the order and dropout", "run")
+    track: tuple[Tracker, ...] = setting((), "also log to these trackers", "run", metavar="TRACKER")
     bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", "run")
 
     backbone: str = setting(
         "distilbert/distilbert-base-multilingual-cased",
         "pretrained encoder: hub id, local folder, or a short name (minilm, mpnet, distilbert-multilingual)",
         "model",
+        metavar="BACKBONE",
     )
-    revision: str | None = setting(None, "hub revision of the backbone (commit, tag or branch)", "model")
-    random_weights: bool = setting(False, "build the backbone's architecture with random weights", "model")
-    max_length: int = setting(256, "tokens read of each text; longer ones are cut and counted", "model")
+    revision: str | None = setting(
+        None, "hub revision of the backbone (commit, tag or branch)", "model", metavar="REVISION"
+    )
+    random_weights: bool = setting(False, "start from random weights instead of the pretrained ones", "model")
+    max_length: int = setting(256, "tokens to read of each text; longer texts are cut, and counted", "model")
     fold_disguises: bool = setting(
         False,
-        "read accents, look-alikes, digits for letters, spaced or repeated letters as plain ones; for English alone",
+        "read accents, look-alikes, digits for letters, spaced or repeated letters as plain ones; for English only",
         "model",
     )
-    attention_dropout: float = setting(0.0, "dropout on attention; 0 lets the fused attention kernel run", "model")
+    attention_dropout: float = setting(0.0, "dropout on attention; 0 allows the fused attention kernel", "model")
     freeze_embeddings: bool = setting(False, "keep the embeddings as they are", "model")
     freeze_layers: int = setting(0, "keep the embeddings and the lowest N layers as they are", "model")
 
@@ -94,8 +99,8 @@ class TrainConfig(TableConfig):
     pos_weight_cap: float = setting(50.0, "largest weight of positives", "training")
     negatives: float = setting(
         1.0,
-        "share of the train rows without any label that an epoch sees, in turn; rows of --extra-train-path are always "
-        "seen; pos_weight counts all",
+        "share of the train rows without any label that one epoch sees, in turn; rows of --extra-train-path are "
+        "always seen, and pos_weight counts all",
         "training",
     )
     balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement", "training")
@@ -108,10 +113,13 @@ class TrainConfig(TableConfig):
     threads: int | None = setting(None, "processor threads; default: all cores", "run")
 
     calibration: Calibration = setting(
-        "auto", "auto fits per label, on val, what makes probabilities true; none leaves them", "thresholds"
+        "auto", "auto fits each label's probabilities to the val split; none leaves them as they are", "thresholds"
     )
     objective: str = setting(
-        "f1", "thresholds maximise: f1, fbeta:B, precision>=P, recall>=R (quote them in a shell)", "thresholds"
+        "f1",
+        "what the thresholds maximise: f1, fbeta:B, precision>=P, recall>=R (quote them in a shell)",
+        "thresholds",
+        metavar="OBJECTIVE",
     )
 
     @property
@@ -130,6 +138,18 @@ class TrainConfig(TableConfig):
             "seed",
         ]
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def idle_settings(self) -> list[str]:
+        """What was set and does nothing beside the other settings; said, since a run of before may hold it too."""
+        found: list[str] = []
+        if self.val_path is not None:
+            found += no_effect(self, ["val_size"], "of no effect beside --val-path")
+        if self.test_path is not None:
+            found += no_effect(self, ["test_size"], "of no effect beside --test-path")
+        if self.pos_weight == "off":
+            found += no_effect(self, ["pos_weight_cap"], "of no effect with --pos-weight off")
+        return found
 
     @property
     def fit_settings(self) -> dict[str, Any]:
@@ -196,11 +216,13 @@ class TrainConfig(TableConfig):
 class TuneConfig:
     """Settings of `moderation tune`."""
 
-    preds: Path = setting(None, "probabilities, .npy, (n_examples, n_labels)")
-    labels: Path = setting(None, "targets 0/1, .npy, of the same shape")
+    preds: Path = setting(None, "probabilities of the validation split: .npy, (n_examples, n_labels)")
+    labels: Path = setting(None, "targets of the same rows, 0 or 1: .npy, of the same shape")
     label_columns: tuple[str, ...] | None = setting(None, "label names; default: those of the file beside --preds")
     objective: str = setting(
-        "f1", "f1, fbeta:B, precision>=P (best recall), recall>=R (best precision); quote them in a shell"
+        "f1",
+        "what to maximise: f1, fbeta:B, precision>=P (best recall), recall>=R (best precision); quote them in a shell",
+        metavar="OBJECTIVE",
     )
     out: Path | None = setting(None, "where to write; default: thresholds.json beside --preds")
     bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
@@ -225,14 +247,17 @@ class CheckConfig(TableConfig):
     """Settings of `moderation check`."""
 
     also: tuple[Path, ...] = setting((), "further tables; texts that two files share are counted")
-    backbone: str | None = setting(None, "count tokens with this backbone's tokenizer")
+    backbone: str | None = setting(None, "count tokens with this backbone's tokenizer", metavar="BACKBONE")
     max_length: int = setting(256, "with --backbone: count the texts with more tokens than this")
-    json: Path | None = setting(None, "write the report here as JSON too; '-': to standard output instead of the table")
+    json: Path | None = setting(None, "also write the report here as JSON; - prints it instead of the table")
 
     def __post_init__(self) -> None:
         """Check values that need no file.
 
         Raises:
-            ConfigError: a number out of range.
+            ConfigError: a number out of range, or one that would do nothing.
         """
-        raise_problems([] if self.max_length >= 8 else [f"--max-length is {self.max_length}, expected 8 or more"])
+        problems = [] if self.max_length >= 8 else [f"--max-length is {self.max_length}, expected 8 or more"]
+        if not problems and self.backbone is None:
+            problems += no_effect(self, ["max_length"], "only with --backbone, whose tokenizer counts the tokens")
+        raise_problems(problems)

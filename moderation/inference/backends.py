@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.bundles import FORMS, MODEL_CONFIG, TOKENIZER, Bundle
+from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 
 IdArray = npt.NDArray[np.int64]
@@ -275,10 +276,3 @@ def without_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def count_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

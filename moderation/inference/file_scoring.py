@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from moderation.artifacts import sha256, write_atomically
 from moderation.config import ScoreConfig
+from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, DataError
-from moderation.inference.backends import BACKENDS, count_cores
+from moderation.inference.backends import BACKENDS
 from moderation.inference.cells import encode_json_lines
 from moderation.inference.classifier import Classifier
 from moderation.inference.json_lines import OBJECT

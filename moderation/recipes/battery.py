@@ -6,8 +6,8 @@ from moderation.battery.page import render_page
 from moderation.battery.results import Options
 from moderation.battery.suites import parse_suites
 from moderation.battery.summary import format_battery, to_json
+from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
-from moderation.errors import ConfigError
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
 
@@ -21,13 +21,11 @@ def battery(config: EvaluateConfig) -> int:
     Raises:
         ModerationError: a bundle or a suite that cannot be read, or a file that cannot be written.
     """
-    if config.bundle is None:
-        raise ConfigError("BUNDLE is missing: name the folder of a bundle.")
     suites = parse_suites(config.suite)
     chosen = choose_thresholds(config.thresholds, config.threshold)
     options = Options(bootstrap=config.bootstrap, seed=config.seed, max_texts=config.max_texts)
     with Classifier.load(
-        config.bundle, backend=config.backend, threads=config.threads, thresholds=chosen
+        config.bundle or SHIPPED, backend=config.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
         measured = measure_suites(classifier, suites, options)
     print(format_battery(measured))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from moderation.artifacts import RunFolder, default_cache_dir, write_json, write_predictions
 from moderation.config import EvaluateConfig, TrainConfig
+from moderation.config.declaring import no_effect, raise_problems
 from moderation.data.encoding import df_to_hfds
 from moderation.data.loading import load_english_only
 from moderation.evaluation.calibration import compare_calibration
@@ -94,6 +95,9 @@ def _examples(
     """
     if config.data_path is not None:
         moved = settings_of_moved_table(source, settings, config.data_path)
+        unused = ("split",) if moved is None else ("text_column", "label_cut", "delimiter", "language_column")
+        why = "measured is all of --data-path" if moved is None else "--data-path is the run's own table, read as then"
+        raise_problems(no_effect(config, unused, why))
         if moved is None:
             frame = _other_table(config.data_path, config, settings, checkpoint)
             return _name_of(config.data_path), "test", frame

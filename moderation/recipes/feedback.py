@@ -6,18 +6,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from moderation.artifacts import write_atomically
 from moderation.config import FeedbackConfig
-from moderation.errors import ArtifactError, DataError, MissingExtraError
+from moderation.errors import ArtifactError, DataError
 from moderation.inference.outputs import open_output, output_format
 from moderation.labels import JIGSAW_LABELS, as_labels
-
-if TYPE_CHECKING:
-    from moderation.serving.feedback import FeedbackStore, StoredDecision
+from moderation.serving.feedback import FeedbackStore, StoredDecision
 
 TEXT_COLUMN = "comment_text"
 CUT = 0.5
@@ -46,10 +43,6 @@ def feedback(config: FeedbackConfig) -> int:
     Raises:
         ModerationError: no such database, no such label, nothing to write, or a file that cannot be written.
     """
-    try:
-        from moderation.serving.feedback import FeedbackStore
-    except ImportError:
-        raise MissingExtraError("Feedback", "serve") from None
     output = Path(config.output)
     form = output_format(output)
     if output.exists() and not config.overwrite:
@@ -73,7 +66,7 @@ def feedback(config: FeedbackConfig) -> int:
     return 0
 
 
-def _collect(decisions: "Iterable[StoredDecision]") -> list[_Judgement]:
+def _collect(decisions: Iterable[StoredDecision]) -> list[_Judgement]:
     """What was said of each text, in the order in which the texts came first."""
     found: dict[str, _Judgement] = {}
     for decision in decisions:
@@ -115,7 +108,7 @@ def _summarise(judgements: Sequence[_Judgement], labels: Sequence[str], n_rows: 
 
 
 def _batches(
-    store: "FeedbackStore", complete: Sequence[_Judgement], schema: pa.Schema, labels: Sequence[str]
+    store: FeedbackStore, complete: Sequence[_Judgement], schema: pa.Schema, labels: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     scores = {found.text_id: found.scores for found in complete if found.text_id is not None}
     texts = store.texts(list(scores))

@@ -1,15 +1,23 @@
 """`moderation serve`: answer HTTP requests from a bundle, in three languages."""
 
 import ipaddress
+import logging
 import socket
 from dataclasses import fields
 
 from moderation.bundles import SHIPPED, read_bundle
 from moderation.config import ServeConfig
-from moderation.errors import ConfigError, MissingExtraError
+from moderation.cores import count_cores
+from moderation.errors import ConfigError
 from moderation.evaluation.chosen_thresholds import apply_chosen, choose_thresholds
-from moderation.inference.backends import choose_backend, count_cores
+from moderation.extras import EXTRAS, require
+from moderation.inference.backends import choose_backend
+from moderation.serving.feedback import FeedbackStore
 from moderation.serving.keys import read_keys
+from moderation.serving.rates import read_rate
+from moderation.serving.supervisor import bind, serve_forever
+
+logger = logging.getLogger(__name__)
 
 
 def serve(config: ServeConfig) -> int:
@@ -21,12 +29,7 @@ def serve(config: ServeConfig) -> int:
     Raises:
         ModerationError: a bundle, keys or settings that cannot be; an address that cannot be had.
     """
-    try:
-        from moderation.serving.feedback import FeedbackStore
-        from moderation.serving.rates import read_rate
-        from moderation.serving.supervisor import bind, serve_forever
-    except ImportError:
-        raise MissingExtraError("Serving", "serve") from None
+    require(("tokenizers", "py3langid", *EXTRAS["serve"]), ("onnx", "serve"))  # the workers load them
     chosen = choose_thresholds(config.thresholds, config.threshold)
     bundle = read_bundle(config.model or SHIPPED)
     apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)
@@ -45,7 +48,7 @@ def serve(config: ServeConfig) -> int:
         )
     settings = {field.name: getattr(config, field.name) for field in fields(config) if field.metadata.get("app")}
     settings |= {"model": bundle.path, "backend": backend, "keys": config.keys, "thresholds": chosen}
-    settings["threads"] = config.threads or max(1, count_cores() // config.workers)
+    settings["threads"] = _share_cores(config)
     bound = bind(config.host, config.port)
     port = bound.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
@@ -57,7 +60,28 @@ def serve(config: ServeConfig) -> int:
         workers=config.workers,
         stop_within_s=config.timeout_s + 5,
         socket_to_use=bound,
+        log_level=config.log_level,
     )
+
+
+def _share_cores(config: ServeConfig) -> int:
+    """Threads of each worker; together they shall not be more than there are cores."""
+    n_cores = count_cores()
+    fitting = max(1, n_cores // config.workers)
+    if config.workers > n_cores:
+        logger.warning(
+            "--workers %d: only %d cores may be used here; more workers take turns.", config.workers, n_cores
+        )
+    if config.threads is not None and config.threads > fitting:
+        logger.warning(
+            "--threads %d in each of %d workers: only %d cores may be used here; each takes %d.",
+            config.threads,
+            config.workers,
+            n_cores,
+            fitting,
+        )
+        return fitting
+    return config.threads or fitting
 
 
 def _is_loopback(host: str) -> bool:

@@ -40,6 +40,7 @@ from moderation.training.prediction import predict_logits, to_fastest_device
 from moderation.training.processes import is_main, n_processes
 from moderation.training.record import begin_run, claim_folder, finish_run, nothing_half_written, save_tokenizer
 from moderation.training.reproducibility import PhaseTimer, make_reproducible
+from moderation.training.tracking import check_trackers
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -55,7 +56,8 @@ def train(config: TrainConfig) -> int:
     Raises:
         ModerationError: settings, data or artifacts that cannot be used.
     """
-    parse_objective(config.objective)  # before the training, not after it
+    check_trackers(config.track)  # before the training, not after it
+    parse_objective(config.objective)
     if config.dry_run:
         _dry_run(config)
         return 0
@@ -75,6 +77,8 @@ def train(config: TrainConfig) -> int:
 
 def _train_into(run: RunFolder, config: TrainConfig) -> None:
     timer = PhaseTimer()
+    for idle in config.idle_settings if is_main() else ():
+        logger.warning("%s.", idle)
     make_reproducible(config.seed, config.threads)
     if is_main():
         claim_folder(run, to_plain(config))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from moderation.bundles import MANIFEST, Bundle, check_files, read_bundle
+from moderation.bundles import MANIFEST, SHIPPED, Bundle, check_files, read_bundle
 from moderation.config import VerifyConfig
 from moderation.errors import MissingExtraError, ModerationError
 from moderation.evaluation.tables import align
@@ -20,7 +20,7 @@ def verify(config: VerifyConfig) -> int:
     Raises:
         ArtifactError: no bundle, a missing, changed or foreign file, or a manifest that was changed.
     """
-    bundle = read_bundle(config.bundle)
+    bundle = read_bundle(config.bundle or SHIPPED)
     check_files(bundle, None)
     foreign = _foreign_files(bundle)
     print(f"{bundle.short_version}: {len(bundle.files)} files are as exported.")

@@ -68,7 +68,7 @@ def create_app(
         keys: Who may ask; None: everybody who can reach the server.
         rate_limit: Requests of each key, such as `600/minute`; None: any number.
         cors: Origins whose pages may ask, such as `https://forum.example`.
-        feedback_url: Database of moderators' decisions, as SQLAlchemy names it; None: they are not taken.
+        feedback_url: URL of the database of moderators' decisions; None: they are not taken.
         max_wait_s: A request that would be answered later than that is refused with 429.
         timeout_s: A request that has no answer then gets 504.
         cache_texts: Results kept, by hash; 0: none.

@@ -11,40 +11,30 @@ from functools import partial
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
-from pythonjsonlogger.core import RESERVED_ATTRS
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from moderation.errors import ConfigError
+from moderation.logs import LogLevel, json_logs
 from moderation.serving.keys import read_keys
 from moderation.serving.protocol import BoundedProtocol
 
 _ANSWER_WITHIN_S = 30  # a worker; it may load a model, or have little of a processor
 _LONGEST_PAUSE_S = 30.0  # between two tries to start one
-_LOG: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
-            "fmt": "{levelname}{name}{message}",
-            "style": "{",
-            "timestamp": True,
-            "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
-            "rename_fields": {"levelname": "level", "message": "event", "name": "logger"},
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
-    "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"uvicorn": {"level": "INFO"}, "uvicorn.access": {"level": "WARNING"}},
-}
 
 logger = logging.getLogger(__name__)
 
 
 def serve_forever(
-    settings: dict[str, Any], *, host: str, port: int, workers: int, stop_within_s: float, socket_to_use: socket.socket
+    settings: dict[str, Any],
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    stop_within_s: float,
+    socket_to_use: socket.socket,
+    log_level: LogLevel = "info",
 ) -> int:
     """Run the workers until SIGTERM or Ctrl-C.
 
@@ -55,6 +45,7 @@ def serve_forever(
         workers: How many processes.
         stop_within_s: Requests in flight are answered for so long after a stop was asked for.
         socket_to_use: Bound, from `bind`.
+        log_level: Of the workers' log too.
 
     Returns:
         0; 1 where the workers could not start.
@@ -66,7 +57,7 @@ def serve_forever(
         port=port,
         workers=workers,
         http=BoundedProtocol,
-        log_config=_LOG,
+        log_config=json_logs(log_level),
         access_log=False,  # it would write down addresses, and the keys in them
         server_header=False,
         proxy_headers=False,

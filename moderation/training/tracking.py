@@ -50,15 +50,25 @@ def report_to(track: Sequence[str], run_dir: Path) -> list[str]:
     []
     """
     names = list(dict.fromkeys(track))
-    unknown = [name for name in names if name not in _PACKAGES]
-    if unknown:
-        raise ConfigError(f"--track {', '.join(unknown)}: unknown. Expected some of {', '.join(_PACKAGES)}.")
-    for name in names:
-        if not all(map(_is_installed, _PACKAGES[name])):
-            raise MissingExtraError(f"--track {name}", name)
+    check_trackers(names)
     for name in names:
         _set_open_variables(name, run_dir.resolve())
     return names
+
+
+def check_trackers(track: Sequence[str]) -> None:
+    """Refuse trackers that cannot be used, before anything is read.
+
+    Raises:
+        ConfigError: an unknown name.
+        MissingExtraError: a tracker's package is not installed.
+    """
+    unknown = [name for name in track if name not in _PACKAGES]
+    if unknown:
+        raise ConfigError(f"--track {', '.join(unknown)}: unknown. Expected some of {', '.join(_PACKAGES)}.")
+    for name in track:
+        if not all(map(_is_installed, _PACKAGES[name])):
+            raise MissingExtraError(f"--track {name}", name)
 
 
 def _is_installed(package: str) -> bool:

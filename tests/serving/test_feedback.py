@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,9 +73,19 @@ def store(url: str) -> Iterator[FeedbackStore]:
     it = FeedbackStore(url)
     yield it
     if url.startswith("postgresql"):
-        with it._engine.begin() as connection:
-            feedback._METADATA.drop_all(connection)
+        drop(url)
     it.close()
+
+
+def drop(url: str) -> None:
+    with connected(url) as connection:
+        connection.execute("DROP TABLE IF EXISTS feedback")
+
+
+def connected(url: str) -> Any:
+    import psycopg
+
+    return psycopg.connect(url.replace("+psycopg", ""))
 
 
 def test_what_is_kept_comes_back_in_its_order(store: FeedbackStore) -> None:
@@ -156,12 +167,11 @@ def test_postgresql_waits_no_longer_for_a_lock_than_it_may(postgres: str, monkey
     monkeypatch.setattr(feedback, "WAIT_S", 1)
     store = FeedbackStore(postgres)
     store.add(decision())
-    with store._engine.begin() as other:
-        other.exec_driver_sql("LOCK TABLE feedback IN ACCESS EXCLUSIVE MODE")
+    with connected(postgres) as other:
+        other.execute("LOCK TABLE feedback IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(ArtifactError, match=r"could not be written \(OperationalError 57014\)"):
             store.add(decision())
-        feedback._METADATA.drop_all(other)
-    store.close()
+    drop(postgres)
 
 
 def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
@@ -176,14 +186,12 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
 
 def test_a_row_that_the_database_refuses_is_not_quoted(postgres: str) -> None:
     store = FeedbackStore(postgres)
-    with store._engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE feedback (id serial, text text NOT NULL)")
+    with connected(postgres) as connection:
+        connection.execute("CREATE TABLE feedback (id serial, text text NOT NULL)")
     with pytest.raises(ArtifactError, match="ProgrammingError 42703") as caught:
         store.add(decision())
     assert "fool" not in str(caught.value)
-    with store._engine.begin() as connection:
-        feedback._METADATA.drop_all(connection)
-    store.close()
+    drop(postgres)
 
 
 def test_a_server_that_is_not_there_is_an_error_that_hides_the_password() -> None:
@@ -209,6 +217,12 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
         ("sqlite://", "without a file"),
         ("sqlite:///:memory:", "without a file"),
         ("postgresql+smoke://me:secret@host/db", "no such driver"),
+        ("postgresql+psycopg://me:secret@host:99999/db", "port from 1 to 65535"),
+        ("postgresql+psycopg://me:secret@host:0/db", "port from 1 to 65535"),
+        ("postgresql+psycopg://me:secret@host/db?nothing=like+that", "not an address of PostgreSQL"),
+        ("sqlite://host/f.db", "without a file"),
+        ("sqlite:///f.db?mode=ro", "a file alone"),
+        ("", "not the URL of a database"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused(url: str, complaint: str) -> None:
@@ -221,3 +235,40 @@ def test_postgresql_without_its_driver_names_the_extra(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingExtraError, match="serve-postgres"):
         FeedbackStore("postgresql+psycopg://host/db")
+
+
+def test_a_path_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url, path in (
+        ("sqlite:///a b#1.db", tmp_path / "a b#1.db"),
+        (f"sqlite:///{tmp_path}/%20.db", tmp_path / "%20.db"),
+        ("sqlite+pysqlite:///c.db", tmp_path / "c.db"),
+    ):
+        FeedbackStore(url).add(decision())
+        assert path.is_file()
+
+
+def test_decisions_that_an_earlier_version_stored_are_read(tmp_path: Path) -> None:
+    """It wrote the same table by way of SQLAlchemy, with these types and this form of JSON."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'f.db'}")
+    text = sqlalchemy.JSON(none_as_null=True)
+    columns = [sqlalchemy.Column(name, sqlalchemy.JSON) for name in ("attribute_scores", "label_scores", "languages")]
+    columns += [sqlalchemy.Column(name, sqlalchemy.String) for name in ("received_at", "text_sha256", "model_version")]
+    table = sqlalchemy.Table(
+        "feedback",
+        sqlalchemy.MetaData(),
+        sqlalchemy.Column("id", sqlalchemy.Integer, primary_key=True),
+        *columns,
+        *(sqlalchemy.Column(name, sqlalchemy.String) for name in ("community_id", "client_token")),
+        *(sqlalchemy.Column(name, text) for name in ("text", "model_scores")),
+    )
+    table.metadata.create_all(engine)
+    row = {"attribute_scores": {}, "label_scores": {"toxic": 1.0}, "languages": ["en"], "text_sha256": "0" * 64}
+    with engine.begin() as connection:
+        connection.execute(table.insert(), row | {"text": TEXT, "received_at": "", "model_version": "m"})
+    engine.dispose()
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    store.add(decision("new"))
+    assert [found.label_scores for found in store.decisions()] == [{"toxic": 1.0}] * 2
+    assert list(store.texts([1, 2])) == [(1, TEXT), (2, "new")]

@@ -1,0 +1,116 @@
+"""Which packages each extra of this toolkit brings, so that a missing one can name its cure."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from moderation.errors import MissingExtraError
+
+BASE = ("numpy", "tqdm")
+"""Modules that every installation brings."""
+
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "tables": ("pandas", "pyarrow"),
+    "suites": ("jinja2", "scipy", "sklearn"),
+    "onnx": ("onnxruntime", "tokenizers"),
+    "openvino": ("openvino",),
+    "languages": ("py3langid",),
+    "serve": (
+        "cachetools",
+        "fastapi",
+        "httptools",
+        "limits",
+        "prometheus_client",
+        "pydantic",
+        "pydantic_core",
+        "pythonjsonlogger",
+        "starlette",
+        "uvicorn",
+    ),
+    "serve-postgres": ("psycopg",),
+    "train": (
+        "accelerate",
+        "datasets",
+        "huggingface_hub",
+        "matplotlib",
+        "psutil",
+        "safetensors",
+        "threadpoolctl",
+        "torch",
+        "transformers",
+    ),
+    "export": ("onnx", "nncf"),
+    "torchserve": ("model_archiver",),
+}
+"""Extra -> modules that it brings and that no extra further up does; `suites` brings `tables` too, and `train` both."""
+
+_OURS = ("moderation", "model_training")
+_INCLUDED = {"suites": ("tables",), "train": ("suites", "tables")}
+
+
+def extra_of(module: str) -> str | None:
+    """The extra that brings a module; None: no extra does.
+
+    >>> extra_of("pyarrow.parquet"), extra_of("numpy")
+    ('tables', None)
+    """
+    package = module.split(".")[0]
+    return next((extra for extra, modules in EXTRAS.items() if package in modules), None)
+
+
+def modules_of(extra: str) -> tuple[str, ...]:
+    """All modules that an extra brings, with those of the extras that it takes in.
+
+    >>> modules_of("suites")
+    ('jinja2', 'scipy', 'sklearn', 'pandas', 'pyarrow')
+    """
+    return tuple(module for one in (extra, *_INCLUDED.get(extra, ())) for module in EXTRAS[one])
+
+
+def missing_extra(
+    error: ModuleNotFoundError, needs: Sequence[str] = (), feature: str = "This command"
+) -> MissingExtraError | None:
+    """Say by which extras a missing module is cured.
+
+    Args:
+        error: What the import raised.
+        needs: Extras that the feature needs altogether; of these, every one that is not there is named at once, so that
+            nobody has to install, try and install again.
+        feature: What was asked for, in the user's words.
+
+    Returns:
+        The error to raise instead; None where a module of this toolkit itself is missing, which is a bug.
+
+    >>> print(missing_extra(ModuleNotFoundError(name="torch"), feature="This command"))
+    This command needs the package torch, which is not installed. Cure, in the folder of this toolkit: \
+pip install '.[train]'
+    """
+    package = (error.name or "").split(".")[0]
+    if package in ("", *_OURS):
+        return None
+    wanted = [extra for extra in needs if any(map(_is_absent, modules_of(extra)))]
+    named = extra_of(package)
+    if named is None and package not in BASE:
+        wanted = wanted or list(needs)  # what one of the packages needs in turn: installing them again brings it
+    if named is not None and not any(package in modules_of(extra) for extra in wanted):
+        wanted.append(named)
+    if named is None and package not in BASE and not wanted:
+        return None
+    return MissingExtraError(feature, ",".join(wanted), package)
+
+
+def require(modules: Sequence[str], needs: Sequence[str], feature: str = "This command") -> None:
+    """Refuse to begin where a module is missing that would be needed only later: after hours, or in another process.
+
+    Raises:
+        MissingExtraError: a module is not installed.
+    """
+    for module in modules:
+        if _is_absent(module) and (missing := missing_extra(ModuleNotFoundError(name=module), needs, feature)):
+            raise missing
+
+
+def _is_absent(module: str) -> bool:
+    try:
+        return find_spec(module) is None
+    except (ImportError, ValueError):  # hidden by an import hook, or half loaded
+        return True

@@ -1,0 +1,42 @@
+"""Logs: the level that was asked for, of this toolkit's lines alone where it is debug."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CODE = """
+import logging
+from moderation.logs import configure_logs
+configure_logs({level!r}, as_json={as_json})
+configure_logs({level!r})
+for name in ("moderation.inference", "urllib3"):
+    for level in ("debug", "info", "warning", "error"):
+        getattr(logging.getLogger(name), level)("%s %s", name, level)
+"""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("level", "n_ours", "n_others"), [("debug", 4, 3), ("info", 3, 3), ("warning", 2, 2), ("error", 1, 1)]
+)
+def test_a_level_decides_what_is_said(level: str, n_ours: int, n_others: int, as_json: bool) -> None:
+    code = CODE.format(level=level, as_json=as_json)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+    lines = done.stderr.splitlines()
+    events = [json.loads(line)["event"] for line in lines] if as_json else lines
+    assert [event for event in events if event.startswith("moderation")] == events[:n_ours]
+    assert len(events) == n_ours + n_others
+
+
+@pytest.mark.parametrize(("level", "said"), [("info", True), ("error", False), ("debug", True)])
+def test_a_verb_says_as_much_as_it_is_told(level: str, said: bool, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("comment_text,toxic\na,0\nb,1\n", encoding="utf-8")
+    command = [sys.executable, "-m", "moderation", "check", str(tmp_path / "t.csv"), "--log-level", level]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0
+    assert bool(done.stderr) == said
