@@ -20,15 +20,13 @@ from moderation.data.compression import DAMAGED, damaged, open_unpacked
 from moderation.data.reading import LIKELY_DELIMITERS, check_column_names, field_delimiter, show_names
 from moderation.errors import DataError
 from moderation.inference.json_lines import is_unicode, object_batch, read_lines, scan_objects
+from moderation.inference.lines import NO_UTF8, pipe_lines
 from moderation.inference.scoring import is_text
 
 CHUNK_BYTES = 1 << 26  # of text: a chunk that reaches them ends, however few rows it has
 LONGEST = 1 << 26  # bytes of a line or a field; a quote that is never closed would be one that fills the memory
 PIPE_COLUMN = "text"
-NO_UTF8 = "not UTF-8"
 
-_BOM = b"\xef\xbb\xbf"
-_PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no more than this
 _PARQUET_ROWS = 128  # decoded at once: a megabyte of text in each still fits the memory
 
 
@@ -110,42 +108,10 @@ def pipe_chunks(pipe: io.RawIOBase, chunk_rows: int) -> Iterator[Chunk]:
         DataError: the pipe cannot be read.
     """
     schema = pa.schema([(PIPE_COLUMN, pa.string())])
-    for lines in _pipe_lines(pipe):
+    for lines in pipe_lines(pipe):
         for start in range(0, len(lines), chunk_rows):
-            rows = [_decode_line(line) for line in lines[start : start + chunk_rows]]
+            rows = lines[start : start + chunk_rows]
             yield _text_chunk(schema, [[text] for text, _ in rows], [error for _, error in rows], 0.0)
-
-
-def _pipe_lines(pipe: io.RawIOBase) -> Iterator[list[bytes]]:
-    """Lines that ended in one read, the last one also without an end; of one that is too long, its beginning."""
-    held, mark = bytearray(), _BOM
-    while content := _read_pipe(pipe):
-        end, *lines = content.split(b"\n")
-        if len(held) <= LONGEST + len(_BOM):
-            held += end
-        if lines:
-            *whole, rest = lines
-            yield [bytes(held.removeprefix(mark)), *whole]
-            held, mark = bytearray(rest), b""
-    if last := held.removeprefix(mark):
-        yield [bytes(last)]
-
-
-def _read_pipe(pipe: io.RawIOBase) -> bytes | None:
-    try:
-        return pipe.read(_PIPE_BYTES)
-    except OSError as error:
-        raise DataError(f"standard input: cannot be read ({error.strerror}). Expected one text a line.") from None
-
-
-def _decode_line(line: bytes) -> tuple[str | None, str | None]:
-    if len(line) > LONGEST:
-        return None, f"a line of more than {LONGEST >> 20} MiB"
-    line = line.removesuffix(b"\r")
-    try:
-        return line.decode("utf-8"), None
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "backslashreplace"), NO_UTF8
 
 
 def _peek(path: Path, stream: IO[bytes]) -> bytes:

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import io
 import json
 import zipfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from moderation.inference import streams
 from moderation.inference.json_lines import OBJECT
 from moderation.inference.outputs import OutputFormat, encode_csv, encode_json_lines, open_output, output_format
 from moderation.inference.parts import Parts
-from moderation.inference.streams import open_table, pipe_chunks
+from moderation.inference.streams import open_table
 
 ENDINGS = [
     f"{table}{packing}" for table in (".csv", ".tsv", ".parquet", ".jsonl") for packing in ("", ".gz", ".zip", ".zst")
@@ -239,49 +238,6 @@ def test_a_table_without_rows_has_no_chunks(tmp_path):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
         assert rows_of(open_table(tmp_path / name, text_column="text")) == []
-
-
-class Trickle(io.RawIOBase):
-    """A pipe that gives what was put into it piece by piece."""
-
-    def __init__(self, *pieces):
-        self.pieces = list(pieces)
-
-    def read(self, size=-1):
-        return self.pieces.pop(0) if self.pieces else b""
-
-
-def test_lines_of_a_pipe_come_as_they_come():
-    chunks = pipe_chunks(Trickle(b"one\r\ntwo", b" more\n\n\xff\n", b"last"), chunk_rows=2)
-    found = [(chunk.batch["text"].to_pylist(), chunk.errors.to_pylist()) for chunk in chunks]
-    assert found == [
-        (["one"], [None]),
-        (["two more", ""], [None, None]),
-        ([r"\xff"], ["not UTF-8"]),
-        (["last"], [None]),
-    ]
-
-
-def test_the_mark_at_the_beginning_of_a_pipe_is_no_text():
-    def texts(*pieces):
-        return [text for chunk in pipe_chunks(Trickle(*pieces), 9) for text in chunk.batch["text"].to_pylist()]
-
-    assert texts(b"\xef", b"\xbb\xbfone\n\xef\xbb\xbftwo\n") == ["one", "\ufefftwo"]
-    assert texts(b"\xef\xbb\xbflast") == ["last"]
-    assert texts(b"\xef\xbb\xbf") == []
-
-
-@pytest.mark.parametrize("end", [b"", b"\n", b"\nnext"])
-def test_a_line_without_end_is_a_row_with_an_error(end, monkeypatch):
-    monkeypatch.setattr(streams, "LONGEST", 100)
-    chunks = [*pipe_chunks(Trickle(b"one\n", *[b"x" * 60] * 9, end, b"\n", b"y" * 100), chunk_rows=5)]
-    texts = [text for chunk in chunks for text in chunk.batch["text"].to_pylist()]
-    errors = [error for chunk in chunks for error in chunk.errors.to_pylist()]
-    between = {b"": [], b"\n": [""], b"\nnext": ["next"]}[end]
-    # A read that gives nothing is the end of a pipe.
-    assert texts == (["one", None] if not end else ["one", None, *between, "y" * 100])
-    assert errors[:2] == [None, "a line of more than 0 MiB"]
-    assert errors[2:] == [None] * len(texts[2:])
 
 
 def test_an_archive_with_an_unknown_method_or_two_names_is_refused(tmp_path):
