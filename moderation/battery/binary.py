@@ -9,7 +9,8 @@ from moderation.battery.rows import read_rows, read_targets, read_words
 from moderation.battery.scorer import Scorer
 from moderation.battery.single import HEADER, cells, interval_of, measure_single
 from moderation.bundles import Bundle
-from moderation.data.reading import read_table, show_names
+from moderation.data.columns import show_names
+from moderation.data.reading import read_table
 from moderation.data.validation import find_label_columns
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray

@@ -7,9 +7,10 @@ import pandas as pd
 
 from moderation.artifacts import sha256
 from moderation.bundles import Bundle
+from moderation.data.columns import show_names
 from moderation.data.loading import load_english_only
 from moderation.data.preparing import load_splits
-from moderation.data.reading import read_table, show_names
+from moderation.data.reading import read_table
 from moderation.errors import DataError
 
 logger = logging.getLogger(__name__)

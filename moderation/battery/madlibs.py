@@ -11,7 +11,7 @@ from moderation.battery.rules import main_label
 from moderation.battery.scorer import Scorer
 from moderation.battery.subgroups import measure_subgroup, summarise
 from moderation.bundles import Bundle
-from moderation.data.reading import show_rows
+from moderation.data.columns import show_rows
 from moderation.errors import DataError
 from moderation.evaluation.tables import number
 

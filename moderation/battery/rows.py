@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moderation.data.reading import read_table, show_names, show_rows
+from moderation.data.columns import show_names, show_rows
+from moderation.data.reading import read_table
 from moderation.data.splitting import take_part
 from moderation.data.validation import as_targets, is_empty, label_problems, text_problems
 from moderation.errors import DataError

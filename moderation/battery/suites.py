@@ -10,7 +10,8 @@ from moderation.battery import binary, evasion, hatecheck, jigsaw, labelled, mad
 from moderation.battery.results import Options, SuiteResult
 from moderation.battery.scorer import Scorer
 from moderation.bundles import Bundle
-from moderation.data.reading import read_table, show_names
+from moderation.data.columns import show_names
+from moderation.data.reading import read_table
 from moderation.data.validation import find_label_columns
 from moderation.errors import ConfigError, DataError
 

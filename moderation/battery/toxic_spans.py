@@ -13,7 +13,7 @@ from moderation.battery.results import Figure, Options, SuiteResult, Table
 from moderation.battery.rows import read_rows
 from moderation.battery.scorer import Scorer
 from moderation.bundles import Bundle
-from moderation.data.reading import show_rows
+from moderation.data.columns import show_rows
 from moderation.errors import DataError
 from moderation.evaluation.tables import interval, number
 from moderation.inference.sentences import split_sentences

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import Backend, raise_problems, setting
+from moderation.config.declaring import (
+    DELIMITER_HELP,
+    ESCAPE_HELP,
+    QUOTING_HELP,
+    TEXT_COLUMN_HELP,
+    Backend,
+    Quoting,
+    raise_problems,
+    setting,
+)
 
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 
@@ -91,8 +100,10 @@ class ScoreConfig:
     model: Path | None = setting(
         None, "folder of a bundle; default: the compact English model of the package", short=("-m",)
     )
-    text_column: str = setting("comment_text", "column that holds the text")
-    delimiter: str | None = setting(None, "field delimiter of a CSV file; default: ',' (tab for .tsv)")
+    text_column: str = setting("comment_text", TEXT_COLUMN_HELP)
+    delimiter: str | None = setting(None, DELIMITER_HELP)
+    quoting: Quoting = setting("standard", QUOTING_HELP)
+    escape: str | None = setting(None, ESCAPE_HELP)
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
     threads: int | None = setting(None, "processor threads; default: all cores")
     chunk_rows: int = setting(2000, "rows after which what is finished is kept")

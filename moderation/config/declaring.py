@@ -6,6 +6,18 @@ from typing import Any, Literal
 from moderation.errors import ConfigError
 
 Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torch", "torchscript"]
+Quoting = Literal["standard", "none"]
+LabelFormat = Literal["auto", "columns", "names", "list", "json", "class"]
+
+TEXT_COLUMN_HELP = (
+    "column that holds the text; where the default is not there, the one of a usual name is taken: text, comment, "
+    "tweet, body, content, message and the like"
+)
+DELIMITER_HELP = "field delimiter of a CSV file; default: that of a first line 'sep=;', else ',' (tab for .tsv)"
+QUOTING_HELP = (
+    "of a CSV file; standard: a field in double quotes, a quote in it as two; none: quotes are plain characters"
+)
+ESCAPE_HELP = "character of a CSV file that makes a following quote or delimiter plain, such as '\\'; default: none"
 
 
 def setting(default: Any, help: str, group: str = "", short: tuple[str, ...] = (), *, app: bool = False) -> Any:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from moderation.data.columns import check_column_names, show_names
 from moderation.data.languages import detect_foreign, is_english
-from moderation.data.reading import check_column_names, read_table, show_names
+from moderation.data.reading import read_table
 from moderation.data.splitting import take_part
 from moderation.data.validation import (
     Mask,

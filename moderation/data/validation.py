@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moderation.data.reading import show_names, show_rows
+from moderation.data.columns import show_names, show_rows
 from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderation.data.columns import show_rows
 from moderation.data.languages import UNDETERMINED
-from moderation.data.reading import show_rows
 
 _KINDS_SHOWN = 10
 _ROWS_SHOWN = 6  # one more than are written out, which says that there are more

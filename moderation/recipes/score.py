@@ -1,5 +1,6 @@
 """`moderation score`: classify every text of a file, chunk by chunk, and keep what is finished."""
 
+import dataclasses
 import importlib.metadata
 import logging
 import os
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from moderation.artifacts import sha256, write_atomically
 from moderation.bundles import SHIPPED
 from moderation.config import ScoreConfig
+from moderation.data.csv_dialects import CsvDialect
 from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.inference.backends import BACKENDS, count_cores
@@ -63,9 +65,10 @@ def score(config: ScoreConfig) -> int:
             table = open_table(
                 config.input_path,
                 text_column=config.text_column,
-                delimiter=config.delimiter,
+                dialect=CsvDialect(delimiter=config.delimiter, quoting=config.quoting, escape=config.escape),
                 keep_objects=form.table == "jsonl",
             )
+            config = dataclasses.replace(config, text_column=table.text_column)
             check_free_names(table.names, classifier.labels, str(config.input_path))
             if to_stdout:
                 with _progress(table.n_rows) as bar:
@@ -160,7 +163,7 @@ def _fingerprint(
         "input_sha256": sha256(config.input_path),
         "model": f"{classifier.bundle.name}@{classifier.bundle.version}/{classifier.backend_name}",
         "text_column": config.text_column,
-        "delimiter": config.delimiter,
+        "dialect": [config.delimiter, config.quoting, config.escape],
         "chunk_rows": config.chunk_rows,
         "languages": languages is not None,
         "objects_kept": OBJECT in table.schema.names,

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from moderation.data import csv_rows
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.inference import streams
 from moderation.inference.json_lines import OBJECT
@@ -89,27 +90,35 @@ def test_bytes_that_are_not_utf8_are_an_error_of_their_row(tmp_path):
     table = open_table(tmp_path / "t.csv", text_column="text")
     assert errors_of(table, 10) == [None, "not UTF-8", None]
     assert rows_of(table)[1]["text"] == r"caf\xe9"
-    (tmp_path / "t.csv").write_bytes("text\na\n".encode("utf-16"))
-    with pytest.raises(DataError, match="looks like UTF-16"):
-        open_table(tmp_path / "t.csv", text_column="text")
 
 
-@pytest.mark.parametrize("end", ['"open', '"open\nand on\n'])
-def test_a_quote_that_is_never_closed_is_found(end, tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_files_in_utf16_are_read(encoding, tmp_path):
+    (tmp_path / "t.csv").write_bytes('id,text\r\n1,"a\r\n\u4e2d"\r\n'.encode(encoding))
+    (tmp_path / "t.jsonl").write_bytes('{"id": "1", "text": "a\\r\\n\u4e2d"}\n'.encode(encoding))
+    for name in ("t.csv", "t.jsonl"):
+        assert rows_of(open_table(tmp_path / name, text_column="text")) == [{"id": "1", "text": "a\r\n\u4e2d"}]
+
+
+@pytest.mark.parametrize(("end", "n_rows"), [('"open', 2), ('"open\nand on\n', 3)])
+def test_a_quote_that_is_never_closed_is_found(end, n_rows, tmp_path):
     (tmp_path / "t.csv").write_text(f'id,text\n1,"a""b"\n2,{end}', encoding="utf-8")
-    assert errors_of(open_table(tmp_path / "t.csv", text_column="text")) == [
-        None,
-        "a quote is opened and never closed",
-    ]
+    errors = errors_of(open_table(tmp_path / "t.csv", text_column="text"))
+    assert (errors[0], errors[1].split(";")[0], len(errors)) == (None, "a quote is opened and never closed", n_rows)
+    assert "--quoting none" in errors[1]
     (tmp_path / "t.csv").write_text('id,text\n1,a\n2,"b\n"', encoding="utf-8")
     assert errors_of(open_table(tmp_path / "t.csv", text_column="text")) == [None, None]
 
 
 def test_a_field_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_rows, "LONGEST", 1000)
     monkeypatch.setattr(streams, "LONGEST", 1000)
-    (tmp_path / "t.csv").write_text('text\nfine\n"' + "open\n" * 1000, encoding="utf-8")
-    with pytest.raises(DataError, match="row 2: a field or line of more than"):
-        errors_of(open_table(tmp_path / "t.csv", text_column="text"))
+    (tmp_path / "t.csv").write_text('text\nfine\n"' + "open\n" * 1000 + "x" * 5000 + "\nfine\n", encoding="utf-8")
+    errors = errors_of(open_table(tmp_path / "t.csv", text_column="text"))
+    assert [number for number, error in enumerate(errors, start=1) if error] == [2, 1002]
+    assert errors[1].startswith("a quote is opened and never closed")
+    assert errors[1001].startswith("a field or line of more than")
+    assert len(errors) == 1003
     (tmp_path / "t.jsonl").write_text(
         '{"text": "a"}\n{"text": "' + "b" * 5000 + '"}\n{"text": "c"}\n', encoding="utf-8"
     )
