@@ -28,9 +28,9 @@ def guess_encoding(beginning: bytes) -> str:
     whole = beginning[: len(beginning) // 2 * 2]
     first, second = whole[0::2].count(0), whole[1::2].count(0)  # zero bytes that lead a pair, and that end one
     few = len(whole) // 16
-    if second * 4 >= len(whole) > 0 and first <= few:
+    if second * 4 > len(whole) and first <= few:
         return "utf-16-le"
-    if first * 4 >= len(whole) > 0 and second <= few:
+    if first * 4 > len(whole) and second <= few:
         return "utf-16-be"
     return UTF8
 
