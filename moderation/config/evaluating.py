@@ -2,12 +2,27 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from moderation.config.declaring import Backend, raise_problems, setting
+from moderation.config.declaring import (
+    DELIMITER_HELP,
+    ESCAPE_HELP,
+    LABEL_CUT_HELP,
+    LABEL_FORMAT_HELP,
+    LABEL_NONE_HELP,
+    LABELS_IN_HELP,
+    QUOTING_HELP,
+    TEXT_COLUMN_HELP,
+    Backend,
+    LabelFormat,
+    Quoting,
+    raise_problems,
+    setting,
+)
 
 _OF_CHECKPOINT = "a checkpoint on its test split or another table"
 _OF_BUNDLE = "a bundle on suites of others"
+_TABLE = "how a table is written (--data-path: default as in training; every --suite)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +33,6 @@ class EvaluateConfig:
     thresholds: Path | None = setting(None, "thresholds.json; default: the one beside --checkpoint", _OF_CHECKPOINT)
     data_path: Path | None = setting(
         None, "another table to evaluate on; default: the run's own test split", _OF_CHECKPOINT
-    )
-    text_column: str | None = setting(None, "text column of --data-path; default: as in training", _OF_CHECKPOINT)
-    label_cut: float | None = setting(
-        None, "cut of fractional labels in --data-path; default: as in training", _OF_CHECKPOINT
-    )
-    delimiter: str | None = setting(None, "field delimiter of --data-path; default: as in training", _OF_CHECKPOINT)
-    language_column: str | None = setting(
-        None, "language column of --data-path; default: as in training", _OF_CHECKPOINT
     )
     split: Literal["val", "test"] = setting("test", "split of the run's data to evaluate on", _OF_CHECKPOINT)
     batch_size: int = setting(32, "examples per batch", _OF_CHECKPOINT)
@@ -43,11 +50,35 @@ class EvaluateConfig:
     seed: int = setting(42, "seed of the parts, the edits and the intervals", _OF_BUNDLE)
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds", _OF_BUNDLE)
 
+    text_column: str | None = setting(None, TEXT_COLUMN_HELP, _TABLE)
+    label_columns: tuple[str, ...] | None = setting(
+        None,
+        "label columns; of --data-path in the order of the checkpoint's labels, default: those names; of a suite those "
+        "to measure, default: all that the bundle has",
+        _TABLE,
+    )
+    label_cut: float | None = setting(None, LABEL_CUT_HELP, _TABLE)
+    labels_in: str | None = setting(None, LABELS_IN_HELP, _TABLE)
+    label_format: LabelFormat | None = setting(None, LABEL_FORMAT_HELP, _TABLE)
+    label_none: tuple[str, ...] | None = setting(None, LABEL_NONE_HELP, _TABLE)
+    delimiter: str | None = setting(None, DELIMITER_HELP, _TABLE)
+    quoting: Quoting | None = setting(None, QUOTING_HELP, _TABLE)
+    escape: str | None = setting(None, ESCAPE_HELP, _TABLE)
+    language_column: str | None = setting(
+        None, "column of language codes; rows other than 'en' are left out; default: 'lang' or 'language'", _TABLE
+    )
+
     output_dir: Path | None = setting(
         None, "where to write; default: the checkpoint's folder; of a bundle: battery.json and battery.html"
     )
     threads: int | None = setting(None, "processor threads; default: all cores")
     bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
+
+    @property
+    def table_settings(self) -> dict[str, Any]:
+        """What was said of how a table is written, as arguments of `data.loading.TableForm`."""
+        names = [field.name for field in fields(self) if field.metadata["group"] == _TABLE]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
     def recipe(self) -> str:

@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 from moderation.config.declaring import (
     DELIMITER_HELP,
     ESCAPE_HELP,
-    LABEL_COLUMN_HELP,
     LABEL_CUT_HELP,
     LABEL_FORMAT_HELP,
     LABEL_NONE_HELP,
+    LABELS_IN_HELP,
     QUOTING_HELP,
     TEXT_COLUMN_HELP,
     LabelFormat,
@@ -39,7 +39,7 @@ class TableConfig:
         "data",
     )
     label_cut: float | None = setting(None, LABEL_CUT_HELP, "data")
-    label_column: str | None = setting(None, LABEL_COLUMN_HELP, "data")
+    labels_in: str | None = setting(None, LABELS_IN_HELP, "data")
     label_format: LabelFormat = setting("auto", LABEL_FORMAT_HELP, "data")
     label_none: tuple[str, ...] | None = setting(None, LABEL_NONE_HELP, "data")
     delimiter: str | None = setting(None, DELIMITER_HELP, "data")

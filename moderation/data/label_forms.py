@@ -192,7 +192,12 @@ def _check_names(names: Iterable[str], column: str, where: str) -> tuple[str, ..
         what = f"more than {_MOST_NAMES} different labels" if found else "no label at all"
         raise DataError(
             f"{where}: column {show_names([column])!r} holds {what}; expected names of labels. Another column: "
-            "--label-column; another way to read it: --label-format"
+            "--labels-in; another way to read it: --label-format"
+        )
+    if set(found) <= {"0", "1"} or all(name.casefold() in ("true", "false", "yes", "no") for name in found):
+        raise DataError(
+            f"{where}: column {show_names([column])!r} holds one label, as 0 and 1 or the like, and no names of labels. "
+            "Name it with --label-columns instead of --labels-in."
         )
     folded = Counter(name.casefold() for name in found)
     alike = [name for name in found if folded[name.casefold()] > 1]
@@ -208,11 +213,10 @@ def _check_names(names: Iterable[str], column: str, where: str) -> tuple[str, ..
 
 def _summarise(read_as: str, labels: Sequence[str], no_label: set[str], aside: Sequence[str]) -> str:
     parts = [f"labels found ({read_as}): {show_names(labels)}"]
-    parts.append(
-        f"no label: {show_names(sorted(no_label))}"
-        if no_label
-        else "no name means no label (one that does: --label-none)"
-    )
+    if no_label:
+        parts.append(f"no label: {show_names(sorted(no_label))}")
+    else:
+        parts.append("no name means no label (one that does: --label-none)")
     if aside:
         parts.append(f"left aside: {show_names(aside)}")
     return "; ".join(parts)

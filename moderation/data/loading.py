@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ class TableForm:
     text_column: str = TEXT_COLUMN
     label_columns: Sequence[str] | None = None
     label_cut: float | None = None
-    label_column: str | None = None
+    labels_in: str | None = None
     label_format: LabelFormat = "auto"
     label_none: Sequence[str] | None = None
     language_column: str | None = None
@@ -67,13 +67,18 @@ class TableForm:
             )
         if self.label_format not in get_args(LabelFormat):
             raise ConfigError(f"--label-format is {self.label_format}, expected {' | '.join(get_args(LabelFormat))}.")
-        if self.label_format not in ("auto", "columns") and self.label_column is None:
-            raise ConfigError(f"--label-format {self.label_format} needs --label-column, which names the column.")
+        if self.label_format not in ("auto", "columns") and self.labels_in is None:
+            raise ConfigError(f"--label-format {self.label_format} needs --labels-in, which names the column.")
 
     @property
     def one_column(self) -> str | None:
         """The column that holds all labels of a row; None where each label has its own."""
-        return None if self.label_format == "columns" else self.label_column
+        return None if self.label_format == "columns" else self.labels_in
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `load_english_only`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read a file that is written so, as `reading.read_table` does."""
@@ -100,7 +105,7 @@ class CleanTable:
     left_aside: tuple[str, ...] = field(default=())
 
 
-_PLAIN = TableForm()
+PLAIN_FORM = TableForm()
 
 
 def load_english_only(
@@ -109,7 +114,7 @@ def load_english_only(
     text_column: str = "comment_text",
     label_columns: Sequence[str] | None = None,
     label_cut: float | None = None,
-    label_column: str | None = None,
+    labels_in: str | None = None,
     label_format: LabelFormat = "auto",
     label_none: Sequence[str] | None = None,
     language_column: str | None = None,
@@ -132,12 +137,12 @@ def load_english_only(
             `comment`, `tweet`, ...) is taken, which is logged, and arrives under the name of the default.
         label_columns: Label columns in the order of the targets; default: the Jigsaw six, as far as present, else
             every column of 0 and 1, of true and false, or of yes and no. Which ones, and which others may be labels
-            too, is logged. With `label_column`: the labels to take from there.
+            too, is logged. With `labels_in`: the labels to take from there.
         label_cut: In (0, 1]: labels may be fractions in [0, 1] and count as positive from this value on. A whole number
             from 1 on: labels may be numbers of votes. None: a fraction or a number of votes is an error.
-        label_column: One column that holds all labels of a row, as `label_forms.spread_labels` reads it.
+        labels_in: One column that holds all labels of a row, as `label_forms.spread_labels` reads it.
         label_format: `names`, `list`, `json` or `class`: how it does; `auto`: as it looks; `columns`: take no notice of
-            `label_column`.
+            `labels_in`.
         label_none: Names there that mean no label; default: none, normal, clean, neither, ok, not and not_... .
         language_column: Column of language codes, of which `en`, `EN`, `en-US` and the like are kept; default: `lang`
             or `language` where there is one.
@@ -179,7 +184,7 @@ def load_english_only(
         text_column=text_column,
         label_columns=label_columns,
         label_cut=label_cut,
-        label_column=label_column,
+        labels_in=labels_in,
         label_format=label_format,
         label_none=label_none,
         language_column=language_column,
@@ -198,7 +203,7 @@ def load_english_only(
 
 
 def clean_table(
-    data_path: Path | str | pd.DataFrame, form: TableForm = _PLAIN, *, require_both_classes: bool = True
+    data_path: Path | str | pd.DataFrame, form: TableForm = PLAIN_FORM, *, require_both_classes: bool = True
 ) -> CleanTable:
     """Read a table and part what can be used from what is wrong.
 
@@ -226,7 +231,7 @@ def clean_table(
         frame = _with_labels(frame, spread, form.one_column, (text_column, language_column), where)
     else:
         there = show_names(frame.columns)
-        raise DataError(f"{where}: no column {form.one_column!r} of labels; columns there: {there} (--label-column)")
+        raise DataError(f"{where}: no column {form.one_column!r} of labels; columns there: {there} (--labels-in)")
     rows, left_out = _leave_out(frame, text_column, labels, language_column)
     if spread is not None and form.one_column is not None:
         problems += spread.describe_problems(rows.index, form.one_column)
@@ -264,13 +269,14 @@ def _find_labels(
     if not labels:
         return labels, (), find_almost_labels(frame, text_column, labels)
     six = bool(set(labels) & set(JIGSAW_LABELS))
-    logger.info(
-        "%s: labels found (%s): %s.", where, "of the Jigsaw six" if six else "every 0/1 column", show_names(labels)
-    )
-    aside = find_number_columns(frame, text_column, labels) if six or form.label_cut is not None else ()
+    how = "of the Jigsaw six" if six else "every 0/1 column"
+    logger.info("%s: labels found (%s): %s.", where, how, show_names(labels))
+    aside = find_number_columns(frame, text_column, labels)
     if aside:
-        every = ",".join((*labels, *aside))
-        logger.info("%s: columns left aside: %s. To take them too: --label-columns %s", where, show_names(aside), every)
+        logger.info(
+            "%s: columns left aside: %s. To take them too: --label-columns %s (fractions and votes: with --label-cut)",
+            *(where, show_names(aside), show_names((*labels, *aside)).replace(", ", ",")),
+        )
     return labels, aside, [] if six else find_almost_labels(frame, text_column, labels)
 
 
@@ -325,7 +331,7 @@ def _leave_out(
 def _sound_columns(
     rows: pd.DataFrame, text_column: str, labels: Sequence[str], form: TableForm
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The text column under the name that was asked for, where it is one, and the targets of labels without problems."""
+    """The text column, where it is one, under the name that was asked for; the targets of labels without problems."""
     columns: dict[str, pd.Series | npt.NDArray[np.float32]] = {}
     if text_column in rows.columns and not text_problems(rows[text_column]):
         columns[form.text_column] = rows[text_column].astype("str")

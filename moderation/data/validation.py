@@ -329,7 +329,7 @@ def _other_forms(frame: pd.DataFrame, text_column: str) -> str:
         if isinstance(name, str) and name not in (text_column, *numbers) and _holds_few_words(frame[name])
     ]
     if words:
-        cures.append(f"of words, {show_names(words)}: --label-column with the name of one")
+        cures.append(f"of words, {show_names(words)}: --labels-in with the name of one")
     return "".join(f"; {cure}" for cure in cures)
 
 

@@ -7,6 +7,7 @@ from moderation.battery.results import Options
 from moderation.battery.suites import parse_suites
 from moderation.battery.summary import format_battery, to_json
 from moderation.config import EvaluateConfig
+from moderation.data.loading import TableForm
 from moderation.errors import ConfigError
 from moderation.inference.classifier import Classifier
 
@@ -25,7 +26,7 @@ def battery(config: EvaluateConfig) -> int:
     suites = parse_suites(config.suite)
     options = Options(bootstrap=config.bootstrap, seed=config.seed, max_texts=config.max_texts)
     with Classifier.load(config.bundle, backend=config.backend, threads=config.threads) as classifier:
-        measured = measure_suites(classifier, suites, options)
+        measured = measure_suites(classifier, suites, options, TableForm(**config.table_settings))
     print(format_battery(measured))
     written = []
     if config.json_path is not None:
