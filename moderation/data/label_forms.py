@@ -13,6 +13,7 @@ import pandas as pd
 
 from moderation.config.declaring import LabelFormat
 from moderation.data.columns import show_names, show_rows
+from moderation.data.validation import NO, YES
 from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS
 
@@ -84,6 +85,11 @@ def spread_labels(
     parsed = [cell if isinstance(cell, str) or all(map(_is_name, cell)) else _UNREADABLE for cell in parsed]
     counts = Counter(name for cell in parsed if not isinstance(cell, str) for name in cell)
     no_label = {name for name in counts if _means_none(name, none)}
+    if counts and (set(counts) <= {"0", "1"} or all(name.casefold() in YES | NO for name in counts)):
+        raise DataError(
+            f"{where}: column {show_names([cells.name])!r} holds one label as 0 and 1, and no names of labels. Name it "
+            "with --label-columns instead of --labels-in."
+        )
     names = _check_names(counts.keys() - no_label, str(cells.name), where)
     labels = tuple(given) if given is not None else names
     columns = {label: [np.nan if isinstance(cell, str) else cell.get(label, 0) for cell in parsed] for label in labels}
@@ -193,11 +199,6 @@ def _check_names(names: Iterable[str], column: str, where: str) -> tuple[str, ..
         raise DataError(
             f"{where}: column {show_names([column])!r} holds {what}; expected names of labels. Another column: "
             "--labels-in; another way to read it: --label-format"
-        )
-    if set(found) <= {"0", "1"} or all(name.casefold() in ("true", "false", "yes", "no") for name in found):
-        raise DataError(
-            f"{where}: column {show_names([column])!r} holds one label, as 0 and 1 or the like, and no names of labels. "
-            "Name it with --label-columns instead of --labels-in."
         )
     folded = Counter(name.casefold() for name in found)
     alike = [name for name in found if folded[name.casefold()] > 1]
