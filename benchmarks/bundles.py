@@ -23,7 +23,8 @@ def read_texts(data_path: Path, n_texts: int) -> list[str]:
     Raises:
         DataError: the table cannot be read, has no such column, or no text in it.
     """
-    from moderation.data.reading import read_table, show_names
+    from moderation.data.columns import show_names
+    from moderation.data.reading import read_table
     from moderation.errors import DataError
 
     table = read_table(data_path)

@@ -1,51 +1,77 @@
-"""Any table with a text and one 0/1 column; Surge AI's toxicity data is one whose column holds words."""
+"""Any table with a text and one label; Surge AI's toxicity data is one whose column holds words."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from moderation.battery.results import Figure, Options, SuiteResult, Table
-from moderation.battery.rows import read_rows, read_targets, read_words
+from moderation.battery.rows import read_rows, read_targets, read_words, take_texts
 from moderation.battery.scorer import Scorer
 from moderation.battery.single import HEADER, cells, interval_of, measure_single
 from moderation.bundles import Bundle
-from moderation.data.reading import read_table, show_names
-from moderation.data.validation import find_label_columns
+from moderation.data.columns import find_text_column, show_names
+from moderation.data.label_forms import spread_labels
+from moderation.data.loading import PLAIN_FORM, TableForm
+from moderation.data.validation import find_label_columns, find_number_columns
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
 
 SURGE_COLUMNS = ("text", "is_toxic")
-TEXT_COLUMNS = ("text", "comment_text")
 _SURGE = {"Toxic": True, "Not Toxic": False}
 
 
-def read_surge(path: Path, bundle: Bundle) -> pd.DataFrame:
+def read_surge(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read `toxicity_en.csv`: `text`, `is_toxic` (Toxic, Not Toxic).
 
     Raises:
         DataError: other columns or words.
     """
-    frame = read_rows(path, SURGE_COLUMNS, "text")
+    frame = read_rows(path, SURGE_COLUMNS, "text", form)
     return _plain(frame, "text", "is_toxic", read_words(frame, "is_toxic", _SURGE, path))
 
 
-def read_binary(path: Path, bundle: Bundle) -> pd.DataFrame:
-    """Read a table with a column `text` or `comment_text` and one column of 0 and 1.
+def read_binary(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+    """Read a table with a column of texts and one column of 0 and 1, of shares or votes to be cut, or of one class.
 
     Raises:
-        DataError: no such text column, no 0/1 column or several, or an empty cell in it.
+        DataError: no such text column, no such label column or several, or an empty cell in it.
     """
-    names = read_table(path).columns
-    text_column = next((name for name in TEXT_COLUMNS if name in names), TEXT_COLUMNS[0])
-    frame = read_rows(path, (text_column,), text_column)
+    table = form.read(path)
+    text_column = find_text_column(table.columns, form.text_column, str(path))
+    frame = take_texts(table, path, (text_column,), text_column)
+    named, column = _one_label(frame, text_column, path, form)
+    return _plain(frame, text_column, named, read_targets(frame.assign(**{named: column}), named, path, form.label_cut))
+
+
+def find_targets(frame: pd.DataFrame, text_column: str, form: TableForm) -> tuple[str, ...]:
+    """The columns that may hold the one label: those named, else those of 0 and 1, else those that a cut makes so."""
+    if form.label_columns is not None:
+        return tuple(form.label_columns)
     found = find_label_columns(frame, text_column)
-    if len(found) != 1:
-        there = f": {show_names(found)}" if found else f"; columns there: {show_names(names)}"
-        raise DataError(
-            f"{path}: expected one column of 0 and 1 beside {text_column!r}, found {len(found)}{there}. "
-            "With several labels of the bundle, name the kind: NAME:jigsaw=PATH."
+    return found or (() if form.label_cut is None else find_number_columns(frame, text_column, ()))
+
+
+def _one_label(frame: pd.DataFrame, text_column: str, path: Path, form: TableForm) -> tuple[str, pd.Series]:
+    """Name and values of the one label."""
+    if form.one_column is not None and form.one_column in frame.columns:
+        spread = spread_labels(
+            frame[form.one_column],
+            label_format=form.label_format,
+            none=form.label_none,
+            given=form.label_columns,
+            where=str(path),
         )
-    return _plain(frame, text_column, found[0], read_targets(frame, found[0], path))
+        found, columns = spread.labels, spread.columns
+    else:
+        found, columns = find_targets(frame, text_column, form), frame
+    if len(found) == 1 and found[0] in columns.columns:
+        return found[0], columns[found[0]]
+    there = f": {show_names(found)}" if found else f"; columns there: {show_names(frame.columns)}"
+    raise DataError(
+        f"{path}: expected one column of 0 and 1 beside {text_column!r}, found {len(found)}{there}. Name the one to "
+        "measure with --label-columns; shares or votes need --label-cut as well; a class or a list, --labels-in. "
+        "With several labels of the bundle, name the kind: NAME:jigsaw=PATH."
+    )
 
 
 def measure_binary(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:

@@ -8,13 +8,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.battery.intervals import of_counts, wilson
-from moderation.battery.labelled import TEXT_COLUMN, read_labelled
+from moderation.battery.labelled import read_labelled
 from moderation.battery.results import Figure, Options, SuiteResult, Table
 from moderation.battery.rows import take_rows
 from moderation.battery.rules import MAIN_LABEL
 from moderation.battery.scorer import Scorer
 from moderation.bundles import Bundle
+from moderation.data.columns import TEXT_COLUMN
 from moderation.data.edits import EVASIONS, INSERTIONS, edit_text
+from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
 from moderation.evaluation.tables import interval, number
@@ -22,13 +24,13 @@ from moderation.evaluation.tables import interval, number
 MOST_TOXIC, MOST_CLEAN = 1000, 2000  # comments, or the edits would take longer than all other suites together
 
 
-def read_evasion(path: Path, bundle: Bundle) -> pd.DataFrame:
+def read_evasion(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read a labelled table as `labelled.read_labelled` does.
 
     Raises:
         DataError: as there, and where no comment is toxic or all have a label.
     """
-    frame = read_labelled(path, bundle)
+    frame = read_labelled(path, bundle, form)
     toxic, clean = _sides(frame)
     if not toxic.any() or not clean.any():
         raise DataError(f"{path}: expected toxic comments and comments without any label, found one of these alone.")

@@ -13,6 +13,7 @@ from moderation.battery.results import Figure, Options, SuiteResult, Table
 from moderation.battery.rows import read_rows, read_words
 from moderation.battery.scorer import Scorer
 from moderation.bundles import Bundle
+from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
 from moderation.evaluation.tables import interval, number
@@ -24,13 +25,13 @@ _SIDES = ("hateful", "non-hateful")
 _NOTE = "A case counts as called hateful where any label reaches its threshold."
 
 
-def read_hatecheck(path: Path, bundle: Bundle) -> pd.DataFrame:
+def read_hatecheck(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read `test_suite_cases.csv`.
 
     Raises:
         DataError: other columns, or gold labels other than hateful and non-hateful.
     """
-    frame = read_rows(path, COLUMNS, "test_case")
+    frame = read_rows(path, COLUMNS, "test_case", form)
     return frame.assign(hateful=read_words(frame, "label_gold", _GOLD, path))
 
 
@@ -48,14 +49,15 @@ def files_of(path: Path) -> list[Path]:
     return files
 
 
-def read_multilingual_hatecheck(path: Path, bundle: Bundle) -> pd.DataFrame:
+def read_multilingual_hatecheck(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read the files of a folder, or one of them; the column `language` is taken from their names.
 
     Raises:
         DataError: no such files, other columns, or gold labels other than hateful and non-hateful.
     """
     frames = [
-        read_hatecheck(file, bundle).assign(language=file.name.split(".")[0].split("_")[-1]) for file in files_of(path)
+        read_hatecheck(file, bundle, form).assign(language=file.name.split(".")[0].split("_")[-1])
+        for file in files_of(path)
     ]
     return pd.concat(frames, ignore_index=True)
 

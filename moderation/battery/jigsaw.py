@@ -5,12 +5,13 @@ from pathlib import Path
 import pandas as pd
 
 from moderation.battery.intervals import as_interval
-from moderation.battery.labelled import TEXT_COLUMN
 from moderation.battery.results import Figure, Options, SuiteResult, Table
 from moderation.battery.rows import read_rows, read_targets
 from moderation.battery.scorer import Scorer
 from moderation.battery.single import HEADER, cells, interval_of, measure_single
 from moderation.bundles import Bundle
+from moderation.data.columns import TEXT_COLUMN
+from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.evaluation.tables import interval, number
 
@@ -58,13 +59,13 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: Options) -> Sui
     )
 
 
-def read_multilingual(path: Path, bundle: Bundle) -> pd.DataFrame:
+def read_multilingual(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read comments in several languages: `comment_text`, `lang`, `toxic`.
 
     Raises:
         DataError: other columns, or targets other than 0 and 1.
     """
-    frame = read_rows(path, MULTILINGUAL_COLUMNS, TEXT_COLUMN)
+    frame = read_rows(path, MULTILINGUAL_COLUMNS, TEXT_COLUMN, form)
     return frame.assign(toxic=read_targets(frame, "toxic", path))
 
 

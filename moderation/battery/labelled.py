@@ -7,51 +7,76 @@ import pandas as pd
 
 from moderation.artifacts import sha256
 from moderation.bundles import Bundle
-from moderation.data.loading import load_english_only
+from moderation.data.columns import TEXT_COLUMN, show_names
+from moderation.data.label_forms import spread_labels
+from moderation.data.loading import PLAIN_FORM, TableForm, load_english_only
 from moderation.data.preparing import load_splits
-from moderation.data.reading import read_table, show_names
 from moderation.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-TEXT_COLUMN = "comment_text"
 
-
-def read_labelled(path: Path, bundle: Bundle) -> pd.DataFrame:
+def read_labelled(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read the rows on which a bundle may be measured.
 
     Of the very table that the bundle was trained on (its hash says so), these are the rows of the test split alone;
     of any other table, all.
 
     Returns:
-        `comment_text` and the labels that table and bundle share (float32, 0 or 1), `attrs["labels"]` names them.
+        `comment_text` and the labels that table and bundle share (float32, 0 or 1), `attrs["labels"]` names them, and
+        `attrs["of_authors"]` says whether these are comments of the Jigsaw challenges.
 
     Raises:
         DataError: no such column, no label of the bundle's, values that are no labels, or a training table whose test
             split cannot be cut again.
     """
-    names = read_table(path).columns
-    shared = [label for label in bundle.labels if label in names]
-    if not shared:
-        raise DataError(
-            f"{path}: none of the bundle's labels is a column; columns there: {show_names(names)}. "
-            f"Expected {TEXT_COLUMN} and one or more of {', '.join(bundle.labels)}."
-        )
+    table = form.read(path)
     provenance = bundle.manifest.get("provenance") or {}
     found, trained_on = sha256(path), provenance.get("data") or {}
-    if found == trained_on.get("sha256"):
-        return _test_split(path, bundle)
     if found == trained_on.get("extra_train_sha256"):
         raise DataError(
             f"{path}: the bundle was trained on all of this table (--extra-train-path); it measures nothing."
         )
-    return load_english_only(path, text_column=TEXT_COLUMN, label_columns=shared, require_both_classes=False)
+    if found == trained_on.get("sha256"):
+        frame = _test_split(path, bundle, form)
+    else:
+        shared = _shared_labels(table, path, bundle, form)
+        options = form.options | {"label_columns": shared, "require_both_classes": False}
+        frame = load_english_only(path, **options)
+    frame = frame.rename(columns={form.text_column: TEXT_COLUMN})
+    frame.attrs["of_authors"] = _is_jigsaw(table)
+    return frame
 
 
-def _test_split(path: Path, bundle: Bundle) -> pd.DataFrame:
+def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableForm) -> list[str]:
+    """The bundle's labels, in its order, that the table has or that were asked for."""
+    names, what = list(map(str, table.columns)), "a column"
+    if form.one_column is not None and form.one_column in table.columns:
+        cells, what = table[form.one_column], f"in the column {form.one_column}"
+        spread = spread_labels(cells, label_format=form.label_format, none=form.label_none, where=str(path))
+        names = list(spread.labels)
+    if form.label_columns is not None:
+        foreign = [name for name in form.label_columns if name not in bundle.labels or name not in names]
+        if foreign:
+            raise DataError(
+                f"{path}: --label-columns names {show_names(foreign)}; expected labels that both the bundle and the "
+                f"table have. Of the bundle: {', '.join(bundle.labels)}. Of the table: {show_names(names)}."
+            )
+        names = list(form.label_columns)
+    shared = [label for label in bundle.labels if label in names]
+    if not shared:
+        raise DataError(
+            f"{path}: none of the bundle's labels is {what}; {'columns' if what == 'a column' else 'labels'} there: "
+            f"{show_names(names)}. Expected {TEXT_COLUMN} and one or more of {', '.join(bundle.labels)}; where one "
+            "column holds all labels of a row, name it with --labels-in."
+        )
+    return shared
+
+
+def _test_split(path: Path, bundle: Bundle, form: TableForm) -> pd.DataFrame:
     """The test split of the training table, cut as by default; a bundle does not say by which other settings."""
     provenance = bundle.manifest["provenance"]
-    splits = load_splits(path, seed=provenance["seed"], text_column=TEXT_COLUMN, label_columns=bundle.labels)
+    splits = load_splits(path, seed=provenance["seed"], **form.options | {"label_columns": bundle.labels})
     recorded = provenance.get("splits") or {}
     found = {name: len(splits.frames[name]) for name in ("val", "test")}
     if any(recorded.get(name) != count for name, count in found.items()):
@@ -66,3 +91,9 @@ def _test_split(path: Path, bundle: Bundle) -> pd.DataFrame:
     frame = splits.frames["test"]
     frame.attrs["labels"] = splits.labels
     return frame
+
+
+def _is_jigsaw(table: pd.DataFrame) -> bool:
+    """Whether these are comments of the Jigsaw challenges, which all have an id of 16 hex digits."""
+    ids = table["id"].head(100).astype("str") if "id" in table.columns else pd.Series([], dtype="str")
+    return bool(len(ids)) and bool(ids.str.fullmatch(r"[0-9a-f]{16}").all())

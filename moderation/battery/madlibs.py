@@ -11,7 +11,8 @@ from moderation.battery.rules import main_label
 from moderation.battery.scorer import Scorer
 from moderation.battery.subgroups import measure_subgroup, summarise
 from moderation.bundles import Bundle
-from moderation.data.reading import show_rows
+from moderation.data.columns import show_rows
+from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.errors import DataError
 from moderation.evaluation.tables import number
 
@@ -67,13 +68,13 @@ def _find_term(text: str, template: str) -> str | None:
     return " ".join(words[around[0] : len(words) - around[1]]) or None
 
 
-def read_madlibs(path: Path, bundle: Bundle) -> pd.DataFrame:
+def read_madlibs(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read `bias_madlibs_77k.csv` or its like: `Text`, `Label` (BAD, NOT_BAD), `Template`.
 
     Raises:
         DataError: other columns, labels, templates or sentences.
     """
-    frame = read_rows(path, COLUMNS, "Text")
+    frame = read_rows(path, COLUMNS, "Text", form)
     terms = find_terms(frame["Text"], frame["Template"], path)
     return frame.assign(bad=read_words(frame, "Label", _BAD, path), term=terms)
 

@@ -12,21 +12,30 @@ from moderation.battery.results import Battery, Measured, Options
 from moderation.battery.rows import take_rows
 from moderation.battery.scorer import Scorer
 from moderation.battery.suites import Kind, Suite, find_kind
+from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
 
-def measure_suites(classifier: Classifier, suites: Sequence[Suite], options: Options) -> Battery:
+def measure_suites(
+    classifier: Classifier, suites: Sequence[Suite], options: Options, form: TableForm = PLAIN_FORM
+) -> Battery:
     """Read all suites, then measure one after the other; a text that several hold is computed once.
+
+    Args:
+        classifier: Of the bundle.
+        suites: In the order of the results.
+        options: How to measure.
+        form: How their tables are written.
 
     Raises:
         DataError: all suites that cannot be read, in one message.
     """
     started = time.monotonic()
     scorer = Scorer(classifier)
-    readings = _read_all(suites, scorer)
+    readings = _read_all(suites, scorer, form)
     measured = tuple(
         _measure(suite, kind, frame, scorer, options) for suite, (kind, frame) in zip(suites, readings, strict=True)
     )
@@ -43,12 +52,12 @@ def measure_suites(classifier: Classifier, suites: Sequence[Suite], options: Opt
     )
 
 
-def _read_all(suites: Sequence[Suite], scorer: Scorer) -> list[tuple[Kind, pd.DataFrame]]:
+def _read_all(suites: Sequence[Suite], scorer: Scorer, form: TableForm) -> list[tuple[Kind, pd.DataFrame]]:
     readings, problems = [], []
     for suite in suites:
         try:
-            kind = find_kind(suite, scorer.bundle)
-            readings.append((kind, kind.read(suite.path, scorer.bundle)))
+            kind = find_kind(suite, scorer.bundle, form)
+            readings.append((kind, kind.read(suite.path, scorer.bundle, form)))
         except DataError as error:
             problems.append(f"suite {suite.name}: {error}")
     if problems:
@@ -70,4 +79,5 @@ def _measure(suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, opti
         n_rows=len(frame),
         seconds=seconds,
         result=result,
+        of_authors=bool(frame.attrs.get("of_authors", True)),
     )

@@ -68,7 +68,12 @@ PUBLISHED: tuple[Published, ...] = (
 
 
 def published_beside(suite: Measured, measure: str) -> list[tuple[Published, str]]:
-    """The figures to set beside one of a suite, each with why it is not comparable (empty where it is)."""
+    """The figures to set beside one of a suite, each with why it is not comparable (empty where it is).
+
+    None beside a table that is not the suite's authors': figures of other data say nothing about it.
+    """
+    if not suite.of_authors:
+        return []
     return [
         (entry, entry.why_not(suite)) for entry in PUBLISHED if (entry.kind, entry.measure) == (suite.kind, measure)
     ]

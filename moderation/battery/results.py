@@ -79,6 +79,8 @@ class Measured:
         n_rows: Rows there; the result's own count is smaller with `max_texts`.
         seconds: That it took.
         result: Of it.
+        of_authors: Whether these may be the rows on which others published figures; a table of one's own that has the
+            form of a suite is none of them.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Measured:
     n_rows: int
     seconds: float
     result: SuiteResult
+    of_authors: bool = True
 
     @property
     def whole(self) -> bool:

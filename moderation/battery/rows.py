@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moderation.data.reading import read_table, show_names, show_rows
+from moderation.data.columns import show_names, show_rows
+from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.data.splitting import take_part
 from moderation.data.validation import as_targets, is_empty, label_problems, text_problems
 from moderation.errors import DataError
@@ -16,13 +17,14 @@ from moderation.evaluation.probabilities import BoolArray
 logger = logging.getLogger(__name__)
 
 
-def read_rows(path: Path, columns: Sequence[str], text_column: str) -> pd.DataFrame:
+def read_rows(path: Path, columns: Sequence[str], text_column: str, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read a table that has these columns; rows without a text are left out and counted.
 
     Args:
         path: In any format of `data.reading.read_table`.
         columns: That must be there; others may be.
         text_column: Which of them holds the texts.
+        form: How the file is written.
 
     Returns:
         The rows; the index is the row order of the file.
@@ -30,7 +32,15 @@ def read_rows(path: Path, columns: Sequence[str], text_column: str) -> pd.DataFr
     Raises:
         DataError: the file cannot be read, a column is missing, or the text column holds no texts.
     """
-    frame = read_table(path)
+    return take_texts(form.read(path), path, columns, text_column)
+
+
+def take_texts(frame: pd.DataFrame, path: Path, columns: Sequence[str], text_column: str) -> pd.DataFrame:
+    """The rows of a table that have a text; the arguments are those of `read_rows`.
+
+    Raises:
+        DataError: a column is missing, or the text column holds no texts.
+    """
     absent = [name for name in columns if name not in frame.columns]
     if absent:
         raise DataError(
@@ -68,16 +78,16 @@ def read_words(frame: pd.DataFrame, column: str, words: Mapping[str, bool], path
     return np.asarray(values, dtype=np.bool_)
 
 
-def read_targets(frame: pd.DataFrame, column: str, path: Path) -> BoolArray:
-    """Turn a column of 0 and 1 into truth, bool `(n_rows,)`.
+def read_targets(frame: pd.DataFrame, column: str, path: Path, label_cut: float | None = None) -> BoolArray:
+    """Turn a column of 0 and 1, or of what is cut at `label_cut`, into truth, bool `(n_rows,)`.
 
     Raises:
         DataError: other values, or none, by row number.
     """
-    problems = label_problems(frame[column])
+    problems = label_problems(frame[column], label_cut)
     if problems:
         raise DataError(f"{path}: {problems[0]}")
-    return np.asarray(as_targets(frame[column]) > 0, dtype=np.bool_)
+    return np.asarray(as_targets(frame[column], label_cut) > 0, dtype=np.bool_)
 
 
 def take_rows(frame: pd.DataFrame, n_wanted: int | None, seed: int) -> pd.DataFrame:

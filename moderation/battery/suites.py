@@ -10,11 +10,11 @@ from moderation.battery import binary, evasion, hatecheck, jigsaw, labelled, mad
 from moderation.battery.results import Options, SuiteResult
 from moderation.battery.scorer import Scorer
 from moderation.bundles import Bundle
-from moderation.data.reading import read_table, show_names
-from moderation.data.validation import find_label_columns
+from moderation.data.columns import find_text_column, show_names
+from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.errors import ConfigError, DataError
 
-Reader = Callable[[Path, Bundle], pd.DataFrame]
+Reader = Callable[[Path, Bundle, TableForm], pd.DataFrame]
 Measure = Callable[[pd.DataFrame, Scorer, Options], SuiteResult]
 
 
@@ -107,7 +107,7 @@ def parse_suites(words: Sequence[str]) -> list[Suite]:
     return suites
 
 
-def find_kind(suite: Suite, bundle: Bundle) -> Kind:
+def find_kind(suite: Suite, bundle: Bundle, form: TableForm = PLAIN_FORM) -> Kind:
     """The kind of a suite: the one named, else the one whose columns its file has.
 
     Raises:
@@ -115,16 +115,18 @@ def find_kind(suite: Suite, bundle: Bundle) -> Kind:
     """
     if suite.kind is not None:
         return KINDS[suite.kind]
-    names = read_table(hatecheck.files_of(suite.path)[0]).head(1000)
+    names = form.read(hatecheck.files_of(suite.path)[0]).head(1000)
     for kind in KINDS.values():
         if kind.columns and set(kind.columns) <= set(names.columns):
             return kind
-    texts = set(names.columns) & set(binary.TEXT_COLUMNS)
-    if labelled.TEXT_COLUMN in texts and len(set(bundle.labels) & set(names.columns)) > 1:
-        return KINDS["jigsaw"]
-    if texts and len(find_label_columns(names, min(texts))) == 1:
-        return KINDS["binary"]
+    text_column = find_text_column(names.columns, form.text_column, str(suite.path))
+    if text_column in names.columns:
+        if form.one_column is not None or len(set(bundle.labels) & set(form.label_columns or names.columns)) > 1:
+            return KINDS["jigsaw"]
+        if len(binary.find_targets(names, text_column, form)) == 1:
+            return KINDS["binary"]
     raise DataError(
         f"{suite.path}: of no kind that is known by its columns; columns there: {show_names(names.columns)}. Name "
-        f"the kind in --suite {suite.name}:KIND=PATH, one of {', '.join(KINDS)}."
+        f"the kind in --suite {suite.name}:KIND=PATH, one of {', '.join(KINDS)}; or, of a table of one's own, the "
+        "columns with --text-column and --label-columns, and the cut of shares or votes with --label-cut."
     )

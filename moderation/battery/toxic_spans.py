@@ -13,7 +13,8 @@ from moderation.battery.results import Figure, Options, SuiteResult, Table
 from moderation.battery.rows import read_rows
 from moderation.battery.scorer import Scorer
 from moderation.bundles import Bundle
-from moderation.data.reading import show_rows
+from moderation.data.columns import show_rows
+from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.errors import DataError
 from moderation.evaluation.tables import interval, number
 from moderation.inference.sentences import split_sentences
@@ -22,13 +23,13 @@ COLUMNS = ("spans", "text")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
-def read_toxic_spans(path: Path, bundle: Bundle) -> pd.DataFrame:
+def read_toxic_spans(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
     """Read `tsd_test.csv` or its like: `text`, and in `spans` a list of the marked characters' offsets.
 
     Raises:
         DataError: other columns, or a cell that is no list of offsets in its text, by row number.
     """
-    frame = read_rows(path, COLUMNS, "text")
+    frame = read_rows(path, COLUMNS, "text", form)
     spans = [_offsets(cell, len(text)) for cell, text in zip(frame["spans"], frame["text"], strict=True)]
     wrong = np.array([offsets is None for offsets in spans])
     if wrong.any():

@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, no_effect, raise_problems, setting
+from moderation.config.declaring import (
+    DELIMITER_HELP,
+    ESCAPE_HELP,
+    QUOTING_HELP,
+    TEXT_COLUMN_HELP,
+    THRESHOLD_HELP,
+    THRESHOLDS_HELP,
+    Backend,
+    Quoting,
+    no_effect,
+    raise_problems,
+    setting,
+)
 
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 
@@ -90,7 +102,7 @@ class ScoreConfig:
     input_path: Path | None = setting(
         None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: a text a line on standard input"
     )
-    text: str | None = setting(None, "one text to score, in place of a file")
+    text: str | None = setting(None, "one text to score, in place of a file", metavar="TEXT")
     output: Path | None = setting(
         None,
         "file to write, in the format of its ending, the same as above; -: JSON lines to standard output, the default "
@@ -100,14 +112,14 @@ class ScoreConfig:
     model: Path | None = setting(
         None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
     )
-    text_column: str = setting("comment_text", "column that holds the text")
-    delimiter: str | None = setting(
-        None, "field delimiter of a CSV file; default: ',' (tab for .tsv)", metavar="CHARACTER"
-    )
+    text_column: str = setting("comment_text", TEXT_COLUMN_HELP)
+    delimiter: str | None = setting(None, DELIMITER_HELP, metavar="CHARACTER")
+    quoting: Quoting = setting("standard", QUOTING_HELP)
+    escape: str | None = setting(None, ESCAPE_HELP, metavar="CHARACTER")
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
     threads: int | None = setting(None, "processor threads; default: all cores")
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
-    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP)
+    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
     flag_columns: bool = setting(False, "also write a true/false column flag_LABEL for each label")
     chunk_rows: int = setting(2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so")
     resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
@@ -132,7 +144,8 @@ class ScoreConfig:
         if self.text is None and self.input_path is None:
             problems.append("nothing to score: name a table, - for standard input, or a text with --text")
         if piped:
-            problems += no_effect(self, ["text_column", "delimiter"], "of no effect on standard input, a text a line")
+            of_tables = ["text_column", "delimiter", "quoting", "escape"]
+            problems += no_effect(self, of_tables, "of no effect on standard input, a text a line")
         if self.resume and (piped or str(self.output) == "-"):
             problems.append("--resume needs a file to read and one to write; standard input and output cannot go back")
         if self.backend not in get_args(Backend):

@@ -2,12 +2,29 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from moderation.config.declaring import THRESHOLD_HELP, Backend, no_effect, raise_problems, setting
+from moderation.config.declaring import (
+    DELIMITER_HELP,
+    ESCAPE_HELP,
+    LABEL_CUT_HELP,
+    LABEL_FORMAT_HELP,
+    LABEL_NONE_HELP,
+    LABELS_IN_HELP,
+    QUOTING_HELP,
+    TEXT_COLUMN_HELP,
+    THRESHOLD_HELP,
+    Backend,
+    LabelFormat,
+    Quoting,
+    no_effect,
+    raise_problems,
+    setting,
+)
 
 _OF_CHECKPOINT = "a checkpoint on its test split or another table"
 _OF_BUNDLE = "a bundle on suites of others"
+_TABLE = "how a table is written (--data-path: default as in training; every --suite)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,16 +34,6 @@ class EvaluateConfig:
     checkpoint: Path = setting(None, "checkpoint_best.pt or checkpoint_final.pt of a run folder", _OF_CHECKPOINT)
     data_path: Path | None = setting(
         None, "another table to evaluate on; default: the run's own test split", _OF_CHECKPOINT
-    )
-    text_column: str | None = setting(None, "text column of --data-path; default: as in training", _OF_CHECKPOINT)
-    label_cut: float | None = setting(
-        None, "cut of fractional labels in --data-path; default: as in training", _OF_CHECKPOINT
-    )
-    delimiter: str | None = setting(
-        None, "field delimiter of --data-path; default: as in training", _OF_CHECKPOINT, metavar="CHARACTER"
-    )
-    language_column: str | None = setting(
-        None, "language column of --data-path; default: as in training", _OF_CHECKPOINT
     )
     split: Literal["val", "test"] = setting("test", "split of the run's data to evaluate on", _OF_CHECKPOINT)
     batch_size: int = setting(32, "examples per batch", _OF_CHECKPOINT)
@@ -49,7 +56,25 @@ class EvaluateConfig:
     seed: int = setting(42, "seed of the random parts, the edits and the intervals", _OF_BUNDLE)
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds", _OF_BUNDLE)
 
-    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, _OF_BUNDLE)
+    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, _OF_BUNDLE, metavar="LABEL=NUMBER")
+
+    text_column: str | None = setting(None, TEXT_COLUMN_HELP, _TABLE)
+    label_columns: tuple[str, ...] | None = setting(
+        None,
+        "label columns; of --data-path in the order of the checkpoint's labels, default: those names; of a suite those "
+        "to measure, default: all that the bundle has",
+        _TABLE,
+    )
+    label_cut: float | None = setting(None, LABEL_CUT_HELP, _TABLE)
+    labels_in: str | None = setting(None, LABELS_IN_HELP, _TABLE, metavar="COLUMN")
+    label_format: LabelFormat | None = setting(None, LABEL_FORMAT_HELP, _TABLE)
+    label_none: tuple[str, ...] | None = setting(None, LABEL_NONE_HELP, _TABLE, metavar="NAME")
+    delimiter: str | None = setting(None, DELIMITER_HELP, _TABLE, metavar="CHARACTER")
+    quoting: Quoting | None = setting(None, QUOTING_HELP, _TABLE)
+    escape: str | None = setting(None, ESCAPE_HELP, _TABLE, metavar="CHARACTER")
+    language_column: str | None = setting(
+        None, "column of language codes; rows other than 'en' are left out; default: 'lang' or 'language'", _TABLE
+    )
 
     thresholds: Path | None = setting(
         None, "file of thresholds; default: the one beside --checkpoint, or those of the bundle"
@@ -60,6 +85,12 @@ class EvaluateConfig:
     )
     threads: int | None = setting(None, "processor threads; default: all cores")
     bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
+
+    @property
+    def table_settings(self) -> dict[str, Any]:
+        """What was said of how a table is written, as arguments of `data.loading.TableForm`."""
+        names = [field.name for field in fields(self) if field.metadata["group"] == _TABLE]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
     def recipe(self) -> str:
@@ -121,6 +152,6 @@ class EvaluateConfig:
             ]
         problems = no_effect(self, names, "for a bundle alone; leave --checkpoint out")
         if self.data_path is None:
-            columns = ("text_column", "label_cut", "delimiter", "language_column")
-            problems += no_effect(self, columns, "how to read --data-path, which is not given")
+            names = [field.name for field in fields(self) if field.metadata["group"] == _TABLE]
+            problems += no_effect(self, names, "how to read --data-path, which is not given")
         return problems

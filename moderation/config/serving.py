@@ -26,7 +26,7 @@ class ServeConfig:
         None, "processor threads of each worker; default: all cores, divided among the workers"
     )
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
-    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP)
+    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
     log_level: LogLevel = setting("info", "how much to say on standard error")
 
     keys: Path | None = setting(None, "file of API keys, made by `moderation keys add`", "access")

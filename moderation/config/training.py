@@ -5,7 +5,21 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from moderation.config.declaring import no_effect, raise_problems, setting
+from moderation.config.declaring import (
+    DELIMITER_HELP,
+    ESCAPE_HELP,
+    LABEL_CUT_HELP,
+    LABEL_FORMAT_HELP,
+    LABEL_NONE_HELP,
+    LABELS_IN_HELP,
+    QUOTING_HELP,
+    TEXT_COLUMN_HELP,
+    LabelFormat,
+    Quoting,
+    no_effect,
+    raise_problems,
+    setting,
+)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PosWeight = Literal["off", "sqrt", "balanced"]
@@ -19,18 +33,19 @@ class TableConfig:
     """How to read a table of labelled comments."""
 
     data_path: Path = setting(None, "labelled comments: CSV, TSV, Parquet or JSONL, also .gz .zip .zst", "data")
-    text_column: str = setting("comment_text", "column that holds the text", "data")
+    text_column: str = setting("comment_text", TEXT_COLUMN_HELP, "data")
     label_columns: tuple[str, ...] | None = setting(
-        None, "label columns; default: the Jigsaw six where present, else every 0/1 column", "data"
-    )
-    label_cut: float | None = setting(
         None,
-        "count a fractional label in [0, 1] as positive from this value on; without it fractions are refused",
+        "label columns; default: the Jigsaw six where present, else every column of 0/1, true/false, yes/no",
         "data",
     )
-    delimiter: str | None = setting(
-        None, "field delimiter of a CSV file; default: ',' (tab for .tsv)", "data", metavar="CHARACTER"
-    )
+    label_cut: float | None = setting(None, LABEL_CUT_HELP, "data")
+    labels_in: str | None = setting(None, LABELS_IN_HELP, "data", metavar="COLUMN")
+    label_format: LabelFormat = setting("auto", LABEL_FORMAT_HELP, "data")
+    label_none: tuple[str, ...] | None = setting(None, LABEL_NONE_HELP, "data", metavar="NAME")
+    delimiter: str | None = setting(None, DELIMITER_HELP, "data", metavar="CHARACTER")
+    quoting: Quoting = setting("standard", QUOTING_HELP, "data")
+    escape: str | None = setting(None, ESCAPE_HELP, "data", metavar="CHARACTER")
     language_column: str | None = setting(
         None, "column of language codes; rows other than 'en' are left out; default: 'lang' or 'language'", "data"
     )

@@ -4,11 +4,10 @@ Row numbers in messages count the data rows from 1; a CSV header is not counted,
 never quotes a cell, nor what pyarrow says about one.
 """
 
-import csv
 import io
 import json
-import re
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +18,45 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from moderation.config.declaring import Quoting
+from moderation.data.columns import check_column_names, show_names, show_rows
 from moderation.data.compression import read_unpacked
-from moderation.data.messages import show_rows as show_rows  # also for those who read tables
-from moderation.errors import ConfigError, DataError
+from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
+from moderation.data.csv_rows import RAGGED, open_csv
+from moderation.data.encodings import UTF8, Utf8Recoder, guess_encoding
+from moderation.errors import DataError
 
-LIKELY_DELIMITERS = (",", ";", "\t", "|")
+logger = logging.getLogger(__name__)
+
+_ROWS_AT_ONCE = 10_000
 _LARGEST_BLOCK = 1 << 30  # pyarrow counts the bytes of a block in 32 bits
 
 
-def read_table(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
+def read_table(
+    path: Path, *, delimiter: str | None = None, quoting: Quoting = "standard", escape: str | None = None
+) -> pd.DataFrame:
     r"""Read a table from a file.
 
     Every cell of a CSV or TSV file arrives as the text that stands there: "null", "NA" and "NaN" are comments like any
-    other, and an empty field is an empty text. Parquet and JSON lines keep the types of their file.
+    other, and an empty field is an empty text. Parquet and JSON lines keep the types of their file. Blanks around the
+    names of columns are left out, which is logged.
 
     Args:
         path: A file named `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.ndjson`, each also with `.gz`, `.zip` (with one
-            table in it) or `.zst`. Text is UTF-8, with or without a byte order mark.
-        delimiter: Field delimiter of a CSV or TSV file, one character; default: a comma, for TSV a tab. Other formats
-            have none and take no notice.
+            table in it) or `.zst`. Text is UTF-8, with or without a byte order mark, or UTF-16.
+        delimiter: Field delimiter of a CSV or TSV file, one character; default: what a first line `sep=;` names, else a
+            comma, for TSV a tab. Other formats have none and take no notice.
+        quoting: What quotes mean in a CSV or TSV file, as `CsvDialect` has it.
+        escape: Its escape character, as there.
 
     Returns:
         The table; its index is 0..n-1 in the order of the file.
 
     Raises:
         DataError: no such file, a folder, an unknown ending, broken compression, no rows, another delimiter, another
-            encoding than UTF-8, ragged rows (all of them, by number), two columns of one name, broken content.
-        ConfigError: the delimiter is not one character.
+            encoding, rows that cannot be read by the strict rule of `csv_rows` (all of them, by number), two columns of
+            one name, broken content.
+        ConfigError: a delimiter or an escape that is not one character.
 
     Example:
         >>> import tempfile
@@ -55,65 +66,36 @@ def read_table(path: Path, *, delimiter: str | None = None) -> pd.DataFrame:
         ...     read_table(path).to_dict("records")
         [{'comment_text': 'NA', 'toxic': '0'}]
     """
+    dialect = CsvDialect(delimiter=delimiter, quoting=quoting, escape=escape)
     ending, content = read_unpacked(path)
     if not content:
         raise DataError(f"{path}: the file is empty; expected a table of labelled comments.")
     if ending == ".parquet":
         table = _read_parquet(path, content)
     elif ending in (".jsonl", ".ndjson"):
-        table = _read_json_lines(path, content)
+        table = _read_json_lines(path, _as_utf8(content))
     else:
-        table = _read_csv(path, content, field_delimiter(delimiter, ending))
-    check_column_names(table.column_names, str(path))
+        table = _read_csv(path, ending, content, dialect)
+    table = _strip_names(path, table)
     if not table.num_rows:
         raise DataError(f"{path}: no rows; expected at least one below the header. Check that the export was complete.")
     frame: pd.DataFrame = _plain(table).to_pandas(ignore_metadata=True)
     return frame
 
 
-def check_column_names(names: Iterable[object], where: str) -> None:
-    """Refuse a table with two columns of one name.
-
-    Raises:
-        DataError: names the columns that stand twice.
-    """
-    names = list(names)
-    twice = sorted({str(name) for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{where}: column names that stand more than once: {show_names(twice)}. Expected each name once. "
-            "Rename or remove the others."
-        )
+def _as_utf8(content: bytes) -> bytes:
+    encoding = guess_encoding(content[: 1 << 20])
+    return content if encoding == UTF8 else Utf8Recoder(encoding).recode(content, final=True)
 
 
-def show_names(names: Iterable[object]) -> str:
-    """Join column names for a message; what may be a comment, since a header is missing, is shown by length alone.
-
-    >>> show_names(["id", "comment_text", "You never told me that."])
-    'id, comment_text, (a name of 23 characters)'
-    """
-    shown = [str(name) for name in names]
-    if any(re.fullmatch(r"[\d.+-]+", name) for name in shown):
-        return f"({len(shown)} names that look like a row of data: is the header missing?)"
-    likely = re.compile(r"[A-Za-z_][\w.-]{0,39}", re.ASCII)
-    parts = [name if likely.fullmatch(name) else f"(a name of {len(name)} characters)" for name in shown[:30]]
-    return ", ".join(parts) + (f" and {len(shown) - 30} more" if len(shown) > 30 else "")
-
-
-def field_delimiter(given: str | None, ending: str) -> str:
-    """The delimiter of a CSV or TSV file: the one given, else a comma, for `.tsv` a tab.
-
-    Raises:
-        ConfigError: it is not one ASCII character.
-    """
-    if given is None:
-        return "\t" if ending == ".tsv" else ","
-    delimiter = "\t" if given == "\\t" else given  # a shell hands on the two characters that were typed
-    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
-        raise ConfigError(
-            f"--delimiter is {given!r}; expected one ASCII character such as ';', and neither a quote nor a line end."
-        )
-    return delimiter
+def _strip_names(path: Path, table: pa.Table) -> pa.Table:
+    """Leave out blanks around the names of columns, and refuse two columns of one name."""
+    names = [name.strip() for name in table.column_names]
+    n_stripped = sum(name != found for name, found in zip(names, table.column_names, strict=True))
+    if n_stripped:
+        logger.info("%s: blanks left out around the names of %d columns.", path, n_stripped)
+    check_column_names(names, str(path))
+    return table.rename_columns(names) if n_stripped else table
 
 
 def _check_utf8(path: Path, content: bytes) -> None:
@@ -128,92 +110,79 @@ def _check_utf8(path: Path, content: bytes) -> None:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         offset = error.start
-    utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-    encoding = "UTF-16" if utf16 else "LATIN1"
     raise DataError(
         f"{path}: not UTF-8; the first foreign byte is 0x{content[offset]:02x} at offset {offset}, "
-        f"line {content.count(10, 0, offset) + 1}"
-        f"{'; this looks like UTF-16' if utf16 else ''}. Convert the unpacked file, for example: "
-        f"iconv -f {encoding} -t UTF-8 FILE > FILE.utf8 (or, from Excel, save as 'CSV UTF-8')."
+        f"line {content.count(10, 0, offset) + 1}. Convert the unpacked file, for example: "
+        "iconv -f LATIN1 -t UTF-8 FILE > FILE.utf8 (or, from Excel, save as 'CSV UTF-8')."
     ) from None
 
 
-def _read_csv(path: Path, content: bytes, delimiter: str) -> pa.Table:
-    _check_utf8(path, content)
-    header = _header(path, content, delimiter)
-    check_column_names(header, str(path))
-    _check_delimiter(path, header, delimiter)
-    ragged: list[tuple[int, int]] = []
-
-    def note(row: Any) -> str:
-        ragged.append((row.number - 1, row.actual_columns))  # pyarrow counts the header too
-        return "skip"
-
-    try:
-        table = pa.csv.read_csv(
-            pa.BufferReader(content),
-            # One thread, or the rows have no numbers; one block, or a long comment may not straddle two.
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=min(len(content) + 1, _LARGEST_BLOCK)),
-            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), null_values=[], strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowException:
+def _read_csv(path: Path, ending: str, content: bytes, dialect: CsvDialect) -> pa.Table:
+    if guess_encoding(content[: 1 << 20]) == UTF8:
+        _check_utf8(path, content)
+    found = open_csv(io.BytesIO(content), str(path), ending, dialect)
+    check_column_names(found.header, str(path))
+    if found.n_stripped:
+        logger.info("%s: blanks left out around the names of %d columns.", path, found.n_stripped)
+    typed = suggest_delimiter(found.header)
+    if typed is not None:
         raise DataError(
-            f"{path}: not a readable table with the delimiter {delimiter!r}; expected a header and one row a comment. "
-            "A quote that is opened and never closed does this, or a file of another format."
-        ) from None
+            f"{path}: one column with the delimiter {found.delimiter!r}, and the header holds another one; expected a "
+            f"text column and label columns. Cure: --delimiter {typed}"
+        )
+    schema = pa.schema([(name, pa.string()) for name in found.header])
+    batches: list[pa.RecordBatch] = []
+    rows: list[list[str]] = []
+    problems: dict[str, list[int]] = {}
+
+    def flush() -> None:
+        columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+        batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+        rows.clear()
+
+    for number, (fields, error) in enumerate(found.rows, start=1):
+        if error is not None:
+            problems.setdefault(error, []).append(number)
+            continue
+        rows.append(fields)
+        if len(rows) == _ROWS_AT_ONCE:
+            flush()
+    if problems:
+        raise DataError(_describe_rows(path, problems))
+    if rows:
+        flush()
+    return pa.Table.from_batches(batches, schema)
+
+
+def _describe_rows(path: Path, problems: dict[str, list[int]]) -> str:
+    """Name all rows that cannot be read, those with too few or too many fields together."""
+    ragged: dict[int, list[int]] = {}
+    lines = []
+    for error, numbers in problems.items():
+        if counts := RAGGED.fullmatch(error):
+            ragged.setdefault(int(counts[1]), []).extend(numbers)
+            n_columns = counts[2]
+        else:
+            lines.append(f"{_count_rows(numbers)}: {error}.\n    {_list_rows(numbers)}")
     if ragged:
-        raise DataError(_describe_ragged(path, ragged, len(header)))
-    _check_quotes(path, content, table)
-    return table
-
-
-def _header(path: Path, content: bytes, delimiter: str) -> list[str]:
-    beginning = content[: 1 << 20].decode("utf-8-sig", errors="ignore")
-    try:
-        rows = csv.reader(io.StringIO(beginning, newline=""), delimiter=delimiter)
-        return next(row for row in rows if row)
-    except (csv.Error, StopIteration):
-        raise DataError(f"{path}: no header; expected column names in the first line.") from None
-
-
-def _check_delimiter(path: Path, header: list[str], delimiter: str) -> None:
-    if len(header) > 1:
-        return
-    others = [other for other in LIKELY_DELIMITERS if other != delimiter and other in header[0]]
-    if others:
-        best = max(others, key=header[0].count)
-        typed = "'\\t'" if best == "\t" else f"'{best}'"
-        raise DataError(
-            f"{path}: one column with the delimiter {delimiter!r}, and the header holds {best!r}; "
-            f"expected a text column and label columns. Cure: --delimiter {typed}"
+        found = str(min(ragged)) if len(ragged) == 1 else f"{min(ragged)} to {max(ragged)}"
+        numbers = sorted(number for rows in ragged.values() for number in rows)
+        lines.append(
+            f"{_count_rows(numbers)} with {found} fields; expected {n_columns}, as in the header. Put a text that "
+            "holds the delimiter, a quote or a line end in double quotes, and double each quote within.\n"
+            f"    {_list_rows(numbers)}"
         )
+    return f"{path}: cannot be read as it is.\n  " + "\n  ".join(lines)
 
 
-def _describe_ragged(path: Path, ragged: list[tuple[int, int]], n_columns: int) -> str:
-    counts = sorted({n_fields for _, n_fields in ragged})
-    found = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    numbers = ", ".join(str(number) for number, _ in ragged[:200])
-    more = f" and {len(ragged) - 200} more" if len(ragged) > 200 else ""
-    return (
-        f"{path}: {len(ragged)} row{'s' if len(ragged) > 1 else ''} with {found} fields; expected {n_columns}, as in "
-        f"the header.\n  rows: {numbers}{more} (counted from 1 below the header, without empty lines)\n"
-        "Put a text that holds the delimiter, a quote or a line end in double quotes, and double each quote within."
-    )
+def _count_rows(numbers: list[int]) -> str:
+    return f"{len(numbers)} row{'s' if len(numbers) > 1 else ''}"
 
 
-def _check_quotes(path: Path, content: bytes, table: pa.Table) -> None:
-    """A last field with a line end in it must end in a quote; else a quote stayed open and swallowed what follows."""
-    if not table.num_rows:
-        return
-    last = table.column(table.num_columns - 1)[table.num_rows - 1].as_py()
-    if ("\n" in last or "\r" in last) and not content.rstrip().endswith(b'"'):
-        raise DataError(
-            f"{path}: the quote opened in row {table.num_rows} is never closed, so the rest of the file counts as one "
-            'field. Close it, and double each quote that belongs to a text ("").'
-        )
+def _list_rows(numbers: list[int]) -> str:
+    more = f" and {len(numbers) - 200} more" if len(numbers) > 200 else ""
+    shown = ", ".join(map(str, numbers[:200]))
+    return f"rows: {shown}{more} (counted from 1 below the header, without empty lines)"
 
 
 def _read_parquet(path: Path, content: bytes) -> pa.Table:

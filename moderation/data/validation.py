@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moderation.data.reading import show_names, show_rows
+from moderation.data.columns import show_names, show_rows
 from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS
 
 Mask = npt.NDArray[np.bool_]
+
+_MOST_VOTES, _MOST_CLASSES = 100, 20
 
 
 def text_key(text: str) -> str:
@@ -28,11 +30,15 @@ def text_key(text: str) -> str:
     return "".join(text.casefold().split())
 
 
+YES, NO = frozenset({"true", "yes", "t", "y"}), frozenset({"false", "no", "f", "n"})
+"""Words that a label column may hold in any case, throughout, in place of 1 and 0."""
+
+
 def find_label_columns(frame: pd.DataFrame, text_column: str) -> tuple[str, ...]:
     """Find the label columns: the Jigsaw six, as far as present and in their order, else every 0/1 column.
 
-    A 0/1 column holds no other value than 0, 1, or their like (`0.0`, `True`, the digit as text); a cell of it may be
-    empty, which validation then reports rather than ignores.
+    A 0/1 column holds no other value than 0, 1, or their like (`0.0`, `True`, the digit as text), or the words of `YES`
+    and `NO` throughout; a cell of it may be empty, which validation then reports rather than ignores.
 
     Returns:
         The names in order; empty where there is no such column.
@@ -64,8 +70,10 @@ def find_almost_labels(frame: pd.DataFrame, text_column: str, labels: Sequence[s
         if not isinstance(name, str) or name == text_column or name in labels:
             continue
         numbers = as_numbers(frame[name])
-        words = np.flatnonzero(np.isnan(numbers) & ~is_empty(frame[name]))
-        if len(words) and np.isin(numbers, (0, 1)).mean() >= 0.5:
+        truth = _as_truth(frame[name])
+        known = np.isin(numbers if np.isin(numbers, (0, 1)).any() else truth, (0, 1))
+        words = np.flatnonzero(~known & np.isnan(numbers) & ~is_empty(frame[name]))
+        if len(words) and known.mean() >= 0.5:
             values = "1 value that is" if len(words) == 1 else f"{len(words)} values that are"
             problems.append(
                 f"column {show_names([name])!r} is no label column for {values} not numeric ({show_rows(words + 1)}); "
@@ -77,13 +85,21 @@ def find_almost_labels(frame: pd.DataFrame, text_column: str, labels: Sequence[s
 def as_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
     """Read a column as numbers, float64 `(n_rows,)`; what is none, or is missing, becomes NaN.
 
+    Words of `YES` and `NO` count as 1 and 0 where no other value stands beside them.
+
     >>> as_numbers(pd.Series(["1", " 0 ", "yes", "", None, "0.5"]))
     array([1. , 0. , nan, nan, nan, 0.5])
+    >>> as_numbers(pd.Series(["True", " no ", "", "Y"]))
+    array([ 1.,  0., nan,  1.])
     """
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_float_dtype(column):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     if not (pd.api.types.is_integer_dtype(column) or _may_hold_text(column)):
         return np.full(len(column), np.nan)  # times and the like would pass as large integers
+    if _may_hold_text(column):
+        truth = _as_truth(column)
+        if (is_empty(column) | ~np.isnan(truth)).all():
+            return truth
     if column.dtype == object:
         column = column.where(column.map(lambda value: isinstance(value, (str, bool, int, float, np.generic))), None)
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -120,7 +136,8 @@ def label_problems(column: pd.Series, label_cut: float | None = None) -> list[st
 
     Args:
         column: The cells as they were read; the index is the row order of the file.
-        label_cut: Fractions in [0, 1] are fine, since they will be cut at this value; None: they are not.
+        label_cut: Fractions in [0, 1] are fine, since they will be cut at this value, and from 1 on any count of votes;
+            None: they are not.
 
     Returns:
         One line for each kind of problem; empty where every value is a target.
@@ -132,13 +149,22 @@ def label_problems(column: pd.Series, label_cut: float | None = None) -> list[st
         (empty, "missing"),
         (np.isnan(numbers) & ~empty, "not numeric"),
         (fractions, "fractional (--label-cut CUT counts those from CUT on as positive)"),
-        ((numbers < 0) | (numbers > 1), "below 0 or above 1"),
+        *_range_problems(numbers, label_cut),
     )
     return [
         f"label {column.name!r}: {_count(mask, 'value')} {what}; expected 0 or 1 ({_rows(column, mask)})"
         for mask, what in kinds
         if mask.any()
     ]
+
+
+def _range_problems(numbers: npt.NDArray[np.float64], label_cut: float | None) -> list[tuple[Mask, str]]:
+    if label_cut is not None and label_cut >= 1:
+        return [((numbers < 0) | np.isinf(numbers), "below 0 or infinite")]
+    whole = (numbers > 1) & (numbers == np.round(numbers))
+    votes = label_cut is None and bool(whole.any()) and not (numbers < 0).any()
+    cure = " (of votes, --label-cut N counts those from N on as positive)" if votes else ""
+    return [((numbers < 0) | (numbers > 1), f"below 0 or above 1{cure}")]
 
 
 def as_targets(column: pd.Series, label_cut: float | None = None) -> npt.NDArray[np.float32]:
@@ -165,7 +191,8 @@ def find_problems(
         frame: Rows that are to be used; the index is the row order of the file.
         labels: Label columns.
         text_column: Column of the texts.
-        label_cut: Count a fraction in [0, 1] as positive from this value on; None: fractions are problems.
+        label_cut: Count a fraction in [0, 1], or a number of votes, as positive from this value on; None: they are
+            problems.
         require_both_classes: A label without positives, or without negatives, is a problem, as it is for training.
 
     Returns:
@@ -182,7 +209,7 @@ def find_problems(
         there = "" if absent else f"; columns there: {show_names(frame.columns)}"
         problems.append(
             f"no label columns: none of {', '.join(JIGSAW_LABELS)} is there, nor any other column of 0 and 1{there} "
-            "(name them with --label-columns)"
+            f"(name them with --label-columns){_other_forms(frame, text_column)}"
         )
     if text_column in labels:
         problems.append(f"column {text_column!r} is both text and label (--text-column, --label-columns)")
@@ -267,6 +294,60 @@ def _is_binary(column: pd.Series) -> bool:
         if not (np.isin(numbers, (0, 1)) | is_empty(part)).all():
             return False
     return not np.isnan(numbers).all()
+
+
+def find_number_columns(frame: pd.DataFrame, text_column: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """Columns outside `labels` that may be labels too: of 0 and 1, of fractions in [0, 1], or of a few votes each.
+
+    >>> frame = pd.DataFrame({"text": ["a", "b"], "toxic": [0, 1], "hate": [0.2, 1], "votes": [3, 0], "id": [801, 900]})
+    >>> find_number_columns(frame, "text", ["toxic"])
+    ('hate', 'votes')
+    """
+    names = []
+    for name in frame.columns:
+        if not isinstance(name, str) or name == text_column or name in labels:
+            continue
+        for part in (frame[name].head(1000), frame[name]):
+            numbers, empty = as_numbers(part), is_empty(part)
+            fine = (numbers >= 0) & ((numbers <= 1) | ((numbers <= _MOST_VOTES) & (numbers == np.round(numbers))))
+            if empty.all() or not (fine | empty).all():
+                break
+        else:
+            names.append(name)
+    return tuple(names)
+
+
+def _other_forms(frame: pd.DataFrame, text_column: str) -> str:
+    """Cures of a table whose labels are fractions, votes or words."""
+    cures = []
+    numbers = find_number_columns(frame, text_column, ())
+    if numbers:
+        cures.append(f"of fractions or votes, {show_names(numbers)}: --label-columns with --label-cut")
+    words = [
+        name
+        for name in frame.columns
+        if isinstance(name, str) and name not in (text_column, *numbers) and _holds_few_words(frame[name])
+    ]
+    if words:
+        cures.append(f"of words, {show_names(words)}: --labels-in with the name of one")
+    return "".join(f"; {cure}" for cure in cures)
+
+
+def _holds_few_words(column: pd.Series) -> bool:
+    if not _may_hold_text(column):
+        return False
+    held = column[~is_empty(column)].astype("str")
+    few = 0 < held.nunique() <= _MOST_CLASSES and held.str.len().max() <= 100
+    return bool(few and np.isnan(as_numbers(column)).all())
+
+
+def _as_truth(column: pd.Series) -> npt.NDArray[np.float64]:
+    """1 for words of `YES`, 0 for those of `NO`, NaN for all else."""
+    if not _may_hold_text(column):
+        return np.full(len(column), np.nan)
+    words = column.astype("str").str.strip().str.casefold()
+    values = words.map(dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0))
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
 
 
 def _may_hold_text(column: pd.Series) -> bool:

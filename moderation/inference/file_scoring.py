@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from moderation.artifacts import sha256, write_atomically
 from moderation.config import ScoreConfig
 from moderation.cores import count_cores
+from moderation.data.csv_dialects import CsvDialect
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.inference.backends import BACKENDS
 from moderation.inference.cells import encode_json_lines
@@ -99,7 +100,7 @@ def check_paths(config: ScoreConfig) -> None:
 
 def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
     """Score a file and hand on JSON lines."""
-    table = _open(job, keep_objects=True)
+    job, table = _open(job, keep_objects=True)
     pace = Pace(job.clock)
     with Progress(table.n_rows, clock=job.clock) as progress:
         for chunk in table.chunks(job.config.chunk_rows):
@@ -152,10 +153,10 @@ def score_file(job: Job) -> None:
     Raises:
         ModerationError: the input cannot be read or changed meanwhile, parts of another run, a full disk.
     """
-    config = job.config
     form = output_format(job.output)
     before = _state(job.input_path)  # before the first look into it
-    table = _open(job, keep_objects=form.table == "jsonl")
+    job, table = _open(job, keep_objects=form.table == "jsonl")
+    config = job.config
     facts = {
         "name": job.input_path.name,
         "bytes": job.input_path.stat().st_size,
@@ -182,13 +183,17 @@ def score_file(job: Job) -> None:
         raise
 
 
-def _open(job: Job, *, keep_objects: bool) -> StreamedTable:
+def _open(job: Job, *, keep_objects: bool) -> tuple[Job, StreamedTable]:
+    """Open the input; the job then names the column that holds the texts."""
     config = job.config
     table = open_table(
-        job.input_path, text_column=config.text_column, delimiter=config.delimiter, keep_objects=keep_objects
+        job.input_path,
+        text_column=config.text_column,
+        dialect=CsvDialect(delimiter=config.delimiter, quoting=config.quoting, escape=config.escape),
+        keep_objects=keep_objects,
     )
     check_free_names(table.names, job.classifier.labels, str(job.input_path), flag_columns=config.flag_columns)
-    return table
+    return replace(job, config=replace(config, text_column=table.text_column)), table
 
 
 def _finish_parts(job: Job, table: StreamedTable, parts: Parts, kept: list[Part], progress: Progress) -> Iterator[Part]:
@@ -299,6 +304,8 @@ def _settings(job: Job, text_column: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "text_column": text_column,
         "delimiter": config.delimiter,
+        "quoting": config.quoting,
+        "escape": config.escape,
         "flag_columns": config.flag_columns,
         "languages": job.languages is not None,
     }

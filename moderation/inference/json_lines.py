@@ -7,6 +7,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from moderation.data.columns import find_text_column
+from moderation.data.encodings import is_unicode
 from moderation.errors import DataError
 from moderation.inference.scoring import NO_STRING, NO_UNICODE, result_fields
 
@@ -32,11 +34,13 @@ class ObjectColumns:
 
     Args:
         types: Column -> type, in the order in which the names first occur.
+        text_column: Which of them holds the texts.
         mixed: Columns of text that hold JSON, since their values are objects, lists, or of several kinds.
         n_rows: Lines, broken ones included.
     """
 
     types: dict[str, pa.DataType]
+    text_column: str
     mixed: frozenset[str]
     n_rows: int
 
@@ -67,7 +71,8 @@ def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, k
 
     Args:
         lines: As of `read_lines`.
-        text_column: Always a column of texts, whatever else stands in some of its rows.
+        text_column: Always a column of texts, whatever else stands in some of its rows; found by
+            `data.columns.find_text_column`.
         where: Names the file in a message.
         keep_objects: More names than a table has columns are no fault; only such as may be a result's are kept then.
 
@@ -92,11 +97,12 @@ def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, k
                 kinds[name].add(_kind(value))
     if not kinds:
         raise DataError(f'{where}: no line is a JSON object; expected one a line, such as {{"{text_column}": "…"}}.')
+    text_column = find_text_column(kinds, text_column, where)
     mixed = frozenset(name for name, found in kinds.items() if found and frozenset(found) not in _TYPES)
     types = {name: _TYPES.get(frozenset(found), pa.string()) for name, found in kinds.items()}
     if text_column in types:
         types[text_column], mixed = pa.string(), mixed - {text_column}
-    return ObjectColumns(types, mixed, n_rows)
+    return ObjectColumns(types, text_column, mixed, n_rows)
 
 
 def object_batch(
@@ -177,15 +183,6 @@ def _text_error(value: object) -> str | None:
     if not isinstance(value, str):
         return NO_STRING
     return None if is_unicode(value) else NO_UNICODE
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _as_text(value: object, as_json: bool) -> str | None:

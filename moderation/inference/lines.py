@@ -1,64 +1,89 @@
-"""Lines of a pipe as they come, each of them a text; without Arrow, so that a pipe can be scored without it."""
+"""Lines of a pipe, as they come: each is a text, or says why it is none. Needs no other package."""
 
 import io
 from collections.abc import Iterator
 
+from moderation.data.encodings import LONGEST, UTF8, Utf8Recoder, guess_encoding
 from moderation.errors import DataError
 
-LONGEST = 1 << 26  # bytes of a line; a longer one would fill the memory
 PIPE_COLUMN = "text"
 NO_UTF8 = "not UTF-8"
+NO_UTF16 = "not UTF-16"
+NUL = "holds a NUL character"
 
-_BOM = b"\xef\xbb\xbf"
 _PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no more than this
 
 Line = tuple[str | None, str | None]
+"""A text and what is wrong with it; a text that is too long is None, one that is not UTF-8 shows its bytes."""
 
 
 def read_pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
-    """Lines of a pipe as they come; each line is a row, so that rows and lines stay in step.
+    r"""Lines of a pipe as they come; each line is a row, so that rows and lines stay in step.
 
-    A line of more than `LONGEST` bytes is None and has an error; no more of it than that is ever held.
+    Lines end in LF or CRLF. The text is UTF-8, or UTF-16 where a byte order mark or the zero bytes of its letters say
+    so. A line of more than `LONGEST` bytes has an error, and no more of it than that is ever held.
+
+    Args:
+        pipe: Unbuffered, so that a read gives what has come.
 
     Yields:
-        The lines that ended in one read, each as its text and what is wrong with it (None: nothing): one line from
-        somebody who types, many from a file.
+        The lines that had come at the end of each read; the last one also without an end.
 
     Raises:
         DataError: the pipe cannot be read.
+
+    >>> list(read_pipe_lines(io.BytesIO(b"one\ntwo\xff\n")))
+    [[('one', None), ('two\\xff', 'not UTF-8')]]
     """
-    for lines in _pipe_lines(pipe):
-        yield [decode_line(line) for line in lines]
-
-
-def decode_line(line: bytes) -> Line:
-    r"""A line as text, and what is wrong with it; bytes that are not UTF-8 are shown as `\xe9`."""
-    if len(line) > LONGEST:
-        return None, f"a line of more than {LONGEST >> 20} MiB"
-    line = line.removesuffix(b"\r")
-    try:
-        return line.decode("utf-8"), None
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "backslashreplace"), NO_UTF8
-
-
-def _pipe_lines(pipe: io.RawIOBase) -> Iterator[list[bytes]]:
-    """Lines that ended in one read, the last one also without an end; of one that is too long, its beginning."""
-    held, mark = bytearray(), _BOM
-    while content := _read_pipe(pipe):
+    beginning = _first_bytes(pipe)
+    encoding = guess_encoding(beginning)
+    wrong = NO_UTF8 if encoding == UTF8 else NO_UTF16
+    held = bytearray()
+    for content in _recoded(pipe, beginning, Utf8Recoder(encoding)):
         end, *lines = content.split(b"\n")
-        if len(held) <= LONGEST + len(_BOM):
+        if len(held) <= LONGEST:
             held += end
         if lines:
             *whole, rest = lines
-            yield [bytes(held.removeprefix(mark)), *whole]
-            held, mark = bytearray(rest), b""
-    if last := held.removeprefix(mark):
-        yield [bytes(last)]
+            yield [decode_line(line, wrong) for line in (bytes(held), *whole)]
+            held = bytearray(rest)
+    if held:
+        yield [decode_line(bytes(held), wrong)]
 
 
-def _read_pipe(pipe: io.RawIOBase) -> bytes | None:
+def _first_bytes(pipe: io.RawIOBase) -> bytes:
+    """What comes first: enough to know the encoding, which takes the bytes of a byte order mark."""
+    beginning = b""
+    while len(beginning) < 3 and not beginning.endswith(b"\n"):
+        content = _read(pipe)
+        if not content:
+            break
+        beginning += content
+    return beginning
+
+
+def _recoded(pipe: io.RawIOBase, beginning: bytes, recoder: Utf8Recoder) -> Iterator[bytes]:
+    content: bytes | None = beginning
+    while content:
+        yield recoder.recode(content)
+        content = _read(pipe)
+    yield recoder.recode(b"", final=True)
+
+
+def _read(pipe: io.RawIOBase) -> bytes | None:
     try:
         return pipe.read(_PIPE_BYTES)
     except OSError as error:
         raise DataError(f"standard input: cannot be read ({error.strerror}). Expected one text a line.") from None
+
+
+def decode_line(line: bytes, wrong: str = NO_UTF8) -> Line:
+    r"""A line as text, and what is wrong with it; bytes that are no text are shown as `\xe9`, and `wrong` says so."""
+    if len(line) > LONGEST:
+        return None, f"a line of more than {LONGEST >> 20} MiB"
+    line = line.removesuffix(b"\r")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "backslashreplace"), wrong
+    return text, NUL if "\0" in text else None

@@ -1,14 +1,13 @@
-"""Files as streams of chunks, in constant memory: CSV, TSV, Parquet and JSON lines, also compressed; lines of a pipe.
+"""Files as streams of chunks, in constant memory: CSV, TSV, Parquet and JSON lines, also compressed.
 
 Other than for training, a row that cannot be read is no reason to stop: it becomes a row with an error. A chunk has a
 fixed number of rows, fewer where they hold very much text, so that the same file is always cut alike.
 """
 
-import csv
-import io
+import logging
 import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,19 +15,20 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from moderation.data.columns import check_column_names, find_text_column, show_names
 from moderation.data.compression import DAMAGED, damaged, open_unpacked
-from moderation.data.reading import LIKELY_DELIMITERS, check_column_names, field_delimiter, show_names
+from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
+from moderation.data.csv_rows import CsvTable, open_csv
+from moderation.data.encodings import LONGEST, as_utf8
 from moderation.errors import DataError
-from moderation.inference.json_lines import is_unicode, object_batch, read_lines, scan_objects
+from moderation.inference.json_lines import object_batch, read_lines, scan_objects
 from moderation.inference.scoring import is_text
 
 CHUNK_BYTES = 1 << 26  # of text: a chunk that reaches them ends, however few rows it has
-LONGEST = 1 << 26  # bytes of a line or a field; a quote that is never closed would be one that fills the memory
-PIPE_COLUMN = "text"
-NO_UTF8 = "not UTF-8"
 
-_BOM = b"\xef\xbb\xbf"
-_PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no more than this
+logger = logging.getLogger(__name__)
+
+_STANDARD = CsvDialect()
 _PARQUET_ROWS = 128  # decoded at once: a megabyte of text in each still fits the memory
 
 
@@ -53,104 +53,50 @@ class StreamedTable:
 
     Args:
         names: Its columns.
+        text_column: Which of them holds the texts.
         schema: Columns of the chunks: the same, but for objects that are kept as they are.
         n_rows: How many rows it has; None: nobody knows before they are read.
         chunks: Rows per chunk -> the chunks, from the first row on at each call.
     """
 
     names: tuple[str, ...]
+    text_column: str
     schema: pa.Schema
     n_rows: int | None
     chunks: Callable[[int], Iterator[Chunk]]
 
 
 def open_table(
-    path: Path, *, text_column: str, delimiter: str | None = None, keep_objects: bool = False
+    path: Path, *, text_column: str, dialect: CsvDialect = _STANDARD, keep_objects: bool = False
 ) -> StreamedTable:
     r"""Open a file and learn its columns.
 
-    Cells of CSV and TSV files are text as it stands there. A row with too few or too many fields has an error; what
-    is missing is null, what is too much is left out. Bytes that are not UTF-8 are an error of their row and are
-    shown as `\xe9`. Parquet keeps its types. JSON lines are read through once for their columns: one that always
-    holds texts, numbers of one kind, or true and false keeps that type; any other holds JSON text.
+    Cells of CSV and TSV files are text as it stands there, read by the strict rule of `data.csv_rows`: what is wrong
+    with a row is its error; of fields that are missing then is null, what is too much is left out, and bytes that are
+    not UTF-8 are shown as `\xe9`. Parquet keeps its types. JSON lines are read through once for their columns: one that
+    always holds texts, numbers of one kind, or true and false keeps that type; any other holds JSON text.
 
     Args:
         path: Named as `data.reading.read_table` takes it.
-        text_column: Column of the texts.
-        delimiter: Field delimiter of a CSV or TSV file.
+        text_column: Column of the texts; where the default is not there, `data.columns.find_text_column` looks for it.
+        dialect: How a CSV or TSV file is written.
         keep_objects: Give the lines of a JSON lines file as they stand, in the column `json_lines.OBJECT`, and
             beside it the text column alone.
 
     Raises:
         DataError: no such file, an unknown ending, no or another text column, two columns of one name, not the format
             that the ending names. Broken compression and the like may also come up in the middle of the chunks.
-        ConfigError: the delimiter is not one character.
     """
-    with open_unpacked(path) as (ending, stream, _):
-        beginning = b"" if ending == ".parquet" else _peek(path, stream)
-    if beginning[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path}: this looks like UTF-16; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 FILE")
+    with open_unpacked(path) as (ending, _stream, _packed):
+        pass
     if ending == ".parquet":
-        table = _open_parquet(path)
+        table = _open_parquet(path, text_column)
     elif ending in (".jsonl", ".ndjson"):
         table = _open_json_lines(path, text_column, keep_objects)
     else:
-        table = _open_csv(path, field_delimiter(delimiter, ending))
-    _check_text_column(path, table, text_column)
+        table = _open_csv(path, text_column, dialect)
+    _check_text_column(path, table)
     return table
-
-
-def pipe_chunks(pipe: io.RawIOBase, chunk_rows: int) -> Iterator[Chunk]:
-    """Lines of a pipe as they come, in the column `text`; each line is a row, so that rows and lines stay in step.
-
-    A chunk holds what had come when the one before was done: one line from somebody who types, many from a file. A line
-    of more than `LONGEST` bytes is null and has an error; no more of it than that is ever held.
-
-    Raises:
-        DataError: the pipe cannot be read.
-    """
-    schema = pa.schema([(PIPE_COLUMN, pa.string())])
-    for lines in _pipe_lines(pipe):
-        for start in range(0, len(lines), chunk_rows):
-            rows = [_decode_line(line) for line in lines[start : start + chunk_rows]]
-            yield _text_chunk(schema, [[text] for text, _ in rows], [error for _, error in rows], 0.0)
-
-
-def _pipe_lines(pipe: io.RawIOBase) -> Iterator[list[bytes]]:
-    """Lines that ended in one read, the last one also without an end; of one that is too long, its beginning."""
-    held, mark = bytearray(), _BOM
-    while content := _read_pipe(pipe):
-        end, *lines = content.split(b"\n")
-        if len(held) <= LONGEST + len(_BOM):
-            held += end
-        if lines:
-            *whole, rest = lines
-            yield [bytes(held.removeprefix(mark)), *whole]
-            held, mark = bytearray(rest), b""
-    if last := held.removeprefix(mark):
-        yield [bytes(last)]
-
-
-def _read_pipe(pipe: io.RawIOBase) -> bytes | None:
-    try:
-        return pipe.read(_PIPE_BYTES)
-    except OSError as error:
-        raise DataError(f"standard input: cannot be read ({error.strerror}). Expected one text a line.") from None
-
-
-def _decode_line(line: bytes) -> tuple[str | None, str | None]:
-    if len(line) > LONGEST:
-        return None, f"a line of more than {LONGEST >> 20} MiB"
-    line = line.removesuffix(b"\r")
-    try:
-        return line.decode("utf-8"), None
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "backslashreplace"), NO_UTF8
-
-
-def _peek(path: Path, stream: IO[bytes]) -> bytes:
-    with _reading(path):
-        return stream.read(4)
 
 
 @contextmanager
@@ -161,12 +107,12 @@ def _reading(path: Path) -> Iterator[None]:
         raise damaged(path) from None
 
 
-def _check_text_column(path: Path, table: StreamedTable, text_column: str) -> None:
+def _check_text_column(path: Path, table: StreamedTable) -> None:
+    text_column = table.text_column
     check_column_names(table.names, str(path))
     if text_column not in table.names:
-        others = [other for other in LIKELY_DELIMITERS if len(table.names) == 1 and other in table.names[0]]
-        typed = {"\t": "'\\t'"}.get(others[0], repr(others[0])) if others else ""
-        cure = f", or the delimiter with --delimiter {typed}" if others else ""
+        typed = suggest_delimiter(table.names)
+        cure = f", or the delimiter with --delimiter {typed}" if typed else ""
         raise DataError(
             f"{path}: no column {text_column!r}; the columns are: {show_names(table.names)}. "
             f"Name the one that holds the texts with --text-column{cure}."
@@ -179,25 +125,20 @@ def _check_text_column(path: Path, table: StreamedTable, text_column: str) -> No
 # CSV and TSV
 
 
-def _open_csv(path: Path, delimiter: str) -> StreamedTable:
-    with open_unpacked(path) as (_, stream, _packed), closing(_csv_rows(path, stream, delimiter)) as rows:
-        header = next((fields for fields, _ in rows), None)
-    if header is None:
-        raise DataError(f"{path}: no header; expected column names in the first line.")
-    if any(not is_unicode(name) for name in header):
-        raise DataError(f"{path}: the header is not UTF-8. Convert the file: iconv -f LATIN1 -t UTF-8 FILE")
+def _open_csv(path: Path, text_column: str, dialect: CsvDialect) -> StreamedTable:
+    with _csv_table(path, dialect) as (table, _):
+        header = table.header
+        if table.n_stripped:
+            logger.info("%s: blanks left out around the names of %d columns.", path, table.n_stripped)
     schema = pa.schema([(name, pa.string()) for name in header])
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:
         n_bytes = path.stat().st_size
-        with open_unpacked(path) as (_, stream, packed), closing(_csv_rows(path, stream, delimiter)) as rows:
-            next(rows)
-            held: list[list[str]] = []
+        with _csv_table(path, dialect) as (table, packed):
+            held: list[list[Any]] = []
             errors: list[str | None] = []
             size = 0
-            for fields, error in rows:
-                if error is None and len(fields) != len(header):
-                    error = f"{len(fields)} field{'s' if len(fields) > 1 else ''}, expected {len(header)}"
+            for fields, error in table.rows:
                 held.append(fields)
                 errors.append(error)
                 size += sum(map(len, fields))
@@ -207,77 +148,30 @@ def _open_csv(path: Path, delimiter: str) -> StreamedTable:
             if held:
                 yield _text_chunk(schema, held, errors, 1.0)
 
-    return StreamedTable(tuple(header), schema, None, chunks)
+    return StreamedTable(header, find_text_column(header, text_column, str(path)), schema, None, chunks)
 
 
-def _csv_rows(path: Path, stream: IO[bytes], delimiter: str) -> Generator[tuple[list[str], str | None]]:
-    """Fields of each row, the header's first, and what is wrong with the row as such; empty lines are none."""
-    csv.field_size_limit(LONGEST)  # of the whole process, and never of use below that
-    lines: list[str] = []  # that the current row was read from
-
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-    def remembered() -> Iterator[str]:
-        while line := text.readline(LONGEST):
-            if len(line) == LONGEST:
-                raise csv.Error
-            lines.append(line)
-            yield line
-
-    number, held = 0, None
-    try:
-        for fields in csv.reader(remembered(), delimiter=delimiter):
-            if fields and held is not None:
-                yield held, None
-                number += 1
-            if fields:
-                held, last_lines = fields, lines.copy()
-            lines.clear()
-    except csv.Error:
-        raise DataError(
-            f"{path}: row {number + 1}: a field or line of more than {LONGEST >> 20} MiB. A quote that is opened and "
-            "never closed does this; close it, and double each quote that belongs to a text."
-        ) from None
-    except DAMAGED:
-        raise damaged(path) from None
-    finally:
-        text.detach()  # or it would close the stream, whose place in the file is still asked for
-    if held is not None:
-        yield held, "a quote is opened and never closed" if _ends_in_quotes(last_lines, delimiter) else None
-
-
-def _ends_in_quotes(lines: list[str], delimiter: str) -> bool:
-    try:
-        list(csv.reader(lines, delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        return str(error) == "unexpected end of data"
-    return False
+@contextmanager
+def _csv_table(path: Path, dialect: CsvDialect) -> Iterator[tuple[CsvTable, IO[bytes]]]:
+    """The table, and the packed file below, whose place says how far reading got."""
+    with open_unpacked(path) as (ending, stream, packed), _reading(path):
+        yield open_csv(stream, str(path), ending, dialect), packed
 
 
 def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | None], share: float) -> Chunk:
-    """Rows of text or null cells; what is no UTF-8 in them arrives as lone surrogates."""
+    """Rows of text or null cells; of one with an error, fields that are missing are null and others left out."""
     width = len(schema)
     for fields in rows:
         if len(fields) != width:
             fields[:] = [*fields[:width], *([None] * (width - len(fields)))]
-    try:
-        columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
-    except UnicodeEncodeError:
-        for row, fields in enumerate(rows):
-            if not all(is_unicode(field) for field in fields if field is not None):
-                errors[row] = errors[row] or NO_UTF8
-                rows[row] = [
-                    field and field.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-                    for field in fields
-                ]
-        columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+    columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     return Chunk(pa.RecordBatch.from_arrays(columns, schema=schema), pa.array(errors, pa.string()), share)
 
 
 # Parquet
 
 
-def _open_parquet(path: Path) -> StreamedTable:
+def _open_parquet(path: Path, text_column: str) -> StreamedTable:
     with _parquet_file(path) as file:
         plain = pa.schema([pa.field(field.name, _plain(field.type)) for field in file.schema_arrow])
         n_rows = file.metadata.num_rows
@@ -289,7 +183,8 @@ def _open_parquet(path: Path) -> StreamedTable:
                 n_read += batch.num_rows
                 yield Chunk(batch, pa.nulls(batch.num_rows, pa.string()), n_read / n_rows)
 
-    return StreamedTable(tuple(plain.names), plain, n_rows, chunks)
+    text_column = find_text_column(plain.names, text_column, str(path))
+    return StreamedTable(tuple(plain.names), text_column, plain, n_rows, chunks)
 
 
 @contextmanager
@@ -359,18 +254,22 @@ def _broken_parquet(path: Path) -> DataError:
 
 def _open_json_lines(path: Path, text_column: str, keep_objects: bool) -> StreamedTable:
     with open_unpacked(path) as (_, stream, _packed), _reading(path):
-        columns = scan_objects(read_lines(stream, LONGEST), text_column, str(path), keep_objects=keep_objects)
+        lines = read_lines(as_utf8(stream).stream, LONGEST)
+        columns = scan_objects(lines, text_column, str(path), keep_objects=keep_objects)
+    text_column = columns.text_column
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:
         n_read = 0
         with open_unpacked(path) as (_, stream, _packed):
-            lines = read_lines(stream, LONGEST)
+            with _reading(path):
+                lines = read_lines(as_utf8(stream).stream, LONGEST)
             while held := _take_lines(path, lines, chunk_rows):
                 n_read += len(held)
                 batch, errors = object_batch(held, columns, text_column, str(path), keep_objects=keep_objects)
                 yield Chunk(batch, errors, n_read / columns.n_rows)
 
-    return StreamedTable(tuple(columns.types), columns.schema(text_column, keep_objects), columns.n_rows, chunks)
+    schema = columns.schema(text_column, keep_objects)
+    return StreamedTable(tuple(columns.types), text_column, schema, columns.n_rows, chunks)
 
 
 def _take_lines(path: Path, lines: Iterator[str | None], chunk_rows: int) -> list[str | None]:

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from moderation.data.columns import show_rows
 from moderation.data.languages import UNDETERMINED
-from moderation.data.messages import show_rows
 
 _KINDS_SHOWN = 10
 _ROWS_SHOWN = 6  # one more than are written out, which says that there are more

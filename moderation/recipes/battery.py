@@ -8,6 +8,7 @@ from moderation.battery.suites import parse_suites
 from moderation.battery.summary import format_battery, to_json
 from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
+from moderation.data.loading import TableForm
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
 
@@ -27,7 +28,7 @@ def battery(config: EvaluateConfig) -> int:
     with Classifier.load(
         config.bundle or SHIPPED, backend=config.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
-        measured = measure_suites(classifier, suites, options)
+        measured = measure_suites(classifier, suites, options, TableForm(**config.table_settings))
     print(format_battery(measured))
     written = []
     if config.json_path is not None:

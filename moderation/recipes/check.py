@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from tqdm import tqdm
 
 from moderation.artifacts import write_json
 from moderation.config import CheckConfig
+from moderation.data.columns import show_names
 from moderation.data.description import TableReport, describe, shared_texts
-from moderation.data.loading import CleanTable, clean_table, describe_left_out
+from moderation.data.loading import CleanTable, TableForm, clean_table, describe_left_out
 from moderation.data.validation import raise_problems
 from moderation.errors import DataError
 
@@ -62,18 +64,10 @@ def _read_all(config: CheckConfig) -> tuple[dict[Path, CleanTable], dict[str, st
     """Path to table, as far as readable, and path to what is wrong with it."""
     tables: dict[Path, CleanTable] = {}
     problems: dict[str, str] = {}
+    form = TableForm(**{field.name: getattr(config, field.name) for field in fields(TableForm)})
     for path in dict.fromkeys((config.data_path, *config.also)):
         try:
-            tables[path] = clean_table(
-                path,
-                text_column=config.text_column,
-                label_columns=config.label_columns,
-                label_cut=config.label_cut,
-                language_column=config.language_column,
-                detect_language=config.detect_language,
-                delimiter=config.delimiter,
-                require_both_classes=path == config.data_path,
-            )
+            tables[path] = clean_table(path, form, require_both_classes=path == config.data_path)
             raise_problems(tables[path].problems, str(path))
         except DataError as error:
             problems[str(path)] = str(error)
@@ -131,7 +125,8 @@ def _as_blocks(
 ) -> Iterator[str]:
     for path, table in tables.items():
         report = reports[str(path)]
-        yield f"{path}\nleft out: {describe_left_out(table.left_out)}"
+        aside = f"\ncolumns left aside: {show_names(table.left_aside)}" if table.left_aside else ""
+        yield f"{path}\nleft out: {describe_left_out(table.left_out)}{aside}"
         if report is not None:
             yield report.to_text()
     if shared:
@@ -148,6 +143,7 @@ def _as_json(
     described = {
         str(path): {
             "left_out": table.left_out,
+            "left_aside": list(table.left_aside),
             **(report.to_dict() if (report := reports[str(path)]) is not None else {}),
         }
         for path, table in tables.items()

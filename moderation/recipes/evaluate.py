@@ -1,5 +1,6 @@
 """`moderation evaluate`: measure a checkpoint with its thresholds on examples that it has not seen."""
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from moderation.artifacts import RunFolder, default_cache_dir, write_json, write
 from moderation.config import EvaluateConfig, TrainConfig
 from moderation.config.declaring import no_effect, raise_problems
 from moderation.data.encoding import df_to_hfds
-from moderation.data.loading import load_english_only
+from moderation.data.loading import TableForm, load_english_only
+from moderation.errors import ConfigError
 from moderation.evaluation.calibration import compare_calibration
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
 from moderation.evaluation.probabilities import calibrate, sigmoid
@@ -113,16 +115,16 @@ def _other_table(
     data_path: Path, config: EvaluateConfig, settings: TrainConfig, checkpoint: Checkpoint
 ) -> pd.DataFrame:
     """A table as a whole; how to read it is said by the flags, else it is that of the training table."""
-    return load_english_only(
-        data_path,
-        label_columns=checkpoint.labels,
-        require_both_classes=False,
-        detect_language=settings.detect_language,
-        text_column=config.text_column or settings.text_column,
-        label_cut=settings.label_cut if config.label_cut is None else config.label_cut,
-        delimiter=config.delimiter or settings.delimiter,
-        language_column=config.language_column or settings.language_column,
-    )
+    labels = config.label_columns or checkpoint.labels
+    if len(labels) != len(checkpoint.labels):
+        raise ConfigError(
+            f"--label-columns names {len(labels)} columns; expected {len(checkpoint.labels)}, one for each label of "
+            f"the checkpoint, in their order: {', '.join(checkpoint.labels)}."
+        )
+    as_in_training = {field.name: getattr(settings, field.name) for field in dataclasses.fields(TableForm)}
+    form = TableForm(**as_in_training | config.table_settings | {"label_columns": labels})
+    frame = load_english_only(data_path, **form.options, require_both_classes=False)
+    return frame.rename(columns=dict(zip(labels, checkpoint.labels, strict=True)))
 
 
 def _name_of(data_path: Path) -> str:

@@ -101,7 +101,13 @@ def suites(tmp_path: Path) -> dict[str, Path]:
         {"spans": "[0, 1, 2, 3]", "text": "Fool me not"},
     ]
     jigsaw = [
-        {"id": place, "comment_text": f"{words} number {place}", "toxic": int(bad), "insult": int(insult), "threat": 0}
+        {
+            "id": f"{place:016x}",
+            "comment_text": f"{words} number {place}",
+            "toxic": int(bad),
+            "insult": int(insult),
+            "threat": 0,
+        }
         for place, (words, bad, insult) in enumerate(
             [("a rotten idea", 1, 0), ("you fool", 1, 1), ("quite lovely", 0, 0), ("good work", 0, 0)] * 5
         )

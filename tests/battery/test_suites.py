@@ -101,7 +101,7 @@ def test_a_plain_table_has_one_column_of_0_and_1(tmp_path, scorer) -> None:
     two = write(tmp_path, "two.csv", [{"text": "a", "mean": 1, "rude": 0}, {"text": "b", "mean": 0, "rude": 1}])
     with pytest.raises(DataError, match=r"found 2: mean, rude"):
         read_binary(two, scorer.bundle)
-    none = write(tmp_path, "none.csv", [{"text": "a", "mean": "yes"}])
+    none = write(tmp_path, "none.csv", [{"text": "a", "mean": "maybe"}])
     with pytest.raises(DataError, match=r"found 0; columns there: text, mean"):
         read_binary(none, scorer.bundle)
     empty = write(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moderation.data.reading import read_table, show_names
+from moderation.data.columns import show_names
+from moderation.data.reading import read_table
 from moderation.errors import ConfigError, DataError
 
 SECRET = "zanzibar"  # stands for a user's words: no message may hold it
@@ -157,7 +158,14 @@ def test_latin1_is_named_with_offset_and_line(tmp_path: Path) -> None:
     content = b"comment_text,toxic\nplain,0\n" + f"{SECRET} caf\xe9,1\n".encode("latin-1")
     refuse(write(tmp_path, "t.csv", content), "UTF-8", f"offset {content.index(0xE9)}", "line 3", "iconv")
     refuse(write(tmp_path, "t.jsonl", b'{"comment_text": "caf\xe9"}\n'), "UTF-8", "line 1")
-    refuse(write(tmp_path, "u.csv", CSV.decode().encode("utf-16")), "UTF-16")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_read(tmp_path: Path, encoding: str) -> None:
+    lines = '{"comment_text": "first", "toxic": "0"}\n{"comment_text": "second", "toxic": "1"}\n'
+    for name, content in (("u.csv", CSV.decode()), ("u.jsonl", lines)):
+        found = read_table(write(tmp_path, name, content.encode(encoding)))
+        assert found.to_dict("list") == {"comment_text": ["first", "second"], "toxic": ["0", "1"]}
 
 
 def test_all_ragged_rows_are_named_by_number(tmp_path: Path) -> None:
@@ -173,7 +181,8 @@ def test_many_ragged_rows_stay_on_a_screen(tmp_path: Path) -> None:
 
 
 def test_a_quote_that_stays_open_is_not_a_long_comment(tmp_path: Path) -> None:
-    refuse(write(tmp_path, "t.csv", f'toxic,comment_text\n0,fine\n1,"{SECRET}\n0,b\n0,c\n'.encode()), "row 2", "quote")
+    path = write(tmp_path, "t.csv", f'toxic,comment_text\n0,fine\n1,"{SECRET}\n0,b\n0,c\n'.encode())
+    refuse(path, "1 row: a quote is opened and never closed", "rows: 2", "--quoting none")
     closed = read_table(write(tmp_path, "u.csv", b'toxic,comment_text\n0,5" nails\n1,"two\nlines"\n'))
     assert closed["comment_text"].tolist() == ['5" nails', "two\nlines"]
 

@@ -119,7 +119,7 @@ def test_no_labels_and_a_text_that_is_a_label() -> None:
 
 
 def test_every_problem_comes_in_one_message_with_the_rows_of_the_file() -> None:
-    frame = frame_of(toxic=["no"] * 8, rude=[0.5] + [2] * 7, spam=[0] * 8).drop(index=[0, 1])
+    frame = frame_of(toxic=["maybe"] * 8, rude=[0.5] + [2] * 7, spam=[0] * 8).drop(index=[0, 1])
     with pytest.raises(DataError) as caught:
         check_table(frame, ("toxic", "rude", "spam", "gone"), where="train.csv")
     message = str(caught.value)

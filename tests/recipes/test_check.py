@@ -48,7 +48,7 @@ def test_all_problems_of_all_tables_come_at_once_and_the_rest_is_described(
         {"comment_text": [SECRET, "b", "c"], "toxic": ["yes", "0", "1"], "threat": 0, "insult": [0, 1, 1]}
     )
     bad.to_csv(tmp_path / "bad.csv", index=False)
-    pd.DataFrame({"text": [SECRET]}).to_csv(tmp_path / "other.csv", index=False)
+    pd.DataFrame({"words": [SECRET]}).to_csv(tmp_path / "other.csv", index=False)
     (tmp_path / "ragged.csv").write_text(f"comment_text,toxic\n{SECRET}\n", encoding="utf-8")
     also = (tmp_path / "other.csv", tmp_path / "ragged.csv", tmp_path / "none.csv")
 

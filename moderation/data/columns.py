@@ -1,0 +1,100 @@
+"""Names of columns: how they are shown in a message, and which one holds the texts where nobody says."""
+
+import logging
+import re
+from collections.abc import Iterable
+
+from moderation.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+TEXT_COLUMN = "comment_text"
+TEXT_NAMES = frozenset(
+    {"text", "texts", "comment", "comments", "tweet", "tweets", "post", "message", "messages", "msg", "body", "content"}
+    | {f"{name}_{part}" for name in ("comment", "tweet", "post", "message") for part in ("text", "body", "content")}
+    | {"full_text", "raw_text", "text_content", "selftext", "sentence", "review", "utterance"}
+)
+"""Names under which tables of others hold their texts, in lower case, with `_` between words."""
+
+
+def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
+    """The column that holds the texts: the one asked for, else, instead of the default, the one of a usual name.
+
+    Args:
+        names: The columns of a table.
+        asked: Name of the column, `TEXT_COLUMN` where nobody said another.
+        where: Names the table in the log and in a message.
+
+    Returns:
+        A name of the table; `asked`, which it lacks, where no other name is usual or another one was asked for.
+
+    Raises:
+        DataError: several columns have usual names, so that one of them has to be named.
+
+    >>> find_text_column(["id", "Tweet", "toxic"], "comment_text", "a.csv")
+    'Tweet'
+    >>> find_text_column(["id", "Tweet", "toxic"], "words", "a.csv")
+    'words'
+    """
+    columns = [name for name in names if isinstance(name, str)]
+    if asked != TEXT_COLUMN or asked in columns:
+        return asked
+    usual = [name for name in columns if re.sub(r"[\s.-]+", "_", name.strip().lower()) in TEXT_NAMES]
+    if len(usual) > 1:
+        raise DataError(
+            f"{where}: no column {asked!r}, and several others that may hold the texts: {show_names(usual)}. Name the "
+            "one that does with --text-column."
+        )
+    if not usual:
+        return asked
+    logger.info("%s: the texts are taken from the column %s.", where, show_names(usual))
+    return usual[0]
+
+
+def show_names(names: Iterable[object]) -> str:
+    """Join column names for a message; what may be a comment, since a header is missing, is shown by length alone.
+
+    Quotes stand around a name that begins or ends with blanks.
+
+    >>> show_names(["id", "comment_text", "You never told me that."])
+    'id, comment_text, (a name of 23 characters)'
+    >>> show_names(["text", " toxic"])
+    "text, ' toxic'"
+    """
+    shown = [str(name) for name in names]
+    if any(re.fullmatch(r"[\d.+-]+", name) for name in shown):
+        return f"({len(shown)} names that look like a row of data: is the header missing?)"
+    return ", ".join(map(_show_name, shown[:30])) + (f" and {len(shown) - 30} more" if len(shown) > 30 else "")
+
+
+def _show_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.-]{0,39}", name.strip(), re.ASCII):
+        return f"(a name of {len(name)} characters)"
+    return name if name == name.strip() else repr(name)
+
+
+def show_rows(rows: Iterable[int]) -> str:
+    """Write the first five of some row numbers, which count from 1.
+
+    >>> show_rows([3, 4, 9, 12, 40, 77])
+    'rows 3, 4, 9, 12, 40, …'
+    >>> show_rows([3])
+    'row 3'
+    """
+    numbers = [str(int(row)) for row in rows]
+    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:5])}{', …' if len(numbers) > 5 else ''}"
+
+
+def check_column_names(names: Iterable[object], where: str) -> None:
+    """Refuse a table with two columns of one name.
+
+    Raises:
+        DataError: names the columns that stand twice.
+    """
+    names = list(names)
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"{where}: column names that stand more than once: {show_names(twice)}. Expected each name once. "
+            "Rename or remove the others."
+        )

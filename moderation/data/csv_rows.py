@@ -1,0 +1,299 @@
+"""CSV and TSV -> rows, strictly: each row is right, or it says what is wrong with it and how the file would be read.
+
+The one rule for training and for scoring. Nothing is repaired: text behind a closing quote, a quote that is never
+closed, a backslash before a quote, too few or too many fields, and bytes that are no text are errors of their row. The
+lines behind a quote that does not end as it should are read as rows of their own: one stray quote costs one row.
+Memory is bounded, and no line is read more than twice.
+"""
+
+import io
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from moderation.data.csv_dialects import CsvDialect, read_separator
+from moderation.data.encodings import LONGEST, UTF8, Utf8Stream, as_utf8, is_unicode
+from moderation.errors import DataError
+
+_PLAIN = "where quotes are plain characters: --quoting none"
+OPEN_QUOTE = f"a quote is opened and never closed; double each quote within a text, or, {_PLAIN}"
+BEHIND_QUOTE = f"text behind a closing quote; double each quote within a text, or, {_PLAIN}"
+BLANK_QUOTE = f"a blank before a quote, which must be the field's first character, or, {_PLAIN}"
+BACKSLASH = r"a backslash before a quote; read with --escape '\'"
+NO_END = "the file ends behind an escape character"
+TOO_LONG = f"a field or line of more than {LONGEST >> 20} MiB"
+NO_UTF8, NO_UTF16 = "not UTF-8", "not UTF-16"
+ORDER_MARK = "begins with a byte order mark, which belongs to the beginning of a file; were two files joined?"
+RAGGED = re.compile(r"(\d+) fields?, expected (\d+)")
+"""The error of a row with too few or too many fields."""
+
+_BLANKS = " \t\n\r\v\f\u00a0\u200b\ufeff"
+
+CsvRow = tuple[list[str], str | None]
+"""Fields of a row and what is wrong with it; with an error they are as far as they could be told, for people to see."""
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A CSV or TSV file.
+
+    Args:
+        header: Names of its columns, without the blanks around them.
+        n_stripped: Names that had blanks around them.
+        delimiter: Between the fields.
+        rows: Those below the header, in order; empty lines are none.
+    """
+
+    header: tuple[str, ...]
+    n_stripped: int
+    delimiter: str
+    rows: Iterator[CsvRow]
+
+
+def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) -> CsvTable:
+    r"""Read the header of a CSV or TSV file; the rows come as they are asked for.
+
+    UTF-8 or UTF-16. Lines end in LF or CRLF, and a carriage return alone is text; where none ends so, they end in CR.
+
+    Args:
+        stream: The bytes, unpacked; it stays the caller's to close, after the last row.
+        where: Names the file in a message.
+        ending: `.csv` or `.tsv`, which decides the delimiter where nobody names one.
+        dialect: How it is written.
+
+    Raises:
+        DataError: no header, or one that cannot be read; a first line `sep=;` that contradicts the delimiter.
+
+    >>> table = open_csv(io.BytesIO(b'id,text\n1,"a, b"\n2,"c" d\n3,e\n'), "t.csv", ".csv", CsvDialect())
+    >>> [(fields, error and error[:27]) for fields, error in table.rows]
+    [(['1', 'a, b'], None), (['2', '"c" d'], 'text behind a closing quote'), (['3', 'e'], None)]
+    """
+    source = as_utf8(stream)
+    line_end = _find_line_end(source.beginning, dialect)
+    lines = _Lines(source, line_end)
+    delimiter = dialect.delimiter_for(ending)
+    first = lines.take()
+    if first is not None:
+        first = first.lstrip("\ufeff")  # a second byte order mark
+        named = read_separator(_without_end(first, line_end), dialect, where)
+        if named is None:
+            lines.put_back([first])
+        delimiter = named or delimiter
+    quote = None if dialect.quoting == "none" else '"'
+    records = _Records(lines, delimiter, quote, dialect.escape)
+    wrong = NO_UTF8 if source.encoding == UTF8 else NO_UTF16
+    header, n_stripped = _read_header(next(records, None), where)
+    return CsvTable(header, n_stripped, delimiter, (_check(record, len(header), wrong) for record in records))
+
+
+def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], int]:
+    if record is None:
+        raise DataError(f"{where}: no header; expected column names in the first line.")
+    fields, error = record
+    if error is not None:
+        raise DataError(f"{where}: the header cannot be read: {error}.")
+    names = tuple(name.strip(_BLANKS) for name in fields)
+    if not all(map(is_unicode, names)):
+        raise DataError(f"{where}: the header is not UTF-8. Convert the file: iconv -f LATIN1 -t UTF-8 FILE")
+    if any("\0" in name for name in names):
+        raise DataError(f"{where}: the header holds zero bytes; expected a table in UTF-8. Is it of another format?")
+    if any("\r" in name for name in names):
+        raise DataError(
+            f"{where}: the header holds a carriage return: some lines end in CR, others in LF; expected one of them. "
+            "Convert the file: tr '\\r' '\\n' < FILE"
+        )
+    return names, sum(name != field for name, field in zip(names, fields, strict=True))
+
+
+def _check(record: CsvRow, n_fields: int, wrong_bytes: str) -> CsvRow:
+    """Find what is wrong with a row that could be cut into fields."""
+    fields, error = record
+    joined = "".join(fields)
+    if not is_unicode(joined):
+        fields = [field.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for field in fields]
+        error = error or wrong_bytes
+    if error is None and len(fields) != n_fields:
+        error = f"{len(fields)} field{'s' if len(fields) > 1 else ''}, expected {n_fields}"
+    return fields, error
+
+
+def _find_line_end(beginning: bytes, dialect: CsvDialect) -> str:
+    r"""`\r` where outside of quotes no line ends in LF and one does in CR; else `\n`, before which a CR may stand."""
+    if b"\r" not in beginning:
+        return "\n"
+    if dialect.quoting != "none":
+        within = rb"[^\"]" if dialect.escape is None else rb"[^\"%b]|%b." % ((re.escape(dialect.escape.encode()),) * 2)
+        beginning = re.sub(rb'"(?:%b)*+(?:"|$)' % within, b"", beginning, flags=re.DOTALL)
+    return "\r" if b"\r" in beginning and b"\n" not in beginning else "\n"
+
+
+def _without_end(line: str, line_end: str, escape: str | None = None) -> str:
+    """A line without its end; a CR before the LF belongs to it, unless it is escaped."""
+    if not line.endswith(line_end):
+        return line.removesuffix("\r")
+    line = line[:-1]
+    if line_end == "\n" and line.endswith("\r"):
+        before = line[:-1]
+        if escape is None or (len(before) - len(before.rstrip(escape))) % 2 == 0:
+            return before
+    return line
+
+
+class _Lines:
+    """Physical lines with their ends, of which some may be put back; one that is too long is cut to that length."""
+
+    def __init__(self, source: Utf8Stream, line_end: str) -> None:
+        self.line_end = line_end
+        self._text = io.TextIOWrapper(source.stream, encoding="utf-8", errors="surrogateescape", newline=line_end)
+        self._back: deque[str] = deque()
+
+    def take(self) -> str | None:
+        """The next line; None behind the last one."""
+        if self._back:
+            return self._back.popleft()
+        line = self._text.readline(LONGEST)
+        rest = line if len(line) == LONGEST else self.line_end
+        while rest and not rest.endswith(self.line_end):
+            rest = self._text.readline(LONGEST)
+        return line or None
+
+    def put_back(self, lines: list[str]) -> None:
+        """Let these come next, in their order."""
+        self._back.extendleft(reversed(lines))
+
+
+class _Broken(Exception):
+    """A field that cannot be read.
+
+    Args:
+        reason: For the row's error.
+        rest: Of its line, from the field on.
+    """
+
+    def __init__(self, reason: str, rest: str) -> None:
+        super().__init__(reason)
+        self.reason, self.rest = reason, rest
+
+
+class _Records:
+    """Lines cut into records; an iterator of fields and errors. One record at a time is held, of `LONGEST` at most."""
+
+    def __init__(self, lines: _Lines, delimiter: str, quote: str | None, escape: str | None) -> None:
+        self._lines, self._delimiter, self._quote, self._escape = lines, delimiter, quote, escape
+        self._special = {delimiter, '"', escape, "\r", "\n"}
+        within = (quote or "") + (escape or "")
+        self._ends_quoted = re.compile(f"[{re.escape(within)}]" if within else "(?!)")
+        self._ends_plain = re.compile(f"[{re.escape(delimiter + (escape or ''))}]")
+        blanks = " \t\u00a0".replace(delimiter, "")
+        self._blank_quote = re.compile(f"[{blanks}]+{quote}" if quote else "(?!)")
+        self._line = self._body = ""  # with and without its end: the last one of the record so far
+        self._at = self._size = 0  # place in it, and characters of the record
+
+    def __iter__(self) -> Iterator[CsvRow]:
+        return self
+
+    def __next__(self) -> CsvRow:
+        while (line := self._lines.take()) is not None:
+            if len(line) >= LONGEST:
+                return [], TOO_LONG
+            body = self._without_end(line)
+            if not body:
+                continue
+            if body.startswith("\ufeff"):
+                return body.split(self._delimiter), ORDER_MARK
+            if (self._quote is None or self._quote not in body) and (self._escape is None or self._escape not in body):
+                return body.split(self._delimiter), None
+            self._line, self._body, self._at, self._size = line, body, 0, len(line)
+            return self._cut()
+        raise StopIteration
+
+    def _without_end(self, line: str) -> str:
+        return _without_end(line, self._lines.line_end, self._escape)
+
+    def _cut(self) -> CsvRow:
+        fields: list[str] = []
+        while True:
+            quoted = self._quote is not None and self._body.startswith(self._quote, self._at)
+            try:
+                fields.append(self._read_quoted() if quoted else self._read_plain())
+            except _Broken as broken:
+                return [*fields, *broken.rest.split(self._delimiter)], broken.reason
+            if self._at == len(self._body):
+                return fields, None
+            self._at += 1  # the delimiter
+
+    def _read_plain(self) -> str:
+        rest = self._body[self._at :]
+        if self._blank_quote.match(rest):
+            raise _Broken(BLANK_QUOTE, rest)
+        parts: list[str] = []
+        while found := self._ends_plain.search(self._body, self._at):
+            parts.append(self._body[self._at : found.start()])
+            self._at = found.start()
+            if found[0] == self._delimiter:
+                return "".join(parts)
+            if found.end() < len(self._body):
+                parts.append(self._unescape(self._body[found.end()]))
+                self._at = found.end() + 1
+            else:
+                parts.append(self._go_on_behind_escaped_end(rest))
+                rest = self._body
+        parts.append(self._body[self._at :])
+        self._at = len(self._body)
+        return "".join(parts)
+
+    def _go_on_behind_escaped_end(self, rest: str) -> str:
+        """The line end that an escape makes text; the next line becomes the record's last one."""
+        end = self._line[len(self._body) :]
+        line = self._lines.take() if end else None
+        if line is None:
+            raise _Broken(NO_END, rest)
+        self._size += len(line)
+        if self._size >= LONGEST:
+            raise _Broken(TOO_LONG, "")
+        self._line, self._body, self._at = line, self._without_end(line), 0
+        return end
+
+    def _read_quoted(self) -> str:
+        rest, size, ahead, parts = self._body[self._at :], self._size, list[str](), list[str]()
+        line, start = self._line, self._at + 1
+        while (closing := self._find_closing(line, start, parts)) is None:
+            following = self._lines.take()
+            if following is None or size + len(following) >= LONGEST:
+                self._lines.put_back([*ahead, *([] if following is None else [following])])
+                raise _Broken(self._reason(OPEN_QUOTE, rest), rest)
+            ahead.append(following)
+            size += len(following)
+            line, start = following, 0
+        body = self._without_end(line)
+        if closing + 1 < len(body) and body[closing + 1] != self._delimiter:
+            self._lines.put_back(ahead)
+            escaped = rest + line[: closing + 1] if line[closing - 1] == "\\" else rest
+            raise _Broken(self._reason(OPEN_QUOTE if ahead else BEHIND_QUOTE, escaped), rest)
+        self._line, self._body, self._at, self._size = line, body, closing + 1, size
+        return "".join(parts)
+
+    def _find_closing(self, line: str, start: int, parts: list[str]) -> int | None:
+        """Place of the quote that closes a field, whose text is added to `parts`; None: it goes on behind the line."""
+        while found := self._ends_quoted.search(line, start):
+            here, behind = found.start(), line[found.end() : found.end() + 1]
+            parts.append(line[start:here])
+            start = found.end() + 1
+            if found[0] == self._escape and behind:
+                parts.append(self._unescape(behind))
+            elif found[0] == self._escape:
+                parts.append(found[0])
+            elif behind == self._quote:
+                parts.append(behind)
+            else:
+                return here
+        parts.append(line[start:])
+        return None
+
+    def _unescape(self, character: str) -> str:
+        return character if character in self._special else f"{self._escape}{character}"
+
+    def _reason(self, reason: str, text: str) -> str:
+        return BACKSLASH if self._escape is None and '\\"' in text else reason

@@ -1,0 +1,125 @@
+"""Which encoding some text is in, told by its first bytes: UTF-8 or UTF-16, with or without a byte order mark."""
+
+import codecs
+import io
+from dataclasses import dataclass
+from typing import IO, Any
+
+LONGEST = 1 << 26  # bytes of a line or a field; without a bound, one without an end would fill the memory
+UTF8 = "utf-8-sig"
+UTF16 = ("utf-16", "utf-16-le", "utf-16-be")
+_BEGINNING, _PIECE = 1 << 20, 1 << 18
+
+
+def guess_encoding(beginning: bytes) -> str:
+    r"""Tell UTF-8 from UTF-16, by the byte order mark or, without one, by the zero bytes of its Latin letters.
+
+    Args:
+        beginning: The first bytes of the text, two or more where it has as many; the more, the surer.
+
+    Returns:
+        Name of the codec: `utf-8-sig`, `utf-16` (with a byte order mark), `utf-16-le` or `utf-16-be`.
+
+    >>> guess_encoding("you".encode("utf-16-le")), guess_encoding(b"\xfe\xff\0y"), guess_encoding(b"you\0")
+    ('utf-16-le', 'utf-16', 'utf-8-sig')
+    """
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    whole = beginning[: len(beginning) // 2 * 2]
+    first, second = whole[0::2].count(0), whole[1::2].count(0)  # zero bytes that lead a pair, and that end one
+    few = len(whole) // 16
+    if second * 4 > len(whole) and first <= few:
+        return "utf-16-le"
+    if first * 4 > len(whole) and second <= few:
+        return "utf-16-be"
+    return UTF8
+
+
+class Utf8Recoder:
+    """Bytes of a text in any encoding of `guess_encoding`, piece by piece, as bytes of UTF-8.
+
+    What is no text in the encoding arrives as bytes that are not UTF-8 either, so that a reader finds it there.
+
+    Args:
+        encoding: As `guess_encoding` names it; a byte order mark at the beginning is dropped.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._mark = codecs.BOM_UTF8 if encoding == UTF8 else b""
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass") if encoding in UTF16 else None
+
+    def recode(self, content: bytes, *, final: bool = False) -> bytes:
+        """The next piece; `final` says that none follows."""
+        if self._decoder is None:
+            if not self._mark:
+                return content
+            mark, self._mark = self._mark, b""
+            return content.removeprefix(mark)
+        try:
+            text = self._decoder.decode(content, final)
+        except UnicodeDecodeError:  # half of a character at the end
+            self._decoder.reset()
+            return b"\xff"
+        return text.encode("utf-8", "surrogatepass")
+
+
+class _Recoded(io.RawIOBase):
+    """A stream's bytes from its beginning on, as UTF-8."""
+
+    def __init__(self, beginning: bytes, rest: IO[bytes], recoder: Utf8Recoder) -> None:
+        self._rest, self._recoder = rest, recoder
+        self._held = recoder.recode(beginning)
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._held and not self._ended:
+            content = self._rest.read(_PIECE)
+            self._ended = not content
+            self._held = self._recoder.recode(content, final=self._ended)
+        piece, self._held = self._held[: len(buffer)], self._held[len(buffer) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+@dataclass(frozen=True)
+class Utf8Stream:
+    """A stream as UTF-8, without the byte order mark at its beginning.
+
+    Args:
+        stream: From its first byte on.
+        beginning: What it begins with, at most a mebibyte; what follows is read from `stream` anew.
+        encoding: That the bytes were in, as `guess_encoding` names it.
+    """
+
+    stream: io.BufferedReader
+    beginning: bytes
+    encoding: str
+
+
+def as_utf8(stream: IO[bytes]) -> Utf8Stream:
+    """Read the beginning of a stream to learn its encoding, and give the whole as UTF-8.
+
+    Args:
+        stream: Bytes of a text; it stays the caller's to close.
+
+    Raises:
+        OSError: whatever reading `stream` raises, here and later.
+    """
+    beginning = b""
+    while len(beginning) < _BEGINNING and (content := stream.read(_BEGINNING - len(beginning))):
+        beginning += content
+    encoding = guess_encoding(beginning)
+    recoded = _Recoded(beginning, stream, Utf8Recoder(encoding))
+    return Utf8Stream(io.BufferedReader(recoded, _PIECE), Utf8Recoder(encoding).recode(beginning), encoding)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

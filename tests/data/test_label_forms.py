@@ -1,0 +1,226 @@
+"""Labels as people write them: words of truth, votes, and all labels of a row in one column."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moderation.data.label_forms import spread_labels
+from moderation.data.loading import TableForm, clean_table, load_english_only
+from moderation.errors import ConfigError, DataError
+
+SECRET = "zanzibar"
+
+
+def targets(frame: pd.DataFrame, **form: object) -> dict[str, list[float]]:
+    found = load_english_only(frame, **form)  # type: ignore[arg-type]
+    return {label: found[label].tolist() for label in found.attrs["labels"]}
+
+
+def labelled(cells: list[object]) -> pd.DataFrame:
+    return pd.DataFrame({"text": [f"{SECRET} {row}" for row in range(len(cells))], "labels": cells})
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [
+        ("True", "False"),
+        ("true", "FALSE"),
+        ("yes", "No"),
+        ("t", "f"),
+        ("Y", "n"),
+        (" yes ", "no"),
+        ("1", "0"),
+        ("1.0", "0.0"),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
+def test_words_of_truth_are_labels_in_every_format(tmp_path: Path, name: str, yes: str, no: str) -> None:
+    frame = pd.DataFrame({"comment_text": ["a", "b", "c"], "rude": [yes, no, yes]})
+    path = tmp_path / name
+    if name == "t.csv":
+        frame.to_csv(path, index=False)
+    elif name == "t.parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    assert load_english_only(path)["rude"].tolist() == [1, 0, 1]
+
+
+def test_words_among_numbers_stay_a_problem() -> None:
+    frame = pd.DataFrame({"comment_text": ["a", "b", "c"], "toxic": ["yes", "0", "1"]})
+    with pytest.raises(DataError, match=r"1 value is not numeric; expected 0 or 1 \(row 1\)"):
+        load_english_only(frame)
+
+
+@pytest.mark.parametrize(
+    "name", ["text", "Comment", "TWEET", "body", "content", "message", "Tweet Text", "full-text", "comment_body"]
+)
+def test_a_usual_name_of_the_text_column_is_found_and_said(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    found = load_english_only(pd.DataFrame({"id": ["x", "y"], name: ["a", "b"], "toxic": [0, 1]}))
+    assert found["comment_text"].tolist() == ["a", "b"]
+    assert "the texts are taken from the column" in caplog.text
+
+
+def test_the_default_comes_first_and_of_several_others_one_is_named() -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "comment_text": ["c", "d"], "toxic": [0, 1]})
+    assert load_english_only(frame)["comment_text"].tolist() == ["c", "d"]
+    with pytest.raises(DataError, match=r"several others that may hold the texts: text, body.*--text-column"):
+        load_english_only(frame.rename(columns={"comment_text": "body"}))
+    with pytest.raises(DataError, match="no column 'words'"):
+        load_english_only(frame, text_column="words")
+
+
+@pytest.mark.parametrize(
+    ("cells", "label_format"),
+    [
+        (["toxic|insult", "", "insult"], "names"),
+        (["toxic, insult", "none", "insult"], "names"),
+        (["toxic;insult", " ", "insult"], "names"),
+        (['["toxic", "insult"]', "[]", '["insult"]'], "list"),
+        (["['toxic', 'insult']", "[]", "['insult']"], "list"),
+        ([["toxic", "insult"], [], ["insult"]], "list"),
+        ([np.array(["toxic", "insult"]), None, ("insult",)], "list"),
+        (['{"toxic": 1, "insult": true}', "{}", '{"toxic": 0, "insult": 1}'], "json"),
+        (["{'toxic': True, 'insult': True}", "{'toxic': False}", "{'insult': 1.0}"], "json"),
+        ([{"toxic": 1, "insult": 1}, {"toxic": None}, {"insult": 1}], "json"),
+    ],
+)
+def test_all_labels_of_a_row_in_one_column(cells: list[object], label_format: str) -> None:
+    expected = {"toxic": [1, 0, 0], "insult": [1, 0, 1]}
+    assert targets(labelled(cells), labels_in="labels") == expected
+    assert targets(labelled(cells), labels_in="labels", label_format=label_format) == expected
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
+def test_lists_and_objects_of_a_file(tmp_path: Path, name: str) -> None:
+    frame = labelled([["toxic"], [], ["toxic", "spam"]]).assign(
+        object=[{"toxic": 1}, {"spam": 1}, {"toxic": 0.2, "spam": 1}]
+    )
+    path = tmp_path / name
+    if name == "t.csv":
+        frame.to_csv(path, index=False)
+    elif name == "t.parquet":
+        frame.to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")), encoding="utf-8")
+    found = load_english_only(path, labels_in="labels")
+    assert found[["toxic", "spam"]].to_numpy().tolist() == [[1, 0], [0, 0], [1, 1]]
+    found = load_english_only(path, labels_in="object", label_cut=0.5)
+    assert found[["toxic", "spam"]].to_numpy().tolist() == [[1, 0], [0, 1], [0, 1]]
+
+
+def test_one_class_a_row_and_which_one_means_none(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    frame = labelled(["hate", "normal", "offensive", "hate"])
+    assert targets(frame, labels_in="labels") == {"hate": [1, 0, 0, 1], "offensive": [0, 0, 1, 0]}
+    assert "labels found (class): hate, offensive; no label: normal" in caplog.text
+    frame = labelled(["OFF", "NOT", "OFF"])
+    assert targets(frame, labels_in="labels") == {"OFF": [1, 0, 1]}
+    frame = labelled(["abusive", "fine", "hateful"])
+    assert list(targets(frame, labels_in="labels")) == ["abusive", "fine", "hateful"]
+    assert "no name means no label (one that does: --label-none)" in caplog.text
+    assert list(targets(frame, labels_in="labels", label_none=["FINE"])) == ["abusive", "hateful"]
+    frame = labelled([0, 1, 2, 2])
+    assert targets(frame, labels_in="labels", label_none=["2"]) == {"0": [1, 0, 0, 0], "1": [0, 1, 0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("cells", "form", "message"),
+    [
+        (["hate", "", "none"], {"label_format": "class"}, r"1 cell without a class \(row 2\)"),
+        (['["a"]', "[broken", '["b"]'], {"label_format": "list"}, r"1 cell that cannot be read as list \(row 2\)"),
+        (['{"a": 1}', '{"a": [1]}', '{"a": 0}'], {}, r"1 cell that cannot be read as json \(row 2\)"),
+        (["none", "normal"], {}, "holds no label at all"),
+        ([f"{SECRET} {row}" for row in range(150)], {}, "more than 100 different labels"),
+        (["Hate", "hate", "none"], {}, "differ by case alone: Hate, hate"),
+        (["0", "1", "1"], {}, "--label-columns instead of --labels-in"),
+        (["text", "none", "text"], {}, "holds a label text, and so is another column called"),
+    ],
+)
+def test_a_column_that_holds_no_labels_is_refused_without_a_word_of_it(
+    cells: list[object], form: dict[str, str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_english_only(labelled(cells), labels_in="labels", **form)  # type: ignore[arg-type]
+    assert SECRET not in str(caught.value)
+
+
+def test_given_labels_are_taken_in_their_order_and_others_left_aside(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    frame = labelled(["toxic|spam", "insult", "none", "spam"])
+    assert targets(frame, labels_in="labels", label_columns=["spam", "toxic"]) == {
+        "spam": [1, 0, 0, 1],
+        "toxic": [1, 0, 0, 0],
+    }
+    assert "left aside: insult" in caplog.text
+
+
+def test_settings_that_do_not_go_together() -> None:
+    for form in ({"label_format": "list"}, {"label_format": "lists"}, {"label_cut": 1.5}, {"label_cut": 0}):
+        with pytest.raises(ConfigError):
+            TableForm(**form)  # type: ignore[arg-type]
+
+
+def test_votes_are_cut() -> None:
+    frame = pd.DataFrame({"comment_text": list("abcd"), "hate": [0, 1, 2, 5], "mild": ["3", "2", "1", "0"]})
+    assert targets(frame, label_columns=["hate", "mild"], label_cut=2) == {"hate": [0, 0, 1, 1], "mild": [1, 1, 0, 0]}
+    assert targets(frame, label_columns=["hate"], label_cut=1) == {"hate": [0, 1, 1, 1]}
+    with pytest.raises(DataError, match=r"2 values are below 0 or above 1 \(of votes, --label-cut N counts those"):
+        load_english_only(frame, label_columns=["hate"])
+    with pytest.raises(DataError, match=r"of fractions or votes, hate, mild: --label-columns with --label-cut"):
+        load_english_only(frame)
+
+
+def test_columns_left_aside_are_named_with_the_cure(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    frame = pd.DataFrame(
+        {"comment_text": ["a", "b"], "toxic": [0, 1], "spam": [1, 0], "self_harm": [0, 0], "id": [812, 813]}
+    )
+    assert clean_table(frame).left_aside == ("spam", "self_harm")
+    assert "columns left aside: spam, self_harm. To take them too: --label-columns toxic,spam,self_harm" in caplog.text
+    frame = pd.DataFrame({"comment_text": ["a", "b"], "toxicity": [0.2, 0.9], "insult": [0.1, 0.8]})
+    assert clean_table(frame, TableForm(label_cut=0.5)).left_aside == ("toxicity",)
+
+
+def test_words_that_are_no_labels_name_the_flag_that_reads_them() -> None:
+    frame = labelled(["hate", "none", "offensive"])
+    with pytest.raises(DataError, match="of words, labels: --labels-in with the name of one"):
+        load_english_only(frame)
+
+
+def test_a_table_that_cannot_be_used_is_not_said_to_be_used(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for frame in (
+        labelled(["a", "b"]),
+        pd.DataFrame({"text": ["a", "b"], "toxic": [0, 7]}),
+        pd.DataFrame({"text": ["a"], "toxic": [1]}),
+    ):
+        with pytest.raises(DataError):
+            load_english_only(frame)
+    assert "rows used" not in caplog.text
+
+
+names = st.sampled_from(["toxic", "insult", "spam", "a b", "self-harm", "x"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sets(names), min_size=1, max_size=8).filter(any), st.sampled_from(["names", "list", "json"]))
+def test_every_form_says_the_same(rows: list[set[str]], label_format: str) -> None:
+    write = {
+        "names": "|".join,
+        "list": lambda row: json.dumps(list(row)),
+        "json": lambda row: json.dumps(dict.fromkeys(row, 1)),
+    }
+    cells = pd.Series([write[label_format](sorted(row)) for row in rows], name="labels")
+    found = spread_labels(cells, label_format=label_format)  # type: ignore[arg-type]
+    assert set(found.labels) == set().union(*rows)
+    for label in found.labels:
+        assert found.columns[label].tolist() == [int(label in row) for row in rows]
+    assert found.problems.isna().all()
