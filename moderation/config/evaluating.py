@@ -68,7 +68,7 @@ class EvaluateConfig:
     label_cut: float | None = setting(None, LABEL_CUT_HELP, _TABLE)
     labels_in: str | None = setting(None, LABELS_IN_HELP, _TABLE, metavar="COLUMN")
     label_format: LabelFormat | None = setting(None, LABEL_FORMAT_HELP, _TABLE)
-    label_none: tuple[str, ...] | None = setting(None, LABEL_NONE_HELP, _TABLE, metavar="NAME")
+    label_none: tuple[str, ...] | None = setting(None, LABEL_NONE_HELP, _TABLE, metavar="CLASS")
     delimiter: str | None = setting(None, DELIMITER_HELP, _TABLE, metavar="CHARACTER")
     quoting: Quoting | None = setting(None, QUOTING_HELP, _TABLE)
     escape: str | None = setting(None, ESCAPE_HELP, _TABLE, metavar="CHARACTER")

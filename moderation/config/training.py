@@ -42,7 +42,7 @@ class TableConfig:
     label_cut: float | None = setting(None, LABEL_CUT_HELP, "data")
     labels_in: str | None = setting(None, LABELS_IN_HELP, "data", metavar="COLUMN")
     label_format: LabelFormat = setting("auto", LABEL_FORMAT_HELP, "data")
-    label_none: tuple[str, ...] | None = setting(None, LABEL_NONE_HELP, "data", metavar="NAME")
+    label_none: tuple[str, ...] | None = setting(None, LABEL_NONE_HELP, "data", metavar="CLASS")
     delimiter: str | None = setting(None, DELIMITER_HELP, "data", metavar="CHARACTER")
     quoting: Quoting = setting("standard", QUOTING_HELP, "data")
     escape: str | None = setting(None, ESCAPE_HELP, "data", metavar="CHARACTER")
