@@ -16,7 +16,7 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 # Lowest first; the parts of one line are siblings.
 LINES = (
     ("errors",),
-    ("labels", "calibrators"),
+    ("labels", "calibrators", "categories"),
     ("config", "flags", "artifacts"),
     ("hub", "wheels", "bundles"),
     ("backbones",),

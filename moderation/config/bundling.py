@@ -27,6 +27,9 @@ class ExportConfig:
     about: Path | None = setting(
         None, "Markdown for the card: purpose, data, licences, known faults; read as it is, without a title"
     )
+    map: tuple[str, ...] = setting(
+        (), "what a label is called by OpenAI or Perspective, such as offensive=harassment; may be given again"
+    )
     licence: str = setting("other", "licence of the model, as the hub names it, for the card's metadata")
     overwrite: bool = setting(False, "replace the bundle that the folder holds")
     overlap: int | None = setting(None, "tokens that two windows of a long text share; default: a quarter of a window")

@@ -41,6 +41,27 @@ class ServeConfig:
         app=True,
     )
 
+    map: tuple[str, ...] = setting(
+        (),
+        "what a label is called by OpenAI or Perspective, such as offensive=harassment or offensive=TOXICITY; "
+        "default: as the bundle says",
+        "dialects",
+        app=True,
+    )
+    openai_images: Literal["refuse", "ignore"] = setting(
+        "refuse",
+        "what /v1/moderations does with an image beside a text; no image is ever looked at",
+        "dialects",
+        app=True,
+    )
+    perspective_missing: Literal["omit", "refuse"] = setting(
+        "omit",
+        "what analyze does where it is asked for attributes of which the model has some: leave out the others and list "
+        "them, or answer 400",
+        "dialects",
+        app=True,
+    )
+
     max_wait_s: float = setting(5.0, "answer 429 to what would wait longer than so many seconds", "load", app=True)
     timeout_s: float = setting(30.0, "answer 504 to what has no answer after so many seconds", "load", app=True)
     max_texts: int = setting(256, "texts of one request", "load", app=True)
@@ -66,6 +87,8 @@ class ServeConfig:
                 ("workers", "1 or more", self.workers >= 1),
                 ("threads", "1 or more", self.threads is None or self.threads >= 1),
                 ("backend", " | ".join(get_args(Backend)), self.backend in get_args(Backend)),
+                ("openai_images", "refuse | ignore", self.openai_images in ("refuse", "ignore")),
+                ("perspective_missing", "omit | refuse", self.perspective_missing in ("omit", "refuse")),
                 ("max_wait_s", "more than 0", 0 < self.max_wait_s < math.inf),
                 ("timeout_s", "more than 0", 0 < self.timeout_s < math.inf),
                 ("max_texts", "1 or more", self.max_texts >= 1),

@@ -5,6 +5,7 @@ import socket
 from dataclasses import fields
 
 from moderation.bundles import SHIPPED, read_bundle
+from moderation.categories import find_counterparts
 from moderation.config import ServeConfig
 from moderation.errors import ConfigError, MissingExtraError
 from moderation.inference.backends import choose_backend, count_cores
@@ -30,6 +31,7 @@ def serve(config: ServeConfig) -> int:
     backend = choose_backend(bundle, config.backend)
     if config.keys is not None:
         read_keys(config.keys)
+    find_counterparts(bundle.labels, bundle.mapping, config.map)
     if config.rate_limit:
         read_rate(config.rate_limit)
     if config.feedback_url:
