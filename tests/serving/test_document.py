@@ -11,10 +11,9 @@ import httpx
 import pytest
 
 from moderation import cli
+from moderation.categories import ATTRIBUTES, CATEGORIES
 from moderation.config import ServeConfig
 from moderation.flags import from_plain
-from moderation.serving.dialects.openai import CATEGORIES
-from moderation.serving.dialects.perspective import ATTRIBUTES
 from moderation.serving.problems import ApiProblem
 from tests.serving.conftest import Server
 from tests.test_readme import flags_of

@@ -279,7 +279,7 @@ def read_message(kind: type[_Model], body: bytes) -> _Model:
         raise ApiProblem(400, "invalid_request", message)
     where = ".".join(part for part in (*parents, name) if part) or "body"
     message = f"Invalid value at '{where}': {first['msg']}."
-    if where == "requestedAttributes" and not content.get(where):
+    if where in ("requestedAttributes", "requested_attributes") and not content.get(where):
         raise PerspectiveProblem(message, "NO_REQUESTED_ATTRIBUTES")
     raise ApiProblem(400, "invalid_request", message, param=where)
 

@@ -51,7 +51,7 @@ def test_googles_python_client_analyzes(google: Any) -> None:
     assert answer["attributeScores"].keys() == set(ATTRIBUTES)
     assert (answer["languages"], answer["clientToken"]) == (["en"], "a token")
     scores = answer["attributeScores"]["TOXICITY"]
-    assert [(span["begin"], span["end"]) for span in scores["spanScores"]] == [(0, 13), (14, 30)]
+    assert [(span["begin"], span["end"]) for span in scores["spanScores"]] == [(0, 14), (15, 31)]
     assert 0 <= scores["summaryScore"]["value"] <= 1
 
 
