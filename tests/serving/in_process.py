@@ -19,7 +19,10 @@ def ask(app: Any, *requests: dict[str, Any], started: FastAPI | None = None) -> 
 
     async def send() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app)
-        async with inner.router.lifespan_context(inner), httpx.AsyncClient(transport=transport, base_url="http://x") as it:
+        async with (
+            inner.router.lifespan_context(inner),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as it,
+        ):
             return [await it.request(**{"method": "POST", "timeout": 60} | request) for request in requests]
 
     return asyncio.run(send())

@@ -321,6 +321,8 @@ def _describe_body(kind: type[Message], attributes: Sequence[str]) -> dict[str, 
     schema = inline_schema(kind)
     named = "requestedAttributes" if "requestedAttributes" in schema["properties"] else "attributeScores"
     schema["properties"][named]["propertyNames"] = {"enum": list(attributes)}
+    if named == "requestedAttributes":
+        schema["properties"][named]["additionalProperties"]["anyOf"].append({"type": "null"})
     comment = schema["properties"]["comment"]["anyOf"][0]
     schema["properties"]["comment"] = comment
     comment["properties"]["text"] = {"type": "string", "pattern": r"\S", "description": "UTF-8, 20 KB at most"}

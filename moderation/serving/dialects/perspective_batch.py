@@ -50,10 +50,7 @@ async def answer_batch(request: Request) -> Response:
     parts = read_parts(request.headers["content-type"], await request.body(), most=MAX_PARTS)
     ready = await run_in_threadpool(_prepare_all, state, request.scope, parts)
     found = await _analyze_all(state, [some for some in ready if isinstance(some, Analysis)])
-    answers = [
-        await _suggest(state, some) if isinstance(some, SuggestCommentScoreRequest) else _settle(some, found)
-        for some in ready
-    ]
+    answers = [await _settle(state, some, found) for some in ready]
     return render_parts([(part.content_id, answer) for part, answer in zip(parts, answers, strict=True)])
 
 
@@ -107,12 +104,13 @@ def _put_together_all(state: Any, analyses: Sequence[Analysis], results: Sequenc
     }
 
 
-async def _suggest(state: Any, asked: SuggestCommentScoreRequest) -> Response:
+async def _settle(state: Any, ready: _Ready, found: dict[int, Response]) -> Response:
+    """The answer to one part; a decision is kept only now, after the others are computed."""
+    if isinstance(ready, Analysis):
+        return found[id(ready)]
     try:
-        return render_message(await take_suggestion(state, asked))
+        if isinstance(ready, ApiProblem):
+            raise ready
+        return render_message(await take_suggestion(state, ready))
     except ApiProblem as problem:
         return render_problem(problem)
-
-
-def _settle(ready: _Ready, found: dict[int, Response]) -> Response:
-    return render_problem(ready) if isinstance(ready, ApiProblem) else found[id(ready)]

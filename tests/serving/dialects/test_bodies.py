@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from moderation.serving.json_bodies import read_json
 from tests.serving.conftest import Server
 
-ANALYZE = {"comment": {"text": "what a nice day it is today"}, "languages": ["en"], "requestedAttributes": {"TOXICITY": {}}}
+ANALYZE = {
+    "comment": {"text": "what a nice day it is today"},
+    "languages": ["en"],
+    "requestedAttributes": {"TOXICITY": {}},
+}
 SUGGEST = {"comment": {"text": "kind"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 0}}}}
 FOREIGN = {
     "/v1alpha1/comments:analyze": ANALYZE,
@@ -51,7 +55,9 @@ def test_googles_own_sample_for_python_is_answered(server: Server) -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"])
 @pytest.mark.parametrize("path", FOREIGN)
-def test_plain_text_and_forms_need_a_key(path: str, kind: str, server: Server, keyed_server: tuple[Server, str]) -> None:
+def test_plain_text_and_forms_need_a_key(
+    path: str, kind: str, server: Server, keyed_server: tuple[Server, str]
+) -> None:
     keyed, key = keyed_server
     for sent in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}, {"X-Goog-Api-Key": key}):
         assert send(keyed.url + path, FOREIGN[path], **{"Content-Type": kind}, **sent).status_code == 200
@@ -82,7 +88,9 @@ def test_a_page_of_another_origin_cannot_leave_the_type_out(server: Server, keye
         assert send(f"{keyed.url}{path}?key={key}", body, **evil).status_code == 200
 
 
-@pytest.mark.parametrize("kind", ["text/json", "application/ld+json", "APPLICATION/JSON", "application/json;charset=utf8"])
+@pytest.mark.parametrize(
+    "kind", ["text/json", "application/ld+json", "APPLICATION/JSON", "application/json;charset=utf8"]
+)
 @pytest.mark.parametrize("path", ALL)
 def test_other_names_of_json_are_json(path: str, kind: str, server: Server) -> None:
     assert send(server.url + path, ALL[path], **{"Content-Type": kind}).status_code == 200
@@ -124,7 +132,8 @@ def repeated(piece: bytes, times: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    "packed", [b'{"input": "fool"}', gzip.compress(b'{"input": "fool"}')[:-4], b"\x1f\x8b fool", gzip.compress(b"a") + b"fool"]
+    "packed",
+    [b'{"input": "fool"}', gzip.compress(b'{"input": "fool"}')[:-4], b"\x1f\x8b fool", gzip.compress(b"a") + b"fool"],
 )
 def test_what_is_no_gzip_is_said(packed: bytes, server: Server) -> None:
     answer = send(f"{server.url}/v1/moderations", packed, **{"Content-Encoding": "gzip"})
