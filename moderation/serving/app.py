@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import SHIPPED, read_bundle
-from moderation.categories import ATTRIBUTES, PERSPECTIVE_NAMES, Counterparts, find_counterparts
+from moderation.categories import ATTRIBUTES, Counterparts, find_counterparts
 from moderation.data.languages import Languages
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
@@ -166,9 +166,11 @@ def _warn_of_labels(found: Counterparts) -> None:
         logger.warning("no label has a category of OpenAI's: /v1/moderations answers 501", extra={"cure": cure})
     elif unknown:
         logger.warning("labels without a category of OpenAI's", extra={"labels": unknown, "cure": cure})
-    if not set(PERSPECTIVE_NAMES) & found.attributes.keys():
+    if not found.attributes.keys() & set(ATTRIBUTES.values()):
         names = list(found.attributes)
-        logger.warning("no label is an attribute of the Perspective API", extra={"attributes": names, "cure": cure})
+        logger.warning(
+            "no label is an attribute that the Perspective API is known for", extra={"attributes": names, "cure": cure}
+        )
 
 
 def _add_health(app: FastAPI, counts: Metrics) -> None:

@@ -33,7 +33,7 @@ def test_a_command_is_answered(command: str, server: Server) -> None:
 
 
 def test_settings_exist() -> None:
-    verbs = {flag for verb in ("serve", "keys", "feedback") for flag in flags_of(verb)}
+    verbs = {flag for verb in ("serve", "keys", "feedback", "export") for flag in flags_of(verb)}
     others = {"--help", "--build", "--force-recreate"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", DOCUMENT)) - others <= verbs | {"--no-auth"}
     (toml,) = [block for language, block in BLOCKS if language == "toml"]

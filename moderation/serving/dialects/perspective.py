@@ -129,7 +129,8 @@ async def discover(request: Request, version: str = VERSION) -> dict[str, Any]:
     """What Google's generated clients read first: where and how the methods are called."""
     if version != VERSION:
         raise ApiProblem(404, "not_found", f"No such version of this API; expected version={VERSION}.")
-    return describe_api(str(request.base_url))
+    root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
+    return describe_api(str(request.base_url.replace(path=f"{root}/")))
 
 
 def render_problem(problem: ApiProblem) -> JSONResponse:

@@ -1,6 +1,6 @@
 """Several requests of the Perspective API in one, as Google's generated clients send them: `POST /batch`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -47,7 +47,8 @@ def make_router() -> APIRouter:
 async def answer_batch(request: Request) -> Response:
     """Each part's answer, with a status of its own; all texts are computed together."""
     state = request.app.state
-    parts = read_parts(request.headers["content-type"], await request.body(), most=MAX_PARTS)
+    body = await request.body()  # where the gate has looked at the headers
+    parts = read_parts(request.headers["content-type"], body, most=MAX_PARTS)
     ready = await run_in_threadpool(_prepare_all, state, request.scope, parts)
     found = await _analyze_all(state, [some for some in ready if isinstance(some, Analysis)])
     answers = [await _settle(state, some, found) for some in ready]
@@ -97,9 +98,9 @@ async def _analyze_all(state: Any, analyses: Sequence[Analysis]) -> dict[int, Re
 
 
 def _put_together_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> dict[int, Response]:
-    parts: Iterable[Any] = iter(results[len(analyses) :])
+    parts = iter(results[len(analyses) :])
     return {
-        id(analysis): render_message(put_together(state, analysis, whole, [next(parts) for _ in analysis.spans]))  # type: ignore[call-overload]
+        id(analysis): render_message(put_together(state, analysis, whole, [next(parts) for _ in analysis.spans]))
         for analysis, whole in zip(analyses, results, strict=False)
     }
 

@@ -50,7 +50,7 @@ def relabel(source: Path, folder: Path, labels: tuple[str, ...], **more: Any) ->
     return write_manifest(folder, rename(json.loads((folder / MANIFEST).read_text())) | more)
 
 
-def refuse_nothing(flagged: bool, result: dict[str, Any]) -> None:
+def check_flagged(flagged: bool, result: dict[str, Any]) -> None:
     assert result["flagged"] == flagged == bool(result["flagged_labels"])
 
 
@@ -77,7 +77,7 @@ def test_a_mapping_of_the_settings_is_spoken(tiny_bundle: Path, tmp_path: Path) 
         assert result["category_scores"]["violence/graphic"] == own["probabilities"]["gore"]
         assert result["categories"]["harassment"] == ("offensive" in own["flagged"])
         assert result["flagged_labels"] == own["flagged"]
-        refuse_nothing(bool(own["flagged"]), result)
+        check_flagged(bool(own["flagged"]), result)
     scores = scored.json()["attributeScores"]
     own = native.json()["results"][0]["probabilities"]
     assert scores["TOXICITY"]["summaryScore"]["value"] == own["offensive"]

@@ -145,6 +145,8 @@ def test_what_is_no_batch_is_refused_in_googles_form(server: Server) -> None:
     for kind in ("application/json", "text/plain", "multipart/form-data; boundary=b", ""):
         answer = httpx.post(url, content=part(BODY) + "--b--", headers={"Content-Type": kind})
         assert (answer.status_code, answer.json()["error"]["code"]) == (415, 415)
+    answer = httpx.post(url, content=b"--b--")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, 415)
     for content in ("", "You fool", part(BODY), "--b--"):
         answer = httpx.post(url, content=content, headers=KIND)
         assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
