@@ -16,14 +16,23 @@ _SURROGATES = re.compile(
     r"|\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a whole pair
     r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
+_BARE_NAME = re.compile(
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'  # a string; one without an end matches too, or the search would begin again in it
+    r"|(?<![\w$])(?P<name>[A-Za-z_$][\w$]*+)(?=\s*+:)",
+    re.DOTALL,
+)
 _ANY_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes, *, bare_names: bool = False) -> Any:
     r"""Read JSON in UTF-8.
 
     Half of a surrogate pair, as it is left where a text was cut inside an emoji, is read as U+FFFD: whoever wrote the
     text did not cut it, and it shall be looked at.
+
+    Args:
+        body: As it came.
+        bare_names: Whether names of fields may stand without quotes, as in JavaScript.
 
     Raises:
         ApiProblem: 400, no JSON, or not in UTF-8.
@@ -40,7 +49,13 @@ def read_json(body: bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):  # ValueError: also of a number of thousands of digits
+        if bare_names:
+            return read_json(_BARE_NAME.sub(_quote, text).encode())
         raise ApiProblem(400, "invalid_json", "The body is not valid JSON.") from None
+
+
+def _quote(found: re.Match[str]) -> str:
+    return f'"{found["name"]}"' if found["name"] else found[0]
 
 
 class JsonRoute(APIRoute):

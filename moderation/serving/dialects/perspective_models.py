@@ -1,8 +1,8 @@
 """What clients of the Perspective API send and get, as types.
 
-As Google's servers do, they follow protocol buffers' JSON mapping: names of fields in camelCase and in snake_case, null
-for absent, numbers and booleans in quotes, names of constants or their numbers, one value for a list. Every field that
-they do not know is refused.
+As Google's servers do, they follow protocol buffers' JSON mapping: names of fields in camelCase and in snake_case, with
+quotes or without, null for absent, numbers and booleans in quotes, names of constants or their numbers, one value for a
+list. Every field that they do not know is refused.
 """
 
 import re
@@ -265,7 +265,7 @@ def read_message(kind: type[_Model], body: bytes) -> _Model:
         ApiProblem: 400 in Google's words, with a place and never with a value.
     """
     try:
-        content = read_json(body)
+        content = read_json(body, bare_names=True)
     except ApiProblem as problem:
         raise ApiProblem(400, problem.kind, f"Invalid JSON payload received. {problem.message}") from None
     try:

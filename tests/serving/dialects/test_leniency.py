@@ -1,6 +1,7 @@
 """Values in the forms that clients of the Perspective API give them, and attributes that a model lacks."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from moderation.serving.dialects.perspective_models import (
     SuggestCommentScoreRequest,
     read_message,
 )
+from moderation.serving.json_bodies import read_json
 from moderation.serving.problems import ApiProblem
 from tests.serving.conftest import Server
 from tests.serving.in_process import ask
@@ -75,6 +77,45 @@ FORMS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 def test_a_value_in_another_form_is_the_value(more: dict[str, Any], plain: dict[str, Any], server: Server) -> None:
     assert read(**more) == read(**plain)
     assert analyze(server, **more).status_code == 200
+
+
+CURL = """{comment: {text: "a: 'b', c: \\"d: e"}, languages: ["en"],
+    requestedAttributes: {TOXICITY:{}, INSULT : { score_threshold: 0 }}, doNotStore:true }"""
+
+
+def test_googles_own_sample_for_curl_is_read_which_has_names_without_quotes(server: Server) -> None:
+    asked = read_message(AnalyzeCommentRequest, CURL.encode())
+    assert asked.comment.text == "a: 'b', c: \"d: e"
+    assert asked.requested_attributes.keys() == {"TOXICITY", "INSULT"}
+    answer = httpx.post(server.url + PATH, content=CURL, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body", ["{comment}", "{comment: text}", "{'comment': {}}", '{a: "b', "{a b: 1}", "a:1", "{" * 9]
+)
+def test_other_javascript_is_no_json(body: str) -> None:
+    with pytest.raises(ApiProblem) as refused:
+        read_message(AnalyzeCommentRequest, body.encode())
+    assert refused.value.kind == "invalid_json"
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True), st.text(max_size=9) | st.integers()))
+def test_names_without_quotes_change_no_value(body: dict[str, Any]) -> None:
+    bare = "{" + ", ".join(f"{name}: {json.dumps(value)}" for name, value in body.items()) + "}"
+    assert read_json(bare.encode(), bare_names=True) == body
+
+
+@pytest.mark.parametrize("piece", ['"', '\\"', "a", "a ", "a:", "{a:", "$", "\\"])
+def test_to_look_for_names_takes_time_in_proportion(piece: str) -> None:
+    def seconds(n_times: int) -> float:
+        body = b"{" + (piece * n_times).encode()
+        began = time.process_time()
+        with pytest.raises(ApiProblem):
+            read_json(body, bare_names=True)
+        return time.process_time() - began
+
+    assert seconds(200_000) < 5, "its square would take minutes"
 
 
 def test_a_decision_may_be_in_quotes(server: Server) -> None:
