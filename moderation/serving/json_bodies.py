@@ -21,6 +21,7 @@ _BARE_NAME = re.compile(
     r"|(?<![\w$])(?P<name>[A-Za-z_$][\w$]*+)(?=\s*+:)",
     re.DOTALL,
 )
+_NOTHING = object()
 _ANY_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -46,12 +47,19 @@ def read_json(body: bytes, *, bare_names: bool = False) -> Any:
         raise ApiProblem(400, "invalid_request", "The body cannot be read: expected JSON in UTF-8.") from None
     if _ANY_SURROGATE.search(text):
         text = _SURROGATES.sub(lambda found: r"\ufffd" if found["half"] else found[0], text)
+    found = _parse(text)
+    if found is _NOTHING and bare_names:
+        found = _parse(_BARE_NAME.sub(_quote, text))
+    if found is _NOTHING:
+        raise ApiProblem(400, "invalid_json", "The body is not valid JSON.")
+    return found
+
+
+def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):  # ValueError: also of a number of thousands of digits
-        if bare_names:
-            return read_json(_BARE_NAME.sub(_quote, text).encode())
-        raise ApiProblem(400, "invalid_json", "The body is not valid JSON.") from None
+        return _NOTHING
 
 
 def _quote(found: re.Match[str]) -> str:
