@@ -8,12 +8,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moderation.artifacts import RunFolder, read_json, sha256, write_json
 from moderation.calibrators import Calibrator, read_calibrators
+from moderation.categories import check_mapping
 from moderation.errors import ArtifactError, ConfigError
 from moderation.labels import as_labels, check_same_labels
 
@@ -78,6 +79,7 @@ class Bundle:
         forms: Form -> facts about it: its files, layers left in float.
         files: Path relative to the folder, with slashes -> `sha256`, `bytes`.
         manifest: All of it, also metrics, parity and provenance.
+        mapping: Label -> OpenAI's categories and Perspective's attributes that it was mapped to at export.
     """
 
     path: Path
@@ -92,6 +94,7 @@ class Bundle:
     forms: dict[str, dict[str, Any]]
     files: dict[str, dict[str, Any]]
     manifest: dict[str, Any]
+    mapping: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def short_version(self) -> str:
@@ -233,6 +236,7 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
             forms={str(name): dict(facts) for name, facts in content["forms"].items()},
             files={str(name): dict(facts) for name, facts in content["files"].items()},
             manifest=content,
+            mapping=check_mapping(content.get("mapping", {}), labels),
         )
         problem = _find_problem(bundle)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -46,6 +46,11 @@ class ExportConfig:
     licence: str = setting(
         "other", "licence of the model by the hub's name for it, for the card's metadata", metavar="LICENCE"
     )
+    map: tuple[str, ...] = setting(
+        (),
+        "what OpenAI or Perspective call a label, such as offensive=harassment; may be given again",
+        metavar="LABEL=NAME",
+    )
     overwrite: bool = setting(False, "replace the bundle that the folder holds")
     overlap: int | None = setting(None, "tokens that two windows of a long text share; default: a quarter of a window")
     parity_texts: int = setting(2000, "real texts on which each form is compared with torch")

@@ -58,6 +58,28 @@ class ServeConfig:
         empty=True,
     )
 
+    map: tuple[str, ...] = setting(
+        (),
+        "what OpenAI or Perspective call a label, such as offensive=harassment or offensive=TOXICITY; default: as the "
+        "bundle says",
+        "dialects",
+        metavar="LABEL=NAME",
+        app=True,
+    )
+    openai_images: Literal["refuse", "ignore"] = setting(
+        "refuse",
+        "what /v1/moderations does with an image beside a text; no image is ever looked at",
+        "dialects",
+        app=True,
+    )
+    perspective_missing: Literal["omit", "refuse"] = setting(
+        "omit",
+        "what analyze does where the model has only some of the attributes asked for: leave out the others and list "
+        "them, or answer 400",
+        "dialects",
+        app=True,
+    )
+
     max_wait_s: float = setting(
         5.0, "answer 429 at once where a request would wait in the queue for longer than this", "load", app=True
     )
@@ -87,6 +109,8 @@ class ServeConfig:
                 ("backend", " | ".join(get_args(Backend)), self.backend in get_args(Backend)),
                 ("log_level", " | ".join(get_args(LogLevel)), self.log_level in get_args(LogLevel)),
                 ("host", "an address or a name", bool(self.host)),
+                ("openai_images", "refuse | ignore", self.openai_images in ("refuse", "ignore")),
+                ("perspective_missing", "omit | refuse", self.perspective_missing in ("omit", "refuse")),
                 ("max_wait_s", "more than 0", 0 < self.max_wait_s < math.inf),
                 ("timeout_s", "more than 0", 0 < self.timeout_s < math.inf),
                 ("max_texts", "1 or more", self.max_texts >= 1),

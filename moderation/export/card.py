@@ -6,6 +6,7 @@ from typing import Any
 
 from moderation.bundles import Bundle
 from moderation.calibrators import Calibrator
+from moderation.categories import TWIN, find_counterparts
 from moderation.evaluation.tables import number
 from moderation.export.parity import HEADER, parity_cells
 
@@ -40,6 +41,12 @@ for text classification, makes them share a sum of 1 and gives wrong numbers.
 A label is flagged where its probability reaches its threshold. The thresholds were tuned on the validation split.
 
 {thresholds}
+
+## In other APIs' words
+
+`moderation serve` calls the labels as follows where it speaks as OpenAI or as the Perspective API does.
+
+{counterparts}
 
 ## Probabilities
 
@@ -123,6 +130,7 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
             ["label", "threshold"],
             [[label, f"{value:.4f}"] for label, value in zip(bundle.labels, bundle.thresholds, strict=True)],
         ),
+        counterparts=_counterparts(bundle),
         calibration=_calibration(bundle),
         quality=_quality(bundle),
         length=bundle.window_length,
@@ -149,6 +157,17 @@ def _metadata(bundle: Bundle, licence: str) -> str:
     lines += [f"- {tag}" for form, tag in (("onnx", "onnx"), ("openvino", "openvino")) if form in bundle.forms]
     lines += ["metrics:", "- roc_auc", "- f1"]
     return "\n".join(lines)
+
+
+def _counterparts(bundle: Bundle) -> str:
+    """Each label with its categories and its attribute, as the bundle maps them."""
+    found = find_counterparts(bundle.labels, bundle.mapping)
+    rows = []
+    for label in bundle.labels:
+        categories = [name for name, labels in found.categories.items() if label in labels]
+        attributes = [name for name, other in found.attributes.items() if other == label and not name.endswith(TWIN)]
+        rows.append([label, *(", ".join(f"`{name}`" for name in names) or "-" for names in (categories, attributes))])
+    return _table(["label", "OpenAI's categories", "Perspective's attribute"], rows)
 
 
 def _calibration(bundle: Bundle) -> str:

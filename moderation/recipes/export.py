@@ -10,6 +10,7 @@ import numpy as np
 
 from moderation.artifacts import RunFolder, read_json, write_atomically
 from moderation.bundles import CARD, FORMS, MANIFEST, TOKENIZER, describe_calibrators, write_manifest
+from moderation.categories import read_mapping
 from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
 from moderation.data.preparing import Splits
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
@@ -177,6 +178,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         for split in ("val", "test")
         if run.metrics(split).is_file()
     }
+    mapping = read_mapping(config.map, checkpoint.labels)
     return {
         "name": _name(config),
         "labels": list(checkpoint.labels),
@@ -196,7 +198,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         | {"step": checkpoint.about.get("step"), "seed": settings.seed},
         "parity": [],
         "forms": {},
-    }
+    } | ({"mapping": {label: list(names) for label, names in mapping.items()}} if mapping else {})
 
 
 def _prepare(

@@ -6,6 +6,7 @@ import socket
 from dataclasses import fields
 
 from moderation.bundles import SHIPPED, read_bundle
+from moderation.categories import find_counterparts
 from moderation.config import ServeConfig
 from moderation.cores import count_cores
 from moderation.errors import ConfigError
@@ -36,6 +37,7 @@ def serve(config: ServeConfig) -> int:
     backend = choose_backend(bundle, config.backend)
     if config.keys is not None:
         read_keys(config.keys)
+    find_counterparts(bundle.labels, bundle.mapping, config.map)
     if config.rate_limit:
         read_rate(config.rate_limit)
     if config.feedback_url:

@@ -11,22 +11,24 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import SHIPPED, read_bundle
+from moderation.categories import ATTRIBUTES, Counterparts, find_counterparts
 from moderation.data.languages import Languages
 from moderation.evaluation.chosen_thresholds import ChosenThresholds
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
 from moderation.serving import pages
+from moderation.serving.cors import Cors
 from moderation.serving.description import complete_description
-from moderation.serving.dialects import native, openai, perspective
+from moderation.serving.dialects import native, openai, perspective, perspective_batch
 from moderation.serving.feedback import FeedbackStore
 from moderation.serving.gate import Gate
 from moderation.serving.keys import Keys
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
+from moderation.serving.paths import BATCH_PATHS, find_dialect, route_path
 from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
 from moderation.serving.rates import read_rate
 
@@ -34,7 +36,12 @@ MAX_TEXTS = 256
 MAX_BODY_BYTES = 2_000_000
 BODY_TIMEOUT_S = 10.0
 
-_ASK_THE_MODEL = ("/v1/predict", "/v1/moderations", "/comments:analyze")  # the ends of their paths
+_ASK_THE_MODEL = ("/v1/predict", "/v1/moderations", "/comments:analyze", *BATCH_PATHS)  # the ends of their paths
+_RENDER = {
+    "native": native.render_problem,
+    "openai": openai.render_problem,
+    "perspective": perspective.render_problem,
+}
 _MOMENT_S = 0.3
 
 logger = logging.getLogger(__name__)
@@ -50,6 +57,9 @@ def create_app(
     rate_limit: str | None = None,
     cors: Sequence[str] = (),
     feedback_url: str | None = None,
+    map: Sequence[str] = (),
+    openai_images: str = "refuse",
+    perspective_missing: str = "omit",
     max_wait_s: float = 5.0,
     timeout_s: float = 30.0,
     cache_texts: int = 50_000,
@@ -69,6 +79,9 @@ def create_app(
         rate_limit: Requests of each key, such as `600/minute`; None: any number.
         cors: Origins whose pages may ask, such as `https://forum.example`.
         feedback_url: URL of the database of moderators' decisions; None: they are not taken.
+        map: What labels are called by OpenAI or Perspective, such as `offensive=harassment`; else as the bundle says.
+        openai_images: What `/v1/moderations` does with an image beside a text: `refuse` or `ignore`.
+        perspective_missing: What analyze does with attributes that the model lacks beside others: `omit` or `refuse`.
         max_wait_s: A request that would be answered later than that is refused with 429.
         timeout_s: A request that has no answer then gets 504.
         cache_texts: Results kept, by hash; 0: none.
@@ -81,13 +94,14 @@ def create_app(
         The application; once it has started, `app.state.moderator` is what answers.
 
     Raises:
-        ConfigError: a rate limit that cannot be read.
+        ConfigError: a rate limit or a mapping of labels that cannot be read.
         ArtifactError: not a bundle.
 
     Example:
         app = create_app("model-export", keys=read_keys(Path("keys.json")))
     """
     counts = Metrics()
+    bundle = read_bundle(Path(model))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -96,7 +110,10 @@ def create_app(
         app.state.moderator = Moderator(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )
-        app.state.description = native.describe_model(app.state.moderator)
+        app.state.counterparts = find_counterparts(classifier.labels, classifier.bundle.mapping, map)
+        app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
+        app.state.description = native.describe_model(app.state.moderator, app.state.counterparts)
+        _warn_of_labels(app.state.counterparts)
         app.state.feedback = FeedbackStore(feedback_url) if feedback_url else None
         if drain_s is not None:
             _drain_before_exit(app.state.moderator, drain_s)
@@ -119,7 +136,8 @@ def create_app(
     for router in (
         native.make_router(max_texts),
         openai.make_router(max_texts),
-        perspective.make_router(read_bundle(Path(model)).labels),
+        perspective.make_router(list(find_counterparts(bundle.labels, bundle.mapping, map).attributes)),
+        perspective_batch.make_router(),
     ):
         app.include_router(router)
     app.include_router(pages.make_router())
@@ -136,16 +154,26 @@ def create_app(
         model_version=lambda: str(app.state.moderator.classifier.model_version),
         body_timeout_s=body_timeout_s,
         max_body_bytes=max_body_bytes,
+        origins=tuple(cors),
     )
     if cors:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(cors),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
-            expose_headers=["X-Request-Id", "X-Model-Version", "Retry-After"],
-        )
+        app.add_middleware(Cors, origins=cors)
     return app
+
+
+def _warn_of_labels(found: Counterparts) -> None:
+    """Say once, at the start, what the foreign dialects cannot say of this model."""
+    cure = "--map LABEL=NAME"
+    unknown = [label for label in found.without_category if label not in ATTRIBUTES]
+    if not found.has_categories:
+        logger.warning("no label has a category of OpenAI's: /v1/moderations answers 501", extra={"cure": cure})
+    elif unknown:
+        logger.warning("labels without a category of OpenAI's", extra={"labels": unknown, "cure": cure})
+    if not found.attributes.keys() & set(ATTRIBUTES.values()):
+        names = list(found.attributes)
+        logger.warning(
+            "no label is an attribute that the Perspective API is known for", extra={"attributes": names, "cure": cure}
+        )
 
 
 def _add_health(app: FastAPI, counts: Metrics) -> None:
@@ -171,7 +199,7 @@ def _add_health(app: FastAPI, counts: Metrics) -> None:
 
 def _add_error_handlers(app: FastAPI) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
-        return _render(request.url.path, _as_problem(error))
+        return _render(route_path(request.scope), _as_problem(error))
 
     for kind in (ApiProblem, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, refuse)
@@ -216,11 +244,7 @@ def _find_field(part: Any) -> str | None:
 
 def _render(path: str, problem: ApiProblem) -> Response:
     """A problem in the words of the dialect that a path belongs to."""
-    if path == "/v1/moderations":
-        return openai.render_problem(problem)
-    if path.startswith(("/v1alpha1/", "/comments:", "/$discovery/")):
-        return perspective.render_problem(problem)
-    return native.render_problem(problem)
+    return _RENDER[find_dialect(path)](problem)
 
 
 def _drain_before_exit(moderator: Moderator, drain_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The body of one request: of the right kind, within its limits, and noticed when its sender goes away."""
+"""The body of one request: unpacked, within its limits, and noticed when its sender goes away."""
 
 import asyncio
 import time
@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
+from moderation.serving.media import Media
 from moderation.serving.problems import ApiProblem
 
 
@@ -16,18 +17,19 @@ class Body:
     Args:
         receive: The server's.
         headers: Of the request.
+        media: What they say of the body's type and encoding.
         timeout_s: Within which the body must have come.
-        max_bytes: That it may have.
+        max_bytes: That it may have, packed and unpacked.
 
     Attributes:
         sender_left: Whether the client went away before it had its answer.
     """
 
-    def __init__(self, receive: Receive, headers: Headers, *, timeout_s: float, max_bytes: int) -> None:
-        self._receive, self._headers = receive, headers
+    def __init__(self, receive: Receive, headers: Headers, media: Media, *, timeout_s: float, max_bytes: int) -> None:
+        self._receive, self._headers, self._media = receive, headers, media
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
         self._deadline = time.monotonic() + timeout_s
-        self._n_bytes = 0
+        self._n_bytes = self._n_unpacked = 0
         self._complete = asyncio.Event()
         self.sender_left = False
 
@@ -35,7 +37,7 @@ class Body:
         """The next piece; behind the last one, that the client left, whenever it does.
 
         Raises:
-            ApiProblem: 408, 413 or 415.
+            ApiProblem: 400, 408, 413 or 415.
         """
         if self._complete.is_set():
             return await self._until_left()
@@ -53,7 +55,13 @@ class Body:
         self._n_bytes += len(message.get("body", b""))
         if self._n_bytes > self._max_bytes:
             raise self._too_large()
-        if not message.get("more_body", False):
+        last = not message.get("more_body", False)
+        room = self._max_bytes - self._n_unpacked
+        message["body"] = self._media.decode(message.get("body", b""), room=room, last=last)
+        self._n_unpacked += len(message["body"])
+        if self._n_unpacked > self._max_bytes:
+            raise self._too_large()
+        if last:
             self._complete.set()
         return message
 
@@ -84,11 +92,7 @@ class Body:
 
     def _check_headers(self) -> None:
         """Refuse a body by what the headers say of it, before any of it is taken."""
-        kind = self._headers.get("content-type", "").split(";")[0].strip().lower()
-        if not (kind == "application/json" or kind.endswith("+json")):
-            raise ApiProblem(415, "unsupported_media_type", "Expected a body of Content-Type: application/json.")
-        if self._headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
-            raise ApiProblem(415, "unsupported_media_type", "Expected a body without Content-Encoding.")
+        self._media.check()
         length = self._headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_bytes:
             raise self._too_large()

@@ -47,5 +47,5 @@ def _declare_languages(document: dict[str, Any], languages: tuple[str, ...]) -> 
     for path, methods in document["paths"].items():
         if path.endswith(":analyze") and codes:
             content = methods["post"]["requestBody"]["content"]["application/json"]
-            named, _ = content["schema"]["properties"]["languages"]["anyOf"]
-            named["items"]["pattern"] = f"^({codes})([-_].*)?$"
+            several, one, _ = content["schema"]["properties"]["languages"]["anyOf"]
+            several["items"]["pattern"] = one["pattern"] = f"^({codes})([-_].*)?$"

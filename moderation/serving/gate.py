@@ -9,7 +9,8 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from urllib.parse import parse_qs
 
 from limits import RateLimitItem
@@ -22,11 +23,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moderation.serving.bodies import Body
 from moderation.serving.keys import Keys
+from moderation.serving.media import Media
 from moderation.serving.metrics import Metrics
+from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest"})
 """Answered without a key: the page, health, and what describes the server."""
+
+ADMIT_PART = "moderation.admit_part"
+"""Under this name the scope of a batch holds what admits one of its parts, by query and headers, or refuses it."""
 
 _OPEN_PREFIX = "/page/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -56,6 +62,7 @@ class Gate:
         model_version: Stands in every answer.
         body_timeout_s: Within which a request's body must have come.
         max_body_bytes: That a body may have.
+        origins: Whose pages may ask.
     """
 
     def __init__(
@@ -70,11 +77,13 @@ class Gate:
         model_version: Callable[[], str],
         body_timeout_s: float,
         max_body_bytes: int,
+        origins: Collection[str] = (),
     ) -> None:
         self._app, self._keys, self._rate = app, keys, rate
         self._metrics, self._render, self._model_version = metrics, render, model_version
         self._check_room = check_room
         self._body_timeout_s, self._max_body_bytes = body_timeout_s, max_body_bytes
+        self._origins = origins
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage()) if rate is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +96,9 @@ class Gate:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         status = 0
-        body = Body(receive, headers, timeout_s=self._body_timeout_s, max_bytes=self._max_body_bytes)
+        path = route_path(scope)
+        media = Media(headers, path, self._origins)
+        body = Body(receive, headers, media, timeout_s=self._body_timeout_s, max_bytes=self._max_body_bytes)
 
         async def send_on(message: Message) -> None:
             nonlocal status
@@ -98,40 +109,59 @@ class Gate:
 
         caller = None
         try:
-            caller = self._admit(scope, headers)
+            caller = self._admit(scope, path, headers)
+            media.has_key = caller is not None
             await body.while_sender_waits(self._app(scope, body.receive, send_on))
         except ApiProblem as problem:
             if not status:
-                await self._render(scope["path"], problem)(scope, receive, send_on)
+                await self._render(path, problem)(scope, receive, send_on)
         except ClientDisconnect:
             pass
         except Exception as error:
             self._log_bug(error, request_id)
             if not status:
                 fault = ApiProblem(500, "internal", f"A fault of the server; its log names it: {request_id}")
-                await self._render(scope["path"], fault)(scope, receive, send_on)
+                await self._render(path, fault)(scope, receive, send_on)
         finally:
             self._record(scope, status or _CLIENT_GONE, time.perf_counter() - began, request_id, caller)
 
-    def _admit(self, scope: Scope, headers: Headers) -> str | None:
+    def _admit(self, scope: Scope, path: str, headers: Headers) -> str | None:
         """Name of the key that asks.
 
         Raises:
             ApiProblem: no key, a wrong one, too many requests, or no room.
         """
-        path = scope["path"].removeprefix(scope.get("root_path", ""))  # as the routes see it where this is mounted
         if path in OPEN_PATHS or path.startswith(_OPEN_PREFIX):
             return None
-        caller = None
-        if self._keys is not None:
-            key = _find_key(scope, headers)
-            if not key:
-                raise ApiProblem(401, "unauthorized", "An API key is needed: Authorization: Bearer KEY.")
-            caller = self._keys.find(key)
-            if caller is None:
-                raise ApiProblem(401, "invalid_key", "This API key is not valid.")
+        address = str((scope.get("client") or ("",))[0])
+        key = _find_key(scope.get("query_string", b""), headers)
+        if path in BATCH_PATHS:  # each of its parts is admitted by itself, with its own key or this one
+            scope[ADMIT_PART] = partial(self._admit_part, key, address)
+            caller = self._identify(key) if key else None
+        else:
+            caller = self._identify(key)
+            self._count(caller, address)
+        self._check_room(path)
+        return caller
+
+    def _admit_part(self, key: str, address: str, query: bytes, headers: Headers) -> None:
+        self._count(self._identify(_find_key(query, headers) or key), address)
+
+    def _identify(self, key: str) -> str | None:
+        """Name of a key; None where nobody needs one."""
+        if self._keys is None:
+            return None
+        if not key:
+            raise ApiProblem(401, "unauthorized", "An API key is needed: Authorization: Bearer KEY.")
+        caller = self._keys.find(key)
+        if caller is None:
+            raise ApiProblem(401, "invalid_key", "This API key is not valid.")
+        return caller
+
+    def _count(self, caller: str | None, address: str) -> None:
+        """Take one request from those that a key may make, or an address where there are no keys."""
         if self._rate is not None and self._limiter is not None:
-            who = caller or str((scope.get("client") or ("",))[0])
+            who = caller or address
             if not self._limiter.hit(self._rate, who):
                 wait_s = self._limiter.get_window_stats(self._rate, who).reset_time - time.time()
                 raise ApiProblem(
@@ -140,8 +170,6 @@ class Gate:
                     f"More than {self._rate} requests.",
                     retry_after_s=max(1, round(wait_s)),
                 )
-        self._check_room(path)
-        return caller
 
     def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
         if status == 408:
@@ -173,13 +201,12 @@ class Gate:
         logger.error("fault", extra={"request_id": request_id, "error": type(error).__name__, "trace": places})
 
 
-def _find_key(scope: Scope, headers: Headers) -> str:
+def _find_key(query: bytes, headers: Headers) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()
-    if key := headers.get("x-api-key", ""):
+    if key := headers.get("x-api-key", "") or headers.get("x-goog-api-key", ""):
         return key
-    query: bytes = scope.get("query_string", b"")
     return parse_qs(query.decode("latin-1")).get("key", [""])[0]
 
 

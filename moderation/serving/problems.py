@@ -24,6 +24,7 @@ class ApiProblem(HTTPException):
         "invalid_request",
         "too_large",
         "too_many_texts",
+        "no_categories",
         "slow_body",
         "unauthorized",
         "invalid_key",

@@ -11,10 +11,9 @@ import httpx
 import pytest
 
 from moderation import cli
+from moderation.categories import ATTRIBUTES, CATEGORIES
 from moderation.config import ServeConfig
 from moderation.flags import from_plain
-from moderation.serving.dialects.openai import CATEGORIES
-from moderation.serving.dialects.perspective import ATTRIBUTES
 from moderation.serving.problems import ApiProblem
 from tests.serving.conftest import Server
 from tests.test_readme import flags_of
@@ -34,7 +33,7 @@ def test_a_command_is_answered(command: str, server: Server) -> None:
 
 
 def test_settings_exist() -> None:
-    verbs = {flag for verb in ("serve", "keys", "feedback") for flag in flags_of(verb)}
+    verbs = {flag for verb in ("serve", "keys", "feedback", "export") for flag in flags_of(verb)}
     others = {"--help", "--build", "--force-recreate"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", DOCUMENT)) - others <= verbs | {"--no-auth"}
     (toml,) = [block for language, block in BLOCKS if language == "toml"]

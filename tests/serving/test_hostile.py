@@ -138,8 +138,6 @@ def test_a_text_is_a_text_whatever_it_is_made_of(dialect: Dialect, text: str, ho
 
 
 REFUSED = {
-    "half of a pair": rf'"{MARK} \ud800"',
-    "the other half": rf'"{MARK} \udc00 x"',
     "a raw NUL": f'"{MARK} \0"',
     "a raw line end": f'"{MARK} \n"',
     "an unknown escape": rf'"{MARK} \x41"',
@@ -206,7 +204,10 @@ def test_the_number_of_texts_has_a_limit(dialect: Dialect, hostile: Server) -> N
     def send(texts: list[Any]) -> httpx.Response:
         return post(hostile, dialect, json.dumps({dialect.field: texts}).encode())
 
-    assert send([]).json()["results"] == []
+    if dialect is NATIVE:
+        assert send([]).json()["results"] == []
+    else:
+        check_refused(dialect, send([]), 400)
     assert len(send([MARK, ""] * 128).json()["results"]) == 256
     for n_texts in (257, 200_000):
         answer = send([MARK] * n_texts) if n_texts < 1000 else send([""] * n_texts)
@@ -233,9 +234,9 @@ def test_the_number_of_sentences_has_a_limit(hostile: Server) -> None:
 @DIALECTS
 def test_a_body_is_json_and_nothing_around_it(dialect: Dialect, hostile: Server) -> None:
     body = dialect.literally(f'"{MARK}"')
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", MARK):
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", MARK):
         check_refused(dialect, post(hostile, dialect, body, **{"Content-Type": kind}), 415)
-    for coding in ("gzip", "br", MARK):
+    for coding in ("deflate", "br", "gzip, gzip", MARK):
         check_refused(dialect, post(hostile, dialect, gzip.compress(body), **{"Content-Encoding": coding}), 415)
     pieces = itertools.chain([body], itertools.repeat(b" " * 100_000, 20))
     check_refused(dialect, post(hostile, dialect, pieces), 413)  # in chunks, whose sum nobody announces

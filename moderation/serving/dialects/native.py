@@ -8,11 +8,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
+from moderation.categories import Counterparts
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
 from moderation.serving.dialects.language import Language
 from moderation.serving.dialects.openai import describe_categories
-from moderation.serving.dialects.perspective import find_attributes
+from moderation.serving.json_bodies import JsonRoute
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
 
@@ -106,6 +107,7 @@ def make_router(max_texts: int) -> APIRouter:
     router = APIRouter(
         prefix="/v1",
         tags=["native"],
+        route_class=JsonRoute,
         responses={code: {"model": ProblemAnswer} for code in ("4XX", "503", "504")},
     )
 
@@ -162,11 +164,10 @@ def _decided(result: TextResult) -> dict[str, Any]:
     return {"probabilities": result.probabilities, "flagged": list(result.flagged)}
 
 
-def describe_model(moderator: Moderator) -> dict[str, Any]:
+def describe_model(moderator: Moderator, counterparts: Counterparts) -> dict[str, Any]:
     """What `/v1/model` answers, as in `ModelAnswer`."""
     classifier = moderator.classifier
     bundle = classifier.bundle
-    categories, without = describe_categories(classifier.labels)
     return {
         "model_version": classifier.model_version,
         "name": bundle.name,
@@ -177,9 +178,9 @@ def describe_model(moderator: Moderator) -> dict[str, Any]:
         "languages": list(classifier.languages),
         "window": {"length": bundle.window_length, "overlap": bundle.window_overlap},
         "curves": bundle.manifest.get("curves"),
-        "categories": categories,
-        "labels_without_category": without,
-        "attributes": find_attributes(classifier.labels),
+        "categories": describe_categories(counterparts),
+        "labels_without_category": list(counterparts.without_category),
+        "attributes": counterparts.attributes,
         "card": _read_card(moderator),
     }
 

@@ -5,17 +5,19 @@ A score is the model's probability of a label. Nothing that is analyzed is ever 
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from moderation.categories import TWIN
 from moderation.data.languages import UNDETERMINED
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
+from moderation.serving.dialects.offsets import to_utf16
 from moderation.serving.dialects.perspective_discovery import VERSION, describe_api
 from moderation.serving.dialects.perspective_models import (
     MAX_TEXT_BYTES,
@@ -41,16 +43,6 @@ from moderation.serving.problems import ApiProblem
 MAX_SENTENCES = 256
 """Spans of one answer; the last one holds all the rest."""
 
-ATTRIBUTES = {
-    "toxic": "TOXICITY",
-    "severe_toxic": "SEVERE_TOXICITY",
-    "obscene": "PROFANITY",
-    "threat": "THREAT",
-    "insult": "INSULT",
-    "identity_hate": "IDENTITY_ATTACK",
-}
-"""Label -> attribute; a label that is not here is an attribute under its own name, in capitals."""
-
 _STATUS_OF_KIND = {
     "unauthorized": (403, "PERMISSION_DENIED"),
     "invalid_key": (400, "INVALID_ARGUMENT"),
@@ -66,38 +58,45 @@ _MESSAGES = {
 
 _SOON_S = 0.5
 _GIVE_UP_S = 2.0 * WAIT_S  # by then the database itself has mostly said what it lacks
-_TWIN = "_EXPERIMENTAL"
 
 logger = logging.getLogger(__name__)
 
 
-def find_attributes(labels: Sequence[str]) -> dict[str, str]:
-    """Attributes that a model can score, and the label that each of them stands for.
+@dataclass(frozen=True)
+class Analysis:
+    """A request for scores that can be answered.
 
     Args:
-        labels: Of the model.
-
-    Returns:
-        Attribute -> label; those of the Perspective API also under their `_EXPERIMENTAL` names.
-
-    >>> find_attributes(["toxic", "off topic"])
-    {'TOXICITY': 'toxic', 'OFF_TOPIC': 'off topic', 'TOXICITY_EXPERIMENTAL': 'toxic'}
+        asked: As it came.
+        text: Of the comment.
+        labels: Attribute asked for -> label of the model.
+        unsupported: Attributes asked for that are left out.
+        languages: Of the answer.
+        detected: Language of the text.
+        spans: Sentences to score too, in code points.
     """
-    attributes: dict[str, str] = {}
-    for label in labels:
-        attributes.setdefault(ATTRIBUTES.get(label) or re.sub(r"\W+", "_", label).upper(), label)
-    known = set(ATTRIBUTES.values())
-    return attributes | {f"{name}{_TWIN}": label for name, label in attributes.items() if name in known}
+
+    asked: AnalyzeCommentRequest
+    text: str
+    labels: dict[str, str]
+    unsupported: tuple[str, ...]
+    languages: list[str]
+    detected: str
+    spans: list[tuple[int, int]]
+
+    @property
+    def pieces(self) -> list[str]:
+        """The sentences to score."""
+        return [self.text[begin:end] for begin, end in self.spans]
 
 
-def make_router(labels: Sequence[str]) -> APIRouter:
+def make_router(attributes: Sequence[str]) -> APIRouter:
     """The routes.
 
     Args:
-        labels: Whose attributes the OpenAPI document names; those that are answered are always those of the model.
+        attributes: That the OpenAPI document names; those that are answered are always those of the model.
     """
     router = APIRouter(tags=["perspective"], responses={code: {"model": Problem} for code in ("4XX", "503", "504")})
-    attributes = list(find_attributes(labels))
     for prefix in (f"/{VERSION}/comments:", "/comments:"):
         for name, handle, asked, answer in (
             ("analyze", analyze, AnalyzeCommentRequest, AnalyzeCommentResponse),
@@ -117,20 +116,21 @@ def make_router(labels: Sequence[str]) -> APIRouter:
 async def analyze(request: Request) -> Response:
     """Scores of a comment, one for each attribute asked for."""
     asked = read_message(AnalyzeCommentRequest, await request.body())
-    return _render(await _analyze(request.app.state, asked))
+    return render_message(await _analyze(request.app.state, asked))
 
 
 async def suggest_score(request: Request) -> Response:
     """Keep what a moderator decided about a comment."""
     asked = read_message(SuggestCommentScoreRequest, await request.body())
-    return _render(await _suggest_score(request.app.state, asked))
+    return render_message(await take_suggestion(request.app.state, asked))
 
 
 async def discover(request: Request, version: str = VERSION) -> dict[str, Any]:
     """What Google's generated clients read first: where and how the methods are called."""
     if version != VERSION:
         raise ApiProblem(404, "not_found", f"No such version of this API; expected version={VERSION}.")
-    return describe_api(str(request.base_url))
+    root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
+    return describe_api(str(request.base_url.replace(path=f"{root}/")))
 
 
 def render_problem(problem: ApiProblem) -> JSONResponse:
@@ -142,31 +142,59 @@ def render_problem(problem: ApiProblem) -> JSONResponse:
     error = {"code": code, "message": _MESSAGES.get(problem.kind, problem.message), "status": status}
     if isinstance(problem, PerspectiveProblem):
         error["details"] = problem.details
+    elif problem.kind == "invalid_key":
+        kind = "type.googleapis.com/google.rpc.ErrorInfo"
+        error["details"] = [{"@type": kind, "reason": "API_KEY_INVALID", "domain": "googleapis.com"}]
     return JSONResponse({"error": error}, status_code=code, headers=problem.headers)
 
 
 async def _analyze(state: Any, asked: AnalyzeCommentRequest) -> AnalyzeCommentResponse:
+    analysis = prepare(state, asked)
+    whole, *parts = await state.moderator.read([analysis.text, *analysis.pieces])
+    return put_together(state, analysis, whole, parts)
+
+
+def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES) -> Analysis:
+    """Look whether a request can be answered, and what for that is to be computed.
+
+    Args:
+        state: Of the application.
+        asked: The request.
+        most: Spans at most.
+
+    Raises:
+        ApiProblem: 400 in Google's words.
+    """
     moderator: Moderator = state.moderator
     text = _read_text(asked.comment)
-    labels = _find_labels(asked.requested_attributes, moderator)
+    labels, unsupported = _choose_labels(asked, state)
     detected = state.languages.detect(text)
     languages = _choose_languages(asked.languages, detected, moderator)
     _check_languages(languages, detected, list(labels), moderator)
-    spans = split_sentences(text, most=MAX_SENTENCES) if asked.span_annotations else []
-    whole, *parts = await moderator.read([text, *(text[begin:end] for begin, end in spans)])
+    spans = split_sentences(text, most=most) if asked.span_annotations else []
+    return Analysis(asked, text, labels, unsupported, languages, detected, spans)
+
+
+def put_together(
+    state: Any, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]
+) -> AnalyzeCommentResponse:
+    """The answer, from what the model says of the text and of each of its spans."""
+    asked, text, spans = analysis.asked, analysis.text, analysis.spans
     if not asked.span_annotations:  # one span all the same, which some clients read
         spans, parts = [(0, len(text))], [whole]
+    spans = to_utf16(text, spans)
     scores = {
         name: _score(label, whole, spans, parts)
-        for name, label in labels.items()
+        for name, label in analysis.labels.items()
         if whole.probabilities[label] >= (asked.requested_attributes[name].score_threshold or 0.0)
     }
     return AnalyzeCommentResponse(
         attribute_scores=scores or None,
-        languages=languages,
-        detected_languages=[detected],
+        languages=analysis.languages,
+        detected_languages=[analysis.detected],
+        unsupported_attributes=list(map(show_name, analysis.unsupported)) or None,
         client_token=asked.client_token,
-        model_version=moderator.classifier.model_version,
+        model_version=state.moderator.classifier.model_version,
     )
 
 
@@ -182,13 +210,18 @@ def _score(
     )
 
 
-async def _suggest_score(state: Any, asked: SuggestCommentScoreRequest) -> SuggestCommentScoreResponse:
+async def take_suggestion(state: Any, asked: SuggestCommentScoreRequest) -> SuggestCommentScoreResponse:
+    """Keep a decision.
+
+    Raises:
+        ApiProblem: 400 in Google's words; 404, nothing is kept here; 503, it cannot be kept now.
+    """
     moderator: Moderator = state.moderator
     store: FeedbackStore | None = state.feedback
     if store is None:
         raise ApiProblem(404, "not_found", "This server takes no feedback; its operator can say where to keep it.")
     text = _read_text(asked.comment)
-    labels = _find_labels(asked.attribute_scores, moderator)
+    labels = _find_labels(asked.attribute_scores, state)
     detected = state.languages.detect(text)
     values = {name: scores.summary_score.value for name, scores in asked.attribute_scores.items()}
     decision = Decision(
@@ -217,7 +250,7 @@ async def _suggest_score(state: Any, asked: SuggestCommentScoreRequest) -> Sugge
 
 
 def _is_plain(name: str) -> bool:
-    return not name.endswith(_TWIN)
+    return not name.endswith(TWIN)
 
 
 async def _score_soon(moderator: Moderator, text: str) -> dict[str, float] | None:
@@ -238,9 +271,22 @@ def _read_text(comment: TextEntry) -> str:
     return text
 
 
-def _find_labels(names: Iterable[str], moderator: Moderator) -> dict[str, str]:
+def _choose_labels(asked: AnalyzeCommentRequest, state: Any) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Attribute -> label for those that are scored, and the attributes that are left out.
+
+    Where nothing would be left the request is refused, for no score reads like a low one.
+    """
+    names = asked.requested_attributes
+    known = [name for name in names if name in state.counterparts.attributes]
+    omit = asked.drop_unsupported_attributes
+    if known and (state.perspective_missing == "omit" if omit is None else omit):
+        return _find_labels(known, state), tuple(name for name in names if name not in known)
+    return _find_labels(names, state), ()
+
+
+def _find_labels(names: Iterable[str], state: Any) -> dict[str, str]:
     """Attribute -> label, for those of a request."""
-    known = find_attributes(moderator.classifier.labels)
+    known = state.counterparts.attributes
     for name in names:
         if name not in known:
             raise ApiProblem(400, "invalid_request", f"Unknown requested attribute: {show_name(name)}")
@@ -266,7 +312,8 @@ def _check_languages(languages: Sequence[str], detected: str, attributes: Sequen
         )
 
 
-def _render(message: Message) -> Response:
+def render_message(message: Message) -> Response:
+    """A message as an answer."""
     return Response(message.model_dump_json(exclude_none=True), media_type="application/json")
 
 
@@ -275,7 +322,10 @@ def _describe_body(kind: type[Message], attributes: Sequence[str]) -> dict[str, 
     schema = inline_schema(kind)
     named = "requestedAttributes" if "requestedAttributes" in schema["properties"] else "attributeScores"
     schema["properties"][named]["propertyNames"] = {"enum": list(attributes)}
-    comment = schema["properties"]["comment"]
+    if named == "requestedAttributes":
+        schema["properties"][named]["additionalProperties"]["anyOf"].append({"type": "null"})
+    comment = schema["properties"]["comment"]["anyOf"][0]
+    schema["properties"]["comment"] = comment
     comment["properties"]["text"] = {"type": "string", "pattern": r"\S", "description": "UTF-8, 20 KB at most"}
     comment["required"] = ["text"]
     return {"required": True, "content": {"application/json": {"schema": schema}}}

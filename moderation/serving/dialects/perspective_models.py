@@ -1,25 +1,90 @@
 """What clients of the Perspective API send and get, as types.
 
-As Google's servers do, they take the names of fields in camelCase and in snake_case, take null for absent, and refuse
-every field that they do not know.
+As Google's servers do, they follow protocol buffers' JSON mapping: names of fields in camelCase and in snake_case, with
+quotes or without, null for absent, numbers and booleans in quotes, names of constants or their numbers, one value for a
+list. Every field that they do not know is refused.
 """
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from moderation.serving.json_bodies import read_json
 from moderation.serving.problems import ApiProblem
 
 MAX_TEXT_BYTES = 20_480
 
 _Model = TypeVar("_Model", bound="Message")
-_Code = Annotated[str, Field(max_length=35)]
-_Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
-_Languages = Annotated[list[_Code], Field(max_length=100)]
 _MOST = 1000  # items of a list that a request may hold: who sends more shall not keep the server busy with reading them
 _LIKELY_NAME = re.compile(r"[\w.@$-]{1,64}", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
+
+
+def _read_number(given: Any) -> Any:
+    return float(given) if isinstance(given, str) and _NUMBER.fullmatch(given) else given
+
+
+def _read_integer(given: Any) -> Any:
+    number = _read_number(given)
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _read_boolean(given: Any) -> Any:
+    return {"true": True, "false": False}.get(given.lower(), given) if isinstance(given, str) else given
+
+
+def _read_name(given: Any) -> Any:
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+def _read_list(given: Any) -> Any:
+    return given if isinstance(given, list) or given is None else [given]
+
+
+def _read_empty(given: Any) -> Any:
+    return {} if given is None else given
+
+
+def _read_constant(*names: str) -> Callable[[Any], Any]:
+    """A constant by its name, in capitals or not, or by its number, in quotes or not."""
+    numbers = {str(number): name for number, name in enumerate(names)}
+
+    def read(given: Any) -> Any:
+        word = str(given).upper() if isinstance(given, str | int) and not isinstance(given, bool) else given
+        return numbers.get(word, word) if isinstance(word, str) else given
+
+    return read
+
+
+_QuotedNumber = Annotated[str, Field(pattern=f"^{_NUMBER.pattern}$")]
+_QuotedBoolean = Literal["true", "false", "True", "False"]
+_Number = Annotated[float, BeforeValidator(_read_number, json_schema_input_type=float | _QuotedNumber)]
+_Integer = Annotated[int, BeforeValidator(_read_integer, json_schema_input_type=int | _QuotedNumber)]
+_Boolean = Annotated[bool, BeforeValidator(_read_boolean, json_schema_input_type=bool | _QuotedBoolean)]
+_PlainName = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+_Name = Annotated[_PlainName, BeforeValidator(_read_name, json_schema_input_type=_PlainName | int)]
+_Code = Annotated[str, Field(max_length=35)]
+_Codes = Annotated[list[_Code], Field(max_length=100)]
+_Languages = Annotated[_Codes, BeforeValidator(_read_list, json_schema_input_type=_Codes | _Code)]
+_TextTypeName = Literal["TEXT_TYPE_UNSPECIFIED", "PLAIN_TEXT"]
+_TextType = Annotated[
+    _TextTypeName,
+    BeforeValidator(
+        _read_constant("TEXT_TYPE_UNSPECIFIED", "PLAIN_TEXT"),
+        json_schema_input_type=_TextTypeName | Literal[0, 1, "0", "1"],
+    ),
+]
+_ScoreTypeName = Literal["SCORE_TYPE_UNSPECIFIED", "PROBABILITY"]
+_ScoreType = Annotated[
+    _ScoreTypeName,
+    BeforeValidator(
+        _read_constant("SCORE_TYPE_UNSPECIFIED", "PROBABILITY"),
+        json_schema_input_type=_ScoreTypeName | Literal[0, 1, "0", "1"],
+    ),
+]
 
 
 class Message(BaseModel):
@@ -35,12 +100,18 @@ class Message(BaseModel):
         allow_inf_nan=False,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_empty(cls, given: Any) -> Any:
+        """An empty list is an empty object to PHP, R and others."""
+        return {} if given == [] else given
+
 
 class TextEntry(Message):
     """A text."""
 
     text: Annotated[str | None, Field(description="UTF-8, 20 KB at most")] = None
-    type: Annotated[Literal["TEXT_TYPE_UNSPECIFIED", "PLAIN_TEXT"] | None, Field(description="plain text alone")] = None
+    type: Annotated[_TextType | None, Field(description="plain text alone")] = None
 
 
 class ArticleAndParentComment(Message):
@@ -53,31 +124,35 @@ class ArticleAndParentComment(Message):
 class Context(Message):
     """What stands around a comment; taken, and without influence."""
 
-    entries: Annotated[list[TextEntry] | None, Field(max_length=_MOST)] = None
+    entries: (
+        Annotated[
+            Annotated[list[TextEntry], Field(max_length=_MOST)],
+            BeforeValidator(_read_list, json_schema_input_type=list[TextEntry] | TextEntry),
+        ]
+        | None
+    ) = None
     article_and_parent_comment: ArticleAndParentComment | None = None
 
 
 class AttributeParameters(Message):
     """How one attribute is asked for."""
 
-    score_type: Annotated[
-        Literal["SCORE_TYPE_UNSPECIFIED", "PROBABILITY"] | None, Field(description="probabilities alone")
-    ] = None
-    score_threshold: Annotated[float | None, Field(description="leave a score out that is lower")] = None
+    score_type: Annotated[_ScoreType | None, Field(description="probabilities alone")] = None
+    score_threshold: Annotated[_Number | None, Field(description="leave a score out that is lower")] = None
 
 
 class Score(Message):
     """A score."""
 
-    value: Annotated[float, Field(ge=0, le=1, description="share of readers who would see the attribute in the text")]
-    type: Literal["SCORE_TYPE_UNSPECIFIED", "PROBABILITY"] | None = None
+    value: Annotated[_Number, Field(ge=0, le=1, description="share of readers who would see the attribute in the text")]
+    type: _ScoreType | None = None
 
 
 class SpanScore(Message):
     """A score of a part of the text."""
 
-    begin: Annotated[int | None, Field(description="offset of its first character (code point)")] = None
-    end: Annotated[int | None, Field(description="offset after its last character")] = None
+    begin: Annotated[_Integer | None, Field(description="offset of its first character, in UTF-16 units")] = None
+    end: Annotated[_Integer | None, Field(description="offset after its last character")] = None
     score: Score
 
 
@@ -85,18 +160,32 @@ class AttributeScores(Message):
     """Scores of one attribute."""
 
     summary_score: Score
-    span_scores: Annotated[list[SpanScore] | None, Field(max_length=_MOST)] = None
+    span_scores: (
+        Annotated[
+            Annotated[list[SpanScore], Field(max_length=_MOST)],
+            BeforeValidator(_read_list, json_schema_input_type=list[SpanScore] | SpanScore),
+        ]
+        | None
+    ) = None
 
 
 class AnalyzeCommentRequest(Message):
     """Ask for scores of a comment."""
 
     comment: TextEntry
-    requested_attributes: Annotated[dict[str, AttributeParameters], Field(min_length=1)]
+    requested_attributes: Annotated[
+        dict[str, Annotated[AttributeParameters, BeforeValidator(_read_empty)]], Field(min_length=1)
+    ]
     languages: Annotated[_Languages | None, Field(description="ISO 639-1; detected where absent")] = None
     context: Context | None = None
-    span_annotations: Annotated[bool | None, Field(description="score each sentence too")] = None
-    do_not_store: Annotated[bool | None, Field(description="nothing is ever stored by this method")] = None
+    span_annotations: Annotated[_Boolean | None, Field(description="score each sentence too")] = None
+    do_not_store: Annotated[_Boolean | None, Field(description="nothing is ever stored by this method")] = None
+    drop_unsupported_attributes: Annotated[
+        _Boolean | None,
+        Field(
+            description="leave out what the model cannot score (true) or refuse it (false); default: the server's own"
+        ),
+    ] = None
     client_token: Annotated[_Name | None, Field(description="echoed")] = None
     session_id: _Name | None = None
     community_id: _Name | None = None
@@ -110,6 +199,9 @@ class AnalyzeCommentResponse(Message):
     ] = None
     languages: list[str]
     detected_languages: list[str]
+    unsupported_attributes: Annotated[
+        list[str] | None, Field(description="asked for and left out, since the model cannot score them")
+    ] = None
     client_token: str | None = None
     model_version: Annotated[str, Field(description="bundle and engine that answered")]
 
@@ -121,7 +213,7 @@ class SuggestCommentScoreRequest(Message):
     attribute_scores: Annotated[dict[str, AttributeScores], Field(min_length=1)]
     languages: _Languages | None = None
     context: Context | None = None
-    do_not_store: Annotated[bool | None, Field(description="keep the decision without the text")] = None
+    do_not_store: Annotated[_Boolean | None, Field(description="keep the decision without the text")] = None
     client_token: Annotated[_Name | None, Field(description="echoed")] = None
     session_id: _Name | None = None
     community_id: _Name | None = None
@@ -173,20 +265,23 @@ def read_message(kind: type[_Model], body: bytes) -> _Model:
         ApiProblem: 400 in Google's words, with a place and never with a value.
     """
     try:
-        return kind.model_validate_json(body)
+        content = read_json(body, bare_names=True)
+    except ApiProblem as problem:
+        raise ApiProblem(400, problem.kind, f"Invalid JSON payload received. {problem.message}") from None
+    try:
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        raise ApiProblem(
-            400, "invalid_json", f"Invalid JSON payload received. {first['msg'].removeprefix('Invalid JSON: ')}."
-        )
     *parents, name = map(show_name, first["loc"] or ("",))
     if first["type"] == "extra_forbidden":
         at = f" at '{'.'.join(parents)}'" if parents else ""
         message = f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.'
         raise ApiProblem(400, "invalid_request", message)
     where = ".".join(part for part in (*parents, name) if part) or "body"
-    raise ApiProblem(400, "invalid_request", f"Invalid value at '{where}': {first['msg']}.", param=where)
+    message = f"Invalid value at '{where}': {first['msg']}."
+    if where in ("requestedAttributes", "requested_attributes") and not content.get(where):
+        raise PerspectiveProblem(message, "NO_REQUESTED_ATTRIBUTES")
+    raise ApiProblem(400, "invalid_request", message, param=where)
 
 
 def show_name(name: object) -> str:
@@ -199,8 +294,14 @@ def show_name(name: object) -> str:
     return text if _LIKELY_NAME.fullmatch(text) else f"(a name of {len(text)} characters)"
 
 
+_EMPTY_LIST = {"type": "array", "maxItems": 0}
+
+
 def inline_schema(kind: type[Message]) -> dict[str, Any]:
-    """JSON schema of a message, without references, as an OpenAPI document can hold it anywhere."""
+    """JSON schema of a message, without references, as an OpenAPI document can hold it anywhere.
+
+    An object of which no field is required may also be an empty list.
+    """
     schema = kind.model_json_schema()
     definitions = schema.pop("$defs", {})
 
@@ -210,7 +311,8 @@ def inline_schema(kind: type[Message]) -> dict[str, Any]:
         if not isinstance(part, dict):
             return part
         if "$ref" in part:
-            return inline(definitions[part["$ref"].rsplit("/", 1)[-1]])
+            found = inline(definitions[part["$ref"].rsplit("/", 1)[-1]])
+            return found if found.get("required") else {"anyOf": [found, _EMPTY_LIST]}
         return {key: inline(value) for key, value in part.items()}
 
     inlined: dict[str, Any] = inline(schema)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -51,7 +52,7 @@ def test_googles_python_client_analyzes(google: Any) -> None:
     assert answer["attributeScores"].keys() == set(ATTRIBUTES)
     assert (answer["languages"], answer["clientToken"]) == (["en"], "a token")
     scores = answer["attributeScores"]["TOXICITY"]
-    assert [(span["begin"], span["end"]) for span in scores["spanScores"]] == [(0, 13), (14, 30)]
+    assert [(span["begin"], span["end"]) for span in scores["spanScores"]] == [(0, 14), (15, 31)]
     assert 0 <= scores["summaryScore"]["value"] <= 1
 
 
@@ -126,6 +127,48 @@ def test_the_npm_client_analyzes(keyed_server: Any, packages: Path) -> None:
     assert unknown == {"name": "ResponseError", "message": "Unknown requested attribute: FUN", "status": 400}
     [refused] = ask("wrong", [COMMENT, {}])
     assert refused["message"] == "API key not valid. Please pass a valid API key."
+
+
+def cut_in_javascript(url: str, key: str, texts: list[str]) -> list[dict[str, Any]]:
+    """What a program of a few lines gets with `fetch`, and what it cuts out of each text."""
+    if not shutil.which("node"):
+        pytest.skip("node is not installed")
+    done = subprocess.run(
+        ["node", str(CLIENTS / "sentences.cjs")],
+        env=os.environ | {"MODERATION_URL": url, "MODERATION_KEY": key},
+        input="".join(json.dumps(text) + "\n" for text in texts),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_fetch_in_javascript_cuts_out_whole_sentences(keyed_server: Any) -> None:
+    server, key = keyed_server
+    random = Random(0)
+    words = [
+        "kind",
+        "\U0001f600",
+        "caf\u00e9",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "e\u0301",
+        "\U0001f44d\U0001f3fd",
+    ]
+    texts, expected = [], []
+    for _ in range(100):
+        sentences = [f"You {' '.join(random.choices(words, k=3))} idiot!" for _ in range(random.randint(1, 4))]
+        texts.append(" ".join(sentences))
+        expected.append(sentences)
+    found = cut_in_javascript(server.url, key, texts)
+    assert [one["status"] for one in found] == [200] * len(texts)
+    assert [one["sentences"] for one in found] == expected
+
+
+def test_fetch_in_javascript_is_told_why_a_server_without_keys_refuses_it(server: Any) -> None:
+    (found,) = cut_in_javascript(server.url, "any", ["kind"])
+    assert (found["status"], "Send Content-Type: application/json" in found["error"]["message"]) == (415, True)
 
 
 @pytest.mark.parametrize("attribute", ["TOXICITY", "SEVERE_TOXICITY", "TOXICITY_EXPERIMENTAL"])

@@ -1,0 +1,241 @@
+"""What a model's labels are called in two other APIs: OpenAI's moderation categories, Perspective's attributes.
+
+Labels with a name that is known there, or that stands in the tables here, are mapped by themselves. All others are
+mapped by settings: `--map offensive=harassment`, at export (then the bundle keeps it) or when serving.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from moderation.errors import ConfigError
+
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    "harassment": ("toxic", "severe_toxic", "insult", "toxicity", "severe_toxicity"),
+    "harassment/threatening": ("threat",),
+    "hate": ("identity_hate", "identity_attack"),
+    "hate/threatening": (),
+    "illicit": (),
+    "illicit/violent": (),
+    "self-harm": (),
+    "self-harm/instructions": (),
+    "self-harm/intent": (),
+    "sexual": ("sexual_explicit", "sexually_explicit"),
+    "sexual/minors": (),
+    "violence": ("threat",),
+    "violence/graphic": (),
+}
+"""OpenAI's categories, and the labels that belong to each beside one of its own name."""
+
+BOTH = ("hate/threatening", ("hate", "harassment/threatening"))
+"""A category that needs no label of its own: it holds where these two do."""
+
+ATTRIBUTES: dict[str, str] = {
+    "toxic": "TOXICITY",
+    "severe_toxic": "SEVERE_TOXICITY",
+    "obscene": "PROFANITY",
+    "threat": "THREAT",
+    "insult": "INSULT",
+    "identity_hate": "IDENTITY_ATTACK",
+    "sexual_explicit": "SEXUALLY_EXPLICIT",
+}
+"""Labels that Perspective calls by another name. All others are attributes under their own names, in capitals."""
+
+PERSPECTIVE_NAMES: tuple[str, ...] = (
+    *ATTRIBUTES.values(),
+    *("FLIRTATION", "TOXICITY_FAST", "ATTACK_ON_AUTHOR", "ATTACK_ON_COMMENTER", "INCOHERENT", "INFLAMMATORY"),
+    *("LIKELY_TO_REJECT", "OBSCENE", "SPAM", "UNSUBSTANTIAL", "AFFINITY", "COMPASSION", "CONSTRUCTIVE", "CURIOSITY"),
+    *("NUANCE", "PERSONAL_STORY", "REASONING", "RESPECT", "ALIENATION", "FEARMONGERING", "GENERALIZATION"),
+    *("MORAL_OUTRAGE", "POWER_APPEAL", "SCAPEGOATING"),
+)
+"""Attributes that the Perspective API has had; each is also known as `..._EXPERIMENTAL`."""
+
+TWIN = "_EXPERIMENTAL"
+
+LabelMapping = Mapping[str, tuple[str, ...]]
+"""Label -> the categories and attributes that it was mapped to."""
+
+NO_MAPPING: LabelMapping = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Counterparts:
+    """How a model's labels go over into the two APIs.
+
+    Args:
+        categories: Every category of OpenAI's -> the labels that it comes from; any of them is enough.
+        attributes: Perspective's attribute -> label, `..._EXPERIMENTAL` names included.
+        without_category: Labels that go into no category.
+    """
+
+    categories: dict[str, tuple[str, ...]]
+    attributes: dict[str, str]
+    without_category: tuple[str, ...]
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether any label goes into a category."""
+        return any(self.categories.values())
+
+    def supported(self, category: str) -> tuple[str, ...]:
+        """Labels that a category comes from; none: this model cannot speak about it."""
+        name, both = BOTH
+        found = self.categories[category]
+        if found or category != name:
+            return found
+        parts = [self.categories[part] for part in both]
+        return tuple(dict.fromkeys(label for part in parts for label in part)) if all(parts) else ()
+
+
+def find_counterparts(
+    labels: Sequence[str], mapping: LabelMapping = NO_MAPPING, words: Sequence[str] = ()
+) -> Counterparts:
+    """What each label is called in the two APIs.
+
+    Args:
+        labels: Of the model.
+        mapping: Of its bundle, for labels that shall be called otherwise than by their names.
+        words: Settings, as of `read_mapping`, that count for the labels and the attributes that they name.
+
+    Raises:
+        ConfigError: settings that cannot be read.
+
+    >>> found = find_counterparts(["offensive", "Self Harm", "spam"], {"offensive": ("harassment", "TOXICITY")})
+    >>> {category: labels for category, labels in found.categories.items() if labels}
+    {'harassment': ('offensive',), 'self-harm': ('Self Harm',)}
+    >>> found.attributes["TOXICITY"], found.attributes["SELF_HARM"], found.without_category
+    ('offensive', 'Self Harm', ('spam',))
+    """
+    override = read_mapping(words, labels)
+    taken = {name for names in override.values() for name in names if name not in CATEGORIES}
+    kept = {label: tuple(name for name in names if name not in taken) for label, names in mapping.items()}
+    mapping = kept | override
+    chosen = {label: _categories_of(label, mapping.get(label, ())) for label in labels}
+    return Counterparts(
+        categories={name: tuple(label for label in labels if name in chosen[label]) for name in CATEGORIES},
+        attributes=find_attributes(labels, mapping),
+        without_category=tuple(label for label in labels if not chosen[label]),
+    )
+
+
+def find_attributes(labels: Sequence[str], mapping: LabelMapping = NO_MAPPING) -> dict[str, str]:
+    """Attributes that a model can score, and the label that each of them stands for.
+
+    Args:
+        labels: Of the model.
+        mapping: For labels that shall be called otherwise than by their names.
+
+    Returns:
+        Attribute -> label; those of the Perspective API also under their `_EXPERIMENTAL` names.
+
+    >>> find_attributes(["toxic", "off topic"])
+    {'TOXICITY': 'toxic', 'OFF_TOPIC': 'off topic', 'TOXICITY_EXPERIMENTAL': 'toxic'}
+    """
+    attributes: dict[str, str] = {}
+    for label in labels:
+        attributes |= {name: label for name in mapping.get(label, ()) if name in PERSPECTIVE_NAMES}
+    for rule in (_known_there, _known_here, _in_capitals):
+        for label in labels:
+            name = rule(label)
+            if name and name not in attributes and label not in attributes.values():
+                attributes[name] = label
+    known = set(PERSPECTIVE_NAMES)
+    return attributes | {f"{name}{TWIN}": label for name, label in attributes.items() if name in known}
+
+
+def read_mapping(words: Sequence[str], labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read settings such as `offensive=harassment`; a label may be named several times.
+
+    Args:
+        words: A label, an equals sign, and a category of OpenAI's or an attribute of Perspective's, in any spelling.
+        labels: Of the model.
+
+    Raises:
+        ConfigError: a label or a name that is not known, or two labels for one attribute; all problems at once.
+
+    >>> read_mapping(["offensive=harassment", "offensive=toxicity"], ["offensive"])
+    {'offensive': ('harassment', 'TOXICITY')}
+    """
+    mapping: dict[str, tuple[str, ...]] = {}
+    problems = []
+    for word in words:
+        label, equals, target = word.rpartition("=")
+        name = _OWN_CATEGORY.get(_plain(target)) or _OWN_ATTRIBUTE.get(_plain(target))
+        if not equals:
+            problems.append(f"{word!r}: expected LABEL=NAME, such as offensive=harassment")
+        elif label not in labels:
+            problems.append(f"{word!r}: the model has no such label; it has {', '.join(labels)}")
+        elif name is None:
+            problems.append(
+                f"{word!r}: neither a category of OpenAI's ({', '.join(CATEGORIES)}) nor an attribute of the "
+                f"Perspective API ({', '.join(PERSPECTIVE_NAMES)})"
+            )
+        else:
+            mapping[label] = tuple(dict.fromkeys((*mapping.get(label, ()), name)))
+    problems += _find_twice(mapping)
+    if problems:
+        raise ConfigError("--map:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return mapping
+
+
+def check_mapping(content: Mapping[str, Sequence[str]], labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """A mapping as a bundle keeps it: label -> list of names.
+
+    Raises:
+        ConfigError: as `read_mapping`.
+        TypeError: it is of another form.
+    """
+    if not isinstance(content, Mapping) or not all(isinstance(names, list) for names in content.values()):
+        raise TypeError("mapping")
+    return read_mapping([f"{label}={name}" for label, names in content.items() for name in names], labels)
+
+
+def _find_twice(mapping: LabelMapping) -> list[str]:
+    """An attribute has one score, and a moderator's decision about it is one about a label."""
+    takers: dict[str, list[str]] = {}
+    for label, names in mapping.items():
+        for name in names:
+            takers.setdefault(name, []).append(label)
+    return [
+        f"{name}: mapped from {' and '.join(found)}; expected one label for an attribute"
+        for name, found in takers.items()
+        if len(found) > 1 and name not in CATEGORIES
+    ]
+
+
+def _categories_of(label: str, mapped: Sequence[str]) -> tuple[str, ...]:
+    if explicit := tuple(name for name in mapped if name in CATEGORIES):
+        return explicit
+    plain = _plain(label)
+    return tuple(
+        category for category, others in CATEGORIES.items() if plain == _plain(category) or plain in map(_plain, others)
+    )
+
+
+def _known_there(label: str) -> str | None:
+    return None if _known_here(label) else _OWN_ATTRIBUTE.get(_plain(label))
+
+
+def _known_here(label: str) -> str | None:
+    return _TABLE.get(_plain(label))
+
+
+def _in_capitals(label: str) -> str | None:
+    return re.sub(r"\W+", "_", label).upper()
+
+
+def _plain(name: str) -> str:
+    """A name without what people write in different ways.
+
+    >>> _plain("Self-Harm / Intent") == _plain("self_harm/intent")
+    True
+    """
+    return re.sub(r"[-_/\s]+", "", name).casefold()
+
+
+_TABLE = {_plain(label): name for label, name in ATTRIBUTES.items()}
+_OWN_CATEGORY = {_plain(name): name for name in CATEGORIES}
+_OWN_ATTRIBUTE = {_plain(name): name for name in PERSPECTIVE_NAMES} | {
+    _plain(name + TWIN): name for name in PERSPECTIVE_NAMES
+}

@@ -1,0 +1,117 @@
+"""Several requests of the Perspective API in one, as Google's generated clients send them: `POST /batch`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import Response
+
+from moderation.serving.dialects.perspective import (
+    MAX_SENTENCES,
+    Analysis,
+    prepare,
+    put_together,
+    render_message,
+    render_problem,
+    take_suggestion,
+)
+from moderation.serving.dialects.perspective_models import (
+    AnalyzeCommentRequest,
+    SuggestCommentScoreRequest,
+    read_message,
+)
+from moderation.serving.gate import ADMIT_PART
+from moderation.serving.multipart import BrokenPart, Part, read_parts, render_parts
+from moderation.serving.paths import BATCH_PATHS, route_path
+from moderation.serving.problems import ApiProblem
+
+MAX_PARTS = 1000
+"""Requests in one batch."""
+
+_MAX_SPANS = 4096  # of a batch, shared evenly among its parts
+_ANALYZE, _SUGGEST = ((f"/v1alpha1/comments:{name}", f"/comments:{name}") for name in ("analyze", "suggestscore"))
+
+_Ready = Analysis | SuggestCommentScoreRequest | ApiProblem
+
+
+def make_router() -> APIRouter:
+    """The routes; the OpenAPI document has no way to describe their bodies."""
+    router = APIRouter(include_in_schema=False)
+    for path in BATCH_PATHS:
+        router.add_api_route(path, answer_batch, methods=["POST"])
+    return router
+
+
+async def answer_batch(request: Request) -> Response:
+    """Each part's answer, with a status of its own; all texts are computed together."""
+    state = request.app.state
+    body = await request.body()  # where the gate has looked at the headers
+    parts = read_parts(request.headers["content-type"], body, most=MAX_PARTS)
+    ready = await run_in_threadpool(_prepare_all, state, request.scope, parts)
+    found = await _analyze_all(state, [some for some in ready if isinstance(some, Analysis)])
+    answers = [await _settle(state, some, found) for some in ready]
+    return render_parts([(part.content_id, answer) for part, answer in zip(parts, answers, strict=True)])
+
+
+def _prepare_all(state: Any, scope: Any, parts: Sequence[Part | BrokenPart]) -> list[_Ready]:
+    most = min(MAX_SENTENCES, max(1, _MAX_SPANS // len(parts)))
+    ready: list[_Ready] = []
+    for part in parts:
+        try:
+            ready.append(_prepare(state, scope, part, most))
+        except ApiProblem as problem:
+            ready.append(problem)
+    return ready
+
+
+def _prepare(state: Any, scope: Any, part: Part | BrokenPart, most: int) -> _Ready:
+    """What a part asks for.
+
+    Raises:
+        ApiProblem: it is refused.
+    """
+    if isinstance(part, BrokenPart):
+        raise ApiProblem(400, "invalid_request", "This part is no HTTP request of Content-Type: application/http.")
+    admit: Callable[[bytes, Headers], None] = scope[ADMIT_PART]
+    admit(part.query.encode(), part.headers)
+    path = route_path({"path": part.path, "root_path": scope.get("root_path", "")})
+    if path not in (*_ANALYZE, *_SUGGEST):
+        raise ApiProblem(404, "not_found", "There is nothing at this path.")
+    if part.method != "POST":
+        raise ApiProblem(405, "method_not_allowed", "This path does not take that method.", allow="POST")
+    if path in _SUGGEST:
+        return read_message(SuggestCommentScoreRequest, part.body)
+    return prepare(state, read_message(AnalyzeCommentRequest, part.body), most)
+
+
+async def _analyze_all(state: Any, analyses: Sequence[Analysis]) -> dict[int, Response]:
+    """The answer to each, by the identity of what was asked."""
+    texts = [analysis.text for analysis in analyses]
+    pieces = [piece for analysis in analyses for piece in analysis.pieces]
+    try:
+        results = await state.moderator.read([*texts, *pieces], n_counted=len(texts))
+    except ApiProblem as problem:
+        return {id(analysis): render_problem(problem) for analysis in analyses}
+    return await run_in_threadpool(_put_together_all, state, analyses, results)
+
+
+def _put_together_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> dict[int, Response]:
+    parts = iter(results[len(analyses) :])
+    return {
+        id(analysis): render_message(put_together(state, analysis, whole, [next(parts) for _ in analysis.spans]))
+        for analysis, whole in zip(analyses, results, strict=False)
+    }
+
+
+async def _settle(state: Any, ready: _Ready, found: dict[int, Response]) -> Response:
+    """The answer to one part; a decision is kept only now, after the others are computed."""
+    if isinstance(ready, Analysis):
+        return found[id(ready)]
+    try:
+        if isinstance(ready, ApiProblem):
+            raise ready
+        return render_message(await take_suggestion(state, ready))
+    except ApiProblem as problem:
+        return render_problem(problem)

@@ -1,0 +1,118 @@
+"""What the headers say of a body: of which type and encoding it is, and whether that is taken here."""
+
+import re
+import zlib
+from collections.abc import Collection
+from email.message import Message
+from typing import Any
+
+from starlette.datastructures import Headers
+
+from moderation.serving.paths import BATCH_PATHS, find_dialect
+from moderation.serving.problems import ApiProblem
+
+_SIMPLE = frozenset({"text/plain", "application/x-www-form-urlencoded"})
+"""Types that a page of any origin may send from a visitor's browser without asking first."""
+
+_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+_GZIP_WITH_HEADER = 16 + zlib.MAX_WBITS
+
+
+class Media:
+    """Type and encoding of one request's body.
+
+    A body without a type is JSON, and so is plain text or a form that a client of OpenAI's or Perspective's sends. But
+    a page of any origin may send these from a browser without asking first, and so use a server that its visitor can
+    reach. So plain text and forms need a valid key, which such a page does not have; and a body without a type needs
+    one where its `Origin` says that another's page sends it.
+
+    Args:
+        headers: Of the request.
+        path: As the routes see it.
+        origins: Whose pages may ask.
+
+    Attributes:
+        has_key: Whether a valid key came with the request.
+    """
+
+    def __init__(self, headers: Headers, path: str, origins: Collection[str]) -> None:
+        self._headers, self._path, self._origins = headers, path, origins
+        self._coding = headers.get("content-encoding", "").strip().lower()
+        self._inflater: Any = None
+        self.has_key = False
+
+    def check(self) -> None:
+        """Refuse a body by what the headers say of it, before any of it is taken.
+
+        Raises:
+            ApiProblem: 415.
+        """
+        content_type = Message()
+        content_type["content-type"] = self._headers.get("content-type", "")
+        kind = self._headers.get("content-type", "").split(";")[0].strip().lower()
+        self._check_kind(kind)
+        charset = str(content_type.get_param("charset", "utf-8")).strip().lower()
+        if charset not in _UTF_8:
+            raise _unsupported("Expected a body in UTF-8; its Content-Type names another charset.")
+        if self._coding not in ("", "identity", "gzip", "x-gzip"):
+            raise _unsupported("Expected a body without Content-Encoding, or with gzip.")
+
+    def decode(self, piece: bytes, *, room: int, last: bool) -> bytes:
+        """A piece of the body, unpacked.
+
+        Args:
+            piece: As it came.
+            room: Bytes that may come out of it; what is more is not unpacked, and one byte tells that there is more.
+            last: Whether it is the last one.
+
+        Raises:
+            ApiProblem: 400, not gzip.
+        """
+        if self._coding not in ("gzip", "x-gzip"):
+            return piece
+        unpacked = b""
+        try:
+            while piece and len(unpacked) <= room:
+                if self._inflater is None or self._inflater.eof:  # several members may follow each other
+                    self._inflater = zlib.decompressobj(_GZIP_WITH_HEADER)
+                unpacked += self._inflater.decompress(piece, room + 1 - len(unpacked))
+                piece = self._inflater.unused_data or self._inflater.unconsumed_tail
+        except zlib.error:
+            raise _not_gzip() from None
+        if last and len(unpacked) <= room and (self._inflater is None or not self._inflater.eof):
+            raise _not_gzip()
+        return unpacked
+
+    def _check_kind(self, kind: str) -> None:
+        if self._path in BATCH_PATHS:
+            if kind != "multipart/mixed":
+                raise _unsupported("Expected a body of Content-Type: multipart/mixed; boundary=...")
+        elif not kind:
+            if not self.has_key and self._is_of_a_foreign_page():
+                raise _unsupported(_explain("without a Content-Type from a page of another origin"))
+        elif kind in _SIMPLE and find_dialect(self._path) != "native":
+            if not self.has_key:
+                raise _unsupported(_explain(f"of Content-Type: {kind}"))
+        elif not (kind in ("application/json", "text/json") or re.fullmatch(r"[\w.-]+/[\w.-]+\+json", kind)):
+            raise _unsupported("Expected a body of Content-Type: application/json.")
+
+    def _is_of_a_foreign_page(self) -> bool:
+        origin = self._headers.get("origin")
+        if origin is None or origin in self._origins:
+            return False
+        return origin.partition("://")[2] != self._headers.get("host", "")
+
+
+def _unsupported(message: str) -> ApiProblem:
+    return ApiProblem(415, "unsupported_media_type", message)
+
+
+def _explain(what: str) -> str:
+    return (
+        f"A body {what} is taken with a valid API key alone: any web page could send it from a visitor's browser "
+        "without asking. Send Content-Type: application/json, or a key where the server has keys."
+    )
+
+
+def _not_gzip() -> ApiProblem:
+    return ApiProblem(400, "invalid_request", "The body is not what its Content-Encoding says, gzip.")

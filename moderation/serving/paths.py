@@ -1,0 +1,35 @@
+"""The path of a request as the routes see it, and which dialect it belongs to."""
+
+import re
+from typing import Literal
+
+from starlette.types import Scope
+
+BATCH_PATHS = ("/batch", "/batch/commentanalyzer/v1alpha1")
+"""Where Google's clients send several requests at once."""
+
+_PERSPECTIVE = ("/v1alpha1/", "/comments:", "/$discovery/", "/batch")
+
+
+def route_path(scope: Scope) -> str:
+    """The path without the root path that a proxy or another application has put in front of it.
+
+    >>> route_path({"path": "/moderation/v1/model", "root_path": "/moderation"})
+    '/v1/model'
+    >>> route_path({"path": "/v1/model", "root_path": "/v1/mo"})
+    '/v1/model'
+    """
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path[len(root) :] if path.startswith(f"{root}/") else path
+
+
+def find_dialect(path: str) -> Literal["native", "openai", "perspective"]:
+    """In whose words an error at a path of the routes is told; double slashes and one at the end change nothing.
+
+    >>> find_dialect("/v1/moderations"), find_dialect("//v1alpha1/comments:analyze/"), find_dialect("/v1/predict")
+    ('openai', 'perspective', 'native')
+    """
+    tidy = re.sub("//+", "/", path)
+    if tidy.rstrip("/") == "/v1/moderations":
+        return "openai"
+    return "perspective" if tidy.startswith(_PERSPECTIVE) else "native"

@@ -1,0 +1,178 @@
+"""Batches, by Google's own client and as bytes."""
+
+import json
+from collections.abc import Iterator
+from email.parser import BytesParser
+from email.policy import HTTP
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from moderation.bundles import SHIPPED
+from moderation.serving.app import create_app
+from tests.serving.conftest import Server, started
+from tests.serving.in_process import ask
+
+PATHS = ("/batch", "/batch/commentanalyzer/v1alpha1")
+KIND = {"Content-Type": "multipart/mixed; boundary=b"}
+BODY = {"comment": {"text": "you idiot"}, "requestedAttributes": {"TOXICITY": {}}, "languages": ["en"]}
+
+
+def build(server: Server, key: str) -> Any:
+    discovery = pytest.importorskip("googleapiclient.discovery")
+    return discovery.build(
+        "commentanalyzer",
+        "v1alpha1",
+        developerKey=key,
+        discoveryServiceUrl=f"{server.url}/$discovery/rest?version=v1alpha1",
+        static_discovery=False,
+    )
+
+
+def part(body: Any, target: str = "/v1alpha1/comments:analyze", method: str = "POST", *lines: str) -> str:
+    content = body if isinstance(body, str) else json.dumps(body)
+    request = "\r\n".join([f"{method} {target} HTTP/1.1", "Content-Type: application/json", *lines, "", content])
+    return f"--b\r\nContent-Type: application/http\r\nContent-ID: <a + {target[-9:]}>\r\n\r\n{request}\r\n"
+
+
+def read(answer: httpx.Response) -> list[tuple[int, Any]]:
+    """Status and JSON of each part of an answer."""
+    assert answer.status_code == 200, answer.text
+    head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+    found = []
+    for one in BytesParser(policy=HTTP).parsebytes(head + answer.content).iter_parts():
+        text = one.get_content().decode()
+        status, _, content = text.partition("\r\n\r\n")
+        found.append((int(status.split()[1]), json.loads(content)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the model that the package brings."""
+    with started(SHIPPED, tmp_path_factory.mktemp("shipped")) as it:
+        yield it
+
+
+def test_googles_client_gets_each_parts_answer_in_its_callback(shipped: Server) -> None:
+    found: dict[str, Any] = {}
+    with build(shipped, "any") as client:
+        batch = client.new_batch_http_request()
+        for name, text in (("rude", "You are a fool."), ("kind", "What a lovely morning it is.")):
+            asked = BODY | {"comment": {"text": text}}
+            batch.add(
+                client.comments().analyze(body=asked),
+                callback=lambda name, answer, error: found.update({name: (answer, error)}),
+                request_id=name,
+            )
+        batch.execute()
+    assert found.keys() == {"rude", "kind"}
+    assert [error for _, error in found.values()] == [None, None]
+    scores = {
+        name: answer["attributeScores"]["TOXICITY"]["summaryScore"]["value"] for name, (answer, _) in found.items()
+    }
+    threshold = httpx.get(f"{shipped.url}/v1/model").json()["thresholds"]["toxic"]
+    assert scores["rude"] >= threshold > scores["kind"]
+
+
+def test_a_batch_of_25_with_refusals_in_it(keyed_server: tuple[Server, str]) -> None:
+    from googleapiclient.errors import HttpError
+
+    server, key = keyed_server
+    answers: list[Any] = []
+    with build(server, key) as client:
+        batch = client.new_batch_http_request(callback=lambda _, answer, error: answers.append(error or answer))
+        for number in range(24):
+            languages = ["it"] if number == 7 else ["en"]
+            asked = BODY | {"comment": {"text": f"you idiot {number} \N{PILE OF POO}"}, "languages": languages}
+            batch.add(client.comments().analyze(body=asked | {"clientToken": str(number), "spanAnnotations": True}))
+        decision = {"TOXICITY": {"summaryScore": {"value": 1}}}
+        asked = {"comment": {"text": "kind"}, "attributeScores": decision, "clientToken": "24"}
+        batch.add(client.comments().suggestscore(body=asked))
+        batch.execute()
+    assert len(answers) == 25
+    refused = answers.pop(7)
+    assert isinstance(refused, HttpError) and refused.status_code == 400
+    assert refused.reason == "Attribute TOXICITY does not support request languages: it"
+    assert [answer["clientToken"] for answer in answers] == [str(n) for n in range(25) if n != 7]
+    single = httpx.post(f"{server.url}/comments:analyze?key={key}", json=asked_alone(answers[3]["clientToken"]))
+    assert answers[3] == single.json()
+
+
+def asked_alone(token: str) -> dict[str, Any]:
+    text = f"you idiot {token} \N{PILE OF POO}"
+    return BODY | {"comment": {"text": text}, "clientToken": token, "spanAnnotations": True}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_part_has_a_status_of_its_own(path: str, server: Server) -> None:
+    parts = [
+        part(BODY),
+        part("You fool"),
+        part(BODY, "/nowhere"),
+        part(BODY, method="GET"),
+        part(BODY | {"comment": {"text": ""}}),
+        part(BODY, "/comments%3Aanalyze"),
+        part(BODY, "https://commentanalyzer.googleapis.com/v1alpha1/comments:analyze?key=K"),
+        "--b\r\nContent-Type: application/http\r\n\r\nYou fool\r\n",
+        part(BODY | {"comment": {"text": "cut \ud83d"}}),
+    ]
+    answer = httpx.post(server.url + path, content="".join(parts) + "--b--", headers=KIND)
+    found = read(answer)
+    assert [status for status, _ in found] == [200, 400, 404, 405, 400, 200, 200, 400, 200]
+    assert all(content["error"]["code"] == status for status, content in found if status != 200)
+    assert "fool" not in answer.text
+    assert answer.headers["X-Model-Version"] == found[0][1]["modelVersion"]
+
+
+def test_parts_bring_their_own_key_or_share_the_batchs(keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    named = [part(BODY, f"/comments:analyze?key={key}"), part(BODY, "/comments:analyze", "POST", f"X-API-Key: {key}")]
+    content = "".join([*named, part(BODY), part(BODY, "/comments:analyze?key=wrong")]) + "--b--"
+    without = httpx.post(f"{server.url}/batch", content=content, headers=KIND)
+    assert [status for status, _ in read(without)] == [200, 200, 403, 400]
+    shared = httpx.post(f"{server.url}/batch?key={key}", content=content, headers=KIND)
+    assert [status for status, _ in read(shared)] == [200, 200, 200, 400]
+    refused = httpx.post(f"{server.url}/batch?key=wrong", content=content, headers=KIND)
+    assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert key not in "".join(server.log)
+
+
+def test_what_is_no_batch_is_refused_in_googles_form(server: Server) -> None:
+    url = f"{server.url}/batch"
+    for kind in ("application/json", "text/plain", "multipart/form-data; boundary=b", ""):
+        answer = httpx.post(url, content=part(BODY) + "--b--", headers={"Content-Type": kind})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (415, 415)
+    answer = httpx.post(url, content=b"--b--")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, 415)
+    for content in ("", "You fool", part(BODY), "--b--"):
+        answer = httpx.post(url, content=content, headers=KIND)
+        assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+        assert "fool" not in answer.text
+    answer = httpx.post(url, content=part({}) * 1001 + "--b--", headers=KIND)
+    assert (answer.status_code, "1,000" in answer.json()["error"]["message"]) == (413, True)
+    assert httpx.get(url).status_code == 405
+
+
+def test_a_thousand_parts_are_answered_and_each_counts_as_a_request(tiny_bundle: Path) -> None:
+    content = "".join(part(BODY | {"comment": {"text": f"kind {n % 50}"}}) for n in range(1000)) + "--b--"
+    request = {"url": "/batch", "content": content, "headers": KIND}
+    (answer,) = ask(create_app(tiny_bundle, threads=1), request)
+    assert [status for status, _ in read(answer)] == [200] * 1000
+    few = {"url": "/batch", "content": part(BODY) * 5 + "--b--", "headers": KIND}
+    (answer,) = ask(create_app(tiny_bundle, threads=1, rate_limit="3/hour"), few)
+    found = read(answer)
+    assert [status for status, _ in found] == [200] * 3 + [429] * 2
+    assert found[-1][1]["error"]["status"] == "RESOURCE_EXHAUSTED"
+    assert "Retry-After: " in answer.text
+
+
+def test_a_batch_that_cannot_be_computed_in_time_says_so_in_each_part(tiny_bundle: Path) -> None:
+    long = BODY | {"comment": {"text": "idiot " * 3000}}
+    content = part(long) * 20 + part(BODY, "/nowhere") + "--b--"
+    app = create_app(tiny_bundle, threads=1, timeout_s=0.01)
+    (answer,) = ask(app, {"url": "/batch", "content": content, "headers": KIND})
+    *statuses, other = [status for status, _ in read(answer)]
+    assert set(statuses) <= {413, 429, 504} and other == 404

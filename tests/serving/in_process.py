@@ -1,0 +1,28 @@
+"""An application without a server around it, for what depends on its settings alone."""
+
+import asyncio
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+
+def ask(app: Any, *requests: dict[str, Any], started: FastAPI | None = None) -> list[httpx.Response]:
+    """Start an application, send requests (httpx's words for them), and stop it.
+
+    Args:
+        app: What is asked.
+        requests: One after the other.
+        started: The application to start where it stands inside `app`.
+    """
+    inner = started or app
+
+    async def send() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app)
+        async with (
+            inner.router.lifespan_context(inner),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as it,
+        ):
+            return [await it.request(**{"method": "POST", "timeout": 60} | request) for request in requests]
+
+    return asyncio.run(send())

@@ -1,0 +1,99 @@
+"""Batches as bytes: what is a part, what is a broken one, what is no batch at all."""
+
+from email.parser import BytesParser
+from email.policy import HTTP
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import JSONResponse
+
+from moderation.serving.multipart import BrokenPart, Part, read_parts, render_parts
+from moderation.serving.problems import ApiProblem
+
+TYPE = 'multipart/mixed; boundary="==x=="'
+REQUEST = (
+    "POST /v1alpha1/comments%3Aanalyze?key=K&alt=json HTTP/1.1\nContent-Type: application/json\nX-API-Key: k\n\n{}"
+)
+
+
+def part(request: str = REQUEST, content_id: str = "<u + 1>", kind: str = "application/http") -> str:
+    return f"--==x==\nContent-Type: {kind}\nContent-Transfer-Encoding: binary\nContent-ID: {content_id}\n\n{request}\n"
+
+
+def read(body: str, kind: str = TYPE, most: int = 5) -> list[Part | BrokenPart]:
+    return read_parts(kind, body.encode(), most=most)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_part_is_a_request(line_end: str) -> None:
+    body = ("preamble\n" + part() + part(content_id="<u\n + 2>") + "--==x==--\nepilogue").replace("\n", line_end)
+    first, second = read(body)
+    assert isinstance(first, Part) and isinstance(second, Part)
+    assert (first.method, first.path, first.query) == ("POST", "/v1alpha1/comments:analyze", "key=K&alt=json")
+    assert (first.headers["x-api-key"], first.body.strip()) == ("k", b"{}")
+    assert (first.content_id, second.content_id) == ("u + 1", "u + 2")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        part("You fool"),
+        part("GET\n\n"),
+        part("post /x HTTP/1.1\n\n"),
+        part("POST http://[/ HTTP/1.1\n\n"),
+        part("POST /a b HTTP/1.1\n\n"),
+        part(kind="text/plain"),
+        "--==x==\nContent-ID: <u + 1>\n",
+        "--==x==\n\n\n",
+    ],
+)
+def test_a_broken_part_leaves_the_others_alone(broken: str) -> None:
+    first, second, third = read(part() + broken + part() + "--==x==--")
+    assert isinstance(first, Part) and isinstance(second, BrokenPart) and isinstance(third, Part)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        ("", TYPE, 400),
+        ("You fool", TYPE, 400),
+        ("--==x==--", TYPE, 400),
+        (part(), TYPE, 400),
+        (part() + "--==x==fool", TYPE, 400),
+        (part() + "--==x==--", "multipart/mixed", 400),
+        (part() + "--==x==--", 'multipart/mixed; boundary=""', 400),
+        (part() + "--==x==--", f"multipart/mixed; boundary={'x' * 71}", 400),
+        (part() + "--==x==--", "multipart/mixed; boundary=é", 400),
+        (part() * 6 + "--==x==--", TYPE, 413),
+    ],
+)
+def test_what_is_no_batch_is_refused_as_a_whole(body: str, kind: str, status: int) -> None:
+    with pytest.raises(ApiProblem) as refused:
+        read(body, kind)
+    assert refused.value.status == status
+    assert "fool" not in refused.value.message
+
+
+def test_as_many_parts_as_are_allowed_are_read() -> None:
+    assert len(read(part() * 5 + "--==x==--")) == 5
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_whatever_comes_is_parts_or_a_refusal(body: bytes, framed: bool) -> None:
+    framed_body = b"--==x==\n" + body + b"\n--==x==--" if framed else body
+    try:
+        assert read_parts(TYPE, framed_body, most=5)
+    except ApiProblem as problem:
+        assert problem.status in (400, 413)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40))
+def test_no_content_id_adds_a_header_of_its_own(content_id: str) -> None:
+    (found,) = read(part(content_id=content_id) + "--==x==--")
+    answer = render_parts([(found.content_id, JSONResponse({"a": "é"}, status_code=429, headers={"Retry-After": "7"}))])
+    head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+    (only,) = BytesParser(policy=HTTP).parsebytes(head + bytes(answer.body)).iter_parts()
+    assert set(only) <= {"Content-Type", "Content-ID"}
+    status, *headers = only.get_content().decode().split("\r\n")
+    assert (status, "Retry-After: 7" in headers) == ("HTTP/1.1 429 Too Many Requests", True)
