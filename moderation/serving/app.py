@@ -1,8 +1,6 @@
 """The application: routes of every dialect, health, metrics and the page, behind one gate."""
 
-import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,13 +26,14 @@ from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
 from moderation.serving.rates import read_rate
+from moderation.serving.stopping import stop_gracefully
+from moderation.serving.workshop import Workshop
 
 MAX_TEXTS = 256
 MAX_BODY_BYTES = 2_000_000
 BODY_TIMEOUT_S = 10.0
 
 _ASK_THE_MODEL = ("/v1/predict", "/v1/moderations", "/comments:analyze")  # the ends of their paths
-_MOMENT_S = 0.3
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +84,7 @@ def create_app(
         app = create_app("model-export", keys=read_keys(Path("keys.json")))
     """
     counts = Metrics()
+    workshop = Workshop(max_body_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -96,9 +96,11 @@ def create_app(
         app.state.description = native.describe_model(app.state.moderator)
         app.state.feedback = FeedbackStore(feedback_url) if feedback_url else None
         if drain_s is not None:
-            _drain_before_exit(app.state.moderator, drain_s)
+            stop_gracefully(app.state.moderator, drain_s)
+        workshop.open()
         logger.info("ready", extra={"model_version": classifier.model_version})
         yield
+        workshop.close()
         app.state.moderator.close()
         if app.state.feedback is not None:
             app.state.feedback.close()
@@ -125,12 +127,14 @@ def create_app(
     complete_description(app, has_keys=keys is not None)
     app.add_middleware(
         Gate,
+        workshop=workshop,
         keys=keys,
         rate=read_rate(rate_limit) if rate_limit else None,
         metrics=counts,
         render=_render,
         check_room=lambda path: app.state.moderator.check_room() if path.endswith(_ASK_THE_MODEL) else None,
         model_version=lambda: str(app.state.moderator.classifier.model_version),
+        is_leaving=lambda: bool(app.state.moderator.leaving),
         body_timeout_s=body_timeout_s,
         max_body_bytes=max_body_bytes,
     )
@@ -218,26 +222,3 @@ def _render(path: str, problem: ApiProblem) -> Response:
     if path.startswith(("/v1alpha1/", "/comments:", "/$discovery/")):
         return perspective.render_problem(problem)
     return native.render_problem(problem)
-
-
-def _drain_before_exit(moderator: Moderator, drain_s: float) -> None:
-    """On SIGTERM say "not ready" for a while, so that nobody sends more, and only then let the server stop.
-
-    The server, uvicorn, closes a connection whose request it has not read yet, as if it were idle. So its listeners are
-    closed first, and what has connected by then is given a moment to be read.
-    """
-    stop: Any = signal.getsignal(signal.SIGTERM)
-    loop = asyncio.get_running_loop()
-
-    def begin(number: int, frame: Any) -> None:
-        if moderator.draining or not callable(stop):
-            return
-        moderator.draining = True
-        loop.call_soon_threadsafe(loop.call_later, drain_s, close_listeners, number)
-
-    def close_listeners(number: int) -> None:
-        for listener in getattr(getattr(stop, "__self__", None), "servers", ()):
-            listener.close()
-        loop.call_later(_MOMENT_S, stop, number, None)
-
-    signal.signal(signal.SIGTERM, begin)
