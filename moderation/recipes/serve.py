@@ -2,13 +2,18 @@
 
 import ipaddress
 import socket
+from contextlib import closing
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from moderation.bundles import SHIPPED, read_bundle
 from moderation.config import ServeConfig
-from moderation.errors import ConfigError, MissingExtraError
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.inference.backends import choose_backend, count_cores
 from moderation.serving.keys import read_keys
+
+if TYPE_CHECKING:
+    from moderation.serving.feedback import FeedbackStore
 
 
 def serve(config: ServeConfig) -> int:
@@ -33,7 +38,8 @@ def serve(config: ServeConfig) -> int:
     if config.rate_limit:
         read_rate(config.rate_limit)
     if config.feedback_url:
-        FeedbackStore(config.feedback_url).close()  # connects to nothing yet
+        with closing(FeedbackStore(config.feedback_url)) as store:
+            _check_feedback(store)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(
             f"--host {config.host}: others could reach the server, and it asks nobody for a key. Cure: "
@@ -55,6 +61,18 @@ def serve(config: ServeConfig) -> int:
         stop_within_s=config.timeout_s + 5,
         socket_to_use=bound,
     )
+
+
+def _check_feedback(store: "FeedbackStore") -> None:
+    """Refuse a database that would refuse the first decision.
+
+    Raises:
+        ArtifactError: with the cure.
+    """
+    try:
+        store.check()
+    except ArtifactError as error:
+        raise ArtifactError(f"--feedback-url: {error} Or take no decisions of moderators: --feedback-url ''") from None
 
 
 def _is_loopback(host: str) -> bool:

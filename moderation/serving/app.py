@@ -1,5 +1,6 @@
 """The application: routes of every dialect, health, metrics and the page, behind one gate."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -95,6 +96,8 @@ def create_app(
         )
         app.state.description = native.describe_model(app.state.moderator)
         app.state.feedback = FeedbackStore(feedback_url) if feedback_url else None
+        if app.state.feedback is not None:  # `moderation serve` has refused what cannot be; here texts are still read
+            asyncio.get_running_loop().run_in_executor(None, app.state.feedback.look)
         if drain_s is not None:
             stop_gracefully(app.state.moderator, drain_s)
         workshop.open()
@@ -159,10 +162,12 @@ def _add_health(app: FastAPI, counts: Metrics) -> None:
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"], responses={"503": {"model": dict[str, str]}})
     async def readyz(request: Request) -> JSONResponse:
-        """The model is loaded and warm, and the server is not about to stop."""
+        """The model is loaded and warm, and the server is not about to stop; also whether decisions can be kept."""
         moderator: Moderator = request.app.state.moderator
+        store: FeedbackStore | None = request.app.state.feedback
         status = "ready" if moderator.is_ready else "draining" if moderator.draining else "broken"
-        return JSONResponse({"status": status}, status_code=200 if moderator.is_ready else 503)
+        found = {"status": status, "feedback": "off" if store is None else store.state()}
+        return JSONResponse(found, status_code=200 if moderator.is_ready else 503)
 
     @app.get("/metrics", tags=["health"], response_class=Response, responses={"200": {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

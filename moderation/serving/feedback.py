@@ -5,24 +5,29 @@ passed on.
 """
 
 import hashlib
-import json
+import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import JSON, URL, Column, Engine, Integer, MetaData, String, Table, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import JSON, Column, Integer, MetaData, String, Table, inspect
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
-from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.errors import ArtifactError
+from moderation.serving.databases import file_of, make_file, open_database, read_url, show_url
 
 WAIT_S = 5
 """Seconds that a decision waits for the database: for a connection, for a lock, or for PostgreSQL's answer."""
+
+CHECK_WITHIN_S = 15.0
+"""Seconds that a look at the database takes at most; a name that cannot be found, say, may take longer by itself."""
+
+_LOOK_AGAIN_S = 10.0  # after a look, or a decision, that failed
 
 _METADATA = MetaData()
 _TABLE = Table(
@@ -42,6 +47,8 @@ _TABLE = Table(
 )
 _IDS_AT_ONCE = 500
 _ROWS_AT_ONCE = 1000
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,16 @@ class StoredDecision:
         text_sha256: Of the text's UTF-8, 64 hex digits.
         has_text: Whether the text was kept.
         label_scores: Label -> score in [0, 1].
+        community_id: Where the text stands, as the client calls it.
+        client_token: The client's own name for its request.
     """
 
     id: int
     text_sha256: str
     has_text: bool
     label_scores: dict[str, float]
+    community_id: str | None = None
+    client_token: str | None = None
 
 
 class FeedbackStore:
@@ -103,11 +114,53 @@ class FeedbackStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = _read_url(url)
-        self.name = self._url.render_as_string(hide_password=True)
-        self._engine = _make_engine(self._url)
+        self._url = read_url(url)
+        self.name = show_url(self._url)
+        self._engine = open_database(self._url, WAIT_S)
         self._lock = threading.Lock()
         self._has_table = False
+        self._works = True  # until something says otherwise
+        self._looked_at = 0.0
+
+    def check(self) -> None:
+        """Find out whether a decision could be kept, without keeping one; the file or the table is made where it lacks.
+
+        Raises:
+            ArtifactError: it could not be, or there was no answer in time.
+        """
+        problems: list[Exception] = []
+
+        def look() -> None:
+            try:
+                self._try_out()
+            except Exception as error:
+                problems.append(error)
+
+        thread = threading.Thread(target=look, name="feedback", daemon=True)
+        thread.start()
+        thread.join(CHECK_WITHIN_S)
+        self._looked_at = time.monotonic()
+        self._works = not (thread.is_alive() or problems)
+        if problems:
+            raise problems[0]
+        if thread.is_alive():
+            raise ArtifactError(
+                f"{self.name}: no answer within {CHECK_WITHIN_S:g} s. Is its server running, and can it be reached?"
+            )
+
+    def look(self) -> None:
+        """As `check`, for one who only wants to know: what is wrong goes into the log."""
+        try:
+            self.check()
+        except ArtifactError as error:
+            logger.error("no feedback can be kept", extra={"error": str(error)})
+
+    def state(self) -> Literal["ready", "unavailable"]:
+        """Whether decisions could be kept when it was last known; after a failure it is looked at again by and by."""
+        if not self._works and time.monotonic() - self._looked_at > _LOOK_AGAIN_S:
+            self._looked_at = time.monotonic()
+            threading.Thread(target=self.look, name="feedback again", daemon=True).start()
+        return "ready" if self._works else "unavailable"
 
     def add(self, decision: Decision) -> None:
         """Keep a decision; it is on disk when this returns.
@@ -115,22 +168,11 @@ class FeedbackStore:
         Raises:
             ArtifactError: the database cannot be reached, is locked or full.
         """
-        row = {
-            "received_at": datetime.now(UTC).isoformat(),
-            "community_id": decision.community_id,
-            "client_token": decision.client_token,
-            "text_sha256": hashlib.sha256(decision.text.encode()).hexdigest(),
-            "text": decision.text if decision.keep_text else None,
-            "attribute_scores": decision.attribute_scores,
-            "label_scores": decision.label_scores,
-            "languages": list(decision.languages),
-            "model_version": decision.model_version,
-            "model_scores": decision.model_scores,
-        }
         with self._plain_errors("written"):
             self._make_table()
             with self._engine.begin() as connection:
-                connection.execute(_TABLE.insert(), row)
+                connection.execute(_TABLE.insert(), _as_row(decision))
+        self._works = True
 
     def decisions(self) -> Iterator[StoredDecision]:
         """All decisions without their texts, the oldest first.
@@ -139,11 +181,12 @@ class FeedbackStore:
             ArtifactError: the database cannot be read, or there is none.
         """
         self._check_there()
-        columns = (_TABLE.c.id, _TABLE.c.text_sha256, _TABLE.c.text.is_not(None), _TABLE.c.label_scores)
+        names = (_TABLE.c.community_id, _TABLE.c.client_token)
+        columns = (_TABLE.c.id, _TABLE.c.text_sha256, _TABLE.c.text.is_not(None), _TABLE.c.label_scores, *names)
         query = _TABLE.select().with_only_columns(*columns).order_by(_TABLE.c.id)
         with self._plain_errors("read"), self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
-                yield StoredDecision(row[0], row[1], bool(row[2]), row[3])
+                yield StoredDecision(row[0], row[1], bool(row[2]), *row[3:])
 
     def texts(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Texts of decisions that have one, each with its id, in the order of `ids`.
@@ -162,10 +205,26 @@ class FeedbackStore:
         """Let go of the connections; the next use opens new ones."""
         self._engine.dispose()
 
+    def _try_out(self) -> None:
+        """Put a decision in and take it back."""
+        with self._plain_errors("kept"):
+            self._make_table()
+            there = {str(column["name"]) for column in inspect(self._engine).get_columns(_TABLE.name)}
+            if lacking := {column.name for column in _TABLE.columns} - there:
+                raise ArtifactError(
+                    f"{self.name}: has a table {_TABLE.name} of something else: it lacks {', '.join(sorted(lacking))}. "
+                    "Name another database with --feedback-url."
+                )
+            with self._engine.connect() as connection, connection.begin() as transaction:
+                connection.execute(_TABLE.insert(), _as_row(Decision("", False, {}, {}, (), "")))
+                transaction.rollback()
+
     def _make_table(self) -> None:
         with self._lock:
             if self._has_table:
                 return
+            if (path := file_of(self._url)) is not None:
+                make_file(path)
             try:
                 self._create()
             except SQLAlchemyError:  # PostgreSQL: another process made it at the very same time
@@ -178,64 +237,38 @@ class FeedbackStore:
 
     def _check_there(self) -> None:
         """Reading makes no file."""
-        if self._url.get_backend_name() == "sqlite" and not Path(self._url.database or "").is_file():
+        path = file_of(self._url)
+        if path is not None and not path.is_file():
             raise ArtifactError(f"{self.name}: no such file; expected the feedback that `moderation serve` stored.")
 
     @contextmanager
     def _plain_errors(self, done: str) -> Iterator[None]:
         try:
             yield
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, ArtifactError) as error:
             self._has_table = False  # whoever cures the database may have put in an empty one
+            self._works, self._looked_at = False, time.monotonic()
+            if isinstance(error, ArtifactError):
+                raise
             raise ArtifactError(
                 f"{self.name}: feedback could not be {done} ({_kind(error)}). Check that the database is there, that "
                 "it may be used, and that its disk is not full."
             ) from None
 
 
-def _read_url(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError(
-            "--feedback-url: not the URL of a database; expected sqlite:///FILE or "
-            "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE."
-        ) from None
-    backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        raise ConfigError(f"--feedback-url: a database of kind {backend!r}; expected sqlite or postgresql.")
-    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise ConfigError("--feedback-url: SQLite without a file would forget at once; expected sqlite:///FILE.")
-    return parsed
-
-
-def _make_engine(url: URL) -> Engine:
-    sqlite = url.get_backend_name() == "sqlite"
-    limits: dict[str, Any] = (
-        {"timeout": WAIT_S}
-        if sqlite
-        else {"connect_timeout": WAIT_S, "options": f"-c statement_timeout={1000 * WAIT_S:.0f}"}
-    )
-    try:
-        engine = create_engine(
-            url,
-            hide_parameters=True,
-            json_serializer=partial(json.dumps, ensure_ascii=False),
-            pool_timeout=WAIT_S,
-            pool_pre_ping=not sqlite,
-            connect_args=limits,
-        )
-    except ImportError:
-        raise MissingExtraError(f"Feedback by {url.drivername}", "serve-postgres") from None
-    except ArgumentError:
-        raise ConfigError("--feedback-url: no such driver; expected postgresql+psycopg://...") from None
-    if sqlite:
-        event.listen(engine, "connect", _read_while_others_write)
-    return engine
-
-
-def _read_while_others_write(connection: Any, record: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+def _as_row(decision: Decision) -> dict[str, Any]:
+    return {
+        "received_at": datetime.now(UTC).isoformat(),
+        "community_id": decision.community_id,
+        "client_token": decision.client_token,
+        "text_sha256": hashlib.sha256(decision.text.encode()).hexdigest(),
+        "text": decision.text if decision.keep_text else None,
+        "attribute_scores": decision.attribute_scores,
+        "label_scores": decision.label_scores,
+        "languages": list(decision.languages),
+        "model_version": decision.model_version,
+        "model_scores": decision.model_scores,
+    }
 
 
 def _kind(error: SQLAlchemyError) -> str:

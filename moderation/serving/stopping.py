@@ -20,6 +20,8 @@ from moderation.serving.moderator import Moderator
 RETIRE = getattr(signal, "SIGUSR1", None)
 """Sent by the supervisor to a worker that was replaced; None: this system has no such signal."""
 
+_MOMENT_S = 0.05
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,17 +55,29 @@ async def _leave(server: Any, drain_s: float | None, stop: Callable[[int, None],
     """Stop listening after so many seconds (None: others go on listening to the same socket), then end the server."""
     try:
         server.server_state.lingers = True  # see BoundedProtocol.shutdown
+        await asyncio.sleep(drain_s or 0.0)
+        for listener in server.servers:
+            _accept_no_more(listener)
+        await asyncio.sleep(
+            _MOMENT_S
+        )  # a connection that asyncio has accepted, and not begun, would be lost at a close
         if drain_s is None:
             for listener in server.servers:
                 listener.close()
             return
-        await asyncio.sleep(drain_s)
         for connection in [one for listener in server.servers for one in _close_listener(listener)]:
             await _serve(connection, server)
     except OSError as error:
         logger.warning("a connection was lost", extra={"error": error.strerror})
     finally:
         stop(signal.SIGTERM, None)
+
+
+def _accept_no_more(listener: asyncio.Server) -> None:
+    """Leave new connections to others who listen to the same socket, or to the system, which keeps them for later."""
+    for one in listener.sockets:
+        with contextlib.suppress(NotImplementedError):  # on Windows, whose loop goes about it in another way
+            asyncio.get_running_loop().remove_reader(one.fileno())
 
 
 def _close_listener(listener: asyncio.Server) -> list[socket.socket]:
