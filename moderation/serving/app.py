@@ -100,6 +100,7 @@ def create_app(
             asyncio.get_running_loop().run_in_executor(None, app.state.feedback.look)
         if drain_s is not None:
             stop_gracefully(app.state.moderator, drain_s)
+        counts.started(classifier.bundle.name, classifier.bundle.version, classifier.backend_name)
         workshop.open()
         logger.info("ready", extra={"model_version": classifier.model_version})
         yield
@@ -170,7 +171,7 @@ def _add_health(app: FastAPI, counts: Metrics) -> None:
         return JSONResponse(found, status_code=200 if moderator.is_ready else 503)
 
     @app.get("/metrics", tags=["health"], response_class=Response, responses={"200": {"content": {"text/plain": {}}}})
-    async def metrics() -> Response:
+    def metrics() -> Response:  # in a thread: the counts of all workers are in files
         """Counts, in Prometheus's text format."""
         return Response(counts.render(), headers={"Content-Type": metrics_module.CONTENT_TYPE})
 
