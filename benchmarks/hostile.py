@@ -2,7 +2,7 @@
 
 A server with the included model runs on the loopback address, and one client asks for `/livez`, again and again, on a
 connection of its own. Meanwhile two others send the requests of `tests/serving/test_hostile.py`, in three languages,
-with sentences and spans asked for, and some more of the kind. Load and server share the machine, so the time is measured
+with sentences and spans asked for, and some more of the kind. Load and server share the machine, so it is measured
 too while nothing else is sent, and while ordinary texts keep the processor busy.
 
     python benchmarks/hostile.py

@@ -22,9 +22,13 @@ LARGE_BYTES = 8_192
 MAX_NAMES = 10_000
 """Names of fields in a large body: each may be a wrong one, and each wrong one costs a complaint."""
 
+MAX_ITEMS = 250_000
+"""Items of lists and fields in a large body, all together, for the same reason."""
+
 _BODIES_AT_WORK = 64  # of the largest size: what may be held at once, for memory's sake
-# A string of JSON, and whether it is a name; one without an end matches too, or the search would begin again within it.
-_NAME = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"\s*+(:?))?', re.DOTALL)
+# A string of JSON, and whether it is a name, or what stands between two items. A string without an end matches too, or
+# the search would begin again within it.
+_NAME = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"\s*+(:?))?|,', re.DOTALL)
 _LONGEST_STOP_S = 5.0
 _T = TypeVar("_T")
 
@@ -126,16 +130,19 @@ class _WholeBody:
 
 
 def check_names(body: bytes) -> None:
-    """Refuse a body with so many fields that to complain about them would keep the server busy.
+    """Refuse a body with so many fields, or items, that to read them and complain would keep the server busy.
 
     Raises:
         ApiProblem: 413.
     """
-    n_names = 0
+    n_names = n_items = 0
     for found in _NAME.finditer(body):
         n_names += bool(found[1])
+        n_items += found[0] == b","
         if n_names > MAX_NAMES:
             raise ApiProblem(413, "too_large", f"The body has too many fields; expected {MAX_NAMES:,} at most.")
+        if n_items > MAX_ITEMS:
+            raise ApiProblem(413, "too_large", f"The body has too many items; expected {MAX_ITEMS:,} at most.")
 
 
 async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> _T:
