@@ -23,6 +23,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "pydantic",
         "pydantic_core",
         "pythonjsonlogger",
+        "sqlalchemy",
         "starlette",
         "uvicorn",
     ),

@@ -2,11 +2,13 @@
 
 import time
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moderation.inference import sentences as sentences_module
 from moderation.inference.sentences import split_sentences
 
 
@@ -110,3 +112,56 @@ def test_the_time_is_linear_in_the_text(piece: str) -> None:
         return time.process_time() - began
 
     assert min(seconds(200_000) for _ in range(2)) < 8 * max(min(seconds(50_000) for _ in range(2)), 0.01)
+
+
+class Counted(str):
+    """A text that counts the characters that are looked at one by one or copied."""
+
+    work = 0
+
+    def __getitem__(self, place: Any) -> str:
+        found = super().__getitem__(place)
+        Counted.work += len(found)
+        return found
+
+
+def work_of(text: str, most: int | None) -> int:
+    Counted.work = 0
+    split_sentences(Counted(text), most=most)
+    return Counted.work
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.lists(st.sampled_from(PIECES) | st.text(max_size=3), min_size=1, max_size=12), st.sampled_from([None, 2, 512])
+)
+def test_the_work_grows_with_the_text_and_no_faster(pieces: list[str], most: int | None) -> None:
+    """Counted, not timed: characters looked at, for any mix of marks, closers and letters, four times as long."""
+    unit = "".join(pieces)
+    short, long = work_of(unit * 250, most), work_of(unit * 1000, most)
+    assert long <= 5 * short + 100 * len(unit) + 1000
+    assert short <= 40 * 250 * len(unit) + 1000
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=12), st.integers(1, 600))
+def test_a_limit_of_sentences_bounds_the_marks_looked_at(pieces: list[str], most: int) -> None:
+    text = "".join(pieces) * 5000
+    n_marks = 0
+
+    def count(*words: Any) -> bool:
+        nonlocal n_marks
+        n_marks += 1
+        return ends(*words)
+
+    ends = sentences_module._ends_sentence
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sentences_module, "_ends_sentence", count)
+        spans = split_sentences(text, most=most)
+    assert n_marks <= max(200, 16 * most)
+    assert len(spans) <= most
+    assert not spans or spans[-1][1] == len(text.rstrip())
+
+
+def test_blank_lines_use_up_no_marks() -> None:
+    assert split_sentences("\n" * 10_000 + "One. Two.", most=2) == [(10_000, 10_004), (10_005, 10_009)]

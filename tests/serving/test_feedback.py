@@ -3,17 +3,19 @@
 import hashlib
 import os
 import shutil
+import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from moderation import cli
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.serving import feedback
 from moderation.serving.feedback import Decision, FeedbackStore
@@ -73,19 +75,9 @@ def store(url: str) -> Iterator[FeedbackStore]:
     it = FeedbackStore(url)
     yield it
     if url.startswith("postgresql"):
-        drop(url)
+        with it._engine.begin() as connection:
+            feedback._METADATA.drop_all(connection)
     it.close()
-
-
-def drop(url: str) -> None:
-    with connected(url) as connection:
-        connection.execute("DROP TABLE IF EXISTS feedback")
-
-
-def connected(url: str) -> Any:
-    import psycopg
-
-    return psycopg.connect(url.replace("+psycopg", ""))
 
 
 def test_what_is_kept_comes_back_in_its_order(store: FeedbackStore) -> None:
@@ -167,11 +159,12 @@ def test_postgresql_waits_no_longer_for_a_lock_than_it_may(postgres: str, monkey
     monkeypatch.setattr(feedback, "WAIT_S", 1)
     store = FeedbackStore(postgres)
     store.add(decision())
-    with connected(postgres) as other:
-        other.execute("LOCK TABLE feedback IN ACCESS EXCLUSIVE MODE")
+    with store._engine.begin() as other:
+        other.exec_driver_sql("LOCK TABLE feedback IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(ArtifactError, match=r"could not be written \(OperationalError 57014\)"):
             store.add(decision())
-    drop(postgres)
+        feedback._METADATA.drop_all(other)
+    store.close()
 
 
 def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
@@ -186,12 +179,14 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
 
 def test_a_row_that_the_database_refuses_is_not_quoted(postgres: str) -> None:
     store = FeedbackStore(postgres)
-    with connected(postgres) as connection:
-        connection.execute("CREATE TABLE feedback (id serial, text text NOT NULL)")
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE feedback (id serial, text text NOT NULL)")
     with pytest.raises(ArtifactError, match="ProgrammingError 42703") as caught:
         store.add(decision())
     assert "fool" not in str(caught.value)
-    drop(postgres)
+    with store._engine.begin() as connection:
+        feedback._METADATA.drop_all(connection)
+    store.close()
 
 
 def test_a_server_that_is_not_there_is_an_error_that_hides_the_password() -> None:
@@ -217,12 +212,14 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
         ("sqlite://", "without a file"),
         ("sqlite:///:memory:", "without a file"),
         ("postgresql+smoke://me:secret@host/db", "no such driver"),
-        ("postgresql+psycopg://me:secret@host:99999/db", "port from 1 to 65535"),
-        ("postgresql+psycopg://me:secret@host:0/db", "port from 1 to 65535"),
-        ("postgresql+psycopg://me:secret@host/db?nothing=like+that", "not an address of PostgreSQL"),
-        ("sqlite://host/f.db", "without a file"),
-        ("sqlite:///f.db?mode=ro", "a file alone"),
-        ("", "not the URL of a database"),
+        ("postgresql+psycopg://me:secret@host:abc/db", "not the URL of a database"),
+        ("postgresql+psycopg://me:secret@host:0/db", "is no port"),
+        ("postgresql+psycopg://me:secret@host:99999/db", "is no port"),
+        ("postgresql+psycopg://me:secret@/db?port=70000", "is no port"),
+        ("postgresql+psycopg://me:secret@/db?host=a,b&port=5432,x", "is no port"),
+        ("sqlite:///file:x?mode=memory&uri=true", "without a file"),
+        ("sqlite://host/x.db", "3 slashes"),
+        ("sqlite+aiosqlite:///x.db", "no such driver"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused(url: str, complaint: str) -> None:
@@ -237,38 +234,123 @@ def test_postgresql_without_its_driver_names_the_extra(monkeypatch: pytest.Monke
         FeedbackStore("postgresql+psycopg://host/db")
 
 
-def test_a_path_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for url, path in (
-        ("sqlite:///a b#1.db", tmp_path / "a b#1.db"),
-        (f"sqlite:///{tmp_path}/%20.db", tmp_path / "%20.db"),
-        ("sqlite+pysqlite:///c.db", tmp_path / "c.db"),
-    ):
-        FeedbackStore(url).add(decision())
-        assert path.is_file()
+def test_a_look_keeps_nothing_and_makes_the_file_for_its_owner(tmp_path: Path) -> None:
+    for number, mask in enumerate((0o000, 0o022, 0o077)):
+        path = tmp_path / f"{number}.db"
+        store = FeedbackStore(f"sqlite:///{path}")
+        before = os.umask(mask)
+        try:
+            store.check()
+            assert list(store.decisions()) == []
+            store.add(decision())
+            with store._engine.connect() as connection:  # while it is open there are files beside it
+                connection.exec_driver_sql(
+                    "INSERT INTO feedback SELECT id + 1, received_at, community_id, "
+                    "client_token, text_sha256, text, attribute_scores, label_scores, languages, model_version, "
+                    "model_scores FROM feedback"
+                )
+                modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in tmp_path.glob(f"{number}.db*")}
+        finally:
+            os.umask(before)
+        assert len(modes) == 3
+        assert set(modes.values()) == {0o600}, modes
+        assert store.state() == "ready"
+        store.close()
 
 
-def test_decisions_that_an_earlier_version_stored_are_read(tmp_path: Path) -> None:
-    """It wrote the same table by way of SQLAlchemy, with these types and this form of JSON."""
-    sqlalchemy = pytest.importorskip("sqlalchemy")
-    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'f.db'}")
-    text = sqlalchemy.JSON(none_as_null=True)
-    columns = [sqlalchemy.Column(name, sqlalchemy.JSON) for name in ("attribute_scores", "label_scores", "languages")]
-    columns += [sqlalchemy.Column(name, sqlalchemy.String) for name in ("received_at", "text_sha256", "model_version")]
-    table = sqlalchemy.Table(
-        "feedback",
-        sqlalchemy.MetaData(),
-        sqlalchemy.Column("id", sqlalchemy.Integer, primary_key=True),
-        *columns,
-        *(sqlalchemy.Column(name, sqlalchemy.String) for name in ("community_id", "client_token")),
-        *(sqlalchemy.Column(name, text) for name in ("text", "model_scores")),
-    )
-    table.metadata.create_all(engine)
-    row = {"attribute_scores": {}, "label_scores": {"toxic": 1.0}, "languages": ["en"], "text_sha256": "0" * 64}
-    with engine.begin() as connection:
-        connection.execute(table.insert(), row | {"text": TEXT, "received_at": "", "model_version": "m"})
-    engine.dispose()
-    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
-    store.add(decision("new"))
-    assert [found.label_scores for found in store.decisions()] == [{"toxic": 1.0}] * 2
-    assert list(store.texts([1, 2])) == [(1, TEXT), (2, "new")]
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "f.db"
+    path.touch()
+    path.chmod(0o644)
+    store = FeedbackStore(f"sqlite:///{path}")
+    store.check()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def foreign(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE feedback (id INTEGER PRIMARY KEY, stars INTEGER NOT NULL)")
+    database.close()
+
+
+def stricter(path: Path) -> None:
+    """Ours, but for a column that we know nothing of and that must be filled."""
+    FeedbackStore(f"sqlite:///{path}").check()
+    with sqlite3.connect(path) as database:
+        (made,) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'feedback'").fetchone()
+        database.execute("DROP TABLE feedback")
+        database.execute(made.replace("id INTEGER NOT NULL,", "id INTEGER NOT NULL, stars INTEGER NOT NULL,"))
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "prepare", "complaint"),
+    [
+        ("nope/f.db", lambda path: None, "there is no folder"),
+        ("f.db", lambda path: path.mkdir(), "a folder; expected a file"),
+        ("f.db", lambda path: path.write_bytes(b"something else " * 100), "SQLITE_NOTADB"),
+        ("f.db", foreign, "something else: it lacks attribute_scores"),
+        ("f.db", stricter, "IntegrityError"),
+        ("a/f.db", lambda path: path.parent.write_text("a file"), "there is no folder"),
+    ],
+)
+def test_what_would_refuse_a_decision_is_refused_at_the_start(
+    name: str,
+    prepare: Callable[[Path], object],
+    complaint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / name
+    prepare(path)
+    assert cli.main(["serve", "--port", "0", "--feedback-url", f"sqlite:///{path}"]) == 1
+    said = capsys.readouterr().err
+    assert complaint in said and "--feedback-url ''" in said
+    store = FeedbackStore(f"sqlite:///{path}")
+    with pytest.raises(ArtifactError):
+        store.check()
+    assert store.state() == "unavailable"
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no folder that nobody may write to")
+def test_a_folder_that_may_not_be_written_is_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--port", "0", "--feedback-url", "sqlite:////sys/kernel/f.db"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "says nothing"])
+def test_a_server_that_cannot_be_reached_is_refused_in_time(
+    silent: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setattr(feedback, "CHECK_WITHIN_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1] if silent else 1
+        url = f"postgresql+psycopg://me:secret@127.0.0.1:{port}/db?password=secret"
+        assert cli.main(["serve", "--port", "0", "--feedback-url", url]) == 1
+    said = capsys.readouterr().err
+    assert "no answer within 0.5 s" in said or "could not be kept" in said
+    assert "secret" not in said
+
+
+def test_a_look_at_postgresql_keeps_nothing(postgres: str) -> None:
+    store = FeedbackStore(postgres.replace("+psycopg", ""))
+    store.check()
+    assert list(store.decisions()) == []
+    with store._engine.begin() as connection:
+        feedback._METADATA.drop_all(connection)
+    store.close()
+
+
+def test_a_file_that_is_removed_under_the_server_loses_no_decision_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "f.db"
+    store = FeedbackStore(f"sqlite:///{path}")
+    store.add(decision())
+    for one in tmp_path.iterdir():
+        one.unlink()
+    with pytest.raises(ArtifactError, match="could not be written"):
+        store.add(decision("a second one"))
+    assert store.state() == "unavailable"
+    store.add(decision("a third one"))
+    assert [found.text_sha256 for found in store.decisions()] == [hashlib.sha256(b"a third one").hexdigest()]
+    assert store.state() == "ready" and stat.S_IMODE(path.stat().st_mode) == 0o600

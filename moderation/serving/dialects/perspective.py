@@ -167,6 +167,7 @@ def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES)
     """
     moderator: Moderator = state.moderator
     text = _read_text(asked.comment)
+    moderator.check_size([text])
     labels, unsupported = _choose_labels(asked, state)
     detected = state.languages.detect(text)
     languages = _choose_languages(asked.languages, detected, moderator)

@@ -1,0 +1,117 @@
+"""What operators are given: metrics that exist, rules and a dashboard that name no others, and a quiet log."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from moderation.bundles import read_bundle
+from tests.serving.conftest import Server, started, wait_until_ready
+
+FOLDER = Path(__file__).parents[2] / "examples/prometheus"
+DOCUMENT = Path(__file__).parents[2] / "docs/operations.md"
+NAMES = re.compile(r"\b(?:moderation|process)_[a-z_]+\b")
+
+
+def families_of(server: Server) -> dict[str, Any]:
+    return {family.name: family for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text)}
+
+
+def names_of(server: Server) -> set[str]:
+    """Every name of a series that the server gives, once it has answered something."""
+    httpx.post(f"{server.url}/v1/predict", json={"texts": ["you idiot"]}, timeout=30)
+    names = {sample.name for family in families_of(server).values() for sample in family.samples}
+    return names | {family.name for family in families_of(server).values()} | {"moderation_flagged_total"}
+
+
+def expressions() -> dict[str, str]:
+    rules = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))
+    board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
+    found = {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
+    return found | {
+        f"{panel['title']} {target['refId']}": target["expr"]
+        for panel in board["panels"]
+        for target in panel["targets"]
+    }
+
+
+def test_rules_and_dashboard_name_metrics_that_exist(server: Server) -> None:
+    there = names_of(server)
+    asked = {name: set(NAMES.findall(words)) for name, words in expressions().items()}
+    assert all(names or "up{" in expressions()[name] for name, names in asked.items()), asked
+    assert {name: names - there for name, names in asked.items() if names - there} == {}
+    for words in expressions().values():
+        assert words.count("(") == words.count(")") and words.count("{") == words.count("}")
+
+
+def test_the_dashboard_has_no_two_panels_of_one_place_or_number() -> None:
+    board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]]
+    assert len(set(places)) == len(places) == len({panel["id"] for panel in board["panels"]})
+
+
+def test_every_rule_says_what_to_do() -> None:
+    rules = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            assert rule["annotations"]["summary"] and rule["annotations"]["action"], rule["alert"]
+            assert rule["labels"]["severity"] in ("page", "ticket")
+            assert rule["alert"] in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_the_scrape_configuration_reads_a_server_with_keys(keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    (job,) = yaml.safe_load((FOLDER / "scrape.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    headers = {"Authorization": f"{job['authorization']['type']} {key}"}
+    assert httpx.get(server.url + job["metrics_path"], headers=headers).status_code == 200
+    assert httpx.get(server.url + job["metrics_path"]).status_code == 401
+
+
+def test_model_program_and_process_are_said_of_each_worker(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    with started(tiny_bundle, tmp_path, "--workers", "2", "--backend", "onnx") as server:
+        wait_until_ready(server)
+        pids: set[str] = set()
+        for _ in range(300):  # the second worker comes when it has loaded the model
+            families = families_of(server)
+            pids = {sample.labels["pid"] for sample in families["process_resident_memory_bytes"].samples}
+            if len(pids) == 2:
+                break
+            httpx.get(f"{server.url}/livez")
+        (model,) = families["moderation_model_info"].samples
+        assert (model.labels["name"], model.labels["version"]) == (bundle.name, bundle.version)
+        assert (model.labels["backend"], model.value) == ("onnx", 1)
+        (build,) = families["moderation_build_info"].samples
+        assert build.value == 1 and build.labels["python"]
+        assert len(pids) == 2
+        for name in ("process_cpu_seconds", "process_open_fds", "process_start_time_seconds"):
+            assert all(sample.value > 0 for sample in families[name].samples), name
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+def test_a_probe_leaves_no_line_in_the_log(path: str, server: Server) -> None:
+    asked = f"probe-{path[1:]}"
+    assert httpx.get(server.url + path, headers={"X-Request-Id": asked}).status_code == 200
+    assert not [line for line in server.lines() if line.get("request_id") == asked]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+def test_a_probe_that_is_refused_does(path: str, keyed_server: tuple[Server, str], server: Server) -> None:
+    asked = f"refused-{path[1:]}"
+    answer = httpx.post(server.url + path, headers={"X-Request-Id": asked})
+    assert answer.status_code == 405
+    assert [line["status"] for line in server.lines() if line.get("request_id") == asked] == [405]
+
+
+def test_readyz_says_whether_decisions_can_be_kept(tiny_bundle: Path, tmp_path: Path) -> None:
+    with started(tiny_bundle, tmp_path, "--feedback-url", "") as server:
+        assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready", "feedback": "off"}
+
+
+def test_readyz_of_a_server_that_keeps_decisions(server: Server) -> None:
+    assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready", "feedback": "ready"}

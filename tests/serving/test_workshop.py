@@ -1,0 +1,318 @@
+"""Large requests run beside the event loop, are bounded, and end when nobody waits for them."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.datastructures import Headers
+
+from moderation import Classifier
+from moderation.serving import workshop as workshop_module
+from moderation.serving.app import create_app
+from moderation.serving.bodies import Body
+from moderation.serving.metrics import Metrics
+from moderation.serving.moderator import Moderator
+from moderation.serving.problems import ApiProblem
+from moderation.serving.workshop import LARGE_BYTES, MAX_ITEMS, MAX_NAMES, Workshop, check_names
+from tests.serving.test_hostile import DIALECTS, NATIVE, PERSPECTIVE, Dialect, check_refused
+
+Scope = dict[str, Any]
+
+
+def scope_of(**headers: str) -> Scope:
+    return {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+
+
+def pieces_of(*pieces: bytes) -> Callable[[], Awaitable[Any]]:
+    left = list(pieces)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    return receive
+
+
+def run_app(scope: Scope, *pieces: bytes) -> tuple[str, bytes]:
+    """Name of the thread in which an application ran, and the body that it got."""
+    found: list[tuple[str, bytes]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        found.append((threading.current_thread().name, body))
+        await send({"type": "http.response.start"})
+
+    async def send(message: Any) -> None:
+        assert threading.current_thread() is threading.main_thread()
+
+    async def main() -> None:
+        shop = Workshop(100_000)
+        shop.open()
+        try:
+            await shop.run(app, scope, pieces_of(*pieces), send)
+        finally:
+            shop.close()
+
+    asyncio.run(main())
+    return found[0]
+
+
+def test_what_is_small_stays_and_what_is_large_or_of_unknown_length_goes_aside() -> None:
+    large = b"x" * (LARGE_BYTES + 1)
+    here = threading.main_thread().name
+    assert run_app(scope_of(**{"content-length": str(LARGE_BYTES)}), large[1:]) == (here, large[1:])
+    assert run_app(scope_of(), b"") == (here, b"")
+    assert run_app(scope_of(**{"content-length": str(len(large))}), large[:5], large[5:]) == ("workshop", large)
+    assert run_app(scope_of(**{"transfer-encoding": "chunked"}), b"a", b"b", b"") == ("workshop", b"ab")
+
+
+def test_until_it_is_open_everything_stays() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert threading.current_thread() is threading.main_thread()
+
+    asyncio.run(Workshop(10).run(app, scope_of(**{"content-length": "99999"}), pieces_of(b""), None))  # type: ignore[arg-type]
+
+
+def test_what_is_raised_aside_comes_back() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise ValueError("as it was")
+
+    async def main() -> None:
+        shop = Workshop(100_000)
+        shop.open()
+        try:
+            with pytest.raises(ValueError, match="as it was"):
+                await shop.run(app, scope_of(**{"content-length": "9000"}), pieces_of(b"{}"), None)  # type: ignore[arg-type]
+        finally:
+            shop.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_ends_the_work_aside() -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        shop = Workshop(100_000)
+        shop.open()
+        task = asyncio.create_task(
+            shop.run(app, scope_of(**{"content-length": "9000"}), pieces_of(b"{}"), None)  # type: ignore[arg-type]
+        )
+        while not began.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert ended.wait(30), "it goes on"
+        shop.close()
+
+    asyncio.run(main())
+
+
+def test_only_so_many_bytes_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workshop_module, "_BODIES_AT_WORK", 2)
+    go = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.to_thread(go.wait, 30)
+
+    async def main() -> None:
+        shop = Workshop(10_000)
+        shop.open()
+
+        async def run() -> None:
+            await shop.run(app, scope_of(**{"content-length": "10000"}), pieces_of(b"{}"), None)  # type: ignore[arg-type]
+
+        tasks = [asyncio.create_task(run()) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(ApiProblem) as refused:
+            await run()
+        assert (refused.value.status, refused.value.kind) == (429, "queue_full")
+        go.set()
+        await asyncio.gather(*tasks)
+        await run()
+        shop.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({str(i): 0 for i in range(MAX_NAMES + 1)}).encode(),
+        json.dumps([{"a": 1, "b": 2}] * MAX_NAMES).encode(),
+        b'{"a":' * (MAX_NAMES + 1),
+        b'{"a\\\\" : 1,' * (MAX_NAMES + 1),
+        b'{"a\\"b"\n:' * (MAX_NAMES + 1),
+        json.dumps([0] * (MAX_ITEMS + 2)).encode(),
+        json.dumps([[""] * 1000] * (MAX_ITEMS // 1000 + 2)).encode(),
+    ],
+    ids=["one object", "many objects", "nested", "a backslash at the end", "a quote within", "numbers", "lists"],
+)
+def test_too_many_names_are_refused_before_anybody_reads_them(body: bytes) -> None:
+    with pytest.raises(ApiProblem) as refused:
+        check_names(body)
+    assert (refused.value.status, refused.value.kind) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({str(i): 0 for i in range(MAX_NAMES)}).encode(),
+        json.dumps({"texts": ['{"a": 1, "b": 2}' * 20_000, "a: b", '"', "\\"]}).encode(),
+        b'"' + b'\\"' * 900_000,
+        b'"' * 900_001,
+        b'{"a": "' + b"\\" * 900_001,
+        b":" * 900_000,
+        json.dumps({"texts": ["a, b, c" * 200_000]}).encode(),
+    ],
+    ids=["the limit", "names within a text", "no end", "quotes", "backslashes", "colons", "commas within a text"],
+)
+def test_what_only_looks_like_names_counts_for_none(body: bytes) -> None:
+    check_names(body)  # in time that grows with the body: were it to grow with its square, this would never end
+
+
+@DIALECTS
+@pytest.mark.parametrize("n_fields", [200, 60_000])
+def test_many_fields_are_refused_in_the_words_of_the_dialect(
+    dialect: Dialect, n_fields: int, tiny_bundle: Path
+) -> None:
+    async def send() -> httpx.Response:
+        app = create_app(tiny_bundle, threads=1)
+        transport = httpx.ASGITransport(app)
+        body = json.dumps(dialect.around("kind") | {f"field {i}": 0 for i in range(n_fields)}).encode()
+        headers = {"Content-Type": "application/json"}
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+        ):
+            return await client.post(dialect.path, content=body, headers=headers)
+
+    refused = asyncio.run(send())
+    check_refused(dialect, refused, *([413] if n_fields > MAX_NAMES else []))
+
+
+def test_large_texts_get_the_answers_of_small_ones(tiny_bundle: Path) -> None:
+    """Through the thread, in every language, with sentences and spans."""
+    text = "You idiot. Kind river! " * 500
+    expected = Classifier.load(tiny_bundle, threads=1).classify([text])[0].probabilities
+
+    async def send() -> list[Any]:
+        app = create_app(tiny_bundle, threads=1)
+        transport = httpx.ASGITransport(app)
+        bodies = [
+            NATIVE.around(text) | {"sentences": True},
+            PERSPECTIVE.around(text) | {"spanAnnotations": True},
+        ]
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+        ):
+            paths = (NATIVE.path, PERSPECTIVE.path)
+            return [(await client.post(path, json=body)).json() for path, body in zip(paths, bodies, strict=True)]
+
+    own, perspective = asyncio.run(send())
+    assert own["results"][0]["probabilities"] == expected
+    assert len(own["results"][0]["sentences"]) == 512
+    scores = perspective["attributeScores"]["TOXICITY"]
+    assert scores["summaryScore"]["value"] == expected["toxic"]
+    assert len(scores["spanScores"]) == 256
+
+
+def test_work_ends_where_the_request_is_cancelled_from_outside() -> None:
+    ended = asyncio.Event()
+
+    async def answer() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        body = Body(pieces_of(b""), Headers(), timeout_s=30, max_bytes=10)
+        task = asyncio.create_task(body.while_sender_waits(answer()))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(30):
+            await ended.wait()
+
+    asyncio.run(main())
+
+
+def test_windows_of_a_cancelled_request_leave_the_queue(tiny_bundle: Path) -> None:
+    classifier = Classifier.load(tiny_bundle, threads=1)
+    moderator = Moderator(classifier, Metrics(), max_wait_s=60, timeout_s=60, cache_texts=0)
+    engine, go = classifier.window_probabilities, threading.Event()
+    computed: list[int] = []
+
+    def slow(windows: Any) -> Any:
+        go.wait(60)
+        computed.append(len(windows))
+        return engine(windows)
+
+    classifier.window_probabilities = slow  # type: ignore[method-assign]
+
+    async def main() -> None:
+        first = asyncio.create_task(moderator.read(["the first one holds the engine"]))
+        long = asyncio.create_task(moderator.read(["kind river " * 2000]))
+        while moderator._batcher._n_tokens < 4000:
+            await asyncio.sleep(0.01)
+        long.cancel()
+        with suppress(asyncio.CancelledError):
+            await long
+        assert moderator._batcher._n_tokens < 100
+        go.set()
+        await first
+
+    try:
+        asyncio.run(main())
+    finally:
+        go.set()
+        moderator.close()
+    assert sum(computed) < 5
+
+
+def test_a_cancelled_request_is_cut_no_further(tiny_bundle: Path) -> None:
+    moderator = Moderator(
+        Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=1e6, timeout_s=1e6, cache_texts=0
+    )
+    given_up = threading.Event()
+    given_up.set()
+    with pytest.raises(Exception, match="") as ended:
+        moderator._cut(["kind river " * 5000], given_up)
+    assert type(ended.value).__name__ == "_GivenUp"
+    moderator.close()
+
+
+def test_letters_that_become_many_tokens_are_refused_once_that_is_known(tiny_bundle: Path) -> None:
+    """By its letters it is short enough; by its tokens it takes longer than a request may."""
+    moderator = Moderator(
+        Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=60, timeout_s=60, cache_texts=0
+    )
+    text = "?" * 30_000
+    moderator._batcher._fastest = len(text) / 2 / 60
+    try:
+        with pytest.raises(ApiProblem, match="take longer") as refused:
+            asyncio.run(moderator.read([text]))
+        assert refused.value.status == 413
+    finally:
+        moderator.close()
