@@ -1,5 +1,6 @@
 """`moderation evaluate`: measure a checkpoint with its thresholds on examples that it has not seen."""
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from moderation.artifacts import RunFolder, default_cache_dir, write_json, write
 from moderation.config import EvaluateConfig, TrainConfig
 from moderation.data.encoding import df_to_hfds
 from moderation.data.loading import load_english_only
+from moderation.data.training_texts import count_seen, sketch_texts
+from moderation.errors import ModerationError
 from moderation.evaluation.calibration import compare_calibration
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
 from moderation.evaluation.probabilities import calibrate, sigmoid
@@ -96,6 +99,7 @@ def _examples(
         moved = settings_of_moved_table(source, settings, config.data_path)
         if moved is None:
             frame = _other_table(config.data_path, config, settings, checkpoint)
+            _warn_of_seen(frame[config.text_column or settings.text_column], settings, source)
             return _name_of(config.data_path), "test", frame
         settings = moved
     cure = "Restore the file, or name a table with --data-path to evaluate on all of it."
@@ -119,6 +123,18 @@ def _other_table(
         delimiter=config.delimiter or settings.delimiter,
         language_column=config.language_column or settings.language_column,
     )
+
+
+def _warn_of_seen(texts: pd.Series, settings: TrainConfig, source: RunFolder) -> None:
+    """Say how many of these texts the model was trained or tuned on, where the run's own table still tells."""
+    try:
+        splits = rebuild_splits(source, dataclasses.replace(settings, disguised=0.0), "")
+    except ModerationError:
+        logger.info("The run's own table is gone or changed: how many of these texts were in it is not known.")
+        return
+    known = (text for split in ("train", "val") for text in splits.frames[split][settings.text_column])
+    if note := str(count_seen(texts, sketch_texts(known, most=None), most=None)):
+        logger.warning("%s", note)
 
 
 def _name_of(data_path: Path) -> str:
