@@ -22,6 +22,7 @@ MANIFEST = "moderation.json"
 TOKENIZER = "tokenizer.json"
 MODEL_CONFIG = "config.json"
 CARD = "README.md"
+TRAINING_TEXTS = "training_texts.npy"
 FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
 _UPGRADE = "Cure: take a newer version of the toolkit."

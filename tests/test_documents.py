@@ -77,8 +77,8 @@ def run_script(*words: str, **environment: str) -> "subprocess.CompletedProcess[
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=240)
 
 
-# No hub and no package index are in reach: nothing listens on that port.
-NO_NETWORK = {"HF_HUB_OFFLINE": "1", "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+# No hub and no package index are in reach.
+NO_NETWORK = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
 
 
 STAND_INS = """

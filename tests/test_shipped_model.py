@@ -9,6 +9,8 @@ import pytest
 
 from moderation import Classifier, cli
 from moderation.bundles import SHIPPED, read_bundle
+from moderation.data.reading import read_table
+from moderation.data.training_texts import count_seen, read_sketch
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_NETWORK = """
@@ -61,6 +63,17 @@ def test_it_is_small_and_whole(capsys):
 
 def test_its_card_is_the_one_of_the_docs():
     assert (ROOT / "docs" / "model-card.md").read_bytes() == (SHIPPED / "README.md").read_bytes()
+
+
+def test_it_knows_that_it_was_trained_on_the_sample():
+    bundle = read_bundle(SHIPPED)
+    sketch = read_sketch(bundle)
+    if sketch is None:
+        pytest.skip("exported before bundles had a sketch of their training texts")
+    texts = read_table(ROOT / "moderation" / "data" / "sample" / "comments.csv")["comment_text"]
+    seen = count_seen(texts, sketch)
+    assert seen.n_found == seen.n_looked_up > 0
+    assert count_seen((f"nobody wrote this {row}" for row in range(10_000)), sketch).n_found == 0
 
 
 def test_it_was_trained_as_its_recipe_says():

@@ -6,12 +6,14 @@ from pathlib import Path
 import pandas as pd
 
 from moderation.artifacts import sha256
-from moderation.bundles import Bundle
+from moderation.bundles import MANIFEST, Bundle
+from moderation.config import TrainConfig
 from moderation.data.columns import TEXT_COLUMN, show_names
 from moderation.data.label_forms import spread_labels
 from moderation.data.loading import PLAIN_FORM, TableForm, load_english_only
 from moderation.data.preparing import load_splits
-from moderation.errors import DataError
+from moderation.errors import ConfigError, DataError
+from moderation.flags import from_plain, to_plain
 
 logger = logging.getLogger(__name__)
 
@@ -74,21 +76,40 @@ def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableF
 
 
 def _test_split(path: Path, bundle: Bundle, form: TableForm) -> pd.DataFrame:
-    """The test split of the training table, cut as by default; a bundle does not say by which other settings."""
+    """The test split of the training table, cut by the settings that the bundle seals; older ones seal none."""
     provenance = bundle.manifest["provenance"]
-    splits = load_splits(path, seed=provenance["seed"], **form.options | {"label_columns": bundle.labels})
+    sealed = provenance.get("split_settings")
+    settings = {"seed": provenance["seed"]} | to_plain(form) if sealed is None else dict(sealed)
+    if own := settings.pop("own_tables", []):
+        raise DataError(
+            f"{path}: the bundle was trained on this table, and its {' and '.join(own)} split came from another one. "
+            "Name that of the test split."
+        )
+    settings |= {"label_columns": list(bundle.labels), "max_train_examples": None, "disguised": 0.0}
+    where = f"{bundle.path / MANIFEST} (split_settings)"
+    try:
+        config = from_plain(TrainConfig, settings | {"data_path": str(path)}, where)
+    except ConfigError as error:
+        raise DataError(
+            f"{path}: the bundle was trained on this table, and its test split cannot be cut.\n{error}"
+        ) from error
+    splits = load_splits(**config.split_settings)
     recorded = provenance.get("splits") or {}
     found = {name: len(splits.frames[name]) for name in ("val", "test")}
+    how = "the default split settings, since the bundle seals none" if sealed is None else "the split settings it seals"
     if any(recorded.get(name) != count for name, count in found.items()):
         raise DataError(
-            f"{path}: the bundle was trained on this table, but not with the default splits (found {found}, recorded "
-            f"{recorded}), so that its test split cannot be told from what it has seen. Write the test split to a file "
-            "of its own and name that."
+            f"{path}: the bundle was trained on this table, but not with {how} (found {found}, recorded {recorded}), "
+            "so that its test split cannot be told from what it has seen. Write the test split to a file of its own "
+            "and name that."
         )
     logger.info(
-        "%s: the bundle was trained on this table; measured are the %d rows of its test split.", path, found["test"]
+        "%s: the bundle was trained on this table; measured are the %d rows of its test split, by %s.",
+        path,
+        found["test"],
+        how,
     )
-    frame = splits.frames["test"]
+    frame = splits.frames["test"].rename(columns={config.text_column: TEXT_COLUMN})
     frame.attrs["labels"] = splits.labels
     return frame
 

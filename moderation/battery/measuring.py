@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -12,9 +13,13 @@ from moderation.battery.results import Battery, Measured, Options
 from moderation.battery.rows import take_rows
 from moderation.battery.scorer import Scorer
 from moderation.battery.suites import Kind, Suite, find_kind
+from moderation.bundles import Bundle
 from moderation.data.loading import PLAIN_FORM, TableForm
+from moderation.data.training_texts import count_seen, read_sketch
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier
+
+_TEXT_COLUMNS = ("comment_text", "text", "test_case", "Text")  # of the kinds of suites
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +70,20 @@ def _read_all(suites: Sequence[Suite], scorer: Scorer, form: TableForm) -> list[
     return readings
 
 
+def _count_seen(frame: pd.DataFrame, bundle: Bundle) -> str:
+    """What the bundle's sketch of its training data says of a suite's texts; empty where it has none, or nothing."""
+    column = next((name for name in _TEXT_COLUMNS if name in frame.columns), None)
+    sketch = read_sketch(bundle)
+    return "" if column is None or sketch is None else str(count_seen(frame[column], sketch))
+
+
 def _measure(suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, options: Options) -> Measured:
     started = time.monotonic()
     part = frame if kind.takes_part else take_rows(frame, options.max_texts, options.seed)
     result = kind.measure(part, scorer, options)
+    if note := _count_seen(frame, scorer.bundle):
+        logger.warning("%s: %s", suite.name, note)
+        result = replace(result, notes=(note, *result.notes))
     seconds = round(time.monotonic() - started, 1)
     logger.info("%s (%s): %d of %d rows in %.0f s.", suite.name, kind.name, result.n_rows, len(frame), seconds)
     return Measured(

@@ -12,7 +12,8 @@ from moderation.config import EvaluateConfig, TrainConfig
 from moderation.config.declaring import no_effect, raise_problems
 from moderation.data.encoding import df_to_hfds
 from moderation.data.loading import TableForm, load_english_only
-from moderation.errors import ConfigError
+from moderation.data.training_texts import count_seen, sketch_texts
+from moderation.errors import ConfigError, ModerationError
 from moderation.evaluation.calibration import compare_calibration
 from moderation.evaluation.metrics import eval_with_thresholds, format_table
 from moderation.evaluation.probabilities import calibrate, sigmoid
@@ -102,6 +103,7 @@ def _examples(
         raise_problems(no_effect(config, unused, why))
         if moved is None:
             frame = _other_table(config.data_path, config, settings, checkpoint)
+            _warn_of_seen(frame[config.text_column or settings.text_column], settings, source)
             return _name_of(config.data_path), "test", frame
         settings = moved
     cure = "Restore the file, or name a table with --data-path to evaluate on all of it."
@@ -125,6 +127,18 @@ def _other_table(
     form = TableForm(**as_in_training | config.table_settings | {"label_columns": labels})
     frame = load_english_only(data_path, **form.options, require_both_classes=False)
     return frame.rename(columns=dict(zip(labels, checkpoint.labels, strict=True)))
+
+
+def _warn_of_seen(texts: pd.Series, settings: TrainConfig, source: RunFolder) -> None:
+    """Say how many of these texts the model was trained or tuned on, where the run's own table still tells."""
+    try:
+        splits = rebuild_splits(source, dataclasses.replace(settings, disguised=0.0), "")
+    except ModerationError:
+        logger.info("The run's own table is gone or changed: how many of these texts were in it is not known.")
+        return
+    known = (text for split in ("train", "val") for text in splits.frames[split][settings.text_column])
+    if note := str(count_seen(texts, sketch_texts(known, most=None), most=None)):
+        logger.warning("%s", note)
 
 
 def _name_of(data_path: Path) -> str:

@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 
 from moderation.artifacts import RunFolder, read_json, write_atomically
-from moderation.bundles import CARD, FORMS, MANIFEST, TOKENIZER, describe_calibrators, write_manifest
+from moderation.bundles import (
+    CARD,
+    FORMS,
+    MANIFEST,
+    TOKENIZER,
+    TRAINING_TEXTS,
+    describe_calibrators,
+    write_manifest,
+)
 from moderation.categories import read_mapping
 from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
 from moderation.data.preparing import Splits
+from moderation.data.training_texts import sketch_texts
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.recalibration import load_calibrators
 from moderation.evaluation.thresholds import load_thresholds
@@ -28,6 +37,7 @@ from moderation.export.staging import check_target, staged_folder
 from moderation.export.torchserve_archive import write_torchserve
 from moderation.export.triton_repository import write_triton
 from moderation.export.validation_curves import read_curves
+from moderation.flags import to_plain
 from moderation.inference.windows import Windows
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.rebuilding import (
@@ -73,6 +83,7 @@ def export(config: ExportConfig) -> int:
     with staged_folder(config.to, overwrite=config.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
         weights = write_huggingface(folder, checkpoint.model, tokenizer, checkpoint.labels, max_length=window["length"])
         content["forms"]["hf"] = {"files": weights}
+        _write_sketch(folder, splits, settings)
         cutter = Windows(folder / TOKENIZER, length=window["length"], overlap=window["overlap"])
         texts = gather_texts(splits, settings.text_column, settings.language_column, config.parity_texts)
         logger.info("Read %s texts with torch, to compare the forms with ...", f"{len(texts.all):,}")
@@ -195,10 +206,26 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         "provenance": {
             name: record.get(name) for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
         }
-        | {"step": checkpoint.about.get("step"), "seed": settings.seed},
+        | {"step": checkpoint.about.get("step"), "seed": settings.seed, "split_settings": _split_settings(settings)},
         "parity": [],
         "forms": {},
     } | ({"mapping": {label: list(names) for label, names in mapping.items()}} if mapping else {})
+
+
+def _split_settings(settings: TrainConfig) -> dict[str, Any]:
+    """What it takes to cut the training table into its splits again; of further tables only whether there were any."""
+    names = settings.split_settings
+    plain = {name: value for name, value in to_plain(settings).items() if name in names and not name.endswith("_path")}
+    return plain | {"own_tables": [split for split in ("val", "test") if names[f"{split}_path"] is not None]}
+
+
+def _write_sketch(folder: Path, splits: Splits, settings: TrainConfig) -> None:
+    """Keep which texts were trained and tuned on, so that an evaluation on them can say so."""
+    n_plain = len(splits.frames["train"]) - splits.added.get("disguised", 0)
+    frames = splits.frames["train"].iloc[:n_plain], splits.frames["val"]
+    sketch = sketch_texts(text for frame in frames for text in frame[settings.text_column])
+    with write_atomically(folder / TRAINING_TEXTS) as temporary, temporary.open("wb") as file:
+        np.save(file, sketch, allow_pickle=False)
 
 
 def _prepare(

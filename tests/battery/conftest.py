@@ -22,7 +22,7 @@ class WordModel:
     thresholds_from = "bundle"
     languages = ("en",)
     model_version = "words@0/python"
-    bundle = SimpleNamespace(labels=LABELS, version="0" * 64, manifest={})
+    bundle = SimpleNamespace(labels=LABELS, version="0" * 64, manifest={}, files={})
 
     def __init__(self) -> None:
         self.read: list[str] = []

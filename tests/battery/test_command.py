@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from moderation import Classifier, cli
@@ -46,6 +47,26 @@ def test_the_training_table_is_measured_on_its_test_split(tiny_bundle, table_pat
         )
     assert ours["n_examples"] == expected["n_examples"] == 60
     assert ours["macro"] == pytest.approx(expected["macro"])
+
+
+def test_a_table_of_texts_that_the_model_has_seen_is_told(tiny_bundle, table_path, tmp_path, capsys, caplog) -> None:
+    """Also in another format, in part and in another order, where the file's hash says nothing."""
+    seen = load_splits(table_path).frames["train"].sample(50, random_state=1)
+    fresh = seen.head(20).assign(comment_text=[f"nobody wrote this {row}" for row in range(20)])
+    path = tmp_path / "mixed.parquet"
+    pd.concat([fresh, seen]).to_parquet(path)
+    words = ["evaluate", str(tiny_bundle), "--suite", f"ours:jigsaw={path}", "--bootstrap", "0", "--threads", "1"]
+    assert cli.main([*words, "--json", str(tmp_path / "a.json")]) == 0
+    note = "50 of the 70 texts were in the training data, which flatters the figures."
+    said = capsys.readouterr()
+    assert f"ours: {note}" in caplog.text
+    assert note in said.out
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["suites"]["ours"]["notes"] == [note]
+    load_splits(table_path).frames["test"].to_csv(tmp_path / "test.csv", index=False)
+    words[3] = f"ours:jigsaw={tmp_path / 'test.csv'}"
+    caplog.clear()
+    assert cli.main(words) == 0
+    assert "in the training data" not in capsys.readouterr().out + caplog.text
 
 
 def test_a_bundle_is_measured_without_torch(tiny_bundle, suites) -> None:

@@ -26,8 +26,48 @@ def test_a_training_table_that_was_cut_otherwise_is_refused(tiny_bundle, table_p
     bundle = read_bundle(tiny_bundle)
     provenance = bundle.manifest["provenance"] | {"splits": {"train": 500, "val": 50, "test": 50}}
     other = dataclasses.replace(bundle, manifest=bundle.manifest | {"provenance": provenance})
-    with pytest.raises(DataError, match="not with the default splits"):
+    with pytest.raises(DataError, match="not with the split settings it seals"):
         read_labelled(table_path, other)
+
+
+def other_provenance(bundle, **changes):
+    provenance = {name: value for name, value in (bundle.manifest["provenance"] | changes).items() if value is not None}
+    return dataclasses.replace(bundle, manifest=bundle.manifest | {"provenance": provenance})
+
+
+def test_the_split_settings_that_a_bundle_seals_are_those_of_its_training(tiny_bundle, table_path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    sealed = bundle.manifest["provenance"]["split_settings"]
+    assert (sealed["val_size"], sealed["test_size"], sealed["seed"], sealed["own_tables"]) == (0.1, 0.1, 42, [])
+    assert not [name for name in sealed if name.endswith("path")], "no place on somebody's disk"
+    splits = load_splits(table_path, val_size=0.2, test_size=0.3, seed=7)
+    counts = {name: len(frame) for name, frame in splits.frames.items()}
+    changed = sealed | {"val_size": 0.2, "test_size": 0.3, "seed": 7}
+    frame = read_labelled(table_path, other_provenance(bundle, split_settings=changed, splits=counts))
+    assert frame["comment_text"].tolist() == splits.frames["test"]["comment_text"].tolist()
+
+
+def test_an_older_bundle_seals_no_split_settings_and_the_assumption_is_said(tiny_bundle, table_path, caplog) -> None:
+    bundle = other_provenance(read_bundle(tiny_bundle), split_settings=None)
+    with caplog.at_level("INFO"):
+        assert len(read_labelled(table_path, bundle)) == 60
+    assert "the default split settings, since the bundle seals none" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"own_tables": ["test"]}, "its test split came from another one"),
+        ({"val_size": "much"}, "its test split cannot be cut"),
+        ({"nonsense": 1}, "its test split cannot be cut"),
+        ({"seed": -1}, "its test split cannot be cut"),
+    ],
+)
+def test_sealed_split_settings_that_cannot_be_used_are_named(tiny_bundle, table_path, changes, words) -> None:
+    bundle = read_bundle(tiny_bundle)
+    sealed = bundle.manifest["provenance"]["split_settings"]
+    with pytest.raises(DataError, match=words):
+        read_labelled(table_path, other_provenance(bundle, split_settings=sealed | changes))
 
 
 def test_the_extra_table_of_the_training_measures_nothing(tiny_bundle, table_path, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,16 +50,15 @@ def test_the_same_seed_gives_the_same_bytes(table_path, tiny_backbone, reference
         assert (tmp_path / "again" / name).read_bytes() == (reference / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("sampler", [[], ["--balanced-sampler"]], ids=["each once", "balanced"])
-def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone, reference, tmp_path, sampler):
-    if sampler:
-        plain, reference = reference, tmp_path / "whole"
-        run(command(table_path, tiny_backbone, reference, *sampler))
-        assert (plain / "preds_val.npy").read_bytes() != (reference / "preds_val.npy").read_bytes()
+def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone, reference, tmp_path):
+    """Of the ways to choose what an epoch sees, the plain one; `tests/training/test_fitting.py` interrupts them all."""
     folder = tmp_path / "killed"
-    words = command(table_path, tiny_backbone, folder, *sampler)
-    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    kill_after(process, folder / "resume", step=70)  # an epoch has 60 steps
+    words = command(table_path, tiny_backbone, folder)
+    for _ in range(3):  # on a busy machine the run may end before its state is seen
+        shutil.rmtree(folder, ignore_errors=True)
+        process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        if kill_after(process, folder / "resume", step=70):  # an epoch has 60 steps
+            break
     assert not (folder / "preds_val.npy").exists()
 
     run([*words, "--resume"])
@@ -72,17 +72,18 @@ def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone,
     assert not (folder / "resume").exists()
 
 
-def kill_after(process: subprocess.Popen[bytes], resume_dir: Path, step: int) -> None:
-    """`kill -9` once a state of that step or a later one is complete."""
+def kill_after(process: subprocess.Popen[bytes], resume_dir: Path, step: int) -> bool:
+    """`kill -9` once a state of that step or a later one is complete; False where the run ended before."""
     end = time.monotonic() + 200
     while time.monotonic() < end:
-        assert process.poll() is None, "the run ended before it could be killed"
+        if process.poll() is not None:
+            return False
         states = [path for path in resume_dir.glob("checkpoint-*") if is_whole(path / "trainer_state.json")]
         steps = [int(path.name.rpartition("-")[2]) for path in states]
         if any(step <= found < 110 for found in steps):
             process.send_signal(signal.SIGKILL)
             process.wait()
-            return
+            return True
         time.sleep(0.002)
     raise AssertionError("no state was saved in time")
 

@@ -9,6 +9,7 @@ import pytest
 
 import model_training
 from moderation import cli
+from moderation.data.preparing import load_splits
 from moderation.evaluation.probabilities import calibrate
 from moderation.evaluation.recalibration import load_calibrators
 
@@ -91,16 +92,30 @@ def test_another_checkpoint_leaves_the_record_of_the_run(run):
     assert json.loads((run / "metrics_test-checkpoint_final.json").read_text())["checkpoint"] == "checkpoint_final.pt"
 
 
-def test_another_table_is_measured_whole_and_not_tuned_on(run, table, tmp_path, capsys):
+def test_another_table_is_measured_whole_and_not_tuned_on(run, table, table_path, tmp_path, capsys, caplog):
     other = tmp_path / "other.csv"
     table.head(50).rename(columns={"comment_text": "body"}).to_csv(other, index=False, sep=";")
     words = ["--data-path", str(other), "--text-column", "body", "--delimiter", ";"]
     assert evaluate(run / "checkpoint_best.pt", *words) == 0
     assert json.loads((run / "metrics_other.json").read_text())["n_examples"] == 50
+    splits = load_splits(table_path)
+    known = {text for split in ("train", "val") for text in splits.frames[split]["comment_text"]}
+    n_seen = sum(text in known for text in table.head(50)["comment_text"])
+    assert f"{n_seen} of the 50 texts were in the training data, which flatters the figures." in caplog.text
     capsys.readouterr()
     words = ["tune", "--preds", str(run / "preds_other.npy"), "--labels", str(run / "labels_other.npy")]
     assert cli.main(words) == 1
     assert "test split" in capsys.readouterr().err
+
+
+def test_where_the_own_table_is_gone_it_is_said_that_nobody_knows_what_was_seen(run, table, tmp_path, caplog):
+    facts = json.loads((run / "run.json").read_text())
+    facts["settings"]["data_path"] = str(tmp_path / "gone.csv")
+    (run / "run.json").write_text(json.dumps(facts))
+    table.head(50).to_csv(tmp_path / "other.csv", index=False)
+    with caplog.at_level("INFO"):
+        assert evaluate(run / "checkpoint_best.pt", "--data-path", str(tmp_path / "other.csv")) == 0
+    assert "how many of these texts were in it is not known" in caplog.text
 
 
 def test_the_same_table_in_another_place_is_still_cut_into_splits(run, table_path, tmp_path):

@@ -62,7 +62,7 @@ def test_the_environment_can_be_written_as_json_and_names_no_one():
     assert environment["hardware"]["memory_bytes"] == psutil.virtual_memory().total
     assert environment["hardware"]["threads"] == torch.get_num_threads()
     assert environment["processes"] == 1
-    assert str(Path.home()) not in text
+    assert str(Path.home()) == "/" or str(Path.home()) not in text
     assert str(Path.cwd()) not in text
 
 
