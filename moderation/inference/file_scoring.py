@@ -102,10 +102,11 @@ def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
     pace = Pace(job.clock)
     with Progress(table.n_rows, clock=job.clock) as progress:
         for chunk in table.chunks(job.config.chunk_rows):
+            progress.expect(job.tally.n_rows + chunk.batch.num_rows, chunk.share)
             for scored in _steps(job, pace, chunk, job.config.text_column):
                 write(encode_json_lines(scored))
                 _count(job.tally, scored)
-                progress.advance(scored.num_rows, chunk.share)
+                progress.advance(scored.num_rows)
     job.tally.n_new = job.tally.n_rows
 
 
@@ -199,6 +200,7 @@ def _finish_parts(job: Job, table: StreamedTable, parts: Parts, kept: list[Part]
         while ahead and ahead[0].end <= first:
             ahead.popleft()
         missing = list(missing_rows(first, end, ahead))
+        progress.expect(end, chunk.share)
         progress.keep(end - first - sum(stop - start for start, stop in missing))
         for start, stop in missing:
             yield from _score_rows(job, pace, _slice(chunk, start - first, stop - first), start, parts, progress)
@@ -227,7 +229,7 @@ def _score_rows(job: Job, pace: Pace, chunk: Chunk, first: int, parts: Parts, pr
     began = job.clock()
     for scored in _steps(job, pace, chunk, job.config.text_column):
         held.append(scored)
-        progress.advance(scored.num_rows, chunk.share)
+        progress.advance(scored.num_rows)
         if job.clock() - began >= PART_S:
             yield (part := parts.write(first, held))
             first, held, began = part.end, [], job.clock()
