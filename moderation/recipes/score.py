@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import TextIO
 
 from moderation.bundles import SHIPPED
 from moderation.config import ScoreConfig
@@ -67,7 +68,7 @@ def score(config: ScoreConfig) -> int:
                 else:
                     files.score_file(job)
     path = "-" if to_stdout else str(config.output)
-    print(tally.to_text(time.monotonic() - started, path), file=sys.stderr if to_stdout else sys.stdout)
+    _say(tally.to_text(time.monotonic() - started, path), sys.stderr if to_stdout else sys.stdout)
     return ROWS_FAILED if tally.n_failed else 0
 
 
@@ -154,6 +155,14 @@ def _stream_lines(
                 if not is_typed:  # its speed is that of the typist
                     progress.advance(stop - start)
     tally.n_new = tally.n_rows
+
+
+def _say(summary: str, stream: TextIO) -> None:
+    """Print the summary; where nobody reads it any more, the work is done all the same."""
+    try:
+        print(summary, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python would complain once more at its end
 
 
 def _write_to_stdout(lines: bytes) -> None:

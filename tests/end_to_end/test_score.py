@@ -346,6 +346,20 @@ def test_a_reader_that_goes_away_and_a_full_device_are_one_message(words):
         assert (process.returncode, "No space left" in err, len(err.splitlines())) == (1, True, 1)
 
 
+def test_a_summary_that_nobody_reads_is_no_fault(tmp_path):
+    (tmp_path / "in.csv").write_text("comment_text\nhave a nice day\n", encoding="utf-8")
+    for output, stream in (("o.csv", "stdout"), ("-", "stderr")):
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = start(
+            "score", tmp_path / "in.csv", "-o", tmp_path / output if output != "-" else "-", **{stream: writing}
+        )
+        os.close(writing)
+        _, err = process.communicate(timeout=120)
+        assert (process.returncode, err or "") == (0, "")
+    assert (tmp_path / "o.csv").exists()
+
+
 def test_json_lines_keep_their_objects_and_broken_lines_their_place(tiny_bundle, tmp_path):
     lines = ['{"comment_text": "idiot", "price": 1.50}', "broken", '{"id": 7, "comment_text": 5}']
     (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
