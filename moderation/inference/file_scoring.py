@@ -22,7 +22,7 @@ from moderation.inference.backends import BACKENDS, count_cores
 from moderation.inference.cells import encode_json_lines
 from moderation.inference.classifier import Classifier
 from moderation.inference.json_lines import OBJECT
-from moderation.inference.lines import PIPE_COLUMN, Line
+from moderation.inference.lines import Line
 from moderation.inference.origins import (
     Origin,
     check_sidecar,
@@ -34,7 +34,7 @@ from moderation.inference.outputs import OutputFormat, open_output, output_forma
 from moderation.inference.pace import Pace
 from moderation.inference.parts import Part, Parts, check_output
 from moderation.inference.progress import Progress
-from moderation.inference.records import NamesLanguages
+from moderation.inference.records import PIPE_COLUMN, NamesLanguages
 from moderation.inference.scoring import check_free_names, score_batch, scored_schema, text_sizes
 from moderation.inference.streams import Chunk, StreamedTable, open_table
 from moderation.inference.tally import Tally

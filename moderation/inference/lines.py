@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from moderation.errors import DataError
 
 LONGEST = 1 << 26  # bytes of a line; a longer one would fill the memory
-PIPE_COLUMN = "text"
 NO_UTF8 = "not UTF-8"
 
 _BOM = b"\xef\xbb\xbf"
@@ -15,7 +14,7 @@ _PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no 
 Line = tuple[str | None, str | None]
 
 
-def read_pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
+def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     """Lines of a pipe as they come; each line is a row, so that rows and lines stay in step.
 
     A line of more than `LONGEST` bytes is None and has an error; no more of it than that is ever held.
@@ -27,11 +26,11 @@ def read_pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     Raises:
         DataError: the pipe cannot be read.
     """
-    for lines in _pipe_lines(pipe):
-        yield [decode_line(line) for line in lines]
+    for lines in _whole_lines(pipe):
+        yield [_decode(line) for line in lines]
 
 
-def decode_line(line: bytes) -> Line:
+def _decode(line: bytes) -> Line:
     r"""A line as text, and what is wrong with it; bytes that are not UTF-8 are shown as `\xe9`."""
     if len(line) > LONGEST:
         return None, f"a line of more than {LONGEST >> 20} MiB"
@@ -42,7 +41,7 @@ def decode_line(line: bytes) -> Line:
         return line.decode("utf-8", "backslashreplace"), NO_UTF8
 
 
-def _pipe_lines(pipe: io.RawIOBase) -> Iterator[list[bytes]]:
+def _whole_lines(pipe: io.RawIOBase) -> Iterator[list[bytes]]:
     """Lines that ended in one read, the last one also without an end; of one that is too long, its beginning."""
     held, mark = bytearray(), _BOM
     while content := _read_pipe(pipe):

@@ -21,7 +21,7 @@ from moderation.bundles import read_bundle
 from moderation.config import ScoreConfig
 from moderation.errors import DataError
 from moderation.inference import file_scoring, streams
-from moderation.inference.lines import read_pipe_lines
+from moderation.inference.lines import pipe_lines
 from moderation.inference.tally import Tally
 
 recipe = importlib.import_module("moderation.recipes.score")
@@ -299,10 +299,10 @@ def test_a_pipe_into_a_file_keeps_what_had_come_at_an_interrupt(tiny_bundle, tmp
 
 def test_a_pipe_into_a_file_keeps_what_was_scored_before_an_error(tiny_bundle, tmp_path, monkeypatch):
     def failing(*_):
-        yield from read_pipe_lines(io.BytesIO(b"kind\n\nidiot\n"))
+        yield from pipe_lines(io.BytesIO(b"kind\n\nidiot\n"))
         raise DataError("no more")
 
-    monkeypatch.setattr(recipe, "read_pipe_lines", failing)
+    monkeypatch.setattr(recipe, "pipe_lines", failing)
     with (tmp_path / "in").open("w+b") as empty:
         monkeypatch.setattr(sys, "stdin", empty)
         words = ["score", "-", "-o", tmp_path / "o.csv.gz", "-m", tiny_bundle, "--backend", "onnx"]

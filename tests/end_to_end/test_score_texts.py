@@ -11,7 +11,7 @@ from moderation import Classifier
 from moderation.config import ScoreConfig
 from moderation.inference import file_scoring
 from moderation.inference.tally import Tally
-from tests.end_to_end.test_score import SECRET, run, start
+from tests.end_to_end.test_score import ROOT, SECRET, run, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
 
@@ -45,6 +45,16 @@ def test_one_text_gives_the_line_that_the_pipe_gives(text, tmp_path):
     assert (code, out) == (process.returncode, piped)
     assert code == (0 if text else 3)
     assert "thresholds: the bundle's" in err
+
+
+@pytest.mark.parametrize("content", [b"caf\xe9 \xff", b"\xe9", b"\xed\xa0\xbd half a pair"])
+def test_one_text_that_is_not_utf8_is_an_error_of_its_row(content):
+    given = subprocess.run(
+        [sys.executable.encode(), b"-m", b"moderation", b"score", b"--text=" + content],
+        capture_output=True, cwd=ROOT, timeout=60, check=False,
+    )  # fmt: skip
+    assert given.returncode == 3
+    assert json.loads(given.stdout)["error"] == "not UTF-8"
 
 
 def test_one_text_of_several_lines_is_one_row_and_may_go_into_a_file(tmp_path):
