@@ -24,7 +24,7 @@ from moderation.inference.backends import BACKENDS
 from moderation.inference.cells import encode_json_lines
 from moderation.inference.classifier import Classifier
 from moderation.inference.json_lines import OBJECT
-from moderation.inference.lines import PIPE_COLUMN, Line
+from moderation.inference.lines import Line
 from moderation.inference.origins import (
     Origin,
     check_sidecar,
@@ -36,7 +36,7 @@ from moderation.inference.outputs import OutputFormat, open_output, output_forma
 from moderation.inference.pace import Pace
 from moderation.inference.parts import Part, Parts, check_output
 from moderation.inference.progress import Progress
-from moderation.inference.records import NamesLanguages
+from moderation.inference.records import PIPE_COLUMN, NamesLanguages
 from moderation.inference.scoring import check_free_names, score_batch, scored_schema, text_sizes
 from moderation.inference.streams import Chunk, StreamedTable, open_table
 from moderation.inference.tally import Tally
@@ -104,10 +104,11 @@ def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
     pace = Pace(job.clock)
     with Progress(table.n_rows, clock=job.clock) as progress:
         for chunk in table.chunks(job.config.chunk_rows):
+            progress.expect(job.tally.n_rows + chunk.batch.num_rows, chunk.share)
             for scored in _steps(job, pace, chunk, job.config.text_column):
                 write(encode_json_lines(scored))
                 _count(job.tally, scored)
-                progress.advance(scored.num_rows, chunk.share)
+                progress.advance(scored.num_rows)
     job.tally.n_new = job.tally.n_rows
 
 
@@ -205,6 +206,7 @@ def _finish_parts(job: Job, table: StreamedTable, parts: Parts, kept: list[Part]
         while ahead and ahead[0].end <= first:
             ahead.popleft()
         missing = list(missing_rows(first, end, ahead))
+        progress.expect(end, chunk.share)
         progress.keep(end - first - sum(stop - start for start, stop in missing))
         for start, stop in missing:
             yield from _score_rows(job, pace, _slice(chunk, start - first, stop - first), start, parts, progress)
@@ -233,7 +235,7 @@ def _score_rows(job: Job, pace: Pace, chunk: Chunk, first: int, parts: Parts, pr
     began = job.clock()
     for scored in _steps(job, pace, chunk, job.config.text_column):
         held.append(scored)
-        progress.advance(scored.num_rows, chunk.share)
+        progress.advance(scored.num_rows)
         if job.clock() - began >= PART_S:
             yield (part := parts.write(first, held))
             first, held, began = part.end, [], job.clock()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from moderation.data.encodings import LONGEST, UTF8, Utf8Recoder, guess_encoding
 from moderation.errors import DataError
 
-PIPE_COLUMN = "text"
 NO_UTF8 = "not UTF-8"
 NO_UTF16 = "not UTF-16"
 NUL = "holds a NUL character"
@@ -17,7 +16,7 @@ Line = tuple[str | None, str | None]
 """A text and what is wrong with it; a text that is too long is None, one that is not UTF-8 shows its bytes."""
 
 
-def read_pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
+def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     r"""Lines of a pipe as they come; each line is a row, so that rows and lines stay in step.
 
     Lines end in LF or CRLF. The text is UTF-8, or UTF-16 where a byte order mark or the zero bytes of its letters say
@@ -32,7 +31,7 @@ def read_pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     Raises:
         DataError: the pipe cannot be read.
 
-    >>> list(read_pipe_lines(io.BytesIO(b"one\ntwo\xff\n")))
+    >>> list(pipe_lines(io.BytesIO(b"one\ntwo\xff\n")))
     [[('one', None), ('two\\xff', 'not UTF-8')]]
     """
     beginning = _first_bytes(pipe)
@@ -45,10 +44,10 @@ def read_pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
             held += end
         if lines:
             *whole, rest = lines
-            yield [decode_line(line, wrong) for line in (bytes(held), *whole)]
+            yield [_decode(line, wrong) for line in (bytes(held), *whole)]
             held = bytearray(rest)
     if held:
-        yield [decode_line(bytes(held), wrong)]
+        yield [_decode(bytes(held), wrong)]
 
 
 def _first_bytes(pipe: io.RawIOBase) -> bytes:
@@ -77,8 +76,7 @@ def _read(pipe: io.RawIOBase) -> bytes | None:
         raise DataError(f"standard input: cannot be read ({error.strerror}). Expected one text a line.") from None
 
 
-def decode_line(line: bytes, wrong: str = NO_UTF8) -> Line:
-    r"""A line as text, and what is wrong with it; bytes that are no text are shown as `\xe9`, and `wrong` says so."""
+def _decode(line: bytes, wrong: str) -> Line:
     if len(line) > LONGEST:
         return None, f"a line of more than {LONGEST >> 20} MiB"
     line = line.removesuffix(b"\r")

@@ -31,11 +31,21 @@ class Progress:
         self, n_rows: int | None = None, *, on_terminal: bool | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.n_new = self.n_kept = 0
-        self._n_rows = n_rows
+        self._total, self._is_known = n_rows, n_rows is not None
         self._clock = clock
         self._on_terminal = sys.stderr.isatty() if on_terminal is None else on_terminal
         self._bar: tqdm[Any] | None = None
         self._started = self._logged = clock()
+
+    def expect(self, n_rows: int, share: float) -> None:
+        """Where the number of rows is not known, tell it from what has been read.
+
+        Args:
+            n_rows: Rows read so far, whether scored or not.
+            share: How much of the file they are, 0 to 1; 0: not known.
+        """
+        if not self._is_known and share > 0:
+            self._total = max(round(n_rows / share), n_rows)
 
     def keep(self, n_rows: int) -> None:
         """Count rows that an earlier run had finished."""
@@ -47,29 +57,24 @@ class Progress:
             self._bar.n += n_rows
             self._bar.last_print_n += n_rows
 
-    def advance(self, n_rows: int, share: float = 0.0) -> None:
-        """Count rows that were scored just now.
-
-        Args:
-            n_rows: How many.
-            share: How much of the file has been read, 0 to 1; 0: not known.
-        """
+    def advance(self, n_rows: int) -> None:
+        """Count rows that were scored just now."""
         self.n_new += n_rows
         if self._on_terminal:
-            self._draw(n_rows, share)
+            self._draw(n_rows)
         elif (now := self._clock()) - self._logged >= EVERY_S:
             self._logged = now
-            logger.info("%s", self.describe(share))
+            logger.info("%s", self.describe())
 
-    def describe(self, share: float = 0.0) -> str:
+    def describe(self) -> str:
         """One line: rows, share, rows a second of this run, and how long the rest will take at that speed."""
         seconds = self._clock() - self._started
         speed = self.n_new / seconds if seconds > 0 else 0.0
-        done, total = self.n_new + self.n_kept, self._total(share)
+        done, total = self.n_new + self.n_kept, self._total
         if total is None:
             return f"{done:,} rows, {speed:,.1f} rows/s"
-        left = f", about {_duration((total - done) / speed)} left" if speed > 0 else ""
-        about = "" if self._n_rows is not None else "about "
+        left = f", about {_duration(max(total - done, 0) / speed)} left" if speed > 0 else ""
+        about = "" if self._is_known else "about "
         return f"{done:,} of {about}{total:,} rows ({done / max(total, 1):.0%}), {speed:,.1f} rows/s{left}"
 
     def __enter__(self) -> Self:
@@ -81,18 +86,12 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def _total(self, share: float) -> int | None:
-        done = self.n_new + self.n_kept
-        if self._n_rows is not None:
-            return self._n_rows
-        return max(round(done / share), done) if share > 0 else None
-
-    def _draw(self, n_rows: int, share: float) -> None:
+    def _draw(self, n_rows: int) -> None:
         if self._bar is None:
             before = self.n_kept + self.n_new - n_rows
-            self._bar = tqdm(desc="Score", unit=" rows", initial=before, total=self._total(share), smoothing=0.1)
+            self._bar = tqdm(desc="Score", unit=" rows", initial=before, total=self._total, smoothing=0.1)
             self._bar.start_t -= self._clock() - self._started  # the first rows took their time too
-        self._bar.total = self._total(share)
+        self._bar.total = self._total
         self._bar.update(n_rows)
 
 

@@ -21,6 +21,7 @@ NO_UNICODE = "the text is not valid Unicode"
 NO_NUMBER = "the model's answer is not a number"
 
 FLAGGED = "flagged"
+PIPE_COLUMN = "text"  # of lines of a pipe
 
 FloatArray = npt.NDArray[np.float32]
 

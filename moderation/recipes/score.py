@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import TextIO
 
 from moderation.bundles import SHIPPED
 from moderation.config import ScoreConfig
@@ -18,11 +19,11 @@ from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
-from moderation.inference.lines import PIPE_COLUMN, Line, decode_line, read_pipe_lines
+from moderation.inference.lines import NO_UTF8, Line, pipe_lines
 from moderation.inference.origins import describe_thresholds
 from moderation.inference.pace import Pace
 from moderation.inference.progress import Progress
-from moderation.inference.records import score_texts
+from moderation.inference.records import PIPE_COLUMN, score_texts
 from moderation.inference.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def score(config: ScoreConfig) -> int:
                 else:
                     files.score_file(job)
     path = "-" if to_stdout else str(config.output)
-    print(tally.to_text(time.monotonic() - started, path), file=sys.stderr if to_stdout else sys.stdout)
+    _say(tally.to_text(time.monotonic() - started, path), sys.stderr if to_stdout else sys.stdout)
     return ROWS_FAILED if tally.n_failed else 0
 
 
@@ -119,15 +120,16 @@ def _open_lines(config: ScoreConfig) -> Iterator[Iterable[list[Line]]]:
         if sys.stdin.isatty():
             logger.info("Reading from the terminal: one text a line, Ctrl-D ends it.")
         with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
-            yield read_pipe_lines(pipe)
+            yield pipe_lines(pipe)
 
 
 def _as_line(text: str) -> Line:
-    """A word of the command line as a line of the pipe would be: its bytes may be no UTF-8."""
+    """A word of the command line as a line of the pipe would be: bytes that are not UTF-8 are shown, and an error."""
     try:
-        return decode_line(text.encode("utf-8", "surrogateescape"))
+        text.encode("utf-8")
     except UnicodeEncodeError:
-        return decode_line(text.encode("utf-8", "surrogatepass"))
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), NO_UTF8
+    return text, None
 
 
 def _stream_lines(
@@ -154,6 +156,14 @@ def _stream_lines(
                 if not is_typed:  # its speed is that of the typist
                     progress.advance(stop - start)
     tally.n_new = tally.n_rows
+
+
+def _say(summary: str, stream: TextIO) -> None:
+    """Print the summary; where nobody reads it any more, the work is done all the same."""
+    try:
+        print(summary, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python would complain once more at its end
 
 
 def _write_to_stdout(lines: bytes) -> None:

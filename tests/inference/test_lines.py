@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation.inference import lines
-from moderation.inference.lines import read_pipe_lines
+from moderation.inference.lines import pipe_lines
 
 
 class Trickle(io.RawIOBase):
@@ -23,7 +23,7 @@ class Trickle(io.RawIOBase):
 
 
 def test_lines_of_a_pipe_come_as_they_come():
-    found = list(read_pipe_lines(Trickle(b"one\r\ntwo", b" more\n\n\xff\n", b"last")))
+    found = list(pipe_lines(Trickle(b"one\r\ntwo", b" more\n\n\xff\n", b"last")))
     assert [lines for lines in found if lines] == [
         [("one", None)],
         [("two more", None), ("", None), (r"\xff", "not UTF-8")],
@@ -33,7 +33,7 @@ def test_lines_of_a_pipe_come_as_they_come():
 
 def test_the_mark_at_the_beginning_of_a_pipe_is_no_text():
     def texts(*pieces):
-        return [text for found in read_pipe_lines(Trickle(*pieces)) for text, _ in found]
+        return [text for found in pipe_lines(Trickle(*pieces)) for text, _ in found]
 
     assert texts(b"\xef", b"\xbb\xbfone\n\xef\xbb\xbftwo\n") == ["one", "\ufefftwo"]
     assert texts(b"\xef\xbb\xbflast") == ["last"]
@@ -44,7 +44,7 @@ def test_the_mark_at_the_beginning_of_a_pipe_is_no_text():
 def test_a_line_without_end_is_a_row_with_an_error(end, monkeypatch):
     monkeypatch.setattr(lines, "LONGEST", 100)
     pieces = [b"one\n", *[b"x" * 60] * 9, end, b"\n", b"y" * 100]
-    texts, errors = zip(*(line for found in read_pipe_lines(Trickle(*pieces)) for line in found), strict=True)
+    texts, errors = zip(*(line for found in pipe_lines(Trickle(*pieces)) for line in found), strict=True)
     between = {b"": [], b"\n": [""], b"\nnext": ["next"]}[end]
     # A read that gives nothing is the end of a pipe.
     assert list(texts) == (["one", None] if not end else ["one", None, *between, "y" * 100])
@@ -54,7 +54,7 @@ def test_a_line_without_end_is_a_row_with_an_error(end, monkeypatch):
 
 def read(content, piece=7):
     pieces = [content[start : start + piece] for start in range(0, len(content), piece)]
-    return [line for found in read_pipe_lines(Trickle(*pieces)) for line in found]
+    return [line for found in pipe_lines(Trickle(*pieces)) for line in found]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

@@ -63,15 +63,21 @@ def test_kept_rows_between_new_ones_do_not_count_either():
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
-    [(0.0, "500 rows, 5.0 rows/s"), (0.1, "500 of about 5,000 rows (10%), 5.0 rows/s, about 15 min left")],
+    ("read", "share", "said"),
+    [
+        (2_000, 0.0, "500 rows, 5.0 rows/s"),
+        (2_000, 0.2, "500 of about 10,000 rows (5%), 5.0 rows/s, about 32 min left"),
+        (500, 1.0, "500 of about 500 rows (100%), 5.0 rows/s, about 0 s left"),
+        (2_000, 1.0, "500 of about 2,000 rows (25%), 5.0 rows/s, about 5 min left"),
+    ],
 )
-def test_where_the_number_of_rows_is_not_known_the_share_of_the_file_tells(share, said):
+def test_where_the_number_of_rows_is_not_known_the_share_of_the_file_tells(read, share, said):
     clock = Clock()
     progress = Progress(None, on_terminal=False, clock=clock)
+    progress.expect(read, share)
     clock.now += 100
-    progress.advance(500, share)
-    assert progress.describe(share) == said
+    progress.advance(500)
+    assert progress.describe() == said
 
 
 def test_a_bar_on_a_terminal_counts_new_rows_alone(capsys):

@@ -1,6 +1,7 @@
 """One text, a line of a pipe, a row of a table: the same results, to the byte."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from moderation import Classifier
 from moderation.inference.cells import encode_json_lines
-from moderation.inference.lines import decode_line
+from moderation.inference.lines import pipe_lines
 from moderation.inference.records import join_flagged, number_text, result_names, score_texts
 from moderation.inference.scoring import score_batch
 
@@ -45,7 +46,8 @@ class Codes:
 @pytest.mark.parametrize("flag_columns", [False, True])
 @pytest.mark.parametrize("languages", [None, Codes()], ids=["untold", "told"])
 def test_lines_and_tables_give_the_same_bytes(classifier, flag_columns, languages):
-    lines = [decode_line(line) for line in [*(text.encode() for text in TEXTS), b"not \xff UTF-8", b"x\r"]]
+    given = b"\n".join([*(text.encode() for text in TEXTS), b"not \xff UTF-8", b"x\r", b""])
+    lines = [line for some in pipe_lines(io.BytesIO(given)) for line in some]
     texts, errors = [text for text, _ in lines], [error for _, error in lines]
     found = score_texts(classifier, texts, errors, languages)
     batch = pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], ["text"])
