@@ -15,6 +15,7 @@ from typing import IO
 
 from moderation.data.csv_dialects import CsvDialect, read_separator
 from moderation.data.encodings import LONGEST, UTF8, Utf8Stream, as_utf8, is_unicode
+from moderation.data.row_shapes import RowShape
 from moderation.errors import DataError
 
 _PLAIN = "where quotes are plain characters: --quoting none"
@@ -22,6 +23,7 @@ OPEN_QUOTE = f"a quote is opened and never closed; double each quote within a te
 BEHIND_QUOTE = f"text behind a closing quote; double each quote within a text, or, {_PLAIN}"
 BLANK_QUOTE = f"a blank before a quote, which must be the field's first character, or, {_PLAIN}"
 BACKSLASH = r"a backslash before a quote; read with --escape '\'"
+ROWS_WITHIN = f"a text whose lines look like further rows; is a quote opened and not closed in its row? If so, {_PLAIN}"
 NO_END = "the file ends behind an escape character"
 TOO_LONG = f"a field or line of more than {LONGEST >> 20} MiB"
 NO_UTF8, NO_UTF16 = "not UTF-8", "not UTF-16"
@@ -85,7 +87,8 @@ def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) ->
     records = _Records(lines, delimiter, quote, dialect.escape)
     wrong = NO_UTF8 if source.encoding == UTF8 else NO_UTF16
     header, n_stripped = _read_header(next(records, None), where)
-    return CsvTable(header, n_stripped, delimiter, (_check(record, len(header), wrong) for record in records))
+    shape = RowShape(len(header), delimiter)
+    return CsvTable(header, n_stripped, delimiter, (_check(record, len(header), shape, wrong) for record in records))
 
 
 def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], int]:
@@ -107,7 +110,7 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
     return names, sum(name != field for name, field in zip(names, fields, strict=True))
 
 
-def _check(record: CsvRow, n_fields: int, wrong_bytes: str) -> CsvRow:
+def _check(record: CsvRow, n_fields: int, shape: RowShape, wrong_bytes: str) -> CsvRow:
     """Find what is wrong with a row that could be cut into fields."""
     fields, error = record
     joined = "".join(fields)
@@ -116,6 +119,10 @@ def _check(record: CsvRow, n_fields: int, wrong_bytes: str) -> CsvRow:
         error = error or wrong_bytes
     if error is None and len(fields) != n_fields:
         error = f"{len(fields)} field{'s' if len(fields) > 1 else ''}, expected {n_fields}"
+    if error is None and "\n" in joined and shape.holds_rows(fields):
+        error = ROWS_WITHIN
+    if error is None:
+        shape.learn(fields)
     return fields, error
 
 

@@ -130,6 +130,40 @@ def test_what_is_right_is_read_as_it_stands(content: str, expected: list[list[st
     assert read(content) == [(row, None) for row in expected]
 
 
+@pytest.mark.parametrize(
+    ("content", "row"),
+    [
+        (
+            "id,text\n"
+            + remarks(1, 4)
+            + '5,"lol never closed\n'
+            + remarks(6, 59)
+            + '60,a nail of 5"\n'
+            + remarks(61, 64),
+            5,
+        ),
+        ("text,toxic\nx,0\n" + '"lol,1\n' + "x,0\ny,1\n" * 9 + 'said ",1\n' + "z,0\n", 2),
+        ("id,text,toxic\n1,x,0\n" + '2,"lol,1\n3,y,0\n4,5",1\n' + "5,z,0\n", 2),
+        ("id,text\r\n1,x\r\n" + '2,"lol\r\n3,5"\r\n4,y\r\n', 2),
+    ],
+)
+def test_rows_within_a_text_are_seen_though_its_quote_is_closed(content: str, row: int) -> None:
+    assert errors(content)[row].startswith("a text whose lines look like further rows")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'id,text\n1,x\n2,"1, stop it\n2, go away\n3, leave"\n',
+        'id,text,toxic\n1,x,0\n2,"one, two, three\nfour, five, six",1\n',
+        'id,text\n1,"2,x\n3,y"\n',
+        'text,more\na,b\n"c,d\ne,f\ng,h",i\n',
+    ],
+)
+def test_texts_of_several_lines_stay_texts(content: str) -> None:
+    assert not errors(content)
+
+
 def test_backslashes_are_read_where_one_asks() -> None:
     content = 'id,text\n1,"he said \\"no\\" to me, \\\\o/"\n2,a\\,b\n3,C:\\new\n4,two\\\nlines\n'
     expected = [["1", 'he said "no" to me, \\o/'], ["2", "a,b"], ["3", "C:\\new"], ["4", "two\nlines"]]
