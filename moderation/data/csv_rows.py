@@ -210,18 +210,22 @@ class _Records:
                 continue
             if body.startswith("\ufeff"):
                 return body.split(self._delimiter), ORDER_MARK
-            if (self._quote is None or self._quote not in body) and (self._escape is None or self._escape not in body):
+            if self._is_simple(body):
                 return body.split(self._delimiter), None
             self._line, self._body, self._at, self._size = line, body, 0, len(line)
             return self._cut()
         raise StopIteration
+
+    def _is_simple(self, text: str) -> bool:
+        """Whether delimiters alone mean anything in it."""
+        return (self._quote is None or self._quote not in text) and (self._escape is None or self._escape not in text)
 
     def _without_end(self, line: str) -> str:
         return _without_end(line, self._lines.line_end, self._escape)
 
     def _cut(self) -> CsvRow:
         fields: list[str] = []
-        while True:
+        while not self._is_simple(rest := self._body[self._at :]):
             quoted = self._quote is not None and self._body.startswith(self._quote, self._at)
             try:
                 fields.append(self._read_quoted() if quoted else self._read_plain())
@@ -230,6 +234,7 @@ class _Records:
             if self._at == len(self._body):
                 return fields, None
             self._at += 1  # the delimiter
+        return [*fields, *rest.split(self._delimiter)], None
 
     def _read_plain(self) -> str:
         rest = self._body[self._at :]

@@ -282,6 +282,8 @@ def _class_problems(column: pd.Series, label_cut: float | None) -> list[str]:
     if targets.any() and not targets.all():
         return []
     missing, all_are = ("negatives", "1") if targets.any() else ("positives", "0")
+    if label_cut is not None:
+        all_are += f" at the cut {label_cut:g} (--label-cut)"
     return [
         f"label {column.name!r}: no {missing}, all {len(targets)} rows are {all_are}; expected both "
         "(leave it out with --label-columns, or add rows)"
