@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from moderation.data.columns import strip_blanks
 from moderation.data.csv_dialects import CsvDialect, read_separator
 from moderation.data.encodings import LONGEST, UTF8, Utf8Stream, as_utf8, is_unicode
 from moderation.data.row_shapes import RowShape
@@ -30,8 +31,6 @@ NO_UTF8, NO_UTF16 = "not UTF-8", "not UTF-16"
 ORDER_MARK = "begins with a byte order mark, which belongs to the beginning of a file; were two files joined?"
 RAGGED = re.compile(r"(\d+) fields?, expected (\d+)")
 """The error of a row with too few or too many fields."""
-
-_BLANKS = " \t\n\r\v\f\u00a0\u200b\ufeff"
 
 CsvRow = tuple[list[str], str | None]
 """Fields of a row and what is wrong with it; with an error they are as far as they could be told, for people to see."""
@@ -97,7 +96,7 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
     fields, error = record
     if error is not None:
         raise DataError(f"{where}: the header cannot be read: {error}.")
-    names = tuple(name.strip(_BLANKS) for name in fields)
+    names = tuple(strip_blanks(name) for name in fields)
     if not all(map(is_unicode, names)):
         raise DataError(f"{where}: the header is not UTF-8. Convert the file: iconv -f LATIN1 -t UTF-8 FILE")
     if any("\0" in name for name in names):
