@@ -45,9 +45,18 @@ class RowShape:
         (True, False)
         """
         return any(
-            "\n" in field and self._follow(fields, place, field.replace("\r", "").split("\n")[1:])
+            "\n" in field
+            and self._may_follow(place, field)
+            and self._follow(fields, place, field.replace("\r", "").split("\n")[1:])
             for place, field in enumerate(fields)
         )
+
+    def _may_follow(self, place: int, field: str) -> bool:
+        """Whether the second line has as many fields; most texts are ruled out by it, whatever their length."""
+        begin = field.index("\n") + 1
+        end = field.find("\n", begin)
+        n_delimiters = field.count(self._delimiter, begin, len(field) if end < 0 else end)
+        return n_delimiters == (place if end < 0 else self._n_fields - 1)
 
     def _follow(self, fields: list[str], place: int, lines: list[str]) -> bool:
         if not self._n_learnt or self._n_fields < 2:

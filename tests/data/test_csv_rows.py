@@ -240,6 +240,15 @@ def test_training_refuses_with_all_rows_named_and_no_text(tmp_path: Path) -> Non
     assert "--quoting none" in message and "zanzibar" not in message
 
 
+@pytest.mark.parametrize("field", ['""', "x", " ", '"x"', "\\,"])
+def test_a_line_of_very_many_fields_ends(field: str) -> None:
+    """Were each field looked for up to the line's end, this would take minutes."""
+    header = ",".join(["a"] * 2)
+    (row,) = read(f'{header}\n{",".join([field] * 300_000)},"x"\n', escape="\\")
+    assert row[1] is not None
+    assert "fields, expected 2" in row[1]
+
+
 @pytest.mark.parametrize("dialect", [{}, {"escape": "\\"}])
 @pytest.mark.parametrize(
     "row", ['1,"x\n', '1,"x\n2,y\n3,y\n', '1,"x\n2,""\n2,""\n', '"\n"x\n', "1,x\\\n", '1,"x\\\n', '1,"\\"x\n']
