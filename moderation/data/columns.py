@@ -51,6 +51,16 @@ def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
     return usual[0]
 
 
+def strip_blanks(name: str) -> str:
+    r"""A name without what cannot be seen around it: white space, and characters without a width.
+
+    >>> strip_blanks("\u00a0toxic\ufeff ")
+    'toxic'
+    """
+    stripped = name.strip().strip("\u200b\ufeff")
+    return stripped if stripped == name else strip_blanks(stripped)
+
+
 def show_names(names: Iterable[object]) -> str:
     """Join column names for a message; what may be a comment, since a header is missing, is shown by length alone.
 

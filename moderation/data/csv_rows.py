@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from moderation.data.columns import strip_blanks
 from moderation.data.csv_dialects import CsvDialect, read_separator
 from moderation.data.encodings import LONGEST, UTF8, Utf8Stream, as_utf8, is_unicode
+from moderation.data.row_shapes import RowShape
 from moderation.errors import DataError
 
 _PLAIN = "where quotes are plain characters: --quoting none"
@@ -22,6 +24,7 @@ OPEN_QUOTE = f"a quote is opened and never closed; double each quote within a te
 BEHIND_QUOTE = f"text behind a closing quote; double each quote within a text, or, {_PLAIN}"
 BLANK_QUOTE = f"a blank before a quote, which must be the field's first character, or, {_PLAIN}"
 BACKSLASH = r"a backslash before a quote; read with --escape '\'"
+ROWS_WITHIN = f"a text whose lines look like further rows; is a quote opened and not closed in its row? If so, {_PLAIN}"
 NO_END = "the file ends behind an escape character"
 TOO_LONG = f"a field or line of more than {LONGEST >> 20} MiB"
 NO_UTF8, NO_UTF16 = "not UTF-8", "not UTF-16"
@@ -29,7 +32,7 @@ ORDER_MARK = "begins with a byte order mark, which belongs to the beginning of a
 RAGGED = re.compile(r"(\d+) fields?, expected (\d+)")
 """The error of a row with too few or too many fields."""
 
-_BLANKS = " \t\n\r\v\f\u00a0\u200b\ufeff"
+_LINE_COST = 64  # bytes that holding a line takes beside its characters
 
 CsvRow = tuple[list[str], str | None]
 """Fields of a row and what is wrong with it; with an error they are as far as they could be told, for people to see."""
@@ -85,7 +88,8 @@ def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) ->
     records = _Records(lines, delimiter, quote, dialect.escape)
     wrong = NO_UTF8 if source.encoding == UTF8 else NO_UTF16
     header, n_stripped = _read_header(next(records, None), where)
-    return CsvTable(header, n_stripped, delimiter, (_check(record, len(header), wrong) for record in records))
+    shape = RowShape(len(header), delimiter)
+    return CsvTable(header, n_stripped, delimiter, (_check(record, len(header), shape, wrong) for record in records))
 
 
 def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], int]:
@@ -94,7 +98,7 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
     fields, error = record
     if error is not None:
         raise DataError(f"{where}: the header cannot be read: {error}.")
-    names = tuple(name.strip(_BLANKS) for name in fields)
+    names = tuple(strip_blanks(name) for name in fields)
     if not all(map(is_unicode, names)):
         raise DataError(f"{where}: the header is not UTF-8. Convert the file: iconv -f LATIN1 -t UTF-8 FILE")
     if any("\0" in name for name in names):
@@ -107,7 +111,7 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
     return names, sum(name != field for name, field in zip(names, fields, strict=True))
 
 
-def _check(record: CsvRow, n_fields: int, wrong_bytes: str) -> CsvRow:
+def _check(record: CsvRow, n_fields: int, shape: RowShape, wrong_bytes: str) -> CsvRow:
     """Find what is wrong with a row that could be cut into fields."""
     fields, error = record
     joined = "".join(fields)
@@ -116,6 +120,10 @@ def _check(record: CsvRow, n_fields: int, wrong_bytes: str) -> CsvRow:
         error = error or wrong_bytes
     if error is None and len(fields) != n_fields:
         error = f"{len(fields)} field{'s' if len(fields) > 1 else ''}, expected {n_fields}"
+    if error is None and "\n" in joined and shape.holds_rows(fields):
+        error = ROWS_WITHIN
+    if error is None:
+        shape.learn(fields)
     return fields, error
 
 
@@ -190,6 +198,7 @@ class _Records:
         self._blank_quote = re.compile(f"[{blanks}]+{quote}" if quote else "(?!)")
         self._line = self._body = ""  # with and without its end: the last one of the record so far
         self._at = self._size = 0  # place in it, and characters of the record
+        self._last = -1  # place of its last quote or escape
 
     def __iter__(self) -> Iterator[CsvRow]:
         return self
@@ -203,18 +212,21 @@ class _Records:
                 continue
             if body.startswith("\ufeff"):
                 return body.split(self._delimiter), ORDER_MARK
-            if (self._quote is None or self._quote not in body) and (self._escape is None or self._escape not in body):
-                return body.split(self._delimiter), None
-            self._line, self._body, self._at, self._size = line, body, 0, len(line)
+            self._size = len(line)
+            self._go_to(line, body, 0)
             return self._cut()
         raise StopIteration
+
+    def _go_to(self, line: str, body: str, at: int) -> None:
+        self._line, self._body, self._at = line, body, at
+        self._last = max((body.rfind(sign) for sign in (self._quote, self._escape) if sign is not None), default=-1)
 
     def _without_end(self, line: str) -> str:
         return _without_end(line, self._lines.line_end, self._escape)
 
     def _cut(self) -> CsvRow:
         fields: list[str] = []
-        while True:
+        while self._at <= self._last:
             quoted = self._quote is not None and self._body.startswith(self._quote, self._at)
             try:
                 fields.append(self._read_quoted() if quoted else self._read_plain())
@@ -223,11 +235,12 @@ class _Records:
             if self._at == len(self._body):
                 return fields, None
             self._at += 1  # the delimiter
+        return [*fields, *self._body[self._at :].split(self._delimiter)], None
 
     def _read_plain(self) -> str:
-        rest = self._body[self._at :]
-        if self._blank_quote.match(rest):
-            raise _Broken(BLANK_QUOTE, rest)
+        begin = self._at
+        if self._blank_quote.match(self._body, begin):
+            raise _Broken(BLANK_QUOTE, self._body[begin:])
         parts: list[str] = []
         while found := self._ends_plain.search(self._body, self._at):
             parts.append(self._body[self._at : found.start()])
@@ -238,41 +251,43 @@ class _Records:
                 parts.append(self._unescape(self._body[found.end()]))
                 self._at = found.end() + 1
             else:
-                parts.append(self._go_on_behind_escaped_end(rest))
-                rest = self._body
+                parts.append(self._go_on_behind_escaped_end(begin))
+                begin = 0
         parts.append(self._body[self._at :])
         self._at = len(self._body)
         return "".join(parts)
 
-    def _go_on_behind_escaped_end(self, rest: str) -> str:
+    def _go_on_behind_escaped_end(self, begin: int) -> str:
         """The line end that an escape makes text; the next line becomes the record's last one."""
         end = self._line[len(self._body) :]
         line = self._lines.take() if end else None
         if line is None:
-            raise _Broken(NO_END, rest)
-        self._size += len(line)
+            raise _Broken(NO_END, self._body[begin:])
+        self._size += len(line) + _LINE_COST
         if self._size >= LONGEST:
             raise _Broken(TOO_LONG, "")
-        self._line, self._body, self._at = line, self._without_end(line), 0
+        self._go_to(line, self._without_end(line), 0)
         return end
 
     def _read_quoted(self) -> str:
-        rest, size, ahead, parts = self._body[self._at :], self._size, list[str](), list[str]()
+        size, ahead, parts = self._size, list[str](), list[str]()
         line, start = self._line, self._at + 1
         while (closing := self._find_closing(line, start, parts)) is None:
             following = self._lines.take()
-            if following is None or size + len(following) >= LONGEST:
+            if following is None or size + len(following) + _LINE_COST >= LONGEST:
                 self._lines.put_back([*ahead, *([] if following is None else [following])])
-                raise _Broken(self._reason(OPEN_QUOTE, rest), rest)
+                raise self._broken(OPEN_QUOTE)
             ahead.append(following)
-            size += len(following)
+            size += len(following) + _LINE_COST
             line, start = following, 0
-        body = self._without_end(line)
+        body = self._without_end(line) if ahead else self._body
         if closing + 1 < len(body) and body[closing + 1] != self._delimiter:
             self._lines.put_back(ahead)
-            escaped = rest + line[: closing + 1] if line[closing - 1] == "\\" else rest
-            raise _Broken(self._reason(OPEN_QUOTE if ahead else BEHIND_QUOTE, escaped), rest)
-        self._line, self._body, self._at, self._size = line, body, closing + 1, size
+            raise self._broken(OPEN_QUOTE if ahead else BEHIND_QUOTE, escaped=line[:closing].endswith("\\"))
+        self._size = size
+        if ahead:
+            self._go_to(line, body, closing + 1)
+        self._at = closing + 1
         return "".join(parts)
 
     def _find_closing(self, line: str, start: int, parts: list[str]) -> int | None:
@@ -295,5 +310,7 @@ class _Records:
     def _unescape(self, character: str) -> str:
         return character if character in self._special else f"{self._escape}{character}"
 
-    def _reason(self, reason: str, text: str) -> str:
-        return BACKSLASH if self._escape is None and '\\"' in text else reason
+    def _broken(self, reason: str, *, escaped: bool = False) -> _Broken:
+        """The error of the quoted field at the current place, before which some backslash may say why."""
+        rest = self._body[self._at :]
+        return _Broken(BACKSLASH if self._escape is None and (escaped or '\\"' in rest) else reason, rest)

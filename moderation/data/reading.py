@@ -19,7 +19,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from moderation.config.declaring import Quoting
-from moderation.data.columns import check_column_names, show_names, show_rows
+from moderation.data.columns import check_column_names, show_names, show_rows, strip_blanks
 from moderation.data.compression import read_unpacked
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.data.csv_rows import RAGGED, open_csv
@@ -90,10 +90,10 @@ def _as_utf8(content: bytes) -> bytes:
 
 def _strip_names(path: Path, table: pa.Table) -> pa.Table:
     """Leave out blanks around the names of columns, and refuse two columns of one name."""
-    names = [name.strip() for name in table.column_names]
+    names = [strip_blanks(name) for name in table.column_names]
     n_stripped = sum(name != found for name, found in zip(names, table.column_names, strict=True))
     if n_stripped:
-        logger.info("%s: blanks left out around the names of %d columns.", path, n_stripped)
+        logger.info("%s: blanks left out around %d of the column names.", path, n_stripped)
     check_column_names(names, str(path))
     return table.rename_columns(names) if n_stripped else table
 
@@ -123,7 +123,7 @@ def _read_csv(path: Path, ending: str, content: bytes, dialect: CsvDialect) -> p
     found = open_csv(io.BytesIO(content), str(path), ending, dialect)
     check_column_names(found.header, str(path))
     if found.n_stripped:
-        logger.info("%s: blanks left out around the names of %d columns.", path, found.n_stripped)
+        logger.info("%s: blanks left out around %d of the column names.", path, found.n_stripped)
     typed = suggest_delimiter(found.header)
     if typed is not None:
         raise DataError(

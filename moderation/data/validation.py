@@ -97,8 +97,11 @@ def as_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
     if not (pd.api.types.is_integer_dtype(column) or _may_hold_text(column)):
         return np.full(len(column), np.nan)  # times and the like would pass as large integers
     if _may_hold_text(column):
-        truth = _as_truth(column)
-        if (is_empty(column) | ~np.isnan(truth)).all():
+        for part in (column.head(1000), column):  # the head rules most columns out at once
+            truth = _as_truth(part)
+            if not (is_empty(part) | ~np.isnan(truth)).all():
+                break
+        else:
             return truth
     if column.dtype == object:
         column = column.where(column.map(lambda value: isinstance(value, (str, bool, int, float, np.generic))), None)
@@ -282,6 +285,8 @@ def _class_problems(column: pd.Series, label_cut: float | None) -> list[str]:
     if targets.any() and not targets.all():
         return []
     missing, all_are = ("negatives", "1") if targets.any() else ("positives", "0")
+    if label_cut is not None:
+        all_are += f" at the cut {label_cut:g} (--label-cut)"
     return [
         f"label {column.name!r}: no {missing}, all {len(targets)} rows are {all_are}; expected both "
         "(leave it out with --label-columns, or add rows)"

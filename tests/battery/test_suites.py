@@ -9,6 +9,7 @@ from moderation.battery.labelled import read_labelled
 from moderation.battery.measuring import measure_suites
 from moderation.battery.results import Options
 from moderation.battery.suites import KINDS, Suite, find_kind, parse_suites
+from moderation.data.loading import TableForm
 from moderation.errors import ConfigError, DataError
 from tests.battery.conftest import write
 
@@ -116,3 +117,44 @@ def test_rows_without_a_text_are_left_out_and_counted(tmp_path, scorer, caplog) 
     path = write(tmp_path, "gaps.csv", [{"text": "a", "mean": 1}, {"text": " ", "mean": 0}, {"text": "c", "mean": 0}])
     assert len(read_binary(path, scorer.bundle)) == 2
     assert "1 of 3 rows left out" in caplog.text
+
+
+def rows(**columns: list[object]) -> list[dict[str, object]]:
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "form", "expected"),
+    [
+        ({"text": ["a", "b", "c"], "mean": [True, False, True]}, {}, [True, False, True]),
+        ({"Tweet": ["a", "b", "c"], "mean": ["yes", "no", "no"]}, {}, [True, False, False]),
+        ({"comment": ["a", "b", "c"], "isHate": [0.7, 0.1, 0.5]}, {"label_cut": 0.5}, [True, False, True]),
+        ({"comment": ["a", "b", "c"], "votes": [0, 3, 2]}, {"label_cut": 3}, [False, True, False]),
+        (
+            {"text": ["a", "b", "c"], "mean": [1, 0, 0], "rude": [0, 0, 1]},
+            {"label_columns": ("rude",)},
+            [False, False, True],
+        ),
+        ({"text": ["a", "b", "c"], "class": ["hate", "none", "hate"]}, {"labels_in": "class"}, [True, False, True]),
+        ({"words": ["a", "b", "c"], "mean": [1, 0, 0]}, {"text_column": "words"}, [True, False, False]),
+    ],
+)
+def test_a_table_of_ones_own_is_read_as_it_is_written(columns, form, expected, tmp_path, scorer) -> None:
+    path = write(tmp_path, "own.csv", rows(**columns))
+    assert read_binary(path, scorer.bundle, TableForm(**form))["positive"].tolist() == expected
+    if "labels_in" not in form:
+        assert find_kind(Suite("mine", path), scorer.bundle, TableForm(**form)).name == "binary"
+
+
+@pytest.mark.parametrize("form", [{}, {"labels_in": "labels"}])
+def test_labels_of_the_bundle_are_found_in_columns_and_in_lists(form, tmp_path, scorer) -> None:
+    cells = {"insult": [1, 0, 0], "toxic": [1, 1, 0]} if not form else {"labels": ["toxic|insult|spam", "toxic", ""]}
+    path = write(tmp_path, "own.csv", rows(body=["a", "b", "c"], **cells))
+    frame = read_labelled(path, scorer.bundle, TableForm(**form))
+    assert frame[["insult", "toxic"]].to_numpy().tolist() == [[1, 1], [0, 1], [0, 0]]
+    assert frame.attrs["of_authors"] is False
+    assert find_kind(Suite("mine", path), scorer.bundle, TableForm(**form)).name == "jigsaw"
+    one = TableForm(**form, label_columns=("toxic",))
+    assert list(read_labelled(path, scorer.bundle, one).columns) == ["comment_text", "toxic"]
+    with pytest.raises(DataError, match="--label-columns names spam"):
+        read_labelled(path, scorer.bundle, TableForm(**form, label_columns=("spam",)))
