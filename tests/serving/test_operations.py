@@ -64,6 +64,14 @@ def test_every_rule_says_what_to_do() -> None:
             assert rule["alert"] in DOCUMENT.read_text(encoding="utf-8")
 
 
+def test_the_document_shows_the_scrape_configuration_and_no_unknown_metric(server: Server) -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", document, flags=re.DOTALL)[0])["scrape_configs"][0]
+    whole = yaml.safe_load((FOLDER / "scrape.yml").read_text(encoding="utf-8"))["scrape_configs"][0]
+    assert shown.items() <= whole.items()
+    assert set(NAMES.findall(document)) <= names_of(server)
+
+
 def test_the_scrape_configuration_reads_a_server_with_keys(keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     (job,) = yaml.safe_load((FOLDER / "scrape.yml").read_text(encoding="utf-8"))["scrape_configs"]
