@@ -44,7 +44,7 @@ def compile_table(table: Mapping[str, str]) -> bytes:
 
 
 def _lay_out(root: Mapping[int, Any]) -> list[int]:
-    """Give every node of a trie a place such that its children stand at `base ^ byte`; the value of a leaf at `base`."""
+    """Place every node of a trie so that its children stand at `base ^ byte`, and the value of a leaf at `base`."""
     units, used = [0], [True]
     bases: set[int] = set()  # no two nodes share one, or the children of one would be found from the other
     first_free = 1

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A step sees the text as the step before left it. It begins with what it replaces, or a text would be searched slowly. Each is local, so that a text of any kind takes time in proportion to
-# its length. Digits and signs are read as letters with care: of "A55", "US$500", "mp3" and "bob@example.com" nothing is
-# changed, and a number before a unit stays one. Who writes in capitals must have two of them beside the digit.
+# A step sees the text as the step before left it, and begins with what it replaces, or a text would be searched slowly.
+# Each is local, so that a text of any kind takes time in proportion to its length. Digits and signs are read as letters
+# with care: of "A55", "US$500", "mp3" and "bob@example.com" nothing is changed, and a number before a unit stays one.
+# Who writes in capitals must have two of them beside the digit.
 _L = r"\p{L}"
 _SIGN = "[0134579@$!8]"
 _UNITS = (
@@ -73,9 +74,8 @@ _UNREAD = " \U0001f3f4 "  # a picture that is read as no word, in the place of a
 _CLOSING = "\u2202"
 _CALLERS = "a an the you u ur your are is fat ugly dirty filthy stupid dumb little old like such these those of fucking"
 _CALLING = "|".join(f"\\b{word} {{0,2}}." for word in _CALLERS.split())  # a picture stands between blanks
-# Letters of other scripts are read as Latin ones beside these, in Greek (`\u0394x`) in words of three
-# letters or more; signs between Latin
-# letters, at a word's beginning (not `\u00a3bn`), and those of currencies at its end.
+# Letters of other scripts are read as Latin ones beside these, Greek ones (`\u0394x`) in words of three letters or more;
+# signs within words, at a word's beginning (not `\u00a3bn`), and those of currencies at its end.
 _LATIN = "[A-Za-z]"
 _NO_SCALE = r"(?!(?:bn|mn|tn|mil|pcm|pa|pw|ea)\b)"
 

@@ -78,15 +78,19 @@ _SIGNS: Mapping[str, str] = {
 
 # First word of a character's name: scripts whose letters are read as Latin ones wherever they stand. Those of other
 # scripts, in which people write to one another, only beside Latin ones.
-_EVERYWHERE = frozenset(
-    "CANADIAN CARIAN CHEROKEE COPTIC CYRILLIC DESERET GOTHIC LATIN LISU LYCIAN LYDIAN MATHEMATICAL MODIFIER OLD "
-    "OSAGE RUNIC TIFINAGH VAI WARANG YI".split()
+_SCRIPTS = """CANADIAN CARIAN CHEROKEE COPTIC CYRILLIC DESERET GOTHIC LATIN LISU LYCIAN LYDIAN MATHEMATICAL MODIFIER OLD
+OSAGE RUNIC TIFINAGH VAI WARANG YI"""
+_EVERYWHERE = frozenset(_SCRIPTS.split())
+_BOXES = "CIRCLED|SQUARED|PARENTHESIZED|BRACKETED"
+_SHAPES = (
+    "TURNED|REVERSED|INVERTED|OPEN|SCRIPT|DOTLESS|INSULAR|SIDEWAYS|BARRED|BLACKLETTER|LONG|CLOSED|STIRRUP|ROTUNDA|"
+    "VISIGOTHIC|ANGLICANA|HALF|VOLAPUK|LONG-LEGGED|SMALL|CAPITAL|DOUBLE|TOP|BOTTOM|BROKEN"
 )
 _NAMED = re.compile(
-    r"(?:REGIONAL INDICATOR SYMBOL LETTER|(?:[A-Z-]+ )*(?:CIRCLED|SQUARED|PARENTHESIZED|BRACKETED) LATIN (?P<box>CAPITAL|SMALL) LETTER"
-    r"|LATIN LETTER (?P<small>SMALL CAPITAL)|(?:MODIFIER LETTER |LATIN SUBSCRIPT )?LATIN (?P<case>CAPITAL|SMALL) LETTER)"
-    r"(?: (?:TURNED|REVERSED|INVERTED|OPEN|SCRIPT|DOTLESS|INSULAR|SIDEWAYS|BARRED|BLACKLETTER|LONG|CLOSED|STIRRUP|ROTUNDA"
-    r"|VISIGOTHIC|ANGLICANA|HALF|VOLAPUK|REVERSED HALF|LONG-LEGGED|SMALL|CAPITAL|DOUBLE|TOP|BOTTOM|BROKEN))*"
+    rf"(?:REGIONAL INDICATOR SYMBOL LETTER|(?:[A-Z-]+ )*(?:{_BOXES}) LATIN (?P<box>CAPITAL|SMALL) LETTER"
+    r"|LATIN LETTER (?P<small>SMALL CAPITAL)|(?:MODIFIER LETTER |LATIN SUBSCRIPT )?"
+    r"LATIN (?P<case>CAPITAL|SMALL) LETTER)"
+    rf"(?: (?:{_SHAPES}))*"
     r" (?P<letter>[A-Z]|ALPHA|IOTA|UPSILON|ENG|SCHWA|EZH|ETH|KRA|CHI|BETA|OMEGA)(?: (?:WITH|ROTUNDA|LONGA) .*)?"
 )
 _SOUNDS = {"ALPHA": "a", "IOTA": "i", "UPSILON": "u", "ENG": "n", "SCHWA": "e", "EZH": "z", "ETH": "d", "KRA": "k"}
@@ -105,13 +109,13 @@ _MEANT = {
     "drop of blood": "blood",
     "crossed swords": "swords",
 }
-_READ = frozenset(
-    "axe bomb boy chains coffin dagger eggplant fire girl goat gorilla hammer man monkey ogre orangutan skull snake "
-    "syringe troll woman zombie".split()
-)
+_NAMES_READ = """axe bomb boy chains coffin dagger eggplant girl gorilla hammer man monkey ogre orangutan snake syringe
+troll woman zombie"""
+_READ = frozenset(_NAMES_READ.split())
 # Words where somebody is called so; elsewhere ornaments.
 _CALLED = {"wastebasket": "trash", "pig face": "pig", "cow face": "cow", "rat": "rat", "mouse face": "mouse"}
-_CALLED |= {word: word for word in "cockroach cow donkey pig toilet turkey whale worm skunk sloth".split()}
+_NAMES_CALLED = "cockroach cow donkey pig toilet turkey whale worm skunk sloth"
+_CALLED |= {word: word for word in _NAMES_CALLED.split()}
 _FIRST_PICTURE = 0x2600  # what comes before are arrows, clocks and signs
 
 
@@ -218,7 +222,7 @@ def _candidates() -> Iterator[tuple[str, str]]:
     yield from _USED_AS.items()
     for place in range(0x80, sys.maxunicode + 1):
         found = _NAMED.fullmatch(unicodedata.name(chr(place), ""))
-        if found and reduce_forms(chr(place)) == chr(place) or found and (found["box"] or "PARENTHESIZED" in found[0]):
+        if found and (found["box"] or reduce_forms(chr(place)) == chr(place)):
             latin = _SOUNDS.get(found["letter"], found["letter"]).lower()
             small = found["small"] or "SMALL" in (found["case"], found["box"])
             yield chr(place), latin if small else latin.upper()

@@ -35,17 +35,19 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 # Letters of other scripts by the letters that they are taken for: Unicode names them by their sounds, not their looks.
 _SHAPES: Mapping[str, Mapping[str, str]] = {
     "Greek letters": {
-        "GREEK SMALL LETTER": "a ALPHA e EPSILON i IOTA k KAPPA n ETA o OMICRON p RHO t TAU u UPSILON v NU w OMEGA x CHI",
+        "GREEK SMALL LETTER": "a ALPHA e EPSILON i IOTA k KAPPA n ETA o OMICRON p RHO t TAU u UPSILON v NU w OMEGA "
+        "x CHI",
     },
     "Cherokee letters": {
-        "CHEROKEE LETTER": "a GO b YV c TLI d A e GV g NAH h MI i V j GU k TSO l TLE m LU p TLV r SV s DU t I v DO w LA z NO",
+        "CHEROKEE LETTER": "a GO b YV c TLI d A e GV g NAH h MI i V j GU k TSO l TLE m LU p TLV "
+        "r SV s DU t I v DO w LA z NO",
     },
     "Armenian letters": {
         "ARMENIAN SMALL LETTER": "f KEH g CO h HO n VO o OH q ZA u SEH w AYB",
     },
     "Lisu letters": {
-        "LISU LETTER": "a A b BA c CA d DA e E f TSA g GA h XA i I j JA k KA l LA m MA n NA o O p PA r ZHA s SA t TA u U "
-        "v HA w WA x SHA y YA z DZA",
+        "LISU LETTER": "a A b BA c CA d DA e E f TSA g GA h XA i I j JA k KA l LA m MA n NA o O p PA r ZHA s SA t TA "
+        "u U v HA w WA x SHA y YA z DZA",
     },
     "Deseret and others": {
         "DESERET SMALL LETTER": "o LONG O c CHEE",

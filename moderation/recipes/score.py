@@ -55,7 +55,7 @@ def score(config: ScoreConfig) -> int:
         _check_paths(config, output, piped)
     with Classifier.load(config.model or SHIPPED, backend=config.backend, threads=config.threads) as classifier:
         tally = Tally(classifier.labels, classifier.languages)
-        languages = _load_languages()
+        languages = _load_languages(classifier)
         if piped:
             _score_pipe(config, classifier, languages, output, form, tally)
         else:
@@ -88,9 +88,9 @@ def _check_paths(config: ScoreConfig, output: Path, piped: bool) -> None:
     Parts(output).check(resume=config.resume, overwrite=config.overwrite)
 
 
-def _load_languages() -> Languages | None:
+def _load_languages(classifier: Classifier) -> Languages | None:
     try:
-        return Languages("The column detected_language", "languages")
+        return Languages("The column detected_language", "languages", classifier.normalise)
     except MissingExtraError as error:
         logger.info("%s Until then it stays empty.", error)
         return None

@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from moderation.data.languages import UNDETERMINED
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
@@ -150,7 +149,8 @@ async def _analyze(state: Any, asked: AnalyzeCommentRequest) -> AnalyzeCommentRe
     text = _read_text(asked.comment)
     labels = _find_labels(asked.requested_attributes, moderator)
     detected = state.languages.detect(text)
-    languages = _choose_languages(asked.languages, detected, moderator)
+    foreign = state.languages.foreign(text, moderator.classifier.languages)
+    languages = _choose_languages(asked.languages, detected, foreign, moderator)
     _check_languages(languages, detected, list(labels), moderator)
     spans = split_sentences(text, most=MAX_SENTENCES) if asked.span_annotations else []
     whole, *parts = await moderator.read([text, *(text[begin:end] for begin, end in spans)])
@@ -247,11 +247,14 @@ def _find_labels(names: Iterable[str], moderator: Moderator) -> dict[str, str]:
     return {name: known[name] for name in names}
 
 
-def _choose_languages(asked: Sequence[str] | None, detected: str, moderator: Moderator) -> list[str]:
-    """Languages that were asked for; else the one detected; where that is unclear, the first that the model knows."""
+def _choose_languages(
+    asked: Sequence[str] | None, detected: str, foreign: str | None, moderator: Moderator
+) -> list[str]:
+    """Languages that were asked for; else the one detected; where that is not sure, the first that the model knows."""
     if asked:
         return list(asked)
-    return [detected] if detected != UNDETERMINED else [*moderator.classifier.languages[:1]] or [detected]
+    known = moderator.classifier.languages
+    return [foreign or detected] if foreign or detected in known or not known else [known[0]]
 
 
 def _check_languages(languages: Sequence[str], detected: str, attributes: Sequence[str], moderator: Moderator) -> None:
