@@ -1,7 +1,10 @@
 """Which language a text is in, for those who answer in its name."""
 
+# ruff: noqa: RUF001 -- disguises and other scripts are the point
+
 import pytest
 
+from moderation.data.edits import edit_text
 from moderation.data.languages import Languages
 from moderation.inference.classifier import Classifier
 
@@ -40,11 +43,11 @@ def reading() -> Languages:
 @pytest.mark.parametrize(
     "text",
     [
-        "y\u00f2\u00fa \u00e0r\u00e9 \u00e0 d\u00ecsg\u00fast\u00edng \u00edd\u00ed\u00f2t \u00e0nd n\u00f3b\u00f3dy w\u00e0nts y\u00f2\u00fa h\u00e9r\u00e9",
-        "y\u00f6u \u00e4re \u00e4 disg\u00fcsting idi\u00f6t and nobody wants you here",
-        "y\u043eu \u0430r\u0435 \u0430 stu\u0440id idi\u043et, go die now",
+        "yòú àré à dìsgústíng ídíòt ànd nóbódy wànts yòú héré",
+        "yöu äre ä disgüsting idiöt and nobody wants you here",
+        "yоu аrе а stuрid idiоt, go die now",
         "dem fools dont kno nuttin bout dis",
-        "\u028f\u1d0f\u1d1c \u1d00\u0280\u1d07 \u1d00 \ua731\u1d1b\u1d1c\u1d18\u026a\u1d05 \u026a\u1d05\u026a\u1d0f\u1d1b and nobody wants you",
+        edit_text("small capitals", "you are a stupid idiot and nobody wants you here", 1),
     ],
 )
 def test_disguised_english_is_english(text: str, reading: Languages) -> None:
@@ -58,9 +61,5 @@ def test_only_a_long_clear_text_is_surely_foreign(reading: Languages) -> None:
     assert reading.foreign(text[:45], ["en"]) is None
     assert reading.foreign(text, ["es"]) is None
     assert reading.foreign(text, []) is None
-    assert (
-        reading.foreign(
-            "\u0421\u043f\u0430\u0441\u0438\u0431\u043e \u0437\u0430 \u043f\u043e\u043c\u043e\u0449\u044c, " * 5, ["en"]
-        )
-        == "ru"
-    )
+    russian = "Все люди рождаются свободными и равными"
+    assert reading.foreign(f"{russian}. {russian}.", ["en"]) == "ru"

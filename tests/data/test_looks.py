@@ -151,7 +151,7 @@ def test_a_compiled_table_replaces_each_of_its_characters_and_no_other() -> None
     normaliser = normalizers.Precompiled(compile_table(table))
     for place in [*range(0xA1, 0x3100), 0x1F595, 0xFFFF]:
         character = chr(place)
-        assert normaliser.normalize_str(f"a{character}b") in (f"a{table.get(character, character)}b",), hex(place)
+        assert normaliser.normalize_str(f"a {character}") == f"a {table.get(character, character)}", hex(place)
 
 
 @pytest.mark.parametrize("table", [{"ab": "c"}, {"\u00e4": ""}, {"": "c"}, {"\u00e4": "\0"}])
