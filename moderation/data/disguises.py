@@ -74,7 +74,7 @@ _UNREAD = " \U0001f3f4 "  # a picture that is read as no word, in the place of a
 _CLOSING = "\u2202"
 _CALLERS = "a an the you u ur your are is fat ugly dirty filthy stupid dumb little old like such these those of fucking"
 _CALLING = "|".join(f"\\b{word} {{0,2}}." for word in _CALLERS.split())  # a picture stands between blanks
-# Letters of other scripts are read as Latin ones beside these, Greek ones (`\u0394x`) in words of three letters or more;
+# Letters of other scripts are read as Latin ones beside these, Greek ones (`\u0394x`) in words of three letters;
 # signs within words, at a word's beginning (not `\u00a3bn`), and those of currencies at its end.
 _LATIN = "[A-Za-z]"
 _NO_SCALE = r"(?!(?:bn|mn|tn|mil|pcm|pa|pw|ea)\b)"

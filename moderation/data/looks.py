@@ -96,7 +96,8 @@ _NAMED = re.compile(
 _SOUNDS = {"ALPHA": "a", "IOTA": "i", "UPSILON": "u", "ENG": "n", "SCHWA": "e", "EZH": "z", "ETH": "d", "KRA": "k"}
 _SOUNDS |= {"CHI": "x", "BETA": "b", "OMEGA": "w"}
 # By their looks others than by their names: generators use them so.
-_USED_AS = {"\u0254": "c", "\u0186": "C", "\u025f": "f", "\u0183": "g", "\u0284": "f", "\u0492": "F", "\u0493": "f", "\u0185": "b"}
+_USED_AS = {"\u0254": "c", "\u0186": "C", "\u025f": "f", "\u0183": "g", "\u0284": "f", "\u0185": "b"}
+_USED_AS |= {"\u0492": "F", "\u0493": "f"}
 
 # Emoji that people use as words of abuse and threats, by their names; all others are what they were before, signs that
 # the model does not know. "You are such a \U0001f98b" would be hostile if it were read.

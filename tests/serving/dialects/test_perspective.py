@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -435,6 +436,7 @@ def test_a_decision_that_is_no_probability_is_refused(server: Any, value: Any) -
 
 
 def test_disguised_english_is_answered_as_plain_english() -> None:
+    """A language gate that looks at the letters alone would refuse the second text, which the model reads at once."""
     plain = "you are a disgusting idiot and nobody wants you here"
     accented = "yòú àré à dìsgústíng ídíòt ànd nóbódy wànts yòú héré"
     with TestClient(create_app(threads=1)) as client:
