@@ -26,6 +26,7 @@ class Scorer:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
         self._known: dict[str, FloatArray] = {}
+        self._of_tokens: dict[tuple[tuple[int, ...], ...], FloatArray] = {}
         self.bundle: Bundle = classifier.bundle
         self.labels = classifier.labels
         self.thresholds = classifier.thresholds
@@ -48,9 +49,16 @@ class Scorer:
         with tqdm(total=len(new), desc=what, unit=" texts", disable=None) as bar:
             for start in range(0, len(new), _CHUNK):
                 part = new[start : start + _CHUNK]
-                self._known.update(zip(part, self._classifier.probabilities(part), strict=True))
+                self._compute(part)
                 bar.update(len(part))
         return self._gather(texts)
+
+    def _compute(self, texts: Sequence[str]) -> None:
+        """Answer new texts; one whose windows hold the tokens of another's gets its answer, since it is the same."""
+        tokens = [tuple(window.ids for window in self._classifier.windows(text)) for text in texts]
+        first = {ids: text for ids, text in zip(tokens, texts, strict=True) if ids not in self._of_tokens}
+        self._of_tokens.update(zip(first, self._classifier.probabilities(list(first.values())), strict=True))
+        self._known.update((text, self._of_tokens[ids]) for text, ids in zip(texts, tokens, strict=True))
 
     def flagged(self, texts: Iterable[str], what: str) -> BoolArray:
         """Whether any label of a text reaches its threshold, bool `(n_texts,)`."""

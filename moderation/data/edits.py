@@ -10,6 +10,16 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from random import Random
 
+from moderation.data.styles import (
+    ALPHABETS,
+    currency_signs,
+    invisible_letters,
+    keycaps,
+    restyle,
+    stacked_marks,
+    struck_through,
+)
+
 Edit = Callable[[str, Random], str]
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -170,7 +180,12 @@ def friendly_sentences(text: str, random: Random) -> str:
     return " ".join((*chosen[:place], text, *chosen[place:]))
 
 
-EVASIONS: Mapping[str, Edit] = {
+def _in_style(style: str) -> Edit:
+    return lambda text, random: restyle(style, text)
+
+
+# Those that training may learn from.
+_LEARNT: Mapping[str, Edit] = {
     "leetspeak": leetspeak,
     "homoglyphs": homoglyphs,
     "zero-width characters": zero_width,
@@ -179,10 +194,19 @@ EVASIONS: Mapping[str, Edit] = {
     "missing spaces": missing_spaces,
     "diacritics": diacritics,
     "swapped letters": swapped_letters,
-    "friendly sentences": friendly_sentences,
 }
-# Those that training may learn from: so few friendly sentences would be learnt by heart.
-DISGUISES = tuple(name for name in EVASIONS if name != "friendly sentences")
+DISGUISES = tuple(_LEARNT)
+# Whole texts in the letters of generators, and with marks and letters that show nothing.
+STYLES: Mapping[str, Edit] = {
+    **{style: _in_style(style) for style in ALPHABETS},
+    "currency signs": currency_signs,
+    "struck-through letters": struck_through,
+    "keycaps": keycaps,
+    "stacked marks": stacked_marks,
+    "invisible letters": invisible_letters,
+}
+# So few friendly sentences would be learnt by heart.
+EVASIONS: Mapping[str, Edit] = {**_LEARNT, "friendly sentences": friendly_sentences, **STYLES}
 # What `moderation.data.disguises.fold_disguises` undoes in part or not at all: of words spelled with blanks it joins
 # neighbours too, and of leetspeak it leaves what may be a name or a number.
 STUBBORN = ("leetspeak", "spaced letters", "missing spaces", "swapped letters")

@@ -1,7 +1,8 @@
 """Text -> which language is it in, and is that another than English?"""
 
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,20 @@ UNDETERMINED = "und"
 
 _CHARACTERS_READ = 1000  # more of a text changes no verdict, and costs time
 _FEWER_CHARACTERS = 300
+_CHARACTERS_FOLDED = 200
+# Common words of English that are no common words of other languages in Latin letters ("is", "was" and "to" are). Where
+# so many of a text's words are among them it is English, however it is spelled; of Spanish, Italian, Turkish, German,
+# French and Portuguese comments one word in a hundred is.
+_WORDS = """about always and are because being bitch can cannot cant could did does doesnt dont dumb ever every everyone
+fool fools from fuck fucked fucking get go going good got hate him his how idiot idiots into its ive kill know
+liar liars like make moron morons more much never nobody not nothing off one only other our out people piece
+please really said say shit should shut stop stupid suck sucks than thanks that the their them then there these
+they thing things think this those ugly very what when where which who why with would you your youre yours
+yourself"""
+_ENGLISH = frozenset(_WORDS.split())
+_ENGLISH_SHARE, _SOME_ENGLISH = 0.15, 0.04  # enough of them; enough to ask again
+_SURE_LETTERS = 60
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _NONE = "zxx"  # ISO 639-2's code of what is in no language, strings of signs for example
 
 
@@ -99,22 +114,49 @@ class Languages:
     Args:
         feature: What needs it, for the message.
         extra: Of the package, which brings it.
+        normalise: A text -> the text as the model reads it, which may undo accents and other disguises that make
+            English look like another language; None: a text is taken as it was written.
 
     Raises:
         MissingExtraError: py3langid is not installed.
     """
 
-    def __init__(self, feature: str, extra: str) -> None:
+    def __init__(self, feature: str, extra: str, normalise: Callable[[str], str] | None = None) -> None:
         self._identifier = load_identifier(feature, extra)
+        self._normalise = normalise
 
     def detect(self, text: str) -> str:
         """ISO 639-1 code of a text's language; `und` for one that is too short, too unclear to tell, or in none.
 
-        The rule is that of `detect_foreign`: 20 letters, and a probability of 0.5; less is read, for speed.
+        The rule is that of `detect_foreign`: 20 letters, and a probability of 0.5; less is read, for speed. A text that
+        does not look English is looked at again as the model reads it: where its words are, it is English.
         """
-        found = classify_language(self._identifier, text, _FEWER_CHARACTERS)
+        beginning = text[:_FEWER_CHARACTERS]
+        found = classify_language(self._identifier, beginning)
         clear = found is not None and found[1] >= MIN_PROBABILITY and found[0] != _NONE
-        return found[0] if found is not None and clear else UNDETERMINED
+        if found is None or (clear and found[0] == "en"):
+            return found[0] if found is not None else UNDETERMINED
+        read = self._read(beginning[:_CHARACTERS_FOLDED])
+        share = _english_share(read)
+        if share >= _ENGLISH_SHARE or (share >= _SOME_ENGLISH and self._identifier.classify(read)[0] == "en"):
+            return "en"
+        return found[0] if clear else UNDETERMINED
+
+    def foreign(self, text: str, trained_on: Sequence[str]) -> str | None:
+        """The language of a text that the model surely was not trained on; None: it is one of those, or not sure.
+
+        Detection alone must not leave a text unmoderated: sure is what has 60 letters, a clear language, and hardly
+        any common word of English, where the model knows that.
+
+        Args:
+            text: Any.
+            trained_on: Languages of the model; none: nothing is known of them, and no text is foreign.
+        """
+        code = self.detect(text)
+        if not trained_on or code in (UNDETERMINED, *trained_on):
+            return None
+        n_letters = sum(map(str.isalpha, self._read(text[:_FEWER_CHARACTERS])))
+        return code if n_letters >= _SURE_LETTERS else None
 
     def describe(self, text: str, trained_on: Sequence[str]) -> dict[str, str | bool]:
         """A text's language for an answer: `code` as from `detect`, and `supported`.
@@ -125,3 +167,16 @@ class Languages:
         """
         code = self.detect(text)
         return {"code": code, "supported": not trained_on or code in (UNDETERMINED, *trained_on)}
+
+    def _read(self, text: str) -> str:
+        return text if self._normalise is None else self._normalise(text)
+
+
+def _english_share(text: str) -> float:
+    """Share of a text's words that are common English ones.
+
+    >>> _english_share("you are the pineapple")
+    0.75
+    """
+    words = _WORD.findall(text.lower())
+    return sum(word in _ENGLISH for word in words) / max(len(words), 1)

@@ -200,6 +200,10 @@ class Classifier:
         """The windows in which a text is read."""
         return self._windows.cut(check_texts([text])[0])
 
+    def normalise(self, text: str) -> str:
+        """A text as the model reads it: lower case, and with the disguises undone that its tokenizer knows."""
+        return self._windows.normalise(check_texts([text])[0])
+
     def window_probabilities(self, windows: Sequence[Window]) -> FloatArray:
         """Probabilities of windows one by one, calibrated: float32 `(n_windows, n_labels)`."""
         batches = self.batches(windows)

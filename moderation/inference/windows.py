@@ -87,6 +87,11 @@ class Windows:
                 "expected an overlap below the window's length."
             )
 
+    def normalise(self, text: str) -> str:
+        """A text as the tokenizer reads it, before it is cut into tokens; for short ones, since nothing bounds it."""
+        normaliser = self.tokenizer.normalizer
+        return text if normaliser is None else str(normaliser.normalize_str(text))
+
     def cut(self, text: str) -> list[Window]:
         """Cut one text; see `iterate`."""
         return list(self.iterate(text))

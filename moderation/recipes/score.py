@@ -55,7 +55,7 @@ def score(config: ScoreConfig) -> int:
         config.model or SHIPPED, backend=config.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
         tally = Tally(classifier.labels, classifier.languages, describe_thresholds(classifier))
-        languages = _load_languages()
+        languages = _load_languages(classifier)
         with _open_lines(config) as lines:
             if files is None:
                 _stream_lines(config, classifier, languages, lines, tally)
@@ -101,9 +101,9 @@ def _import_files() -> ModuleType:
     return file_scoring
 
 
-def _load_languages() -> Languages | None:
+def _load_languages(classifier: Classifier) -> Languages | None:
     try:
-        return Languages("The column detected_language", "languages")
+        return Languages("The column detected_language", "languages", classifier.normalise)
     except MissingExtraError as error:
         logger.info("%s Until then it stays empty.", error)
         return None

@@ -107,7 +107,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         classifier = Classifier.load(model, backend=backend, threads=threads, thresholds=thresholds)
-        app.state.languages = Languages("Detecting languages", "serve")
+        app.state.languages = Languages("Detecting languages", "serve", classifier.normalise)
         app.state.moderator = Moderator(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from moderation.battery.scorer import Scorer
+from moderation.inference.windows import Window
 
 LABELS = ("insult", "toxic", "threat")
 THRESHOLDS = np.array([0.5, 0.5, 0.5], dtype=np.float32)
@@ -27,6 +28,9 @@ class WordModel:
     def __init__(self) -> None:
         self.read: list[str] = []
         self.thresholds_by_label = dict(zip(LABELS, THRESHOLDS.tolist(), strict=True))
+
+    def windows(self, text: str) -> list[Window]:
+        return [Window(tuple(map(ord, text)), 0, len(text))]
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         self.read += texts

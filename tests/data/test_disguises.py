@@ -5,8 +5,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from moderation.backbones import load_tokenizer
-from moderation.data.disguises import LOOKALIKES, fold_disguises
+from moderation.data.disguises import fold_disguises
 from moderation.data.edits import DISGUISES, STUBBORN, edit_text
+from moderation.data.looks import LOOKALIKES
 
 
 @pytest.fixture

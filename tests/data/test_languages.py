@@ -1,8 +1,12 @@
 """Which language a text is in, for those who answer in its name."""
 
+# ruff: noqa: RUF001 -- disguises and other scripts are the point
+
 import pytest
 
+from moderation.data.edits import edit_text
 from moderation.data.languages import Languages
+from moderation.inference.classifier import Classifier
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +33,33 @@ def test_what_is_in_no_language_is_undetermined(languages: Languages) -> None:
     text = "".join(chr(code) for code in range(0x1D400, 0x1D480))
     assert languages._identifier.classify(text)[0] == "zxx"
     assert languages.detect(text) == "und"
+
+
+@pytest.fixture(scope="module")
+def reading() -> Languages:
+    return Languages("A test", "languages", Classifier.load(threads=1).normalise)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yòú àré à dìsgústíng ídíòt ànd nóbódy wànts yòú héré",
+        "yöu äre ä disgüsting idiöt and nobody wants you here",
+        "yоu аrе а stuрid idiоt, go die now",
+        "dem fools dont kno nuttin bout dis",
+        edit_text("small capitals", "you are a stupid idiot and nobody wants you here", 1),
+    ],
+)
+def test_disguised_english_is_english(text: str, reading: Languages) -> None:
+    assert reading.describe(text, ["en"]) == {"code": "en", "supported": True}
+    assert reading.foreign(text, ["en"]) is None
+
+
+def test_only_a_long_clear_text_is_surely_foreign(reading: Languages) -> None:
+    text = "Me gusta mucho pasear por la playa con mis amigos cuando hace buen tiempo en verano."
+    assert reading.foreign(text, ["en"]) == "es"
+    assert reading.foreign(text[:45], ["en"]) is None
+    assert reading.foreign(text, ["es"]) is None
+    assert reading.foreign(text, []) is None
+    russian = "Все люди рождаются свободными и равными"
+    assert reading.foreign(f"{russian}. {russian}.", ["en"]) == "ru"

@@ -13,7 +13,6 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from moderation.categories import TWIN
-from moderation.data.languages import UNDETERMINED
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
@@ -170,7 +169,8 @@ def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES)
     moderator.check_size([text])
     labels, unsupported = _choose_labels(asked, state)
     detected = state.languages.detect(text)
-    languages = _choose_languages(asked.languages, detected, moderator)
+    foreign = state.languages.foreign(text, moderator.classifier.languages)
+    languages = _choose_languages(asked.languages, detected, foreign, moderator)
     _check_languages(languages, detected, list(labels), moderator)
     spans = split_sentences(text, most=most) if asked.span_annotations else []
     return Analysis(asked, text, labels, unsupported, languages, detected, spans)
@@ -294,11 +294,14 @@ def _find_labels(names: Iterable[str], state: Any) -> dict[str, str]:
     return {name: known[name] for name in names}
 
 
-def _choose_languages(asked: Sequence[str] | None, detected: str, moderator: Moderator) -> list[str]:
-    """Languages that were asked for; else the one detected; where that is unclear, the first that the model knows."""
+def _choose_languages(
+    asked: Sequence[str] | None, detected: str, foreign: str | None, moderator: Moderator
+) -> list[str]:
+    """Languages that were asked for; else the one detected; where that is not sure, the first that the model knows."""
     if asked:
         return list(asked)
-    return [detected] if detected != UNDETERMINED else [*moderator.classifier.languages[:1]] or [detected]
+    known = moderator.classifier.languages
+    return [foreign or detected] if foreign or detected in known or not known else [known[0]]
 
 
 def _check_languages(languages: Sequence[str], detected: str, attributes: Sequence[str], moderator: Moderator) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -437,3 +438,19 @@ def test_a_decision_that_is_no_probability_is_refused(server: Any, value: Any) -
     answer = suggest(server.url, "kind", {"TOXICITY": value})
     assert answer.status_code == 400
     assert "attributeScores.TOXICITY.summaryScore.value" in answer.json()["error"]["message"]
+
+
+def test_disguised_english_is_answered_as_plain_english() -> None:
+    """A language gate that looks at the letters alone would refuse the second text, which the model reads at once."""
+    plain = "you are a disgusting idiot and nobody wants you here"
+    accented = "yòú àré à dìsgústíng ídíòt ànd nóbódy wànts yòú héré"
+    with TestClient(create_app(threads=1)) as client:
+        answers = [
+            client.post(PATHS[0], json={"comment": {"text": text}, "requestedAttributes": {"TOXICITY": {}}}).json()
+            for text in (plain, accented)
+        ]
+        predicted = client.post("/v1/predict", json={"texts": [accented]}).json()
+    scores = [answer["attributeScores"]["TOXICITY"]["summaryScore"] for answer in answers]
+    assert scores[0] == scores[1]
+    assert answers[1]["languages"] == answers[1]["detectedLanguages"] == ["en"]
+    assert predicted["results"][0]["language"] == {"code": "en", "supported": True}

@@ -1,0 +1,80 @@
+"""A table of characters and their replacements, in the form that `tokenizers` applies in one pass over a text.
+
+The form is that of SentencePiece's compiled normalisation: a double-array trie over the keys' UTF-8 bytes, whose values
+are offsets into the replacements. Source: J. Aoe, An Efficient Digital Search Algorithm by Using a Double-Array
+Structure, IEEE Transactions on Software Engineering 15(9), 1989; the layout of a unit is that of Darts-clone.
+"""
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+_HAS_LEAF = 1 << 8
+_IS_VALUE = 1 << 31
+_OFFSET_SHIFT = 10
+_SEARCHED = 1024  # places before the end that are tried; more would save little
+_MOST_UNITS = 1 << 21  # beyond that an offset has another notation
+
+
+def compile_table(table: Mapping[str, str]) -> bytes:
+    """Compile a table of single characters for `tokenizers.normalizers.Precompiled`.
+
+    Args:
+        table: Character -> what stands for it; one character or more, and none of them NUL.
+
+    Raises:
+        ValueError: a key of several characters (the reader takes the shortest key that fits, so that one key must
+            never begin another), an empty replacement (the reader loses count of offsets at a text's beginning), or
+            more keys than fit.
+    """
+    texts, places = bytearray(), {}
+    root: dict[int, Any] = {}
+    for character, replacement in sorted(table.items()):
+        if len(character) != 1 or not replacement or "\0" in character + replacement:
+            raise ValueError(f"U+{ord(character[:1] or chr(0)):04X}: expected one character with a replacement.")
+        if replacement not in places:
+            places[replacement] = len(texts)
+            texts += replacement.encode() + b"\0"
+        node = root
+        for byte in character.encode():
+            node = node.setdefault(byte, {})
+        node[0] = places[replacement]
+    units = _lay_out(root)
+    return struct.pack("<I", 4 * len(units)) + struct.pack(f"<{len(units)}I", *units) + bytes(texts)
+
+
+def _lay_out(root: Mapping[int, Any]) -> list[int]:
+    """Place every node of a trie so that its children stand at `base ^ byte`, and the value of a leaf at `base`."""
+    units, used = [0], [True]
+    bases: set[int] = set()  # no two nodes share one, or the children of one would be found from the other
+    first_free = 1
+    waiting: list[tuple[int, Mapping[int, Any]]] = [(0, root)]
+    while waiting:
+        place, node = waiting.pop()
+        while first_free < len(used) and used[first_free]:
+            first_free += 1
+        base = _find_base(used, bases, first_free, sorted(node))
+        bases.add(base)
+        grown = (base | 255) + 1 - len(units)
+        units.extend([0] * grown)
+        used.extend([False] * grown)
+        units[place] |= (base ^ place) << _OFFSET_SHIFT | (_HAS_LEAF if 0 in node else 0)
+        for byte, child in node.items():
+            used[base ^ byte] = True
+            if byte:
+                units[base ^ byte] = byte
+                waiting.append((base ^ byte, child))
+            else:
+                units[base] = _IS_VALUE | child
+    if len(units) >= _MOST_UNITS:
+        raise ValueError(f"{len(units):,} units are more than the {_MOST_UNITS:,} that fit.")
+    return units
+
+
+def _find_base(used: list[bool], bases: set[int], first_free: int, labels: list[int]) -> int:
+    """The first place of no other node from which all children of a node fall on free ones."""
+    for place in range(max(first_free, len(used) - _SEARCHED), len(used) + 512):
+        base = place ^ labels[0]
+        if base not in bases and all(base ^ label >= len(used) or not used[base ^ label] for label in labels):
+            return base
+    raise AssertionError("the places behind the last one are free")

@@ -1,0 +1,260 @@
+"""Characters by their looks: which letter, word or nothing does a person see?
+
+What is known comes from Unicode: the names of characters, their decompositions, and the confusables of its Technical
+Standard 39. Beyond that stand alphabets that generators of "fancy text" use, by their makers' choice of shapes.
+"""
+
+# ruff: noqa: RUF001 -- to be taken for one another is what these letters are here for
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moderation.errors import MissingExtraError
+
+LATIN = "abcdefghijklmnopqrstuvwxyz"
+
+# Letters that are taken for Latin ones in common fonts. First of all, as it was before the others were added.
+_CYRILLIC = ("авсԁеԍһніјкӏмпорԛгѕтѵԝхуАВСЕНІЈКМОРԚЅТѴԜХУ", "abcdeghhijklmnopqrstvwxyABCEHIJKMOPQSTVWXY")
+_GREEK = ("αεηικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aenikvoptuxABEZHIKMNOPTYX")
+_LATIN_SHAPES = ("ıɑɡɩʟɴʀ", "iagilnr")
+LOOKALIKES: Mapping[str, str] = {
+    letter: latin
+    for letters, latins in (_CYRILLIC, _GREEK, _LATIN_SHAPES)
+    for letter, latin in zip(letters, latins, strict=True)
+}
+
+# Alphabets of generators, from a to z.
+_ALPHABETS = (
+    "αв¢∂єƒgнιנкℓмησρqяѕтυνωχуz",
+    "αβ¢δεƒghιנκλмηθρqгѕτυvωχγζ",
+    "ค๒ς๔єŦﻮђเןкɭ๓ภ๏קợгรՇยשฬאץչ",
+    "ค๒ƈɗﻉिﻭɦٱﻝᛕɭ๓กѻρ۹ɼรՇપ۷ฝซץչ",
+    "ąცƈɖɛʄɠɧıʝƙƖɱŋơ℘զཞʂɬų۷ῳҳყʑ",
+    "ǟɮƈɖɛʄɢɦɨʝӄʟʍռօքզʀֆȶʊʋաӼʏʐ",
+    "ᏗᏰፈᎴᏋᎦᎶᏂᎥᏠᏦᏝᎷᏁᎧᎮᎤᏒᏕᏖᏬᏉᏇጀᎩፚ",
+    "卂乃匚ᗪ乇千Ꮆ卄丨ﾌҜㄥ爪几ㄖ卩Ɋ尺丂ㄒㄩᐯ山乂ㄚ乙",
+    "丹乃匚刀乇下厶卄工丁长乚从几口尸㔿尺丂丅凵リ山乂丫乙",
+    "ᗩᗷᑕᗪᗴᖴᘜᕼᓰᒍᛕᒪᗰᑎᝪᑭᑫᖇᔕTᑌᐯᗯ᙭Ꭹᘔ",
+    "ᗩᗷᑢᕲᘿᖴᘜᕼᓰᒚᏦᒪᘻᘉᓍᕵᕴᖇSᖶᑘᐺᘺ᙭ᖻᗱ",
+    "ԹՅՇԺȝԲԳɧɿʝƙʅʍՌԾρφՐՏԵՄעաՃՎՀ",
+    "ꍏꌃꉓꀸꍟꎇꁅꃅꀤꀭꀘ꒒ꂵꈤꂦꉣꆰꋪꌗ꓄ꀎꃴꅏꊼꌩꁴ",
+    "ΛBᄃDΣFGΉIJKᄂMПӨPQЯSƬЦVЩXYZ",
+    "ДБCDΞFGHIJҜLMИФPǪЯSΓЦVЩЖУZ",
+    "ꋫꃃꏸꁕꍟꄘꁍꑛꂑꀭꀗ꒒ꁒꁹꆂꉣꁸ꒓ꌚ꓅ꐇꏝꅐꇓꐟꁴ",
+    "ልጌርዕቿቻኗዘጎጋጕረጠክዐየዒዪነፕሁሀሠሸሃጊ",
+    "მჩƈძεբցհίʝƙlოղօρզɾʂԵմνωχվz",
+    "ꪖ᥇ᥴᦔꫀᠻᧁꫝ꠸꠹ᛕꪶꪑꪀꪮρᑫ᥅ᦓꪻꪊꪜ᭙᥊ꪗɀ",
+)
+# Signs with a use of their own are letters within words alone.
+_SIGNS: Mapping[str, str] = {
+    "a": "\u20b3",
+    "b": "\u0e3f\u20bf",
+    "c": "\u00a2\u20b5\u00a9",
+    "d": "\u2202",
+    "e": "\u20ac\u2208\u2203",
+    "f": "\u20a3",
+    "g": "\u20b2",
+    "k": "\u20ad",
+    "l": "\u00a3\u20a4",
+    "m": "\u20a5",
+    "n": "\u20a6\u2229",
+    "o": "\u25ef\u2b55\u25cb\u25cf",
+    "p": "\u20b1",
+    "r": "\u00ae",
+    "s": "\u20b4\u00a7\u222b",
+    "t": "\u20ae\u2020",
+    "u": "\u222a",
+    "v": "\u221a",
+    "w": "\u20a9",
+    "x": "\u00d7\u2717\u2718\u274c",
+    "y": "\u00a5",
+}
+
+# First word of a character's name: scripts whose letters are read as Latin ones wherever they stand. Those of other
+# scripts, in which people write to one another, only beside Latin ones.
+_SCRIPTS = """CANADIAN CARIAN CHEROKEE COPTIC CYRILLIC DESERET GOTHIC LATIN LISU LYCIAN LYDIAN MATHEMATICAL MODIFIER OLD
+OSAGE RUNIC TIFINAGH VAI WARANG YI"""
+_EVERYWHERE = frozenset(_SCRIPTS.split())
+_BOXES = "CIRCLED|SQUARED|PARENTHESIZED|BRACKETED"
+_SHAPES = (
+    "TURNED|REVERSED|INVERTED|OPEN|SCRIPT|DOTLESS|INSULAR|SIDEWAYS|BARRED|BLACKLETTER|LONG|CLOSED|STIRRUP|ROTUNDA|"
+    "VISIGOTHIC|ANGLICANA|HALF|VOLAPUK|LONG-LEGGED|SMALL|CAPITAL|DOUBLE|TOP|BOTTOM|BROKEN"
+)
+_NAMED = re.compile(
+    rf"(?:REGIONAL INDICATOR SYMBOL LETTER|(?:[A-Z-]+ )*(?:{_BOXES}) LATIN (?P<box>CAPITAL|SMALL) LETTER"
+    r"|LATIN LETTER (?P<small>SMALL CAPITAL)|(?:MODIFIER LETTER |LATIN SUBSCRIPT )?"
+    r"LATIN (?P<case>CAPITAL|SMALL) LETTER)"
+    rf"(?: (?:{_SHAPES}))*"
+    r" (?P<letter>[A-Z]|ALPHA|IOTA|UPSILON|ENG|SCHWA|EZH|ETH|KRA|CHI|BETA|OMEGA)(?: (?:WITH|ROTUNDA|LONGA) .*)?"
+)
+_SOUNDS = {"ALPHA": "a", "IOTA": "i", "UPSILON": "u", "ENG": "n", "SCHWA": "e", "EZH": "z", "ETH": "d", "KRA": "k"}
+_SOUNDS |= {"CHI": "x", "BETA": "b", "OMEGA": "w"}
+# By their looks others than by their names: generators use them so.
+_USED_AS = {"\u0254": "c", "\u0186": "C", "\u025f": "f", "\u0183": "g", "\u0284": "f", "\u0185": "b"}
+_USED_AS |= {"\u0492": "F", "\u0493": "f"}
+
+# Emoji that people use as words of abuse and threats, by their names; all others are what they were before, signs that
+# the model does not know. "You are such a \U0001f98b" would be hostile if it were read.
+_MEANT = {
+    "middle finger": "fuck",
+    "pile of poo": "shit",
+    "clown face": "clown",
+    "kitchen knife": "knife",
+    "water pistol": "gun",
+    "drop of blood": "blood",
+    "crossed swords": "swords",
+}
+_NAMES_READ = """axe bomb boy chains coffin dagger eggplant girl gorilla hammer man monkey ogre orangutan snake syringe
+troll woman zombie"""
+_READ = frozenset(_NAMES_READ.split())
+# Words where somebody is called so; elsewhere ornaments.
+_CALLED = {"wastebasket": "trash", "pig face": "pig", "cow face": "cow", "rat": "rat", "mouse face": "mouse"}
+_NAMES_CALLED = "cockroach cow donkey pig toilet turkey whale worm skunk sloth"
+_CALLED |= {word: word for word in _NAMES_CALLED.split()}
+_FIRST_PICTURE = 0x2600  # what comes before are arrows, clocks and signs
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Characters that look like Latin letters, and which. Case is kept where there is one.
+
+    Args:
+        everywhere: Those that are read so wherever they stand.
+        russian: Further letters of Cyrillic alphabets, which are read so in words that hold other letters than
+            Cyrillic ones alone, since whole sentences of these languages would become Latin.
+        beside: Those that are read so beside Latin letters alone: of other scripts in which people write, and signs
+            such as those of currencies.
+    """
+
+    everywhere: dict[str, str]
+    russian: dict[str, str]
+    beside: dict[str, str]
+
+
+def find_letters() -> Letters:
+    """Find the characters that look like Latin letters.
+
+    Raises:
+        MissingExtraError: the package that brings Unicode's confusables is not installed.
+    """
+    everywhere: dict[str, str] = {}
+    russian: dict[str, str] = {}
+    beside = {letter: latin for latin, letters in _SIGNS.items() for letter in letters}
+    for character, latin in _candidates():
+        if character.isascii() or character in beside or character in everywhere:
+            continue
+        if "\u0400" <= character <= "\u045f" and character not in LOOKALIKES:
+            russian.setdefault(character, latin)
+            continue
+        script = unicodedata.name(character, "").split(" ")[0]
+        boxed = unicodedata.category(character) == "So"
+        (everywhere if script in _EVERYWHERE or boxed or character in LOOKALIKES else beside)[character] = latin
+    for found in (everywhere, beside):  # the other case of a letter; of Greek and Cyrillic it may look otherwise
+        for letter, latin in list(found.items()):
+            if unicodedata.name(letter).startswith(("GREEK", "CYRILLIC")):
+                continue
+            for other, same in ((letter.lower(), latin.lower()), (letter.upper(), latin.upper())):
+                if (
+                    len(other) == 1
+                    and not other.isascii()
+                    and not any(other in known for known in (everywhere, russian, beside))
+                ):
+                    found[other] = same
+    return Letters(everywhere, russian, beside)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Emoji of one character.
+
+    Args:
+        read: Each with the word that it is read as, or with itself.
+        called: Those whose word counts only where somebody is called so.
+    """
+
+    read: dict[str, str]
+    called: tuple[str, ...]
+
+
+def find_pictures() -> Pictures:
+    """Find the emoji, and which of them people use as words.
+
+    Raises:
+        MissingExtraError: the package that brings their names is not installed.
+    """
+    names = {
+        picture.removesuffix("\ufe0f"): str(facts["en"]).strip(":").replace("_", " ").lower()
+        for picture, facts in _load_emoji().items()
+        if len(picture.removesuffix("\ufe0f")) == 1 and ord(picture[0]) >= _FIRST_PICTURE
+    }
+    words = {name: name for name in _READ} | _MEANT | _CALLED
+    read = {picture: words.get(name, picture) for picture, name in names.items()}
+    return Pictures(read, tuple(picture for picture, name in names.items() if name in _CALLED))
+
+
+def find_flags() -> list[str]:
+    """Pairs of regional indicators that are the flag of a country.
+
+    Raises:
+        MissingExtraError: as `find_pictures`.
+    """
+    return [
+        pair for pair in _load_emoji() if len(pair) == 2 and all("\U0001f1e6" <= half <= "\U0001f1ff" for half in pair)
+    ]
+
+
+def _load_emoji() -> Mapping[str, Any]:
+    try:
+        from emoji import EMOJI_DATA
+    except ImportError:
+        raise MissingExtraError("Reading emoji as words", "train") from None
+    return dict(EMOJI_DATA)
+
+
+def _candidates() -> Iterator[tuple[str, str]]:
+    """Characters and the Latin letters that they look like, the surest source first."""
+    yield from LOOKALIKES.items()
+    yield from _USED_AS.items()
+    for place in range(0x80, sys.maxunicode + 1):
+        found = _NAMED.fullmatch(unicodedata.name(chr(place), ""))
+        if found and (found["box"] or reduce_forms(chr(place)) == chr(place)):
+            latin = _SOUNDS.get(found["letter"], found["letter"]).lower()
+            small = found["small"] or "SMALL" in (found["case"], found["box"])
+            yield chr(place), latin if small else latin.upper()
+    yield from _confusables()
+    for alphabet in _ALPHABETS:
+        for letter, latin in zip(alphabet, LATIN, strict=True):
+            yield from (
+                (character, latin) for character in reduce_forms(letter) if unicodedata.category(character)[0] in "LN"
+            )
+
+
+def _confusables() -> Iterator[tuple[str, str]]:
+    try:
+        from confusable_homoglyphs.confusables import confusables_data
+    except ImportError:
+        raise MissingExtraError("Reading look-alike letters", "train") from None
+    for latin in (*LATIN, *LATIN.upper()):
+        twins = [twin["c"] for twin in confusables_data.get(latin, [])]
+        for twin in twins:
+            if len(twin) == 1 and unicodedata.category(twin) in ("Ll", "Lu", "Lo") and reduce_forms(twin) == twin:
+                # the confusables of l hold those of I
+                is_i = unicodedata.category(twin) == "Lu" or unicodedata.name(twin).endswith((" I", "IOTA", "IAUDA"))
+                yield twin, "I" if latin == "l" and is_i else latin
+    for letter, twins in confusables_data.items():  # a letter with a stroke is confusable with it and a mark
+        if len(letter) == 1 and unicodedata.category(letter)[0] == "L" and reduce_forms(letter) == letter:
+            for twin in twins:
+                plain = reduce_forms(twin["c"])
+                if len(plain) == 1 and plain.isascii() and plain.isalpha():
+                    yield letter, plain
+
+
+def reduce_forms(text: str) -> str:
+    """Compatibility forms and marks taken away, as the tokenizer's own steps do."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if unicodedata.category(letter)[0] != "M")
