@@ -9,6 +9,7 @@ import pytest
 from moderation.bundles import FORMS
 from moderation.cli import VERBS
 from moderation.config import (
+    Backend,
     CheckConfig,
     EvaluateConfig,
     ExportConfig,
