@@ -6,6 +6,7 @@ tried take a time that grows with the square of the text, or fail on some texts.
 
 import re
 import unicodedata
+from itertools import islice
 
 _ABBREVIATIONS = frozenset(
     ("capt", "dr", "e.g", "gen", "gov", "i.e", "lt", "mr", "mrs", "ms", "mt", "prof", "rep", "sen", "sgt", "st", "vs")
@@ -17,11 +18,13 @@ _STOPS = ".!?\u2026\u203c-\u2049\u0589\u061f\u06d4\u0964\u0965\u104b\u1362\u166e
 _WIDE_STOPS = "\u3002\uff01\uff0e\uff1f\uff61"  # of scripts that put no blank behind them
 _CLOSERS = "\"'*_)\\]}\u00bb\u2019\u201d\u203a\u300d\u300f\u3009\u300b\u3011\uff09\uff63"
 _END = re.compile(
-    rf"(?P<line>[\n\v\f\r\x85\u2028\u2029])|(?P<marks>[{_STOPS}{_WIDE_STOPS}]++)(?P<closers>[{_CLOSERS}]*+)"
+    rf"(?P<line>[\n\v\f\r\x85\u2028\u2029]\s*+)|(?P<marks>[{_STOPS}{_WIDE_STOPS}]++)(?P<closers>[{_CLOSERS}]*+)"
 )
 _BLANKS = re.compile(r"\s*+")
 _LAST_WORD = re.compile(r"[\w.]*+$")
 _WORD_LENGTH = 12  # characters in front of a full stop that may be an abbreviation
+_MARKS_OF_EACH = 16  # marks looked at for each sentence that may be found: most end none in URLs, numbers, initials
+_MARKS_AT_LEAST = 200
 _INITIALS = re.compile(r"[A-HJ-Z]|(?:[^\W\d_]\.)+[^\W\d_]")
 
 
@@ -35,7 +38,8 @@ def split_sentences(text: str, *, most: int | None = None) -> list[tuple[int, in
 
     Args:
         text: Of any length and script; the time is linear in it.
-        most: Sentences at most, 1 or more; the last one then holds all the rest. None: any number.
+        most: Sentences at most, 1 or more; the last one then holds all the rest. It also bounds the work: of marks that
+            may end a sentence, 16 for each of them are looked at (200 at least). None: any number.
 
     Returns:
         Begin and end of each sentence in characters (code points), end excluded, without white space at its edges. Each
@@ -47,7 +51,8 @@ def split_sentences(text: str, *, most: int | None = None) -> list[tuple[int, in
     """
     spans: list[tuple[int, int]] = []
     begin = 0
-    for found in _END.finditer(text):
+    n_marks = None if most is None else max(_MARKS_AT_LEAST, _MARKS_OF_EACH * most)
+    for found in islice(_END.finditer(text), n_marks):
         if most is not None and len(spans) >= most - 1:
             break
         if found.start() < begin:  # a mark that was taken for a part of the character in front of it

@@ -4,8 +4,11 @@ Windows begin and end between words, and two neighbours share some words, so tha
 context the next one reads within it. Only a single word longer than a window is cut inside.
 """
 
+import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,28 @@ from tokenizers import Tokenizer
 
 from moderation.errors import ArtifactError, DataError
 
-_PIECE = 100_000  # characters that the tokenizer is given at once: it holds some hundred bytes for each
+_PIECE = 2_000  # characters that the tokenizer is given at once: no other thread runs meanwhile, and one may become 18
+_GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters
+_BLANK = re.compile(r"\s")
+_LONGEST_WORD = 50_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
+_GAP_WITHIN = 500  # characters at the end of a piece in which such a gap is looked for
+
+
+_WATCH: "ContextVar[Callable[[int], None] | None]" = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(watch: Callable[[int], None]) -> Iterator[None]:
+    """Tell somebody, while texts are cut in this block, how far it is.
+
+    Args:
+        watch: Is told after each piece of a text how many tokens the text has so far; it may raise to end the work.
+    """
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 @dataclass(frozen=True)
@@ -70,7 +94,7 @@ class Windows:
     def iterate(self, text: str) -> Iterator[Window]:
         """Cut one text; the work grows linearly with its length, and what is held are some bytes per token.
 
-        A text of more than 100,000 characters is handed to the tokenizer in pieces that end at white space.
+        A text of more than 2,000 characters is handed to the tokenizer in pieces that end at white space.
 
         Yields:
             At least one window: that of a text without a token holds the special tokens alone. Together they hold
@@ -85,6 +109,7 @@ class Windows:
 
     def _tokens(self, text: str) -> "tuple[array[int], array[int], array[int], bytearray]":
         """Id, first and last offset of every token, and whether a word begins there (and after the last one)."""
+        watch = _WATCH.get()
         ids, starts, ends, may_begin = array("q"), array("q"), array("q"), bytearray()
         for first, piece in _pieces(text):
             encoding = self.tokenizer.encode(piece, add_special_tokens=False)
@@ -92,6 +117,8 @@ class Windows:
             starts.extend(first + start for start, _ in encoding.offsets)
             ends.extend(first + end for _, end in encoding.offsets)
             may_begin.extend(_beginnings(encoding.word_ids))
+            if watch is not None:
+                watch(len(ids))
         may_begin.append(1)
         return ids, starts, ends, may_begin
 
@@ -136,13 +163,27 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
     """Pieces of at most `_PIECE` characters that end before white space where there is some, with their offsets."""
     start = 0
     while len(text) - start > _PIECE:
-        end = start + _PIECE
-        while end > start and not text[end].isspace():
-            end -= 1
-        end = end if end > start else start + _PIECE
+        end = _find_gap(text, start, start + _PIECE)
         yield start, text[start:end]
         start = end
     yield start, text[start:]
+
+
+def _find_gap(text: str, start: int, end: int) -> int:
+    """The best place to cut at: between two words near the end, else at any white space, else behind the long word."""
+    near = max(start + 1, end - _GAP_WITHIN)
+    gaps = [found.start() for found in _GAP.finditer(text, near, end)]
+    if gaps:
+        return gaps[-1]
+    place = end
+    while place > start and not text[place].isspace():
+        place -= 1
+    if place > start:
+        return place
+    longest = start + _LONGEST_WORD
+    blank = _BLANK.search(text, end, longest)
+    end_of_word = blank.start() if blank else min(len(text), longest)
+    return end_of_word if text[start:end_of_word].isascii() else end
 
 
 def _ranges(may_begin: bytes | bytearray, room: int, overlap: int) -> Iterator[tuple[int, int]]:
@@ -186,9 +227,18 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"texts[{position}]: found {type(text).__name__}, expected str. Leave such rows out.")
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        if not _is_unicode(text):
             raise DataError(
                 f"texts[{position}]: holds half of a surrogate pair, which is no character. "
                 "Cure: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
             )
     return texts
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text holds no half of a surrogate pair; the encoder finds one far faster than a look at each letter."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

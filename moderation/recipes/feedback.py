@@ -25,17 +25,20 @@ _ROWS_AT_ONCE = 1000
 
 @dataclass
 class _Judgement:
-    """The newest that was said of one text, and the decision by which the text itself was kept."""
+    """The newest that was said of one text, the decision by which the text itself was kept, and whether all agree."""
 
     scores: dict[str, float] = field(default_factory=dict)
     text_id: int | None = None
+    is_disputed: bool = False
 
 
 def feedback(config: FeedbackConfig) -> int:
     """Write every text that moderators decided about, with a column of 0 and 1 for each label.
 
-    A text is one row, however many decisions there are about it: for each label the newest counts. Texts that were not
-    to be stored, and those about which nothing was said of one of the labels, are left out and counted.
+    A text is one row, however many decisions there are about it: for each label the newest counts, and the texts about
+    which decisions disagree are counted. A decision that was sent again, by the same community with the same token of
+    the client, replaces the earlier one. Texts that were not to be stored, and those about which nothing was said of a
+    label, are left out and counted.
 
     Returns:
         0.
@@ -69,11 +72,22 @@ def feedback(config: FeedbackConfig) -> int:
 def _collect(decisions: Iterable[StoredDecision]) -> list[_Judgement]:
     """What was said of each text, in the order in which the texts came first."""
     found: dict[str, _Judgement] = {}
+    standing: dict[object, StoredDecision] = {}
     for decision in decisions:
         judgement = found.setdefault(decision.text_sha256, _Judgement())
-        judgement.scores |= decision.label_scores
         if decision.has_text:
             judgement.text_id = decision.id
+        sender = (decision.community_id, decision.client_token, decision.text_sha256)
+        key: object = decision.id if decision.client_token is None else sender
+        standing.pop(key, None)  # sent again: it counts from now on
+        standing[key] = decision
+    for decision in standing.values():
+        judgement = found[decision.text_sha256]
+        judgement.is_disputed = judgement.is_disputed or any(
+            (score >= CUT) != (judgement.scores.get(label, score) >= CUT)
+            for label, score in decision.label_scores.items()
+        )
+        judgement.scores |= decision.label_scores
     return list(found.values())
 
 
@@ -104,6 +118,10 @@ def _summarise(judgements: Sequence[_Judgement], labels: Sequence[str], n_rows: 
         "about which nothing was said of one of these labels.",
         *(f"{label:>24} {said[label]:>9,} texts" for label in said),
     ]
+    if n_disputed := sum(found.is_disputed for found in judgements):
+        lines.append(
+            f"conflicts: {n_disputed:,} texts about which decisions disagree; for each label the newest counts."
+        )
     return "\n".join(lines)
 
 

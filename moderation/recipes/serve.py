@@ -3,12 +3,13 @@
 import ipaddress
 import logging
 import socket
+from contextlib import closing
 from dataclasses import fields
 
 from moderation.bundles import SHIPPED, read_bundle
 from moderation.config import ServeConfig
 from moderation.cores import count_cores
-from moderation.errors import ConfigError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.extras import EXTRAS, require
 from moderation.inference.backends import choose_backend
 from moderation.serving.feedback import FeedbackStore
@@ -36,7 +37,8 @@ def serve(config: ServeConfig) -> int:
     if config.rate_limit:
         read_rate(config.rate_limit)
     if config.feedback_url:
-        FeedbackStore(config.feedback_url).close()  # connects to nothing yet
+        with closing(FeedbackStore(config.feedback_url)) as store:
+            _check_feedback(store)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(
             f"--host {config.host}: others could reach the server, and it asks nobody for a key. Cure: "
@@ -79,6 +81,18 @@ def _share_cores(config: ServeConfig) -> int:
         )
         return fitting
     return config.threads or fitting
+
+
+def _check_feedback(store: FeedbackStore) -> None:
+    """Refuse a database that would refuse the first decision.
+
+    Raises:
+        ArtifactError: with the cure.
+    """
+    try:
+        store.check()
+    except ArtifactError as error:
+        raise ArtifactError(f"--feedback-url: {error} Or take no decisions of moderators: --feedback-url ''") from None
 
 
 def _is_loopback(host: str) -> bool:

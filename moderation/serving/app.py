@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,13 +27,14 @@ from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
 from moderation.serving.rates import read_rate
+from moderation.serving.stopping import stop_gracefully
+from moderation.serving.workshop import Workshop
 
 MAX_TEXTS = 256
 MAX_BODY_BYTES = 2_000_000
 BODY_TIMEOUT_S = 10.0
 
 _ASK_THE_MODEL = ("/v1/predict", "/v1/moderations", "/comments:analyze")  # the ends of their paths
-_MOMENT_S = 0.3
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ def create_app(
         app = create_app("model-export", keys=read_keys(Path("keys.json")))
     """
     counts = Metrics()
+    workshop = Workshop(max_body_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -95,10 +96,15 @@ def create_app(
         )
         app.state.description = native.describe_model(app.state.moderator)
         app.state.feedback = FeedbackStore(feedback_url) if feedback_url else None
+        if app.state.feedback is not None:  # `moderation serve` has refused what cannot be; here texts are still read
+            asyncio.get_running_loop().run_in_executor(None, app.state.feedback.look)
         if drain_s is not None:
-            _drain_before_exit(app.state.moderator, drain_s)
+            stop_gracefully(app.state.moderator, drain_s)
+        counts.started(classifier.bundle.name, classifier.bundle.version, classifier.backend_name)
+        workshop.open()
         logger.info("ready", extra={"model_version": classifier.model_version})
         yield
+        workshop.close()
         app.state.moderator.close()
         if app.state.feedback is not None:
             app.state.feedback.close()
@@ -125,12 +131,14 @@ def create_app(
     complete_description(app, has_keys=keys is not None)
     app.add_middleware(
         Gate,
+        workshop=workshop,
         keys=keys,
         rate=read_rate(rate_limit) if rate_limit else None,
         metrics=counts,
         render=_render,
         check_room=lambda path: app.state.moderator.check_room() if path.endswith(_ASK_THE_MODEL) else None,
         model_version=lambda: str(app.state.moderator.classifier.model_version),
+        is_leaving=lambda: bool(app.state.moderator.leaving),
         body_timeout_s=body_timeout_s,
         max_body_bytes=max_body_bytes,
     )
@@ -155,13 +163,15 @@ def _add_health(app: FastAPI, counts: Metrics) -> None:
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"], responses={"503": {"model": dict[str, str]}})
     async def readyz(request: Request) -> JSONResponse:
-        """The model is loaded and warm, and the server is not about to stop."""
+        """The model is loaded and warm, and the server is not about to stop; also whether decisions can be kept."""
         moderator: Moderator = request.app.state.moderator
+        store: FeedbackStore | None = request.app.state.feedback
         status = "ready" if moderator.is_ready else "draining" if moderator.draining else "broken"
-        return JSONResponse({"status": status}, status_code=200 if moderator.is_ready else 503)
+        found = {"status": status, "feedback": "off" if store is None else store.state()}
+        return JSONResponse(found, status_code=200 if moderator.is_ready else 503)
 
     @app.get("/metrics", tags=["health"], response_class=Response, responses={"200": {"content": {"text/plain": {}}}})
-    async def metrics() -> Response:
+    def metrics() -> Response:  # in a thread: the counts of all workers are in files
         """Counts, in Prometheus's text format."""
         return Response(counts.render(), headers={"Content-Type": metrics_module.CONTENT_TYPE})
 
@@ -218,26 +228,3 @@ def _render(path: str, problem: ApiProblem) -> Response:
     if path.startswith(("/v1alpha1/", "/comments:", "/$discovery/")):
         return perspective.render_problem(problem)
     return native.render_problem(problem)
-
-
-def _drain_before_exit(moderator: Moderator, drain_s: float) -> None:
-    """On SIGTERM say "not ready" for a while, so that nobody sends more, and only then let the server stop.
-
-    The server, uvicorn, closes a connection whose request it has not read yet, as if it were idle. So its listeners are
-    closed first, and what has connected by then is given a moment to be read.
-    """
-    stop: Any = signal.getsignal(signal.SIGTERM)
-    loop = asyncio.get_running_loop()
-
-    def begin(number: int, frame: Any) -> None:
-        if moderator.draining or not callable(stop):
-            return
-        moderator.draining = True
-        loop.call_soon_threadsafe(loop.call_later, drain_s, close_listeners, number)
-
-    def close_listeners(number: int) -> None:
-        for listener in getattr(getattr(stop, "__self__", None), "servers", ()):
-            listener.close()
-        loop.call_later(_MOMENT_S, stop, number, None)
-
-    signal.signal(signal.SIGTERM, begin)

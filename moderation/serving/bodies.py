@@ -58,7 +58,7 @@ class Body:
         return message
 
     async def while_sender_waits(self, answer: Awaitable[None]) -> None:
-        """Work on an answer; give it up when the client goes away, who would not read it."""
+        """Work on an answer; give it up when the client goes away, who would not read it, or this is cancelled."""
         work = asyncio.ensure_future(answer)
         watch = asyncio.ensure_future(self._watch())
         try:
@@ -70,6 +70,7 @@ class Body:
                 work.result()
         finally:
             watch.cancel()
+            work.cancel()  # nothing where it is done; where this was cancelled, nobody waits for it any more
 
     async def _watch(self) -> None:
         await self._complete.wait()

@@ -1,19 +1,22 @@
 """SQLite and PostgreSQL by one URL, with their own drivers: a connection per use, and errors that quote nothing."""
 
 import importlib
+import os
 import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from moderation.errors import ConfigError, MissingExtraError
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 
 _CONNECTIONS = 15  # of one process at once
 _ROWS_AT_ONCE = 1000
+_OWN = 0o600
+_EXPECTED = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 _CATEGORIES = (
     "DataError", "IntegrityError", "InternalError", "NotSupportedError", "OperationalError", "ProgrammingError",
 )  # fmt: skip
@@ -63,6 +66,30 @@ class Database:
         with self._connected() as connection:
             connection.execute(*self._worded(query, row or {}))
 
+    def try_out(self, query: str, row: Mapping[str, Any]) -> None:
+        """Run a statement and take it back.
+
+        Raises:
+            DatabaseError: it could not be run.
+        """
+        with self._connected() as connection:
+            connection.execute("BEGIN")
+            connection.execute(*self._worded(query, row))
+            connection.execute("ROLLBACK")
+
+    def columns(self, table: str) -> set[str]:
+        """Names of a table's columns; none where there is no table.
+
+        Raises:
+            DatabaseError: it could not be read.
+        """
+        if self.path is not None:
+            return {str(row[1]) for row in self.read(f"PRAGMA table_info({table})")}
+        query = (
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
+        )
+        return {str(row[0]) for row in self.read(query, {"name": table})}
+
     def read(self, query: str, row: Mapping[str, Any] | None = None) -> Iterator[Sequence[Any]]:
         """Rows of a query, some at a time, so that a table of any size fits the memory.
 
@@ -94,6 +121,7 @@ class Database:
 
     def _connect(self) -> Any:
         if self.path is not None:
+            _make_private(self.path)
             connection = sqlite3.connect(self.path, timeout=self.wait_s, isolation_level=None)
             try:
                 connection.execute("PRAGMA journal_mode=WAL")  # to read while others write
@@ -112,17 +140,42 @@ class Database:
         return (query if self.path is not None else re.sub(r"(?<!:):(\w+)", r"%(\1)s", query)), row
 
 
+def make_file(path: Path) -> None:
+    """Make the file of an SQLite database where there is none, and let nobody but its owner read it.
+
+    Raises:
+        ArtifactError: no such folder, a folder in its place, or it may not be written.
+    """
+    if path.is_dir():
+        raise ArtifactError(f"{path}: a folder; expected a file of SQLite, or one that can be made there.")
+    if not path.parent.is_dir():
+        raise ArtifactError(f"{path}: there is no folder {path.parent}. Make it first, or name another file.")
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWN))
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot be written ({error.strerror}). Choose a folder that this user may write to."
+        ) from None
+    for one in (path, *(path.with_name(path.name + more) for more in ("-wal", "-shm"))):
+        with suppress(OSError):  # not there, or somebody else's
+            if one.stat().st_mode & 0o777 != _OWN and one.is_file():
+                one.chmod(_OWN)
+
+
+def _make_private(path: Path) -> None:
+    """Before SQLite makes the file: with the rights that it should have, which SQLite gives to those beside it too."""
+    with suppress(OSError):  # it is there; where it cannot be made, SQLite says so
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _OWN))
+        path.chmod(_OWN)
+
+
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError:
-        port, parts = 0, SplitResult("", "", "", "", "")
-    if not parts.scheme or "://" not in url or port == 0:
-        raise ConfigError(
-            "--feedback-url: not the URL of a database; expected sqlite:///FILE or "
-            "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, with a port from 1 to 65535 where one is named."
-        )
+        parts = SplitResult("", "", "", "", "")
+    if not parts.scheme or "://" not in url:
+        raise ConfigError(f"--feedback-url: not the URL of a database; {_EXPECTED}.")
     kind, _, driver = parts.scheme.partition("+")
     if kind not in ("sqlite", "postgresql"):
         raise ConfigError(f"--feedback-url: a database of kind {kind!r}; expected sqlite or postgresql.")
@@ -133,7 +186,9 @@ def _split(url: str) -> SplitResult:
 
 def _sqlite_path(url: str, parts: SplitResult) -> Path:
     name = url.partition("://")[2].removeprefix("/")
-    if parts.netloc or name in ("", ":memory:"):
+    if parts.netloc or "\0" in name:
+        raise ConfigError("--feedback-url: SQLite is a file of this machine; expected sqlite:///FILE, with 3 slashes.")
+    if name in ("", ":memory:") or name.startswith("file:"):
         raise ConfigError("--feedback-url: SQLite without a file would forget at once; expected sqlite:///FILE.")
     if "?" in name:
         raise ConfigError("--feedback-url: SQLite takes a file alone, nothing behind a '?'; expected sqlite:///FILE.")
@@ -147,12 +202,15 @@ def _read_postgres(url: str, parts: SplitResult) -> tuple[Any, str]:
         raise MissingExtraError("Feedback by PostgreSQL", "serve-postgres") from None
     address = f"postgresql{url[len(parts.scheme) :]}"
     try:
-        psycopg.conninfo.conninfo_to_dict(address)
+        named = psycopg.conninfo.conninfo_to_dict(address)
     except psycopg.Error:  # whose words may hold the password
         raise ConfigError(
-            "--feedback-url: not an address of PostgreSQL; expected postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, "
-            "with %xx for what is special in a URL."
+            f"--feedback-url: not the URL of a database of PostgreSQL; {_EXPECTED}, with %xx for what is special there."
         ) from None
+    ports = [port for port in str(named.get("port", "")).split(",") if port]
+    wrong = [port for port in ports if not (port.isdecimal() and len(port) < 6 and 1 <= int(port) <= 65535)]
+    if wrong:
+        raise ConfigError(f"--feedback-url: {', '.join(wrong)[:40]} is no port; expected 1 to 65535.")
     return psycopg, address
 
 
@@ -162,7 +220,7 @@ def _without_password(url: str, parts: SplitResult) -> str:
         user, _, host = parts.netloc.rpartition("@")
         name, colon, _ = user.partition(":")
         shown = url.replace(parts.netloc, f"{name}:***@{host}" if colon else parts.netloc, 1)
-    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", shown)
+    return re.sub(r"([?&](?:\w*password|passfile)=)[^&]*", r"\1***", shown)
 
 
 def _kind(error: Exception) -> str:

@@ -24,9 +24,13 @@ from moderation.serving.bodies import Body
 from moderation.serving.keys import Keys
 from moderation.serving.metrics import Metrics
 from moderation.serving.problems import ApiProblem
+from moderation.serving.workshop import Workshop
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest"})
 """Answered without a key: the page, health, and what describes the server."""
+
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: a line of the log only where the answer is a refusal."""
 
 _OPEN_PREFIX = "/page/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -48,12 +52,14 @@ class Gate:
 
     Args:
         app: The routes.
+        workshop: Where they run.
         keys: Who may ask; None: everybody.
         rate: Requests that each key (without keys: each address) may make; None: any number.
         metrics: Counts the answers.
         render: Puts a problem into the words of the dialect that a path belongs to.
         check_room: Raises where the model has no room for a request to this path.
         model_version: Stands in every answer.
+        is_leaving: Whether this process is about to end, so that no connection is kept for another request.
         body_timeout_s: Within which a request's body must have come.
         max_body_bytes: That a body may have.
     """
@@ -62,18 +68,20 @@ class Gate:
         self,
         app: ASGIApp,
         *,
+        workshop: Workshop,
         keys: Keys | None,
         rate: RateLimitItem | None,
         metrics: Metrics,
         render: Callable[[str, ApiProblem], Response],
         check_room: Callable[[str], None],
         model_version: Callable[[], str],
+        is_leaving: Callable[[], bool],
         body_timeout_s: float,
         max_body_bytes: int,
     ) -> None:
-        self._app, self._keys, self._rate = app, keys, rate
+        self._app, self._workshop, self._keys, self._rate = app, workshop, keys, rate
         self._metrics, self._render, self._model_version = metrics, render, model_version
-        self._check_room = check_room
+        self._check_room, self._is_leaving = check_room, is_leaving
         self._body_timeout_s, self._max_body_bytes = body_timeout_s, max_body_bytes
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage()) if rate is not None else None
 
@@ -99,7 +107,7 @@ class Gate:
         caller = None
         try:
             caller = self._admit(scope, headers)
-            await body.while_sender_waits(self._app(scope, body.receive, send_on))
+            await body.while_sender_waits(self._workshop.run(self._app, scope, body.receive, send_on))
         except ApiProblem as problem:
             if not status:
                 await self._render(scope["path"], problem)(scope, receive, send_on)
@@ -144,8 +152,8 @@ class Gate:
         return caller
 
     def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
-        if status == 408:
-            headers["Connection"] = "close"  # or the rest may go on dripping in
+        if status == 408 or self._is_leaving():
+            headers["Connection"] = "close"  # or the rest may go on dripping in; or the next request comes too late
         headers["X-Request-Id"] = request_id
         headers["X-Model-Version"] = self._model_version()
         for name, value in _HEADERS.items():
@@ -154,7 +162,9 @@ class Gate:
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str, caller: str | None) -> None:
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.request(route, _method(scope), status, seconds)
-        logger.info(
+        quiet = route in QUIET_PATHS and status < 400
+        logger.log(
+            logging.DEBUG if quiet else logging.INFO,
             "request",
             extra={
                 "request_id": request_id,

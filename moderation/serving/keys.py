@@ -1,10 +1,15 @@
 """API keys: a file of their SHA-256, and the question whether a key is one of them.
 
 A key is 32 random bytes, so that one round of SHA-256 hides it: there is nothing to guess. The file never holds a key.
+
+Whoever changes the file holds its lock from reading it to replacing it, so that no change is lost; whoever reads it
+needs none, since it is replaced as a whole.
 """
 
 import hashlib
 import hmac
+import json
+import os
 import re
 import secrets
 import time
@@ -12,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from moderation.artifacts import read_json, write_json
+from moderation.artifacts import read_json, write_atomically
 from moderation.errors import ArtifactError, ConfigError
+from moderation.serving.locks import locked
 
 FORMAT = "content-moderation keys"
 PREFIX = "cm_"
@@ -66,12 +72,14 @@ def add_key(path: Path, name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name is {name!r}, expected up to 64 letters, digits, '.', '_' and '-'.")
-    known = _read(path) if path.exists() else {}
-    if name in known:
-        raise ConfigError(f"{path}: holds a key named {name}. Remove it first, or choose another name.")
-    key = PREFIX + secrets.token_urlsafe(32)
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    _write(path, known | {name: {"sha256": digest, "created": time.strftime("%Y-%m-%d", time.gmtime())}})
+    path = path.resolve()  # a link stays one
+    with locked(path):
+        known = _read(path) if path.exists() else {}
+        if name in known:
+            raise ConfigError(f"{path}: holds a key named {name}. Remove it first, or choose another name.")
+        key = PREFIX + secrets.token_urlsafe(32)
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        _write(path, known | {name: {"sha256": digest, "created": time.strftime("%Y-%m-%d", time.gmtime())}})
     return key
 
 
@@ -82,10 +90,13 @@ def remove_key(path: Path, name: str) -> None:
         ConfigError: no key of that name.
         ArtifactError: not a file of keys, or one that cannot be written.
     """
-    known = _read(path)
-    if name not in known:
-        raise ConfigError(f"{path}: holds no key named {name}; it holds {', '.join(known) or 'none'}.")
-    _write(path, {other: facts for other, facts in known.items() if other != name})
+    path = path.resolve()
+    _read(path)  # where there is no such file, no lock is left behind
+    with locked(path):
+        known = _read(path)
+        if name not in known:
+            raise ConfigError(f"{path}: holds no key named {name}; it holds {', '.join(known) or 'none'}.")
+        _write(path, {other: facts for other, facts in known.items() if other != name})
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
@@ -100,5 +111,13 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _write(path: Path, keys: Mapping[str, Mapping[str, str]]) -> None:
-    write_json(path, {"format": FORMAT, "keys": {name: dict(facts) for name, facts in keys.items()}})
-    path.chmod(0o600)
+    """Replace the file; nobody else may read it, not even before it has its name."""
+    content = {"format": FORMAT, "keys": {name: dict(facts) for name, facts in keys.items()}}
+    with write_atomically(path) as temporary:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            temporary.chmod(0o600)  # a umask may have taken away what the owner needs
+            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(descriptor)

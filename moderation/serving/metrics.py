@@ -5,12 +5,15 @@ worker answers for all of them.
 """
 
 import os
+import platform
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from moderation.inference.classifier import TextResult
+from moderation.serving.process_metrics import WorkerCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -38,6 +41,13 @@ class Metrics:
         self._hits = counter("cache_hits", "Texts answered from the cache.")
         self._misses = counter("cache_misses", "Texts that had to be computed.")
         self._waiting = gauge("waiting_tokens", "Tokens that wait in the queue.")
+        self._model = self._info("model_info", "The model that answers.", "name", "version", "backend")
+        self._build = self._info("build_info", "The program that answers.", "version", "python")
+
+    def started(self, name: str, version: str, backend: str) -> None:
+        """This process answers from now on, with this model."""
+        self._model.labels(name, version, backend).set(1)
+        self._build.labels(_own_version(), platform.python_version()).set(1)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """An answer was sent."""
@@ -78,11 +88,13 @@ class Metrics:
 
     def render(self) -> bytes:
         """All counts, in Prometheus's text format."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+        processes = CollectorRegistry()
+        processes.register(WorkerCollector())
+        together = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            together = CollectorRegistry()
+            MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together) + generate_latest(processes)
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(f"moderation_{name}", help, labels, registry=self._registry)
@@ -90,5 +102,16 @@ class Metrics:
     def _gauge(self, name: str, help: str) -> Gauge:
         return Gauge(f"moderation_{name}", help, registry=self._registry, multiprocess_mode="livesum")
 
+    def _info(self, name: str, help: str, *labels: str) -> Gauge:
+        """Always 1, of the processes that live: what it says is in its labels."""
+        return Gauge(f"moderation_{name}", help, labels, registry=self._registry, multiprocess_mode="livemax")
+
     def _histogram(self, name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"moderation_{name}", help, labels, buckets=buckets, registry=self._registry)
+
+
+def _own_version() -> str:
+    try:
+        return version("content-moderation")
+    except PackageNotFoundError:  # a folder of sources that was not installed
+        return "unknown"

@@ -13,7 +13,7 @@ from cachetools import LRUCache
 
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier, TextResult
-from moderation.inference.windows import Window, check_texts
+from moderation.inference.windows import Window, check_texts, watched
 from moderation.serving.batching import Batcher
 from moderation.serving.metrics import Metrics
 from moderation.serving.problems import ApiProblem
@@ -25,6 +25,10 @@ _LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which tell how fast
 _USUAL_AT_MOST = 256  # tokens of a request that is called usual
 _LOOK_S = 0.02  # between two looks whether the queue is full
 _Row = tuple[npt.NDArray[np.float32], int]
+
+
+class _GivenUp(Exception):
+    """Nobody waits for this work any more."""
 
 
 class Moderator:
@@ -39,13 +43,14 @@ class Moderator:
 
     Attributes:
         draining: Set when the server is about to stop: it is no longer ready, and still answers.
+        leaving: Set when this process is to end, for good or for another one: connections are not kept for more.
     """
 
     def __init__(
         self, classifier: Classifier, metrics: Metrics, *, max_wait_s: float, timeout_s: float, cache_texts: int
     ) -> None:
         self.classifier = classifier
-        self.draining = False
+        self.draining = self.leaving = False
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._cache: LRUCache[bytes, _Row] = LRUCache(cache_texts)
@@ -56,6 +61,7 @@ class Moderator:
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
         self._cutter, self._long_cutter = (ThreadPoolExecutor(1, thread_name_prefix="cutter") for _ in range(2))
         self._n_coming = {self._cutter: 0, self._long_cutter: 0}  # tokens that were let in and are not queued yet
+        self._coming_lock = threading.Lock()  # requests are read on two event loops
         self._usual: float | None = None  # running mean of a request's tokens
         self._looked_at = 0.0
         self._full: ApiProblem | None = None  # what a look at the queue gave
@@ -93,6 +99,15 @@ class Moderator:
         self._metrics.texts(results[:n_counted], sum(key in known for key in keys[:n_counted]))
         return results
 
+    def check_size(self, texts: Sequence[str]) -> None:
+        """Refuse texts that `read` would refuse, before anything is made of them.
+
+        Raises:
+            ApiProblem: 413 or 429.
+        """
+        if texts:
+            self._admit(_estimate_tokens(texts), long=sum(map(len, texts)) > _LONG)
+
     def check_room(self) -> None:
         """Refuse any request while one of usual length would be refused: cheaper than to find out what it asks.
 
@@ -126,27 +141,17 @@ class Moderator:
             return {key: row for key in keys if (row := self._cache.get(key)) is not None}
 
     async def _compute(self, texts: list[str]) -> list[_Row]:
-        n_tokens = sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts)
+        n_tokens = _estimate_tokens(texts)
         long = sum(map(len, texts)) > _LONG
-        cutter = self._long_cutter if long else self._cutter
-        if n_tokens > self._timeout_s * self._batcher.best_tokens_per_s:
-            raise ApiProblem(
-                413,
-                "too_large",
-                f"These texts alone take longer than the {self._timeout_s:g} s that a request may take. "
-                "Send fewer or shorter texts at a time.",
-            )
-        self._batcher.check_room(n_tokens, sum(self._n_coming.values()) if long else self._n_coming[cutter])
+        self._admit(n_tokens, long=long)
         counted = min(n_tokens, _USUAL_AT_MOST)
         self._usual = counted if self._usual is None else self._usual + 0.02 * (counted - self._usual)
         try:
             async with asyncio.timeout(self._timeout_s):
-                loop = asyncio.get_running_loop()
-                self._n_coming[cutter] += n_tokens
-                try:
-                    windows = await loop.run_in_executor(cutter, self._cut, texts)
-                finally:
-                    self._n_coming[cutter] -= n_tokens
+                windows = await self._cut_aside(texts, n_tokens, self._long_cutter if long else self._cutter)
+                n_found = sum(len(window.ids) for _, window in windows)
+                if n_found > n_tokens:  # letters of which the tokenizer makes many, say
+                    self._admit(n_found, long=long)
                 answer = await asyncio.wrap_future(self._batcher.submit(windows, len(texts)))
         except TimeoutError:
             raise ApiProblem(
@@ -157,8 +162,57 @@ class Moderator:
         probabilities, n_windows = answer
         return [(row.copy(), count) for row, count in zip(probabilities, n_windows.tolist(), strict=True)]
 
-    def _cut(self, texts: Sequence[str]) -> list[tuple[int, Window]]:
+    def _admit(self, n_tokens: int, *, long: bool) -> None:
+        """Refuse what takes too long by itself (413), or would wait too long (429)."""
+        self._check_alone(n_tokens)
+        with self._coming_lock:
+            n_coming = sum(self._n_coming.values()) if long else self._n_coming[self._cutter]
+        self._batcher.check_room(n_tokens, n_coming)
+
+    def _check_alone(self, n_tokens: int) -> None:
+        if n_tokens > self._timeout_s * self._batcher.best_tokens_per_s:
+            raise ApiProblem(
+                413,
+                "too_large",
+                f"These texts alone take longer than the {self._timeout_s:g} s that a request may take. "
+                "Send fewer or shorter texts at a time.",
+            )
+
+    async def _cut_aside(
+        self, texts: Sequence[str], n_tokens: int, cutter: ThreadPoolExecutor
+    ) -> list[tuple[int, Window]]:
+        """Cut texts in a thread, which goes no further once nobody waits for it."""
+        given_up = threading.Event()
+        with self._coming_lock:
+            self._n_coming[cutter] += n_tokens
+        try:
+            return await asyncio.get_running_loop().run_in_executor(cutter, self._cut, texts, given_up)
+        finally:
+            given_up.set()
+            with self._coming_lock:
+                self._n_coming[cutter] -= n_tokens
+
+    def _cut(self, texts: Sequence[str], given_up: threading.Event | None = None) -> list[tuple[int, Window]]:
         began = time.perf_counter()
-        windows = [(place, window) for place, text in enumerate(texts) for window in self.classifier.windows(text)]
+        windows: list[tuple[int, Window]] = []
+        n_tokens = 0
+
+        def watch(n_more: int) -> None:
+            if given_up is None:  # the warm-up
+                return
+            if given_up.is_set():
+                raise _GivenUp
+            self._check_alone(n_tokens + n_more)
+
+        with watched(watch):
+            for place, text in enumerate(texts):
+                found = self.classifier.windows(text)
+                windows += [(place, window) for window in found]
+                n_tokens += sum(len(window.ids) for window in found)
         self._metrics.tokenised(time.perf_counter() - began)
         return windows
+
+
+def _estimate_tokens(texts: Sequence[str]) -> int:
+    """Of texts that were not cut yet."""
+    return sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts)

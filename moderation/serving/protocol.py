@@ -11,6 +11,9 @@ MAX_HEAD_BYTES = 64_000
 HEAD_TIMEOUT_S = 10.0
 """Within which a connection's first request, and the headers of every other one that has begun, must have come."""
 
+FIRST_REQUEST_WHEN_LEAVING_S = 2.0
+"""The same for a connection's first request, once the server is to stop."""
+
 _SHARE = 9  # a chunk of one byte takes up to eight more for its frame
 
 
@@ -27,6 +30,18 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._await_head()
+
+    def shutdown(self) -> None:
+        """End with the request that is in progress; what is idle may have one on its way, and is closed in its time.
+
+        uvicorn would close an idle connection at once, and a client that has just sent a request would never know what
+        became of it. So, unless it was Ctrl-C that ended the server, a connection stays for as long as it would have
+        stayed anyway, and whatever still comes is answered, with `Connection: close`.
+        """
+        if not getattr(self.server_state, "lingers", False) or not self._is_answered():
+            super().shutdown()
+        elif self.cycle is None and self._head_timer is not None:  # nothing was ever sent here
+            self._await_head(FIRST_REQUEST_WHEN_LEAVING_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
@@ -74,9 +89,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether no request is in progress: none came yet, or the last one has its answer."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _await_head(self) -> None:
+    def _await_head(self, seconds: float | None = None) -> None:
         self._stop_awaiting_head()
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
+        self._head_timer = self.loop.call_later(
+            HEAD_TIMEOUT_S if seconds is None else seconds, self.timeout_keep_alive_handler
+        )
 
     def _stop_awaiting_head(self) -> None:
         if self._head_timer is not None:

@@ -4,23 +4,31 @@ This process loads no model. Its workers are uvicorn servers that build the appl
 """
 
 import logging
+import multiprocessing
 import os
+import signal
 import socket
 import tempfile
+import threading
+import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
-from uvicorn.supervisors.multiprocess import Process
+from uvicorn.supervisors.multiprocess import SIGNALS, Process
 
 from moderation.errors import ConfigError
 from moderation.logs import LogLevel, json_logs
 from moderation.serving.keys import read_keys
 from moderation.serving.protocol import BoundedProtocol
+from moderation.serving.stopping import RETIRE
 
 _ANSWER_WITHIN_S = 30  # a worker; it may load a model, or have little of a processor
+_START_WITHIN_S = 120  # a worker that replaces another one, which answers meanwhile
+_ENDS = ("INT", "TERM", "BREAK")  # signals
 _LONGEST_PAUSE_S = 30.0  # between two tries to start one
 
 logger = logging.getLogger(__name__)
@@ -75,31 +83,62 @@ def serve_forever(
 
 
 class _Supervisor(Multiprocess):
-    """uvicorn's, but for three things.
+    """uvicorn's, but for four things.
 
     It lets go of the socket as soon as it is to stop: nobody shall connect to what no worker listens to any more. It
     stops where the first workers cannot start, but not where a later one cannot: the others go on, and it tries again.
-    And it waits for an answer of a busy worker without waiting for that of a dead one.
+    It waits for an answer of a busy worker without waiting for that of a dead one. And a worker that was replaced ends
+    while everything goes on: nothing waits for it, neither a stop nor the next reload.
     """
 
     was_ready = False
     failed = False
     _pause_s = 0.0
 
+    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._retired: list[tuple[Process, float]] = []  # with the time until which they may still answer
+
     def terminate_all(self) -> None:
         for bound in self.sockets:
             bound.close()
         super().terminate_all()
 
+    def join_all(self) -> None:
+        super().join_all()
+        while self._retired:
+            self._bury_retired()
+            time.sleep(0.1)
+
+    def handle_signals(self) -> None:
+        """Do what was asked for, each thing once and an end first."""
+        asked, self.signal_queue = self.signal_queue, []
+        for name in sorted({SIGNALS[number] for number in asked}, key=lambda name: name not in _ENDS):
+            if self.should_exit.is_set():
+                return
+            getattr(self, f"handle_{name.lower()}", lambda: None)()
+
+    def restart_all(self) -> None:
+        """Start each worker anew; the old one goes when the new one answers, and stays where it does not."""
+        for place, old in enumerate(self.processes):
+            new = Process(self.config, self.sockets)
+            new.start()
+            if not self._becomes_ready(new):
+                self._bury(new)
+                if not self._is_told_to_stop():
+                    logger.error("a new worker could not start; the old one goes on", extra={"kept": old.pid})
+                return
+            self.processes[place] = new
+            self._retire(old)
+
     def keep_subprocess_alive(self) -> None:
+        self._bury_retired()
         for place, process in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
             if self._lives(process):
                 continue
-            process.kill()
-            process.join()
-            mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+            self._bury(process)
             if not self.was_ready and (process.exitcode or 0) > 0:  # it ended by itself, and would again
                 self.failed = True
                 logger.error("a worker could not start", extra={"exit_code": process.exitcode})
@@ -111,6 +150,40 @@ class _Supervisor(Multiprocess):
             self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.5)
             self.processes[place] = Process(self.config, self.sockets)
             self.processes[place].start()
+
+    def _becomes_ready(self, process: Process) -> bool:
+        end = time.monotonic() + _START_WITHIN_S
+        while time.monotonic() < end and process.process.is_alive() and not self._is_told_to_stop():
+            if process.is_ready(timeout=1):
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _is_told_to_stop(self) -> bool:
+        """Whether a signal waits that ends everything."""
+        return any(SIGNALS[number] in _ENDS for number in self.signal_queue)
+
+    def _retire(self, process: Process) -> None:
+        if RETIRE is None or process.pid is None:
+            process.terminate()
+        else:
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.kill(process.pid, RETIRE)
+            process.parent_conn.close()
+            process.child_conn.close()
+        within_s = (self.config.timeout_graceful_shutdown or 0) + _ANSWER_WITHIN_S
+        self._retired.append((process, time.monotonic() + within_s))
+
+    def _bury_retired(self) -> None:
+        for process, end in list(self._retired):
+            if not process.process.is_alive() or time.monotonic() > end:
+                self._bury(process)
+                self._retired.remove((process, end))
+
+    def _bury(self, process: Process) -> None:
+        process.kill()
+        process.join()
+        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
 
     def _lives(self, process: Process) -> bool:
         """Whether a worker runs and answers; a busy one has its time."""
@@ -129,8 +202,17 @@ def build_app(settings: dict[str, Any]) -> Any:
     """In a worker: the application. Its keys are read here, so that a worker started anew knows the newest."""
     from moderation.serving.app import create_app
 
+    threading.Thread(target=_end_with_supervisor, name="orphan", daemon=True).start()
     path = settings["keys"]
     return create_app(**settings | {"keys": None if path is None else read_keys(path)})
+
+
+def _end_with_supervisor() -> None:
+    """Stop as on SIGTERM when the supervisor is gone: nobody could stop this worker, and it would keep the port."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        supervisor.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """moderation feedback export: the newest decision about each text, as a table in any format, and what is left out."""
 
+import csv
 from contextlib import closing
 from pathlib import Path
 
@@ -96,3 +97,71 @@ def test_where_no_text_has_all_labels_the_counts_say_which_to_choose(
     assert "nothing to export" in said
     assert "toxic         1 texts" in said
     assert not (tmp_path / "t.csv").exists()
+
+
+def store(path: Path, *decisions: tuple[str, dict[str, float], str | None, str | None]) -> str:
+    """Text, scores, community, token."""
+    url = f"sqlite:///{path}"
+    with closing(FeedbackStore(url)) as it:
+        for text, scores, community, token in decisions:
+            named = {"community_id": community, "client_token": token}
+            it.add(Decision(text, True, scores, scores, ("en",), "m", **named))
+    return url
+
+
+def export(url: str, path: Path) -> dict[str, tuple[int, ...]]:
+    assert cli.main(["feedback", "export", "--feedback-url", url, "-o", str(path)]) == 0
+    with path.open(newline="", encoding="utf-8") as file:
+        return {text: tuple(map(int, values)) for text, *values in list(csv.reader(file))[1:]}
+
+
+def test_a_decision_that_is_sent_again_replaces_the_earlier_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = store(
+        tmp_path / "f.db",
+        ("again", {"toxic": 1.0}, "forum", "t-1"),
+        ("other", {"toxic": 1.0}, "forum", "t-1"),  # a token that is used for all is no decision sent again
+        ("again", {"toxic": 0.0}, "forum", "t-1"),
+    )
+    assert export(url, tmp_path / "t.csv") == {"again": (0,), "other": (1,)}
+    assert "conflicts" not in capsys.readouterr().out
+    with closing(FeedbackStore(url)) as it:
+        assert len(list(it.decisions())) == 3, "both are kept"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("forum", "t-1"), ("forum", "t-2")),
+        (("forum", "t-1"), ("game", "t-1")),
+        (("forum", None), ("forum", None)),
+        ((None, "t-1"), (None, None)),
+    ],
+)
+def test_two_who_disagree_are_counted_and_said(
+    first: tuple[str | None, str | None],
+    second: tuple[str | None, str | None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = store(
+        tmp_path / "f.db",
+        ("disputed", {"toxic": 1.0, "rude": 1.0}, *first),
+        ("agreed", {"toxic": 1.0, "rude": 0.0}, *first),
+        ("disputed", {"toxic": 0.4}, *second),
+        ("agreed", {"toxic": 0.6}, *second),
+    )
+    assert export(url, tmp_path / "t.csv") == {"disputed": (0, 1), "agreed": (1, 0)}
+    assert "conflicts: 1 texts" in capsys.readouterr().out
+
+
+def test_what_was_taken_back_is_no_conflict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = store(
+        tmp_path / "f.db",
+        ("text", {"toxic": 1.0}, "forum", "ann"),
+        ("text", {"toxic": 0.0}, "forum", "bob"),
+        ("text", {"toxic": 0.0}, "forum", "ann"),
+    )
+    assert export(url, tmp_path / "t.csv") == {"text": (0,)}
+    assert "conflicts" not in capsys.readouterr().out

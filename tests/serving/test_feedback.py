@@ -3,17 +3,20 @@
 import hashlib
 import os
 import shutil
+import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moderation import cli
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.serving import feedback
 from moderation.serving.feedback import Decision, FeedbackStore
@@ -74,7 +77,6 @@ def store(url: str) -> Iterator[FeedbackStore]:
     yield it
     if url.startswith("postgresql"):
         drop(url)
-    it.close()
 
 
 def drop(url: str) -> None:
@@ -217,12 +219,17 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
         ("sqlite://", "without a file"),
         ("sqlite:///:memory:", "without a file"),
         ("postgresql+smoke://me:secret@host/db", "no such driver"),
-        ("postgresql+psycopg://me:secret@host:99999/db", "port from 1 to 65535"),
-        ("postgresql+psycopg://me:secret@host:0/db", "port from 1 to 65535"),
-        ("postgresql+psycopg://me:secret@host/db?nothing=like+that", "not an address of PostgreSQL"),
-        ("sqlite://host/f.db", "without a file"),
+        ("postgresql+psycopg://me:secret@host/db?nothing=like+that", "not the URL of a database"),
         ("sqlite:///f.db?mode=ro", "a file alone"),
         ("", "not the URL of a database"),
+        ("postgresql+psycopg://me:secret@host:abc/db", "is no port"),
+        ("postgresql+psycopg://me:secret@host:0/db", "is no port"),
+        ("postgresql+psycopg://me:secret@host:99999/db", "is no port"),
+        ("postgresql+psycopg://me:secret@/db?port=70000", "is no port"),
+        ("postgresql+psycopg://me:secret@/db?host=a,b&port=5432,x", "is no port"),
+        ("sqlite:///file:x?mode=memory&uri=true", "without a file"),
+        ("sqlite://host/x.db", "3 slashes"),
+        ("sqlite+aiosqlite:///x.db", "no such driver"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused(url: str, complaint: str) -> None:
@@ -235,6 +242,126 @@ def test_postgresql_without_its_driver_names_the_extra(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingExtraError, match="serve-postgres"):
         FeedbackStore("postgresql+psycopg://host/db")
+
+
+def test_a_look_keeps_nothing_and_makes_the_file_for_its_owner(tmp_path: Path) -> None:
+    for number, mask in enumerate((0o000, 0o022, 0o077)):
+        path = tmp_path / f"{number}.db"
+        store = FeedbackStore(f"sqlite:///{path}")
+        before = os.umask(mask)
+        try:
+            store.check()
+            assert list(store.decisions()) == []
+            store.add(decision())
+            with sqlite3.connect(path) as connection:  # while it is open there are files beside it
+                connection.execute(
+                    "INSERT INTO feedback SELECT id + 1, received_at, community_id, "
+                    "client_token, text_sha256, text, attribute_scores, label_scores, languages, model_version, "
+                    "model_scores FROM feedback"
+                )
+                modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in tmp_path.glob(f"{number}.db*")}
+        finally:
+            os.umask(before)
+        assert len(modes) == 3
+        assert set(modes.values()) == {0o600}, modes
+        assert store.state() == "ready"
+        store.close()
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "f.db"
+    path.touch()
+    path.chmod(0o644)
+    store = FeedbackStore(f"sqlite:///{path}")
+    store.check()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def foreign(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE feedback (id INTEGER PRIMARY KEY, stars INTEGER NOT NULL)")
+    database.close()
+
+
+def stricter(path: Path) -> None:
+    """Ours, but for a column that we know nothing of and that must be filled."""
+    FeedbackStore(f"sqlite:///{path}").check()
+    with sqlite3.connect(path) as database:
+        (made,) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'feedback'").fetchone()
+        database.execute("DROP TABLE feedback")
+        database.execute(made.replace("text_sha256", "stars INTEGER NOT NULL, text_sha256", 1))
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "prepare", "complaint"),
+    [
+        ("nope/f.db", lambda path: None, "there is no folder"),
+        ("f.db", lambda path: path.mkdir(), "a folder; expected a file"),
+        ("f.db", lambda path: path.write_bytes(b"something else " * 100), "SQLITE_NOTADB"),
+        ("f.db", foreign, "something else: it lacks attribute_scores"),
+        ("f.db", stricter, "IntegrityError"),
+        ("a/f.db", lambda path: path.parent.write_text("a file"), "there is no folder"),
+    ],
+)
+def test_what_would_refuse_a_decision_is_refused_at_the_start(
+    name: str,
+    prepare: Callable[[Path], object],
+    complaint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / name
+    prepare(path)
+    assert cli.main(["serve", "--port", "0", "--feedback-url", f"sqlite:///{path}"]) == 1
+    said = capsys.readouterr().err
+    assert complaint in said and "--feedback-url ''" in said
+    store = FeedbackStore(f"sqlite:///{path}")
+    with pytest.raises(ArtifactError):
+        store.check()
+    assert store.state() == "unavailable"
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no folder that nobody may write to")
+def test_a_folder_that_may_not_be_written_is_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--port", "0", "--feedback-url", "sqlite:////sys/kernel/f.db"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "says nothing"])
+def test_a_server_that_cannot_be_reached_is_refused_in_time(
+    silent: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setattr(feedback, "CHECK_WITHIN_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1] if silent else 1
+        url = f"postgresql+psycopg://me:secret@127.0.0.1:{port}/db?password=secret"
+        assert cli.main(["serve", "--port", "0", "--feedback-url", url]) == 1
+    said = capsys.readouterr().err
+    assert "no answer within 0.5 s" in said or "could not be kept" in said
+    assert "secret" not in said
+
+
+def test_a_look_at_postgresql_keeps_nothing(postgres: str) -> None:
+    store = FeedbackStore(postgres.replace("+psycopg", ""))
+    store.check()
+    assert list(store.decisions()) == []
+    drop(postgres)
+
+
+def test_a_file_that_is_removed_under_the_server_loses_no_decision_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "f.db"
+    store = FeedbackStore(f"sqlite:///{path}")
+    store.add(decision())
+    for one in tmp_path.iterdir():
+        one.unlink()
+    with pytest.raises(ArtifactError, match="could not be written"):
+        store.add(decision("a second one"))
+    assert store.state() == "unavailable"
+    store.add(decision("a third one"))
+    assert [found.text_sha256 for found in store.decisions()] == [hashlib.sha256(b"a third one").hexdigest()]
+    assert store.state() == "ready" and stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_path_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,19 @@
 """API keys: made once, kept as hashes, found again; files that are none are refused."""
 
 import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from moderation import cli
 from moderation.errors import ArtifactError, ConfigError
+from moderation.serving import locks
 from moderation.serving.keys import add_key, list_keys, read_keys, remove_key
 
 
@@ -69,3 +76,121 @@ def test_the_verb_adds_lists_and_removes(tmp_path: Path, capsys: pytest.CaptureF
     assert list_keys(Path(path)) == {} and json.loads(Path(path).read_text())["keys"] == {}
     assert cli.main(["keys", "add", "--keys", path]) == 2
     assert "--name is missing" in capsys.readouterr().err
+
+
+ADD = """
+import sys
+from pathlib import Path
+from moderation.serving.keys import add_key, remove_key
+path, number = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.read(1)
+for turn in range(5):
+    add_key(path, f"key-{number}-{turn}")
+if number == "0":
+    remove_key(path, "first")
+"""
+
+
+def run_at_once(code: str, path: Path, n_processes: int) -> None:
+    """Start processes, wait until all are there, and let them go."""
+    words = [sys.executable, "-c", code, str(path)]
+    running = [
+        subprocess.Popen([*words, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(n_processes)
+    ]
+    for process in running:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("x")
+        process.stdin.flush()
+    for process in running:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+
+def test_no_key_is_lost_where_many_are_added_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    add_key(path, "first")
+    done = threading.Event()
+    broken: list[Exception] = []
+
+    def read_on() -> None:
+        while not done.is_set():
+            try:
+                read_keys(path)
+            except Exception as error:
+                broken.append(error)
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    try:
+        run_at_once(ADD, path, 8)
+    finally:
+        done.set()
+        reader.join()
+    assert not broken, "half a file was read"
+    assert set(list_keys(path)) == {f"key-{number}-{turn}" for number in range(8) for turn in range(5)}
+    assert [stat.S_IMODE(one.stat().st_mode) for one in sorted(tmp_path.iterdir())] == [0o600, 0o600]
+
+
+def test_threads_of_one_process_lose_none_either(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: add_key(path, f"key-{number}"), range(24)))
+    keys = read_keys(path)
+    assert [keys.find(key) for key in made] == [f"key-{number}" for number in range(24)]
+
+
+def test_the_lock_of_a_dead_process_blocks_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    code = f"""
+from pathlib import Path
+from moderation.serving.locks import locked
+with locked(Path({str(path)!r})):
+    print("held", flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        holder.kill()
+    add_key(path, "forum")
+    assert set(list_keys(path)) == {"forum"}
+
+
+def test_a_lock_that_is_held_for_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys.json"
+    monkeypatch.setattr(locks, "WAIT_S", 0.05)
+    with locks.locked(path), pytest.raises(ArtifactError, match="another process"):
+        add_key(path, "forum")
+    add_key(path, "forum")
+
+
+def test_the_file_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    for number, mask in enumerate((0o000, 0o022, 0o277)):
+        path = tmp_path / f"{number}.json"
+        before = os.umask(mask)
+        try:
+            add_key(path, "forum")
+            add_key(path, "game")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "keys.json")
+    add_key(tmp_path / "keys.json", "forum")
+    add_key(tmp_path / "link.json", "game")
+    remove_key(tmp_path / "link.json", "forum")
+    assert set(list_keys(tmp_path / "keys.json")) == {"game"}
+    assert (tmp_path / "link.json").is_symlink()
+
+
+def test_removing_from_no_file_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no such file"):
+        remove_key(tmp_path / "keys.json", "forum")
+    assert not list(tmp_path.iterdir())

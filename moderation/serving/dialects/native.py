@@ -119,6 +119,7 @@ def make_router(max_texts: int) -> APIRouter:
 
 async def _predict(state: Any, body: PredictRequest) -> dict[str, Any]:
     moderator: Moderator = state.moderator
+    moderator.check_size(body.texts)
     most = max(1, MAX_SENTENCES // max(1, len(body.texts)))
     spans = [split_sentences(text, most=most) if body.sentences else [] for text in body.texts]
     pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]

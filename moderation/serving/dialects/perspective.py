@@ -148,6 +148,7 @@ def render_problem(problem: ApiProblem) -> JSONResponse:
 async def _analyze(state: Any, asked: AnalyzeCommentRequest) -> AnalyzeCommentResponse:
     moderator: Moderator = state.moderator
     text = _read_text(asked.comment)
+    moderator.check_size([text])
     labels = _find_labels(asked.requested_attributes, moderator)
     detected = state.languages.detect(text)
     languages = _choose_languages(asked.languages, detected, moderator)

@@ -1,5 +1,6 @@
 """The discovery document, from which Google's generated clients learn how to call the Perspective API."""
 
+from functools import cache
 from typing import Any
 
 from moderation.serving.dialects.perspective_models import (
@@ -63,6 +64,7 @@ def _describe_method(name: str) -> dict[str, Any]:
     }
 
 
+@cache  # anybody may ask for the document, and to describe the types takes a while
 def _describe_messages() -> dict[str, Any]:
     """All types by name; their JSON schemas in the words of a discovery document."""
     found: dict[str, Any] = {}

@@ -1,0 +1,147 @@
+"""Requests with large bodies are worked on beside the event loop, so that nobody else waits for them.
+
+Reading a body, checking it, finding sentences, putting an answer together: all of it takes time in proportion to the
+body. So a request whose body is large, or does not say how large it is, runs on a second event loop, in a thread of its
+own; only its bytes come and go through the first one. There is one such thread: large requests wait for each other.
+"""
+
+import asyncio
+import re
+import threading
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moderation.serving.problems import ApiProblem
+
+LARGE_BYTES = 8_192
+"""From this size on a body is large; what is smaller takes some milliseconds at most."""
+
+MAX_NAMES = 10_000
+"""Names of fields in a large body: each may be a wrong one, and each wrong one costs a complaint."""
+
+_BODIES_AT_WORK = 64  # of the largest size: what may be held at once, for memory's sake
+# A string of JSON, and whether it is a name; one without an end matches too, or the search would begin again within it.
+_NAME = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"\s*+(:?))?', re.DOTALL)
+_LONGEST_STOP_S = 5.0
+_T = TypeVar("_T")
+
+
+class Workshop:
+    """Runs an application, on another loop where a request is large.
+
+    Args:
+        max_body_bytes: That a body may have, which is what one of unknown length counts as.
+    """
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._n_bytes = 0  # of the bodies that are at work, as announced
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Start the thread; until then everything runs where it is called."""
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), name="workshop", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def close(self) -> None:
+        """End the thread, and whatever it still works on."""
+        if self._loop is not None and self._stop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(_LONGEST_STOP_S)
+            self._loop = None
+
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application here, or in the thread where the body is large.
+
+        Raises:
+            ApiProblem: 429, too many large bodies are at work.
+        """
+        n_bytes = self._announced(Headers(scope=scope))
+        if n_bytes <= LARGE_BYTES or self._loop is None:
+            await app(scope, receive, send)
+            return
+        if self._n_bytes and self._n_bytes + n_bytes > _BODIES_AT_WORK * self._max_body_bytes:
+            raise ApiProblem(
+                429, "queue_full", "Too many large requests are at work. Try again later.", retry_after_s=1
+            )
+        self._n_bytes += n_bytes
+        try:
+            here = asyncio.get_running_loop()
+            body = _WholeBody(receive, here)
+            work = app(scope, body.receive, lambda message: _on(here, _as_coroutine(send(message))))
+            await _on(self._loop, _as_coroutine(work))
+        finally:
+            self._n_bytes -= n_bytes
+
+    async def _run(self, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        ready.set()
+        await self._stop.wait()
+
+    def _announced(self, headers: Headers) -> int:
+        if "transfer-encoding" in headers:
+            return max(self._max_body_bytes, LARGE_BYTES + 1)
+        length = headers.get("content-length", "")
+        return min(int(length), self._max_body_bytes) if length.isdecimal() and len(length) < 20 else 0
+
+
+class _WholeBody:
+    """A body that comes in through another loop and is given on in one piece, once it is found to be no trap."""
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
+        self._receive, self._loop = receive, loop
+        self._is_read = False
+
+    async def receive(self) -> Message:
+        """The body; behind it, that the client left.
+
+        Raises:
+            ApiProblem: what the receiving of the pieces raises; 413, too many names of fields.
+        """
+        if self._is_read:
+            return await _on(self._loop, self._next())
+        pieces: list[bytes] = []
+        while True:
+            message = await _on(self._loop, self._next())
+            if message["type"] != "http.request":
+                self._is_read = True
+                return message
+            pieces.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        self._is_read = True
+        body = b"".join(pieces)
+        check_names(body)
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def _next(self) -> Message:
+        return await self._receive()
+
+
+def check_names(body: bytes) -> None:
+    """Refuse a body with so many fields that to complain about them would keep the server busy.
+
+    Raises:
+        ApiProblem: 413.
+    """
+    n_names = 0
+    for found in _NAME.finditer(body):
+        n_names += bool(found[1])
+        if n_names > MAX_NAMES:
+            raise ApiProblem(413, "too_large", f"The body has too many fields; expected {MAX_NAMES:,} at most.")
+
+
+async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> _T:
+    """Let another loop do something; it is cancelled there where it is cancelled here."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work
