@@ -22,6 +22,9 @@ _METAVARS = {
     "_columns": "COLUMN",
     "_dir": "FOLDER",
     "_path": "FILE",
+    "escape": "CHARACTER",
+    "map": "LABEL=NAME",
+    "threshold": "LABEL=X",
 }
 """Ending of a setting's name -> what its flag takes, where the setting does not say it."""
 
@@ -60,13 +63,22 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
         title = field.metadata["group"]
         if title and title not in groups:
             groups[title] = parser.add_argument_group(title)
-        groups.get(title, parser).add_argument(
+        place = groups.get(title, parser)
+        if field.default is False:  # --no-... unsets what a file set; the help need not show it
+            place.add_argument(
+                f"--no-{_flag(field.name)[2:]}",
+                dest=field.name,
+                action="store_false",
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
+        place.add_argument(
             *field.metadata["short"],
             _flag(field.name),
             dest=field.name,
             default=argparse.SUPPRESS,
             help=field.metadata["help"].replace("%", "%%") + _default_help(field.default),
-            **_argument(hints[field.name], _metavar(field, hints[field.name])),
+            **_argument(hints[field.name], _metavar(field, hints[field.name]), off=field.default is False),
         )
 
 
@@ -242,10 +254,10 @@ def _metavar(field: "dataclasses.Field[Any]", hint: Any) -> str:
     return str(field.metadata.get("metavar") or next(by_name, by_type))
 
 
-def _argument(hint: Any, metavar: str) -> dict[str, Any]:
+def _argument(hint: Any, metavar: str, *, off: bool) -> dict[str, Any]:
     kind, choices, many = _kind(hint)
     if kind is bool:
-        return {"action": argparse.BooleanOptionalAction}
+        return {"action": "store_true" if off else argparse.BooleanOptionalAction}
     argument: dict[str, Any] = {"type": kind, "choices": choices, "metavar": None if choices else metavar}
     if many:  # the config checks the choices, for argparse would do so before the commas are cut
         argument |= {"nargs": "+", "action": _StoreTuple, "choices": None}

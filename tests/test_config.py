@@ -8,7 +8,17 @@ import pytest
 
 from moderation.bundles import FORMS
 from moderation.cli import VERBS
-from moderation.config import Backend, CheckConfig, EvaluateConfig, ExportFormat, TrainConfig, TuneConfig
+from moderation.config import (
+    Backend,
+    CheckConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ExportFormat,
+    KeysConfig,
+    ScoreConfig,
+    TrainConfig,
+    TuneConfig,
+)
 from moderation.errors import ConfigError
 from moderation.inference.backends import BACKENDS
 
@@ -119,6 +129,35 @@ def test_the_other_verbs_check_theirs(config_class: type[Any], settings: dict[st
     for complaint in complaints:
         assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 + len(complaints)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "settings", "complaint"),
+    [
+        (KeysConfig, {"action": "list", "name": "forum"}, "--name: has no effect on `list`"),
+        (CheckConfig, {"data_path": DATA, "max_length": 64}, "--max-length: only with --backbone"),
+        (ScoreConfig, {"input_path": Path("-"), "text_column": "t"}, "--text-column: of no effect on standard input"),
+        (ExportConfig, {"run": DATA, "to": DATA, "allow": ("openvino",)}, "--allow openvino: not among --formats"),
+        (EvaluateConfig, {"checkpoint": DATA, "text_column": "t", "label_cut": 0.5}, "--text-column, --label-cut: how"),
+        (EvaluateConfig, {"checkpoint": DATA, "max_texts": 5}, "--max-texts: for a bundle alone"),
+        (EvaluateConfig, {"suite": ("a=b",), "split": "val"}, "--split: not for a bundle"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(
+    config_class: type[Any], settings: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        config_class(**settings)
+
+
+def test_idle_settings_of_a_training_are_said_and_not_refused() -> None:
+    """An earlier run may have been made with them, and shall still be evaluated."""
+    idle = TrainConfig(data_path=DATA, val_path=DATA, val_size=0.2, test_size=0.3, pos_weight="off", pos_weight_cap=9)
+    assert idle.idle_settings == [
+        "--val-size: of no effect beside --val-path",
+        "--pos-weight-cap: of no effect with --pos-weight off",
+    ]
+    assert not TrainConfig(data_path=DATA, test_size=0.3, pos_weight_cap=9).idle_settings
 
 
 def test_flags_offer_every_form_and_every_backend_in_their_order() -> None:

@@ -133,7 +133,7 @@ class ScoreConfig:
     @property
     def extras(self) -> tuple[str, ...]:
         """Extras of this toolkit that scoring needs: lines in and JSON lines out need no table."""
-        piped = str(self.input_path) == "-" and str(self.output or "-") == "-"
+        piped = str(self.input_path or "-") == "-" and str(self.output or "-") == "-"
         return ("onnx",) if piped else ("onnx", "tables")
 
     def __post_init__(self) -> None:

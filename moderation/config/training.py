@@ -60,7 +60,9 @@ class TrainConfig(TableConfig):
     test_path: Path | None = setting(None, "test table; default: a part of --data-path", "data")
     val_size: float = setting(0.1, "share of the texts for validation", "data", metavar="SHARE")
     test_size: float = setting(0.1, "share of the texts for testing", "data", metavar="SHARE")
-    max_train_examples: int | None = setting(None, "train on a seeded part of the train split", "data")
+    max_train_examples: int | None = setting(
+        None, "train on a random part of the train split, of this many rows", "data"
+    )
     extra_train_path: Path | None = setting(
         None,
         "further table for the train split alone, of the same columns; texts of val and test are left out",
@@ -68,9 +70,8 @@ class TrainConfig(TableConfig):
     )
     disguised: float = setting(
         0.0,
-        "copies per train row to add, each with one of the edits by which people disguise words (docs/battery.md); "
-        "with --fold-disguises one that it does not wholly undo: digits for letters, letters spaced or swapped, spaces "
-        "left out",
+        "disguised copies to add per train row, each with one of the edits by which people hide words "
+        "(docs/battery.md); with --fold-disguises only the edits that folding does not fully undo",
         "data",
     )
 
@@ -119,7 +120,9 @@ class TrainConfig(TableConfig):
         "training",
     )
     balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement", "training")
-    precision: Precision = setting("auto", "auto takes what the processor really speeds up", "training")
+    precision: Precision = setting(
+        "auto", "number format; auto takes the fastest that the processor supports well", "training"
+    )
     best_metric: BestMetric = setting(
         "macro_average_precision", "validation metric that picks the best checkpoint", "training"
     )

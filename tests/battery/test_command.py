@@ -96,7 +96,9 @@ assert not [name for name in ("torch", "transformers", "datasets") if name in sy
             "--checkpoint, --batch-size: not for a bundle",
         ),
         ("BUNDLE --suite surge=SURGE --max-texts 0 --seed -1", 2, "--max-texts is 0, expected 1 or more"),
-        ("--suite surge=SURGE", 2, "--suite: for a bundle alone"),
+        ("--json j.json", 2, "--json: for a bundle alone; name a suite as well"),
+        ("--checkpoint a.pt --split val --delimiter ;", 2, "--delimiter: how to read --data-path, which is not given"),
+        ("--checkpoint a.pt --suite surge=SURGE", 2, "--suite: for a bundle alone; leave --checkpoint out"),
         ("--checkpoint a.pt --max-texts 5", 2, "--max-texts: for a bundle alone"),
     ],
 )
@@ -110,6 +112,12 @@ def test_a_fault_is_named(words, code, complaint, tiny_bundle, suites, capsys, t
     said = capsys.readouterr()
     assert complaint in said.err
     assert not said.out
+
+
+def test_without_a_bundle_the_included_model_is_measured(suites, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", "--suite", f"surge={suites['surge']}", "--bootstrap", "0"]) == 0
+    assert "compact-en@" in capsys.readouterr().out
 
 
 def test_suites_may_stand_in_one_flag_or_in_several_and_in_a_file(tmp_path) -> None:
