@@ -34,7 +34,7 @@ clean:
 # Without torch, and only where nothing is installed yet.
 $(VENV)/.installed-serve:
 	test -x $(PYTHON) || python3 -m venv $(VENV)
-	test -e $(VENV)/.installed || $(PYTHON) -m pip install --constraint constraints.txt --editable '.[onnx,serve]'
+	test -e $(VENV)/.installed || $(PYTHON) -m pip install --constraint constraints.txt --editable '.[onnx,serve,feedback]'
 	touch $@
 
 $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml

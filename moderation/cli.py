@@ -160,7 +160,7 @@ VERBS: dict[str, Verb] = {
         "moderation feedback export -o decisions.csv --feedback-url sqlite:///moderation-feedback.db",
         _SERVER,
         positional="action",
-        extras=("tables",),
+        extras=("tables", "feedback"),
     ),
 }
 

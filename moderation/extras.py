@@ -23,14 +23,16 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "pydantic",
         "pydantic_core",
         "pythonjsonlogger",
-        "sqlalchemy",
         "starlette",
         "uvicorn",
     ),
+    "feedback": ("sqlalchemy",),
     "serve-postgres": ("psycopg",),
     "train": (
         "accelerate",
+        "confusable_homoglyphs",
         "datasets",
+        "emoji",
         "huggingface_hub",
         "matplotlib",
         "psutil",
@@ -45,7 +47,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 """Extra -> modules that it brings and that no extra further up does; `suites` brings `tables` too, and `train` both."""
 
 _OURS = ("moderation", "model_training")
-_INCLUDED = {"suites": ("tables",), "train": ("suites", "tables")}
+_INCLUDED = {"suites": ("tables",), "train": ("suites", "tables"), "serve-postgres": ("feedback",)}
 
 
 def extra_of(module: str) -> str | None:

@@ -150,7 +150,7 @@ CASES = {
     "check x.csv": "tables",
     "train --data-path x.csv": "train",
     "export run --to bundle": "train",
-    "feedback export -o x.csv": "tables",
+    "feedback export -o x.csv": "tables,feedback",
 }
 
 
@@ -191,6 +191,8 @@ ONE = [
     ("export run --to bundle", "psutil", "train"),
     ("evaluate --checkpoint c.pt", "matplotlib", "train"),
     ("feedback export -o y.csv", "pyarrow", "tables"),
+    ("feedback export -o y.csv", "sqlalchemy", "feedback"),
+    ("serve --port 0 --feedback-url sqlite:///own.db", "sqlalchemy", "feedback"),
 ]
 
 
@@ -205,7 +207,7 @@ def test_one_missing_package_names_an_extra_that_brings_it(
     assert "Traceback" not in done.stderr
     named = re.findall(r"pip install '\.\[([\w,-]+)\]'", done.stderr)
     assert named
-    wider = {"tables": {"suites", "train"}, "suites": {"train"}}.get(extra, set())
+    wider = {"tables": {"suites", "train"}, "suites": {"train"}, "feedback": {"serve-postgres"}}.get(extra, set())
     assert set(named[-1].split(",")) & {extra, *wider}
 
 
@@ -267,8 +269,9 @@ def ask(url: str, **body: object) -> dict[str, object]:
 
 
 def test_a_real_server_answers_without_tables_and_training(tmp_path: Path) -> None:
-    hidden = (*TABLES_AND_TRAINING, "jinja2", "threadpoolctl", "psutil", "huggingface_hub")
+    hidden = (*TABLES_AND_TRAINING, "jinja2", "threadpoolctl", "psutil", "huggingface_hub", "sqlalchemy")
     with serving(without(tmp_path / "hook", *hidden), sys.executable, tmp_path) as url:
+        assert json.load(urllib.request.urlopen(f"{url}readyz", timeout=60)) == {"status": "ready", "feedback": "off"}
         answer = ask(f"{url}v1/predict", texts=["you are an idiot", "good morning"])
         assert [bool(result["flagged"]) for result in answer["results"]] == [True, False]  # type: ignore[attr-defined]
         assert ask(f"{url}v1/moderations", input="you are an idiot")["results"]

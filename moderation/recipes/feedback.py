@@ -14,7 +14,8 @@ from moderation.config import FeedbackConfig
 from moderation.errors import ArtifactError, DataError
 from moderation.inference.outputs import open_output, output_format
 from moderation.labels import JIGSAW_LABELS, as_labels
-from moderation.serving.feedback import FeedbackStore, StoredDecision
+from moderation.serving.decisions import StoredDecision
+from moderation.serving.feedback import FeedbackStore
 
 TEXT_COLUMN = "comment_text"
 CUT = 0.5

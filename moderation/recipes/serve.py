@@ -10,11 +10,10 @@ from moderation.bundles import SHIPPED, read_bundle
 from moderation.categories import find_counterparts
 from moderation.config import ServeConfig
 from moderation.cores import count_cores
-from moderation.errors import ArtifactError, ConfigError
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.chosen_thresholds import apply_chosen, choose_thresholds
 from moderation.extras import EXTRAS, require
 from moderation.inference.backends import choose_backend
-from moderation.serving.feedback import FeedbackStore
 from moderation.serving.keys import read_keys
 from moderation.serving.rates import read_rate
 from moderation.serving.supervisor import bind, serve_forever
@@ -41,9 +40,7 @@ def serve(config: ServeConfig) -> int:
     find_counterparts(bundle.labels, bundle.mapping, config.map)
     if config.rate_limit:
         read_rate(config.rate_limit)
-    if config.feedback_url:
-        with closing(FeedbackStore(config.feedback_url)) as store:
-            _check_feedback(store)
+    feedback_url = _choose_feedback(config)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(
             f"--host {config.host}: others could reach the server, and it asks nobody for a key. Cure: "
@@ -52,6 +49,7 @@ def serve(config: ServeConfig) -> int:
         )
     settings = {field.name: getattr(config, field.name) for field in fields(config) if field.metadata.get("app")}
     settings |= {"model": bundle.path, "backend": backend, "keys": config.keys, "thresholds": chosen}
+    settings |= {"feedback_url": feedback_url}
     settings["threads"] = _share_cores(config)
     bound = bind(config.host, config.port)
     port = bound.getsockname()[1]
@@ -88,16 +86,33 @@ def _share_cores(config: ServeConfig) -> int:
     return config.threads or fitting
 
 
-def _check_feedback(store: FeedbackStore) -> None:
-    """Refuse a database that would refuse the first decision.
+def _choose_feedback(config: ServeConfig) -> str | None:
+    """The database of decisions, where it can keep one; None: none are taken.
 
     Raises:
-        ArtifactError: with the cure.
+        ModerationError: it would refuse the first decision, with the cure; or its package is not installed and somebody
+            named a database.
     """
+    default = {field.name: field.default for field in fields(ServeConfig)}["feedback_url"]
+    if not config.feedback_url:
+        return None
     try:
-        store.check()
-    except ArtifactError as error:
-        raise ArtifactError(f"--feedback-url: {error} Or take no decisions of moderators: --feedback-url ''") from None
+        require(EXTRAS["feedback"], ("feedback",), "Keeping moderators' decisions")
+    except MissingExtraError as error:
+        if config.feedback_url != default:
+            raise
+        logger.warning("No decisions of moderators are taken. %s", error)
+        return None
+    from moderation.serving.feedback import FeedbackStore
+
+    with closing(FeedbackStore(config.feedback_url)) as store:
+        try:
+            store.check()
+        except ArtifactError as error:
+            raise ArtifactError(
+                f"--feedback-url: {error} Or take no decisions of moderators: --feedback-url ''"
+            ) from None
+    return config.feedback_url
 
 
 def _is_loopback(host: str) -> bool:

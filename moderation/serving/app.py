@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,13 +16,13 @@ from moderation.bundles import SHIPPED, read_bundle
 from moderation.categories import ATTRIBUTES, Counterparts, find_counterparts
 from moderation.data.languages import Languages
 from moderation.evaluation.chosen_thresholds import ChosenThresholds
+from moderation.extras import EXTRAS, require
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
 from moderation.serving import pages
 from moderation.serving.cors import Cors
 from moderation.serving.description import complete_description
 from moderation.serving.dialects import native, openai, perspective, perspective_batch
-from moderation.serving.feedback import FeedbackStore
 from moderation.serving.gate import Gate
 from moderation.serving.keys import Keys
 from moderation.serving.metrics import Metrics
@@ -32,6 +32,9 @@ from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
 from moderation.serving.rates import read_rate
 from moderation.serving.stopping import stop_gracefully
 from moderation.serving.workshop import Workshop
+
+if TYPE_CHECKING:
+    from moderation.serving.feedback import FeedbackStore
 
 MAX_TEXTS = 256
 MAX_BODY_BYTES = 2_000_000
@@ -115,7 +118,7 @@ def create_app(
         app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
         app.state.description = native.describe_model(app.state.moderator, app.state.counterparts)
         _warn_of_labels(app.state.counterparts)
-        app.state.feedback = FeedbackStore(feedback_url) if feedback_url else None
+        app.state.feedback = _open_feedback(feedback_url) if feedback_url else None
         if app.state.feedback is not None:  # `moderation serve` has refused what cannot be; here texts are still read
             asyncio.get_running_loop().run_in_executor(None, app.state.feedback.look)
         if drain_s is not None:
@@ -182,6 +185,18 @@ def _warn_of_labels(found: Counterparts) -> None:
         logger.warning(
             "no label is an attribute that the Perspective API is known for", extra={"attributes": names, "cure": cure}
         )
+
+
+def _open_feedback(url: str) -> "FeedbackStore":
+    """The store of decisions, whose package a server that keeps none does without.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    require(EXTRAS["feedback"], ("feedback",), "Keeping moderators' decisions")
+    from moderation.serving.feedback import FeedbackStore
+
+    return FeedbackStore(url)
 
 
 def _add_health(app: FastAPI, counts: Metrics) -> None:

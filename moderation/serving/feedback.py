@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -20,9 +19,7 @@ from sqlalchemy.schema import CreateTable
 
 from moderation.errors import ArtifactError
 from moderation.serving.databases import file_of, make_file, open_database, read_url, show_url
-
-WAIT_S = 5
-"""Seconds that a decision waits for the database: for a connection, for a lock, or for PostgreSQL's answer."""
+from moderation.serving.decisions import WAIT_S, Decision, StoredDecision
 
 CHECK_WITHIN_S = 15.0
 """Seconds that a look at the database takes at most; a name that cannot be found, say, may take longer by itself."""
@@ -49,54 +46,6 @@ _IDS_AT_ONCE = 500
 _ROWS_AT_ONCE = 1000
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a moderator decided about a text.
-
-    Args:
-        text: The text; its hash is always kept.
-        keep_text: Whether the text itself is kept too.
-        attribute_scores: Attribute -> score in [0, 1], as the client sent it.
-        label_scores: The same by the label of the model that the attribute stands for.
-        languages: ISO 639-1 codes that the client named, or the one detected.
-        model_version: Of the model that served at that time.
-        model_scores: Label -> probability that it gave; None: not known.
-        community_id: Where the text stands, as the client calls it.
-        client_token: The client's own name for its request.
-    """
-
-    text: str
-    keep_text: bool
-    attribute_scores: dict[str, float]
-    label_scores: dict[str, float]
-    languages: tuple[str, ...]
-    model_version: str
-    model_scores: dict[str, float] | None = None
-    community_id: str | None = None
-    client_token: str | None = None
-
-
-@dataclass(frozen=True)
-class StoredDecision:
-    """A decision as it is read back, without its text.
-
-    Args:
-        id: Grows from decision to decision.
-        text_sha256: Of the text's UTF-8, 64 hex digits.
-        has_text: Whether the text was kept.
-        label_scores: Label -> score in [0, 1].
-        community_id: Where the text stands, as the client calls it.
-        client_token: The client's own name for its request.
-    """
-
-    id: int
-    text_sha256: str
-    has_text: bool
-    label_scores: dict[str, float]
-    community_id: str | None = None
-    client_token: str | None = None
 
 
 class FeedbackStore:

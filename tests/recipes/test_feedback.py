@@ -8,7 +8,8 @@ import pytest
 
 from moderation import cli
 from moderation.data.loading import load_english_only
-from moderation.serving.feedback import Decision, FeedbackStore
+from moderation.serving.decisions import Decision
+from moderation.serving.feedback import FeedbackStore
 
 ODD = 'a "quote", a comma,\r\na line, \N{PILE OF POO}, \u202e and \0'
 

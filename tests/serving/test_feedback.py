@@ -18,7 +18,8 @@ import pytest
 from moderation import cli
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.serving import feedback
-from moderation.serving.feedback import Decision, FeedbackStore
+from moderation.serving.decisions import Decision
+from moderation.serving.feedback import FeedbackStore
 
 TEXT = "You \0 fool \N{PILE OF POO} \u202e" + '"; DROP TABLE feedback; --'
 
@@ -103,7 +104,8 @@ def test_many_decisions_are_read_in_parts(store: FeedbackStore, monkeypatch: pyt
 def test_threads_and_processes_write_at_once(store: FeedbackStore, url: str) -> None:
     code = f"""
 import sys
-from moderation.serving.feedback import Decision, FeedbackStore
+from moderation.serving.decisions import Decision
+from moderation.serving.feedback import FeedbackStore
 store = FeedbackStore({url!r})
 print("ready", flush=True)
 sys.stdin.read(1)

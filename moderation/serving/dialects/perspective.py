@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
@@ -16,6 +16,7 @@ from moderation.categories import TWIN
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
+from moderation.serving.decisions import WAIT_S, Decision
 from moderation.serving.dialects.offsets import to_utf16
 from moderation.serving.dialects.perspective_discovery import VERSION, describe_api
 from moderation.serving.dialects.perspective_models import (
@@ -35,9 +36,11 @@ from moderation.serving.dialects.perspective_models import (
     read_message,
     show_name,
 )
-from moderation.serving.feedback import WAIT_S, Decision, FeedbackStore
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
+
+if TYPE_CHECKING:
+    from moderation.serving.feedback import FeedbackStore
 
 MAX_SENTENCES = 256
 """Spans of one answer; the last one holds all the rest."""
