@@ -446,7 +446,9 @@ def test_disguised_english_is_answered_as_plain_english() -> None:
     accented = "yòú àré à dìsgústíng ídíòt ànd nóbódy wànts yòú héré"
     with TestClient(create_app(threads=1)) as client:
         answers = [
-            client.post(PATHS[0], json={"comment": {"text": text}, "requestedAttributes": {"TOXICITY": {}}}).json()
+            client.post(
+                f"{PATHS[0]}analyze", json={"comment": {"text": text}, "requestedAttributes": {"TOXICITY": {}}}
+            ).json()
             for text in (plain, accented)
         ]
         predicted = client.post("/v1/predict", json={"texts": [accented]}).json()
