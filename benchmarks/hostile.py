@@ -129,7 +129,7 @@ def wrong_forms() -> Iterator[_Case]:
 
 def measure(name: str, cases: Iterable[_Case], port: int, seconds: float) -> dict[str, object]:
     """Send requests, two at a time, and say how long `/livez` took meanwhile."""
-    left, lock = iter(cases), threading.Lock()
+    left, lock = iter(list(cases)), threading.Lock()  # made before: to write JSON would hold the probe up, too
     statuses: list[int] = []
 
     def send() -> None:
