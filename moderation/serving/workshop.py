@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
 
 LARGE_BYTES = 8_192
@@ -21,6 +22,9 @@ LARGE_BYTES = 8_192
 
 MAX_NAMES = 10_000
 """Names of fields in a large body: each may be a wrong one, and each wrong one costs a complaint."""
+
+MAX_NAMES_OF_BATCH = 100_000
+"""The same for a batch, whose parts are read one by one."""
 
 MAX_ITEMS = 250_000
 """Items of lists and fields in a large body, all together, for the same reason."""
@@ -78,7 +82,8 @@ class Workshop:
         self._n_bytes += n_bytes
         try:
             here = asyncio.get_running_loop()
-            body = _WholeBody(receive, here)
+            most_names = MAX_NAMES_OF_BATCH if route_path(scope) in BATCH_PATHS else MAX_NAMES
+            body = _WholeBody(receive, here, most_names)
             work = app(scope, body.receive, lambda message: _on(here, _as_coroutine(send(message))))
             await _on(self._loop, _as_coroutine(work))
         finally:
@@ -99,8 +104,8 @@ class Workshop:
 class _WholeBody:
     """A body that comes in through another loop and is given on in one piece, once it is found to be no trap."""
 
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
-        self._receive, self._loop = receive, loop
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, most_names: int) -> None:
+        self._receive, self._loop, self._most_names = receive, loop, most_names
         self._is_read = False
 
     async def receive(self) -> Message:
@@ -122,14 +127,14 @@ class _WholeBody:
                 break
         self._is_read = True
         body = b"".join(pieces)
-        check_names(body)
+        check_names(body, self._most_names)
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def _next(self) -> Message:
         return await self._receive()
 
 
-def check_names(body: bytes) -> None:
+def check_names(body: bytes, most_names: int = MAX_NAMES) -> None:
     """Refuse a body with so many fields, or items, that to read them and complain would keep the server busy.
 
     Raises:
@@ -139,8 +144,8 @@ def check_names(body: bytes) -> None:
     for found in _NAME.finditer(body):
         n_names += bool(found[1])
         n_items += found[0] == b","
-        if n_names > MAX_NAMES:
-            raise ApiProblem(413, "too_large", f"The body has too many fields; expected {MAX_NAMES:,} at most.")
+        if n_names > most_names:
+            raise ApiProblem(413, "too_large", f"The body has too many fields; expected {most_names:,} at most.")
         if n_items > MAX_ITEMS:
             raise ApiProblem(413, "too_large", f"The body has too many items; expected {MAX_ITEMS:,} at most.")
 
