@@ -134,6 +134,7 @@ def repeated(piece: bytes, times: int) -> Any:
 @pytest.mark.parametrize(
     "packed",
     [b'{"input": "fool"}', gzip.compress(b'{"input": "fool"}')[:-4], b"\x1f\x8b fool", gzip.compress(b"a") + b"fool"],
+    ids=["plain", "cut short", "two bytes of it", "something behind it"],  # the packed bytes hold the time
 )
 def test_what_is_no_gzip_is_said(packed: bytes, server: Server) -> None:
     answer = send(f"{server.url}/v1/moderations", packed, **{"Content-Encoding": "gzip"})
