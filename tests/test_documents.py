@@ -109,7 +109,7 @@ def test_benchmarks_measure_the_shapes_where_no_hub_is_in_reach(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("script", "content", "said"),
-    [("company", None, "no such file"), ("scoring", "body,toxic\nkind,0\nbad,1\n", "no column 'comment_text'")],
+    [("company", None, "no such file"), ("scoring", "words,toxic\nkind,0\nbad,1\n", "no column 'comment_text'")],
 )
 def test_a_table_that_cannot_be_used_is_one_message(
     script: str, content: str | None, said: str, tmp_path: Path
