@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,8 @@ from moderation.data.columns import check_column_names, show_names, show_rows, s
 from moderation.data.compression import read_unpacked
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.data.csv_rows import RAGGED, open_csv
-from moderation.data.encodings import UTF8, Utf8Recoder, guess_encoding
+from moderation.data.encodings import LONGEST, UTF8, Utf8Recoder, guess_encoding, is_unicode
+from moderation.data.json_objects import parse_object, read_lines
 from moderation.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -198,6 +198,9 @@ def _read_parquet(path: Path, content: bytes) -> pa.Table:
 
 def _read_json_lines(path: Path, content: bytes) -> pa.Table:
     _check_utf8(path, content)
+    problems = _find_broken_lines(content)
+    if problems:  # before pyarrow sees them: it takes two objects on a line for two rows, and crashes on a line `null`
+        raise DataError(_describe_broken_json(path, problems))
     read: Callable[..., pa.Table] = pa.json.read_json
     options = pa.json.ReadOptions(block_size=min(len(content) + 1, _LARGEST_BLOCK))
     try:
@@ -208,46 +211,46 @@ def _read_json_lines(path: Path, content: bytes) -> pa.Table:
             parsing = pa.json.ParseOptions(explicit_schema=schema)
             table = read(pa.BufferReader(content), read_options=options, parse_options=parsing)
     except pa.ArrowException:
-        raise DataError(_describe_broken_json(path, content)) from None
+        raise DataError(_describe_broken_json(path, _find_changes_of_type(content))) from None
     return table
 
 
-def _describe_broken_json(path: Path, content: bytes) -> str:
-    """Say which lines are no JSON object, or which columns change their type; pyarrow names the first one alone."""
+def _describe_broken_json(path: Path, problems: list[str]) -> str:
+    return (
+        f"{path}: not readable as JSON lines; expected one object a line with the same columns and types, such as "
+        '{"comment_text": "…", "toxic": 0}.\n  '
+        + "\n  ".join(
+            problems or ["the content nests too deep, mixes types within a value, or holds a number that is too large"]
+        )
+    )
+
+
+def _find_broken_lines(content: bytes) -> list[str]:
+    """Which lines hold no object, and which a text that is none."""
     broken: list[int] = []
+    halves: list[int] = []
+    for number, line in enumerate(read_lines(io.BytesIO(content), LONGEST), start=1):
+        row = parse_object(line)
+        if line is None or row is None:
+            broken.append(number)
+        elif "\\u" in line and not is_unicode(json.dumps(row, ensure_ascii=False)):
+            halves.append(number)
+    found = ((broken, "no JSON object of its own"), (halves, "with half a surrogate pair, which is no text"))
+    return [f"{len(rows)} line{'s' if len(rows) > 1 else ''} {what}: {show_rows(rows)}" for rows, what in found if rows]
+
+
+def _find_changes_of_type(content: bytes) -> list[str]:
+    """Which columns change their type; pyarrow names the first one alone."""
     first_kinds: dict[str, tuple[str, int]] = {}
     changes: dict[str, str] = {}
-    lines = (line for line in content.decode("utf-8-sig").split("\n") if line.strip())
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line, object_pairs_hook=_object)
-            json.dumps(row, ensure_ascii=False).encode("utf-8")  # fails on half a surrogate pair
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            broken.append(number)
-            continue
-        for name, value in row.items():
+    for number, line in enumerate(read_lines(io.BytesIO(content), LONGEST), start=1):
+        for name, value in (parse_object(line) or {}).items():
             if value is None:
                 continue
             kind, first = first_kinds.setdefault(name, (_kind(value), number))
             if _kind(value) != kind and name not in changes:
                 changes[name] = f"{show_names([name])} ({kind} in row {first}, {_kind(value)} in row {number})"
-    problems = [f"{len(broken)} lines are no JSON object of their own: {show_rows(broken)}"] if broken else []
-    if changes:
-        problems.append(f"columns whose type changes: {'; '.join(changes.values())}")
-    return (
-        f"{path}: not readable as JSON lines; expected one object a line with the same columns and types, such as "
-        '{"comment_text": "…", "toxic": 0}.\n  '
-        + "\n  ".join(problems or ["the content nests too deep or mixes types within a value"])
-    )
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        raise ValueError("a name stands twice")
-    return row
+    return [f"columns whose type changes: {'; '.join(changes.values())}"] if changes else []
 
 
 def _kind(value: object) -> str:

@@ -20,8 +20,9 @@ from moderation.data.compression import DAMAGED, damaged, open_unpacked
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.data.csv_rows import CsvTable, open_csv
 from moderation.data.encodings import LONGEST, as_utf8
+from moderation.data.json_objects import read_lines
 from moderation.errors import DataError
-from moderation.inference.json_lines import object_batch, read_lines, scan_objects
+from moderation.inference.json_lines import object_batch, scan_objects
 from moderation.inference.scoring import is_text
 
 CHUNK_BYTES = 1 << 26  # of text: a chunk that reaches them ends, however few rows it has

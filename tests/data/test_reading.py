@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from moderation.data.columns import show_names
 from moderation.data.reading import read_table
 from moderation.errors import ConfigError, DataError
+from moderation.inference.streams import open_table
 
 SECRET = "zanzibar"  # stands for a user's words: no message may hold it
 CSV = b"comment_text,toxic\nfirst,0\nsecond,1\n"
@@ -223,10 +224,35 @@ def test_broken_parquet(tmp_path: Path, frame: pd.DataFrame) -> None:
     refuse(write(tmp_path, "csv.parquet", CSV), "Parquet")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",  # on which pyarrow crashes, and takes the process with it
+        "{} null",
+        '{"comment_text": "a", "toxic": 0} {"comment_text": "b", "toxic": 1}',  # two rows to pyarrow
+        '{"comment_text": "a",\n"toxic": 0}',  # one row to pyarrow
+        '{"comment_text": "a", "toxic": NaN}',
+        '{"comment_text": "a", "toxic": 0, "toxic": 1}',
+        '{"comment_text": "a", "toxic": 0, "more": {"a": 0, "a": 1}}',
+    ],
+)
+def test_a_line_is_an_object_of_its_own_in_training_as_in_scoring(tmp_path: Path, line: str) -> None:
+    good = json.dumps({"comment_text": SECRET, "toxic": 0})
+    path = write(tmp_path, "t.jsonl", f"{good}\n{line}\n{good}\n".encode())
+    refuse(path, "no JSON object of its own: row")
+    table = open_table(path, text_column="comment_text")
+    errors = [error for chunk in table.chunks(10) for error in chunk.errors.to_pylist()]
+    assert errors[0] is None and errors[-1] is None and set(errors[1:-1]) == {"not a JSON object"}
+
+
 def test_broken_json_lines_are_named(tmp_path: Path) -> None:
     good = json.dumps({"comment_text": SECRET, "toxic": 0})
     lines = [good, "", good[:-4], good, "[1]", '{"comment_text": "\\ud800"}', '{"toxic": 0, "toxic": 1}']
-    refuse(write(tmp_path, "t.jsonl", "\n".join(lines).encode()), "4 lines", "rows 2, 4, 5, 6")
+    refuse(
+        write(tmp_path, "t.jsonl", "\n".join(lines).encode()),
+        "3 lines no JSON object of its own: rows 2, 4, 6",
+        "surrogate pair, which is no text: row 5",
+    )
     mixed = [good, json.dumps({"comment_text": SECRET, "toxic": SECRET})]
     refuse(write(tmp_path, "m.jsonl", "\n".join(mixed).encode()), "toxic (number in row 1, text in row 2)")
     refuse(write(tmp_path, "a.jsonl", json.dumps([{"comment_text": SECRET}], indent=1).encode()), "JSON lines")
