@@ -226,6 +226,19 @@ def test_a_separator_line_may_not_contradict_the_flag() -> None:
         read("sep=;\na;b\n1;2\n", delimiter=",")
 
 
+@pytest.mark.parametrize(("line", "delimiter"), [("sep=\t", "\t"), ("sep= ", " "), ("sep=; ", ";"), ('"SEP=|"', "|")])
+def test_a_separator_line_may_name_any_character(line: str, delimiter: str) -> None:
+    assert read(f"{line}\na{delimiter}b\n1{delimiter}2\n") == [(["1", "2"], None)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("sep=||", "2 characters"), ("sep=;;;;", "4 characters"), ("sep=\\", "as --escape")]
+)
+def test_a_separator_line_that_names_no_delimiter_is_refused(line: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"{message}.* Remove that line"):
+        read(f"{line}\na;b\n1;2\n", escape="\\")
+
+
 @pytest.mark.parametrize(
     "dialect",
     [
