@@ -165,10 +165,11 @@ def _describe_rows(path: Path, problems: dict[str, list[int]]) -> str:
         else:
             lines.append(f"{_count_rows(numbers)}: {error}.\n    {_list_rows(numbers)}")
     if ragged:
-        found = str(min(ragged)) if len(ragged) == 1 else f"{min(ragged)} to {max(ragged)}"
+        found = f"{min(ragged)} field" if len(ragged) == 1 else f"{min(ragged)} to {max(ragged)} field"
+        found += "" if set(ragged) == {1} else "s"
         numbers = sorted(number for rows in ragged.values() for number in rows)
         lines.append(
-            f"{_count_rows(numbers)} with {found} fields; expected {n_columns}, as in the header. Put a text that "
+            f"{_count_rows(numbers)} with {found}; expected {n_columns}, as in the header. Put a text that "
             "holds the delimiter, a quote or a line end in double quotes, and double each quote within.\n"
             f"    {_list_rows(numbers)}"
         )
@@ -235,8 +236,10 @@ def _find_broken_lines(content: bytes) -> list[str]:
             broken.append(number)
         elif "\\u" in line and not is_unicode(json.dumps(row, ensure_ascii=False)):
             halves.append(number)
-    found = ((broken, "no JSON object of its own"), (halves, "with half a surrogate pair, which is no text"))
-    return [f"{len(rows)} line{'s' if len(rows) > 1 else ''} {what}: {show_rows(rows)}" for rows, what in found if rows]
+    found = ((broken, "no JSON object of their own"), (halves, "half a surrogate pair, which is no text"))
+    return [
+        f"{what}: {len(rows)} line{'s' if len(rows) > 1 else ''} ({show_rows(rows)})" for rows, what in found if rows
+    ]
 
 
 def _find_changes_of_type(content: bytes) -> list[str]:
