@@ -22,7 +22,7 @@ from moderation.data.columns import check_column_names, show_names, show_rows, s
 from moderation.data.compression import read_unpacked
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.data.csv_rows import RAGGED, open_csv
-from moderation.data.encodings import LONGEST, UTF8, Utf8Recoder, guess_encoding, is_unicode
+from moderation.data.encodings import LONGEST, UTF8, Utf8Recoder, check_is_text, guess_encoding, is_unicode
 from moderation.data.json_objects import parse_object, read_lines
 from moderation.errors import DataError
 
@@ -70,6 +70,8 @@ def read_table(
     ending, content = read_unpacked(path)
     if not content:
         raise DataError(f"{path}: the file is empty; expected a table of labelled comments.")
+    if ending != ".parquet":
+        check_is_text(content[:8], str(path))
     if ending == ".parquet":
         table = _read_parquet(path, content)
     elif ending in (".jsonl", ".ndjson"):

@@ -224,6 +224,19 @@ def test_broken_parquet(tmp_path: Path, frame: pd.DataFrame) -> None:
     refuse(write(tmp_path, "csv.parquet", CSV), "Parquet")
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.csv.gz"])
+@pytest.mark.parametrize(
+    "first", [b"PK\3\4\x14\0", gzip.compress(CSV), b"PAR1\x15\4", b"\xd0\xcf\x11\xe0\xa1\xb1", b"%PDF-1.7"]
+)
+def test_another_format_under_the_name_of_a_text_is_named(tmp_path: Path, name: str, first: bytes) -> None:
+    content = first + SECRET.encode() * 3
+    path = write(tmp_path, name, gzip.compress(content) if name.endswith(".gz") else content)
+    message = refuse(path, "and no text, as its name says")
+    with pytest.raises(DataError) as caught:
+        open_table(path, text_column="comment_text")
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(
     "line",
     [
