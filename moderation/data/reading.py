@@ -81,7 +81,13 @@ def read_table(
     table = _strip_names(path, table)
     if not table.num_rows:
         raise DataError(f"{path}: no rows; expected at least one below the header. Check that the export was complete.")
-    frame: pd.DataFrame = _plain(table).to_pandas(ignore_metadata=True)
+    try:
+        frame: pd.DataFrame = _plain(table).to_pandas(ignore_metadata=True)
+    except (pa.ArrowException, ValueError, OverflowError):
+        raise DataError(
+            f"{path}: some column holds values that cannot be used here, such as times of an unknown zone in objects. "
+            "Write the file again without that column."
+        ) from None
     return frame
 
 
@@ -191,10 +197,16 @@ def _list_rows(numbers: list[int]) -> str:
 def _read_parquet(path: Path, content: bytes) -> pa.Table:
     try:
         table = pa.parquet.ParquetFile(pa.BufferReader(content)).read()
-        table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError):
         raise DataError(
             f"{path}: not a complete Parquet file (truncated, damaged, or another format). Fetch or write it again."
+        ) from None
+    try:
+        table.validate(full=True)
+    except pa.ArrowException:
+        raise DataError(
+            f"{path}: some column holds what its type does not allow, such as texts that are not UTF-8. Mend it where "
+            "the file is made, and write it again."
         ) from None
     return table
 
@@ -264,9 +276,11 @@ def _kind(value: object) -> str:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """Replace dictionary-encoded columns by their values, so that a text column is one of texts."""
+    """Replace dictionary-encoded columns by their values, and zones, which may be unknown here, by UTC."""
     for position, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            values = table.column(position).cast(field.type.value_type)
-            table = table.set_column(position, field.name, values)
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            kind = pa.timestamp(kind.unit, "UTC")
+        if kind != field.type:
+            table = table.set_column(position, field.name, table.column(position).cast(kind))
     return table

@@ -224,6 +224,18 @@ def test_broken_parquet(tmp_path: Path, frame: pd.DataFrame) -> None:
     refuse(write(tmp_path, "csv.parquet", CSV), "Parquet")
 
 
+def test_columns_that_pandas_does_not_know_are_no_reason_to_crash(tmp_path: Path) -> None:
+    times = pa.array([0, None], pa.timestamp("s", "Nowhere/Land"))
+    pa.parquet.write_table(pa.table({"comment_text": ["a", "b"], "time": times}), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["comment_text"].tolist() == ["a", "b"]
+    nested = pa.array([{"at": 0}, None], pa.struct([("at", times.type)]))
+    pa.parquet.write_table(pa.table({"comment_text": [SECRET, "b"], "times": nested}), tmp_path / "n.parquet")
+    refuse(tmp_path / "n.parquet", "without that column")
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([SECRET.encode() + b"\xff", b"b"]).buffers())
+    pa.parquet.write_table(pa.table({"comment_text": texts}), tmp_path / "u.parquet")
+    refuse(tmp_path / "u.parquet", "texts that are not UTF-8")
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.csv.gz"])
 @pytest.mark.parametrize(
     "first", [b"PK\3\4\x14\0", gzip.compress(CSV), b"PAR1\x15\4", b"\xd0\xcf\x11\xe0\xa1\xb1", b"%PDF-1.7"]
