@@ -51,6 +51,7 @@ def measure_suites(
         thresholds_from=classifier.thresholds_from,
         languages=classifier.languages,
         options=options,
+        table_settings={name: value for name, value in form.options.items() if value != getattr(PLAIN_FORM, name)},
         suites=measured,
         seconds=round(time.monotonic() - started, 1),
         n_computed=scorer.n_computed,

@@ -109,6 +109,7 @@ class Battery:
         thresholds_from: Whose they are: `bundle`, or `set`.
         languages: That the model was trained on.
         options: How it was measured.
+        table_settings: What was said of how the suites' tables are written.
         suites: In the order asked for.
         seconds: Of all.
         n_computed: Different texts that the model read.
@@ -119,6 +120,7 @@ class Battery:
     thresholds: dict[str, float]
     languages: tuple[str, ...]
     options: Options
+    table_settings: dict[str, Any] = field(default_factory=dict)
     suites: tuple[Measured, ...] = field(default=())
     seconds: float = 0.0
     n_computed: int = 0

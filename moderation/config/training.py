@@ -264,7 +264,9 @@ class TuneConfig:
 class CheckConfig(TableConfig):
     """Settings of `moderation check`."""
 
-    also: tuple[Path, ...] = setting((), "further tables; texts that two files share are counted")
+    also: tuple[Path, ...] = setting(
+        (), "further tables, such as those for --val-path: with the same labels; texts that two files share are counted"
+    )
     backbone: str | None = setting(None, "count tokens with this backbone's tokenizer", metavar="BACKBONE")
     max_length: int = setting(256, "with --backbone: count the texts with more tokens than this")
     json: Path | None = setting(None, "also write the report here as JSON; - prints it instead of the table")

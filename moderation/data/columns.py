@@ -20,6 +20,8 @@ TEXT_NAMES = frozenset(
 def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
     """The column that holds the texts: the one asked for, else, instead of the default, the one of a usual name.
 
+    Blanks around names make no difference where no other name is the same.
+
     Args:
         names: The columns of a table.
         asked: Name of the column, `TEXT_COLUMN` where nobody said another.
@@ -35,9 +37,16 @@ def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
     'Tweet'
     >>> find_text_column(["id", "Tweet", "toxic"], "words", "a.csv")
     'words'
+    >>> find_text_column(["id", " words "], "words", "a.parquet")
+    ' words '
     """
     columns = [name for name in names if isinstance(name, str)]
-    if asked != TEXT_COLUMN or asked in columns:
+    if asked in columns:
+        return asked
+    but_for_blanks = [name for name in columns if strip_blanks(name) == strip_blanks(asked)]
+    if len(but_for_blanks) == 1:  # training leaves the blanks out; a scored Parquet or JSON lines file keeps its names
+        return but_for_blanks[0]
+    if asked != TEXT_COLUMN:
         return asked
     usual = [name for name in columns if re.sub(r"[\s.-]+", "_", name.strip().lower()) in TEXT_NAMES]
     if len(usual) > 1:

@@ -9,7 +9,7 @@ from moderation.config.declaring import Quoting
 from moderation.errors import ConfigError, DataError
 
 LIKELY_DELIMITERS = (",", ";", "\t", "|")
-_SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?', re.ASCII | re.IGNORECASE)  # Excel's own first line
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\w"]+)"?', re.ASCII | re.IGNORECASE)  # Excel's own first line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +67,23 @@ def read_separator(line: str, dialect: CsvDialect, where: str) -> str | None:
     """The delimiter that a first line such as `sep=;` names; None: it is no such line.
 
     Raises:
-        DataError: it contradicts `--delimiter`.
+        DataError: it names no single character, or contradicts `--delimiter` or `--escape`.
 
     >>> read_separator("sep=;", CsvDialect(), "a.csv"), read_separator("id;text", CsvDialect(), "a.csv")
     (';', None)
+    >>> read_separator("sep= ", CsvDialect(), "a.csv")
+    ' '
     """
     found = _SEPARATOR_LINE.fullmatch(line)
     if found is None:
         return None
-    named = found[1]
+    named = found[1].strip(" ") or found[1][:1]
+    if not _is_delimiter(named) or named == dialect.escape:
+        what = "the same as --escape" if named == dialect.escape else f"of {len(named)} characters, or none of ASCII"
+        raise DataError(
+            f"{where}: its first line names a delimiter that is {what}; expected one ASCII character. Remove that "
+            "line, and name the delimiter with --delimiter."
+        )
     if dialect.delimiter is not None and _typed(dialect.delimiter) != named:
         raise DataError(
             f"{where}: its first line names the delimiter {named!r}, and --delimiter is {dialect.delimiter!r}. Leave "

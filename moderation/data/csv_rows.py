@@ -2,8 +2,9 @@
 
 The one rule for training and for scoring. Nothing is repaired: text behind a closing quote, a quote that is never
 closed, a backslash before a quote, too few or too many fields, and bytes that are no text are errors of their row. The
-lines behind a quote that does not end as it should are read as rows of their own: one stray quote costs one row.
-Memory is bounded, and no line is read more than twice.
+lines behind a quote that does not end as it should are read as rows of their own: one stray quote costs one row. So are
+those of an earlier field of such a row, and of a row with too few or too many fields, where they look like rows. Memory
+is bounded, and so is how often a line is read.
 """
 
 import io
@@ -88,7 +89,7 @@ def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) ->
     records = _Records(lines, delimiter, quote, dialect.escape)
     wrong = NO_UTF8 if source.encoding == UTF8 else NO_UTF16
     header, n_stripped = _read_header(next(records, None), where)
-    shape = RowShape(len(header), delimiter)
+    shape = records.shape = RowShape(len(header), delimiter)
     return CsvTable(header, n_stripped, delimiter, (_check(record, len(header), shape, wrong) for record in records))
 
 
@@ -154,11 +155,13 @@ class _Lines:
 
     def __init__(self, source: Utf8Stream, line_end: str) -> None:
         self.line_end = line_end
+        self.n_taken = 0
         self._text = io.TextIOWrapper(source.stream, encoding="utf-8", errors="surrogateescape", newline=line_end)
         self._back: deque[str] = deque()
 
     def take(self) -> str | None:
         """The next line; None behind the last one."""
+        self.n_taken += 1
         if self._back:
             return self._back.popleft()
         line = self._text.readline(LONGEST)
@@ -169,6 +172,7 @@ class _Lines:
 
     def put_back(self, lines: list[str]) -> None:
         """Let these come next, in their order."""
+        self.n_taken -= len(lines)
         self._back.extendleft(reversed(lines))
 
 
@@ -196,6 +200,10 @@ class _Records:
         self._ends_plain = re.compile(f"[{re.escape(delimiter + (escape or ''))}]")
         blanks = " \t\u00a0".replace(delimiter, "")
         self._blank_quote = re.compile(f"[{blanks}]+{quote}" if quote else "(?!)")
+        self.shape: RowShape | None = None
+        self._opened: list[str] | None = None  # the record's first line, where a quote took in the lines behind it
+        self._behind: list[str] = []  # those lines
+        self._n_parted = 0  # lines up to here were once taken for one record, and parted again
         self._line = self._body = ""  # with and without its end: the last one of the record so far
         self._at = self._size = 0  # place in it, and characters of the record
         self._last = -1  # place of its last quote or escape
@@ -213,8 +221,11 @@ class _Records:
             if body.startswith("\ufeff"):
                 return body.split(self._delimiter), ORDER_MARK
             self._size = len(line)
+            self._opened, self._behind = None, []
             self._go_to(line, body, 0)
-            return self._cut()
+            fields, error, n_sound = self._cut()
+            is_whole = error is None and (self.shape is None or len(fields) == self.shape.n_fields)
+            return (None if is_whole else self._part(fields[:n_sound])) or (fields, error)
         raise StopIteration
 
     def _go_to(self, line: str, body: str, at: int) -> None:
@@ -224,18 +235,32 @@ class _Records:
     def _without_end(self, line: str) -> str:
         return _without_end(line, self._lines.line_end, self._escape)
 
-    def _cut(self) -> CsvRow:
+    def _cut(self) -> tuple[list[str], str | None, int]:
+        """Fields of a record, what is wrong with it, and how many of its fields could be read."""
         fields: list[str] = []
         while self._at <= self._last:
             quoted = self._quote is not None and self._body.startswith(self._quote, self._at)
             try:
-                fields.append(self._read_quoted() if quoted else self._read_plain())
+                fields.append(self._read_quoted(fields) if quoted else self._read_plain())
             except _Broken as broken:
-                return [*fields, *broken.rest.split(self._delimiter)], broken.reason
+                return [*fields, *broken.rest.split(self._delimiter)], broken.reason, len(fields)
             if self._at == len(self._body):
-                return fields, None
+                break
             self._at += 1  # the delimiter
-        return [*fields, *self._body[self._at :].split(self._delimiter)], None
+        else:
+            fields += self._body[self._at :].split(self._delimiter)
+        return fields, None, len(fields)
+
+    def _part(self, fields: list[str]) -> CsvRow | None:
+        """Of a record that is no row, the first line alone, where further rows stand within its fields."""
+        if self._opened is None or self.shape is None or not self.shape.holds_rows(fields):
+            return None
+        n_taken = self._lines.n_taken
+        if n_taken - len(self._behind) <= self._n_parted:  # once is enough, or the time would grow with the square
+            return None
+        self._n_parted = n_taken
+        self._lines.put_back(self._behind)
+        return self._opened, OPEN_QUOTE
 
     def _read_plain(self) -> str:
         begin = self._at
@@ -266,10 +291,12 @@ class _Records:
         self._size += len(line) + _LINE_COST
         if self._size >= LONGEST:
             raise _Broken(TOO_LONG, "")
+        if self._opened is not None:
+            self._behind.append(line)
         self._go_to(line, self._without_end(line), 0)
         return end
 
-    def _read_quoted(self) -> str:
+    def _read_quoted(self, fields: list[str]) -> str:
         size, ahead, parts = self._size, list[str](), list[str]()
         line, start = self._line, self._at + 1
         while (closing := self._find_closing(line, start, parts)) is None:
@@ -286,6 +313,8 @@ class _Records:
             raise self._broken(OPEN_QUOTE if ahead else BEHIND_QUOTE, escaped=line[:closing].endswith("\\"))
         self._size = size
         if ahead:
+            self._opened = self._opened or [*fields, *self._body[self._at :].split(self._delimiter)]
+            self._behind += ahead
             self._go_to(line, body, closing + 1)
         self._at = closing + 1
         return "".join(parts)

@@ -5,10 +5,21 @@ import io
 from dataclasses import dataclass
 from typing import IO, Any
 
+from moderation.errors import DataError
+
 LONGEST = 1 << 26  # bytes of a line or a field; without a bound, one without an end would fill the memory
 UTF8 = "utf-8-sig"
 UTF16 = ("utf-16", "utf-16-le", "utf-16-be")
 _BEGINNING, _PIECE = 1 << 20, 1 << 18
+_OTHERS = {
+    b"PK\3\4": "a zip archive, as Excel workbooks are",
+    b"\x1f\x8b": "compressed by gzip",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"PAR1": "a Parquet file",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook or another document of Office",
+    b"%PDF-": "a PDF document",
+}
+"""First bytes of files that are no text, whatever they are named -> what they are."""
 
 
 def guess_encoding(beginning: bytes) -> str:
@@ -82,6 +93,24 @@ class _Recoded(io.RawIOBase):
         piece, self._held = self._held[: len(buffer)], self._held[len(buffer) :]
         buffer[: len(piece)] = piece
         return len(piece)
+
+
+def check_is_text(beginning: bytes, where: str) -> None:
+    """Refuse a file that is named as a text and is of another format, for which no conversion of its text is a cure.
+
+    Args:
+        beginning: Its first eight bytes or more, unpacked.
+        where: Names it in the message.
+
+    Raises:
+        DataError: its first bytes are those of another format.
+    """
+    for first, what in _OTHERS.items():
+        if beginning.startswith(first):
+            raise DataError(
+                f"{where}: this is {what}, and no text, as its name says. Rename it by what it is (.parquet, .csv.gz, "
+                ".csv.zip, .csv.zst), or export it as CSV in UTF-8."
+            )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ NO_LABEL = ("none", "normal", "clean", "neither", "ok", "not")
 
 _SEPARATORS = re.compile(r"[|;,]")
 _MOST_NAMES = 100
-_EMPTY, _UNREADABLE = "empty", "unreadable"
+_EMPTY, _UNREADABLE, _TWICE, _NO_NAME = "empty", "unreadable", "twice", "no name"
 
 Cell = dict[str, Any] | str
 """The labels of a row with their values, or what is wrong with its cell."""
@@ -82,7 +82,7 @@ def spread_labels(
     values = [_plain(value) for value in cells]
     read_as = _guess_format(values) if label_format in ("auto", "columns") else label_format
     parsed = [_PARSERS[read_as](value) for value in values]
-    parsed = [cell if isinstance(cell, str) or all(map(_is_name, cell)) else _UNREADABLE for cell in parsed]
+    parsed = [cell if isinstance(cell, str) or all(map(_is_name, cell)) else _NO_NAME for cell in parsed]
     counts = Counter(name for cell in parsed if not isinstance(cell, str) for name in cell)
     no_label = {name for name in counts if _means_none(name, none)}
     if counts and (set(counts) <= {"0", "1"} or all(name.casefold() in YES | NO for name in counts)):
@@ -93,7 +93,13 @@ def spread_labels(
     names = _check_names(counts.keys() - no_label, str(cells.name), where)
     labels = tuple(given) if given is not None else names
     columns = {label: [np.nan if isinstance(cell, str) else cell.get(label, 0) for cell in parsed] for label in labels}
-    wrong = {_EMPTY: "without a class", _UNREADABLE: f"that cannot be read as {read_as}"}
+    wrong = {
+        _EMPTY: "without a class",
+        _UNREADABLE: f"that cannot be read as {read_as}",
+        _TWICE: "in which a label stands twice, each time with a value; write it once",
+        _NO_NAME: f"read as {read_as}, with a name that is none of a label: empty, of more than 64 characters, or with "
+        'one of []{}"|;,',
+    }
     problems = [wrong[cell] if isinstance(cell, str) else None for cell in parsed]
     return SpreadLabels(
         pd.DataFrame(columns, index=cells.index),
@@ -103,9 +109,17 @@ def spread_labels(
     )
 
 
+class _JsonObject(dict[str, Any]):
+    """An object that knows how many pairs it was made of, also where a name stood twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.n_pairs = len(pairs)
+
+
 def _guess_format(values: Sequence[Any]) -> str:
     """What all cells that hold anything look like."""
-    held = [value for value in values if value not in ("", None)]
+    held = [value for value in values if value not in ("", None, [], "[]")]
     for name, kind, mark in (("list", list, "["), ("json", dict, "{")):
         if held and all(isinstance(value, kind) or (isinstance(value, str) and value[0] == mark) for value in held):
             return name
@@ -113,12 +127,13 @@ def _guess_format(values: Sequence[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A cell as text, list, dict, number or None."""
+    """A cell as text, list, dict or None."""
     if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if isinstance(value, (dict, bool)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        pairs = [part for part in value if isinstance(part, tuple) and len(part) == 2]  # as a map of Parquet comes
+        return _JsonObject(pairs) if pairs and len(pairs) == len(value) else list(value)
+    if isinstance(value, dict):
         return value
     if value is None or pd.isna(value):
         return None
@@ -150,13 +165,15 @@ def _parse_list(value: Any) -> Cell:
 
 def _parse_json(value: Any) -> Cell:
     found = _literal(value) if isinstance(value, str) else value
-    if found is None:
+    if found is None or found == []:  # as PHP writes an object without names
         return {}
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         return _UNREADABLE
     if not all(isinstance(number, (bool, int, float, str, type(None))) for number in found.values()):
         return _UNREADABLE
-    return {name.strip(): 0 if number is None else number for name, number in found.items()}
+    cell = {name.strip(): 0 if number is None else number for name, number in found.items()}
+    n_names = found.n_pairs if isinstance(found, _JsonObject) else len(found)
+    return cell if len(cell) == n_names else _TWICE
 
 
 def _literal(text: str) -> Any:
@@ -164,7 +181,7 @@ def _literal(text: str) -> Any:
     if not text:
         return None
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_JsonObject)
     except (ValueError, RecursionError):
         pass
     try:

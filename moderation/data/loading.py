@@ -294,8 +294,8 @@ def _with_labels(
     clash = [name for name in kept if name in spread.labels]
     if clash:
         raise DataError(
-            f"{where}: column {show_names([column])!r} holds a label {show_names(clash)}, and so is another column "
-            "called. Rename that column, or leave the label out with --label-columns."
+            f"{where}: column {show_names([column])!r} holds a label named {show_names(clash)}, which is also the name "
+            "of another column. Rename that column, or leave the label out with --label-columns."
         )
     columns = [name for name in kept if name in frame.columns]
     return pd.concat([frame[columns], spread.columns], axis=1)

@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,8 @@ from moderation.data.columns import check_column_names, show_names, show_rows, s
 from moderation.data.compression import read_unpacked
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.data.csv_rows import RAGGED, open_csv
-from moderation.data.encodings import UTF8, Utf8Recoder, guess_encoding
+from moderation.data.encodings import LONGEST, UTF8, Utf8Recoder, check_is_text, guess_encoding, is_unicode
+from moderation.data.json_objects import parse_object, read_lines
 from moderation.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ def read_table(
     ending, content = read_unpacked(path)
     if not content:
         raise DataError(f"{path}: the file is empty; expected a table of labelled comments.")
+    if ending != ".parquet":
+        check_is_text(content[:8], str(path))
     if ending == ".parquet":
         table = _read_parquet(path, content)
     elif ending in (".jsonl", ".ndjson"):
@@ -79,7 +81,13 @@ def read_table(
     table = _strip_names(path, table)
     if not table.num_rows:
         raise DataError(f"{path}: no rows; expected at least one below the header. Check that the export was complete.")
-    frame: pd.DataFrame = _plain(table).to_pandas(ignore_metadata=True)
+    try:
+        frame: pd.DataFrame = _plain(table).to_pandas(ignore_metadata=True)
+    except (pa.ArrowException, ValueError, OverflowError):
+        raise DataError(
+            f"{path}: some column holds values that cannot be used here, such as times of an unknown zone in objects. "
+            "Write the file again without that column."
+        ) from None
     return frame
 
 
@@ -165,10 +173,11 @@ def _describe_rows(path: Path, problems: dict[str, list[int]]) -> str:
         else:
             lines.append(f"{_count_rows(numbers)}: {error}.\n    {_list_rows(numbers)}")
     if ragged:
-        found = str(min(ragged)) if len(ragged) == 1 else f"{min(ragged)} to {max(ragged)}"
+        found = f"{min(ragged)} field" if len(ragged) == 1 else f"{min(ragged)} to {max(ragged)} field"
+        found += "" if set(ragged) == {1} else "s"
         numbers = sorted(number for rows in ragged.values() for number in rows)
         lines.append(
-            f"{_count_rows(numbers)} with {found} fields; expected {n_columns}, as in the header. Put a text that "
+            f"{_count_rows(numbers)} with {found}; expected {n_columns}, as in the header. Put a text that "
             "holds the delimiter, a quote or a line end in double quotes, and double each quote within.\n"
             f"    {_list_rows(numbers)}"
         )
@@ -188,16 +197,25 @@ def _list_rows(numbers: list[int]) -> str:
 def _read_parquet(path: Path, content: bytes) -> pa.Table:
     try:
         table = pa.parquet.ParquetFile(pa.BufferReader(content)).read()
-        table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError):
         raise DataError(
             f"{path}: not a complete Parquet file (truncated, damaged, or another format). Fetch or write it again."
+        ) from None
+    try:
+        table.validate(full=True)
+    except pa.ArrowException:
+        raise DataError(
+            f"{path}: some column holds what its type does not allow, such as texts that are not UTF-8. Mend it where "
+            "the file is made, and write it again."
         ) from None
     return table
 
 
 def _read_json_lines(path: Path, content: bytes) -> pa.Table:
     _check_utf8(path, content)
+    problems = _find_broken_lines(content)
+    if problems:  # before pyarrow sees them: it takes two objects on a line for two rows, and crashes on a line `null`
+        raise DataError(_describe_broken_json(path, problems))
     read: Callable[..., pa.Table] = pa.json.read_json
     options = pa.json.ReadOptions(block_size=min(len(content) + 1, _LARGEST_BLOCK))
     try:
@@ -208,46 +226,48 @@ def _read_json_lines(path: Path, content: bytes) -> pa.Table:
             parsing = pa.json.ParseOptions(explicit_schema=schema)
             table = read(pa.BufferReader(content), read_options=options, parse_options=parsing)
     except pa.ArrowException:
-        raise DataError(_describe_broken_json(path, content)) from None
+        raise DataError(_describe_broken_json(path, _find_changes_of_type(content))) from None
     return table
 
 
-def _describe_broken_json(path: Path, content: bytes) -> str:
-    """Say which lines are no JSON object, or which columns change their type; pyarrow names the first one alone."""
+def _describe_broken_json(path: Path, problems: list[str]) -> str:
+    return (
+        f"{path}: not readable as JSON lines; expected one object a line with the same columns and types, such as "
+        '{"comment_text": "…", "toxic": 0}.\n  '
+        + "\n  ".join(
+            problems or ["the content nests too deep, mixes types within a value, or holds a number that is too large"]
+        )
+    )
+
+
+def _find_broken_lines(content: bytes) -> list[str]:
+    """Which lines hold no object, and which a text that is none."""
     broken: list[int] = []
+    halves: list[int] = []
+    for number, line in enumerate(read_lines(io.BytesIO(content), LONGEST), start=1):
+        row = parse_object(line)
+        if line is None or row is None:
+            broken.append(number)
+        elif "\\u" in line and not is_unicode(json.dumps(row, ensure_ascii=False)):
+            halves.append(number)
+    found = ((broken, "no JSON object of their own"), (halves, "half a surrogate pair, which is no text"))
+    return [
+        f"{what}: {len(rows)} line{'s' if len(rows) > 1 else ''} ({show_rows(rows)})" for rows, what in found if rows
+    ]
+
+
+def _find_changes_of_type(content: bytes) -> list[str]:
+    """Which columns change their type; pyarrow names the first one alone."""
     first_kinds: dict[str, tuple[str, int]] = {}
     changes: dict[str, str] = {}
-    lines = (line for line in content.decode("utf-8-sig").split("\n") if line.strip())
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line, object_pairs_hook=_object)
-            json.dumps(row, ensure_ascii=False).encode("utf-8")  # fails on half a surrogate pair
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            broken.append(number)
-            continue
-        for name, value in row.items():
+    for number, line in enumerate(read_lines(io.BytesIO(content), LONGEST), start=1):
+        for name, value in (parse_object(line) or {}).items():
             if value is None:
                 continue
             kind, first = first_kinds.setdefault(name, (_kind(value), number))
             if _kind(value) != kind and name not in changes:
                 changes[name] = f"{show_names([name])} ({kind} in row {first}, {_kind(value)} in row {number})"
-    problems = [f"{len(broken)} lines are no JSON object of their own: {show_rows(broken)}"] if broken else []
-    if changes:
-        problems.append(f"columns whose type changes: {'; '.join(changes.values())}")
-    return (
-        f"{path}: not readable as JSON lines; expected one object a line with the same columns and types, such as "
-        '{"comment_text": "…", "toxic": 0}.\n  '
-        + "\n  ".join(problems or ["the content nests too deep or mixes types within a value"])
-    )
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        raise ValueError("a name stands twice")
-    return row
+    return [f"columns whose type changes: {'; '.join(changes.values())}"] if changes else []
 
 
 def _kind(value: object) -> str:
@@ -256,9 +276,11 @@ def _kind(value: object) -> str:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """Replace dictionary-encoded columns by their values, so that a text column is one of texts."""
+    """Replace dictionary-encoded columns by their values, and zones, which may be unknown here, by UTC."""
     for position, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            values = table.column(position).cast(field.type.value_type)
-            table = table.set_column(position, field.name, values)
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            kind = pa.timestamp(kind.unit, "UTC")
+        if kind != field.type:
+            table = table.set_column(position, field.name, table.column(position).cast(kind))
     return table

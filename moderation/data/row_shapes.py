@@ -19,7 +19,7 @@ class RowShape:
     """
 
     def __init__(self, n_fields: int, delimiter: str) -> None:
-        self._n_fields, self._delimiter, self._n_learnt = n_fields, delimiter, 0
+        self.n_fields, self._delimiter, self._n_learnt = n_fields, delimiter, 0
         self._numeric = list(range(n_fields))
         self._two_valued = set(self._numeric)
 
@@ -39,6 +39,9 @@ class RowShape:
         They have as many fields (the last one those up to the closing quote); 0 or 1 where the table has no other; and
         larger and larger numbers where it has others, as in a column of row numbers.
 
+        Args:
+            fields: Of a row; of one that cannot be read to its end, those that could.
+
         >>> shape = RowShape(2, ",")
         >>> shape.learn(["1", "fine"])
         >>> shape.holds_rows(["5", "lol\n6,fine\n7,a nail of 5"]), shape.holds_rows(["5", "1, do this\n2, do that"])
@@ -56,24 +59,24 @@ class RowShape:
         begin = field.index("\n") + 1
         end = field.find("\n", begin)
         n_delimiters = field.count(self._delimiter, begin, len(field) if end < 0 else end)
-        return n_delimiters == (place if end < 0 else self._n_fields - 1)
+        return n_delimiters == (place if end < 0 else self.n_fields - 1)
 
     def _follow(self, fields: list[str], place: int, lines: list[str]) -> bool:
-        if not self._n_learnt or self._n_fields < 2:
+        if not self._n_learnt or self.n_fields < 2:
             return False
         rows = [line.split(self._delimiter) for line in lines]
-        if len(rows[-1]) != place + 1 or any(len(row) != self._n_fields for row in rows[:-1]):
+        if len(rows[-1]) != place + 1 or any(len(row) != self.n_fields for row in rows[:-1]):
             return False
         known = [column for column in self._numeric if column <= place or len(rows) > 1]
         return bool(known) and all(self._goes_on(column, fields, rows) for column in known)
 
     def _goes_on(self, column: int, fields: list[str], rows: list[list[str]]) -> bool:
-        values = [row[column] for row in rows if column < len(row)]
-        if column in self._two_valued and fields[column] in _TWO_VALUES:
+        values = [row[column] for row in (fields, *rows) if column < len(row)]
+        if column in self._two_valued and values[0] in _TWO_VALUES:
             return all(value in _TWO_VALUES for value in values)
-        if not all(map(_is_number, [fields[column], *values])):
+        if not all(map(_is_number, values)):
             return False
-        numbers = [int(value) for value in (fields[column], *values)]
+        numbers = list(map(int, values))
         return all(one < other for one, other in pairwise(numbers))
 
 

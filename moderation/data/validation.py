@@ -5,6 +5,7 @@ were left out keeps its index, and so its numbers.
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +105,9 @@ def as_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
         else:
             return truth
     if column.dtype == object:
-        column = column.where(column.map(lambda value: isinstance(value, (str, bool, int, float, np.generic))), None)
+        column = column.where(
+            column.map(lambda value: isinstance(value, (str, bool, int, float, Decimal, np.generic))), None
+        )
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 

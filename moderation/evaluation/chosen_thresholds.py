@@ -205,7 +205,7 @@ def _check_value(label: str, value: object, where: str, *, from_text: bool = Fal
     """The threshold as the float32 number that it is compared as; 0 would flag every text."""
     if from_text:
         try:
-            value = float(str(value))
+            value = float(str(value)) if "_" not in str(value) else None  # Python reads 0_5 as 5
         except ValueError:
             _refuse(label, where)
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):

@@ -62,7 +62,7 @@ def _add(line: str | None, cells: str) -> str:
 
 
 def _join(columns: list[list[str]], delimiter: str) -> bytes:
-    special = re.compile(f'["\r\n{re.escape(delimiter)}]')
+    special = re.compile(f'["\r\n{re.escape(delimiter)}]|^\ufeff')  # the last would be a byte order mark in a line
 
     def quote(cell: str) -> str:
         return '"' + cell.replace('"', '""') + '"' if special.search(cell) else cell

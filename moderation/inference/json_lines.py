@@ -1,16 +1,16 @@
 """JSON lines as Arrow columns. A line may also travel as it stands, so that nothing in it changes on the way."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
 
 import pyarrow as pa
 
 from moderation.data.columns import find_text_column
 from moderation.data.encodings import is_unicode
+from moderation.data.json_objects import parse_object
 from moderation.errors import DataError
-from moderation.inference.scoring import NO_STRING, NO_UNICODE, result_fields
+from moderation.inference.records import NO_STRING, NO_UNICODE, result_names
 
 OBJECT = "\0object"  # column that holds whole objects, as the text of their lines
 BROKEN = "not a JSON object"
@@ -25,7 +25,7 @@ _TYPES = {  # of a column, by the kinds of its values; what is not among them be
     frozenset({"fraction"}): pa.float64(),
     frozenset({"fraction", "whole"}): pa.float64(),
 }
-_RESULTS = {field.name for field in result_fields(())}
+_RESULTS = frozenset(result_names(()))
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,11 @@ class ObjectColumns:
         return pa.schema([(OBJECT, pa.string()), (text_column, pa.string())] if keep_objects else [*self.types.items()])
 
 
-def read_lines(stream: IO[bytes], longest: int) -> Iterator[str | None]:
-    """Lines that are not blank, without white space around them; None: not UTF-8, or longer than `longest` bytes."""
-    encoding = "utf-8-sig"
-    while line := stream.readline(longest):
-        fits = len(line) < longest or line.endswith(b"\n")
-        rest = line
-        while not fits and rest and not rest.endswith(b"\n"):
-            rest = stream.readline(longest)
-        try:
-            text = line.decode(encoding).strip() if fits else None
-        except UnicodeDecodeError:
-            text = None
-        encoding = "utf-8"
-        if text != "":
-            yield text
-
-
 def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, keep_objects: bool) -> ObjectColumns:
     """Learn the columns of JSON lines and count the rows.
 
     Args:
-        lines: As of `read_lines`.
+        lines: As of `data.json_objects.read_lines`.
         text_column: Always a column of texts, whatever else stands in some of its rows; found by
             `data.columns.find_text_column`.
         where: Names the file in a message.
@@ -114,7 +97,7 @@ def object_batch(
     error as well.
 
     Args:
-        lines: As of `read_lines`.
+        lines: As of `data.json_objects.read_lines`.
         columns: What `scan_objects` found.
         text_column: Where a value that is no text is an error.
         where: Names the file in a message.
@@ -142,28 +125,6 @@ def object_batch(
         except (pa.ArrowException, OverflowError):  # whose message would quote the value
             raise DataError(f"{where}: changed while it was read. Start anew when it is complete.") from None
     return pa.RecordBatch.from_arrays(arrays, schema=schema), pa.array(errors, pa.string())
-
-
-def parse_object(line: str | None) -> dict[str, Any] | None:
-    """The object of a line; None: the line holds none, or one in which a name stands twice."""
-    if line is None:
-        return None
-    try:
-        found = json.loads(line, object_pairs_hook=_object, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _kind(value: object) -> str:

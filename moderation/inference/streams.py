@@ -19,9 +19,10 @@ from moderation.data.columns import check_column_names, find_text_column, show_n
 from moderation.data.compression import DAMAGED, damaged, open_unpacked
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.data.csv_rows import CsvTable, open_csv
-from moderation.data.encodings import LONGEST, as_utf8
+from moderation.data.encodings import LONGEST, as_utf8, check_is_text
+from moderation.data.json_objects import read_lines
 from moderation.errors import DataError
-from moderation.inference.json_lines import object_batch, read_lines, scan_objects
+from moderation.inference.json_lines import object_batch, scan_objects
 from moderation.inference.scoring import is_text
 
 CHUNK_BYTES = 1 << 26  # of text: a chunk that reaches them ends, however few rows it has
@@ -87,8 +88,10 @@ def open_table(
         DataError: no such file, an unknown ending, no or another text column, two columns of one name, not the format
             that the ending names. Broken compression and the like may also come up in the middle of the chunks.
     """
-    with open_unpacked(path) as (ending, _stream, _packed):
-        pass
+    with open_unpacked(path) as (ending, stream, _packed), _reading(path):
+        beginning = stream.read(8)
+    if ending != ".parquet":
+        check_is_text(beginning, str(path))
     if ending == ".parquet":
         table = _open_parquet(path, text_column)
     elif ending in (".jsonl", ".ndjson"):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ def check(config: CheckConfig) -> int:
 
     What can be described is described, also where a table has problems: its sound columns over the rows in use. A
     label without positives or without negatives is a problem of `data_path`, which is to be trained on, and none of
-    the tables of `also`.
+    the tables of `also`. These must have the labels of `data_path`, as they must for training.
 
     Args:
         config: Settings.
@@ -69,6 +69,8 @@ def _read_all(config: CheckConfig) -> tuple[dict[Path, CleanTable], dict[str, st
         try:
             tables[path] = clean_table(path, form, require_both_classes=path == config.data_path)
             raise_problems(tables[path].problems, str(path))
+            if path == config.data_path:
+                form = replace(form, label_columns=tables[path].labels)  # which train asks of its other tables too
         except DataError as error:
             problems[str(path)] = str(error)
     return tables, problems

@@ -98,9 +98,12 @@ def _examples(
     """
     if config.data_path is not None:
         moved = settings_of_moved_table(source, settings, config.data_path)
-        unused = ("split",) if moved is None else ("text_column", "label_cut", "delimiter", "language_column")
-        why = "measured is all of --data-path" if moved is None else "--data-path is the run's own table, read as then"
-        raise_problems(no_effect(config, unused, why))
+        if moved is None:
+            raise_problems(no_effect(config, ["split"], "measured is all of --data-path"))
+        else:
+            asked = config.table_settings
+            unused = [name for name in asked if asked[name] != getattr(moved, name)]
+            raise_problems(no_effect(config, unused, "--data-path is the run's own table, read as then"))
         if moved is None:
             frame = _other_table(config.data_path, config, settings, checkpoint)
             _warn_of_seen(frame[config.text_column or settings.text_column], settings, source)

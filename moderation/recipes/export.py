@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
 from moderation.data.preparing import Splits
 from moderation.data.training_texts import sketch_texts
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.evaluation.evidence import expecting
 from moderation.evaluation.recalibration import load_calibrators
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.export.card import write_card
@@ -184,11 +186,6 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
     thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())
     length = int(checkpoint.about.get("max_length", settings.max_length))
     record = read_record(run)
-    metrics = {
-        split: read_json(run.metrics(split), "metrics of the run")
-        for split in ("val", "test")
-        if run.metrics(split).is_file()
-    }
     mapping = read_mapping(config.map, checkpoint.labels)
     return {
         "name": _name(config),
@@ -201,7 +198,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
             "pooling": "max",
         },
         "languages": ["en"],
-        "metrics": metrics,
+        "metrics": read_metrics(run, dict(zip(checkpoint.labels, thresholds, strict=True))),
         "curves": read_curves(run, checkpoint.labels, thresholds),
         "provenance": {
             name: record.get(name) for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
@@ -210,6 +207,37 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         "parity": [],
         "forms": {},
     } | ({"mapping": {label: list(names) for label, names in mapping.items()}} if mapping else {})
+
+
+def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """Numbers of the run by split, as far as they were measured at the thresholds that the bundle gets.
+
+    They were not where `tune` ran behind the last `evaluate`, or where that had other thresholds; the log says so.
+
+    Args:
+        run: The folder.
+        thresholds: Label -> threshold.
+
+    Raises:
+        ArtifactError: a file of metrics is damaged.
+    """
+    found = {}
+    for split in ("val", "test"):
+        path = run.metrics(split)
+        if not path.is_file():
+            continue
+        metrics = read_json(path, "metrics of the run")
+        with expecting(path, "a threshold per label"):
+            measured_at = {label: np.float32(values["threshold"]) for label, values in metrics["labels"].items()}
+        if measured_at == {label: np.float32(value) for label, value in thresholds.items()}:
+            found[split] = metrics
+        else:
+            logger.warning(
+                "%s: measured at other thresholds than those of %s, and left out of the bundle. Measure again: "
+                "moderation evaluate --checkpoint %s --split %s",
+                *(path, run.thresholds.name, run.checkpoint_best, split),
+            )
+    return found
 
 
 def _split_settings(settings: TrainConfig) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from moderation.artifacts import write_atomically
 from moderation.config import FeedbackConfig
+from moderation.data.columns import TEXT_COLUMN
 from moderation.errors import ArtifactError, DataError
 from moderation.inference.outputs import open_output, output_format
 from moderation.labels import JIGSAW_LABELS, as_labels
 from moderation.serving.decisions import StoredDecision
 from moderation.serving.feedback import FeedbackStore
 
-TEXT_COLUMN = "comment_text"
 CUT = 0.5
 """From this score on, a decision says that the label holds."""
 

@@ -59,6 +59,19 @@ def test_a_quote_that_swallows_rows_costs_its_own_row_alone(end: str) -> None:
     assert rows[5][0] == ["6", "ordinary remark number 6"]
 
 
+@pytest.mark.parametrize(
+    "broken",
+    ['3,tv 55",","d" x\n', '3,tv 55","open\n', '3,"\n4,tv 55", "blank"\n', '3,tv 55","a\n4,b","two" x\n'],
+)
+def test_rows_that_a_quote_took_in_are_read_where_a_later_field_breaks(broken: str) -> None:
+    head = "id,text,note\n90,fine,x\n"
+    found = read(f'{head}1,"he,n\n2,good,n\n{broken}8,ok,n\n')
+    assert found[1] == (["1", '"he', "n"], OPEN)
+    assert found[2] == (["2", "good", "n"], None)
+    assert found[-1] == (["8", "ok", "n"], None)
+    assert len(read(head + '1,"a poem\nof, two\nlines","d" x\n2,y,n\n')) == 3  # no row, but a text of three lines
+
+
 def test_with_plain_quotes_every_row_is_right() -> None:
     rows = read(SWALLOWED, quoting="none")
     assert [error for _, error in rows] == [None] * 64
@@ -213,6 +226,19 @@ def test_a_separator_line_may_not_contradict_the_flag() -> None:
         read("sep=;\na;b\n1;2\n", delimiter=",")
 
 
+@pytest.mark.parametrize(("line", "delimiter"), [("sep=\t", "\t"), ("sep= ", " "), ("sep=; ", ";"), ('"SEP=|"', "|")])
+def test_a_separator_line_may_name_any_character(line: str, delimiter: str) -> None:
+    assert read(f"{line}\na{delimiter}b\n1{delimiter}2\n") == [(["1", "2"], None)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("sep=||", "2 characters"), ("sep=;;;;", "4 characters"), ("sep=\\", "as --escape")]
+)
+def test_a_separator_line_that_names_no_delimiter_is_refused(line: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"{message}.* Remove that line"):
+        read(f"{line}\na;b\n1;2\n", escape="\\")
+
+
 @pytest.mark.parametrize(
     "dialect",
     [
@@ -251,14 +277,25 @@ def test_a_line_of_very_many_fields_ends(field: str) -> None:
 
 @pytest.mark.parametrize("dialect", [{}, {"escape": "\\"}])
 @pytest.mark.parametrize(
-    "row", ['1,"x\n', '1,"x\n2,y\n3,y\n', '1,"x\n2,""\n2,""\n', '"\n"x\n', "1,x\\\n", '1,"x\\\n', '1,"\\"x\n']
+    "row",
+    [
+        '1,"x\n',
+        '1,"x\n2,y\n3,y\n',
+        '1,"x\n2,""\n2,""\n',
+        '"\n"x\n',
+        "1,x\\\n",
+        '1,"x\\\n',
+        '1,"\\"x\n',
+        'a","b\n',
+        '1,"x\n2,b"\n3,","d" x\n',
+    ],
 )
-def test_no_line_is_read_more_than_twice(row: str, dialect: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_line_is_read_very_often(row: str, dialect: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     taken, take = [], csv_rows._Lines.take
     monkeypatch.setattr(csv_rows._Lines, "take", lambda lines: taken.append(None) or take(lines))
-    content = "id,text\n" + row * 300
+    content = "id,text\n7,x\n" + row * 300
     read(content, **dialect)
-    assert len(taken) <= 2 * content.count("\n") + 10
+    assert len(taken) <= 3 * content.count("\n") + 10
 
 
 @pytest.mark.parametrize(

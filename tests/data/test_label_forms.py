@@ -2,10 +2,12 @@
 
 import json
 import logging
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,11 +139,16 @@ def test_one_class_a_row_and_which_one_means_none(caplog: pytest.LogCaptureFixtu
         (["hate", "", "none"], {"label_format": "class"}, r"1 cell without a class \(row 2\)"),
         (['["a"]', "[broken", '["b"]'], {"label_format": "list"}, r"1 cell that cannot be read as list \(row 2\)"),
         (['{"a": 1}', '{"a": [1]}', '{"a": 0}'], {}, r"1 cell that cannot be read as json \(row 2\)"),
+        (['{"a": 1, "a": 0}', '{"a": 1}', '{"a": 0}'], {}, r"1 cell in which a label stands twice.* \(row 1\)"),
+        (['{"a": 0}', '{"a": 1, " a": 0}', '{"a": 0}'], {}, r"1 cell in which a label stands twice.* \(row 2\)"),
+        ([[("a", 1), ("a", 0)], [("a", 1)], []], {}, r"1 cell in which a label stands twice.* \(row 1\)"),
+        (['["hate, open"]', '["a"]', "[]"], {}, r"1 cell read as list, with a name that is none .* \(row 1\)"),
+        ([True, False, True], {}, "--label-columns instead of --labels-in"),
         (["none", "normal"], {}, "holds no label at all"),
         ([f"{SECRET} {row}" for row in range(150)], {}, "more than 100 different labels"),
         (["Hate", "hate", "none"], {}, "differ by case alone: Hate, hate"),
         (["0", "1", "1"], {}, "--label-columns instead of --labels-in"),
-        (["text", "none", "text"], {}, "holds a label text, and so is another column called"),
+        (["text", "none", "text"], {}, "holds a label named text, which is also the name of another column"),
     ],
 )
 def test_a_column_that_holds_no_labels_is_refused_without_a_word_of_it(
@@ -160,6 +167,21 @@ def test_given_labels_are_taken_in_their_order_and_others_left_aside(caplog: pyt
         "toxic": [1, 0, 0, 0],
     }
     assert "left aside: insult" in caplog.text
+
+
+def test_maps_and_sets_and_empty_lists_of_json_are_read() -> None:
+    kind = pa.map_(pa.string(), pa.int8())
+    maps = pa.array([[("a", 1), ("b", 0)], [("b", 1)], None, []], kind).to_pylist()
+    expected = {"a": [1, 0, 0, 0], "b": [0, 1, 0, 0]}
+    assert targets(labelled(maps), labels_in="labels") == expected
+    assert targets(labelled(['{"a": 1}', '{"b": 1}', "", "[]"]), labels_in="labels") == expected
+    assert targets(labelled([{"a"}, frozenset({"b"}), None, set()]), labels_in="labels") == expected
+
+
+@pytest.mark.parametrize("column", [[Decimal("1"), Decimal("0")], pd.Categorical([1, 0]), [Decimal("1.0"), "0"]])
+def test_columns_of_other_kinds_of_numbers_are_labels(column: object) -> None:
+    frame = pd.DataFrame({"comment_text": ["a", "b"], "hate": column})
+    assert targets(frame) == {"hate": [1, 0]}
 
 
 def test_settings_that_do_not_go_together() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from moderation.data.columns import show_names
 from moderation.data.reading import read_table
 from moderation.errors import ConfigError, DataError
+from moderation.inference.streams import open_table
 
 SECRET = "zanzibar"  # stands for a user's words: no message may hold it
 CSV = b"comment_text,toxic\nfirst,0\nsecond,1\n"
@@ -223,10 +224,60 @@ def test_broken_parquet(tmp_path: Path, frame: pd.DataFrame) -> None:
     refuse(write(tmp_path, "csv.parquet", CSV), "Parquet")
 
 
+def test_columns_that_pandas_does_not_know_are_no_reason_to_crash(tmp_path: Path) -> None:
+    times = pa.array([0, None], pa.timestamp("s", "Nowhere/Land"))
+    pa.parquet.write_table(pa.table({"comment_text": ["a", "b"], "time": times}), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["comment_text"].tolist() == ["a", "b"]
+    nested = pa.array([{"at": 0}, None], pa.struct([("at", times.type)]))
+    pa.parquet.write_table(pa.table({"comment_text": [SECRET, "b"], "times": nested}), tmp_path / "n.parquet")
+    refuse(tmp_path / "n.parquet", "without that column")
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([SECRET.encode() + b"\xff", b"b"]).buffers())
+    pa.parquet.write_table(pa.table({"comment_text": texts}), tmp_path / "u.parquet")
+    refuse(tmp_path / "u.parquet", "texts that are not UTF-8")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.csv.gz"])
+@pytest.mark.parametrize(
+    "first", [b"PK\3\4\x14\0", gzip.compress(CSV), b"PAR1\x15\4", b"\xd0\xcf\x11\xe0\xa1\xb1", b"%PDF-1.7"]
+)
+def test_another_format_under_the_name_of_a_text_is_named(tmp_path: Path, name: str, first: bytes) -> None:
+    content = first + SECRET.encode() * 3
+    path = write(tmp_path, name, gzip.compress(content) if name.endswith(".gz") else content)
+    message = refuse(path, "and no text, as its name says")
+    with pytest.raises(DataError) as caught:
+        open_table(path, text_column="comment_text")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",  # on which pyarrow crashes, and takes the process with it
+        "{} null",
+        '{"comment_text": "a", "toxic": 0} {"comment_text": "b", "toxic": 1}',  # two rows to pyarrow
+        '{"comment_text": "a",\n"toxic": 0}',  # one row to pyarrow
+        '{"comment_text": "a", "toxic": NaN}',
+        '{"comment_text": "a", "toxic": 0, "toxic": 1}',
+        '{"comment_text": "a", "toxic": 0, "more": {"a": 0, "a": 1}}',
+    ],
+)
+def test_a_line_is_an_object_of_its_own_in_training_as_in_scoring(tmp_path: Path, line: str) -> None:
+    good = json.dumps({"comment_text": SECRET, "toxic": 0})
+    path = write(tmp_path, "t.jsonl", f"{good}\n{line}\n{good}\n".encode())
+    refuse(path, "no JSON object of their own: ", " (row")
+    table = open_table(path, text_column="comment_text")
+    errors = [error for chunk in table.chunks(10) for error in chunk.errors.to_pylist()]
+    assert errors[0] is None and errors[-1] is None and set(errors[1:-1]) == {"not a JSON object"}
+
+
 def test_broken_json_lines_are_named(tmp_path: Path) -> None:
     good = json.dumps({"comment_text": SECRET, "toxic": 0})
     lines = [good, "", good[:-4], good, "[1]", '{"comment_text": "\\ud800"}', '{"toxic": 0, "toxic": 1}']
-    refuse(write(tmp_path, "t.jsonl", "\n".join(lines).encode()), "4 lines", "rows 2, 4, 5, 6")
+    refuse(
+        write(tmp_path, "t.jsonl", "\n".join(lines).encode()),
+        "of their own: 3 lines (rows 2, 4, 6)",
+        "which is no text: 1 line (row 5)",
+    )
     mixed = [good, json.dumps({"comment_text": SECRET, "toxic": SECRET})]
     refuse(write(tmp_path, "m.jsonl", "\n".join(mixed).encode()), "toxic (number in row 1, text in row 2)")
     refuse(write(tmp_path, "a.jsonl", json.dumps([{"comment_text": SECRET}], indent=1).encode()), "JSON lines")

@@ -126,6 +126,15 @@ def test_the_same_table_in_another_place_is_still_cut_into_splits(run, table_pat
     assert json.loads((run / "preds_val.json").read_text())["split"] == "val"
 
 
+def test_flags_that_do_nothing_for_the_own_table_are_refused(run, table_path, tmp_path, capsys):
+    moved = Path(shutil.copy(table_path, tmp_path / "moved.csv"))
+    words = ["--data-path", str(moved), "--labels-in", "toxic", "--quoting", "none", "--label-columns", "toxic,insult"]
+    assert evaluate(run / "checkpoint_best.pt", *words) == 2
+    assert "--label-columns, --labels-in, --quoting: --data-path is the run's own table" in capsys.readouterr().err
+    words = ["--data-path", str(moved), "--text-column", "comment_text", "--quoting", "standard"]  # as in training
+    assert evaluate(run / "checkpoint_best.pt", *words) == 0
+
+
 def test_what_is_saved_is_calibrated_and_measured_before_and_after(trained):
     labels = json.loads((trained / "run.json").read_text())["labels"]
     calibrators = load_calibrators(trained / "calibration.json", labels)

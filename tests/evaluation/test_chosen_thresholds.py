@@ -71,7 +71,7 @@ def test_words_count_before_the_file_and_the_file_before_the_bundle(tmp_path):
 
 @pytest.mark.parametrize(
     "word", ["toxic", "toxic=", "=0.5", "toxic=high", "toxic=0", "toxic=1.01", "toxic=-1", "toxic=nan", "toxic=inf",
-             "toxic=1e-60", "0.5", ""],
+             "toxic=1e-60", "toxic=0_1", "0.5", ""],
 )  # fmt: skip
 def test_a_word_that_sets_nothing_is_refused(word):
     with pytest.raises(ConfigError, match="--threshold"):

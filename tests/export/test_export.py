@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from moderation import Classifier, cli
-from moderation.artifacts import RunFolder, sidecar, write_predictions
+from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
 from moderation.bundles import MANIFEST, read_bundle, write_manifest
 from moderation.errors import ArtifactError
 from moderation.export.float_layers import layer_groups
@@ -19,6 +19,7 @@ from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import check_again, compare
 from moderation.export.staging import staged_folder
 from moderation.export.validation_curves import read_curves
+from moderation.recipes.export import read_metrics
 
 
 @pytest.fixture
@@ -334,3 +335,16 @@ def test_an_export_that_is_terminated_leaves_nothing(tiny_run: Path, tmp_path: P
     assert process.returncode == 143, said
     assert said.endswith("moderation export: terminated.\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_at_other_thresholds_stay_out_of_the_bundle(tmp_path, caplog):
+    """After `tune`, or `evaluate --thresholds`, the run's metrics are of other decisions than the bundle's."""
+    run = RunFolder(tmp_path)
+    for split, threshold in (("val", 0.5), ("test", 0.25)):
+        write_json(run.metrics(split), {"split": split, "labels": {"toxic": {"threshold": threshold}}})
+    assert read_metrics(run, {"toxic": np.float32(0.5)}).keys() == {"val"}
+    assert "metrics_test.json: measured at other thresholds" in caplog.text and "--split test" in caplog.text
+    assert "metrics_val.json" not in caplog.text
+    run.metrics("test").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"metrics_test\.json"):
+        read_metrics(run, {"toxic": 0.5})

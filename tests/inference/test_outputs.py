@@ -11,9 +11,13 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from moderation.data.csv_dialects import CsvDialect
+from moderation.data.csv_rows import ROWS_WITHIN, open_csv
 from moderation.inference import outputs
-from moderation.inference.cells import encode_csv, encode_json_lines
+from moderation.inference.cells import encode_csv, encode_header, encode_json_lines
 from moderation.inference.outputs import open_output, output_format, row_bytes
 
 NAMES = ["o.csv", "o.csv.gz", "o.tsv.zip", "o.jsonl", "o.jsonl.zst", "o.parquet", "o.parquet.gz"]
@@ -106,3 +110,18 @@ def test_names_of_labels_are_joined_in_csv_and_a_list_elsewhere():
     assert [row[0] for row in rows[2:]] == ["", ""]
     lines = [json.loads(line) for line in encode_json_lines(batch).splitlines()]
     assert [line["flagged"] for line in lines] == flagged
+
+
+CHARACTERS = st.sampled_from([*'ab",;\\ \t\r\n0', "\ufeff", "\u00a0", "é", "😀"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=st.lists(st.tuples(*[st.text(CHARACTERS, max_size=6)] * 2), min_size=1, max_size=5))
+@example(rows=[("\ufeffa", "b")])  # would be a byte order mark in the middle of the file
+@pytest.mark.parametrize(("ending", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+def test_what_was_scored_can_be_read_again(rows, ending, delimiter):
+    batch = pa.RecordBatch.from_pydict({"text": [row[0] for row in rows], "more": [row[1] for row in rows]})
+    content = encode_header(["text", "more"], delimiter) + encode_csv(batch, delimiter)
+    found = [(tuple(fields), error) for fields, error in open_csv(io.BytesIO(content), "t", ending, CsvDialect()).rows]
+    assert [fields for fields, _ in found] == rows
+    assert {error for _, error in found} <= {None, ROWS_WITHIN}

@@ -7,6 +7,7 @@ import pytest
 
 from moderation.cli import main
 from moderation.config import CheckConfig
+from moderation.data.preparing import load_splits
 from moderation.errors import ArtifactError, DataError
 from moderation.recipes.check import check, count_tokens
 
@@ -70,6 +71,18 @@ def test_tables_beside_the_first_may_lack_a_class(table_path: Path, table: pd.Da
     small = tmp_path / "small.csv"
     table.assign(threat=0).head(50).to_csv(small, index=False)
     assert check(CheckConfig(data_path=table_path, also=(small,))) == 0
+
+
+def test_tables_beside_the_first_need_its_labels_as_they_do_for_training(
+    table_path: Path, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    other = tmp_path / "val.csv"
+    table.drop(columns="threat").head(50).to_csv(other, index=False)
+    with pytest.raises(DataError, match="no column 'threat'") as of_check:
+        check(CheckConfig(data_path=table_path, also=(other,)))
+    with pytest.raises(DataError) as of_train:
+        load_splits(table_path, val_path=other)
+    assert str(of_check.value) == str(of_train.value)
 
 
 def test_token_lengths_are_the_tokenizers_own(
