@@ -1,12 +1,15 @@
 """Settings of the verbs around the server: serve, keys, feedback."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, no_effect, raise_problems, setting
 from moderation.logs import LogLevel
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?")  # another one matches no page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +126,12 @@ class ServeConfig:
         ]
         if self.keys is not None and not self.auth:
             problems.append("--keys and --no-auth contradict each other; give one of them")
-        if "*" in self.cors:
-            problems.append("--cors is *, expected origins by name, such as https://forum.example")
+        problems += [
+            f"--cors is {origin}, expected origins by name as browsers send them, such as https://forum.example: in "
+            "small letters, without a path or a slash at the end"
+            for origin in self.cors
+            if not _ORIGIN.fullmatch(origin)
+        ]
         raise_problems(problems)
 
 

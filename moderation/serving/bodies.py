@@ -18,7 +18,7 @@ class Body:
         receive: The server's.
         headers: Of the request.
         media: What they say of the body's type and encoding.
-        timeout_s: Within which the body must have come.
+        timeout_s: Within which the body must have come, from when its first piece is asked for.
         max_bytes: That it may have, packed and unpacked.
 
     Attributes:
@@ -28,7 +28,7 @@ class Body:
     def __init__(self, receive: Receive, headers: Headers, media: Media, *, timeout_s: float, max_bytes: int) -> None:
         self._receive, self._headers, self._media = receive, headers, media
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline: float | None = None  # not before somebody is there to take it
         self._n_bytes = self._n_unpacked = 0
         self._complete = asyncio.Event()
         self.sender_left = False
@@ -43,8 +43,10 @@ class Body:
             return await self._until_left()
         if not self._n_bytes:
             self._check_headers()
+        now = time.monotonic()
+        self._deadline = now + self._timeout_s if self._deadline is None else self._deadline
         try:
-            async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
+            async with asyncio.timeout(max(0.0, self._deadline - now)):
                 message = await self._receive()
         except TimeoutError:
             raise ApiProblem(408, "slow_body", f"The body did not come within {self._timeout_s:g} s.") from None
@@ -79,6 +81,7 @@ class Body:
         finally:
             watch.cancel()
             work.cancel()  # nothing where it is done; where this was cancelled, nobody waits for it any more
+            work.add_done_callback(_look_at_error)
 
     async def _watch(self) -> None:
         await self._complete.wait()
@@ -100,3 +103,9 @@ class Body:
 
     def _too_large(self) -> ApiProblem:
         return ApiProblem(413, "too_large", f"The body is too large; expected {self._max_bytes:,} bytes at most.")
+
+
+def _look_at_error(work: "asyncio.Future[None]") -> None:
+    """What nobody looked at goes into the log, text and all."""
+    if not work.cancelled():
+        work.exception()

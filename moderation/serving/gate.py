@@ -6,6 +6,7 @@ a key; and of an error its kind and its place in the code, never its message, wh
 
 import logging
 import re
+import threading
 import time
 import traceback
 import uuid
@@ -91,6 +92,7 @@ class Gate:
         self._check_room, self._is_leaving = check_room, is_leaving
         self._body_timeout_s, self._max_body_bytes = body_timeout_s, max_body_bytes
         self._origins = origins
+        self._limiting = threading.Lock()  # parts of a batch are counted in another thread
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage()) if rate is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -169,7 +171,9 @@ class Gate:
         """Take one request from those that a key may make, or an address where there are no keys."""
         if self._rate is not None and self._limiter is not None:
             who = caller or address
-            if not self._limiter.hit(self._rate, who):
+            with self._limiting:
+                fits = self._limiter.hit(self._rate, who)
+            if not fits:
                 wait_s = self._limiter.get_window_stats(self._rate, who).reset_time - time.time()
                 raise ApiProblem(
                     429,

@@ -8,8 +8,9 @@ own; only its bytes come and go through the first one. There is one such thread:
 import asyncio
 import re
 import threading
-from collections.abc import Awaitable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,12 +42,12 @@ class Workshop:
     """Runs an application, on another loop where a request is large.
 
     Args:
-        max_body_bytes: That a body may have, which is what one of unknown length counts as.
+        max_body_bytes: That a body may have.
     """
 
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
-        self._n_bytes = 0  # of the bodies that are at work, as announced
+        self._room = _Room(_BODIES_AT_WORK * max_body_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -72,66 +73,105 @@ class Workshop:
             ApiProblem: 429, too many large bodies are at work.
         """
         n_bytes = self._announced(Headers(scope=scope))
-        if n_bytes <= LARGE_BYTES or self._loop is None:
+        if self._loop is None or (n_bytes is not None and n_bytes <= LARGE_BYTES):
             await app(scope, receive, send)
             return
-        if self._n_bytes and self._n_bytes + n_bytes > _BODIES_AT_WORK * self._max_body_bytes:
-            raise ApiProblem(
-                429, "queue_full", "Too many large requests are at work. Try again later.", retry_after_s=1
-            )
-        self._n_bytes += n_bytes
-        try:
-            here = asyncio.get_running_loop()
-            most_names = MAX_NAMES_OF_BATCH if route_path(scope) in BATCH_PATHS else MAX_NAMES
-            body = _WholeBody(receive, here, most_names)
-            work = app(scope, body.receive, lambda message: _on(here, _as_coroutine(send(message))))
-            await _on(self._loop, _as_coroutine(work))
-        finally:
-            self._n_bytes -= n_bytes
+        here = asyncio.get_running_loop()
+        most_names = MAX_NAMES_OF_BATCH if route_path(scope) in BATCH_PATHS else MAX_NAMES
+        with _Share(self._room) as share:
+            share.grow_to(n_bytes or 0)
+            body = _WholeBody(receive, here, share, most_names)
+            work = app(scope, body.receive, lambda message: _on(here, send(message)))
+            await _on(self._loop, work)
 
     async def _run(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         ready.set()
         await self._stop.wait()
 
-    def _announced(self, headers: Headers) -> int:
+    def _announced(self, headers: Headers) -> int | None:
+        """Bytes that a body has at most; None: nobody knows before it is there."""
         if "transfer-encoding" in headers or "content-encoding" in headers:
-            return max(self._max_body_bytes, LARGE_BYTES + 1)
+            return None
         length = headers.get("content-length", "")
         return min(int(length), self._max_body_bytes) if length.isdecimal() and len(length) < 20 else 0
 
 
-class _WholeBody:
-    """A body that comes in through another loop and is given on in one piece, once it is found to be no trap."""
+@dataclass
+class _Room:
+    """What bodies at work may hold, all together."""
 
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, most_names: int) -> None:
-        self._receive, self._loop, self._most_names = receive, loop, most_names
+    most: int
+    n_bytes: int = 0
+
+
+class _Share:
+    """What one body holds of the room, until the end of the block; used on one loop alone."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room, self._n_bytes, self._is_over = room, 0, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._room.n_bytes -= self._n_bytes
+
+    def grow_to(self, n_bytes: int) -> None:
+        """Hold so much, where it is less so far.
+
+        Raises:
+            ApiProblem: 429, there is no room.
+        """
+        more = n_bytes - self._n_bytes
+        if more <= 0 or self._is_over:
+            return
+        if self._room.n_bytes + more > self._room.most:
+            raise ApiProblem(
+                429, "queue_full", "Too many large requests are at work. Try again later.", retry_after_s=1
+            )
+        self._room.n_bytes += more
+        self._n_bytes = n_bytes
+
+
+class _WholeBody:
+    """A body that comes in through another loop and is given on in one piece, once it is found to be no trap.
+
+    All of it is read on that loop, which does not wait for whatever keeps this one busy: the sender's time runs.
+    """
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, share: _Share, most_names: int) -> None:
+        self._receive, self._loop, self._share, self._most_names = receive, loop, share, most_names
         self._is_read = False
 
     async def receive(self) -> Message:
         """The body; behind it, that the client left.
 
         Raises:
-            ApiProblem: what the receiving of the pieces raises; 413, too many names of fields.
+            ApiProblem: what the receiving of the pieces raises; 413, too many names of fields; 429, no room for more.
         """
         if self._is_read:
-            return await _on(self._loop, self._next())
+            return await _on(self._loop, self._receive())
+        message = await _on(self._loop, self._read())
+        self._is_read = True
+        if message["type"] == "http.request":
+            check_names(message["body"], self._most_names)
+        return message
+
+    async def _read(self) -> Message:
+        """On the other loop: all pieces as one."""
         pieces: list[bytes] = []
+        n_bytes = 0
         while True:
-            message = await _on(self._loop, self._next())
+            message = await self._receive()
             if message["type"] != "http.request":
-                self._is_read = True
                 return message
             pieces.append(message.get("body", b""))
+            n_bytes += len(pieces[-1])
+            self._share.grow_to(n_bytes)
             if not message.get("more_body", False):
-                break
-        self._is_read = True
-        body = b"".join(pieces)
-        check_names(body, self._most_names)
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def _next(self) -> Message:
-        return await self._receive()
+                return {"type": "http.request", "body": b"".join(pieces), "more_body": False}
 
 
 def check_names(body: bytes, most_names: int = MAX_NAMES) -> None:
@@ -150,10 +190,17 @@ def check_names(body: bytes, most_names: int = MAX_NAMES) -> None:
             raise ApiProblem(413, "too_large", f"The body has too many items; expected {MAX_ITEMS:,} at most.")
 
 
-async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> _T:
+async def _on(loop: asyncio.AbstractEventLoop, work: Awaitable[_T]) -> _T:
     """Let another loop do something; it is cancelled there where it is cancelled here."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+    found = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_settle(work), loop))
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
-async def _as_coroutine(work: Awaitable[None]) -> None:
-    await work
+async def _settle(work: Awaitable[_T]) -> _T | Exception:
+    """What came of it. As an exception of its task, one that nobody waits for would go into the log, text and all."""
+    try:
+        return await work
+    except Exception as error:
+        return error

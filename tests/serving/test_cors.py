@@ -7,6 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from moderation.config import ServeConfig
+from moderation.errors import ConfigError
 from tests.serving.conftest import Server, add_key, started
 
 ORIGIN = "https://forum.example"
@@ -94,3 +96,19 @@ def test_a_page_can_read_why_it_was_refused(named: tuple[Server, str]) -> None:
         assert "Origin" in answer.headers["Vary"]
     other = send("/v1/predict", Origin="https://evil.example")
     assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "forum.example", "https://forum.example/", "https://forum.example/page", "https://Forum.example", "null"],
+)
+def test_an_origin_that_no_browser_sends_is_refused_at_the_start(origin: str) -> None:
+    with pytest.raises(ConfigError, match="as browsers send them"):
+        ServeConfig(cors=("https://fine.example", origin))
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "http://[::1]:8080", "https://xn--bcher-kva.example", "chrome-extension://abcd"]
+)
+def test_an_origin_as_browsers_send_it_is_taken(origin: str) -> None:
+    assert ServeConfig(cors=(origin,)).cors == (origin,)

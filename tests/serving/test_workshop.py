@@ -1,11 +1,13 @@
 """Large requests run beside the event loop, are bounded, and end when nobody waits for them."""
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,9 +15,11 @@ import pytest
 from starlette.datastructures import Headers
 
 from moderation import Classifier
+from moderation.serving import bodies as bodies_module
 from moderation.serving import workshop as workshop_module
 from moderation.serving.app import create_app
 from moderation.serving.bodies import Body
+from moderation.serving.media import Media
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator, _GivenUp
 from moderation.serving.problems import ApiProblem
@@ -26,7 +30,8 @@ Scope = dict[str, Any]
 
 
 def scope_of(**headers: str) -> Scope:
-    return {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "path": "/v1/predict", "headers": raw}
 
 
 def pieces_of(*pieces: bytes) -> Callable[[], Awaitable[Any]]:
@@ -153,6 +158,134 @@ def test_only_so_many_bytes_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(main())
 
 
+def test_what_does_not_say_how_large_it_is_counts_for_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many short bodies, packed or in chunks, are no large ones; long ones are refused when they are too many."""
+    monkeypatch.setattr(workshop_module, "_BODIES_AT_WORK", 1)
+    most = 10_000
+
+    async def main() -> None:
+        shop = Workshop(most)
+        shop.open()
+        go = threading.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await asyncio.to_thread(go.wait, 30)
+
+        async def run(name: str, *pieces: bytes) -> None:
+            await shop.run(app, scope_of(**{name: "x"}), pieces_of(*pieces), None)  # type: ignore[arg-type]
+
+        kinds = ("transfer-encoding", "content-encoding")
+        tasks = [asyncio.create_task(run(kinds[i % 2], b"a" * 50, b"b" * 50)) for i in range(10)]
+        while shop._room.n_bytes < 10 * 100:
+            await asyncio.sleep(0.01)
+        for kind in kinds:
+            with pytest.raises(ApiProblem) as refused:
+                await run(kind, b"a" * (most - 1000), b"bb")
+            assert (refused.value.status, refused.value.kind) == (429, "queue_full")
+        go.set()
+        await asyncio.gather(*tasks)
+        assert shop._room.n_bytes == 0
+        await run(kinds[0], b"a" * most)
+        shop.close()
+
+    asyncio.run(main())
+
+
+def test_a_body_comes_in_while_the_thread_is_busy() -> None:
+    """Otherwise a sender would be told that it was slow, when it was another's request that took the time."""
+    last = threading.Event()
+    left = [b"a", b"b", b"c"]
+
+    async def receive() -> Any:
+        piece = left.pop(0)
+        if not left:
+            last.set()
+        return {"type": "http.request", "body": piece, "more_body": bool(left)}
+
+    found: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        coming = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        assert last.wait(30), "it waits for this loop"
+        found.append((await coming)["body"])
+
+    async def main() -> None:
+        shop = Workshop(100_000)
+        shop.open()
+        await shop.run(app, scope_of(**{"content-length": "9000"}), receive, None)  # type: ignore[arg-type]
+        shop.close()
+
+    asyncio.run(main())
+    assert found == [b"abc"]
+
+
+def test_the_time_for_a_body_begins_when_somebody_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(bodies_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    async def main() -> None:
+        body = Body(receive, Headers(), Media(Headers(), "/v1/predict", ()), timeout_s=30, max_bytes=10)
+        clock[0] = 1000.0
+        assert (await body.receive())["more_body"]
+        clock[0] = 1030.0
+        with pytest.raises(ApiProblem) as refused:
+            await body.receive()
+        assert refused.value.status == 408
+
+    asyncio.run(main())
+
+
+def test_what_fails_after_its_client_left_is_not_logged_with_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+            raise RuntimeError("cannot read zqxmarker")
+
+    async def aside() -> None:
+        shop = Workshop(100_000)
+        shop.open()
+        scope = scope_of(**{"content-length": "9000"})
+        task = asyncio.create_task(shop.run(app, scope, pieces_of(b"{}"), None))  # type: ignore[arg-type]
+        while not began.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert ended.wait(30)
+        shop.close()
+
+    async def here() -> None:
+        body = Body(pieces_of(b""), Headers(), Media(Headers(), "/", ()), timeout_s=30, max_bytes=10)
+        task = asyncio.create_task(body.while_sender_waits(app({}, body.receive, None)))
+        while not began.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        while not ended.is_set():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    for way in (aside, here):
+        began.clear()
+        ended.clear()
+        asyncio.run(way())
+        gc.collect()
+    assert "zqxmarker" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -246,7 +379,7 @@ def test_work_ends_where_the_request_is_cancelled_from_outside() -> None:
             ended.set()
 
     async def main() -> None:
-        body = Body(pieces_of(b""), Headers(), timeout_s=30, max_bytes=10)
+        body = Body(pieces_of(b""), Headers(), Media(Headers(), "/", ()), timeout_s=30, max_bytes=10)
         task = asyncio.create_task(body.while_sender_waits(answer()))
         await asyncio.sleep(0.01)
         task.cancel()

@@ -1,5 +1,6 @@
 """Several requests of the Perspective API in one, as Google's generated clients send them: `POST /batch`."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from moderation.serving.decisions import WAIT_S
 from moderation.serving.dialects.perspective import (
     MAX_SENTENCES,
     Analysis,
@@ -31,6 +33,7 @@ MAX_PARTS = 1000
 """Requests in one batch."""
 
 _MAX_SPANS = 4096  # of a batch, shared evenly among its parts
+_DECIDE_WITHIN_S = 30.0  # the decisions of a batch; each is on disk before the next one
 _ANALYZE, _SUGGEST = ((f"/v1alpha1/comments:{name}", f"/comments:{name}") for name in ("analyze", "suggestscore"))
 
 _Ready = Analysis | SuggestCommentScoreRequest | ApiProblem
@@ -51,7 +54,7 @@ async def answer_batch(request: Request) -> Response:
     parts = read_parts(request.headers["content-type"], body, most=MAX_PARTS)
     ready = await run_in_threadpool(_prepare_all, state, request.scope, parts)
     found = await _analyze_all(state, [some for some in ready if isinstance(some, Analysis)])
-    answers = [await _settle(state, some, found) for some in ready]
+    answers = await _settle_all(state, ready, found)
     return render_parts([(part.content_id, answer) for part, answer in zip(parts, answers, strict=True)])
 
 
@@ -105,13 +108,32 @@ def _put_together_all(state: Any, analyses: Sequence[Analysis], results: Sequenc
     }
 
 
+async def _settle_all(state: Any, ready: Sequence[_Ready], found: dict[int, Response]) -> list[Response]:
+    """The answers, in order. Once a decision could not be kept, or time is over, the batch waits for no other one."""
+    answers: list[Response] = []
+    lost: ApiProblem | None = None
+    end = time.monotonic() + _DECIDE_WITHIN_S
+    for some in ready:
+        if lost is None and time.monotonic() >= end:
+            lost = ApiProblem(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S)
+        if lost is not None and isinstance(some, SuggestCommentScoreRequest):
+            some = lost
+        try:
+            answers.append(await _settle(state, some, found))
+        except ApiProblem as problem:
+            lost = problem if problem.status == 503 else lost
+            answers.append(render_problem(problem))
+    return answers
+
+
 async def _settle(state: Any, ready: _Ready, found: dict[int, Response]) -> Response:
-    """The answer to one part; a decision is kept only now, after the others are computed."""
+    """The answer to one part; a decision is kept only now, after the others are computed.
+
+    Raises:
+        ApiProblem: it is refused.
+    """
     if isinstance(ready, Analysis):
         return found[id(ready)]
-    try:
-        if isinstance(ready, ApiProblem):
-            raise ready
-        return render_message(await take_suggestion(state, ready))
-    except ApiProblem as problem:
-        return render_problem(problem)
+    if isinstance(ready, ApiProblem):
+        raise ready
+    return render_message(await take_suggestion(state, ready))

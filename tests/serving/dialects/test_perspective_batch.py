@@ -11,7 +11,11 @@ import httpx
 import pytest
 
 from moderation.bundles import SHIPPED
+from moderation.errors import ArtifactError
 from moderation.serving.app import create_app
+from moderation.serving.decisions import Decision
+from moderation.serving.dialects import perspective_batch
+from moderation.serving.feedback import FeedbackStore
 from tests.serving.conftest import Server, started
 from tests.serving.in_process import ask
 
@@ -176,3 +180,26 @@ def test_a_batch_that_cannot_be_computed_in_time_says_so_in_each_part(tiny_bundl
     (answer,) = ask(app, {"url": "/batch", "content": content, "headers": KIND})
     *statuses, other = [status for status, _ in read(answer)]
     assert set(statuses) <= {413, 429, 504} and other == 404
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["broken", "slow"])
+def test_a_batch_does_not_wait_for_each_decision_that_cannot_be_kept(
+    slow: bool, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def add(store: FeedbackStore, decision: Decision) -> None:
+        tried.append(decision)
+        if not slow:
+            raise ArtifactError("locked")
+
+    monkeypatch.setattr(FeedbackStore, "add", add)
+    if slow:
+        monkeypatch.setattr(perspective_batch, "_DECIDE_WITHIN_S", 0.0)
+    decision = {"comment": {"text": "you idiot"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}
+    parts = [part(decision, "/v1alpha1/comments:suggestscore"), part(BODY)] * 3
+    content = "".join([*parts, "--b--\r\n"])
+    app = create_app(tiny_bundle, threads=1, feedback_url=f"sqlite:///{tmp_path / 'x.db'}")
+    (answer,) = ask(app, {"url": "/batch", "content": content, "headers": KIND})
+    assert [status for status, _ in read(answer)] == [503, 200] * 3
+    assert len(tried) == (0 if slow else 1)
