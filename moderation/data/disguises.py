@@ -37,7 +37,7 @@ _AT_START = rf"(?<![\w.,@$])#(?!(?:{_UNITS})\b)(?={_L}(?:{_L}|{_SIGN}){{2}})"
 _ANYWHERE = f"{_INSIDE}|{_AT_END}|{_AT_START}"
 _BLANK = r"[ .\-*\u00b7/]"
 _ANY_MARK = r"[\p{P}\p{S}]"
-_MARK = rf"[{_ANY_MARK}&&[^\p{{Ps}}\p{{Pe}}?&@.\-*]]"  # none of `p(a|b)`, a URL or address, nor one of `_BLANK`
+_MARK = rf"[{_ANY_MARK}&&[^\p{{Ps}}\p{{Pe}}?&@\\.\-*]]"  # none of `p(a|b)`, a URL, an address or `\n`, nor of `_BLANK`
 # What shows nothing: all that Unicode calls ignorable, the blanks that it calls signs, and skin tones.
 _NOTHING = r"\p{Default_Ignorable_Code_Point}\p{Emoji_Modifier}\x{2800}\x{1d159}\x{fff9}-\x{fffc}"
 

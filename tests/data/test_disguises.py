@@ -95,7 +95,7 @@ def test_disguised_words_are_read_as_plain_ones(folded, written, read):
         "I'm a C student, it's a T-shirt, /a/b/c, vitamin C I need",
         "KKK, www.example.com, AAA, xxx, World War III, Henry VIII",
         "so sad, good book, all",
-        "p(a|b), a|b|c, x = y, f(x, y), a? b, (a) (b) (c), a, b, c, d, q&a",
+        "p(a|b), a|b|c, x = y, f(x, y), a? b, (a) (b) (c), a, b, c, d, q&a, \\n\\n\\n\\n\\n",
         "/a?b=c&d=e, a_b, 5|6|7|8, \u0436,\u0434,\u0444,\u044f",
     ],
 )
