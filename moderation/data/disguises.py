@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from moderation.data.charsmap import compile_table
-from moderation.data.looks import find_flags, find_letters, find_pictures, reduce_forms
+from moderation.data.looks import Letters, find_flags, find_letters, find_pictures, find_squared_words, reduce_forms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,12 +36,38 @@ _AT_END = rf"(?<={_L}{{3}})#(?!\w)"
 _AT_START = rf"(?<![\w.,@$])#(?!(?:{_UNITS})\b)(?={_L}(?:{_L}|{_SIGN}){{2}})"
 _ANYWHERE = f"{_INSIDE}|{_AT_END}|{_AT_START}"
 _BLANK = r"[ .\-*\u00b7/]"
+_ANY_MARK = r"[\p{P}\p{S}]"
+_MARK = rf"[{_ANY_MARK}&&[^\p{{Ps}}\p{{Pe}}?&@\\.\-*]]"  # none of `p(a|b)`, a URL, an address or `\n`, nor of `_BLANK`
 # What shows nothing: all that Unicode calls ignorable, the blanks that it calls signs, and skin tones.
-_NOTHING = r"[\p{Default_Ignorable_Code_Point}\p{Emoji_Modifier}\x{2800}\x{1d159}\x{fff9}-\x{fffb}]"
+_NOTHING = r"\p{Default_Ignorable_Code_Point}\p{Emoji_Modifier}\x{2800}\x{1d159}\x{fff9}-\x{fffc}"
+
+
+def _between_letters(gap: str, n_letters: int) -> str:
+    """Pattern of what stands between single Latin letters: `f|u|c|k`.
+
+    Args:
+        gap: Pattern of it, of a fixed length.
+        n_letters: Letters that must stand so in a row; in fewer it stays.
+    """
+
+    def before(n: int) -> str:
+        letters = f"[A-Za-z]{gap}" * n
+        return rf"(?<=\A{letters}|[^\p{{L}}\p{{N}}]{letters})"
+
+    def behind(n: int) -> str:
+        return rf"(?={gap.join(['[A-Za-z]'] * n)}(?![\p{{L}}\p{{N}}]))"
+
+    return f"{gap}(?:{'|'.join(before(n) + behind(n_letters - n) for n in range(1, n_letters))})"
+
+
 _STEPS: tuple[tuple[str, str], ...] = (
     # Letters that have two readings, and units of measurement.
     ("\u00df(?<!\\w.)(?=\\p{L}{2})", "b"),
     ("\u03bc(?:(?<=[A-Za-z].)|(?<!\\w.)(?=\\p{L}{4})(?!mol|gram|sec))", "u"),
+    # Four single letters or more with signs between them, alone or between blanks; three with two signs, as brackets.
+    (_between_letters(_MARK, 4), ""),
+    (_between_letters(f" {_MARK} ", 4), ""),
+    (_between_letters(_ANY_MARK * 2, 3), ""),
     # Three single letters or more in a row: `i d i o t`, `i.d.i.o.t`; not what stands behind an apostrophe or a slash.
     (
         rf"{_BLANK}(?:(?<=\A{_L}.|[^\w'\u2019/]{_L}.)(?={_L}{_BLANK}{_L}\b)"
@@ -69,6 +95,8 @@ _STEPS: tuple[tuple[str, str], ...] = (
 )
 
 
+_LONG_O = "\u0254(?=\u02d0)"  # of a transcription, `f\u0254\u02d0k`; elsewhere it is read as c
+_MU = "\u03bc"  # read as u by a step of its own, since it is a unit too
 _LONGEST = 4  # characters that one is read as
 _UNREAD = " \U0001f3f4 "  # a picture that is read as no word, in the place of any other
 _CLOSING = "\u2202"
@@ -89,7 +117,7 @@ def _beside_latin(letters: str, all_letters: str) -> str:
     before = "|".join(f"{_LATIN}{other * n}." for n in range(3))
     return (
         f"[{letters}](?:(?<!\\p{{Greek}})(?:(?<={before})|(?={other}{{0,6}}{_LATIN}))"
-        f"|(?<={_LATIN}{_LATIN}.)|(?<={before})(?={_LATIN}|{other})"
+        f"|(?<={_LATIN}{_LATIN}.)|(?<={before})(?={_LATIN}|{other})|(?<={other}.)(?={_LATIN})"
         f"|(?={other}{{1,6}}{_LATIN}|{_LATIN}(?:{_LATIN}|{other})))"
     )
 
@@ -104,6 +132,12 @@ def _signs_in_words(signs: str, all_signs: str) -> str:
     if closing := "".join(sign for sign in signs if unicodedata.category(sign) == "Sc" or sign in _CLOSING):
         pattern += f"|[{closing}](?<={_LATIN}{{2}}.|{_LATIN}{other}.)(?!\\w|{other}\\w|{other}{other})"
     return pattern
+
+
+def _pictures_in_words(pictures: str, all_pictures: str) -> str:
+    """Pattern of pictures where they stand for a letter between two others, one or two of them."""
+    other = f"[{all_pictures}]"
+    return f"[{pictures}](?:(?<={_LATIN}.)(?={other}?{_LATIN})|(?<={_LATIN}{other}.)(?={_LATIN}))"
 
 
 def _in_mixed_words(letters: str) -> str:
@@ -129,13 +163,16 @@ def _look_steps() -> _Looks:
     before = [(_in_mixed_words(own), latin) for latin, own in _by_latin(found.russian).items()]
     letters = {letter: latin for letter, latin in found.beside.items() if unicodedata.category(letter)[0] in "LN"}
     signs = {sign: latin for sign, latin in found.beside.items() if sign not in letters}
-    own_letters, own_signs = _by_latin(letters), _by_latin(signs)
+    pictures = {sign: signs.pop(sign) for sign in signs.keys() & find_pictures().read.keys()}
+    own_letters, own_signs, own_pictures = _by_latin(letters), _by_latin(signs), _by_latin(pictures)
     after = []
-    for latin in sorted(own_letters.keys() | own_signs.keys()):
-        patterns = [_beside_latin(own_letters[latin], "".join(letters))] if latin in own_letters else []
+    for latin in sorted(own_letters.keys() | own_signs.keys() | own_pictures.keys()):
+        patterns = [_beside_latin(own_letters[latin], f"{''.join(letters)}{_MU}")] if latin in own_letters else []
         patterns += [_signs_in_words(own_signs[latin], "".join(signs))] if latin in own_signs else []
+        patterns += [_pictures_in_words(own_pictures[latin], "".join(pictures))] if latin in own_pictures else []
         after.append(("|".join(patterns), latin))
-    return _Looks(tuple(before), compile_table(_whole_table(found.everywhere)), tuple(after))
+    after += [(picture, f" {picture} ") for picture in sorted(pictures)]  # those that stand for no letter
+    return _Looks(tuple(before), compile_table(_whole_table(found)), tuple(after))
 
 
 def _by_latin(letters: Mapping[str, str]) -> dict[str, str]:
@@ -146,7 +183,7 @@ def _by_latin(letters: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _whole_table(letters: Mapping[str, str]) -> dict[str, str]:
+def _whole_table(found: Letters) -> dict[str, str]:
     """Every character that is read otherwise than its decomposition says, and as what.
 
     A sign in brackets is read without them, an emoji as its name or by itself, between blanks; what a decomposition
@@ -155,14 +192,26 @@ def _whole_table(letters: Mapping[str, str]) -> dict[str, str]:
     from tokenizers import normalizers
 
     plain_steps = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents()])
-    table = dict(letters)
+    letters = found.everywhere
+    table = letters | {sign: word if len(word) < 3 else f" {word} " for sign, word in find_squared_words().items()}
     for character in map(chr, range(0x80, sys.maxunicode + 1)):
         if character in letters or not unicodedata.decomposition(character):
             continue
         read = "".join(letters.get(letter, letter) for letter in reduce_forms(character))[:_LONGEST]
         if read and read != plain_steps.normalize_str(character):
             table[character] = read
-    return table | {picture: f" {read} " for picture, read in find_pictures().read.items() if picture not in table}
+    known = table.keys() | found.beside.keys()
+    return table | {picture: f" {read} " for picture, read in find_pictures().read.items() if picture not in known}
+
+
+def _newer_marks() -> str:
+    """Marks and format characters that the step of the tokenizer for accents does not know yet."""
+    from tokenizers import normalizers
+
+    strip = normalizers.StripAccents().normalize_str
+    kinds = ("Mn", "Mc", "Me", "Cf")
+    characters = (chr(place) for place in range(0x80, sys.maxunicode + 1))
+    return "".join(one for one in characters if unicodedata.category(one) in kinds and strip(one))
 
 
 def _flag_pattern() -> str:
@@ -190,11 +239,12 @@ def reading_steps() -> list[Any]:
     return [
         replace(_flag_pattern(), _UNREAD),
         replace(f"(?i)[{''.join(find_pictures().called)}](?<!{_CALLING})", _UNREAD),
+        replace(_LONG_O, "o"),
         *(replace(*step) for step in looks.before),
         normalizers.Precompiled(looks.table),
         normalizers.NFKD(),
         normalizers.StripAccents(),
-        replace(_NOTHING, ""),
+        replace(f"[{_NOTHING}{_newer_marks()}]", ""),
         *(replace(*step) for step in (*looks.after, *_STEPS)),
     ]
 

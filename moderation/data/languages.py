@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ yourself"""
 _ENGLISH = frozenset(_WORDS.split())
 _ENGLISH_SHARE, _SOME_ENGLISH = 0.15, 0.04  # enough of them; enough to ask again
 _SURE_LETTERS = 60
+# Scripts of living languages; those that serve as ornaments more often than as writing are not among them.
+_NAMES = """ARABIC ARMENIAN BENGALI CJK CYRILLIC DEVANAGARI ETHIOPIC GEORGIAN GREEK GUJARATI GURMUKHI HANGUL HEBREW
+HIRAGANA KANNADA KATAKANA KHMER LAO MALAYALAM MYANMAR ORIYA SINHALA TAMIL TELUGU THAANA THAI TIBETAN"""
+_SCRIPTS = frozenset(_NAMES.split())
+_MOST, _MANY = 0.75, 0.15  # shares of a text's letters that are in such a script: as it is written, and as it is read
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _NONE = "zxx"  # ISO 639-2's code of what is in no language, strings of signs for example
 
@@ -145,18 +151,24 @@ class Languages:
     def foreign(self, text: str, trained_on: Sequence[str]) -> str | None:
         """The language of a text that the model surely was not trained on; None: it is one of those, or not sure.
 
-        Detection alone must not leave a text unmoderated: sure is what has 60 letters, a clear language, and hardly
-        any common word of English, where the model knows that.
+        Detection alone must not leave a text unmoderated: sure is what has 60 letters, hardly any common word of
+        English, where the model knows that, and a clear language or a script that is not Latin, however it is read.
 
         Args:
             text: Any.
             trained_on: Languages of the model; none: nothing is known of them, and no text is foreign.
+
+        Returns:
+            ISO 639-1 code; `und` where the script tells that it is none of the model's, but not which it is.
         """
         code = self.detect(text)
-        if not trained_on or code in (UNDETERMINED, *trained_on):
+        if not trained_on or code in trained_on:
             return None
-        n_letters = sum(map(str.isalpha, self._read(text[:_FEWER_CHARACTERS])))
-        return code if n_letters >= _SURE_LETTERS else None
+        read = self._read(text[:_FEWER_CHARACTERS])
+        sure = _n_letters(read) >= _SURE_LETTERS
+        if code == UNDETERMINED:
+            sure = sure and list(trained_on) == ["en"] and _is_other_script(text[:_FEWER_CHARACTERS], read)
+        return code if sure else None
 
     def describe(self, text: str, trained_on: Sequence[str]) -> dict[str, str | bool]:
         """A text's language for an answer: `code` as from `detect`, and `supported`.
@@ -166,10 +178,35 @@ class Languages:
             trained_on: Languages of the model; none: nothing is known of them, and every language counts as supported.
         """
         code = self.detect(text)
-        return {"code": code, "supported": not trained_on or code in (UNDETERMINED, *trained_on)}
+        if code == UNDETERMINED:
+            return {"code": code, "supported": self.foreign(text, trained_on) is None}
+        return {"code": code, "supported": not trained_on or code in trained_on}
 
     def _read(self, text: str) -> str:
         return text if self._normalise is None else self._normalise(text)
+
+
+def _n_letters(text: str) -> int:
+    return sum(map(str.isalpha, text))
+
+
+def _is_other_script(text: str, read: str) -> bool:
+    """Whether a text is in a script that is not Latin, many letters even when read, and no English words among them.
+
+    >>> _is_other_script("\u0441\u043f\u0430\u0441\u0438\u0431\u043e", "c\u043fac\u0438\u0431o")
+    True
+    """
+    return (
+        _share_of_other_scripts(text) >= _MOST
+        and _share_of_other_scripts(read) >= _MANY
+        and _english_share(read) < _SOME_ENGLISH
+    )
+
+
+def _share_of_other_scripts(text: str) -> float:
+    letters = [letter for letter in text if letter.isalpha()]
+    n_other = sum(unicodedata.name(letter, "").split(" ")[0] in _SCRIPTS for letter in letters)
+    return n_other / max(len(letters), 1)
 
 
 def _english_share(text: str) -> float:

@@ -50,6 +50,13 @@ _ALPHABETS = (
     "ልጌርዕቿቻኗዘጎጋጕረጠክዐየዒዪነፕሁሀሠሸሃጊ",
     "მჩƈძεբցհίʝƙlოղօρզɾʂԵմνωχվz",
     "ꪖ᥇ᥴᦔꫀᠻᧁꫝ꠸꠹ᛕꪶꪑꪀꪮρᑫ᥅ᦓꪻꪊꪜ᭙᥊ꪗɀ",
+    "αႦƈԃҽϝɠԋιʝƙʅɱɳσρϙɾʂƚυʋɯxყȥ",
+    "ᗅᗷᑕᗞᕮᖴᘜᕼᓰᒍᛕᒪᗰᑎOᑭᑫᖇᔕTᑌᐯᗯ᙭ᖻᘔ",
+    "ᎪᏴᏟᎠᎬᎰᏀᎻᏆᎫᏦᏞᎷᏁᎾᏢQᎡᏚᎢᏌᏙᎳXᎩᏃ",
+    "ⲁⲃⲥⲇⲉϥⳓⲏⲓϳⲕⳑⲙⲛⲟⲣqⲅⳋⲧuvⲱⲭⲩⲍ",
+    "𐌰𐌱𐌂𐌳𐌴𐍆𐌾𐌷𐌹J𐌺𐌻𐌼𐌽𐍈𐍀𐌵𐍂𐍃𐍄𐌿V𐍅𐍇Y𐌶",
+    "𐌀𐌁𐌂𐌃𐌄𐌅G𐌇𐌉J𐌊𐌋𐌌𐌍𐌏𐌐𐌒𐌓𐌔𐌕𐌖V𐌅𐌗𐌙𐌆",
+    "ᚨᛒᚲᛞᛖᚠᚷᚺᛁᛃᚴᛚᛗᚾᛟᛈQᚱᛋᛏᚢᚡᚹXᚤᛉ",
 )
 # Signs with a use of their own are letters within words alone.
 _SIGNS: Mapping[str, str] = {
@@ -67,8 +74,8 @@ _SIGNS: Mapping[str, str] = {
     "o": "\u25ef\u2b55\u25cb\u25cf",
     "p": "\u20b1",
     "r": "\u00ae",
-    "s": "\u20b4\u00a7\u222b",
-    "t": "\u20ae\u2020",
+    "s": "\u20b4\u00a7\u222b\U0001f4b2",
+    "t": "\u20ae\u2020\u271d",
     "u": "\u222a",
     "v": "\u221a",
     "w": "\u20a9",
@@ -84,15 +91,16 @@ _EVERYWHERE = frozenset(_SCRIPTS.split())
 _BOXES = "CIRCLED|SQUARED|PARENTHESIZED|BRACKETED"
 _SHAPES = (
     "TURNED|REVERSED|INVERTED|OPEN|SCRIPT|DOTLESS|INSULAR|SIDEWAYS|BARRED|BLACKLETTER|LONG|CLOSED|STIRRUP|ROTUNDA|"
-    "VISIGOTHIC|ANGLICANA|HALF|VOLAPUK|LONG-LEGGED|SMALL|CAPITAL|DOUBLE|TOP|BOTTOM|BROKEN"
+    "GLOTTAL|SIGMOID|STRETCHED|VISIGOTHIC|ANGLICANA|HALF|VOLAPUK|LONG-LEGGED|SMALL|CAPITAL|DOUBLE|TOP|BOTTOM|BROKEN"
 )
 _NAMED = re.compile(
     rf"(?:REGIONAL INDICATOR SYMBOL LETTER|(?:[A-Z-]+ )*(?:{_BOXES}) LATIN (?P<box>CAPITAL|SMALL) LETTER"
-    r"|LATIN LETTER (?P<small>SMALL CAPITAL)|(?:MODIFIER LETTER |LATIN SUBSCRIPT )?"
-    r"LATIN (?P<case>CAPITAL|SMALL) LETTER)"
+    r"|LATIN LETTER(?P<small> SMALL CAPITAL)?|(?:MODIFIER LETTER|(?:LATIN SUBSCRIPT )?LATIN) (?P<case>CAPITAL|SMALL)"
+    r"(?: LETTER)?)"
     rf"(?: (?:{_SHAPES}))*"
     r" (?P<letter>[A-Z]|ALPHA|IOTA|UPSILON|ENG|SCHWA|EZH|ETH|KRA|CHI|BETA|OMEGA)(?: (?:WITH|ROTUNDA|LONGA) .*)?"
 )
+_SQUARED_WORD = re.compile("(?:NEGATIVE )?SQUARED ([A-Z]{2,4})")  # of `SQUARED OK`
 _SOUNDS = {"ALPHA": "a", "IOTA": "i", "UPSILON": "u", "ENG": "n", "SCHWA": "e", "EZH": "z", "ETH": "d", "KRA": "k"}
 _SOUNDS |= {"CHI": "x", "BETA": "b", "OMEGA": "w"}
 # By their looks others than by their names: generators use them so.
@@ -196,6 +204,13 @@ def find_pictures() -> Pictures:
     words = {name: name for name in _READ} | _MEANT | _CALLED
     read = {picture: words.get(name, picture) for picture, name in names.items()}
     return Pictures(read, tuple(picture for picture, name in names.items() if name in _CALLED))
+
+
+def find_squared_words() -> dict[str, str]:
+    """Find the signs that show a word of two to four letters in a square, and which."""
+    names = {chr(place): unicodedata.name(chr(place), "") for place in range(0x1F100, 0x1F200)}
+    found = {sign: _SQUARED_WORD.fullmatch(name) for sign, name in names.items()}
+    return {sign: word[1].lower() for sign, word in found.items() if word}
 
 
 def find_flags() -> list[str]:

@@ -73,6 +73,10 @@ def test_every_homoglyph_edit_is_undone():
         ("st\u00fap\u00efd", "stupid"),
         ("an i d i o t, an i.d.i.o.t!", "an idiot, an idiot!"),
         ("f u c k y o u, a f o o l", "fuckyou, afool"),  # where one word ends is not to be seen
+        ("f|u|c|k it, f_o_o_l s~t~u~p~i~d f\u2022o\u2022o\u2022l", "fuck it, fool stupid fool"),
+        ("f \u2013 o \u2013 o \u2013 l, f | o | o | l", "fool, fool"),
+        ("[f][o][o][l] (a)(s)(s), f..o..o..l", "[fool] (ass), fool"),
+        ("m|o|r|o|n a fool", "moron a fool"),
         ("stuuuupid, soooo, asssshole, niiice, killlll", "stupid, so, asshole, nice, kill"),
     ],
 )
@@ -91,6 +95,8 @@ def test_disguised_words_are_read_as_plain_ones(folded, written, read):
         "I'm a C student, it's a T-shirt, /a/b/c, vitamin C I need",
         "KKK, www.example.com, AAA, xxx, World War III, Henry VIII",
         "so sad, good book, all",
+        "p(a|b), a|b|c, x = y, f(x, y), a? b, (a) (b) (c), a, b, c, d, q&a, \\n\\n\\n\\n\\n",
+        "/a?b=c&d=e, a_b, 5|6|7|8, \u0436,\u0434,\u0444,\u044f",
     ],
 )
 def test_names_numbers_and_addresses_stay(folded, text):

@@ -63,3 +63,14 @@ def test_only_a_long_clear_text_is_surely_foreign(reading: Languages) -> None:
     assert reading.foreign(text, []) is None
     russian = "Все люди рождаются свободными и равными"
     assert reading.foreign(f"{russian}. {russian}.", ["en"]) == "ru"
+
+
+@pytest.mark.parametrize("phrase", ["Спасибо ", "Всё хорошо, спасибо. ", "Благодаря ", "شكرا جزيلا ", "धन्यवाद "])
+def test_a_script_tells_that_a_text_is_foreign_where_its_words_do_not(phrase: str, reading: Languages) -> None:
+    """One phrase again and again is of several languages to py3langid, and of none surely."""
+    text = phrase * 20
+    assert reading.detect(text) == "und"
+    assert reading.foreign(text, ["en"]) == "und"
+    assert reading.describe(text, ["en"]) == {"code": "und", "supported": False}
+    assert reading.foreign(phrase, ["en"]) is None
+    assert reading.foreign(f"you are an idiot {phrase}and nobody likes you, {phrase}", ["en"]) is None

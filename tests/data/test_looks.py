@@ -49,6 +49,13 @@ def test_every_letter_of_a_style_is_read_within_words(style: str, tokenizer: Tok
         ("\U0001f1eb\U0001f1fa\U0001f1e8\U0001f1f0", "fuck"),
         ("\U0001f1eb \U0001f1fa \U0001f1e8 \U0001f1f0", "fuck"),
         ("\u028eo\u028c", "yov"),
+        ("fu\U0001f191k, \U0001f196er, \U0001f197", "fuclk, nger, ok"),  # words in squares
+        ("f\u2b55\u2b55l, sh\u2b55w, \u274c no", "fool, show,  \u274c  no"),  # pictures for letters, and not
+        ("y\u03c3\u03c5, \u10e7\u03c3\u03c5", "you, you"),  # one letter of each of three scripts
+        ("\u1455\u156e\u15c5\u15de", "cead"),  # syllabics alone
+        ("\u13b0\u13ac\u13a9", "fey"),  # Cherokee alone
+        ("/f\u0254\u02d0k/", "/fo\u02d0k/"),  # a transcription of fork
+        *((f"f{nothing}uck", "fuck") for nothing in "\u0600\u08e2\ufffc\U000110cd\U00013430\u1ac5\u1df7\u0859"),
         *((f"f{nothing}uck", "fuck") for nothing in "\u3164\uffa0\u115f\u1160\u2800\u17b5\u2063\ufe0f\U000e0061\u202e"),
     ],
 )
