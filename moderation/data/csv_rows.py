@@ -90,7 +90,7 @@ def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) ->
     wrong = NO_UTF8 if source.encoding == UTF8 else NO_UTF16
     header, n_stripped = _read_header(next(records, None), where)
     shape = records.shape = RowShape(len(header), delimiter)
-    return CsvTable(header, n_stripped, delimiter, (_check(record, len(header), shape, wrong) for record in records))
+    return CsvTable(header, n_stripped, delimiter, _checked(records, len(header), shape, wrong, delimiter))
 
 
 def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], int]:
@@ -110,6 +110,17 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
             "Convert the file: tr '\\r' '\\n' < FILE"
         )
     return names, sum(name != field for name, field in zip(names, fields, strict=True))
+
+
+def _checked(
+    records: Iterator[CsvRow], n_fields: int, shape: RowShape, wrong_bytes: str, delimiter: str
+) -> Iterator[CsvRow]:
+    """Rows with what is wrong with each; of too many fields the last ones are joined again, so that none is lost."""
+    for record in records:
+        fields, error = _check(record, n_fields, shape, wrong_bytes)
+        if len(fields) > n_fields:
+            fields = [*fields[: n_fields - 1], delimiter.join(fields[n_fields - 1 :])]
+        yield fields, error
 
 
 def _check(record: CsvRow, n_fields: int, shape: RowShape, wrong_bytes: str) -> CsvRow:

@@ -234,7 +234,7 @@ def _summarise(read_as: str, labels: Sequence[str], no_label: set[str], aside: S
     if no_label:
         parts.append(f"no label: {show_names(sorted(no_label))}")
     else:
-        parts.append("no name means no label (one that does: --label-none)")
+        parts.append("every name counts as a label (name those that mean none with --label-none)")
     if aside:
         parts.append(f"left aside: {show_names(aside)}")
     return "; ".join(parts)

@@ -330,14 +330,14 @@ def _other_forms(frame: pd.DataFrame, text_column: str) -> str:
     cures = []
     numbers = find_number_columns(frame, text_column, ())
     if numbers:
-        cures.append(f"of fractions or votes, {show_names(numbers)}: --label-columns with --label-cut")
+        cures.append(f"if {show_names(numbers)} holds fractions or votes: --label-columns and --label-cut")
     words = [
         name
         for name in frame.columns
         if isinstance(name, str) and name not in (text_column, *numbers) and _holds_few_words(frame[name])
     ]
     if words:
-        cures.append(f"of words, {show_names(words)}: --labels-in with the name of one")
+        cures.append(f"if {show_names(words)} holds the labels as words: --labels-in COLUMN")
     return "".join(f"; {cure}" for cure in cures)
 
 

@@ -221,8 +221,8 @@ def _check_value(label: str, value: object, where: str, *, from_text: bool = Fal
 
 def _refuse(label: str, where: str) -> NoReturn:
     raise ConfigError(
-        f"{where}: the threshold of {_show(label)} is no number above 0 and up to 1. A label is flagged where its "
-        "probability reaches its threshold: 0 would flag every text, 1 almost none."
+        f"{where}: the threshold of {_show(label)} must be a number above 0 and at most 1. A label is flagged where "
+        "its probability reaches its threshold: 0 would flag every text, 1 almost none."
     )
 
 

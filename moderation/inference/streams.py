@@ -73,9 +73,9 @@ def open_table(
     r"""Open a file and learn its columns.
 
     Cells of CSV and TSV files are text as it stands there, read by the strict rule of `data.csv_rows`: what is wrong
-    with a row is its error; of fields that are missing then is null, what is too much is left out, and bytes that are
-    not UTF-8 are shown as `\xe9`. Parquet keeps its types. JSON lines are read through once for their columns: one that
-    always holds texts, numbers of one kind, or true and false keeps that type; any other holds JSON text.
+    with a row is its error; fields that are missing then are null, those too many are joined in the last one, and bytes
+    that are not UTF-8 are shown as `\xe9`. Parquet keeps its types. JSON lines are read through once for their columns:
+    one that always holds texts, numbers of one kind, or true and false keeps that type; any other holds JSON text.
 
     Args:
         path: Named as `data.reading.read_table` takes it.
@@ -162,11 +162,11 @@ def _csv_table(path: Path, dialect: CsvDialect) -> Iterator[tuple[CsvTable, IO[b
 
 
 def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | None], share: float) -> Chunk:
-    """Rows of text or null cells; of one with an error, fields that are missing are null and others left out."""
+    """Rows of text or null cells; fields that are missing in one with an error are null."""
     width = len(schema)
     for fields in rows:
-        if len(fields) != width:
-            fields[:] = [*fields[:width], *([None] * (width - len(fields)))]
+        if len(fields) < width:
+            fields[:] = [*fields, *([None] * (width - len(fields)))]
     columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     return Chunk(pa.RecordBatch.from_arrays(columns, schema=schema), pa.array(errors, pa.string()), share)
 

@@ -83,8 +83,8 @@ class Tally:
         if self._foreign:
             most = ", ".join(f"{code} {count:,}" for code, count in self._foreign.most_common(_KINDS_SHOWN))
             lines.append(
-                f"{self._foreign.total():>11,} seem to be in languages that the model was not trained on ({most}): do "
-                "not rely on its answers there"
+                f"{self._foreign.total():>11,} in languages that the model was not trained on, as it seems ({most}): "
+                "do not rely on its answers there"
             )
         earlier = f" ({self.n_rows - self.n_new:,} had been kept)" if self.n_new < self.n_rows else ""
         speed = self.n_new / seconds if seconds > 0 else 0.0

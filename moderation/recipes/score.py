@@ -16,7 +16,7 @@ from moderation.bundles import SHIPPED
 from moderation.config import ScoreConfig
 from moderation.data.formats import FORMATS, is_named_as_table
 from moderation.data.languages import Languages
-from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
 from moderation.inference.lines import NO_UTF8, Line, pipe_lines
@@ -79,9 +79,11 @@ def _check_input(config: ScoreConfig) -> None:
         return
     if not is_named_as_table(path) and not os.path.exists(path):  # noqa: PTH110 - a text may be too long for a path
         raise ConfigError(
-            f"what was given to score is no file, nor has it the ending of a table ({FORMATS}). To score a text "
-            'itself: moderation score --text "...", or: echo "..." | moderation score -'
+            f"what was given to score is not a file, and it does not end as a table does ({FORMATS}). To score a "
+            'text: moderation score --text "...", or: echo "..." | moderation score -'
         )
+    if path.is_dir():
+        raise DataError(f"{path}: this is a folder; expected a file that ends in {FORMATS}.")
     if config.output is None:
         raise ConfigError("--output is missing: name the file to write, or - for standard output.")
 

@@ -255,7 +255,8 @@ Thresholds   {run.thresholds}
 
 Next:
   {moderation} tune --preds {run.preds("val")} --labels {run.labels("val")} --objective "precision>=0.9"
-  {moderation} evaluate --checkpoint {run.checkpoint_best} --thresholds {run.thresholds}"""
+  {moderation} evaluate --checkpoint {run.checkpoint_best} --thresholds {run.thresholds}
+  {moderation} export {run.path} --to model-export"""
 
 
 def _default_output_dir(backbone: str) -> Path:

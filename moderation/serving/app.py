@@ -183,7 +183,7 @@ def _warn_of_labels(found: Counterparts) -> None:
     if not found.attributes.keys() & set(ATTRIBUTES.values()):
         names = list(found.attributes)
         logger.warning(
-            "no label is an attribute that the Perspective API is known for", extra={"attributes": names, "cure": cure}
+            "no label is a production attribute of the Perspective API", extra={"attributes": names, "cure": cure}
         )
 
 

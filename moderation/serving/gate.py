@@ -178,7 +178,7 @@ class Gate:
                 raise ApiProblem(
                     429,
                     "rate_limited",
-                    f"More than {self._rate} requests.",
+                    f"Too many requests: the limit is {self._rate}.",
                     retry_after_s=max(1, round(wait_s)),
                 )
 

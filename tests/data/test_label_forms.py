@@ -127,7 +127,7 @@ def test_one_class_a_row_and_which_one_means_none(caplog: pytest.LogCaptureFixtu
     assert targets(frame, labels_in="labels") == {"OFF": [1, 0, 1]}
     frame = labelled(["abusive", "fine", "hateful"])
     assert list(targets(frame, labels_in="labels")) == ["abusive", "fine", "hateful"]
-    assert "no name means no label (one that does: --label-none)" in caplog.text
+    assert "every name counts as a label (name those that mean none with --label-none)" in caplog.text
     assert list(targets(frame, labels_in="labels", label_none=["FINE"])) == ["abusive", "hateful"]
     frame = labelled([0, 1, 2, 2])
     assert targets(frame, labels_in="labels", label_none=["2"]) == {"0": [1, 0, 0, 0], "1": [0, 1, 0, 0]}
@@ -196,7 +196,7 @@ def test_votes_are_cut() -> None:
     assert targets(frame, label_columns=["hate"], label_cut=1) == {"hate": [0, 1, 1, 1]}
     with pytest.raises(DataError, match=r"2 values are below 0 or above 1 \(of votes, --label-cut N counts those"):
         load_english_only(frame, label_columns=["hate"])
-    with pytest.raises(DataError, match=r"of fractions or votes, hate, mild: --label-columns with --label-cut"):
+    with pytest.raises(DataError, match=r"if hate, mild holds fractions or votes: --label-columns and --label-cut"):
         load_english_only(frame)
 
 
@@ -213,7 +213,7 @@ def test_columns_left_aside_are_named_with_the_cure(caplog: pytest.LogCaptureFix
 
 def test_words_that_are_no_labels_name_the_flag_that_reads_them() -> None:
     frame = labelled(["hate", "none", "offensive"])
-    with pytest.raises(DataError, match="of words, labels: --labels-in with the name of one"):
+    with pytest.raises(DataError, match="if labels holds the labels as words: --labels-in COLUMN"):
         load_english_only(frame)
 
 
