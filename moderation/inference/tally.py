@@ -83,7 +83,7 @@ class Tally:
         if self._foreign:
             most = ", ".join(f"{code} {count:,}" for code, count in self._foreign.most_common(_KINDS_SHOWN))
             lines.append(
-                f"{self._foreign.total():>11,} in languages that the model was not trained on, as it seems ({most}): "
+                f"{self._foreign.total():>11,} probably in languages that the model was not trained on ({most}): "
                 "do not rely on its answers there"
             )
         earlier = f" ({self.n_rows - self.n_new:,} had been kept)" if self.n_new < self.n_rows else ""

@@ -82,7 +82,7 @@ def test_languages_are_told_once_a_text_and_foreign_ones_counted():
     assert languages.asked == ["de x", "en y", "a", "fr z"]
     told = Tally(("long", "loud"), ["en"])
     count(told, scored)
-    assert "3 in languages that the model was not trained on, as it seems (de 2, fr 1)" in told.to_text(1.0, "-")
+    assert "3 probably in languages that the model was not trained on (de 2, fr 1)" in told.to_text(1.0, "-")
     untold = Tally(("long", "loud"))
     count(untold, scored)
     assert "languages" not in untold.to_text(1.0, "-")
