@@ -163,7 +163,7 @@ def _look_steps() -> _Looks:
     before = [(_in_mixed_words(own), latin) for latin, own in _by_latin(found.russian).items()]
     letters = {letter: latin for letter, latin in found.beside.items() if unicodedata.category(letter)[0] in "LN"}
     signs = {sign: latin for sign, latin in found.beside.items() if sign not in letters}
-    pictures = {sign: signs.pop(sign) for sign in signs.keys() & find_pictures().read.keys()}
+    pictures = {sign: signs.pop(sign) for sign in sorted(signs.keys() & find_pictures().read.keys())}
     own_letters, own_signs, own_pictures = _by_latin(letters), _by_latin(signs), _by_latin(pictures)
     after = []
     for latin in sorted(own_letters.keys() | own_signs.keys() | own_pictures.keys()):

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import time
 import unicodedata
 
@@ -137,3 +140,22 @@ def test_offsets_of_joined_and_shortened_words_span_what_was_written(folded):
     assert spans == sorted(spans)
     starts, ends = {start for start, _ in spans}, {end for _, end in spans}
     assert {0, 4, 15, 21} <= starts and {3, 13, 20, 28} <= ends, "words begin and end where they were written"
+
+
+def test_the_steps_are_the_same_in_every_process():
+    """Sets have another order in each; a tokenizer made twice must have one hash."""
+    code = (
+        "from tokenizers import normalizers; from moderation.data.disguises import reading_steps; import hashlib;"
+        "steps = normalizers.Sequence(reading_steps()); print(hashlib.sha256(steps.__getstate__()).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(found) == 1
