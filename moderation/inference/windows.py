@@ -19,8 +19,8 @@ from moderation.errors import ArtifactError, DataError
 
 _PIECE = 2_000  # characters that the tokenizer is given at once: no other thread runs meanwhile, and one may become 18
 _GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters
-_BLANK = re.compile(r"\s")
-_LONGEST_WORD = 50_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
+_END_OF_WORD = re.compile(r"[\W_]")
+_LONGEST_WORD = 20_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
 _GAP_WITHIN = 500  # characters at the end of a piece in which such a gap is looked for
 
 
@@ -185,9 +185,11 @@ def _find_gap(text: str, start: int, end: int) -> int:
         place -= 1
     if place > start:
         return place
+    if not text[end - 1].isalnum():  # signs are tokens of their own, of which a long piece would hold very many
+        return end
     longest = start + _LONGEST_WORD
-    blank = _BLANK.search(text, end, longest)
-    end_of_word = blank.start() if blank else min(len(text), longest)
+    found = _END_OF_WORD.search(text, end, longest)
+    end_of_word = found.start() if found else min(len(text), longest)
     return end_of_word if text[start:end_of_word].isascii() else end
 
 

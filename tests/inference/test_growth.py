@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation.bundles import SHIPPED, TOKENIZER, read_bundle
+from moderation.inference import windows
 from moderation.inference.windows import Windows, _pieces, cut_at_words
 
 PARTS = [
@@ -92,3 +93,12 @@ def test_the_included_tokenizer_takes_time_in_proportion() -> None:
         if took_long > max(0.02, 10 * took):
             slow[ascii(unit)] = (took, took_long)
     assert not slow
+
+
+@pytest.mark.parametrize("sign", ["[", "{", "a]", "\N{PILE OF POO}", "-a"])
+def test_a_text_of_signs_goes_to_the_tokenizer_in_short_pieces(sign: str) -> None:
+    """Each is a token; no other thread runs while a piece is read."""
+    text = sign * 100_000
+    pieces = list(windows._pieces(text))
+    assert "".join(piece for _, piece in pieces) == text
+    assert max(len(piece) for _, piece in pieces) <= 2 * windows._PIECE
