@@ -20,7 +20,7 @@ from moderation.errors import ArtifactError, DataError
 _PIECE = 2_000  # characters that the tokenizer is given at once: no other thread runs meanwhile, and one may become 18
 _GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters
 _END_OF_WORD = re.compile(r"[\W_]")
-_LONGEST_WORD = 20_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
+_LONGEST_WORD = 50_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
 _GAP_WITHIN = 500  # characters at the end of a piece in which such a gap is looked for
 
 
