@@ -148,7 +148,7 @@ class Languages:
             return "en"
         return found[0] if clear else UNDETERMINED
 
-    def foreign(self, text: str, trained_on: Sequence[str]) -> str | None:
+    def foreign(self, text: str, trained_on: Sequence[str], detected: str | None = None) -> str | None:
         """The language of a text that the model surely was not trained on; None: it is one of those, or not sure.
 
         Detection alone must not leave a text unmoderated: sure is what has 60 letters, hardly any common word of
@@ -157,11 +157,12 @@ class Languages:
         Args:
             text: Any.
             trained_on: Languages of the model; none: nothing is known of them, and no text is foreign.
+            detected: What `detect` said of the text, where somebody has asked.
 
         Returns:
             ISO 639-1 code; `und` where the script tells that it is none of the model's, but not which it is.
         """
-        code = self.detect(text)
+        code = self.detect(text) if detected is None else detected
         if not trained_on or code in trained_on:
             return None
         read = self._read(text[:_FEWER_CHARACTERS])
@@ -179,7 +180,7 @@ class Languages:
         """
         code = self.detect(text)
         if code == UNDETERMINED:
-            return {"code": code, "supported": self.foreign(text, trained_on) is None}
+            return {"code": code, "supported": self.foreign(text, trained_on, code) is None}
         return {"code": code, "supported": not trained_on or code in trained_on}
 
     def _read(self, text: str) -> str:

@@ -35,6 +35,7 @@ OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/
 
 ADMIT_PART = "moderation.admit_part"
 """Under this name the scope of a batch holds what admits one of its parts, by query and headers, or refuses it."""
+
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines: a line of the log only where the answer is a refusal."""
 

@@ -1,6 +1,6 @@
 """What clients of OpenAI's moderation endpoint send, read as they mean it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -119,7 +119,7 @@ def _read_part(part: Any, where: str, ignore_images: bool) -> str | None:
             raise _wrong(f"{where}.text", f"{_name_kind(part.get('text'))}; expected a text")
         return str(part["text"])
     if kind not in _IMAGE_TYPES:
-        raise _wrong(f"{where}.type", f"not known; expected {_list((*_TEXT_TYPES, *_IMAGE_TYPES))}")
+        raise _wrong(f"{where}.type", f"not known; expected {', '.join((*_TEXT_TYPES, *_IMAGE_TYPES))}")
     if not ignore_images:
         raise _wrong(
             where,
@@ -127,10 +127,6 @@ def _read_part(part: Any, where: str, ignore_images: bool) -> str | None:
             "With --openai-images ignore the server answers for the text and says how many images it left aside",
         )
     return None
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def _name_kind(given: Any) -> str:

@@ -172,7 +172,7 @@ def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES)
     moderator.check_size([text])
     labels, unsupported = _choose_labels(asked, state)
     detected = state.languages.detect(text)
-    foreign = state.languages.foreign(text, moderator.classifier.languages)
+    foreign = state.languages.foreign(text, moderator.classifier.languages, detected)
     languages = _choose_languages(asked.languages, detected, foreign, moderator)
     _check_languages(languages, detected, list(labels), moderator)
     spans = split_sentences(text, most=most) if asked.span_annotations else []
