@@ -32,12 +32,12 @@ from moderation.inference.origins import (
     package_version,
     write_sidecar,
 )
-from moderation.inference.outputs import OutputFormat, open_output, output_format
+from moderation.inference.outputs import OutputFormat, open_output, output_format, row_bytes
 from moderation.inference.pace import Pace
 from moderation.inference.parts import Part, Parts, check_output
 from moderation.inference.progress import Progress
 from moderation.inference.records import PIPE_COLUMN, NamesLanguages
-from moderation.inference.scoring import check_free_names, score_batch, scored_schema, text_sizes
+from moderation.inference.scoring import check_free_names, score_batch, scored_schema
 from moderation.inference.streams import Chunk, StreamedTable, open_table
 from moderation.inference.tally import Tally
 
@@ -245,7 +245,7 @@ def _score_rows(job: Job, pace: Pace, chunk: Chunk, first: int, parts: Parts, pr
 
 def _steps(job: Job, pace: Pace, chunk: Chunk, text_column: str) -> Iterator[pa.RecordBatch]:
     """Scored rows of a chunk, a few seconds' worth at a time."""
-    for start, stop in pace.steps(text_sizes(chunk.batch, text_column)):
+    for start, stop in pace.steps(row_bytes(chunk.batch.select([text_column])).tolist()):
         part = _slice(chunk, start, stop)
         yield score_batch(
             job.classifier,

@@ -21,18 +21,6 @@ from moderation.inference.records import (
     score_texts,
 )
 
-__all__ = [
-    "NO_STRING",
-    "NO_TEXT",
-    "NO_UNICODE",
-    "check_free_names",
-    "is_text",
-    "result_fields",
-    "score_batch",
-    "scored_schema",
-    "text_sizes",
-]
-
 _Column = list[str | None]
 _TYPES = {
     FLAGGED: pa.list_(pa.string()),
@@ -146,12 +134,6 @@ def is_text(kind: pa.DataType) -> bool:
     return any(
         test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
     )
-
-
-def text_sizes(batch: pa.RecordBatch, text_column: str) -> list[int]:
-    """Characters of each row's text; 0 where there is none."""
-    texts, _ = _texts(batch.column(batch.schema.get_field_index(text_column)))
-    return [len(text or "") for text in texts]
 
 
 def _texts(column: pa.Array) -> tuple[_Column, _Column]:
