@@ -148,7 +148,7 @@ def as_utf8(stream: IO[bytes]) -> Utf8Stream:
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
     try:
-        text.encode("utf-8")
+        text.isascii() or text.encode()
     except UnicodeEncodeError:
         return False
     return True

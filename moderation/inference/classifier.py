@@ -19,7 +19,7 @@ from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chos
 from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import Backend, FloatArray, choose_backend, files_of_backend, open_backend
 from moderation.inference.batches import Batch, make_batches, padded_length
-from moderation.inference.windows import Window, Windows, check_texts
+from moderation.inference.windows import Watch, Window, Windows, check_texts
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
 
@@ -196,9 +196,14 @@ class Classifier:
             for row, flags, count in zip(probabilities, predictions, n_windows, strict=True)
         ]
 
-    def windows(self, text: str) -> list[Window]:
-        """The windows in which a text is read."""
-        return self._windows.cut(check_texts([text])[0])
+    def windows(self, text: str, watch: Watch | None = None) -> list[Window]:
+        """The windows in which a text is read.
+
+        Args:
+            text: Of any length.
+            watch: Is called after each piece of a long text.
+        """
+        return self._windows.cut(check_texts([text])[0], watch)
 
     def normalise(self, text: str) -> str:
         """A text as the model reads it: lower case, and with the disguises undone that its tokenizer knows."""

@@ -7,14 +7,13 @@ context the next one reads within it. Only a single word longer than a window is
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from moderation.data.encodings import is_unicode
 from moderation.errors import ArtifactError, DataError
 
 _PIECE = 2_000  # characters that the tokenizer is given at once: no other thread runs meanwhile, and one may become 18
@@ -23,22 +22,8 @@ _END_OF_WORD = re.compile(r"[\W_]")
 _LONGEST_WORD = 50_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
 _GAP_WITHIN = 500  # characters at the end of a piece in which such a gap is looked for
 
-
-_WATCH: "ContextVar[Callable[[int], None] | None]" = ContextVar("watch", default=None)
-
-
-@contextmanager
-def watched(watch: Callable[[int], None]) -> Iterator[None]:
-    """Tell somebody, while texts are cut in this block, how far it is.
-
-    Args:
-        watch: Is told after each piece of a text how many tokens the text has so far; it may raise to end the work.
-    """
-    token = _WATCH.set(watch)
-    try:
-        yield
-    finally:
-        _WATCH.reset(token)
+Watch = Callable[[int], None]
+"""Is told how many tokens a text has so far; it may raise to end the work."""
 
 
 @dataclass(frozen=True)
@@ -92,29 +77,32 @@ class Windows:
         normaliser = self.tokenizer.normalizer
         return text if normaliser is None else str(normaliser.normalize_str(text))
 
-    def cut(self, text: str) -> list[Window]:
+    def cut(self, text: str, watch: Watch | None = None) -> list[Window]:
         """Cut one text; see `iterate`."""
-        return list(self.iterate(text))
+        return list(self.iterate(text, watch))
 
-    def iterate(self, text: str) -> Iterator[Window]:
+    def iterate(self, text: str, watch: Watch | None = None) -> Iterator[Window]:
         """Cut one text; the work grows linearly with its length, and what is held are some bytes per token.
 
         A text of more than 2,000 characters is handed to the tokenizer in pieces that end at white space.
+
+        Args:
+            text: Of any length.
+            watch: Is called after each piece of the text.
 
         Yields:
             At least one window: that of a text without a token holds the special tokens alone. Together they hold
             every token of the text, in order.
         """
-        ids, starts, ends, may_begin = self._tokens(text)
+        ids, starts, ends, may_begin = self._tokens(text, watch)
         if len(ids) <= self.room:
             yield Window((*self.prefix, *ids, *self.suffix), 0, len(text))
             return
         for start, end in _ranges(may_begin, self.room, self.overlap):
             yield Window((*self.prefix, *ids[start:end], *self.suffix), starts[start], ends[end - 1])
 
-    def _tokens(self, text: str) -> "tuple[array[int], array[int], array[int], bytearray]":
+    def _tokens(self, text: str, watch: Watch | None) -> "tuple[array[int], array[int], array[int], bytearray]":
         """Id, first and last offset of every token, and whether a word begins there (and after the last one)."""
-        watch = _WATCH.get()
         ids, starts, ends, may_begin = array("q"), array("q"), array("q"), bytearray()
         for first, piece in _pieces(text):
             encoding = self.tokenizer.encode(piece, add_special_tokens=False)
@@ -234,18 +222,9 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"texts[{position}]: found {type(text).__name__}, expected str. Leave such rows out.")
-        if not _is_unicode(text):
+        if not is_unicode(text):
             raise DataError(
                 f"texts[{position}]: holds half of a surrogate pair, which is no character. "
                 "Cure: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
             )
     return texts
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text holds no half of a surrogate pair; the encoder finds one far faster than a look at each letter."""
-    try:
-        text.isascii() or text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -13,7 +13,7 @@ from cachetools import LRUCache
 
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier, TextResult
-from moderation.inference.windows import Window, check_texts, watched
+from moderation.inference.windows import Window, check_texts
 from moderation.serving.batching import Batcher
 from moderation.serving.metrics import Metrics
 from moderation.serving.problems import ApiProblem
@@ -204,11 +204,10 @@ class Moderator:
                 raise _GivenUp
             self._check_alone(n_tokens + n_more)
 
-        with watched(watch):
-            for place, text in enumerate(texts):
-                found = self.classifier.windows(text)
-                windows += [(place, window) for window in found]
-                n_tokens += sum(len(window.ids) for window in found)
+        for place, text in enumerate(texts):
+            found = self.classifier.windows(text, watch)
+            windows += [(place, window) for window in found]
+            n_tokens += sum(len(window.ids) for window in found)
         self._metrics.tokenised(time.perf_counter() - began)
         return windows
 

@@ -69,10 +69,10 @@ def hostile(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (folder / "sitecustomize.py").write_text(
         "from moderation.inference.classifier import Classifier\n"
         "cut = Classifier.windows\n"
-        "def windows(self, text):\n"
+        "def windows(self, text, watch=None):\n"
         "    if 'provoke' in text:\n"
         "        raise RuntimeError(f'cannot read {text}')\n"
-        "    return cut(self, text)\n"
+        "    return cut(self, text, watch)\n"
         "Classifier.windows = windows\n"
     )
     with started(tiny_bundle, folder, "--body-timeout-s", "1", PYTHONPATH=str(folder)) as it:

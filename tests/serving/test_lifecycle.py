@@ -98,12 +98,12 @@ HOLD = """
 import os, pathlib, time
 from moderation.inference.classifier import Classifier
 cut = Classifier.windows
-def windows(self, text):
+def windows(self, text, watch=None):
     if "hold" in text:
         pathlib.Path(f"held-{text.split()[-1]}").touch()
         while not os.path.exists("go"):
             time.sleep(0.01)
-    return cut(self, text)
+    return cut(self, text, watch)
 Classifier.windows = windows
 """
 

@@ -22,9 +22,9 @@ def strained(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "import time\n"
         "from moderation.inference.classifier import Classifier\n"
         "cut = Classifier.windows\n"
-        "def windows(self, text):\n"
+        "def windows(self, text, watch=None):\n"
         f"    time.sleep({_CUT_S} if 'slowly' in text else 0)\n"
-        "    return cut(self, text)\n"
+        "    return cut(self, text, watch)\n"
         "Classifier.windows = windows\n"
     )
     with started(tiny_bundle, folder, "--timeout-s", "1", "--max-wait-s", "0.0001", PYTHONPATH=str(folder)) as it:
