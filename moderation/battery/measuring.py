@@ -13,9 +13,8 @@ from moderation.battery.results import Battery, Measured, Options
 from moderation.battery.rows import take_rows
 from moderation.battery.scorer import Scorer
 from moderation.battery.suites import Kind, Suite, find_kind
-from moderation.bundles import Bundle
 from moderation.data.loading import PLAIN_FORM, TableForm
-from moderation.data.training_texts import count_seen, read_sketch
+from moderation.data.training_texts import Digests, count_seen, read_sketch
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier
 
@@ -41,8 +40,10 @@ def measure_suites(
     started = time.monotonic()
     scorer = Scorer(classifier)
     readings = _read_all(suites, scorer, form)
+    sketch = read_sketch(classifier.bundle)
     measured = tuple(
-        _measure(suite, kind, frame, scorer, options) for suite, (kind, frame) in zip(suites, readings, strict=True)
+        _measure(suite, kind, frame, scorer, options, _count_seen(frame, sketch))
+        for suite, (kind, frame) in zip(suites, readings, strict=True)
     )
     return Battery(
         model_version=classifier.model_version,
@@ -71,18 +72,17 @@ def _read_all(suites: Sequence[Suite], scorer: Scorer, form: TableForm) -> list[
     return readings
 
 
-def _count_seen(frame: pd.DataFrame, bundle: Bundle) -> str:
+def _count_seen(frame: pd.DataFrame, sketch: Digests | None) -> str:
     """What the bundle's sketch of its training data says of a suite's texts; empty where it has none, or nothing."""
     column = next((name for name in _TEXT_COLUMNS if name in frame.columns), None)
-    sketch = read_sketch(bundle)
     return "" if column is None or sketch is None else str(count_seen(frame[column], sketch))
 
 
-def _measure(suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, options: Options) -> Measured:
+def _measure(suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, options: Options, note: str) -> Measured:
     started = time.monotonic()
     part = frame if kind.takes_part else take_rows(frame, options.max_texts, options.seed)
     result = kind.measure(part, scorer, options)
-    if note := _count_seen(frame, scorer.bundle):
+    if note:
         logger.warning("%s: %s", suite.name, note)
         result = replace(result, notes=(note, *result.notes))
     seconds = round(time.monotonic() - started, 1)

@@ -55,9 +55,13 @@ class Scorer:
 
     def _compute(self, texts: Sequence[str]) -> None:
         """Answer new texts; one whose windows hold the tokens of another's gets its answer, since it is the same."""
-        tokens = [tuple(window.ids for window in self._classifier.windows(text)) for text in texts]
-        first = {ids: text for ids, text in zip(tokens, texts, strict=True) if ids not in self._of_tokens}
-        self._of_tokens.update(zip(first, self._classifier.probabilities(list(first.values())), strict=True))
+        windows = [self._classifier.windows(text) for text in texts]
+        tokens = [tuple(window.ids for window in found) for found in windows]
+        new = {ids: found for ids, found in zip(tokens, windows, strict=True) if ids not in self._of_tokens}
+        if new:
+            firsts = np.cumsum([0, *map(len, new)][:-1])
+            rows = self._classifier.window_probabilities([window for found in new.values() for window in found])
+            self._of_tokens.update(zip(new, np.maximum.reduceat(rows, firsts), strict=True))
         self._known.update((text, self._of_tokens[ids]) for text, ids in zip(texts, tokens, strict=True))
 
     def flagged(self, texts: Iterable[str], what: str) -> BoolArray:

@@ -32,7 +32,8 @@ class WordModel:
     def windows(self, text: str) -> list[Window]:
         return [Window(tuple(map(ord, text)), 0, len(text))]
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+    def window_probabilities(self, windows: Sequence[Window]) -> np.ndarray:
+        texts = ["".join(map(chr, window.ids)) for window in windows]
         self.read += texts
         rows = []
         for text in texts:
