@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moderation.artifacts import RunFolder, write_atomically
+from moderation.durations import duration
 from moderation.errors import MissingExtraError
 from moderation.evaluation.evidence import read_evidence
 from moderation.evaluation.findings import find
@@ -85,14 +86,3 @@ def _interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
 
 def _count(value: Any) -> str:
     return f"{value:,}"
-
-
-def duration(seconds: float) -> str:
-    """Say how long something took.
-
-    >>> duration(41.6), duration(1412), duration(9000)
-    ('42 seconds', '24 minutes', '2.5 hours')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

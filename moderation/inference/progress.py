@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from moderation.durations import duration
+
 logger = logging.getLogger(__name__)
 
 EVERY_S = 60.0
@@ -73,7 +75,7 @@ class Progress:
         done, total = self.n_new + self.n_kept, self._total
         if total is None:
             return f"{done:,} rows, {speed:,.1f} rows/s"
-        left = f", about {_duration(max(total - done, 0) / speed)} left" if speed > 0 else ""
+        left = f", about {duration(max(total - done, 0) / speed)} left" if speed > 0 else ""
         about = "" if self._is_known else "about "
         return f"{done:,} of {about}{total:,} rows ({done / max(total, 1):.0%}), {speed:,.1f} rows/s{left}"
 
@@ -93,14 +95,3 @@ class Progress:
             self._bar.start_t -= self._clock() - self._started  # the first rows took their time too
         self._bar.total = self._total
         self._bar.update(n_rows)
-
-
-def _duration(seconds: float) -> str:
-    """Rounded words for a time.
-
-    >>> _duration(20), _duration(600), _duration(9000)
-    ('20 s', '10 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -31,11 +31,11 @@ def test_without_a_terminal_a_minute_gives_a_line(caplog):
             clock.now += 10
             progress.advance(100)
     assert lines_of(caplog) == [
-        "600 of 10,000 rows (6%), 10.0 rows/s, about 16 min left",
-        "1,200 of 10,000 rows (12%), 10.0 rows/s, about 15 min left",
-        "1,800 of 10,000 rows (18%), 10.0 rows/s, about 14 min left",
-        "2,400 of 10,000 rows (24%), 10.0 rows/s, about 13 min left",
-        "3,000 of 10,000 rows (30%), 10.0 rows/s, about 12 min left",
+        "600 of 10,000 rows (6%), 10.0 rows/s, about 16 minutes left",
+        "1,200 of 10,000 rows (12%), 10.0 rows/s, about 15 minutes left",
+        "1,800 of 10,000 rows (18%), 10.0 rows/s, about 14 minutes left",
+        "2,400 of 10,000 rows (24%), 10.0 rows/s, about 13 minutes left",
+        "3,000 of 10,000 rows (30%), 10.0 rows/s, about 12 minutes left",
     ]
 
 
@@ -48,7 +48,7 @@ def test_rows_that_were_kept_do_not_count_for_the_rate(caplog):
         for _ in range(6):
             clock.now += 10
             progress.advance(50)
-    assert lines_of(caplog) == ["9,300 of 10,000 rows (93%), 5.0 rows/s, about 2 min left"]
+    assert lines_of(caplog) == ["9,300 of 10,000 rows (93%), 5.0 rows/s, about 2 minutes left"]
 
 
 def test_kept_rows_between_new_ones_do_not_count_either():
@@ -59,16 +59,16 @@ def test_kept_rows_between_new_ones_do_not_count_either():
     progress.keep(500)
     clock.now += 10
     progress.advance(100)
-    assert progress.describe() == "700 of 1,000 rows (70%), 10.0 rows/s, about 30 s left"
+    assert progress.describe() == "700 of 1,000 rows (70%), 10.0 rows/s, about 30 seconds left"
 
 
 @pytest.mark.parametrize(
     ("read", "share", "said"),
     [
         (2_000, 0.0, "500 rows, 5.0 rows/s"),
-        (2_000, 0.2, "500 of about 10,000 rows (5%), 5.0 rows/s, about 32 min left"),
-        (500, 1.0, "500 of about 500 rows (100%), 5.0 rows/s, about 0 s left"),
-        (2_000, 1.0, "500 of about 2,000 rows (25%), 5.0 rows/s, about 5 min left"),
+        (2_000, 0.2, "500 of about 10,000 rows (5%), 5.0 rows/s, about 32 minutes left"),
+        (500, 1.0, "500 of about 500 rows (100%), 5.0 rows/s, about 0 seconds left"),
+        (2_000, 1.0, "500 of about 2,000 rows (25%), 5.0 rows/s, about 5 minutes left"),
     ],
 )
 def test_where_the_number_of_rows_is_not_known_the_share_of_the_file_tells(read, share, said):
