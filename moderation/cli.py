@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import errno
 import importlib
-import importlib.metadata
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ from typing import Any, NoReturn
 from moderation import config
 from moderation.cores import count_cores
 from moderation.errors import ModerationError
-from moderation.extras import missing_extra, modules_of, require
+from moderation.extras import missing_extra, modules_of, require, toolkit_version
 from moderation.flags import add_flags, merge, warn_of_variables
 from moderation.logs import LogLevel, configure_logs
 
@@ -204,7 +203,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"content-moderation {_version()}")
+    parser.add_argument("--version", action="version", version=f"content-moderation {toolkit_version()}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog=parser.prog, help=argparse.SUPPRESS)
     for name, verb in VERBS.items():
         codes = {code: meaning for code, meaning in EXIT_CODES.items() if code in verb.exit_codes}
@@ -233,13 +232,6 @@ def _list_verbs() -> str:
 def _list_exit_codes(codes: Mapping[int, str]) -> str:
     """One line."""
     return "exit codes: " + ", ".join(f"{code} {meaning.replace(',', '')}" for code, meaning in codes.items())
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("content-moderation")
-    except importlib.metadata.PackageNotFoundError:  # run from its folder, without an installation
-        return "unknown"
 
 
 def _other_forms(verb: str) -> str:

@@ -1,5 +1,7 @@
 """Which packages each extra of this toolkit brings, so that a missing one can name its cure."""
 
+import importlib.metadata
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -110,6 +112,19 @@ def require(modules: Sequence[str], needs: Sequence[str], feature: str = "This c
     for module in modules:
         if _is_absent(module) and (missing := missing_extra(ModuleNotFoundError(name=module), needs, feature)):
             raise missing
+
+
+def package_version(package: str) -> str:
+    """Version of a package; an engine may also have been installed under another name, as onnxruntime-gpu is."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))
+
+
+def toolkit_version() -> str:
+    """Version of this toolkit; `unknown` where it is run from its folder, without an installation."""
+    return package_version("content-moderation")
 
 
 def _is_absent(module: str) -> bool:

@@ -20,18 +20,13 @@ from moderation.config import ScoreConfig
 from moderation.cores import count_cores
 from moderation.data.csv_dialects import CsvDialect
 from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.extras import package_version
 from moderation.inference.backends import BACKENDS
 from moderation.inference.cells import encode_json_lines
 from moderation.inference.classifier import Classifier
 from moderation.inference.json_lines import OBJECT
 from moderation.inference.lines import Line
-from moderation.inference.origins import (
-    Origin,
-    check_sidecar,
-    encode_metadata,
-    package_version,
-    write_sidecar,
-)
+from moderation.inference.origins import Origin, check_sidecar, encode_metadata, write_sidecar
 from moderation.inference.outputs import OutputFormat, open_output, output_format, row_bytes
 from moderation.inference.pace import Pace
 from moderation.inference.parts import Part, Parts, check_output

@@ -4,15 +4,14 @@ A Parquet file carries this in its own metadata, under `content-moderation`; oth
 No time is in it, so that a run that was interrupted ends in the same bytes.
 """
 
-import importlib.metadata
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moderation.artifacts import read_json, write_json
 from moderation.errors import ArtifactError
+from moderation.extras import toolkit_version
 from moderation.inference.classifier import Classifier
 
 KEY = "content-moderation"
@@ -46,7 +45,7 @@ class Origin:
         return {
             "format": FORMAT,
             "version": VERSION,
-            "toolkit": f"content-moderation {package_version('content-moderation')}",
+            "toolkit": f"content-moderation {toolkit_version()}",
             "model": {"name": bundle.name, "version": bundle.version, "backend": classifier.backend_name},
             "model_version": classifier.model_version,
             "labels": list(classifier.labels),
@@ -102,11 +101,3 @@ def check_sidecar(output: Path) -> None:
 def write_sidecar(output: Path, content: dict[str, Any]) -> None:
     """Write what is said of a scored file beside it."""
     write_json(sidecar_of(output), content)
-
-
-def package_version(package: str) -> str:
-    """Version of a package; an engine may also have been installed under another name, as onnxruntime-gpu is."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return str(getattr(sys.modules.get(package), "__version__", "unknown"))

@@ -7,11 +7,11 @@ worker answers for all of them.
 import os
 import platform
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from moderation.extras import toolkit_version
 from moderation.inference.classifier import TextResult
 from moderation.serving.process_metrics import WorkerCollector
 
@@ -47,7 +47,7 @@ class Metrics:
     def started(self, name: str, version: str, backend: str) -> None:
         """This process answers from now on, with this model."""
         self._model.labels(name, version, backend).set(1)
-        self._build.labels(_own_version(), platform.python_version()).set(1)
+        self._build.labels(toolkit_version(), platform.python_version()).set(1)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """An answer was sent."""
@@ -108,10 +108,3 @@ class Metrics:
 
     def _histogram(self, name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"moderation_{name}", help, labels, buckets=buckets, registry=self._registry)
-
-
-def _own_version() -> str:
-    try:
-        return version("content-moderation")
-    except PackageNotFoundError:  # a folder of sources that was not installed
-        return "unknown"
