@@ -22,9 +22,6 @@ _METAVARS = {
     "_columns": "COLUMN",
     "_dir": "FOLDER",
     "_path": "FILE",
-    "escape": "CHARACTER",
-    "map": "LABEL=NAME",
-    "threshold": "LABEL=X",
 }
 """Ending of a setting's name -> what its flag takes, where the setting does not say it."""
 

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import TextIO
 
 from moderation.bundles import SHIPPED
@@ -47,8 +46,10 @@ def score(config: ScoreConfig) -> int:
     _check_input(config)
     of_lines = config.text is not None or str(config.input_path) == "-"
     to_stdout = config.output is None or str(config.output) == "-"
-    files = None if of_lines and to_stdout else _import_files()
-    if files is not None:
+    of_files = not (of_lines and to_stdout)
+    if of_files:
+        from moderation.inference import file_scoring as files  # needs packages that a pipe does without
+
         files.check_paths(config)
     chosen = choose_thresholds(config.thresholds, config.threshold)
     with Classifier.load(
@@ -57,7 +58,7 @@ def score(config: ScoreConfig) -> int:
         tally = Tally(classifier.labels, classifier.languages, describe_thresholds(classifier))
         languages = _load_languages(classifier)
         with _open_lines(config) as lines:
-            if files is None:
+            if not of_files:
                 _stream_lines(config, classifier, languages, lines, tally)
             else:
                 job = files.Job(config, classifier, languages, tally)
@@ -86,21 +87,6 @@ def _check_input(config: ScoreConfig) -> None:
         raise DataError(f"{path}: this is a folder; expected a file that ends in {FORMATS}.")
     if config.output is None:
         raise ConfigError("--output is missing: name the file to write, or - for standard output.")
-
-
-def _import_files() -> ModuleType:
-    """What reads and writes files, which needs packages that a pipe does without.
-
-    Raises:
-        MissingExtraError: they are not installed.
-    """
-    try:
-        from moderation.inference import file_scoring
-    except ModuleNotFoundError as error:
-        if str(error.name).split(".")[0] not in ("pyarrow", "pandas"):
-            raise
-        raise MissingExtraError("Reading and writing files of texts", "tables") from None
-    return file_scoring
 
 
 def _load_languages(classifier: Classifier) -> Languages | None:
