@@ -105,6 +105,7 @@ def create_app(
     """
     counts = Metrics()
     bundle = read_bundle(Path(model))
+    counterparts = find_counterparts(bundle.labels, bundle.mapping, map)
     workshop = Workshop(max_body_bytes)
 
     @asynccontextmanager
@@ -114,10 +115,10 @@ def create_app(
         app.state.moderator = Moderator(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )
-        app.state.counterparts = find_counterparts(classifier.labels, classifier.bundle.mapping, map)
+        app.state.counterparts = counterparts
         app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
-        app.state.description = native.describe_model(app.state.moderator, app.state.counterparts)
-        _warn_of_labels(app.state.counterparts)
+        app.state.description = native.describe_model(app.state.moderator, counterparts)
+        _warn_of_labels(counterparts)
         app.state.feedback = _open_feedback(feedback_url) if feedback_url else None
         if app.state.feedback is not None:  # `moderation serve` has refused what cannot be; here texts are still read
             asyncio.get_running_loop().run_in_executor(None, app.state.feedback.look)
@@ -145,7 +146,7 @@ def create_app(
     for router in (
         native.make_router(max_texts),
         openai.make_router(max_texts),
-        perspective.make_router(list(find_counterparts(bundle.labels, bundle.mapping, map).attributes)),
+        perspective.make_router(list(counterparts.attributes)),
         perspective_batch.make_router(),
     ):
         app.include_router(router)
