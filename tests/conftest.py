@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytest_plugins = ["tests.attack_table"]
+
 LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 SEED = int(os.environ.get("TINY_SEED", 0))  # another one trains another tiny model, as another processor may
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", "kind", "fine", "bread", "river", "idiot", "stupid", "damn", "kill", "them"]
