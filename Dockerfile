@@ -4,9 +4,12 @@ FROM python:3.11-slim AS build
 
 WORKDIR /source
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY constraints.txt pyproject.toml README.md LICENSE NOTICE model_training.py ./
+COPY requirements-image.txt ./
+RUN python -m venv /venv && /venv/bin/pip install --require-hashes -r requirements-image.txt
+COPY pyproject.toml README.md LICENSE NOTICE model_training.py ./
 COPY moderation moderation
-RUN python -m venv /venv && /venv/bin/pip install --constraint constraints.txt '.[onnx,serve,serve-postgres]'
+# setuptools is there to build the package, and gone afterwards.
+RUN /venv/bin/pip install --no-deps --no-build-isolation . && /venv/bin/pip uninstall --yes setuptools
 
 FROM python:3.11-slim
 

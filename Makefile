@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo serve model test lint clean
+.PHONY: demo serve model test lint audit lock clean
 
 demo: $(VENV)/.installed
 	$(PYTHON) examples/demo.py
@@ -28,8 +28,24 @@ lint: $(VENV)/.installed-dev
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
+# Known faults of the code's kind, and of the pinned packages; the second needs the network.
+audit: .venv-audit/.installed
+	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive moderation model_training.py examples benchmarks
+	.venv-audit/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt
+
+# What the image installs, with the hash of every file.
+lock: .venv-audit/.installed
+	echo setuptools==84.2.1 | .venv-audit/bin/uv pip compile --generate-hashes --universal --no-annotate --python-version 3.11 \
+		--custom-compile-command "make lock" --constraint constraints.txt --extra onnx --extra serve --extra serve-postgres \
+		--output-file requirements-image.txt pyproject.toml -
+
+.venv-audit/.installed: requirements-audit.txt
+	test -d .venv-audit || python3 -m venv .venv-audit
+	.venv-audit/bin/python -m pip install -r requirements-audit.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Without torch, and only where nothing is installed yet.
 $(VENV)/.installed-serve:

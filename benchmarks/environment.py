@@ -76,7 +76,7 @@ def start_up(python: Path, folder: Path, port: int) -> float:
         try:
             while process.poll() is None:
                 try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()  # nosec B310 # always http
                     return time.perf_counter() - started
                 except urllib.error.URLError:
                     time.sleep(0.01)

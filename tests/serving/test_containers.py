@@ -29,6 +29,21 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+def test_the_image_installs_what_is_tested_and_its_hashes() -> None:
+    pins = dict(
+        re.findall(r"^(\S+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
+    locked = (ROOT / "requirements-image.txt").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    found = [re.match(r"(\S+)==(\S+)", line) for line in locked if not line.startswith("#")]
+    versions = {match[1]: match[2] for match in found if match}
+    assert {"onnxruntime", "uvicorn", "tokenizers", "psycopg-binary"} <= versions.keys()
+    assert all("--hash=sha256:" in line for line in locked if not line.startswith("#"))
+    names = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    assert {name: names[name] for name in versions if name in names} == {
+        name: version for name, version in versions.items() if name in names
+    }
+
+
 def test_paths_of_the_image_are_those_that_are_mounted() -> None:
     targets = [volume["target"] if isinstance(volume, dict) else volume.split(":")[1] for volume in SERVICE["volumes"]]
     assert targets == ["/data"]
