@@ -39,17 +39,17 @@ class Connections:
         """Whether nobody may hold more."""
         return self.n_bytes > MAX_HELD_BYTES
 
-    def log(self, event: str) -> None:
-        """Write a line, one every few seconds, whatever the number of times that it happens."""
-        now = time.monotonic()
-        if now - self._logged.get(event, -_LOG_EVERY_S) >= _LOG_EVERY_S:
-            self._logged[event] = now
-            logger.warning(event)
+    def log(self, event: str, **facts: Any) -> None:
+        """Write a line; one every few seconds, however often it happens."""
+        kind, now = f"{event} {facts}", time.monotonic()
+        if now - self._logged.get(kind, -_LOG_EVERY_S) >= _LOG_EVERY_S:
+            self._logged[kind] = now
+            logger.warning(event, extra=facts)
 
     def handle_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Take an error of the event loop, which would write a traceback for each connection that it cannot take."""
         if getattr(context.get("exception"), "errno", None) in (errno.EMFILE, errno.ENFILE):
-            self.log("out of file descriptors: connections wait")
+            self.log("out of file descriptors", cure="a higher limit of open files (ulimit -n)")
         else:
             loop.default_exception_handler(context)
 

@@ -56,7 +56,6 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.max_size = _READ_BYTES
         self._await_head()
         if len(self.connections) > self._all.most:
-            self._all.log("too many connections: new ones are refused")
             self._refuse(503, "The server has too many connections.")
             transport.close()  # its place is needed
 
@@ -153,7 +152,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_over():
             return
         if self._all.is_full() and self._n_counted > FREE_BYTES and (self._framing.has_head or self._is_answered()):
-            self._all.log("too many bytes of unfinished requests: large ones are refused")
             self._refuse(503, "The server holds too many large requests.")
         elif len(self._held) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
@@ -189,6 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer for the last time, unless an answer is begun or given: a second one would be taken for another's."""
+        self._all.log("a connection was refused", status=status, reason=message)
         self._is_deaf = True
         self._held.clear()
         self._stop_awaiting_head()

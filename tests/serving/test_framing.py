@@ -51,7 +51,8 @@ CONNECTIONS = [
 @pytest.mark.hostile("smuggling by Upgrade or CONNECT")
 def test_an_upgrade_is_ignored_and_the_body_read(attack: Attack) -> None:
     """For each method, and whatever follows; in pieces of any size."""
-    streams, expected = [], []
+    streams: list[list[bytes]] = []
+    expected: list[list[str]] = []
     every = attack.cases(29, 1)
     for upgrade in UPGRADES:
         for connection in CONNECTIONS:

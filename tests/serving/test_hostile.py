@@ -280,6 +280,22 @@ def test_a_length_that_lies_gains_nothing(dialect: Dialect, hostile: Server) -> 
         assert MARK not in answer.text
 
 
+@DIALECTS
+def test_a_body_has_one_type_and_one_encoding(dialect: Dialect, hostile: Server) -> None:
+    body = dialect.literally('"kind"')
+    packed = gzip.compress(body)
+    for sent, lines, status in (
+        (body, ["Content-Type: application/json"], 200),
+        (body, ["Content-Type: text/plain"], 415),
+        (packed, ["Content-Encoding: gzip"], 200),
+        (packed, ["Content-Encoding: gzip", "Content-Encoding: gzip"], 415),
+        (packed, ["Content-Encoding: gzip", "Content-Encoding: identity"], 415),
+        (body, ["Content-Encoding: identity", "Content-Encoding: gzip"], 415),
+    ):
+        answer = exchange(hostile, head(dialect, f"Content-Length: {len(sent)}", *lines), sent)
+        (check_answered if status == 200 else check_refused)(dialect, answer, *([] if status == 200 else [status]))
+
+
 @pytest.mark.parametrize(
     "sent",
     [
