@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def hostile(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "    return cut(self, text, watch)\n"
         "Classifier.windows = windows\n"
     )
-    with started(tiny_bundle, folder, "--body-timeout-s", "1", PYTHONPATH=str(folder)) as it:
+    paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    with started(tiny_bundle, folder, "--body-timeout-s", "1", PYTHONPATH=paths) as it:
         yield it
 
 
