@@ -141,9 +141,9 @@ class Framing:
         if end < 0:
             if len(held) > MAX_HEAD_BYTES:
                 raise BadFraming("The headers are too long.")
-            line, has_end, _ = held.partition(b"\r\n")
-            if has_end:
-                _read_request_line(bytes(line))
+            line_end = held.find(b"\r\n")
+            if line_end >= 0:
+                _read_request_line(bytes(held[:line_end]))
             elif not re.match(rb"[A-Z]|\r?\Z", held):
                 raise BadFraming("Expected a request of HTTP/1.1.")
             return None
