@@ -21,6 +21,7 @@ class Asked:
     target: str
     body: bytes = b""
     is_complete: bool = False
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -60,18 +61,19 @@ class Wire:
     def resume_reading(self) -> None: ...
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
-        """Read the body, and answer with the number of this request."""
+        """Read the body, unless the path says not to, and answer with the number of this request."""
         query = scope["query_string"]
         target = scope["raw_path"] + (b"?" + query if query else b"")
         asked = Asked(scope["method"], target.decode())
         self.asked.append(asked)
         number = len(self.asked)
-        while not asked.is_complete:
+        while not asked.is_complete and target != b"/refused":
             message = await receive()
             if message["type"] != "http.request":
                 return
             asked.body += message["body"]
             asked.is_complete = not message["more_body"]
+        asked.headers = list(scope["headers"])
         body = b"%d" % number
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
