@@ -216,10 +216,18 @@ class Gate:
 
 
 def _find_key(query: bytes, headers: Headers) -> str:
+    """The key that came with a request, "" where none did.
+
+    Raises:
+        ApiProblem: 401, two of them in one place: a proxy may have looked at the other one.
+    """
+    for name in ("authorization", "x-api-key", "x-goog-api-key"):
+        if len({key.strip() for key in headers.getlist(name)}) > 1:
+            raise ApiProblem(401, "invalid_key", "Two different API keys came; expected one.")
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()
-    if key := headers.get("x-api-key", "") or headers.get("x-goog-api-key", ""):
+    if key := headers.get("x-api-key", "").strip() or headers.get("x-goog-api-key", "").strip():
         return key
     return parse_qs(query.decode("latin-1")).get("key", [""])[0]
 

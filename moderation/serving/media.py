@@ -37,7 +37,7 @@ class Media:
 
     def __init__(self, headers: Headers, path: str, origins: Collection[str]) -> None:
         self._headers, self._path, self._origins = headers, path, origins
-        self._coding = headers.get("content-encoding", "").strip().lower()
+        self._coding = ", ".join(headers.getlist("content-encoding")).strip().lower()
         self._inflater: Any = None
         self.has_key = False
 
@@ -47,6 +47,8 @@ class Media:
         Raises:
             ApiProblem: 415.
         """
+        if len({kind.strip() for kind in self._headers.getlist("content-type")}) > 1:
+            raise _unsupported("Expected one Content-Type.")
         content_type = Message()
         content_type["content-type"] = self._headers.get("content-type", "")
         kind = self._headers.get("content-type", "").split(";")[0].strip().lower()

@@ -1,12 +1,17 @@
-"""What stands around a body: uvicorn alone would take headers of any length, and wait for them for ever."""
+"""What stands around a request: uvicorn alone would take headers of any length, and wait for them for ever.
+
+One request of a connection is read at a time; what comes behind it waits until it has its answer.
+"""
 
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-MAX_HEAD_BYTES = 64_000
-"""Of a request, beside its body; a little more passes where it comes in one piece."""
+from moderation.serving.connections import FREE_BYTES, connections_of
+from moderation.serving.framing import BadFraming, Framing
 
 HEAD_TIMEOUT_S = 10.0
 """Within which a connection's first request, and the headers of every other one that has begun, must have come."""
@@ -14,22 +19,45 @@ HEAD_TIMEOUT_S = 10.0
 FIRST_REQUEST_WHEN_LEAVING_S = 2.0
 """The same for a connection's first request, once the server is to stop."""
 
-_SHARE = 9  # a chunk of one byte takes up to eight more for its frame
+READ_TIMEOUT_S = 30.0
+"""Within which a client must have read its answer."""
+
+READ_TIMEOUT_WHEN_LEAVING_S = 5.0
+"""The same, once the server is to stop."""
+
+LINGER_S = 2.0
+"""After a refusal, what still comes is thrown away for so long: a reset would overtake the answer."""
+
+_READ_BYTES = 65_536  # at once: what is read is worked on in one go, and others wait
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP whose headers, trailers and chunk frames are bounded; where they are not, the connection is closed."""
+    """HTTP/1.1, read strictly and within bounds; whoever leaves them is told so once, and cut off."""
 
     def __init__(self, *words: Any, **names: Any) -> None:
         super().__init__(*words, **names)
-        self._n_outside = 0
-        self._has_head = False  # of the message that is coming in
+        self._all = connections_of(self.server_state, self.loop)
+        self._n_counted = 0  # of what they all hold
+        self._framing = Framing()
+        self._held = bytearray()  # came, and was not looked at
+        self._n_begun = 0  # bytes of the request that has no answer yet
+        self._in_body = False  # the parser is behind the head of a request, and before its end
+        self._keeps_alive = False  # the connection, once a request that expects 100 has its answer
+        self._is_deaf = False  # whatever still comes is thrown away
+        self._is_leaving = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for a request."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of every byte that nobody takes
+        if hasattr(transport, "max_size"):
+            transport.max_size = _READ_BYTES
         self._await_head()
+        if len(self.connections) > self._all.most:
+            self._refuse(503, "The server has too many connections.")
+            transport.close()  # its place is needed
 
     def shutdown(self) -> None:
         """End with the request that is in progress; what is idle may have one on its way, and is closed in its time.
@@ -38,56 +66,159 @@ class BoundedProtocol(HttpToolsProtocol):
         became of it. So, unless it was Ctrl-C that ended the server, a connection stays for as long as it would have
         stayed anyway, and whatever still comes is answered, with `Connection: close`.
         """
-        if not getattr(self.server_state, "lingers", False) or not self._is_answered():
+        self._is_leaving = True
+        if self._reader_timer is not None:
+            self._await_reader()
+        if self._is_deaf:
+            self.transport.close()
+        elif not getattr(self.server_state, "lingers", False) or not self._is_answered():
             super().shutdown()
         elif self.cycle is None and self._head_timer is not None:  # nothing was ever sent here
             self._await_head(FIRST_REQUEST_WHEN_LEAVING_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Wait no longer, and hold nothing."""
+        self._is_deaf = True
+        self._held.clear()
         self._stop_awaiting_head()
+        self._stop_awaiting_reader()
+        self._all.n_bytes -= self._n_counted
+        self._n_counted = 0
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and give up where too much of it is no body, or the rest of one that was answered."""
-        self._n_outside += len(data)
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if self._n_outside > MAX_HEAD_BYTES and self._has_head:
-            self.transport.close()  # an answer is begun or given, and a second one would be taken for another's
-        elif self._n_outside > MAX_HEAD_BYTES:
-            self.send_400_response("The headers are too long.")
-        elif self._is_answered() and self._head_timer is None:
-            self._await_head()  # uvicorn waits no longer, as if this were a request
+        """Keep what came, and read it as far as it is its turn."""
+        if not self._is_deaf:
+            self._held += data
+            self._read_on()
+
+    def pause_writing(self) -> None:
+        """Wait for the reader of an answer, but not for ever."""
+        super().pause_writing()
+        self._await_reader()
+        self._count()
+
+    def resume_writing(self) -> None:
+        """All that was written is on its way."""
+        super().resume_writing()
+        self._stop_awaiting_reader()
+        self._count()
+        if self._held:
+            self.loop.call_soon(self._read_on)
+
+    def on_response_complete(self) -> None:
+        """Go on with what came behind."""
+        super().on_response_complete()
+        self._count()
+        if self._held:
+            self.loop.call_soon(self._read_on)
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._has_head = False
-        self._await_head()
+        self._n_begun = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, without the blanks around it; trailers are none."""
+        if not self._in_body:
+            super().on_header(name, value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Its headers are there."""
+        """The headers are there."""
         self._stop_awaiting_head()
-        self._has_head = True
+        self._in_body = True
         super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """A piece of its body, with the frame around it, is none of what is bounded here."""
-        if not self._is_answered():
-            self._n_outside = max(0, self._n_outside - _SHARE * len(body))
-        super().on_body(body)
+        if self.expect_100_continue:  # who gets another answer may leave the body out, and send the next request
+            self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_message_complete(self) -> None:
-        """It is there as a whole."""
-        self._n_outside = 0
-        self._has_head = False
+        """The request is there as a whole."""
+        self._in_body = False
+        if self.expect_100_continue and not self.cycle.response_started and not self._is_leaving:
+            self.cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
+
+    def _read_on(self) -> None:
+        """Read what came, up to the end of the first request that has no answer yet."""
+        self._unset_keepalive_if_required()
+        try:
+            while self._is_next() and (piece := self._framing.cut(self._held)) is not None:
+                self._parse(piece)
+        except BadFraming as error:
+            self._refuse(400, str(error))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._refuse(400, "Invalid HTTP request received.")
+        self._count()
+        if self._is_over():
+            return
+        if self._all.is_full() and self._n_counted > FREE_BYTES and (self._framing.has_head or self._is_answered()):
+            self._refuse(503, "The server holds too many large requests.")
+        elif len(self._held) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        elif self._is_answered() and not self.flow.write_paused:
+            self.flow.resume_reading()
+            if self._head_timer is None:
+                self._await_head()
+
+    def _parse(self, piece: bytes) -> None:
+        """Let llhttp read a piece, too.
+
+        Raises:
+            BadFraming: it finds the end of the request elsewhere.
+        """
+        self._n_begun += len(piece)
+        if self._in_body and self._is_answered():  # nobody wants the rest
+            self._framing.n_outside += len(piece)
+        self.parser.feed_data(piece)
+        if self._in_body != self._framing.has_head:
+            raise BadFraming("It is unclear where the request ends.")
+
+    def _is_next(self) -> bool:
+        """Whether to read what came: the rest of a request, or another one where the last one has its answer."""
+        is_next = self._framing.has_head or (self._is_answered() and not self.flow.write_paused)
+        return is_next and not self._is_over()
+
+    def _is_over(self) -> bool:
+        return self._is_deaf or self.transport.is_closing()
 
     def _is_answered(self) -> bool:
         """Whether no request is in progress: none came yet, or the last one has its answer."""
         return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer for the last time, unless an answer is begun or given: a second one would be taken for another's."""
+        self._all.log("a connection was refused", status=status, reason=message)
+        self._is_deaf = True
+        self._held.clear()
+        self._stop_awaiting_head()
+        self._unset_keepalive_if_required()
+        is_late = self._in_body if self._is_answered() else self.cycle.response_started
+        if not self._is_answered():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if is_late:
+            self.transport.close()
+            return
+        lines = [b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(message), b"connection: close"]
+        lines += [b"retry-after: 1"] if status == 503 else []
+        self.transport.write(STATUS_LINE[status] + b"\r\n".join([*lines, b"", message.encode("ascii")]))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close when the client has closed, or after a while."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._await_head(LINGER_S)
+        else:
+            self.transport.close()
+
+    def _count(self) -> None:
+        """Count what this connection holds among what they all hold."""
+        n_bytes = len(self._held) + (0 if self._is_answered() else self._n_begun)
+        n_bytes += self.transport.get_write_buffer_size() if self.flow.write_paused else 0
+        self._all.n_bytes += n_bytes - self._n_counted
+        self._n_counted = n_bytes
 
     def _await_head(self, seconds: float | None = None) -> None:
         self._stop_awaiting_head()
@@ -99,3 +230,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _await_reader(self) -> None:
+        self._stop_awaiting_reader()
+        seconds = READ_TIMEOUT_WHEN_LEAVING_S if self._is_leaving else READ_TIMEOUT_S
+        self._reader_timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _stop_awaiting_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None

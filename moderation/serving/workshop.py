@@ -8,6 +8,7 @@ own; only its bytes come and go through the first one. There is one such thread:
 import asyncio
 import re
 import threading
+import traceback
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -30,7 +31,7 @@ MAX_NAMES_OF_BATCH = 100_000
 MAX_ITEMS = 250_000
 """Items of lists and fields in a large body, all together, for the same reason."""
 
-_BODIES_AT_WORK = 64  # of the largest size: what may be held at once, for memory's sake
+_BODIES_AT_WORK = 32  # of the largest size: what may be held at once, for memory's sake
 # A string of JSON, and whether it is a name, or what stands between two items. A string without an end matches too, or
 # the search would begin again within it.
 _NAME = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"\s*+(:?))?|,', re.DOTALL)
@@ -199,8 +200,12 @@ async def _on(loop: asyncio.AbstractEventLoop, work: Awaitable[_T]) -> _T:
 
 
 async def _settle(work: Awaitable[_T]) -> _T | Exception:
-    """What came of it. As an exception of its task, one that nobody waits for would go into the log, text and all."""
+    """What came of it. As an exception of its task, one that nobody waits for would go into the log, text and all.
+
+    An exception keeps what its frames hold, a whole body, until somebody looks for such circles.
+    """
     try:
         return await work
     except Exception as error:
+        traceback.clear_frames(error.__traceback__)
         return error

@@ -22,6 +22,20 @@ def test_a_key_may_come_in_three_ways(keyed_server: tuple[Server, str]) -> None:
         assert httpx.post(url + query, json=BODY, headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["X-API-Key", "x-goog-api-key", "Authorization"])
+def test_blanks_around_a_key_are_none_of_it_and_two_keys_are_none(name: str, keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    said = f"Bearer {key}" if name == "Authorization" else key
+    for lines, status in (
+        ([f"{name}: \t {said} \t "], 200),
+        ([f"{name}: {said}", f"{name}: {said}"], 200),
+        ([f"{name}: {said}", f"{name}: {said}x"], 401),
+        ([f"{name}: {said}x", f"{name}: {said}"], 401),
+    ):
+        first = ["GET /v1/model HTTP/1.1", "Host: x", "Connection: close"]
+        assert exchange(server, "\r\n".join([*first, *lines, "", ""]).encode()).status_code == status
+
+
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/model", "/v1/moderations", "/metrics", "/nowhere", "/v1alpha1/x"])
 def test_without_a_key_everything_is_closed_but_what_says_nothing(path: str, keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def hostile(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "    return cut(self, text, watch)\n"
         "Classifier.windows = windows\n"
     )
-    with started(tiny_bundle, folder, "--body-timeout-s", "1", PYTHONPATH=str(folder)) as it:
+    paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    with started(tiny_bundle, folder, "--body-timeout-s", "1", PYTHONPATH=paths) as it:
         yield it
 
 
@@ -278,6 +280,22 @@ def test_a_length_that_lies_gains_nothing(dialect: Dialect, hostile: Server) -> 
         answer = exchange(hostile, head(dialect, *lines), body)
         assert answer.status_code in (400, 408), lines
         assert MARK not in answer.text
+
+
+@DIALECTS
+def test_a_body_has_one_type_and_one_encoding(dialect: Dialect, hostile: Server) -> None:
+    body = dialect.literally('"kind"')
+    packed = gzip.compress(body)
+    for sent, lines, status in (
+        (body, ["Content-Type: application/json"], 200),
+        (body, ["Content-Type: text/plain"], 415),
+        (packed, ["Content-Encoding: gzip"], 200),
+        (packed, ["Content-Encoding: gzip", "Content-Encoding: gzip"], 415),
+        (packed, ["Content-Encoding: gzip", "Content-Encoding: identity"], 415),
+        (body, ["Content-Encoding: identity", "Content-Encoding: gzip"], 415),
+    ):
+        answer = exchange(hostile, head(dialect, f"Content-Length: {len(sent)}", *lines), sent)
+        (check_answered if status == 200 else check_refused)(dialect, answer, *([] if status == 200 else [status]))
 
 
 @pytest.mark.parametrize(

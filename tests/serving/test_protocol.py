@@ -11,7 +11,8 @@ import pytest
 import uvicorn
 
 from moderation.serving import protocol
-from moderation.serving.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from moderation.serving.framing import MAX_HEAD_BYTES
+from moderation.serving.protocol import BoundedProtocol
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
 LAST = HEAD + b"Connection: close\r\n"

@@ -1,0 +1,191 @@
+"""Where a request begins and ends, read so strictly that no proxy in front of the server can read it otherwise.
+
+What one reader takes for the body of a request, and another one for the next request, lets a stranger send requests in
+somebody else's name. So there is one way to say where a body ends, and whatever is unclear is refused. The parser of
+uvicorn, llhttp, reads every byte as well, and both have to agree.
+"""
+
+import re
+from dataclasses import dataclass
+
+MAX_HEAD_BYTES = 64_000
+"""Of a request, beside its body."""
+
+_MAX_FRAME_BYTES = 4_000  # what stands before a chunk
+_FRAME_SHARE = 8  # a chunk of one byte takes up to so many more for its frame
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]*) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])")
+_FIELD_LINE = re.compile(rb"(%s):([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
+_TARGET = re.compile(rb"/.*|\*|https?://([^/?]*).*", re.IGNORECASE)
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e]*)?\r\n")
+
+
+class BadFraming(Exception):
+    """A request that is not read; the message is for its sender."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Request line and headers.
+
+    Args:
+        raw: What the parser gets: without `Upgrade`, which nobody here follows, so that the body is read as ever.
+        n_body: Bytes of the body; None: it comes in chunks.
+    """
+
+    raw: bytes
+    n_body: int | None
+
+
+def read_head(raw: bytes) -> Head:
+    """Read a head, up to and with its empty line.
+
+    Raises:
+        BadFraming: it is not HTTP/1.1 or 1.0, or leaves open where the request ends or whom it is for.
+    """
+    first, *lines = raw[:-4].split(b"\r\n")
+    target, version = _read_request_line(first)
+    fields: dict[bytes, list[bytes]] = {}
+    kept = [first]
+    for line in lines:
+        found = _FIELD_LINE.fullmatch(line)
+        if found is None:
+            raise BadFraming("A header cannot be read: expected NAME: VALUE on one line.")
+        name = found[1].lower()
+        fields.setdefault(name, []).append(found[2].strip(b" \t"))
+        if name != b"upgrade":
+            kept.append(line)
+    _check_host(fields.get(b"host", []), target, version)
+    return Head(b"\r\n".join([*kept, b"", b""]), _find_length(fields, version))
+
+
+def _read_request_line(line: bytes) -> tuple[bytes, bytes]:
+    """The target, and what stands behind `HTTP/1.`."""
+    found = _REQUEST_LINE.fullmatch(line)
+    if found is None:
+        raise BadFraming("Expected a request of HTTP/1.1.")
+    method, target, version = found.groups()
+    if method == b"CONNECT":
+        raise BadFraming("CONNECT is for proxies, and this is none.")
+    if not _TARGET.fullmatch(target) or (target == b"*" and method != b"OPTIONS"):
+        raise BadFraming("Expected a path that begins with a slash.")
+    return target, version
+
+
+def _check_host(hosts: list[bytes], target: bytes, version: bytes) -> None:
+    if len(hosts) > 1 or (not hosts and version == b"1"):
+        raise BadFraming("Expected one Host header.")
+    if not all(map(_HOST.fullmatch, hosts)):
+        raise BadFraming("The Host header cannot be read.")
+    found = _TARGET.fullmatch(target)
+    if found and found[1] is not None and hosts and found[1].lower() != hosts[0].lower():
+        raise BadFraming("Host and address name different servers.")
+
+
+def _find_length(fields: dict[bytes, list[bytes]], version: bytes) -> int | None:
+    codings, lengths = fields.get(b"transfer-encoding"), fields.get(b"content-length")
+    if codings is None:
+        if lengths is None:
+            return 0
+        if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+            raise BadFraming("Expected one Content-Length, a number.")
+        return int(lengths[0])
+    if lengths is not None:
+        raise BadFraming("Expected Content-Length or Transfer-Encoding, not both.")
+    if [coding.lower() for coding in codings] != [b"chunked"] or version == b"0":
+        raise BadFraming("Expected no Transfer-Encoding but chunked, in HTTP/1.1.")
+    return None
+
+
+class Framing:
+    """Cuts what comes in on a connection into pieces, none of which reaches beyond the end of a request.
+
+    Attributes:
+        has_head: Whether the head of a request has been cut, and its end has not.
+        n_outside: Bytes of this request that are no body, less what chunks may take for their frames.
+    """
+
+    def __init__(self) -> None:
+        self.has_head = False
+        self.n_outside = 0
+        self._n_left = 0  # of the body, or of a chunk with the line end behind it
+        self._is_chunked = self._in_trailers = False
+
+    def cut(self, held: bytearray) -> bytes | None:
+        """Take the next piece from what has come; None: more has to come.
+
+        Raises:
+            BadFraming: a request that is not read.
+        """
+        if not self.has_head:
+            piece = self._cut_head(held)
+        elif self._n_left:
+            piece = _take(held, min(self._n_left, len(held)))
+            self._n_left -= len(piece or b"")
+        else:
+            piece = self._cut_trailer(held) if self._in_trailers else self._cut_chunks(held)
+        if self.n_outside > MAX_HEAD_BYTES:
+            raise BadFraming("The headers are too long.")
+        if self.has_head and not self._n_left and not self._is_chunked:
+            self.has_head, self.n_outside = False, 0
+        return piece
+
+    def _cut_head(self, held: bytearray) -> bytes | None:
+        while held.startswith(b"\r\n"):  # some clients send a line end behind a body
+            del held[:2]
+            self.n_outside += 2
+        end = held.find(b"\r\n\r\n")
+        if end < 0:
+            if len(held) > MAX_HEAD_BYTES:
+                raise BadFraming("The headers are too long.")
+            line_end = held.find(b"\r\n")
+            if line_end >= 0:
+                _read_request_line(bytes(held[:line_end]))
+            elif not re.match(rb"[A-Z]|\r?\Z", held):
+                raise BadFraming("Expected a request of HTTP/1.1.")
+            return None
+        self.n_outside += end + 4
+        head = read_head(_take(held, end + 4) or b"")
+        self.has_head, self._in_trailers = True, False
+        self._is_chunked, self._n_left = head.n_body is None, head.n_body or 0
+        return head.raw
+
+    def _cut_chunks(self, held: bytearray) -> bytes | None:
+        """As many chunks as are there, and of the last one what is there."""
+        at = 0
+        while found := _CHUNK_LINE.match(held, at):
+            n_bytes = int(found[1], 16)
+            self.n_outside = max(0, self.n_outside + found.end() - at + 2 - _FRAME_SHARE * n_bytes)
+            at = found.end()
+            if not n_bytes:
+                self._in_trailers = True
+                return _take(held, at)
+            at += n_bytes + 2
+            if at > len(held):
+                self._n_left = at - len(held)
+                return _take(held, len(held))
+        if held.find(b"\r\n", at) >= 0:
+            raise BadFraming("The length of a chunk cannot be read.")
+        if len(held) - at > _MAX_FRAME_BYTES:
+            raise BadFraming("What stands before a chunk is too long.")
+        return _take(held, at)
+
+    def _cut_trailer(self, held: bytearray) -> bytes | None:
+        end = held.find(b"\r\n")
+        if end < 0 and len(held) > MAX_HEAD_BYTES:
+            raise BadFraming("The headers are too long.")
+        if end < 0:
+            return None
+        self.n_outside += end + 2
+        self._is_chunked = end > 0  # an empty line is the end
+        return _take(held, end + 2)
+
+
+def _take(held: bytearray, n_bytes: int) -> bytes | None:
+    """Cut off so many bytes; None where there are none."""
+    piece = bytes(held[:n_bytes])
+    del held[:n_bytes]
+    return piece or None
