@@ -38,7 +38,7 @@ def predict_until_all_answered(server: Server, n_workers: int) -> int:
             list(pool.map(lambda number: predict(server, [f"kind river {number} " * 60]), range(20)))
             end = time.monotonic() + 10
             while True:  # an answer is counted when it has been sent
-                shares = [count_answers(worker) for worker in workers_of(server)]
+                shares = count_answers(server)
                 if sum(shares) == 20 * turn:
                     break
                 assert time.monotonic() < end, shares
@@ -244,13 +244,20 @@ def test_several_workers_share_address_and_counts(tiny_bundle: Path, tmp_path: P
         assert read_metrics(server)["moderation_requests_total,POST,/v1/predict,200"] == n_asked
 
 
-def count_answers(worker: psutil.Process) -> float:
-    """How many texts a worker answered, by its own file of counts."""
-    counts = Path(worker.environ()["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{worker.pid}.db"
-    if not counts.exists():
-        return 0.0
-    values = MmapedDict.read_all_values_from_file(str(counts))
-    return sum(value for name, value, *_ in values if "moderation_requests_total" in name and "/v1/predict" in name)
+def count_answers(server: Server) -> list[float]:
+    """How many texts each worker answered, by its own file of counts."""
+    found = []
+    for path in counts_of(server).glob("counter_*.db"):
+        values = MmapedDict.read_all_values_from_file(str(path))
+        found.append(
+            sum(value for name, value, *_ in values if "moderation_requests_total" in name and "/v1/predict" in name)
+        )
+    return found
+
+
+def counts_of(server: Server) -> Path:
+    """The folder of the workers' counts."""
+    return Path(workers_of(server)[0].environ()["PROMETHEUS_MULTIPROC_DIR"])
 
 
 def test_a_bundle_that_cannot_be_loaded_ends_the_start(
