@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import sqlite3
 import stat
 import sys
@@ -29,28 +30,24 @@ UNREADABLE = object()
 """Stands for a value of a JSON column that is no JSON."""
 
 _CAUSES = (
-    ("invalid", "a parameter of the URL is not valid"),
-    ("timeout", "no answer in time"),
-    ("refused", "connection refused: no server listens there"),
-    ("resolve host", "no such host"),
-    ("translate host name", "no such host"),
-    ("authentication", "the server does not accept this user or password"),
-    ("no password", "the server asks for a password"),
-    ("pg_hba", "the server does not let this user in from here"),
-    ("role", "the server knows no such user"),
-    ("database", "the server has no such database, or this user may not use it"),
-    ("too many", "the server has too many connections"),
-    ("starting up", "the server is starting up"),
-    ("shutting down", "the server is shutting down"),
-    ("no such file", "no server has its socket, or no file is, where the URL says"),
-    ("certificate", "no agreement about SSL"),
-    ("ssl", "no agreement about SSL"),
-    ("unreachable", "the host cannot be reached"),
-    ("server closed", "what listens there is no PostgreSQL server"),
-    ("expected authentication request", "what listens there is no PostgreSQL server"),
+    (r"timeout expired", "no answer in time"),
+    (r": connection refused", "connection refused: no server listens there"),
+    (r": (network is unreachable|no route to host)", "the host cannot be reached"),
+    (r"^(failed to resolve host|could not translate host name)", "no such host"),
+    (r": (received invalid response|expected authentication|server closed)", "what listens there is not PostgreSQL"),
+    (r"fatal: +\S+ authentication failed", "the server does not accept this user or password"),
+    (r": fe_sendauth: no password", "the server asks for a password"),
+    (r"fatal: +no pg_hba.conf entry", "the server does not let this user in from here"),
+    (r'fatal: +role "', "the server knows no such user, or does not let it in"),
+    (r'fatal: +(permission denied for )?database "', "the server has no such database, or this user may not use it"),
+    (r"fatal: +(sorry, too many|remaining connection slots)", "the server has too many connections"),
+    (r"fatal: +the database system is", "the server is starting up or shutting down"),
+    (r": no such file or directory", "no server has its socket there"),
+    (r": (ssl|certificate|root certificate|server does not support ssl)", "no agreement about SSL"),
+    (r"^connection is bad: invalid", "a parameter of the URL is not valid"),
 )
-"""What PostgreSQL's client says where it cannot connect, in lower case -> what is told of it: its own words may hold
-anything that the URL holds."""
+"""What PostgreSQL's client says where it cannot connect, in lower case -> what is told of it: its own words may repeat
+anything that stands in the URL."""
 
 
 def read_url(url: str) -> URL:
@@ -90,7 +87,7 @@ def show_url(url: URL) -> str:
 def tell_cause(error: Exception | None) -> str:
     """Why PostgreSQL could not be reached, in words of ours; empty where that is not known."""
     said = str(error).lower()
-    return next((cause for words, cause in _CAUSES if words in said), "")
+    return next((cause for pattern, cause in _CAUSES if re.search(pattern, said)), "")
 
 
 def file_of(url: URL) -> Path | None:
