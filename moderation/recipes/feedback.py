@@ -52,10 +52,11 @@ def feedback(config: FeedbackConfig) -> int:
     if output.exists() and not config.overwrite:
         raise ArtifactError(f"{output}: exists. Choose another name, or replace it with --overwrite.")
     with closing(FeedbackStore(config.feedback_url)) as store:
-        judgements = _collect(store.decisions())
+        unreadable: list[int] = []
+        judgements = _collect(store.decisions(unreadable))
         labels = _choose_labels(judgements, config.label_columns, store.name)
         complete = [found for found in judgements if found.text_id is not None and found.scores.keys() >= set(labels)]
-        summary = _summarise(judgements, labels, len(complete))
+        summary = _summarise(judgements, labels, len(complete)) + _tell(unreadable)
         if not complete:
             raise DataError(f"{store.name}: nothing to export.\n{summary}\nChoose labels with --label-columns.")
         schema = pa.schema([(TEXT_COLUMN, pa.string()), *((label, pa.int8()) for label in labels)])
@@ -106,6 +107,8 @@ def _choose_labels(judgements: Sequence[_Judgement], asked: Sequence[str] | None
         )
     if not known:
         raise DataError(f"{where}: no decision was stored yet. Clients send them to comments:suggestscore.")
+    if TEXT_COLUMN in (asked or known):
+        raise DataError(f"{where}: a label is called {TEXT_COLUMN}, as the texts. Name others with --label-columns.")
     first = [label for label in JIGSAW_LABELS if label in known]
     return as_labels(asked or [*first, *(label for label in known if label not in first)])
 
@@ -124,6 +127,14 @@ def _summarise(judgements: Sequence[_Judgement], labels: Sequence[str], n_rows: 
             f"conflicts: {n_disputed:,} texts about which decisions disagree; for each label the newest counts."
         )
     return "\n".join(lines)
+
+
+def _tell(unreadable: Sequence[int]) -> str:
+    """A line about rows that are no decisions; nothing where there are none."""
+    if not unreadable:
+        return ""
+    ids = ", ".join(map(str, unreadable[:10])) + (", ..." if len(unreadable) > 10 else "")
+    return f"\nleft out: {len(unreadable):,} rows that the server did not write so (id {ids})."
 
 
 def _batches(

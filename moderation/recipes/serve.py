@@ -51,19 +51,19 @@ def serve(config: ServeConfig) -> int:
     settings |= {"model": bundle.path, "backend": backend, "keys": config.keys, "thresholds": chosen}
     settings |= {"feedback_url": feedback_url}
     settings["threads"] = _share_cores(config)
-    bound = bind(config.host, config.port)
-    port = bound.getsockname()[1]
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    print(f"{bundle.short_version} at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
-    return serve_forever(
-        settings,
-        host=config.host,
-        port=port,
-        workers=config.workers,
-        stop_within_s=config.timeout_s + 5,
-        socket_to_use=bound,
-        log_level=config.log_level,
-    )
+    with bind(config.host, config.port) as bound:
+        port = bound.getsockname()[1]
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        print(f"{bundle.short_version} at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+        return serve_forever(
+            settings,
+            host=config.host,
+            port=port,
+            workers=config.workers,
+            stop_within_s=config.timeout_s + 5,
+            socket_to_use=bound,
+            log_level=config.log_level,
+        )
 
 
 def _share_cores(config: ServeConfig) -> int:
@@ -119,6 +119,6 @@ def _is_loopback(host: str) -> bool:
     """Whether a host name means this machine alone, whatever it resolves to."""
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except OSError:
+    except (OSError, ValueError):  # the latter for what is no name of a host; `bind` says so
         return False
     return all(ipaddress.ip_address(str(address).split("%")[0]).is_loopback for address in found)

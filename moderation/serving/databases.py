@@ -1,7 +1,12 @@
 """Databases that settings name by a URL: which can be, and how one is opened so that nobody else reads its file."""
 
+import errno
 import json
 import os
+import re
+import sqlite3
+import stat
+import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,9 +19,35 @@ from sqlalchemy.pool import NullPool
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 
 _EXPECTED = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
-_SECRETS = ("password", "sslpassword", "passfile")  # in the query part, where SQLAlchemy hides none
 _SQLITE = ("sqlite", "sqlite+pysqlite")
+_POSTGRESQL = ("postgresql", "postgresql+psycopg")
+_SEVERAL = ("host", "port")  # parameters that may stand more than once
+_NO_PORT = "what should be its port is no port; expected 1 to 65535."
+_NOT_TAKEN = "--feedback-url: hosts, ports or parameters behind '?' that PostgreSQL's client (libpq) does not take."
 _OWN = 0o600
+
+UNREADABLE = object()
+"""Stands for a value of a JSON column that is no JSON."""
+
+_CAUSES = (
+    (r"timeout expired", "no answer in time"),
+    (r": connection refused", "connection refused: no server listens there"),
+    (r": (network is unreachable|no route to host)", "the host cannot be reached"),
+    (r"^(failed to resolve host|could not translate host name)", "no such host"),
+    (r": (received invalid response|expected authentication|server closed)", "what listens there is not PostgreSQL"),
+    (r"fatal: +\S+ authentication failed", "the server does not accept this user or password"),
+    (r": fe_sendauth: no password", "the server asks for a password"),
+    (r"fatal: +no pg_hba.conf entry", "the server does not let this user in from here"),
+    (r'fatal: +role "', "the server knows no such user, or does not let it in"),
+    (r'fatal: +(permission denied for )?database "', "the server has no such database, or this user may not use it"),
+    (r"fatal: +(sorry, too many|remaining connection slots)", "the server has too many connections"),
+    (r"fatal: +the database system is", "the server is starting up or shutting down"),
+    (r": no such file or directory", "no server has its socket there"),
+    (r": (ssl|certificate|root certificate|server does not support ssl)", "no agreement about SSL"),
+    (r"^connection is bad: invalid", "a parameter of the URL is not valid"),
+)
+"""What PostgreSQL's client says where it cannot connect, in lower case -> what is told of it: its own words may repeat
+anything that stands in the URL."""
 
 
 def read_url(url: str) -> URL:
@@ -27,26 +58,36 @@ def read_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # the latter for a port that is no number
+    except ArgumentError:
         raise ConfigError(f"--feedback-url: not the URL of a database; {_EXPECTED}.") from None
+    except ValueError:
+        raise ConfigError(f"--feedback-url: {_NO_PORT}") from None
     backend = parsed.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
-        raise ConfigError(f"--feedback-url: a database of kind {backend!r}; expected sqlite or postgresql.")
+        raise ConfigError(f"--feedback-url: a database of kind {backend[:40]!r}; expected sqlite or postgresql.")
     if backend == "postgresql":
-        _check_ports(parsed)
-        return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+        _check_postgresql(parsed)
+        return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in _SQLITE:
         raise ConfigError("--feedback-url: no such driver; expected sqlite:///FILE.")
     if parsed.database in (None, "", ":memory:") or str(parsed.database).startswith("file:"):
         raise ConfigError("--feedback-url: SQLite without a file would forget at once; expected sqlite:///FILE.")
+    if parsed.query:
+        raise ConfigError("--feedback-url: SQLite takes no parameters here; expected sqlite:///FILE, without a '?'.")
     if parsed.host or "\0" in str(parsed.database):
         raise ConfigError("--feedback-url: SQLite is a file of this machine; expected sqlite:///FILE, with 3 slashes.")
     return parsed
 
 
 def show_url(url: URL) -> str:
-    """A URL for messages, without what is secret in it."""
-    return url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
+    """A URL for messages, without its password, and without its parameters: some of them are secret too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def tell_cause(error: Exception | None) -> str:
+    """Why PostgreSQL could not be reached, in words of ours; empty where that is not known."""
+    said = str(error).lower()
+    return next((cause for pattern, cause in _CAUSES if re.search(pattern, said)), "")
 
 
 def file_of(url: URL) -> Path | None:
@@ -61,29 +102,36 @@ def open_database(url: URL, wait_s: float) -> Engine:
 
     Raises:
         MissingExtraError: PostgreSQL without psycopg.
-        ConfigError: no such driver.
+        ConfigError: a parameter that PostgreSQL does not have.
     """
     path = file_of(url)
+    options = f"{url.query.get('options', '')} -c statement_timeout={1000 * wait_s:.0f}"
     limits: dict[str, Any] = (
         {"connect_args": {"timeout": wait_s}, "poolclass": NullPool}
         if path is not None
         else {
-            "connect_args": {"connect_timeout": wait_s, "options": f"-c statement_timeout={1000 * wait_s:.0f}"},
+            "connect_args": {"connect_timeout": wait_s, "options": options},
             "pool_timeout": wait_s,
             "pool_pre_ping": True,
         }
     )
     try:
         engine = create_engine(
-            url, hide_parameters=True, json_serializer=partial(json.dumps, ensure_ascii=False), **limits
+            url,
+            hide_parameters=True,
+            json_serializer=partial(json.dumps, ensure_ascii=False),
+            json_deserializer=_read_json,
+            **limits,
         )
     except ImportError:
         raise MissingExtraError(f"Feedback by {url.drivername}", "serve-postgres") from None
     except ArgumentError:
-        raise ConfigError("--feedback-url: no such driver; expected postgresql+psycopg://...") from None
+        raise ConfigError(_NOT_TAKEN) from None
     if path is not None:
-        event.listen(engine, "do_connect", lambda *_: _make_private(path))
-        event.listen(engine, "connect", _read_while_others_write)
+        event.listen(engine, "do_connect", lambda *_: _prepare(path))
+        event.listen(engine, "connect", _write_into_one_file)
+    else:
+        _check_parameters(engine)
     return engine
 
 
@@ -98,7 +146,9 @@ def make_file(path: Path) -> None:
     if not path.parent.is_dir():
         raise ArtifactError(f"{path}: there is no folder {path.parent}. Make it first, or name another file.")
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWN))
+        _make_private(path)
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be written ({error.strerror}). Choose a folder that this user may write to."
@@ -110,20 +160,61 @@ def make_file(path: Path) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """Before SQLite makes the file: with the rights that it should have, which SQLite gives to those beside it too."""
-    with suppress(OSError):  # it is there; where it cannot be made, SQLite says so
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _OWN))
+    """Make an empty file with the rights that it should have, which SQLite gives to those beside it too.
+
+    One that is there is not opened: to close it again would end the locks that this process holds on it by SQLite.
+    """
+    path = path.resolve()  # where a link leads, there may be nothing yet
+    with suppress(FileExistsError):
+        if sys.platform == "linux":
+            os.mknod(path, stat.S_IFREG | _OWN)
+        else:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _OWN))
         path.chmod(_OWN)
 
 
-def _check_ports(url: URL) -> None:
+def _prepare(path: Path) -> None:
+    with suppress(OSError):  # where it cannot be made, SQLite says so
+        _make_private(path)
+
+
+def _check_postgresql(url: URL) -> None:
+    if url.drivername not in _POSTGRESQL:
+        raise ConfigError("--feedback-url: no such driver; expected postgresql+psycopg://...")
+    if "@" in f"{url.host}{url.database}":  # a piece of the password, which would be shown
+        raise ConfigError(
+            "--feedback-url: more than one '@'. In a user name or a password write @ as %40, : as %3A, / as %2F and "
+            "% as %25."
+        )
     given = url.query.get("port", ())
     ports = [str(url.port)] if url.port is not None else []
     ports += [port for ports in ([given] if isinstance(given, str) else given) for port in ports.split(",") if port]
-    wrong = [port for port in ports if not (port.isdecimal() and len(port) < 6 and 1 <= int(port) <= 65535)]
-    if wrong:
-        raise ConfigError(f"--feedback-url: {', '.join(wrong)[:40]} is no port; expected 1 to 65535.")
+    if not all(port.isdecimal() and len(port) < 6 and 1 <= int(port) <= 65535 for port in ports):
+        raise ConfigError(f"--feedback-url: {_NO_PORT}")
+    if any(not isinstance(value, str) for name, value in url.query.items() if name not in _SEVERAL):
+        raise ConfigError("--feedback-url: a parameter stands there twice.")
 
 
-def _read_while_others_write(connection: Any, record: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+def _check_parameters(engine: Engine) -> None:
+    """Whether PostgreSQL's client has the URL's parameters; their values are its own to judge, when it connects."""
+    from psycopg.conninfo import make_conninfo
+
+    try:
+        _, names = engine.dialect.create_connect_args(engine.url)
+        make_conninfo("", **{name: value for name, value in names.items() if name != "context"})  # SQLAlchemy's own
+    except Exception:
+        raise ConfigError(_NOT_TAKEN) from None
+
+
+def _read_json(content: Any) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, TypeError, RecursionError):
+        return UNREADABLE
+
+
+def _write_into_one_file(connection: sqlite3.Connection, record: object) -> None:
+    """Have a decision in the file itself when its transaction ends: what stands in a second one can be lost with it."""
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.execute("PRAGMA synchronous=EXTRA")
+    connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")

@@ -11,17 +11,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import JSON, Column, Integer, MetaData, String, Table, inspect
+from sqlalchemy import JSON, Column, Integer, MetaData, Select, String, Table, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from moderation.errors import ArtifactError
-from moderation.serving.databases import file_of, make_file, open_database, read_url, show_url
+from moderation.serving.databases import file_of, make_file, open_database, read_url, show_url, tell_cause
 from moderation.serving.decisions import WAIT_S, Decision, StoredDecision
 
-CHECK_WITHIN_S = 15.0
+CHECK_WITHIN_S = 6.0
 """Seconds that a look at the database takes at most; a name that cannot be found, say, may take longer by itself."""
 
 _LOOK_AGAIN_S = 10.0  # after a look, or a decision, that failed
@@ -94,7 +95,8 @@ class FeedbackStore:
             raise problems[0]
         if thread.is_alive():
             raise ArtifactError(
-                f"{self.name}: no answer within {CHECK_WITHIN_S:g} s. Is its server running, and can it be reached?"
+                f"{self.name}: no answer within {CHECK_WITHIN_S:g} s. Check that its server runs and can be reached, "
+                "and that nobody holds a lock."
             )
 
     def look(self) -> None:
@@ -118,24 +120,32 @@ class FeedbackStore:
             ArtifactError: the database cannot be reached, is locked or full.
         """
         with self._plain_errors("written"):
-            self._make_table()
-            with self._engine.begin() as connection:
-                connection.execute(_TABLE.insert(), _as_row(decision))
+            if not (self._put(decision) or self._put(decision)):
+                raise ArtifactError(f"{self.name}: moved or replaced again and again while a decision was written.")
         self._works = True
 
-    def decisions(self) -> Iterator[StoredDecision]:
+    def decisions(self, unreadable: list[int] | None = None) -> Iterator[StoredDecision]:
         """All decisions without their texts, the oldest first.
+
+        Args:
+            unreadable: Takes the ids of rows that this server did not write so.
 
         Raises:
             ArtifactError: the database cannot be read, or there is none.
         """
         self._check_there()
-        names = (_TABLE.c.community_id, _TABLE.c.client_token)
-        columns = (_TABLE.c.id, _TABLE.c.text_sha256, _TABLE.c.text.is_not(None), _TABLE.c.label_scores, *names)
-        query = _TABLE.select().with_only_columns(*columns).order_by(_TABLE.c.id)
-        with self._plain_errors("read"), self._engine.connect() as connection:
-            for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
-                yield StoredDecision(row[0], row[1], bool(row[2]), *row[3:])
+        names = ("id", "text_sha256", "text", "label_scores", "community_id", "client_token")
+        columns = [_TABLE.c[name] for name in names]
+        query = _TABLE.select().with_only_columns(*columns).order_by(_TABLE.c.id).limit(_ROWS_AT_ONCE)
+        rows: Sequence[Any] = self._read(query)
+        while rows:
+            for row in rows:
+                found = _as_decision(row)
+                if found is not None:
+                    yield found
+                elif unreadable is not None:
+                    unreadable.append(row.id)
+            rows = self._read(query.where(_TABLE.c.id > rows[-1].id))
 
     def texts(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Texts of decisions that have one, each with its id, in the order of `ids`.
@@ -143,12 +153,11 @@ class FeedbackStore:
         Raises:
             ArtifactError: the database cannot be read.
         """
-        with self._plain_errors("read"), self._engine.connect() as connection:
-            for start in range(0, len(ids), _IDS_AT_ONCE):
-                some = ids[start : start + _IDS_AT_ONCE]
-                query = _TABLE.select().with_only_columns(_TABLE.c.id, _TABLE.c.text).where(_TABLE.c.id.in_(some))
-                found = {row.id: row.text for row in connection.execute(query)}
-                yield from ((id, found[id]) for id in some if found.get(id) is not None)
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            some = ids[start : start + _IDS_AT_ONCE]
+            query = _TABLE.select().with_only_columns(_TABLE.c.id, _TABLE.c.text).where(_TABLE.c.id.in_(some))
+            found = {row.id: row.text for row in self._read(query)}
+            yield from ((id, found[id]) for id in some if isinstance(found.get(id), str))
 
     def close(self) -> None:
         """Let go of the connections; the next use opens new ones."""
@@ -168,21 +177,37 @@ class FeedbackStore:
                 connection.execute(_TABLE.insert(), _as_row(Decision("", False, {}, {}, (), "")))
                 transaction.rollback()
 
+    def _put(self, decision: Decision) -> bool:
+        """Write a decision, and say whether it is where the next one will be: a file may be moved at any time."""
+        self._make_table()
+        path = file_of(self._url)
+        before = _identify(path)
+        with self._engine.connect() as connection:
+            connection.execute(_TABLE.insert(), _as_row(decision))
+            connection.commit()  # the file is still open, so that no other one gets its number
+            return path is None or (before is not None and before == _identify(path))
+
     def _make_table(self) -> None:
+        path = file_of(self._url)
         with self._lock:
-            if self._has_table:
-                return
-            if (path := file_of(self._url)) is not None:
+            if path is not None:  # each time: another file may have taken its place
                 make_file(path)
-            try:
                 self._create()
-            except SQLAlchemyError:  # PostgreSQL: another process made it at the very same time
-                self._create()
-            self._has_table = True
+            elif not self._has_table:
+                try:
+                    self._create()
+                except SQLAlchemyError:  # another process made it at the very same time
+                    self._create()
+                self._has_table = True
 
     def _create(self) -> None:
         with self._engine.begin() as connection:
             connection.execute(CreateTable(_TABLE, if_not_exists=True))
+
+    def _read(self, query: Select[Any]) -> Sequence[Any]:
+        """Rows of one query: in SQLite, who reads holds up who writes."""
+        with self._plain_errors("read"), self._engine.connect() as connection:
+            return connection.execute(query).all()
 
     def _check_there(self) -> None:
         """Reading makes no file."""
@@ -205,6 +230,15 @@ class FeedbackStore:
             ) from None
 
 
+def _identify(path: Path | None) -> tuple[int, int] | None:
+    """Which file it is that has this name now; None: none has."""
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
 def _as_row(decision: Decision) -> dict[str, Any]:
     return {
         "received_at": datetime.now(UTC).isoformat(),
@@ -220,8 +254,34 @@ def _as_row(decision: Decision) -> dict[str, Any]:
     }
 
 
+def _as_decision(row: Any) -> StoredDecision | None:
+    """A row as a decision; None: it is none, since somebody else wrote it or changed it."""
+    text, scores, names = row.text, row.label_scores, (row.community_id, row.client_token)
+    is_sound = (
+        (text is None or _hash(text) == row.text_sha256)
+        and isinstance(row.text_sha256, str)
+        and isinstance(scores, dict)
+        and all(label and _hash(label) and label.isprintable() and _is_score(score) for label, score in scores.items())
+        and all(name is None or isinstance(name, str) for name in names)
+    )
+    return StoredDecision(row.id, row.text_sha256, text is not None, scores, *names) if is_sound else None
+
+
+def _hash(text: object) -> str | None:
+    """SHA-256 of a text; None: it is none, or holds what UTF-8 has no bytes for."""
+    try:
+        return hashlib.sha256(text.encode()).hexdigest() if isinstance(text, str) else None
+    except UnicodeEncodeError:
+        return None
+
+
+def _is_score(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
+
+
 def _kind(error: SQLAlchemyError) -> str:
-    """Name of an error, and the database's own code for it."""
+    """Name of an error, the database's own code for it, and why there is no connection where that is so."""
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
-    return " ".join(filter(None, [type(error).__name__, code]))
+    why = tell_cause(cause) if code is None else ""
+    return ": ".join(filter(None, [" ".join(filter(None, [type(error).__name__, code])), why]))

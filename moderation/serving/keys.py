@@ -24,6 +24,7 @@ from moderation.serving.locks import locked
 FORMAT = "content-moderation keys"
 PREFIX = "cm_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Keys:
@@ -102,12 +103,30 @@ def remove_key(path: Path, name: str) -> None:
 def _read(path: Path) -> dict[str, dict[str, str]]:
     content = read_json(path, "a file of API keys")
     keys: Any = content.get("keys")
-    sound = isinstance(keys, dict) and all(
-        isinstance(facts, dict) and re.fullmatch(r"[0-9a-f]{64}", str(facts.get("sha256"))) for facts in keys.values()
-    )
-    if content.get("format") != FORMAT or not sound:
+    if content.get("format") != FORMAT or not isinstance(keys, dict):
         raise ArtifactError(f"{path}: not a file of API keys. Cure: moderation keys add --keys {path} --name NAME")
+    problems = [
+        f"  {name[:64]!r}: {problem}" for name, facts in keys.items() if (problem := _find_problem(name, facts))
+    ]
+    if problems:
+        raise ArtifactError(
+            "\n".join([f"{path}: a file of API keys with wrong entries:", *problems[:10]])
+            + "\nTake them out of the file, and make new keys: moderation keys add."
+        )
     return dict(keys)
+
+
+def _find_problem(name: str, facts: Any) -> str:
+    """What is wrong with an entry; nothing is: the empty string."""
+    if not _NAME.fullmatch(name):
+        return "not a name; expected up to 64 letters, digits, '.', '_' and '-'."
+    if not isinstance(facts, dict):
+        return 'expected {"sha256": ..., "created": ...}.'
+    if not (isinstance(digest := facts.get("sha256"), str) and _DIGEST.fullmatch(digest)):
+        return "its sha256 is not a text of 64 hexadecimal digits."
+    if not (isinstance(day := facts.get("created", ""), str) and day.isprintable()):
+        return "its day, created, is not a text such as 2026-01-31."
+    return ""
 
 
 def _write(path: Path, keys: Mapping[str, Mapping[str, str]]) -> None:

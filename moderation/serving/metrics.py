@@ -1,10 +1,8 @@
 """What the server counts, for Prometheus. No label and no value holds anything of a text.
 
-With several worker processes the counts are kept in files of the folder that `PROMETHEUS_MULTIPROC_DIR` names, and any
-worker answers for all of them.
+Workers keep their counts in files of one folder (`count_files`), and any worker answers for all of them.
 """
 
-import os
 import platform
 from collections.abc import Iterable
 
@@ -13,6 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from moderation.extras import toolkit_version
 from moderation.inference.classifier import TextResult
+from moderation.serving.count_files import find_counts
 from moderation.serving.process_metrics import WorkerCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -91,7 +90,7 @@ class Metrics:
         processes = CollectorRegistry()
         processes.register(WorkerCollector())
         together = self._registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if find_counts():
             together = CollectorRegistry()
             MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together) + generate_latest(processes)

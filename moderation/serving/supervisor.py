@@ -3,28 +3,32 @@
 This process loads no model. Its workers are uvicorn servers that build the application themselves.
 """
 
+import errno
 import logging
 import multiprocessing
 import os
 import signal
 import socket
-import tempfile
+import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import count
 from typing import Any
 
-from prometheus_client.multiprocess import mark_process_dead
 from uvicorn import Config
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import SIGNALS, Process
 
-from moderation.errors import ConfigError
+from moderation.errors import ConfigError, ModerationError
 from moderation.logs import LogLevel, json_logs
+from moderation.serving.count_files import counts_folder, leave_place, remove_counts, take_place
 from moderation.serving.keys import read_keys
 from moderation.serving.protocol import BoundedProtocol
-from moderation.serving.stopping import RETIRE
+from moderation.serving.stopping import RETIRE, STOP
 
 _ANSWER_WITHIN_S = 30  # a worker; it may load a model, or have little of a processor
 _START_WITHIN_S = 120  # a worker that replaces another one, which answers meanwhile
@@ -75,11 +79,38 @@ def serve_forever(
         loop="asyncio",  # uvloop takes one new connection a turn: under overload some waited for a minute
         backlog=1024,
     )
-    with tempfile.TemporaryDirectory(prefix="moderation-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # the workers' counts; read where prometheus_client is imported
-        supervisor = _Supervisor(config, [socket_to_use])
+    leave_within_s = stop_within_s + settings["drain_s"] + _ANSWER_WITHIN_S
+    with counts_folder():
+        supervisor = _Supervisor(config, [socket_to_use], leave_within_s)
         supervisor.run()
         return 1 if supervisor.failed else 0
+
+
+class _Worker(Process):
+    """uvicorn's process, with a place among the workers; where it cannot start, it says why in one line of the log."""
+
+    is_buried = False
+
+    def __init__(self, config: Config, sockets: list[socket.socket], place: int) -> None:
+        super().__init__(config, sockets)
+        self.place = place
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        take_place(self.place)
+        try:
+            super().target(sockets)
+        except (ModerationError, OSError) as error:
+            known = _cannot_listen(self.config.host, self.config.port, error) if _is_taken(error) else error
+            if not isinstance(known, ModerationError):
+                raise
+            logger.error("this worker cannot start", extra={"error": str(known)})
+            sys.exit(STARTUP_FAILURE)
+
+    def send(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.pid is not None and self.process.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 class _Supervisor(Multiprocess):
@@ -87,27 +118,34 @@ class _Supervisor(Multiprocess):
 
     It lets go of the socket as soon as it is to stop: nobody shall connect to what no worker listens to any more. It
     stops where the first workers cannot start, but not where a later one cannot: the others go on, and it tries again.
-    It waits for an answer of a busy worker without waiting for that of a dead one. And a worker that was replaced ends
-    while everything goes on: nothing waits for it, neither a stop nor the next reload.
+    It waits for nothing for long: neither for an answer of a dead worker, nor for the end of one that was replaced, nor
+    with a signal that ends everything. And no worker is killed that may have taken a request, unless it hangs.
     """
 
     was_ready = False
     failed = False
     _pause_s = 0.0
+    _start_after = 0.0
 
-    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+    def __init__(self, config: Config, sockets: list[socket.socket], leave_within_s: float) -> None:
         super().__init__(config, sockets)
-        self._retired: list[tuple[Process, float]] = []  # with the time until which they may still answer
+        self.processes: list[_Worker] = []  # type: ignore[assignment]  # uvicorn's own class, which ours extends
+        self._leave_within_s = leave_within_s
+        self._leaving: list[tuple[_Worker, float]] = []  # with the time until which they may still answer
+
+    def init_processes(self) -> None:
+        for _ in range(self.processes_num):
+            self.processes.append(self._start())
 
     def terminate_all(self) -> None:
         for bound in self.sockets:
             bound.close()
-        super().terminate_all()
+        for process in self.processes:
+            self._dismiss(process, STOP)
 
     def join_all(self) -> None:
-        super().join_all()
-        while self._retired:
-            self._bury_retired()
+        while self._leaving:
+            self._bury_those_who_left()
             time.sleep(0.1)
 
     def handle_signals(self) -> None:
@@ -116,42 +154,48 @@ class _Supervisor(Multiprocess):
         for name in sorted({SIGNALS[number] for number in asked}, key=lambda name: name not in _ENDS):
             if self.should_exit.is_set():
                 return
-            getattr(self, f"handle_{name.lower()}", lambda: None)()
+            if name in (*_ENDS, "HUP"):
+                getattr(self, f"handle_{name.lower()}")()
 
     def restart_all(self) -> None:
         """Start each worker anew; the old one goes when the new one answers, and stays where it does not."""
         for place, old in enumerate(self.processes):
-            new = Process(self.config, self.sockets)
-            new.start()
+            new = self._start()
             if not self._becomes_ready(new):
-                self._bury(new)
+                self._dismiss(new, RETIRE)
                 if not self._is_told_to_stop():
                     logger.error("a new worker could not start; the old one goes on", extra={"kept": old.pid})
                 return
             self.processes[place] = new
-            self._retire(old)
+            self._dismiss(old, RETIRE)
 
     def keep_subprocess_alive(self) -> None:
-        self._bury_retired()
+        self._bury_those_who_left()
         for place, process in enumerate(self.processes):
-            if self.should_exit.is_set():
-                return
-            if self._lives(process):
+            if self.should_exit.is_set() or self._lives(process):
                 continue
-            self._bury(process)
-            if not self.was_ready and (process.exitcode or 0) > 0:  # it ended by itself, and would again
-                self.failed = True
-                logger.error("a worker could not start", extra={"exit_code": process.exitcode})
-                self.should_exit.set()
-                return
-            logger.error("a worker died", extra={"exit_code": process.exitcode, "replaced_in_s": self._pause_s})
-            if self.should_exit.wait(self._pause_s):
-                return
-            self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.5)
-            self.processes[place] = Process(self.config, self.sockets)
-            self.processes[place].start()
+            if not process.is_buried:
+                self._bury(process)
+                if not self.was_ready and (process.exitcode or 0) > 0:  # it ended by itself, and would again
+                    self.failed = True
+                    logger.error("a worker could not start", extra={"exit_code": process.exitcode})
+                    self.should_exit.set()
+                    return
+                logger.error("a worker died", extra={"exit_code": process.exitcode, "replaced_in_s": self._pause_s})
+                self._start_after = time.monotonic() + self._pause_s
+                self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.5)
+            if time.monotonic() >= self._start_after:
+                self.processes[place] = self._start()
 
-    def _becomes_ready(self, process: Process) -> bool:
+    def _start(self) -> _Worker:
+        """A new worker, at a place that none of those has who live."""
+        taken = {process.place for process in self.processes if not process.is_buried}
+        taken |= {process.place for process, _ in self._leaving}
+        process = _Worker(self.config, self.sockets, next(place for place in count() if place not in taken))
+        process.start()
+        return process
+
+    def _becomes_ready(self, process: _Worker) -> bool:
         end = time.monotonic() + _START_WITHIN_S
         while time.monotonic() < end and process.process.is_alive() and not self._is_told_to_stop():
             if process.is_ready(timeout=1):
@@ -163,29 +207,28 @@ class _Supervisor(Multiprocess):
         """Whether a signal waits that ends everything."""
         return any(SIGNALS[number] in _ENDS for number in self.signal_queue)
 
-    def _retire(self, process: Process) -> None:
-        if RETIRE is None or process.pid is None:
+    def _dismiss(self, process: _Worker, number: int | None) -> None:
+        """Let a worker answer what it has, and end; None: this system has no such signal."""
+        if number is None:
             process.terminate()
         else:
-            with suppress(ProcessLookupError):  # it ended by itself
-                os.kill(process.pid, RETIRE)
-            process.parent_conn.close()
-            process.child_conn.close()
-        within_s = (self.config.timeout_graceful_shutdown or 0) + _ANSWER_WITHIN_S
-        self._retired.append((process, time.monotonic() + within_s))
+            process.send(number)
+        self._leaving.append((process, time.monotonic() + self._leave_within_s))
 
-    def _bury_retired(self) -> None:
-        for process, end in list(self._retired):
+    def _bury_those_who_left(self) -> None:
+        for process, end in list(self._leaving):
             if not process.process.is_alive() or time.monotonic() > end:
                 self._bury(process)
-                self._retired.remove((process, end))
+                self._leaving.remove((process, end))
 
-    def _bury(self, process: Process) -> None:
-        process.kill()
-        process.join()
-        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+    def _bury(self, process: _Worker) -> None:
+        if not process.is_buried:
+            process.kill()
+            process.join()
+            process.is_buried = True
+            leave_place(process.place)
 
-    def _lives(self, process: Process) -> bool:
+    def _lives(self, process: _Worker) -> bool:
         """Whether a worker runs and answers; a busy one has its time."""
         for _ in range(_ANSWER_WITHIN_S):
             if not process.process.is_alive():
@@ -193,7 +236,7 @@ class _Supervisor(Multiprocess):
             if process.is_ready(timeout=1):
                 self.was_ready, self._pause_s = True, 0.0
                 return True
-            if not self.was_ready or process.ping(timeout=0.1):
+            if not self.was_ready or self._is_told_to_stop() or process.ping(timeout=0.1):
                 return process.process.is_alive()
         return False
 
@@ -208,32 +251,61 @@ def build_app(settings: dict[str, Any]) -> Any:
 
 
 def _end_with_supervisor() -> None:
-    """Stop as on SIGTERM when the supervisor is gone: nobody could stop this worker, and it would keep the port."""
+    """Stop when the supervisor is gone: nobody could stop this worker, and it would keep the port."""
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
         supervisor.join()
+        remove_counts()
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket for the workers to listen on; port 0: any that is free.
+@contextmanager
+def bind(host: str, port: int) -> Iterator[socket.socket]:
+    """Give a socket for the workers to listen on; port 0: any that is free.
+
+    Until they listen to it, a second server that starts could have the same address too: this one claims it.
 
     Raises:
         ConfigError: the address cannot be had.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
+    with ExitStack() as opened:
         try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            bound = opened.enter_context(socket.socket(family, kind, protocol))
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
-        except OSError:
-            bound.close()
-            raise
+            if sys.platform == "linux":
+                _claim(f"moderation serve {bound.getsockname()[:2]}", opened)
+        except (OSError, ValueError) as error:
+            raise _cannot_listen(host, port, error) from error
+        bound.set_inheritable(True)
+        yield bound
+
+
+def _claim(name: str, opened: ExitStack) -> None:
+    """Take a name, which has no file, until this process ends.
+
+    Raises:
+        OSError: another process has it.
+    """
+    try:
+        claim = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        claim.bind(f"\0{name}")
     except OSError as error:
-        raise ConfigError(
-            f"--host {host} --port {port}: cannot listen there ({error.strerror}). Is another server running? "
-            "Choose another --port, or an address of this machine."
-        ) from error
-    bound.set_inheritable(True)
-    return bound
+        if _is_taken(error):
+            raise
+        logger.debug("no address can be claimed here", extra={"error": error.strerror})
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> ConfigError:
+    if isinstance(error, ValueError):  # of the codec for names of hosts, or a character that none may have
+        return ConfigError(f"--host {host[:80]!r} is no name of a host; expected an address of this machine.")
+    why = getattr(error, "strerror", None) or type(error).__name__
+    return ConfigError(
+        f"--host {host} --port {port}: cannot listen there ({why}). Is another server running? "
+        "Choose another --port, or an address of this machine."
+    )
+
+
+def _is_taken(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE

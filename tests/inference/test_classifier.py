@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from moderation import Classifier
 from moderation.bundles import read_bundle, write_manifest
@@ -81,6 +82,44 @@ def test_a_forked_child_answers_the_same(onnx):
         child.join(60)
         assert child.exitcode == 0
         assert found.get().tobytes() == expected.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.hostile("classifier: fork while others compute")
+def test_a_child_that_is_forked_while_others_compute_and_tokenize_answers_the_same(onnx, attack, monkeypatch):
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    tokenizer = Tokenizer.from_file(str(onnx.bundle.path / "tokenizer.json"))
+    expected = onnx.probabilities(TEXTS)
+    done = threading.Event()
+
+    def work():
+        while not done.is_set():
+            onnx.probabilities(TEXTS)
+            tokenizer.encode_batch(TEXTS * 20)  # in threads of its own; a child lacks them, and must not need them
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    context = multiprocessing.get_context("fork")
+    found = context.SimpleQueue()
+
+    def use():
+        found.put(onnx.probabilities(TEXTS))
+
+    try:
+        for _ in range(attack.cases(1, 60)):
+            child = context.Process(target=use)
+            child.start()
+            child.join(120)
+            child.kill()
+            assert child.exitcode == 0
+            assert found.get().tobytes() == expected.tobytes()
+            attack.tried()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -1,6 +1,7 @@
 """moderation feedback export: the newest decision about each text, as a table in any format, and what is left out."""
 
 import csv
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from moderation import cli
 from moderation.data.loading import load_english_only
 from moderation.serving.decisions import Decision
 from moderation.serving.feedback import FeedbackStore
+from tests.attack_table import Attack
 
 ODD = 'a "quote", a comma,\r\na line, \N{PILE OF POO}, \u202e and \0'
 
@@ -166,3 +168,56 @@ def test_what_was_taken_back_is_no_conflict(tmp_path: Path, capsys: pytest.Captu
     )
     assert export(url, tmp_path / "t.csv") == {"text": (0,)}
     assert "conflicts" not in capsys.readouterr().out
+
+
+ROWS: dict[str, tuple[str, object]] = {
+    "no JSON": ("label_scores", "{"),
+    "a list": ("label_scores", "[1]"),
+    "a number": ("label_scores", "7"),
+    "null": ("label_scores", "null"),
+    "a number of SQLite": ("label_scores", 7),
+    "bytes": ("label_scores", b"\xff\xfe{"),
+    "deep": ("label_scores", "[" * 100_000),
+    "a word as score": ("label_scores", '{"toxic": "1"}'),
+    "true": ("label_scores", '{"toxic": true}'),
+    "NaN": ("label_scores", '{"toxic": NaN}'),
+    "too large": ("label_scores", '{"toxic": 1e999}'),
+    "digits": ("label_scores", '{"toxic": ' + "9" * 5000 + "}"),
+    "negative": ("label_scores", '{"toxic": -0.1}'),
+    "a label of no text": ("label_scores", '{"": 1}'),
+    "an escape code": ("label_scores", '{"\\u001b[2J": 1}'),
+    "half a pair": ("label_scores", '{"\\ud800": 1}'),
+    "no bytes of UTF-8": ("label_scores", "CAST(x'7b22fffe223a317d' AS TEXT)"),
+    "text is no JSON": ("text", "one"),
+    "text is another": ("text", '"another"'),
+    "text is a list": ("text", '["one"]'),
+    "text is half a pair": ("text", '"\\ud800"'),
+    "hash is a number": ("text_sha256", 7),
+    "hash is none": ("text_sha256", ""),
+    "community is bytes": ("community_id", b"\xff"),
+    "token is bytes": ("client_token", b"\xff"),
+}
+
+
+@pytest.mark.hostile("feedback: odd rows")
+def test_rows_that_the_server_did_not_write_are_left_out_and_counted(
+    tmp_path: Path, attack: Attack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = fill(tmp_path / "f.db", ("good", {"toxic": 1.0}, True), *[("one", {"toxic": 0.0}, True)] * len(ROWS))
+    with closing(sqlite3.connect(tmp_path / "f.db")) as database:
+        for id, (column, value) in enumerate(ROWS.values(), start=2):
+            raw = isinstance(value, str) and value.startswith("CAST(")
+            words = f"UPDATE feedback SET {column} = {value if raw else '?'} WHERE id = {id}"
+            database.execute(words, () if raw else (value,))
+        database.commit()
+    assert export(url, tmp_path / "t.csv") == {"good": (1,)}
+    assert f"left out: {len(ROWS)} rows that the server did not write so (id 2, 3, 4," in capsys.readouterr().out
+    attack.tried(len(ROWS))
+
+
+def test_a_label_named_as_the_text_column_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = fill(tmp_path / "f.db", ("one", {"comment_text": 1.0, "toxic": 1.0}, True))
+    words = ["feedback", "export", "--feedback-url", url, "-o", str(tmp_path / "t.csv")]
+    assert cli.main(words) == 1
+    assert "a label is called comment_text" in capsys.readouterr().err
+    assert cli.main([*words, "--label-columns", "toxic"]) == 0

@@ -65,6 +65,36 @@ def test_another_file_is_no_file_of_keys(content: str, tmp_path: Path) -> None:
         read_keys(tmp_path / "keys.json")
 
 
+GOOD = {"sha256": "0" * 64, "created": "2026-01-31"}
+
+
+@pytest.mark.hostile("keys: odd files")
+@pytest.mark.parametrize(
+    ("name", "facts", "complaint"),
+    [
+        ("forum", GOOD | {"sha256": int("1" * 64)}, "sha256"),
+        ("forum", GOOD | {"sha256": None}, "sha256"),
+        ("forum", GOOD | {"sha256": ["0" * 64]}, "sha256"),
+        ("forum", GOOD | {"sha256": "0" * 64 + "\n"}, "sha256"),
+        ("forum", GOOD | {"sha256": "\u0661" * 64}, "sha256"),
+        ("forum", {}, "sha256"),
+        ("forum", 7, "expected"),
+        ("forum", GOOD | {"created": 20260131}, "created"),
+        ("forum", GOOD | {"created": "\x1b[2J"}, "created"),
+        ("for\x1bum", GOOD, "not a name"),
+        ("", GOOD, "not a name"),
+    ],
+)
+def test_an_entry_that_is_none_is_named(name: str, facts: object, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"format": "content-moderation keys", "keys": {"good": GOOD, name: facts}}))
+    for use in (read_keys, list_keys, lambda path: add_key(path, "new"), lambda path: remove_key(path, "good")):
+        with pytest.raises(ArtifactError) as caught:
+            use(path)
+        assert repr(name) in str(caught.value) and complaint in str(caught.value)
+        assert "good" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
 def test_the_verb_adds_lists_and_removes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "keys.json")
     assert cli.main(["keys", "add", "--keys", path, "--name", "forum"]) == 0

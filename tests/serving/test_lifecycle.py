@@ -3,6 +3,9 @@
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -17,6 +20,10 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from moderation import cli
+from moderation.errors import ConfigError
+from moderation.serving import count_files
+from moderation.serving.supervisor import bind
+from tests.attack_table import Attack
 from tests.serving.conftest import Server, started, wait_until_ready
 from tests.serving.test_app import predict, read_metrics
 
@@ -38,7 +45,7 @@ def predict_until_all_answered(server: Server, n_workers: int) -> int:
             list(pool.map(lambda number: predict(server, [f"kind river {number} " * 60]), range(20)))
             end = time.monotonic() + 10
             while True:  # an answer is counted when it has been sent
-                shares = [count_answers(worker) for worker in workers_of(server)]
+                shares = count_answers(server)
                 if sum(shares) == 20 * turn:
                     break
                 assert time.monotonic() < end, shares
@@ -155,21 +162,63 @@ def is_listening(host: str, port: int) -> bool:
     return True
 
 
-def test_reloads_and_a_stop_under_load_lose_no_request(tiny_bundle: Path, tmp_path: Path) -> None:
-    with started(tiny_bundle, tmp_path, "--max-wait-s", "60") as server:
-        load = Load(server, 6)
-        for _ in range(3):
+@pytest.mark.hostile("SIGHUP, SIGTERM under load: requests that were sent")
+def test_reloads_and_a_stop_under_load_lose_no_request(tiny_bundle: Path, tmp_path: Path, attack: Attack) -> None:
+    """In the long form more than 10,000 requests, 40 SIGHUP and 10 SIGTERM."""
+    for turn in range(attack.cases(1, 10)):
+        n_workers = 2 - turn % 2
+        n_reloads = attack.cases(1, 11 if turn == 0 else 1)
+        with started(tiny_bundle, tmp_path, "--max-wait-s", "60", "--workers", str(n_workers)) as server:
+            load = Load(server, 6)
+            for _ in range(n_reloads):
+                before = {worker.pid for worker in workers_of(server)}
+                load.wait_for(attack.cases(60, 350))
+                server.process.send_signal(signal.SIGHUP)
+                wait_until(lambda before=before: {worker.pid for worker in workers_of(server)} - before)
+                wait_until(lambda before=before: not {worker.pid for worker in workers_of(server)} & before)
+            places = {path.stem for path in counts_of(server).glob("counter_*.db")}
+            assert places <= {f"counter_{place}" for place in range(2 * n_workers)}, "files of dead workers pile up"
             before = {worker.pid for worker in workers_of(server)}
-            load.wait_for(20)
+            load.wait_for(attack.cases(60, 350))
+            server.process.send_signal(signal.SIGHUP)
             server.process.send_signal(signal.SIGHUP)
             wait_until(lambda before=before: {worker.pid for worker in workers_of(server)} - before)
-            wait_until(lambda before=before: not {worker.pid for worker in workers_of(server)} & before)
-        load.wait_for(20)
-        server.process.send_signal(signal.SIGTERM)
-        counts = load.join()
-        assert server.process.wait(timeout=120) == 0
-    assert set(counts) == {"200", "refused"}, counts
-    assert "Traceback" not in "".join(server.log)
+            server.process.send_signal(signal.SIGTERM)  # while the new worker starts
+            counts = load.join()
+            assert server.process.wait(timeout=120) == 0
+        assert set(counts) == {"200", "refused"}, counts
+        assert "Traceback" not in "".join(server.log)
+        attack.tried(counts["200"])
+
+
+@pytest.mark.hostile("SIGTERM while it starts")
+def test_a_server_that_starts_can_be_stopped(tiny_bundle: Path, tmp_path: Path, attack: Attack) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "moderation",
+        "serve",
+        "--model",
+        str(tiny_bundle),
+        "--port",
+        "0",
+        "--workers",
+        "2",
+    ]
+    for turn in range(attack.cases(1, 20)):
+        process = subprocess.Popen(
+            [*command, "--drain-s", "0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None and " at http" in process.stdout.readline()
+        wait_until(lambda process=process: psutil.Process(process.pid).children())
+        workers = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(turn / 5)
+        process.terminate()
+        _, log = process.communicate(timeout=120)
+        assert process.returncode == 0, log
+        assert "Traceback" not in log
+        assert not psutil.wait_procs(workers, timeout=60)[1]
+        attack.tried()
 
 
 def test_a_reload_never_says_not_ready(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -187,19 +236,110 @@ def test_a_reload_never_says_not_ready(tiny_bundle: Path, tmp_path: Path) -> Non
         assert statuses == {200}
 
 
-def test_an_end_does_not_wait_for_reloads(tiny_bundle: Path, tmp_path: Path) -> None:
-    with started(tiny_bundle, tmp_path) as server:
-        for _ in range(5):
-            server.process.send_signal(signal.SIGHUP)
-        assert server.stop() == 0
-
-
-def test_a_worker_ends_with_its_supervisor(tiny_bundle: Path, tmp_path: Path) -> None:
-    with started(tiny_bundle, tmp_path) as server:
-        workers = workers_of(server)
-        server.process.kill()
+@pytest.mark.hostile("supervisor killed")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT], ids=["SIGKILL", "SIGABRT"])
+def test_a_worker_ends_with_its_supervisor(
+    number: signal.Signals, tiny_bundle: Path, tmp_path: Path, attack: Attack
+) -> None:
+    """Even one that is stopped; and the port and the temporary folder with it."""
+    if number != signal.SIGKILL and not attack.cases(0, 1):
+        pytest.skip("in the long form")
+    with started(tiny_bundle, tmp_path, "--drain-s", "600") as server:
+        workers, counts = workers_of(server), counts_of(server)
+        server.process.send_signal(signal.SIGSTOP)
+        assert predict(server, ["you idiot"])
+        server.process.send_signal(number)
+        server.process.send_signal(signal.SIGCONT)
         _, alive = psutil.wait_procs(workers, timeout=120)
         assert not alive
+        host, port = server.url.removeprefix("http://").split(":")
+        with bind(host, int(port)) as bound:
+            bound.listen()
+        assert not counts.exists()
+
+
+@pytest.mark.hostile("supervisor killed")
+def test_the_folders_of_killed_servers_are_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: Attack
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "moderation-counts-dead").mkdir()
+    (tmp_path / "moderation-counts-dead" / "counter_0.db").write_bytes(b"x")
+    (tmp_path / "else").mkdir()
+    (tmp_path / "moderation-counts-link").symlink_to(tmp_path / "else")
+    (tmp_path / "moderation-counts-file").touch()
+    with count_files.counts_folder():
+        living = count_files.find_counts()
+        with count_files.counts_folder():
+            assert living is not None and living.is_dir()
+            assert count_files.find_counts() != living
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(living))
+    assert {path.name for path in tmp_path.iterdir()} == {"else", "moderation-counts-link", "moderation-counts-file"}
+    attack.tried(4)
+
+
+@pytest.mark.hostile("two servers at once")
+def test_two_servers_that_start_at_once_do_not_share_an_address(
+    tiny_bundle: Path, tmp_path: Path, attack: Attack
+) -> None:
+    """The first has not begun to listen when the second comes; both do so only when their model is loaded."""
+    with bind("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match="Address already in use"), bind("127.0.0.1", port):
+            pass
+    with bind("127.0.0.1", port):
+        pass
+    command = [
+        sys.executable,
+        "-m",
+        "moderation",
+        "serve",
+        "--model",
+        str(tiny_bundle),
+        "--port",
+        str(port),
+        "--no-auth",
+    ]
+    hosts = ("127.0.0.1", "0.0.0.0")
+    for turn in range(attack.cases(0, 6)):
+        both = [
+            subprocess.Popen([*command, "--host", host], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+            for host in (hosts[0], hosts[turn % 2])
+        ]
+        wait_until(lambda both=both: any(process.poll() is not None for process in both))
+        loser = next(process for process in both if process.poll() is not None)
+        winner = next(process for process in both if process is not loser)
+        said = loser.communicate()[1]
+        assert "Traceback" not in said and said.count("Address already in use") == 1, said
+        assert loser.returncode == (1 if turn % 2 else 2)
+        assert turn % 2 or said.count("\n") == 1
+        winner.terminate()
+        assert "Traceback" not in winner.communicate(timeout=120)[1]
+        assert winner.returncode == 0
+        attack.tried()
+
+
+@pytest.mark.hostile("settings: host")
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a" * 300,
+        "a" * 64 + ".de",
+        "a..b",
+        ".",
+        "xn--",
+        "xn--a\u00fc",
+        "999.1.1.1",
+        "\0",
+        "\udcff",
+        "[::1]",
+        "a\nb",
+        "192.0.2.1",
+    ],
+)
+def test_what_is_no_address_of_this_machine_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="--host"), bind(host, 0):
+        pass
 
 
 def test_ctrl_c_ends_it_too(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -244,13 +384,20 @@ def test_several_workers_share_address_and_counts(tiny_bundle: Path, tmp_path: P
         assert read_metrics(server)["moderation_requests_total,POST,/v1/predict,200"] == n_asked
 
 
-def count_answers(worker: psutil.Process) -> float:
-    """How many texts a worker answered, by its own file of counts."""
-    counts = Path(worker.environ()["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{worker.pid}.db"
-    if not counts.exists():
-        return 0.0
-    values = MmapedDict.read_all_values_from_file(str(counts))
-    return sum(value for name, value, *_ in values if "moderation_requests_total" in name and "/v1/predict" in name)
+def count_answers(server: Server) -> list[float]:
+    """How many texts each worker answered, by its own file of counts."""
+    found = []
+    for path in counts_of(server).glob("counter_*.db"):
+        values = MmapedDict.read_all_values_from_file(str(path))
+        found.append(
+            sum(value for name, value, *_ in values if "moderation_requests_total" in name and "/v1/predict" in name)
+        )
+    return found
+
+
+def counts_of(server: Server) -> Path:
+    """The folder of the workers' counts."""
+    return Path(workers_of(server)[0].environ()["PROMETHEUS_MULTIPROC_DIR"])
 
 
 def test_a_bundle_that_cannot_be_loaded_ends_the_start(
