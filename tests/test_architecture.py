@@ -18,6 +18,7 @@ LINES = (
     ("errors",),
     ("calibrators", "categories", "cores", "extras", "labels", "logs", "variables"),
     ("config", "flags", "artifacts"),
+    ("pretrained",),
     ("hub", "wheels", "bundles"),
     ("backbones",),
     ("data", "evaluation"),

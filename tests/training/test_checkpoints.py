@@ -143,7 +143,6 @@ def test_a_newer_version(path):
         {"num_hidden_layers": 3},
         {"num_hidden_layers": 1},
         {"model_type": "vit"},
-        {"model_type": "unheard-of"},
         {"hidden_act": "unheard-of"},
         {"id2label": {0: "toxic"}},
     ],
@@ -152,6 +151,12 @@ def test_a_newer_version(path):
 def test_a_configuration_that_does_not_fit_the_weights(path, changes):
     config = torch.load(path, weights_only=True)["config"]
     assert "do not fit together" in refusal(altered(path, config=config | changes))
+
+
+@pytest.mark.parametrize("model_type", ["unheard-of", None, ["bert"], 3])
+def test_an_architecture_that_transformers_does_not_know(path, model_type):
+    config = torch.load(path, weights_only=True)["config"]
+    assert "does not know (model_type)" in refusal(altered(path, config=config | {"model_type": model_type}))
 
 
 @pytest.mark.parametrize("part", ["config", "weights", "labels", "about"])
