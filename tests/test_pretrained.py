@@ -20,7 +20,9 @@ import pytest
 
 from moderation import cli, pretrained
 from moderation.backbones import load_tokenizer, resolve_backbone
+from moderation.bundles import write_manifest
 from moderation.errors import ArtifactError
+from moderation.inference.classifier import Classifier
 from moderation.training.checkpoints import load_checkpoint
 from moderation.training.model import build_model
 from tests.attack_table import Attack
@@ -209,7 +211,7 @@ def test_without_the_refusals_nothing_would_run_either(
         monkeypatch.setattr(pretrained, name, lambda *_: None)
     plain = {name: (backbone / name).read_text() for name in ("config.json", "tokenizer_config.json")}
     types, maps = TYPES[: attack.cases(4, len(TYPES))], [*trap.auto_maps()]
-    for model_type, auto_map, tokenizer_class in itertools.product(types, maps, (None, "AutoModel")):
+    for model_type, auto_map, tokenizer_class in itertools.product(types, maps, (None, "AutoConfig")):
         change(backbone / "config.json", model_type=model_type, auto_map=auto_map, _name_or_path=str(trap.repo))
         change(backbone / "tokenizer_config.json", auto_map=auto_map, tokenizer_class=tokenizer_class)
         for load in (pretrained.read_tokenizer, pretrained.read_config):
@@ -334,3 +336,42 @@ def test_a_process_of_its_own_with_yes_on_standard_input(trap: Trap, backbone: P
     assert "tokenizer_config.json: names code to run (auto_map)" in done.stderr
     assert "Do you wish to run" not in done.stdout + done.stderr
     assert not trap.went_off()
+
+
+@ASKED
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "evilmod.Evil"]}}),
+        ("config.json", {"text_config": {"auto_map": {"AutoModel": "evilmod.Evil"}}}),
+        ("config.json", {"quantization_config": {"quant_method": "evil"}}),
+        ("config.json", {"attn_implementation": "evil/kernel"}),
+    ],
+)
+def test_a_sealed_bundle_runs_no_code(
+    file: str,
+    content: dict[str, Any],
+    trap: Trap,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The seal says that nothing was changed, not who has made it."""
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    trap.write_code(bundle)
+    change(bundle / file, **content)
+    write_manifest(bundle, json.loads((bundle / "moderation.json").read_text()))
+    (tmp_path / "texts.csv").write_text("comment_text\nkind\n")
+    for backend in ("onnx", "torch"):
+        with pytest.raises(ArtifactError, match=rf"{file}: names "):
+            Classifier.load(bundle, backend=backend)
+    for words in (
+        f"score {tmp_path / 'texts.csv'} -o {tmp_path / 'scored.csv'} --model {bundle}",
+        f"verify {bundle}",
+    ):
+        assert cli.main(words.split()) == 1
+        printed = capsys.readouterr()
+        assert f"{bundle / file}: names " in printed.out + printed.err
+        assert "Traceback" not in printed.err
+    assert not trap.went_off()
+    assert never_answered()
