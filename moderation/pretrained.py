@@ -232,7 +232,7 @@ def _check_tokenizer_class(content: Mapping[str, Any], where: str) -> None:
         found: Any = tokenizer_class_from_name(name) if isinstance(name, str) else None
         if not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
             raise ArtifactError(
-                f"{where}: a tokenizer that the installed transformers does not know, or one that needs another package "
+                f"{where}: a tokenizer that the installed transformers does not know, or whose package is missing "
                 f"({key}). Where there is a tokenizer.json, write PreTrainedTokenizerFast there as tokenizer_class."
             )
 

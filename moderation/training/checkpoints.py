@@ -51,11 +51,13 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
     """
+    own: dict[str, Any] = {"model_type": model.config.model_type}
+    own["architectures"] = [type(model).__name__]  # which transformers would set when it first saves the model itself
     content = {
         "format": _FORMAT,
         "version": _VERSION,
         "labels": list(labels),
-        "config": model.config.to_diff_dict() | {"model_type": model.config.model_type},
+        "config": model.config.to_diff_dict() | own,
         "about": about,
         "weights": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
     }

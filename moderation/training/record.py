@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_json
 from moderation.errors import ArtifactError, ConfigError, ModerationError
-from moderation.training.callbacks import newest_state
 from moderation.training.fitting import Fit
 from moderation.training.processes import is_main, n_processes
 from moderation.training.reproducibility import PhaseTimer, describe_environment, peak_memory_bytes
+from moderation.training.states import sealed_states
 
 RUN_FORMAT = {"format": "content-moderation run", "version": 1}
 # What may differ from the interrupted run: where things lie (hashes guard the data), and what changes no result but
@@ -136,7 +136,7 @@ def nothing_half_written(run: RunFolder, record: dict[str, Any]) -> Iterator[Non
         yield
     except ModerationError:
         begun = bool(record) and not record["settings"]["resume"]
-        if is_main() and begun and newest_state(run.resume_dir, n_processes()) is None:
+        if is_main() and begun and not sealed_states(run.resume_dir):
             _clear(run)
         for folder in (run.resume_dir, run.path):
             with suppress(OSError):  # not there, or it holds something
