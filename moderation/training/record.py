@@ -93,11 +93,13 @@ def begin_run(run: RunFolder, settings: dict[str, Any], facts: dict[str, Any]) -
 
 
 def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write the tokenizer's own files into the run folder.
+    """Write the tokenizer's own files into the run folder, without the lengths of whatever it was called with last.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
     """
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     try:
         tokenizer.save_pretrained(run.tokenizer_dir)
     except Exception as error:
