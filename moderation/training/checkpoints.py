@@ -57,7 +57,7 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
         "format": _FORMAT,
         "version": _VERSION,
         "labels": list(labels),
-        "config": model.config.to_diff_dict() | own,
+        "config": dict(sorted((model.config.to_diff_dict() | own).items())),
         "about": about,
         "weights": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
     }

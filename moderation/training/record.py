@@ -1,7 +1,7 @@
 """`run.json` and the folder around it: claim the folder, say what begins, say what came of it.
 
-Two runs of one command leave the same bytes, whether or not one was stopped and resumed, but for the pictures, the page,
-and what `run.json` says of the moment: `started`, `seconds`, `peak_memory_bytes`, of `training` its `seconds` and
+Two runs of one command leave the same bytes, whether or not one was stopped and resumed, but for the pictures, the
+page, and what `run.json` says of the moment: `started`, `seconds`, `peak_memory_bytes`, of `training` its `seconds` and
 `resumed_from`, of `settings` its `resume`.
 """
 

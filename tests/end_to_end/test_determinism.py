@@ -42,8 +42,8 @@ def reference(table_path: Path, tiny_backbone: Path, tmp_path_factory: pytest.Te
     return folder
 
 
-# What of run.json differs between two runs of one command: when and how fast, and where it stands.
-OF_THE_MOMENT = {"started", "seconds", "peak_memory_bytes"}
+# What of run.json differs between two runs of one command: when, how fast and where, and what is edited meanwhile.
+OF_THE_MOMENT = {"started", "seconds", "peak_memory_bytes", "git"}
 OF_THE_MOMENT_IN = {"training": {"seconds", "resumed_from"}, "settings": {"output_dir", "resume"}}
 
 
