@@ -146,7 +146,7 @@ def load_peer(folder: Path, name: str, threads: int, texts: list[str]) -> Loaded
     from transformers import AutoTokenizer
 
     torch.set_num_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     lengths = np.array([len(ids) for ids in tokenizer(texts, truncation=True, max_length=LONGEST)["input_ids"]])
     predict, batch_size = _peers(folder, name, tokenizer, threads)
     starts = range(0, len(lengths), batch_size)
@@ -166,7 +166,9 @@ def _peers(folder: Path, name: str, tokenizer: Any, threads: int) -> tuple[Calla
 
     batch_size = 32 if name == "pipeline-32" else 1
     more = {"padding": "max_length"} if name.startswith("llm-guard") else {}
-    classify = pipeline("text-classification", model=str(folder), tokenizer=tokenizer, device="cpu")
+    classify = pipeline(
+        "text-classification", model=str(folder), tokenizer=tokenizer, device="cpu", trust_remote_code=False
+    )
     settings: dict[str, Any] = {
         "top_k": None,
         "function_to_apply": "sigmoid",

@@ -25,7 +25,9 @@ class Texts(BaseModel):
 
 def make_app(folder: Path) -> FastAPI:
     thresholds = json.loads((folder / "moderation.json").read_text(encoding="utf-8"))["thresholds"]
-    classify: Any = pipeline("text-classification", model=str(folder), tokenizer=str(folder), device="cpu")
+    classify: Any = pipeline(
+        "text-classification", model=str(folder), tokenizer=str(folder), device="cpu", trust_remote_code=False
+    )
     settings: dict[str, Any] = {"top_k": None, "function_to_apply": "sigmoid"}
     app = FastAPI()
 

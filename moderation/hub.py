@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 _FILES = (CONFIG, "tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt", "*.model")
+_NEVER = ("*.py", "*.pkl", "*.pickle", "*.bin", "*.pt", "*.pth")  # what some name that begins like these may end in
 _PROBE_S = 5
 
 
@@ -43,7 +44,9 @@ def find_in_hub(hub_id: str, revision: str, *, need_weights: bool, local: bool) 
             get_hf_file_metadata(hf_hub_url(hub_id, CONFIG, revision=revision), timeout=_PROBE_S)
             logger.info("Fetching %s from the hub, revision %s", hub_id, revision)
         patterns = [*_FILES, WEIGHTS] if need_weights else list(_FILES)
-        folder = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=local)
+        folder = snapshot_download(
+            hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=list(_NEVER), local_files_only=local
+        )
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         raise LookupError(f"no copy of {hub_id}, revision {revision}") from None
     except errors.RepositoryNotFoundError:

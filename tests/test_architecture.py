@@ -18,6 +18,7 @@ LINES = (
     ("errors",),
     ("calibrators", "categories", "cores", "durations", "extras", "labels", "logs", "variables"),
     ("config", "flags", "artifacts"),
+    ("pretrained",),
     ("hub", "wheels", "bundles"),
     ("backbones",),
     ("data", "evaluation"),
@@ -249,3 +250,93 @@ def test_the_package_itself_starts_with_nothing() -> None:
 def test_siblings_of_one_line_are_distinct() -> None:
     """The lines above name each part once, or a level would be overwritten in silence."""
     assert not [pair for pair in combinations(LINES, 2) if set(pair[0]) & set(pair[1])]
+
+
+DOOR = "moderation.pretrained"
+BEHIND_THE_DOOR = {"from_pretrained", "from_config", "for_model", "pipeline", "get_class_from_dynamic_module"}
+RUN_WHAT_THEY_READ = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "runpy"}
+
+
+def is_loader(name: str) -> bool:
+    return name.startswith("Auto") or name in BEHIND_THE_DOOR
+
+
+def dangers_of(tree: ast.AST, *, door: bool = False) -> Iterator[str]:
+    """What in a file may run code that it reads: loaders of transformers outside the door, pickles, `eval`.
+
+    Args:
+        tree: The file.
+        door: Whether it is the one that may use the loaders.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names]
+            modules = names if isinstance(node, ast.Import) else [node.module or ""]
+            yield from (module for module in modules if module.split(".")[0] in RUN_WHAT_THEY_READ)
+            if modules[0].split(".")[0] == "transformers" and not door:
+                yield from filter(is_loader, names)
+        elif isinstance(node, ast.Attribute):
+            if is_loader(node.attr) and not door:
+                yield node.attr
+        elif isinstance(node, ast.Call):
+            yield from dangers_of_call(node)
+
+
+def dangers_of_call(node: ast.Call) -> Iterator[str]:
+    name, arguments = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+    if name in ("eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec"):
+        yield name
+    if name.endswith("torch.load") and arguments.get("weights_only") != "True":
+        yield "torch.load without weights_only=True"
+    if arguments.get("allow_pickle", "False") != "False":
+        yield f"{name} with pickles"
+    if name.startswith("yaml.") and "safe" not in name:
+        yield name
+    if arguments.get("trust_remote_code", "False") != "False":
+        yield f"{name} with trust_remote_code"
+    if name.endswith((".from_pretrained", ".from_config", ".pipeline")) and "trust_remote_code" not in arguments:
+        yield f"{name} that is not told what to trust"
+    if name.endswith(".from_pretrained") and arguments.get("local_files_only") != "True":
+        yield f"{name} that may ask the hub"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_runs_code_that_it_reads(module: str) -> None:
+    """Configurations, tokenizers and models of others come through one door, and nothing is unpickled or evaluated."""
+    assert not [*dangers_of(parse(MODULES[module]), door=module == DOOR)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from joblib import load",
+        "from transformers import AutoTokenizer",
+        "import transformers\ntransformers.AutoModel",
+        "from transformers import pipeline",
+        "BertModel.from_pretrained(folder, local_files_only=True, trust_remote_code=False)",
+        "load = config.for_model",
+        "eval('1')",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "np.lib.format.read_array(file, allow_pickle=flag)",
+        "yaml.load(file)",
+    ],
+)
+def test_code_that_runs_what_it_reads_would_be_seen(code: str) -> None:
+    assert [*dangers_of(ast.parse(code))]
+
+
+@pytest.mark.parametrize("code", ["auto.from_pretrained(folder)", "auto.from_config(config, trust_remote_code=None)"])
+def test_the_door_says_no_each_time(code: str) -> None:
+    assert [*dangers_of(ast.parse(code), door=True)]
+
+
+@pytest.mark.parametrize("path", [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")], ids=name_of)
+def test_benchmarks_and_examples_run_no_code_either(path: Path) -> None:
+    """They may measure transformers itself, which is told to trust nothing."""
+    calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+    assert not [danger for node in calls for danger in dangers_of_call(node)]
+    loaders = [node for node in calls if ast.unparse(node.func).split(".")[-1] in BEHIND_THE_DOOR]
+    assert not [ast.unparse(node) for node in loaders if "trust_remote_code=False" not in ast.unparse(node)]

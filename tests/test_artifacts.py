@@ -26,6 +26,7 @@ from moderation.artifacts import (
     write_json,
 )
 from moderation.errors import ArtifactError
+from tests.attack_table import Attack
 
 
 def names_in(folder: Path) -> list[str]:
@@ -229,7 +230,8 @@ def broken_arrays(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_an_array_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+@pytest.mark.hostile("odd .npy")
+def test_an_array_that_cannot_be_used_is_refused(tmp_path: Path, attack: Attack) -> None:
     path = tmp_path / "preds.npy"
     with pytest.raises(ArtifactError, match="no such file"):
         read_array(path)
@@ -238,8 +240,10 @@ def test_an_array_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError) as caught:
             read_array(path)
         assert str(caught.value).startswith(f"{path}: "), what
+        attack.tried()
 
 
+@pytest.mark.hostile("pickles")
 def test_a_pickle_in_an_array_is_never_run(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -251,11 +255,13 @@ def test_a_pickle_in_an_array_is_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.hostile("odd .npy")
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 127), byte=st.integers(0, 255), cut=st.integers(0, 160))
 def test_a_damaged_array_gives_numbers_or_a_clear_error_and_nothing_else(
-    tmp_path: Path, position: int, byte: int, cut: int
+    tmp_path: Path, position: int, byte: int, cut: int, attack: Attack
 ) -> None:
+    attack.tried()
     path = tmp_path / "damaged.npy"
     content = bytearray(saved(np.ones((4, 2), dtype=np.float32), path))
     content[position] = byte

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, pipeline
+from transformers import PreTrainedModel
 
 from moderation.bundles import write_manifest
 from moderation.data.preparing import Splits
@@ -18,6 +18,7 @@ from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import compare
 from moderation.inference.backends import BACKENDS, without_progress_bars
 from moderation.inference.classifier import Classifier
+from moderation.pretrained import read_pipeline
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -158,11 +159,8 @@ class Referee:
 
     def _from_pipeline(self, texts: Sequence[str]) -> FloatArray:
         """Probabilities that the pipeline of transformers gives, in label order."""
-        make: Any = pipeline
-        source = {"model": str(self.folder), "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         with without_progress_bars():
-            pipe = make("text-classification", **source, tokenizer=tokenizer, device="cpu")
+            pipe = read_pipeline(self.folder)
         labels = self.content["labels"]
         answers = [pipe(text, top_k=None, function_to_apply="sigmoid") for text in texts]
         of_text = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]

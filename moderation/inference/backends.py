@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from moderation.bundles import FORMS, MODEL_CONFIG, TOKENIZER, Bundle
 from moderation.cores import count_cores
-from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
+from moderation.pretrained import check_folder, read_model
 
 IdArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -222,12 +223,13 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         device: `cpu`, or `cuda` where the engine can.
 
     Raises:
-        ArtifactError: the engine cannot read the file.
+        ArtifactError: the engine cannot read the file, or the bundle names code to run.
         ConfigError: threads or device that cannot be.
     """
     threads = count_cores() if threads is None else threads
     if threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more.")
+    check_folder(bundle.path)
     path = bundle.path / FORMS[BACKENDS[name][0]].main_file
     try:
         if name.startswith("onnx"):
@@ -235,7 +237,7 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         if name == "openvino":
             return OpenVinoBackend(str(path), threads, device)
         return TorchBackend(_load_torch(bundle, name), threads, device)
-    except (ConfigError, MissingExtraError):
+    except ModerationError:
         raise
     except Exception as error:  # each engine has errors of its own
         raise ArtifactError(
@@ -245,23 +247,15 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
 
 
 def _load_torch(bundle: Bundle, name: str) -> Any:
-    import torch
-
     if name == "torchscript":
+        import torch
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces the end of TorchScript at every use
             path = bundle.path / FORMS[name].main_file
             return torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-    from transformers import AutoModelForSequenceClassification
-
     with without_progress_bars():
-        return AutoModelForSequenceClassification.from_pretrained(
-            bundle.path,
-            local_files_only=True,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,  # unsaid, it would ask, and take a line of standard input for the answer
-        )
+        return read_model(bundle.path)[0]
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from moderation.artifacts import read_json, write_atomically
+from moderation.artifacts import write_atomically
 from moderation.errors import ArtifactError
+from moderation.training.states import read_log_history, remove_other_states, seal_state
 
 
 class ProgressBar(TrainerCallback):
@@ -55,7 +56,10 @@ class ProgressBar(TrainerCallback):
 
 
 class JsonlLog(TrainerCallback):
-    """`log.jsonl`: every logged record, one JSON object a line; a resumed run continues where its state ends."""
+    """`log.jsonl`: every logged record, one JSON object a line; a resumed run continues where its state ends.
+
+    It holds no times, which stand in `run.json`: a run that was resumed has the same bytes here as one that was not.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,7 +111,11 @@ class KeepBest(TrainerCallback):
 
 
 class SaveState(TrainerCallback):
-    """Ask for a state to resume from every so many steps, and at the end of each epoch after its evaluation."""
+    """Have a state to resume from every so many steps, and at the end of each epoch after its evaluation.
+
+    The losses so far are logged before, so that the next record is about the same steps whether the training stopped
+    here or went on.
+    """
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -116,28 +124,28 @@ class SaveState(TrainerCallback):
         """Within an epoch; its last step is left to the epoch's end, so that no evaluation gets lost."""
         epoch = state.epoch or 0.0
         last_of_epoch = math.isclose(epoch, round(epoch), abs_tol=1e-6) or state.global_step >= state.max_steps
-        control.should_save = state.global_step % self.every == 0 and not last_of_epoch
+        if state.global_step % self.every == 0 and not last_of_epoch:
+            control.should_log = control.should_save = True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """After each epoch."""
-        control.should_save = True
+        control.should_log = control.should_save = True
 
-
-def newest_state(resume_dir: Path, n_processes: int = 1) -> Path | None:
-    """The newest complete `checkpoint-<step>` folder; None where there is none.
-
-    The trainer writes `trainer_state.json` last, so a folder that a kill left unfinished has none that can be read.
-    """
-    folders = sorted(resume_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    return next((folder for folder in folders if _is_complete(folder, n_processes)), None)
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Seal the state once every process has written its part; then the older ones may go."""
+        processes: Any = args.distributed_state
+        processes.wait_for_everyone()
+        if state.is_world_process_zero:
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            seal_state(folder)
+            remove_other_states(folder.parent, folder)
 
 
 def has_stopped_early(state_dir: Path, metric: str, patience: int) -> bool:
     """Whether `KeepBest` had stopped the training when this state was saved, so that nothing is left to train."""
-    history = read_json(state_dir / "trainer_state.json", "the trainer's state")["log_history"]
-    return patience > 0 and _evaluations_since_best(history, metric) >= patience
+    return patience > 0 and _evaluations_since_best(read_log_history(state_dir), metric) >= patience
 
 
 def _evaluations_since_best(history: list[dict[str, float]], metric: str) -> int:
@@ -150,25 +158,17 @@ def _evaluations_since_best(history: list[dict[str, float]], metric: str) -> int
 
 def _without_speed(metrics: dict[str, float]) -> dict[str, float]:
     """What was measured of the model, which two like runs agree on, without how long that took."""
+    return {name.removeprefix("eval_"): value for name, value in _same_each_time(metrics).items()}
+
+
+def _same_each_time(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what differs between two like runs: how long something took, the mean loss since a resume."""
     return {
-        name.removeprefix("eval_"): value
-        for name, value in metrics.items()
-        if not name.endswith(("_runtime", "_per_second"))
+        name: value
+        for name, value in record.items()
+        if not name.endswith(("_runtime", "_per_second")) and name != "train_loss"
     }
 
 
-def _is_complete(folder: Path, n_processes: int) -> bool:
-    random_states = (
-        [folder / "rng_state.pth"]
-        if n_processes == 1
-        else [folder / f"rng_state_{rank}.pth" for rank in range(n_processes)]
-    )
-    try:
-        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return all(path.is_file() for path in random_states)
-
-
 def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record) + "\n"
+    return json.dumps(_same_each_time(record), sort_keys=True) + "\n"

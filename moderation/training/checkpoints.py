@@ -1,6 +1,7 @@
 """Checkpoints: the weights of a run with all that it takes to rebuild the model offline.
 
-A `.pt` file of plain types and tensors, read with `weights_only=True`, so that a file from elsewhere cannot run code.
+A `.pt` file of plain types and tensors, read with `weights_only=True`, whose configuration may name no code: a file
+from elsewhere runs none. The same model gives the same bytes, whatever process wrote them.
 """
 
 import logging
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from moderation.artifacts import write_atomically
 from moderation.errors import ArtifactError
+from moderation.pretrained import make_config, make_model
 
 logger = logging.getLogger(__name__)
 
@@ -50,17 +51,20 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
     """
+    own: dict[str, Any] = {"model_type": model.config.model_type}
+    own["architectures"] = [type(model).__name__]  # which transformers would set when it first saves the model itself
     content = {
         "format": _FORMAT,
         "version": _VERSION,
         "labels": list(labels),
-        "config": model.config.to_diff_dict() | {"model_type": model.config.model_type},
+        "config": dict(sorted((model.config.to_diff_dict() | own).items())),
         "about": about,
         "weights": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
     }
     with write_atomically(path) as temporary:
         try:
-            torch.save(content, temporary)
+            with temporary.open("wb") as file:  # a file's name would become part of its content
+                torch.save(content, file)
         except RuntimeError as error:  # torch reports a full disk as one
             raise OSError(None, "the disk may be full", str(path)) from error
 
@@ -69,24 +73,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint and rebuild its model, without any other file.
 
     Raises:
-        ArtifactError: the file is missing, truncated, of another program, of a newer version, or does not fit together.
+        ArtifactError: the file is missing, truncated, of another program, of a newer version, does not fit together, or
+            names code to run.
     """
     content = _read(path)
     try:
-        config = AutoConfig.for_model(**content["config"])
-        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
-            config, dtype=torch.float32
-        )
+        config = make_config(content["config"], f"{path} (config)")
+        model = make_model(config)
         model.load_state_dict(content["weights"])
         labels = tuple(content["labels"])
         about = dict(content["about"])
         if len(labels) != config.num_labels:
             raise ValueError("the labels are not those of the logits")
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, StrictDataclassError) as error:
+    except ArtifactError:
+        raise
+    except Exception as error:  # a stranger's values make transformers stumble in ways that nobody lists
         raise ArtifactError(
             f"{path}: a checkpoint whose parts do not fit together; it was changed or damaged."
         ) from error
-    return Checkpoint(model.eval(), labels, about)
+    model.eval()  # type: ignore[no-untyped-call]
+    return Checkpoint(model, labels, about)
 
 
 def _read(path: Path) -> dict[str, Any]:

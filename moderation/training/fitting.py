@@ -1,7 +1,6 @@
 """Fit a classifier to encoded examples: from flat settings to a trainer that has run."""
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,12 @@ from moderation.artifacts import RunFolder
 from moderation.errors import ConfigError
 from moderation.evaluation.metrics import compute_metrics
 from moderation.training.balancing import PosWeightRule, example_weights, pos_weight_of
-from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveState, has_stopped_early, newest_state
+from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveState, has_stopped_early
 from moderation.training.checkpoints import save_checkpoint
 from moderation.training.model import build_model, freeze_for_speed
 from moderation.training.precision import Resolved
 from moderation.training.processes import n_processes
+from moderation.training.states import choose_state, remove_other_states
 from moderation.training.tracking import report_to
 from moderation.training.trainer import PosWeightTrainer
 
@@ -108,7 +108,7 @@ def fit(
     Raises:
         ConfigError: settings that do not go with the number of processes or the model.
         DataError: a label has no positives in the train split.
-        ArtifactError: the backbone cannot be loaded, or the disk is full.
+        ArtifactError: the backbone cannot be loaded, the state to resume from was changed, or the disk is full.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours shows the training itself
     training_arguments = _training_arguments(run.resume_dir, **arguments)
@@ -136,13 +136,13 @@ def fit(
     trainer.add_callback(
         KeepBest(best_metric, patience, lambda metrics: _save(run.checkpoint_best, trainer, labels, about, metrics))
     )
+    state = choose_state(run.resume_dir, training_arguments.world_size) if resume else None
     begin()
-    state = newest_state(run.resume_dir, training_arguments.world_size) if resume else None
     if resume and state is None:
         logger.info("Resume: no complete state was saved; the training starts from its beginning.")
-    if state is None:
-        shutil.rmtree(run.resume_dir, ignore_errors=True)
-    elif has_stopped_early(state, best_metric, patience):
+    if trainer.is_world_process_zero():
+        remove_other_states(run.resume_dir, state)
+    if state is not None and has_stopped_early(state, best_metric, patience):
         training_arguments.num_train_epochs = 0  # the weights of the state are the final ones
     try:
         result = trainer.train(resume_from_checkpoint=None if state is None else str(state))
@@ -188,8 +188,7 @@ def _training_arguments(
         ddp_find_unused_parameters=False,
         ddp_backend="gloo" if on_cpu and n_processes() > 1 else None,
         eval_strategy="epoch",
-        save_strategy="no",  # the callback SaveState asks for states
-        save_total_limit=1,
+        save_strategy="no",  # the callback SaveState asks for states, and removes older ones
         logging_steps=0.02,
         report_to=report_to(track, output_dir.parent),
         run_name=output_dir.parent.name,

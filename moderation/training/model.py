@@ -6,14 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from moderation.errors import ArtifactError, ConfigError
+from moderation.pretrained import make_model, read_config, read_model
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +38,13 @@ def build_model(
         A model on the CPU, float32, that gives logits `(n_examples, n_labels)`.
 
     Raises:
-        ArtifactError: the folder holds no model that the Auto classes can load.
+        ArtifactError: the folder holds no model that the Auto classes can load, or names code to run.
     """
     try:
-        config = AutoConfig.from_pretrained(backbone_dir, local_files_only=True)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        config = read_config(Path(backbone_dir))
+    except ArtifactError:
+        raise
+    except Exception as error:  # a stranger's values make transformers stumble in ways that nobody lists
         raise ArtifactError(f"{backbone_dir}: holds no config.json of a model that transformers knows.") from error
     describe_labels(config, labels)
     for name in ("attention_probs_dropout_prob", "attention_dropout"):
@@ -55,10 +55,8 @@ def build_model(
 
 def _random_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
     try:
-        return AutoModelForSequenceClassification.from_config(  # type: ignore[no-any-return, no-untyped-call]
-            config, dtype=torch.float32
-        )
-    except (ValueError, KeyError) as error:
+        return make_model(config)
+    except Exception as error:  # as above
         raise ArtifactError(
             f"{backbone_dir}: its config.json describes no encoder that can classify texts ({config.model_type})."
         ) from error
@@ -67,15 +65,10 @@ def _random_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
 def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
     try:
         with _without_reports():  # transformers would report the new head as a fault
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                backbone_dir,
-                config=config,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype="float32",
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            model, report = read_model(Path(backbone_dir), config)
+    except ArtifactError:
+        raise
+    except Exception as error:  # as above
         raise ArtifactError(
             f"{backbone_dir}: its weights cannot be loaded; expected model.safetensors that fits config.json. "
             "--random-weights builds the architecture without them."
@@ -88,7 +81,7 @@ def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
             f"{backbone_dir}: model.safetensors lacks {len(absent)} weights of the encoder that config.json describes, "
             f"{min(absent)} among them; the two files belong to different models."
         )
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 @contextmanager

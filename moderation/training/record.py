@@ -1,4 +1,9 @@
-"""`run.json` and the folder around it: claim the folder, say what begins, say what came of it."""
+"""`run.json` and the folder around it: claim the folder, say what begins, say what came of it.
+
+Two runs of one command leave the same bytes, whether or not one was stopped and resumed, but for the pictures, the
+page, and what `run.json` says of the moment: `started`, `seconds`, `peak_memory_bytes`, of `training` its `seconds` and
+`resumed_from`, of `settings` its `resume`.
+"""
 
 import dataclasses
 import datetime
@@ -12,10 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_json
 from moderation.errors import ArtifactError, ConfigError, ModerationError
-from moderation.training.callbacks import newest_state
 from moderation.training.fitting import Fit
 from moderation.training.processes import is_main, n_processes
 from moderation.training.reproducibility import PhaseTimer, describe_environment, peak_memory_bytes
+from moderation.training.states import sealed_states
 
 RUN_FORMAT = {"format": "content-moderation run", "version": 1}
 # What may differ from the interrupted run: where things lie (hashes guard the data), and what changes no result but
@@ -93,11 +98,13 @@ def begin_run(run: RunFolder, settings: dict[str, Any], facts: dict[str, Any]) -
 
 
 def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write the tokenizer's own files into the run folder.
+    """Write the tokenizer's own files into the run folder, without the lengths of whatever it was called with last.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
     """
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     try:
         tokenizer.save_pretrained(run.tokenizer_dir)
     except Exception as error:
@@ -136,7 +143,7 @@ def nothing_half_written(run: RunFolder, record: dict[str, Any]) -> Iterator[Non
         yield
     except ModerationError:
         begun = bool(record) and not record["settings"]["resume"]
-        if is_main() and begun and newest_state(run.resume_dir, n_processes()) is None:
+        if is_main() and begun and not sealed_states(run.resume_dir):
             _clear(run)
         for folder in (run.resume_dir, run.path):
             with suppress(OSError):  # not there, or it holds something

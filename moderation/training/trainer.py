@@ -17,6 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 from moderation.errors import ArtifactError, ConfigError
 from moderation.training.batching import BucketedBatches, EpochLoader, PaddingCollator, lengths_of
 from moderation.training.prediction import predict_logits
+from moderation.training.states import reading_state
 
 
 class PosWeightTrainer(Trainer):
@@ -160,6 +161,18 @@ class PosWeightTrainer(Trainer):
             raise ArtifactError(
                 f"{self.args.output_dir}: the state to resume from could not be written; the disk may be full."
             ) from error
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        with reading_state(resume_from_checkpoint, "model"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with reading_state(str(checkpoint), "optimizer or scheduler"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with reading_state(str(checkpoint), "random numbers"):
+            super()._load_rng_state(checkpoint)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         model: Any = self.model

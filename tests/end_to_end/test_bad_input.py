@@ -4,6 +4,7 @@ Every comment holds a marker that must never come out again: no message and no l
 """
 
 import gzip
+import io
 import json
 import logging
 import shutil
@@ -296,8 +297,6 @@ def test_the_test_split_and_a_missing_array_are_no_ground_for_tuning(run: Run, t
 
 
 def foreign_weights() -> bytes:
-    import io
-
     import torch
 
     file = io.BytesIO()
@@ -334,6 +333,38 @@ def test_a_checkpoint_that_cannot_be_used_is_refused(
     assert part in said.message
     assert "expected checkpoint_best.pt" in said.message
     assert files_in(trained) == before
+
+
+@pytest.mark.hostile("auto_map with y on standard input")
+@pytest.mark.parametrize("key", ["auto_map", "tokenizer_class", "checkpoint"])
+def test_a_run_folder_from_elsewhere_runs_no_code(
+    key: str, run: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto_map` and a class that transformers does not know, where somebody says yes to all that is asked."""
+    import torch
+
+    said_yes = io.StringIO("y\n" * 50)
+    monkeypatch.setattr(sys, "stdin", said_yes)
+    (trained / "tokenizer" / "evil.py").write_text(f"open({str(tmp_path / 'code was run')!r}, 'w')\nclass Evil: pass\n")
+    path, word = trained / "tokenizer" / "tokenizer_config.json", f"({key})"
+    auto_map = {"AutoTokenizer": [None, "evil.Evil"], "AutoModelForSequenceClassification": "evil.Evil"}
+    if key == "checkpoint":
+        path, word = trained / "checkpoint_best.pt", "(config): names code to run (auto_map)"
+        content = torch.load(path, weights_only=True)
+        content["config"] |= {"model_type": "clip", "auto_map": auto_map, "_name_or_path": str(trained / "tokenizer")}
+        torch.save(content, path)
+    else:
+        changes = {"tokenizer_class": "Evil"} | ({"auto_map": auto_map} if key == "auto_map" else {})
+        edit(path, lambda content: content.update(changes))
+    before = files_in(trained)
+    for said in (evaluate(run, trained), run("export", trained, "--to", tmp_path / "bundle", "--threads", "1")):
+        assert said.code == 1
+        assert f"{path}" in said.message
+        assert word in said.message
+    assert files_in(trained) == before
+    assert not (tmp_path / "code was run").exists()
+    assert not (tmp_path / "bundle").exists()
+    assert said_yes.tell() == 0
 
 
 def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:

@@ -10,7 +10,7 @@ import time
 import pandas as pd
 import pytest
 
-from moderation.training.callbacks import newest_state
+from moderation.training.states import sealed_states
 
 
 @pytest.mark.slow
@@ -30,7 +30,7 @@ def test_multilingual_distilbert_trains_resumes_and_evaluates(shared, tmp_path):
 
     process = subprocess.Popen([sys.executable, *words], env=environment)
     end = time.monotonic() + 280
-    while newest_state(folder / "resume") is None and time.monotonic() < end:
+    while not sealed_states(folder / "resume") and time.monotonic() < end:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

@@ -2,15 +2,20 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.attack_table import Attack
 
 SETTINGS = ["--max-length", "32", "--epochs", "2", "--batch-size", "8", "--lr", "1e-3", "--bootstrap", "20"]
 SETTINGS += ["--threads", "1", "--save-every", "5"]
@@ -37,20 +42,38 @@ def reference(table_path: Path, tiny_backbone: Path, tmp_path_factory: pytest.Te
     return folder
 
 
+# What of run.json differs between two runs of one command: when, how fast and where, and what is edited meanwhile.
+OF_THE_MOMENT = {"started", "seconds", "peak_memory_bytes", "git"}
+OF_THE_MOMENT_IN = {"training": {"seconds", "resumed_from"}, "settings": {"output_dir", "resume"}}
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """run.json without what differs by nature."""
+    facts: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    for part, names in (OF_THE_MOMENT_IN | {"": OF_THE_MOMENT}).items():
+        for name in names:
+            del (facts[part] if part else facts)[name]
+    return facts
+
+
+def assert_same_bytes(folder: Path, other: Path) -> None:
+    """All that a run leaves behind, but for pictures and the page, which show when it was."""
+    names = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == names
+    compared = {name for name in names if not name.startswith(("plots/", "report.html", "run.json"))}
+    assert compared >= {"checkpoint_best.pt", "checkpoint_final.pt", "log.jsonl", "preds_test.npy", "metrics_test.json"}
+    for name in sorted(compared):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+    assert record_of(folder) == record_of(other)
+
+
 def test_the_same_seed_gives_the_same_bytes(table_path, tiny_backbone, reference, tmp_path):
     run(command(table_path, tiny_backbone, tmp_path / "again"))
-    for name in (
-        "preds_val.npy",
-        "preds_test.npy",
-        "labels_test.npy",
-        "calibration.json",
-        "thresholds.json",
-        "metrics_test.json",
-    ):
-        assert (tmp_path / "again" / name).read_bytes() == (reference / name).read_bytes(), name
+    assert_same_bytes(tmp_path / "again", reference)
 
 
-def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone, reference, tmp_path):
+@pytest.mark.hostile("train: kill -9 twice, resume")
+def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone, reference, tmp_path, attack):
     """Of the ways to choose what an epoch sees, the plain one; `tests/training/test_fitting.py` interrupts them all."""
     folder = tmp_path / "killed"
     words = command(table_path, tiny_backbone, folder)
@@ -66,19 +89,51 @@ def test_kill_in_mid_epoch_and_resume_changes_nothing(table_path, tiny_backbone,
     assert facts["training"]["resumed_from"] >= 70
     assert facts["training"]["resumed_from"] % 60, "the kill was not in mid-epoch"
     assert facts["training"]["steps"] == 120
-    for name in ("preds_val.npy", "calibration.json"):
-        assert (folder / name).read_bytes() == (reference / name).read_bytes()
     assert (folder / "log.jsonl").read_text().count("eval_loss") == 2
     assert not (folder / "resume").exists()
+    assert_same_bytes(folder, reference)
+    attack.tried()
+    kill_at_random(words, folder, reference, attack)
+
+
+def kill_at_random(words: list[str], folder: Path, reference: Path, attack: Attack) -> None:
+    """`kill -9` twice at any moment of a run, from its first import to its report, and the same bytes after it."""
+    seed, whole_s = 11, 0.0
+    rng = random.Random(seed)
+    for case in range(attack.cases(0, 8)):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not whole_s:
+            start = time.monotonic()
+            run(words)  # how long it takes here
+            whole_s = time.monotonic() - start
+            shutil.rmtree(folder)
+        for _ in range(2):
+            process = subprocess.Popen([sys.executable, *words, *resume_of(folder)], stderr=subprocess.PIPE, text=True)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0.2, 0.9) * whole_s)
+            process.kill()
+            said = process.communicate()[1]
+            assert process.returncode in (0, -signal.SIGKILL), (seed, case, said[-2000:])
+            if process.returncode == 0:
+                break
+        else:
+            if not (folder / "report.html").exists():
+                run([*words, *resume_of(folder)])
+        assert_same_bytes(folder, reference)
+        attack.tried()
+
+
+def resume_of(folder: Path) -> list[str]:
+    return ["--resume"] if (folder / "run.json").exists() else []
 
 
 def kill_after(process: subprocess.Popen[bytes], resume_dir: Path, step: int) -> bool:
-    """`kill -9` once a state of that step or a later one is complete; False where the run ended before."""
+    """`kill -9` once a state of that step or a later one is sealed; False where the run ended before."""
     end = time.monotonic() + 200
     while time.monotonic() < end:
         if process.poll() is not None:
             return False
-        states = [path for path in resume_dir.glob("checkpoint-*") if is_whole(path / "trainer_state.json")]
+        states = [path for path in resume_dir.glob("checkpoint-*") if (path / "state.json").is_file()]
         steps = [int(path.name.rpartition("-")[2]) for path in states]
         if any(step <= found < 110 for found in steps):
             process.send_signal(signal.SIGKILL)
@@ -86,15 +141,6 @@ def kill_after(process: subprocess.Popen[bytes], resume_dir: Path, step: int) ->
             return True
         time.sleep(0.002)
     raise AssertionError("no state was saved in time")
-
-
-def is_whole(state_path: Path) -> bool:
-    """The state's last file is there to its end; it may be in the midst of being written, or just removed."""
-    try:
-        json.loads(state_path.read_text())
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def test_two_processes_learn_the_same(table_path, tiny_backbone, reference, tmp_path):

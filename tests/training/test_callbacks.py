@@ -1,7 +1,6 @@
 import json
 
 import pytest
-import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from moderation.errors import ArtifactError
@@ -11,7 +10,6 @@ from moderation.training.callbacks import (
     ProgressBar,
     SaveState,
     has_stopped_early,
-    newest_state,
 )
 
 
@@ -86,10 +84,11 @@ def test_a_process_that_is_not_the_first_saves_nothing_and_stops_all_the_same(ar
     [(1, [0.5, 0.4], True), (2, [0.5, 0.4], False), (0, [0.5, 0.4], False), (1, [0.5, 0.6], False), (1, [], False)],
 )
 def test_a_state_tells_whether_its_training_had_stopped(tmp_path, patience, values, stopped):
-    TrainerState(log_history=[{"eval_score": value} for value in values]).save_to_json(
-        str(tmp_path / "trainer_state.json")
-    )
-    assert has_stopped_early(tmp_path, "score", patience) is stopped
+    folder = tmp_path / "checkpoint-7"
+    folder.mkdir()
+    state = TrainerState(global_step=7, log_history=[{"eval_score": value} for value in values])
+    state.save_to_json(str(folder / "trainer_state.json"))
+    assert has_stopped_early(folder, "score", patience) is stopped
 
 
 # Log
@@ -107,6 +106,21 @@ def test_a_log_starts_from_the_records_of_the_state(arguments, tmp_path):
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert records == state.log_history
     assert [record["step"] for record in records] == [1, 2, 3, 4]
+
+
+def test_a_log_is_the_same_whatever_took_how_long_and_came_in_which_order(arguments, tmp_path):
+    contents = []
+    for record in (
+        {"eval_score": 0.5, "step": 8, "eval_runtime": 0.1, "eval_steps_per_second": 3.0},
+        {"step": 8, "eval_runtime": 0.2, "eval_score": 0.5},
+        {"train_loss": 0.3, "step": 8, "train_runtime": 9.0, "eval_score": 0.5},
+    ):
+        state = TrainerState(is_world_process_zero=True, log_history=[record])
+        log = JsonlLog(tmp_path / "log.jsonl")
+        log.on_train_begin(arguments, state, TrainerControl())
+        log.on_log(arguments, state, TrainerControl())
+        contents.append((tmp_path / "log.jsonl").read_text())
+    assert set(contents) == {'{"eval_score": 0.5, "step": 8}\n' * 2}
 
 
 def test_a_process_that_is_not_the_first_writes_no_log(arguments, tmp_path):
@@ -181,44 +195,8 @@ def test_states_within_an_epoch(arguments, every, steps_in_epoch, max_steps, sav
         callback.on_step_end(arguments, state, control)
         if control.should_save:
             found.append(step)
+        assert control.should_log == control.should_save, "or the next record would be about other steps after a stop"
     assert found == saved
     control = TrainerControl()
     callback.on_epoch_end(arguments, state, control)
     assert control.should_save
-
-
-def save_state(resume_dir, step, random_states=("rng_state.pth",), state='{"global_step": 1}'):
-    folder = resume_dir / f"checkpoint-{step}"
-    folder.mkdir(parents=True)
-    for name in random_states:
-        torch.save({}, folder / name)
-    if state is not None:
-        (folder / "trainer_state.json").write_text(state)
-    return folder
-
-
-def test_the_newest_state_by_number_not_by_name(tmp_path):
-    for step in (5, 100, 20):
-        save_state(tmp_path, step)
-    assert newest_state(tmp_path) == tmp_path / "checkpoint-100"
-
-
-@pytest.mark.parametrize("state", [None, "", '{"global_step": 1', "\x00\x00"])
-def test_a_state_that_a_kill_left_unfinished_is_passed_over(tmp_path, state):
-    complete = save_state(tmp_path, 5)
-    save_state(tmp_path, 10, state=state)
-    save_state(tmp_path, 15, random_states=())
-    assert newest_state(tmp_path) == complete
-
-
-def test_no_state_at_all(tmp_path):
-    assert newest_state(tmp_path / "absent") is None
-    save_state(tmp_path, 5, state=None)
-    assert newest_state(tmp_path) is None
-
-
-def test_a_state_of_other_processes_is_none(tmp_path):
-    save_state(tmp_path, 5, random_states=("rng_state_0.pth", "rng_state_1.pth"))
-    assert newest_state(tmp_path, n_processes=2) == tmp_path / "checkpoint-5"
-    assert newest_state(tmp_path, n_processes=3) is None
-    assert newest_state(tmp_path, n_processes=1) is None

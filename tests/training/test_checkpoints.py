@@ -1,3 +1,5 @@
+import pickle
+import random
 import shutil
 
 import pytest
@@ -95,13 +97,49 @@ class Trap:
         return type(self.path).touch, (self.path,)
 
 
-def test_code_in_a_file_is_refused_and_not_run(path, tmp_path):
+@pytest.mark.hostile("pickles")
+def test_code_in_a_file_is_refused_and_not_run(path, tmp_path, attack):
     mark = tmp_path / "code was run"
-    altered(path, about=Trap(mark))
-    assert "not a readable checkpoint" in refusal(path)
-    assert not mark.exists()
-    torch.load(path, weights_only=False)  # the trap is a real one
+    whole = path.read_bytes()
+    for place in ("about", "config", "weights", "labels", "format", "version", "more"):
+        for evil in (Trap(mark), [Trap(mark)], {"model_type": "bert", "x": Trap(mark)}):
+            path.write_bytes(whole)
+            altered(path, **{place: evil})
+            assert "not a readable checkpoint" in refusal(path)
+            assert not mark.exists()
+            attack.tried()
+    for content in (pickle.dumps(Trap(mark), protocol) for protocol in range(6)):
+        path.write_bytes(content)
+        assert "not a readable checkpoint" in refusal(path)
+        assert not mark.exists()
+        attack.tried()
+    path.write_bytes(whole)
+    torch.load(altered(path, about=Trap(mark)), weights_only=False)  # the trap is a real one
     assert mark.exists()
+
+
+@pytest.mark.hostile("pickles")
+def test_a_flipped_bit_gives_a_checkpoint_or_a_clear_error_and_nothing_else(path, attack):
+    seed = 3
+    rng, whole = random.Random(seed), path.read_bytes()
+    for case in range(attack.cases(20, 1_000)):
+        content = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 8))):
+            bit = rng.randrange(8 * min(len(whole), 4_000)) if case % 2 else rng.randrange(8 * len(whole))
+            content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            load_checkpoint(path)
+        except ArtifactError as error:
+            assert str(path) in str(error), (seed, case)
+        attack.tried()
+
+
+def test_the_same_model_gives_the_same_bytes_under_any_name(path, model, tmp_path):
+    other = tmp_path / "elsewhere" / "another name.pt"
+    model.config.architectures = None  # transformers sets it when it first saves the model
+    save_checkpoint(other, model, JIGSAW_LABELS, ABOUT)
+    assert other.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.3, 0.9, 0.999])
@@ -143,7 +181,6 @@ def test_a_newer_version(path):
         {"num_hidden_layers": 3},
         {"num_hidden_layers": 1},
         {"model_type": "vit"},
-        {"model_type": "unheard-of"},
         {"hidden_act": "unheard-of"},
         {"id2label": {0: "toxic"}},
     ],
@@ -152,6 +189,12 @@ def test_a_newer_version(path):
 def test_a_configuration_that_does_not_fit_the_weights(path, changes):
     config = torch.load(path, weights_only=True)["config"]
     assert "do not fit together" in refusal(altered(path, config=config | changes))
+
+
+@pytest.mark.parametrize("model_type", ["unheard-of", None, ["bert"], 3])
+def test_an_architecture_that_transformers_does_not_know(path, model_type):
+    config = torch.load(path, weights_only=True)["config"]
+    assert "does not know (model_type)" in refusal(altered(path, config=config | {"model_type": model_type}))
 
 
 @pytest.mark.parametrize("part", ["config", "weights", "labels", "about"])

@@ -1,5 +1,7 @@
 import gc
 import json
+import random
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from moderation.training.fitting import fit
 from moderation.training.model import build_model
 from moderation.training.prediction import predict_logits
 from moderation.training.reproducibility import make_reproducible
+from moderation.training.states import MANIFEST, choose_state, seal_state, sealed_states
 
 STEPS_IN_EPOCH = 8  # 64 examples in batches of 8
 
@@ -236,11 +239,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 
     fitted = fit_into(cut.path, **changes, resume=True)
     assert fitted.resumed_from == resumed_from
-    assert_same_weights(cut.checkpoint_final, straight.checkpoint_final)
-    assert_same_weights(cut.checkpoint_best, straight.checkpoint_best)
-    assert load_checkpoint(cut.checkpoint_best).about == load_checkpoint(straight.checkpoint_best).about
-    assert evaluations(cut) == evaluations(straight)
-    assert [record["step"] for record in log_of(cut)] == [record["step"] for record in log_of(straight)]
+    for name in ("checkpoint_final.pt", "checkpoint_best.pt", "log.jsonl"):
+        assert (cut.path / name).read_bytes() == (straight.path / name).read_bytes(), name
 
 
 def test_a_run_interrupted_after_its_last_step_is_only_finished(whole, fit_into, tmp_path):
@@ -271,8 +271,8 @@ def test_without_a_state_a_resumed_run_starts_afresh(whole, fit_into, tmp_path, 
     with caplog.at_level("INFO"):
         assert fit_into(run.path, resume=True).resumed_from is None
     assert "starts from its beginning" in caplog.text
-    assert_same_weights(run.checkpoint_final, whole[0].checkpoint_final)
-    assert [record["step"] for record in log_of(run)] == [record["step"] for record in log_of(whole[0])]
+    assert run.checkpoint_final.read_bytes() == whole[0].checkpoint_final.read_bytes()
+    assert run.log.read_bytes() == whole[0].log.read_bytes()
 
 
 def test_a_new_run_does_not_go_on_with_an_old_state(fit_into, tmp_path, train_set):
@@ -282,6 +282,165 @@ def test_a_new_run_does_not_go_on_with_an_old_state(fit_into, tmp_path, train_se
     fitted = fit_into(run.path, epochs=1.0)
     assert (fitted.steps, fitted.resumed_from) == (8, None)
     assert [folder.name for folder in run.resume_dir.iterdir()] == ["checkpoint-8"]
+
+
+# States that were changed
+
+
+DAMAGED = pytest.mark.hostile("train: damaged state")
+
+
+@pytest.fixture(scope="module")
+def cut(fit_into, train_set, tmp_path_factory):
+    """A run that was interrupted in mid-epoch."""
+    run = RunFolder(tmp_path_factory.mktemp("fit") / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        fit_into(run.path, train=interrupted(train_set, 12))
+    return run
+
+
+@pytest.fixture
+def copy(cut, tmp_path):
+    """The same, to be changed."""
+    return RunFolder(shutil.copytree(cut.path, tmp_path / "copy"))
+
+
+def state_of(run):
+    return run.resume_dir / "checkpoint-10"
+
+
+class Evil:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return type(self.mark).touch, (self.mark,)
+
+
+@DAMAGED
+def test_every_flipped_bit_of_a_state_is_recognised(copy, attack):
+    seed = 7
+    rng, folder = random.Random(seed), state_of(copy)
+    assert choose_state(copy.resume_dir) == folder
+    files = sorted(folder.iterdir())
+    for case in range(attack.cases(40, 400)):
+        path = files[case % len(files)]
+        before = path.read_bytes()
+        bit = rng.randrange(8 * len(before))
+        after = bytearray(before)
+        after[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(after)
+        try:
+            found = choose_state(copy.resume_dir)
+        except ArtifactError as error:
+            assert str(folder) in str(error), (seed, case)
+            assert path.name in str(error) or path.name == MANIFEST, (seed, case, path.name)
+        else:  # white space in the list
+            assert path.name == MANIFEST and json.loads(after) == json.loads(before), (seed, case, path.name, found)
+        path.write_bytes(before)
+        attack.tried()
+    assert choose_state(copy.resume_dir) == folder
+
+
+@DAMAGED
+def test_every_file_of_a_state_that_is_gone_cut_or_added_is_named(copy, attack):
+    folder = state_of(copy)
+    for path in sorted(set(folder.iterdir()) - {folder / MANIFEST}):
+        before = path.read_bytes()
+        for content in (None, b"", before[:-1], before[: len(before) // 2], before + b"x", b"{}"):
+            path.unlink()
+            if content is not None:
+                path.write_bytes(content)
+            with pytest.raises(ArtifactError, match=rf"{path.name}: (is missing|not the file that was saved).*delete"):
+                choose_state(copy.resume_dir)
+            path.write_bytes(before)
+            attack.tried()
+    for name in ("pytorch_model.bin", "adapter_model.safetensors", "scaler.pt", "global_step10/x.pt", "nothing"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+        with pytest.raises(ArtifactError, match=rf"{name}: not among the files that were saved"):
+            choose_state(copy.resume_dir)
+        (folder / name).unlink()
+        attack.tried()
+    for content in ("", "{", "[]", "{}", "null", '{"format": "content-moderation state", "version": 1}', "[" * 9_999):
+        (folder / MANIFEST).write_text(content)
+        with pytest.raises(ArtifactError, match=MANIFEST):
+            choose_state(copy.resume_dir)
+        attack.tried()
+
+
+def spoil(path, how, mark):
+    """Change a file of a state; with None it is gone."""
+    if how == "evil":
+        torch.save({"state": Evil(mark), "param_groups": Evil(mark)}, path)
+    elif how == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif how == "other":
+        torch.save({"x": 1}, path)
+    elif how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(how)
+
+
+@DAMAGED
+def test_a_changed_state_that_was_sealed_again_gives_one_message(copy, fit_into, tmp_path, attack):
+    """The list of files guards against accidents; against a stranger only what each file may hold."""
+    mark, folder = tmp_path / "code was run", state_of(copy)
+    names = ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
+    step_only, odd_log = b'{"global_step": 11}', b'{"global_step": 10, "log_history": [1]}'
+    ways = [(name, how) for how in ("evil", "half", "other", "gone", b"", b"{}", step_only, odd_log) for name in names]
+    for name, how in ways[:: attack.cases(4, 1)]:
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        spoil(folder / name, how, mark)
+        seal_state(folder)
+        with pytest.raises(ArtifactError, match=r"checkpoint-10.*Restore the file, or delete"):
+            fit_into(copy.path, resume=True)
+        assert not mark.exists()
+        for path, content in before.items():
+            path.write_bytes(content)
+        attack.tried()
+    assert choose_state(copy.resume_dir) == folder
+
+
+@DAMAGED
+def test_what_is_no_state_is_passed_over_and_left_alone(copy, fit_into, whole, caplog):
+    folder = state_of(copy)
+    others = [
+        copy.resume_dir / name for name in ("checkpoint-old", "checkpoint-12.bak", "checkpoint-", "checkpoint--3")
+    ]
+    for other in others:
+        shutil.copytree(folder, other)
+    (copy.resume_dir / "checkpoint-99").write_text("a file")
+    shutil.copytree(folder, copy.resume_dir / "checkpoint-30")
+    (copy.resume_dir / "checkpoint-30" / MANIFEST).unlink()  # a kill came before the list of files
+    with caplog.at_level("INFO"):
+        assert fit_into(copy.path, resume=True).resumed_from == 10
+    for name in ("checkpoint-old", "checkpoint-30", "checkpoint-99"):
+        assert f"{name} holds no complete state; it is passed over" in caplog.text
+    assert all(other.is_dir() for other in others)
+    assert not (copy.resume_dir / "checkpoint-30").exists()
+    assert copy.checkpoint_final.read_bytes() == whole[0].checkpoint_final.read_bytes()
+
+
+def test_the_newest_state_by_number_not_by_name(tmp_path):
+    for step in (5, 100, 20):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        seal_state(tmp_path / f"checkpoint-{step}")
+    assert [folder.name for folder in sealed_states(tmp_path)] == ["checkpoint-100", "checkpoint-20", "checkpoint-5"]
+    assert sealed_states(tmp_path / "absent") == []
+    assert choose_state(tmp_path / "absent") is None
+
+
+def test_a_state_of_several_processes_has_the_random_numbers_of_each(copy):
+    folder = state_of(copy)
+    (folder / "rng_state.pth").rename(folder / "rng_state_0.pth")
+    shutil.copy(folder / "rng_state_0.pth", folder / "rng_state_1.pth")
+    seal_state(folder)
+    assert choose_state(copy.resume_dir, n_processes=2) == folder
+    for n_processes, missing in ((1, "rng_state.pth"), (3, "rng_state_2.pth")):
+        with pytest.raises(ArtifactError, match=rf"{missing}: was not saved"):
+            choose_state(copy.resume_dir, n_processes)
 
 
 def test_one_state_is_kept(whole):

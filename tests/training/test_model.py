@@ -104,11 +104,21 @@ def test_a_folder_without_weights_names_the_way_out(tiny_backbone, tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"model_type": "unheard-of"}'])
-def test_a_foreign_folder_is_named(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, r"holds no config\.json of a model that transformers knows"),
+        ("{}", r"holds no config\.json of a model that transformers knows"),
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[]", "holds no JSON object"),
+        ('{"model_type": "unheard-of"}', r"does not know \(model_type\)"),
+    ],
+)
+def test_a_foreign_folder_is_named(tmp_path, content, expected):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ArtifactError, match=r"holds no config\.json of a model that transformers knows") as caught:
+    with pytest.raises(ArtifactError, match=expected) as caught:
         build_model(tmp_path, JIGSAW_LABELS)
     assert str(tmp_path) in str(caught.value)
 

@@ -1,0 +1,265 @@
+"""The one door through which configurations, tokenizers and models of transformers are loaded: no file brings code.
+
+transformers runs code that a model's files name where it is told to trust them; told nothing, it asks, and takes a line
+of standard input for the answer. Here it is told not to, everywhere, and asks nobody. What names code, or sends
+transformers to other files than those that were looked at, is refused before transformers sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moderation.artifacts import read_json
+from moderation.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_CONFIG = "config.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+
+# Key, at any depth -> what it makes transformers do. The first two are refused whatever they say, the rest unless null.
+_CODE = {
+    "auto_map": "names code to run",
+    "custom_pipelines": "names code to run",
+    "quantization_config": "names a library that shall unpack the weights",
+    "compression_config": "names a library that shall unpack the weights",
+    "fusion_config": "replaces parts of transformers",
+    "distributed_config": "spreads the model over machines",
+    "configuration_files": "sends the reader to another configuration",
+    "transformers_weights": "sends the reader to other weights than model.safetensors",
+}
+_IN_ANY_FORM = ("auto_map", "custom_pipelines")
+# Which code computes attention, or experts: a name with a slash is that of a repository of compiled code.
+_IMPLEMENTATIONS = tuple(
+    f"{start}{part}_implementation{end}"
+    for part in ("attn", "experts")
+    for start in ("", "_")
+    for end in ("", "_internal")
+)
+_BUILT_IN = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
+# Files that transformers loads beside, or instead of, those that are looked at here.
+_FILES = {
+    "adapter_config.json": "an adapter, which a package of its own would load",
+    "shard-*-model-*-of-*.safetensors": "weights in shards, which would be taken in place of model.safetensors",
+}
+_NOTHING_RUNS = "No code is run that a model's files name."
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder whose files would have transformers run code, or read other files than its own.
+
+    Raises:
+        ArtifactError: names the file and the key.
+    """
+    for name in (_CONFIG, _TOKENIZER_CONFIG):
+        if (folder / name).exists():
+            check_content(read_json(folder / name, "a JSON object, as transformers writes it"), str(folder / name))
+    for pattern, what in _FILES.items():
+        if found := next(folder.glob(pattern), None):
+            raise ArtifactError(f"{folder}: holds {found.name}, {what}. Remove it, or take a folder without it.")
+
+
+def check_content(content: Mapping[str, Any], where: str) -> None:
+    """Refuse a configuration, of a model or a tokenizer, that names code; see `check_folder`.
+
+    Args:
+        content: Plain values; parts may hold each other.
+        where: The file, for the message.
+
+    Raises:
+        ArtifactError: names the file and the key.
+    """
+    for path, value in _keys(content):
+        key = path[-1]
+        if key in _CODE and (value is not None or key in _IN_ANY_FORM):
+            raise ArtifactError(
+                f"{where}: {_CODE[key]} ({_in_words(path)}). {_NOTHING_RUNS} Take a model that transformers knows by "
+                "itself; where it does know this one, remove that key."
+            )
+        if key in _IMPLEMENTATIONS and not all(name in _BUILT_IN for name in _names(value)):
+            raise ArtifactError(
+                f"{where}: names code to compute with ({_in_words(path)}); expected eager or sdpa, which are part of "
+                f"transformers. {_NOTHING_RUNS} Remove that key."
+            )
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """Read the `config.json` of a local folder.
+
+    Raises:
+        ArtifactError: it names code, or an architecture that transformers does not know.
+        Exception: whatever transformers raises for a file that it cannot read.
+    """
+    auto = _door(folder)
+    return auto.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return]
+
+
+def make_config(content: Mapping[str, Any], where: str) -> PreTrainedConfig:
+    """Make a configuration of its plain values, `model_type` among them.
+
+    Args:
+        content: As `PreTrainedConfig.to_dict` gives it.
+        where: The file that it comes from, for the message.
+
+    Raises:
+        ArtifactError: it names code, or an architecture that transformers does not know.
+        Exception: whatever transformers raises for values that do not fit.
+    """
+    check_content(content, where)
+    auto = _transformers()
+    _check_type(content, where)
+    values = {key: value for key, value in content.items() if key != "_name_or_path"}  # a folder on another machine
+    return auto.AutoConfig.for_model(**values)  # type: ignore[no-any-return]
+
+
+def make_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a classifier of texts with random weights, float32.
+
+    Args:
+        config: From `read_config` or `make_config`.
+
+    Raises:
+        Exception: whatever transformers raises for an architecture that cannot classify texts.
+    """
+    import torch
+
+    auto = _transformers()
+    return auto.AutoModelForSequenceClassification.from_config(  # type: ignore[no-any-return]
+        config, dtype=torch.float32, trust_remote_code=False
+    )
+
+
+def read_model(folder: Path, config: PreTrainedConfig | None = None) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load a classifier of texts from `model.safetensors`, float32, on the CPU.
+
+    Args:
+        folder: Local, with `config.json`.
+        config: In place of the folder's own.
+
+    Returns:
+        The model, and transformers' account of the weights: `missing_keys` and so on.
+
+    Raises:
+        ArtifactError: the folder names code, or an architecture that transformers does not know.
+        Exception: whatever transformers raises for weights that it cannot load.
+    """
+    import torch
+
+    auto = _door(folder)
+    return auto.AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
+        folder,
+        **({} if config is None else {"config": config}),
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a local folder.
+
+    Raises:
+        ArtifactError: the folder names code, or a tokenizer or an architecture that transformers does not know.
+        Exception: whatever transformers, or its Rust part, raises for files that it cannot read.
+    """
+    auto = _door(folder)
+    return auto.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return]
+
+
+def read_pipeline(folder: Path) -> Any:
+    """The pipeline of transformers for text classification, over a local folder, on the CPU."""
+    model, _ = read_model(folder)
+    tokenizer = read_tokenizer(folder)
+    return _transformers().pipeline(
+        "text-classification", model=model, tokenizer=tokenizer, device="cpu", trust_remote_code=False
+    )
+
+
+def _door(folder: Path) -> Any:
+    """transformers, once a folder was found to bring no code and to name nothing that it does not know."""
+    check_folder(folder)
+    auto = _transformers()
+    for name in (_CONFIG, _TOKENIZER_CONFIG):
+        if (folder / name).exists():
+            content = read_json(folder / name, "a JSON object, as transformers writes it")
+            _check_tokenizer_class(content, str(folder / name))
+            if name == _CONFIG and "model_type" in content:
+                _check_type(content, str(folder / name))
+    return auto
+
+
+def _transformers() -> Any:
+    """The library, which from now on asks nobody in this process whether code shall be run.
+
+    It would ask wherever it forgets what it was told: a tokenizer of the class `AutoTokenizer` starts it anew. Without
+    time to wait for an answer it raises an error at once, in any thread, and reads no line of standard input.
+    """
+    import transformers
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    return transformers
+
+
+def _check_type(content: Mapping[str, Any], where: str) -> None:
+    from transformers import CONFIG_MAPPING
+
+    model_type = content.get("model_type")
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        raise ArtifactError(
+            f"{where}: an architecture that the installed transformers does not know (model_type). Take another model, "
+            "or a version of transformers that brings this one."
+        )
+
+
+def _check_tokenizer_class(content: Mapping[str, Any], where: str) -> None:
+    """A name of a tokenizer, and of nothing else: transformers would call whatever it has of that name."""
+    from transformers import PreTrainedTokenizerBase
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
+
+    named = [("tokenizer_class", content.get("tokenizer_class"))]
+    model_type = content.get("model_type")
+    if isinstance(model_type, str) and model_type in TOKENIZER_MAPPING_NAMES:
+        named.append(("model_type", TOKENIZER_MAPPING_NAMES[model_type]))
+    for key, name in named:
+        if name is None:
+            continue
+        found: Any = tokenizer_class_from_name(name) if isinstance(name, str) else None
+        if not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
+            raise ArtifactError(
+                f"{where}: a tokenizer that the installed transformers does not know, or whose package is missing "
+                f"({key}). Where there is a tokenizer.json, write PreTrainedTokenizerFast there as tokenizer_class."
+            )
+
+
+def _keys(content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key at any depth with its path and its value. What holds itself is looked at once."""
+    parts: list[tuple[tuple[str, ...], Any]] = [((), content)]
+    seen: set[int] = set()
+    while parts:
+        path, part = parts.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, Mapping):
+            for key, value in part.items():
+                yield (*path, str(key)), value
+                parts.append(((*path, str(key)), value))
+        elif isinstance(part, (list, tuple)):
+            parts += [(path, value) for value in part]
+
+
+def _names(value: Any) -> list[Any]:
+    """Names of implementations: one, or one for each part of a model."""
+    parts = list(value.values()) if isinstance(value, Mapping) else [value]
+    return [part if part is None or isinstance(part, str) else object() for part in parts]
+
+
+def _in_words(path: tuple[str, ...]) -> str:
+    """A path of keys, without what a stranger's key might do to a terminal."""
+    return ".".join(part if part.isascii() and part.isidentifier() else "?" for part in path)

@@ -1,0 +1,149 @@
+"""States of an unfinished training: folders that a resume goes on from, each sealed by a list of its files.
+
+The list is written last, when every file is on the disk. So a folder without one is what a kill left unfinished, and a
+folder whose files differ from their list was changed or damaged: the first is passed over, the second is refused.
+"""
+
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerState
+
+from moderation.artifacts import read_json, sha256, sync, write_json
+from moderation.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "state.json"
+_FORMAT = {"format": "content-moderation state", "version": 1}
+_TRAINER_STATE = "trainer_state.json"
+_NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)  # as the trainer names them, after the step
+
+
+def seal_state(folder: Path) -> None:
+    """Write the list of a state's files, with the SHA-256 of each, once they are on the disk.
+
+    Raises:
+        ArtifactError: the disk is full or a file cannot be read.
+    """
+    try:
+        for path in _files(folder):
+            sync(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: could not be written ({error.strerror}); the disk may be full.") from error
+    write_json(folder / MANIFEST, _describe(folder))
+
+
+def sealed_states(resume_dir: Path) -> list[Path]:
+    """The states that were written to their end, newest first; whether they are still as they were is not looked at."""
+    return [folder for folder in _folders(resume_dir) if (folder / MANIFEST).is_file()]
+
+
+def choose_state(resume_dir: Path, n_processes: int = 1) -> Path | None:
+    """The newest state, once it was found to be as it was saved; None where there is none.
+
+    Raises:
+        ArtifactError: it was changed or damaged; names the file. No older state is taken in its place, since nobody
+            would hear of it.
+    """
+    sealed = sealed_states(resume_dir)
+    for path in sorted(resume_dir.glob("*")):
+        if path not in sealed:
+            logger.info("Resume: %s holds no complete state; it is passed over.", path)
+    if not sealed:
+        return None
+    _check(sealed[0], n_processes)
+    return sealed[0]
+
+
+def remove_other_states(resume_dir: Path, kept: Path | None) -> None:
+    """Remove every state but one, unfinished ones too, and nothing else."""
+    for folder in _folders(resume_dir):
+        if folder != kept:
+            with suppress(OSError):
+                (folder / MANIFEST).unlink(missing_ok=True)  # first, or half a state would look like a damaged one
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_log_history(folder: Path) -> list[dict[str, Any]]:
+    """What the trainer had logged when it saved a state.
+
+    Raises:
+        ArtifactError: no readable state of the trainer, or that of another step.
+    """
+    path = folder / _TRAINER_STATE
+    try:
+        state = TrainerState.load_from_json(str(path))
+        history: list[dict[str, Any]] = state.log_history
+        if state.global_step != _step(folder) or not all(isinstance(record, dict) for record in history):
+            raise ValueError("not of this step")
+    except Exception as error:  # whatever a changed file makes of it
+        raise _refusal(path, "not the trainer's state at that step") from error
+    return history
+
+
+@contextmanager
+def reading_state(folder: Path | str, what: str) -> Iterator[None]:
+    """Turn what the trainer raises where it reads a part of a state into one message.
+
+    Raises:
+        ArtifactError: in place of any other error.
+    """
+    try:
+        yield
+    except Exception as error:  # each library that reads a part has errors of its own
+        raise _refusal(Path(folder), f"its {what} cannot be read ({type(error).__name__})") from error
+
+
+def _folders(resume_dir: Path) -> list[Path]:
+    named = [path for path in resume_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(named, key=_step, reverse=True)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir() and path != folder / MANIFEST)
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    names = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    return _FORMAT | {"files": {name: {"sha256": sha256(path)} for name, path in names.items()}}
+
+
+def _check(folder: Path, n_processes: int) -> None:
+    """Refuse a state that is not, to the byte, what was sealed, or that lacks what a resume reads."""
+    listed = read_json(folder / MANIFEST, "the list of this state's files")
+    files = listed.get("files")
+    if {**listed, "files": None} != _FORMAT | {"files": None} or not isinstance(files, dict):
+        raise _refusal(folder / MANIFEST, "not a list of a state's files")
+    found = _describe(folder)["files"]
+    for name in sorted({*files, *found, *_needed(n_processes)}):
+        if name not in files:
+            raise _refusal(folder / name, "not among the files that were saved" if name in found else "was not saved")
+        if name not in found:
+            raise _refusal(folder / name, "is missing")
+        if files[name] != found[name]:
+            raise _refusal(folder / name, "not the file that was saved (its SHA-256 differs)")
+    read_log_history(folder)
+
+
+def _needed(n_processes: int) -> list[str]:
+    random_states = ["rng_state.pth"] if n_processes == 1 else [f"rng_state_{rank}.pth" for rank in range(n_processes)]
+    return ["model.safetensors", "optimizer.pt", "scheduler.pt", _TRAINER_STATE, *random_states]
+
+
+def _refusal(path: Path, what: str) -> ArtifactError:
+    folder = path if _NAME.fullmatch(path.name) else path.parent
+    return ArtifactError(
+        f"{path}: {what}. The state was changed or damaged since, and a training that went on from it would come to "
+        f"other weights. Restore the file, or delete {folder}: --resume then goes on from an older state, where there "
+        "is one, or from the beginning."
+    )
