@@ -201,7 +201,7 @@ class Classifier:
 
         Args:
             text: Of any length.
-            watch: Is called after each piece of a long text.
+            watch: Is called after each piece of a long text. With one, other threads run while the tokenizer works.
         """
         return self._windows.cut(check_texts([text])[0], watch)
 

@@ -6,6 +6,7 @@ tried take a time that grows with the square of the text, or fail on some texts.
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from itertools import islice
 
 _ABBREVIATIONS = frozenset(
@@ -17,14 +18,15 @@ _END_OR_NOT = frozenset(  # the next word tells
 _STOPS = ".!?\u2026\u203c-\u2049\u0589\u061f\u06d4\u0964\u0965\u104b\u1362\u166e\u1803\u1809\u203d\u2e2e"
 _WIDE_STOPS = "\u3002\uff01\uff0e\uff1f\uff61"  # of scripts that put no blank behind them
 _CLOSERS = "\"'*_)\\]}\u00bb\u2019\u201d\u203a\u300d\u300f\u3009\u300b\u3011\uff09\uff63"
-_END = re.compile(
-    rf"(?P<line>[\n\v\f\r\x85\u2028\u2029]\s*+)|(?P<marks>[{_STOPS}{_WIDE_STOPS}]++)(?P<closers>[{_CLOSERS}]*+)"
-)
+_LINE_ENDS = r"\n\v\f\r\x85\u2028\u2029"
+_MARK = re.compile(f"[{_LINE_ENDS}{_STOPS}{_WIDE_STOPS}]")
+_END = re.compile(rf"(?P<line>[{_LINE_ENDS}]\s*+)|(?P<marks>[{_STOPS}{_WIDE_STOPS}]++)(?P<closers>[{_CLOSERS}]*+)")
 _BLANKS = re.compile(r"\s*+")
 _LAST_WORD = re.compile(r"[\w.]*+$")
 _WORD_LENGTH = 12  # characters in front of a full stop that may be an abbreviation
 _MARKS_OF_EACH = 16  # marks looked at for each sentence that may be found: most end none in URLs, numbers, initials
 _MARKS_AT_LEAST = 200
+_AT_ONCE = 1 << 16  # characters that are searched at once: no other thread runs meanwhile
 _INITIALS = re.compile(r"[A-HJ-Z]|(?:[^\W\d_]\.)+[^\W\d_]")
 
 
@@ -52,7 +54,7 @@ def split_sentences(text: str, *, most: int | None = None) -> list[tuple[int, in
     spans: list[tuple[int, int]] = []
     begin = 0
     n_marks = None if most is None else max(_MARKS_AT_LEAST, _MARKS_OF_EACH * most)
-    for found in islice(_END.finditer(text), n_marks):
+    for found in islice(_find_marks(text), n_marks):
         if most is not None and len(spans) >= most - 1:
             break
         if found.start() < begin:  # a mark that was taken for a part of the character in front of it
@@ -65,6 +67,17 @@ def split_sentences(text: str, *, most: int | None = None) -> list[tuple[int, in
         spans += _without_blanks(text, begin, end)
         begin = end
     return spans + _without_blanks(text, begin, len(text))
+
+
+def _find_marks(text: str) -> Iterator[re.Match[str]]:
+    """Whatever may end a sentence, with what belongs to it."""
+    begin = 0
+    while begin < len(text):
+        mark = _MARK.search(text, begin, begin + _AT_ONCE)
+        found = _END.match(text, mark.start()) if mark else None
+        begin = found.end() if found else begin + _AT_ONCE
+        if found:
+            yield found
 
 
 def _ends_sentence(text: str, begin: int, found: re.Match[str], end: int) -> bool:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from moderation.data.encodings import is_unicode
 from moderation.errors import ArtifactError, DataError
 
-_PIECE = 2_000  # characters that the tokenizer is given at once: no other thread runs meanwhile, and one may become 18
+_PIECE = 2_000  # characters that the tokenizer is given at once: for one it may make many tokens
 _GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters
 _END_OF_WORD = re.compile(r"[\W_]")
 _LONGEST_WORD = 50_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
@@ -88,7 +88,7 @@ class Windows:
 
         Args:
             text: Of any length.
-            watch: Is called after each piece of the text.
+            watch: Is called after each piece of the text. With one, other threads run while the tokenizer works.
 
         Yields:
             At least one window: that of a text without a token holds the special tokens alone. Together they hold
@@ -105,7 +105,7 @@ class Windows:
         """Id, first and last offset of every token, and whether a word begins there (and after the last one)."""
         ids, starts, ends, may_begin = array("q"), array("q"), array("q"), bytearray()
         for first, piece in _pieces(text):
-            encoding = self.tokenizer.encode(piece, add_special_tokens=False)
+            encoding = self._encode(piece) if watch is None else self._encode_aside(piece)
             ids.extend(encoding.ids)
             starts.extend(first + start for start, _ in encoding.offsets)
             ends.extend(first + end for _, end in encoding.offsets)
@@ -114,6 +114,14 @@ class Windows:
                 watch(len(ids))
         may_begin.append(1)
         return ids, starts, ends, may_begin
+
+    def _encode(self, piece: str) -> Any:
+        """The fastest way, after which a process may still fork; it holds the interpreter."""
+        return self.tokenizer.encode(piece, add_special_tokens=False)
+
+    def _encode_aside(self, piece: str) -> Any:
+        """The same encoding while other threads run; it may start threads, which a fork would not have."""
+        return self.tokenizer.encode_batch([piece], add_special_tokens=False)[0]
 
     def _special_tokens(self, tokenizer_path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids that the tokenizer's own files put before and after a text."""

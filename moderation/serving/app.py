@@ -236,10 +236,11 @@ def _as_problem(error: Exception) -> ApiProblem:
     if isinstance(error, ApiProblem):
         return error
     if isinstance(error, RequestValidationError):
-        found = dict.fromkeys(_describe(part) for part in error.errors()[:5])
-        if any(part["type"] == "json_invalid" for part in error.errors()):
+        parts = error.errors()
+        if any(part["type"] == "json_invalid" for part in parts):
             return ApiProblem(400, "invalid_json", "The body is not valid JSON.")
-        return ApiProblem(422, "invalid_request", "; ".join(found), param=_find_field(error.errors()[0]))
+        found = dict.fromkeys(map(_describe, parts[:5]))
+        return ApiProblem(422, "invalid_request", "; ".join(found), param=_find_field(parts[0]))
     status = getattr(error, "status_code", 500)
     kind = KIND_OF_STATUS.get(status, "invalid_request" if status < 500 else "internal")
     allow = (getattr(error, "headers", None) or {}).get("Allow")

@@ -34,12 +34,17 @@ OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/
 """Answered without a key: the page, health, and what describes the server."""
 
 ADMIT_PART = "moderation.admit_part"
-"""Under this name the scope of a batch holds what admits one of its parts, by query and headers, or refuses it."""
+"""Under this name the scope of a batch holds what admits one of its parts, by query and headers, and names its key, or
+refuses it."""
+
+CALLER = "moderation.caller"
+"""Under this name a scope holds the name of the key that asks; None where nobody needs one."""
 
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines: a line of the log only where the answer is a refusal."""
 
 _OPEN_PREFIX = "/page/"
+_MOST_QUERY_BYTES = 4_096  # a key and some parameters of Google's; to take longer ones apart costs milliseconds
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499  # for the log and the metrics: nobody is there to be answered
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
@@ -119,7 +124,7 @@ class Gate:
 
         caller = None
         try:
-            caller = self._admit(scope, path, headers)
+            caller = scope[CALLER] = self._admit(scope, path, headers)
             media.has_key = caller is not None
             await body.while_sender_waits(self._workshop.run(self._app, scope, body.receive, send_on))
         except ApiProblem as problem:
@@ -139,12 +144,14 @@ class Gate:
         """Name of the key that asks.
 
         Raises:
-            ApiProblem: no key, a wrong one, too many requests, or no room.
+            ApiProblem: a query that is too long, no key, a wrong one, too many requests, or no room.
         """
+        query = scope.get("query_string", b"")
+        _check_query(query)
         if path in OPEN_PATHS or path.startswith(_OPEN_PREFIX):
             return None
         address = str((scope.get("client") or ("",))[0])
-        key = _find_key(scope.get("query_string", b""), headers)
+        key = _find_key(query, headers)
         if path in BATCH_PATHS:  # each of its parts is admitted by itself, with its own key or this one
             scope[ADMIT_PART] = partial(self._admit_part, key, address)
             caller = self._identify(key) if key else None
@@ -154,8 +161,11 @@ class Gate:
         self._check_room(path)
         return caller
 
-    def _admit_part(self, key: str, address: str, query: bytes, headers: Headers) -> None:
-        self._count(self._identify(_find_key(query, headers) or key), address)
+    def _admit_part(self, key: str, address: str, query: bytes, headers: Headers) -> str | None:
+        _check_query(query)
+        caller = self._identify(_find_key(query, headers) or key)
+        self._count(caller, address)
+        return caller
 
     def _identify(self, key: str) -> str | None:
         """Name of a key; None where nobody needs one."""
@@ -213,6 +223,12 @@ class Gate:
             f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
         ]
         logger.error("fault", extra={"request_id": request_id, "error": type(error).__name__, "trace": places})
+
+
+def _check_query(query: bytes) -> None:
+    if len(query) > _MOST_QUERY_BYTES:
+        message = f"The address is too long; expected {_MOST_QUERY_BYTES:,} bytes at most behind its question mark."
+        raise ApiProblem(414, "too_large", message)
 
 
 def _find_key(query: bytes, headers: Headers) -> str:

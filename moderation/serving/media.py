@@ -16,6 +16,7 @@ _SIMPLE = frozenset({"text/plain", "application/x-www-form-urlencoded"})
 
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _GZIP_WITH_HEADER = 16 + zlib.MAX_WBITS
+_MOST_MEMBERS = 256  # of one gzip body; programs that pack in blocks begin one every 32 KB or more
 
 
 class Media:
@@ -39,6 +40,7 @@ class Media:
         self._headers, self._path, self._origins = headers, path, origins
         self._coding = ", ".join(headers.getlist("content-encoding")).strip().lower()
         self._inflater: Any = None
+        self._n_members = 0
         self.has_key = False
 
     def check(self) -> None:
@@ -76,7 +78,7 @@ class Media:
         try:
             while piece and len(unpacked) <= room:
                 if self._inflater is None or self._inflater.eof:  # several members may follow each other
-                    self._inflater = zlib.decompressobj(_GZIP_WITH_HEADER)
+                    self._inflater = self._begin_member()
                 unpacked += self._inflater.decompress(piece, room + 1 - len(unpacked))
                 piece = self._inflater.unused_data or self._inflater.unconsumed_tail
         except zlib.error:
@@ -84,6 +86,12 @@ class Media:
         if last and len(unpacked) <= room and (self._inflater is None or not self._inflater.eof):
             raise _not_gzip()
         return unpacked
+
+    def _begin_member(self) -> Any:
+        self._n_members += 1
+        if self._n_members > _MOST_MEMBERS:
+            raise ApiProblem(400, "invalid_request", f"The body has more than {_MOST_MEMBERS} members of gzip.")
+        return zlib.decompressobj(_GZIP_WITH_HEADER)
 
     def _check_kind(self, kind: str) -> None:
         if self._path in BATCH_PATHS:

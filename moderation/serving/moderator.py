@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Moderator:
         metrics: Counts.
         max_wait_s: A request that would be answered later than that is refused at once (429).
         timeout_s: A request that has no answer then gets none (504).
-        cache_texts: Results kept, by the hash of text and model; 0: none. No text is kept.
+        cache_texts: Results kept, of all keys together; 0: none. No text is kept, and no key finds another's.
 
     Attributes:
         draining: Set when the server is about to stop: it is no longer ready, and still answers.
@@ -55,7 +56,7 @@ class Moderator:
         self._timeout_s = timeout_s
         self._cache: LRUCache[bytes, _Row] = LRUCache(cache_texts)
         self._cache_lock = threading.Lock()
-        self._salt = classifier.model_version.encode()
+        self._secret = secrets.token_bytes(32)  # without it nobody can tell which text a hash in memory is of
         for text in _WARM_UP:
             classifier.probabilities([text])
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
@@ -67,11 +68,14 @@ class Moderator:
         self._full: ApiProblem | None = None  # what a look at the queue gave
         self._batcher.submit(self._cut((*_WARM_UP, _LONG_WARM_UP)), len(_WARM_UP) + 1).result()
 
-    async def read(self, texts: Sequence[str], n_counted: int | None = None) -> list[TextResult]:
+    async def read(
+        self, texts: Sequence[str], *, caller: str | None = None, n_counted: int | None = None
+    ) -> list[TextResult]:
         """Results of texts, in order.
 
         Args:
             texts: Any number.
+            caller: Name of the key that asks, which finds in the cache what itself has asked before; None: no key.
             n_counted: How many of the first are no parts of others, for the metrics; None: all.
 
         Raises:
@@ -83,7 +87,7 @@ class Moderator:
             raise ApiProblem(400, "invalid_request", str(error)) from None
         if not texts:
             return []
-        keys = [hashlib.blake2b(text.encode(), key=self._salt[:64], digest_size=16).digest() for text in texts]
+        keys = self._hash(texts, caller)
         rows = self._look_up(keys)
         known = set(rows)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
@@ -135,6 +139,10 @@ class Moderator:
         self._long_cutter.shutdown()
         self._batcher.close()
         self.classifier.close()
+
+    def _hash(self, texts: Sequence[str], caller: str | None) -> list[bytes]:
+        own = hashlib.blake2b((caller or "").encode(), key=self._secret).digest()
+        return [hashlib.blake2b(text.encode(), key=own, digest_size=16).digest() for text in texts]
 
     def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, _Row]:
         with self._cache_lock:

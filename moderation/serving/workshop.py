@@ -6,7 +6,6 @@ own; only its bytes come and go through the first one. There is one such thread:
 """
 
 import asyncio
-import re
 import threading
 import traceback
 from collections.abc import Awaitable
@@ -16,25 +15,12 @@ from typing import Self, TypeVar
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
 
 LARGE_BYTES = 8_192
 """From this size on a body is large; what is smaller takes some milliseconds at most."""
 
-MAX_NAMES = 10_000
-"""Names of fields in a large body: each may be a wrong one, and each wrong one costs a complaint."""
-
-MAX_NAMES_OF_BATCH = 100_000
-"""The same for a batch, whose parts are read one by one."""
-
-MAX_ITEMS = 250_000
-"""Items of lists and fields in a large body, all together, for the same reason."""
-
 _BODIES_AT_WORK = 32  # of the largest size: what may be held at once, for memory's sake
-# A string of JSON, and whether it is a name, or what stands between two items. A string without an end matches too, or
-# the search would begin again within it.
-_NAME = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"\s*+(:?))?|,', re.DOTALL)
 _LONGEST_STOP_S = 5.0
 _T = TypeVar("_T")
 
@@ -78,10 +64,9 @@ class Workshop:
             await app(scope, receive, send)
             return
         here = asyncio.get_running_loop()
-        most_names = MAX_NAMES_OF_BATCH if route_path(scope) in BATCH_PATHS else MAX_NAMES
         with _Share(self._room) as share:
             share.grow_to(n_bytes or 0)
-            body = _WholeBody(receive, here, share, most_names)
+            body = _WholeBody(receive, here, share)
             work = app(scope, body.receive, lambda message: _on(here, send(message)))
             await _on(self._loop, work)
 
@@ -137,27 +122,25 @@ class _Share:
 
 
 class _WholeBody:
-    """A body that comes in through another loop and is given on in one piece, once it is found to be no trap.
+    """A body that comes in through another loop and is given on in one piece.
 
     All of it is read on that loop, which does not wait for whatever keeps this one busy: the sender's time runs.
     """
 
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, share: _Share, most_names: int) -> None:
-        self._receive, self._loop, self._share, self._most_names = receive, loop, share, most_names
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, share: _Share) -> None:
+        self._receive, self._loop, self._share = receive, loop, share
         self._is_read = False
 
     async def receive(self) -> Message:
         """The body; behind it, that the client left.
 
         Raises:
-            ApiProblem: what the receiving of the pieces raises; 413, too many names of fields; 429, no room for more.
+            ApiProblem: what the receiving of the pieces raises; 429, no room for more.
         """
         if self._is_read:
             return await _on(self._loop, self._receive())
         message = await _on(self._loop, self._read())
         self._is_read = True
-        if message["type"] == "http.request":
-            check_names(message["body"], self._most_names)
         return message
 
     async def _read(self) -> Message:
@@ -173,22 +156,6 @@ class _WholeBody:
             self._share.grow_to(n_bytes)
             if not message.get("more_body", False):
                 return {"type": "http.request", "body": b"".join(pieces), "more_body": False}
-
-
-def check_names(body: bytes, most_names: int = MAX_NAMES) -> None:
-    """Refuse a body with so many fields, or items, that to read them and complain would keep the server busy.
-
-    Raises:
-        ApiProblem: 413.
-    """
-    n_names = n_items = 0
-    for found in _NAME.finditer(body):
-        n_names += bool(found[1])
-        n_items += found[0] == b","
-        if n_names > most_names:
-            raise ApiProblem(413, "too_large", f"The body has too many fields; expected {most_names:,} at most.")
-        if n_items > MAX_ITEMS:
-            raise ApiProblem(413, "too_large", f"The body has too many items; expected {MAX_ITEMS:,} at most.")
 
 
 async def _on(loop: asyncio.AbstractEventLoop, work: Awaitable[_T]) -> _T:

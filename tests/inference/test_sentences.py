@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from moderation.inference import sentences as sentences_module
 from moderation.inference.sentences import split_sentences
+from tests.attack_table import Attack
 
 
 def sentences(text: str) -> list[str]:
@@ -165,3 +166,19 @@ def test_a_limit_of_sentences_bounds_the_marks_looked_at(pieces: list[str], most
 
 def test_blank_lines_use_up_no_marks() -> None:
     assert split_sentences("\n" * 10_000 + "One. Two.", most=2) == [(10_000, 10_004), (10_005, 10_009)]
+
+
+@pytest.mark.hostile("sentence splitter")
+def test_marks_are_found_wherever_a_stretch_ends(attack: Attack) -> None:
+    """A text is searched in stretches; where they begin and end changes nothing."""
+
+    @settings(max_examples=attack.cases(100, 20_000), deadline=None, derandomize=True)
+    @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=30).map("".join), st.integers(1, 9))
+    def search(text: str, at_once: int) -> None:
+        whole = [found.span() for found in sentences_module._END.finditer(text)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sentences_module, "_AT_ONCE", at_once)
+            assert [found.span() for found in sentences_module._find_marks(text)] == whole
+        attack.tried()
+
+    search()

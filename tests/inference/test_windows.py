@@ -1,5 +1,7 @@
 """Windows: nothing is lost, nothing is cut inside a word, the tokenizer's own special tokens stand around each."""
 
+import random
+import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from moderation.bundles import SHIPPED, TOKENIZER, read_bundle
 from moderation.errors import ArtifactError, DataError
 from moderation.inference.windows import Windows, check_texts, cut_at_words
 
@@ -133,3 +136,34 @@ def test_what_is_no_list_of_texts_is_named_by_position_and_not_by_text(texts, wo
     with pytest.raises(DataError, match=words) as caught:
         check_texts(texts)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.hostile("tokeniser patterns")
+def test_a_text_that_is_watched_is_cut_into_the_same_windows_while_others_run(attack):
+    """By the included model's tokenizer; any character, also those that normalisation makes long."""
+    bundle = read_bundle(SHIPPED)
+    windows = Windows(bundle.path / TOKENIZER, length=bundle.window_length, overlap=bundle.window_overlap)
+    long = [chr(code) for code in range(0x110000) if len(unicodedata.normalize("NFKD", chr(code))) > 3]
+    chance = random.Random(7)
+    for _ in range(attack.cases(20, 10_000)):
+        some = [chance.choice(long), chr(chance.choice([*range(0xD800), *range(0xE000, 0x110000)])), "\u200d", "a", " "]
+        text = "".join(chance.sample(some, chance.randint(1, 3))) * 300
+        seen = []
+        assert windows.cut(text, seen.append) == windows.cut(text), ascii(text[:3])
+        assert seen[-1] <= 12 * len(text)
+        attack.tried()
+
+
+def test_other_threads_run_while_a_watched_text_is_read(tokenizer_path):
+    windows = Windows(tokenizer_path, length=64, overlap=8)
+    called, inner = [], windows.tokenizer
+
+    class Recorded:
+        def __getattr__(self, name):
+            called.append(name)
+            return getattr(inner, name)
+
+    windows.tokenizer = Recorded()
+    windows.cut("kind river")
+    windows.cut("kind river", lambda n_tokens: None)
+    assert called == ["encode", "encode_batch"], "of these two, encode alone holds the interpreter"

@@ -1,16 +1,21 @@
 """Who is let in: keys in three places, a rate for each, refusal to listen to strangers, origins by name."""
 
+import hashlib
 import json
 import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from moderation import cli
+from moderation.serving.app import create_app
+from moderation.serving.keys import Keys
 from tests.serving.conftest import Server, add_key, exchange, started
+from tests.serving.in_process import ask
 
 BODY = {"texts": ["kind"]}
 
@@ -43,6 +48,36 @@ def test_without_a_key_everything_is_closed_but_what_says_nothing(path: str, key
         assert httpx.get(server.url + path, headers=given).status_code in (401, 403, 400)
     for path in ("/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest?version=v1alpha1"):
         assert httpx.get(server.url + path).status_code == 200
+
+
+def test_parts_of_a_batch_find_in_the_cache_what_their_own_keys_have_asked(tiny_bundle: Path) -> None:
+    keys = {"forum": "f" * 43, "blog": "b" * 43}
+    hashes = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in keys.items()}
+    content = json.dumps({"comment": {"text": "asked by one"}, "requestedAttributes": {"TOXICITY": {}}})
+
+    def batch(*names: str) -> dict[str, Any]:
+        kind = "--b\r\nContent-Type: application/http\r\n\r\n"
+        heads = (f"POST /comments:analyze?key={keys[name]} HTTP/1.1\r\n\r\n" for name in names)
+        body = "".join(f"{kind}{head}{content}\r\n" for head in heads) + "--b--"
+        return {"url": "/batch", "content": body, "headers": {"Content-Type": "multipart/mixed; boundary=b"}}
+
+    metrics = {"method": "GET", "url": f"/metrics?key={keys['blog']}"}
+    analyze = {"url": f"/comments:analyze?key={keys['blog']}", "json": json.loads(content)}
+    app = create_app(tiny_bundle, threads=1, keys=Keys(hashes))
+    *_, last = answers = ask(app, batch("forum"), batch("blog", "forum"), analyze, metrics)
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert all("HTTP/1.1 200" in answer.text for answer in answers[:2])
+    assert "moderation_cache_hits_total 2.0" in last.text
+    assert "moderation_cache_misses_total 2.0" in last.text
+
+
+def test_the_part_of_an_address_behind_the_question_mark_is_bounded(keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    for path in ("/livez", "/v1/model", "/v1alpha1/x"):
+        answer = httpx.get(f"{server.url}{path}?{'a=b&' * 1100}key={key}")
+        assert answer.status_code == 414
+        assert "4,096 bytes" in answer.json()["error"]["message"]
+    assert httpx.get(f"{server.url}/v1/model?{'a=b&' * 900}key={key}").status_code == 200
 
 
 def test_the_log_names_the_key_and_never_holds_it(keyed_server: tuple[Server, str]) -> None:

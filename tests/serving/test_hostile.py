@@ -1,9 +1,11 @@
 """What nobody sends by mistake: each gets a right answer or a clear refusal in its dialect, and no text leaks."""
 
+import codecs
 import gzip
 import itertools
 import json
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import httpx
 import pytest
 
 from moderation.serving.problems import ApiProblem
+from tests.attack_table import Attack
 from tests.serving.conftest import Server, exchange, started
 
 MARK = "zqxmarker"  # in every text, and in nothing else
@@ -196,9 +199,100 @@ def test_fields_that_are_unknown_or_come_behind_are_refused(dialect: Dialect, ho
 def test_what_json_leaves_open_gets_an_answer_or_a_refusal(dialect: Dialect, hostile: Server) -> None:
     plain = json.dumps(dialect.around(MARK))
     twice = plain[:-1] + f', "{dialect.field}": {json.dumps(dialect.around("kind")[dialect.field])}}}'
-    for body in (twice.encode(), plain.encode("utf-8-sig"), plain.encode("utf-16"), plain.encode("utf-32-be")):
-        answer = post(hostile, dialect, body)
-        (check_answered if answer.status_code == 200 else check_refused)(dialect, answer)
+    for body in (twice.encode(), plain.encode("utf-8-sig")):
+        check_answered(dialect, post(hostile, dialect, body))
+
+
+_OTHER_ENCODINGS = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+
+
+@pytest.mark.hostile("UTF-16 and UTF-32 bodies")
+@DIALECTS
+def test_a_body_is_in_utf8_whatever_its_header_says(dialect: Dialect, hostile: Server, attack: Attack) -> None:
+    plain = json.dumps(dialect.around(f"{MARK} \u00e9 \U0001f600"), ensure_ascii=False)
+    with httpx.Client(base_url=hostile.url, headers=JSON, timeout=60) as client:
+        for encoding in _OTHER_ENCODINGS:
+            for mark in (b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                check_refused(dialect, client.post(dialect.path, content=mark + plain.encode(encoding)), 400)
+                attack.tried()
+        for charset in (*_OTHER_ENCODINGS, '"UTF-16"', "latin-1", "utf-7", "x" * 1000):
+            kind = {"Content-Type": f"application/json; charset={charset}"}
+            check_refused(dialect, client.post(dialect.path, content=plain.encode(), headers=kind), 415)
+            attack.tried()
+
+
+def around(change: Callable[[dict[str, Any], str], dict[str, Any]]) -> Callable[[Dialect], str]:
+    """A body made of a sound one and the name of the field that holds its texts."""
+    return lambda dialect: json.dumps(change(dialect.around("kind"), dialect.field))[:1_990_000]
+
+
+def behind(value: str) -> Callable[[Dialect], str]:
+    """A sound body, and behind it a field of this value."""
+    return lambda dialect: f'{json.dumps(dialect.around("kind"))[:-1]}, "x": {value}}}'
+
+
+N = 1_900_000
+_DEEP: Any = json.loads("[" * 90 + "]" * 90)
+MANY: dict[str, Callable[[Dialect], str]] = {  # cost little to write, and much to parse or to complain about in full
+    "names": around(lambda plain, _: plain | {f"{i}": 0 for i in range(150_000)}),
+    "some names": around(lambda plain, _: plain | {f"{i}": 0 for i in range(9_900)}),
+    "long names": around(lambda plain, _: plain | {f"{i}{'x' * 180}": 0 for i in range(9_900)}),
+    "one long name": around(lambda plain, _: plain | {"x" * N: 0}),
+    "deep lists": around(lambda _, field: {field: [_DEEP] * 10_000}),
+    "numbers": around(lambda _, field: {field: [1] * 600_000}),
+    "lists": around(lambda _, field: {field: [[]] * 400_000}),
+    "objects": around(lambda _, field: {field: [{}] * 400_000}),
+    "nulls": around(lambda _, field: {field: [None] * 300_000}),
+    "texts": around(lambda _, field: {field: [""] * 450_000}),
+    "parts": around(lambda _, field: {field: [{"type": "text", "text": ""}] * 60_000}),
+    "some parts": around(lambda _, field: {field: [{"type": "text", "text": ""}] * 4_900}),
+    "languages": around(lambda plain, _: plain | {"languages": [1] * 90_000}),
+    "entries": around(lambda plain, _: plain | {"context": {"entries": [{"x": 1}] * 9_000}}),
+    "attributes": around(lambda plain, _: plain | {"requestedAttributes": {f"A{i}": {"x": "y"} for i in range(4_900)}}),
+    "scores": around(lambda plain, _: plain | {"attributeScores": {f"A{i}": {"x": {}} for i in range(4_900)}}),
+    "spans": around(lambda plain, _: plain | {"attributeScores": {"INSULT": {"spanScores": [1] * 90_000}}}),
+    "a long token": around(lambda plain, _: plain | {"clientToken": "x" * N}),
+    "digits": behind("9" * N),
+    "5,000 digits": behind("9" * 5_000),
+    "a fraction": behind("0." + "9" * N),
+    "beyond floats": behind("1e400"),
+    "an exponent": behind("1e" + "9" * N),
+    "minus": behind("-" * N),
+    "brackets": lambda _: "[" * N,
+    "braces": lambda _: '{"a":' * (N // 5),
+    "quotes": lambda _: '"' * N,
+    "commas": lambda _: "," * N,
+    "colons": lambda _: ":" * N,
+    "blanks": lambda _: " " * N,
+    "NUL": lambda _: "\0" * N,
+    "no end": lambda _: '"' + "a" * N,
+    "bare names": lambda _: "{" + "a:0," * (N // 4),
+    "some bare names": lambda _: "{" + "a:0," * 9_000,
+    "a bare name": lambda _: "{" + "a" * N,
+    "dots": lambda _: "{" + "a." * (N // 2),
+    "halves of pairs": lambda _: '{"x":"' + r"\ud83d" * (N // 6),
+    "backslashes": lambda _: '{"x":"' + "\\" * N,
+    "comments": lambda _: "/*" * (N // 2),
+}
+_PATHS = ("/v1/predict", "/v1/moderations", "/comments:analyze", "/comments:suggestscore", "/batch")
+
+
+@pytest.mark.hostile("JSON bodies: stall")
+@pytest.mark.parametrize("path", _PATHS)
+def test_many_wrong_things_get_one_short_refusal(path: str, hostile: Server, attack: Attack) -> None:
+    dialect = next((one for one in (NATIVE, OPENAI) if one.path == path), PERSPECTIVE)
+    for name in random.Random(path).sample(sorted(MANY), attack.cases(4, len(MANY))):
+        body, kind = MANY[name](dialect).encode(), "application/json"
+        if path == "/batch":
+            head = b"--b\r\nContent-Type: application/http\r\n\r\nPOST /comments:analyze HTTP/1.1\r\n\r\n"
+            body, kind = head + body + b"\r\n--b--", "multipart/mixed; boundary=b"
+        answer = httpx.post(hostile.url + path, content=body, headers={"Content-Type": kind}, timeout=60)
+        if path == "/batch":
+            assert answer.status_code == 200 and "HTTP/1.1 4" in answer.text, name
+        else:
+            check_refused(dialect, answer, 400, 404, 413, 422)
+        assert len(answer.content) < 2_000, name
+        attack.tried()
 
 
 @pytest.mark.parametrize("dialect", [NATIVE, OPENAI], ids=["native", "openai"])
@@ -211,7 +305,7 @@ def test_the_number_of_texts_has_a_limit(dialect: Dialect, hostile: Server) -> N
     else:
         check_refused(dialect, send([]), 400)
     assert len(send([MARK, ""] * 128).json()["results"]) == 256
-    for n_texts in (257, 200_000):
+    for n_texts in (257, 40_000):
         answer = send([MARK] * n_texts) if n_texts < 1000 else send([""] * n_texts)
         check_refused(dialect, answer, 413)
         assert str(n_texts) in answer.json()["error"]["message"]

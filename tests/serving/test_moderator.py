@@ -16,6 +16,7 @@ from moderation.inference.windows import Window
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
+from tests.attack_table import Attack
 
 N_TEXTS = 1000
 
@@ -105,3 +106,42 @@ def test_what_is_beyond_the_machine_is_refused_at_once(tiny_bundle: Path) -> Non
         assert refused.value.status == 413
     finally:
         moderator.close()
+
+
+@pytest.mark.hostile("cache oracle")
+def test_no_key_finds_in_the_cache_what_another_has_asked(tiny_bundle: Path, attack: Attack) -> None:
+    classifier, computed = Classifier.load(tiny_bundle, threads=1), 0
+    moderator = Moderator(classifier, Metrics(), max_wait_s=1e6, timeout_s=1e6, cache_texts=4)
+    engine = classifier.window_probabilities
+
+    def count(windows: Sequence[Window]) -> npt.NDArray[np.float32]:
+        nonlocal computed
+        computed += len(windows)
+        return engine(windows)
+
+    classifier.window_probabilities = count  # type: ignore[method-assign]
+
+    def n_computed(caller: str | None, text: str) -> int:
+        before = computed
+        asyncio.run(moderator.read([text], caller=caller))
+        return computed - before
+
+    try:
+        for number in range(attack.cases(20, 500)):
+            text = f"asked by one key, {number}"
+            for caller in ("forum", "blog", None, "forumblog"):
+                assert [n_computed(caller, text), n_computed(caller, text)] == [1, 0], caller
+            assert len(moderator._cache) == 4, "one bound for all of them"
+            assert n_computed("forum", text) == 0
+            attack.tried()
+    finally:
+        moderator.close()
+
+
+def test_hashes_in_the_cache_differ_from_process_to_process(tiny_bundle: Path) -> None:
+    classifier = Classifier.load(tiny_bundle, threads=1)
+    one, other = (
+        Moderator(classifier, Metrics(), max_wait_s=1, timeout_s=1, cache_texts=1)._hash(["a text"], None)
+        for _ in range(2)
+    )
+    assert one != other

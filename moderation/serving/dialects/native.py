@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
@@ -13,7 +13,8 @@ from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
 from moderation.serving.dialects.language import Language
 from moderation.serving.dialects.openai import describe_categories
-from moderation.serving.json_bodies import JsonRoute
+from moderation.serving.gate import CALLER
+from moderation.serving.json_bodies import JsonRoute, keep_one_unknown
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
 
@@ -30,6 +31,11 @@ class PredictRequest(BaseModel):
 
     texts: Annotated[list[StrictStr], Field(fail_fast=True, description="texts of any length, in any language")]
     sentences: Annotated[StrictBool, Field(description="also classify each sentence")] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_one_unknown(cls, given: Any) -> Any:
+        return keep_one_unknown(given, cls.model_fields)
 
 
 class Sentence(BaseModel):
@@ -116,7 +122,7 @@ def make_router(max_texts: int) -> APIRouter:
         """Probabilities, thresholds and flagged labels of texts."""
         if len(body.texts) > max_texts:
             raise ApiProblem(413, "too_many_texts", f"{len(body.texts)} texts; expected {max_texts} at most.")
-        return JSONResponse(await _predict(request.app.state, body))
+        return JSONResponse(await _predict(request.app.state, body, request.scope[CALLER]))
 
     @router.get("/model", response_model=ModelAnswer)
     async def model(request: Request) -> Response:
@@ -126,13 +132,13 @@ def make_router(max_texts: int) -> APIRouter:
     return router
 
 
-async def _predict(state: Any, body: PredictRequest) -> dict[str, Any]:
+async def _predict(state: Any, body: PredictRequest, caller: str | None) -> dict[str, Any]:
     moderator: Moderator = state.moderator
     moderator.check_size(body.texts)
     most = max(1, MAX_SENTENCES // max(1, len(body.texts)))
     spans = [split_sentences(text, most=most) if body.sentences else [] for text in body.texts]
     pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]
-    found = await moderator.read([*body.texts, *pieces], n_counted=len(body.texts))
+    found = await moderator.read([*body.texts, *pieces], caller=caller, n_counted=len(body.texts))
     if len(found) > _FEW:  # not on the event loop, where all others would wait
         return await run_in_threadpool(_put_together, state, body, spans, found)
     return _put_together(state, body, spans, found)

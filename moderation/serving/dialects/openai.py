@@ -19,6 +19,7 @@ from moderation.data.languages import Languages
 from moderation.inference.classifier import TextResult
 from moderation.serving.dialects.language import Language
 from moderation.serving.dialects.openai_requests import ModerationRequest, read_request
+from moderation.serving.gate import CALLER
 from moderation.serving.json_bodies import read_json
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
@@ -104,7 +105,7 @@ def make_router(max_texts: int) -> APIRouter:
                 "model's own labels are answered at /v1/predict.",
             )
         moderator: Moderator = state.moderator
-        results = await moderator.read(asked.texts)
+        results = await moderator.read(asked.texts, caller=request.scope[CALLER])
         known = moderator.classifier.languages
         work = (asked.texts, results, state.counterparts, state.languages, known)
         # Many are not put together on the event loop, where all others would wait.

@@ -18,7 +18,7 @@ from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
 from moderation.serving.decisions import WAIT_S, Decision
 from moderation.serving.dialects.offsets import to_utf16
-from moderation.serving.dialects.perspective_discovery import VERSION, describe_api
+from moderation.serving.dialects.perspective_discovery import VERSION, render_api
 from moderation.serving.dialects.perspective_models import (
     MAX_TEXT_BYTES,
     AnalyzeCommentRequest,
@@ -36,6 +36,7 @@ from moderation.serving.dialects.perspective_models import (
     read_message,
     show_name,
 )
+from moderation.serving.gate import CALLER
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
 
@@ -111,28 +112,31 @@ def make_router(attributes: Sequence[str]) -> APIRouter:
                 response_model=answer,
                 openapi_extra={"requestBody": _describe_body(asked, attributes)},
             )
-    router.add_api_route("/$discovery/rest", discover, methods=["GET"])
+    router.add_api_route("/$discovery/rest", discover, methods=["GET"], response_model=dict[str, Any])
     return router
 
 
 async def analyze(request: Request) -> Response:
     """Scores of a comment, one for each attribute asked for."""
     asked = read_message(AnalyzeCommentRequest, await request.body())
-    return render_message(await _analyze(request.app.state, asked))
+    analysis = prepare(request.app.state, asked)
+    texts = [analysis.text, *analysis.pieces]
+    whole, *parts = await request.app.state.moderator.read(texts, caller=request.scope[CALLER])
+    return render_message(put_together(request.app.state, analysis, whole, parts))
 
 
 async def suggest_score(request: Request) -> Response:
     """Keep what a moderator decided about a comment."""
     asked = read_message(SuggestCommentScoreRequest, await request.body())
-    return render_message(await take_suggestion(request.app.state, asked))
+    return render_message(await take_suggestion(request.app.state, asked, request.scope[CALLER]))
 
 
-async def discover(request: Request, version: str = VERSION) -> dict[str, Any]:
+async def discover(request: Request, version: str = VERSION) -> Response:
     """What Google's generated clients read first: where and how the methods are called."""
     if version != VERSION:
         raise ApiProblem(404, "not_found", f"No such version of this API; expected version={VERSION}.")
     root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
-    return describe_api(str(request.base_url.replace(path=f"{root}/")))
+    return Response(render_api(str(request.base_url.replace(path=f"{root}/"))), media_type="application/json")
 
 
 def render_problem(problem: ApiProblem) -> JSONResponse:
@@ -148,12 +152,6 @@ def render_problem(problem: ApiProblem) -> JSONResponse:
         kind = "type.googleapis.com/google.rpc.ErrorInfo"
         error["details"] = [{"@type": kind, "reason": "API_KEY_INVALID", "domain": "googleapis.com"}]
     return JSONResponse({"error": error}, status_code=code, headers=problem.headers)
-
-
-async def _analyze(state: Any, asked: AnalyzeCommentRequest) -> AnalyzeCommentResponse:
-    analysis = prepare(state, asked)
-    whole, *parts = await state.moderator.read([analysis.text, *analysis.pieces])
-    return put_together(state, analysis, whole, parts)
 
 
 def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES) -> Analysis:
@@ -214,8 +212,15 @@ def _score(
     )
 
 
-async def take_suggestion(state: Any, asked: SuggestCommentScoreRequest) -> SuggestCommentScoreResponse:
+async def take_suggestion(
+    state: Any, asked: SuggestCommentScoreRequest, caller: str | None
+) -> SuggestCommentScoreResponse:
     """Keep a decision.
+
+    Args:
+        state: Of the application.
+        asked: The request.
+        caller: Name of the key that it came with, if any.
 
     Raises:
         ApiProblem: 400 in Google's words; 404, nothing is kept here; 503, it cannot be kept now.
@@ -235,7 +240,7 @@ async def take_suggestion(state: Any, asked: SuggestCommentScoreRequest) -> Sugg
         label_scores={labels[name]: values[name] for name in sorted(values, key=_is_plain)},  # the plain name counts
         languages=tuple(asked.languages or [detected]),
         model_version=moderator.classifier.model_version,
-        model_scores=await _score_soon(moderator, text),
+        model_scores=await _score_soon(moderator, text, caller),
         community_id=asked.community_id,
         client_token=asked.client_token,
     )
@@ -257,11 +262,11 @@ def _is_plain(name: str) -> bool:
     return not name.endswith(TWIN)
 
 
-async def _score_soon(moderator: Moderator, text: str) -> dict[str, float] | None:
+async def _score_soon(moderator: Moderator, text: str, caller: str | None) -> dict[str, float] | None:
     """What the model says of a text, where it can say so at once; a decision is worth keeping without it."""
     try:
         async with asyncio.timeout(_SOON_S):
-            return (await moderator.read([text]))[0].probabilities
+            return (await moderator.read([text], caller=caller))[0].probabilities
     except (ApiProblem, TimeoutError):
         return None
 

@@ -1,5 +1,6 @@
 """The discovery document, from which Google's generated clients learn how to call the Perspective API."""
 
+import json
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,21 @@ _METHODS: dict[str, tuple[str, type[Message], type[Message]]] = {
     "suggestscore": ("Takes a moderator's decision.", SuggestCommentScoreRequest, SuggestCommentScoreResponse),
 }
 _FORMATS = {"integer": "int32", "number": "float"}
+_ROOT = "\0"  # stands for the server's address; no other text of the document is this one
+
+
+def render_api(root_url: str) -> bytes:
+    """The document as JSON, in which only the address differs from one request to the next.
+
+    Args:
+        root_url: Address of the server as the client knows it, with a slash at its end.
+    """
+    return _render_template().replace(json.dumps(_ROOT), json.dumps(root_url)).encode()
+
+
+@cache  # anybody may ask for it
+def _render_template() -> str:
+    return json.dumps(describe_api(_ROOT))
 
 
 def describe_api(root_url: str) -> dict[str, Any]:
@@ -64,7 +80,6 @@ def _describe_method(name: str) -> dict[str, Any]:
     }
 
 
-@cache  # anybody may ask for the document, and to describe the types takes a while
 def _describe_messages() -> dict[str, Any]:
     """All types by name; their JSON schemas in the words of a discovery document."""
     found: dict[str, Any] = {}

@@ -7,18 +7,22 @@ list. Every field that they do not know is refused.
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
-from moderation.serving.json_bodies import read_json
+from moderation.serving.json_bodies import keep_one_unknown, read_json
 from moderation.serving.problems import ApiProblem
 
 MAX_TEXT_BYTES = 20_480
 
 _Model = TypeVar("_Model", bound="Message")
-_MOST = 1000  # items of a list that a request may hold: who sends more shall not keep the server busy with reading them
+# Items of a list, and fields of an object with free names, that a request may hold: who sends more shall not keep the
+# server busy with reading them.
+_MOST = 1000
 _LIKELY_NAME = re.compile(r"[\w.@$-]{1,64}", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 
@@ -44,6 +48,13 @@ def _read_list(given: Any) -> Any:
     return given if isinstance(given, list) or given is None else [given]
 
 
+def _refuse_many(given: Any) -> Any:
+    """Refuse an object of very many fields before anybody looks at them."""
+    if isinstance(given, dict) and len(given) > _MOST:
+        raise PydanticCustomError("too_long", "Object should have at most {most} fields", {"most": _MOST})
+    return given
+
+
 def _read_empty(given: Any) -> Any:
     return {} if given is None else given
 
@@ -67,7 +78,7 @@ _Boolean = Annotated[bool, BeforeValidator(_read_boolean, json_schema_input_type
 _PlainName = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 _Name = Annotated[_PlainName, BeforeValidator(_read_name, json_schema_input_type=_PlainName | int)]
 _Code = Annotated[str, Field(max_length=35)]
-_Codes = Annotated[list[_Code], Field(max_length=100)]
+_Codes = Annotated[list[_Code], Field(max_length=100, fail_fast=True)]
 _Languages = Annotated[_Codes, BeforeValidator(_read_list, json_schema_input_type=_Codes | _Code)]
 _TextTypeName = Literal["TEXT_TYPE_UNSPECIFIED", "PLAIN_TEXT"]
 _TextType = Annotated[
@@ -102,9 +113,15 @@ class Message(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_empty(cls, given: Any) -> Any:
-        """An empty list is an empty object to PHP, R and others."""
-        return {} if given == [] else given
+    def _take_loosely(cls, given: Any) -> Any:
+        """An empty list is an empty object to PHP, R and others; of unknown fields one is enough to refuse all."""
+        return {} if given == [] else keep_one_unknown(given, _names_of(cls))
+
+
+@cache
+def _names_of(kind: type[Message]) -> frozenset[str]:
+    """Names of the fields of a message, in both spellings."""
+    return frozenset(kind.model_fields) | {to_camel(name) for name in kind.model_fields}
 
 
 class TextEntry(Message):
@@ -126,7 +143,7 @@ class Context(Message):
 
     entries: (
         Annotated[
-            Annotated[list[TextEntry], Field(max_length=_MOST)],
+            Annotated[list[TextEntry], Field(max_length=_MOST, fail_fast=True)],
             BeforeValidator(_read_list, json_schema_input_type=list[TextEntry] | TextEntry),
         ]
         | None
@@ -162,7 +179,7 @@ class AttributeScores(Message):
     summary_score: Score
     span_scores: (
         Annotated[
-            Annotated[list[SpanScore], Field(max_length=_MOST)],
+            Annotated[list[SpanScore], Field(max_length=_MOST, fail_fast=True)],
             BeforeValidator(_read_list, json_schema_input_type=list[SpanScore] | SpanScore),
         ]
         | None
@@ -174,7 +191,9 @@ class AnalyzeCommentRequest(Message):
 
     comment: TextEntry
     requested_attributes: Annotated[
-        dict[str, Annotated[AttributeParameters, BeforeValidator(_read_empty)]], Field(min_length=1)
+        dict[str, Annotated[AttributeParameters, BeforeValidator(_read_empty)]],
+        Field(min_length=1, max_length=_MOST),
+        BeforeValidator(_refuse_many),
     ]
     languages: Annotated[_Languages | None, Field(description="ISO 639-1; detected where absent")] = None
     context: Context | None = None
@@ -210,7 +229,9 @@ class SuggestCommentScoreRequest(Message):
     """Say what a moderator decided about a comment."""
 
     comment: TextEntry
-    attribute_scores: Annotated[dict[str, AttributeScores], Field(min_length=1)]
+    attribute_scores: Annotated[
+        dict[str, AttributeScores], Field(min_length=1, max_length=_MOST), BeforeValidator(_refuse_many)
+    ]
     languages: _Languages | None = None
     context: Context | None = None
     do_not_store: Annotated[_Boolean | None, Field(description="keep the decision without the text")] = None
@@ -262,12 +283,12 @@ def read_message(kind: type[_Model], body: bytes) -> _Model:
     """Read a body as a message of this kind.
 
     Raises:
-        ApiProblem: 400 in Google's words, with a place and never with a value.
+        ApiProblem: 400 or 413 in Google's words, with a place and never with a value.
     """
     try:
         content = read_json(body, bare_names=True)
     except ApiProblem as problem:
-        raise ApiProblem(400, problem.kind, f"Invalid JSON payload received. {problem.message}") from None
+        raise ApiProblem(problem.status, problem.kind, f"Invalid JSON payload received. {problem.message}") from None
     try:
         return kind.model_validate(content)
     except ValidationError as error:
