@@ -50,7 +50,7 @@ def _free_of_limit(proc: Path) -> int | None:
     pages = _read(proc / "self" / "statm").split()
     if limit == resource.RLIM_INFINITY or not pages:
         return None
-    return max(0, limit - int(pages[0]) * resource.getpagesize())
+    return max(0, limit - int(pages[0]) * resource.getpagesize()) // 2  # allocators reserve more than they use
 
 
 def _read(path: Path) -> str:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from moderation.data.compression import open_unpacked, unpacked_pieces
-from moderation.data.parquet_pages import RowGroup, broken_parquet, measure_pages
+from moderation.data.parquet_pages import RowGroup, broken_parquet, check_decoded, measure_pages
+from moderation.errors import DataError
 
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
 
@@ -23,11 +24,13 @@ class ParquetTable:
         path: Where it lies.
         file: Open for reading.
         groups: Its row groups.
+        n_packed: Bytes of the file as it lies on the disk.
     """
 
     path: Path
     file: pa.parquet.ParquetFile
     groups: list[RowGroup]
+    n_packed: int
 
     @property
     def n_rows(self) -> int:
@@ -43,12 +46,16 @@ class ParquetTable:
         """All rows, some at a time.
 
         Raises:
-            DataError: damaged.
+            DataError: damaged; what is decoded becomes very much more than the file.
         """
+        n_bytes = 0
         try:
             for number, group in enumerate(self.groups):
-                yield from self.file.iter_batches(batch_size=group.rows_at_once, row_groups=[number])
-        except MemoryError:
+                for batch in self.file.iter_batches(batch_size=group.rows_at_once, row_groups=[number]):
+                    n_bytes += batch.nbytes
+                    check_decoded(n_bytes, self.n_packed, str(self.path))
+                    yield batch
+        except (MemoryError, DataError):
             raise
         except _BROKEN:
             raise broken_parquet(str(self.path)) from None
@@ -74,4 +81,6 @@ def open_parquet(path: Path) -> Iterator[ParquetTable]:
         except _BROKEN:
             raise broken_parquet(str(path)) from None
         with file:
-            yield ParquetTable(path, file, measure_pages(source, file.metadata, str(path)))
+            n_packed = path.stat().st_size
+            groups = measure_pages(source, file.metadata, str(path), n_packed=n_packed)
+            yield ParquetTable(path, file, groups, n_packed)

@@ -61,13 +61,14 @@ class _Column:
     row_bytes: int
 
 
-def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str) -> list[RowGroup]:
+def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str, *, n_packed: int) -> list[RowGroup]:
     """Find out what reading each row group takes, and refuse what would fill the memory.
 
     Args:
         file: The Parquet file, unpacked.
         metadata: Of that file.
         where: Names it in a message.
+        n_packed: Bytes of the file as it lies on the disk.
 
     Raises:
         DataError: a bound of `bounds` is broken, or the headers contradict the file's directory.
@@ -77,13 +78,26 @@ def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str
     groups = [_measure_group(file, metadata, number, where) for number in range(metadata.num_row_groups)]
     if sum(group.n_rows for group in groups) != metadata.num_rows:
         raise broken_parquet(where)
-    n_bytes, n_packed = sum(group.n_bytes for group in groups), file.seek(0, 2)
+    check_decoded(sum(group.n_bytes for group in groups), n_packed, where)
+    return groups
+
+
+def check_decoded(n_bytes: int, n_packed: int, where: str) -> None:
+    """Refuse a file that becomes very much more than it is.
+
+    Args:
+        n_bytes: That have been decoded, or will be.
+        n_packed: Bytes of the file as it lies on the disk.
+        where: Names it in the message.
+
+    Raises:
+        DataError: it does.
+    """
     if n_bytes > max(bounds.UNPACKED_STRETCH, bounds.UNPACKED_RATIO * n_packed):
         raise DataError(
-            f"{where}: its columns take {n_bytes / 1e9:,.1f} GB, more than {bounds.UNPACKED_RATIO} times the file, as "
-            "in files that are made to fill a memory. If it is sound, write it without compression and dictionaries."
+            f"{where}: its columns take {n_bytes / 1e6:,.0f} MB or more, over {bounds.UNPACKED_RATIO} times the file, "
+            "as in files that are made to fill a memory. If it is sound, write it as CSV."
         )
-    return groups
 
 
 def broken_parquet(where: str) -> DataError:
@@ -122,7 +136,9 @@ def _measure_column(file: IO[bytes], group: Any, column: Any, shape: Any, where:
             longest = max(longest, page.n_bytes if page.repeats else 0)
             decoded = page.n_values * (_LEVEL_BYTES + longest)
             inflated += decoded if is_list and decoded > _SUSPECT * page.n_bytes else 0
-    except (EOFError, ValueError, OverflowError, OSError):
+    except DataError:
+        raise
+    except (EOFError, ValueError, KeyError, OverflowError, OSError):
         raise broken_parquet(where) from None
     if n_values < group.num_rows or (n_values != group.num_rows and not is_list):
         raise broken_parquet(where)

@@ -4,11 +4,10 @@ Row numbers in messages count the data rows from 1; a CSV header is not counted,
 never quotes a cell, nor what pyarrow says about one.
 """
 
-import codecs
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -20,14 +19,14 @@ import pyarrow.json
 from moderation.config.declaring import Quoting
 from moderation.data import bounds
 from moderation.data.columns import check_column_names, show_names, show_rows, strip_blanks
-from moderation.data.compression import open_unpacked, reading, unpacked_pieces
+from moderation.data.compression import open_unpacked, reading
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.data.csv_rows import RAGGED, TOO_LONG, open_csv
-from moderation.data.encodings import Utf8Recoder, check_is_text, guess_encoding, is_unicode
+from moderation.data.encodings import check_is_text, is_unicode
 from moderation.data.json_objects import parse_object, read_lines
 from moderation.data.parquet_files import open_parquet
+from moderation.data.whole_files import HELD_PER_BYTE, Room, text_pieces
 from moderation.errors import DataError
-from moderation.memory import free_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,6 @@ _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 1 << 24
 _MOST_WRONG_ROWS = 100_000  # that are listed
 _CELL_COST = 50  # bytes that holding a short cell takes beside its characters
-_HELD_PER_BYTE, _HELD_PER_LINE = 4, 200  # bytes that a table takes at its peak, by those of its file and its lines
 _LARGEST_BLOCK = 1 << 30  # pyarrow counts the bytes of a block in 32 bits
 
 
@@ -111,79 +109,8 @@ def _strip_names(path: Path, table: pa.Table) -> pa.Table:
     return table.rename_columns(names) if n_stripped else table
 
 
-class _Room:
-    """The memory that is free at the beginning, which a table has to fit into, with what is made of it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._free = path, free_bytes()
-
-    def check(self, n_bytes: int) -> None:
-        """Refuse a table that would take so many bytes.
-
-        Raises:
-            DataError: fewer are free.
-        """
-        if self._free is not None and n_bytes > self._free:
-            raise DataError(
-                f"{self._path}: too large for the memory here: the table is held as a whole, which takes "
-                f"{n_bytes / 1e9:,.1f} GB or more, and {self._free / 1e9:,.1f} GB are free. Take a part of its rows or "
-                "columns, or a machine with more memory."
-            )
-
-
-def _text_pieces(path: Path) -> Iterator[bytes]:
-    """The bytes of a text as UTF-8, some at a time, as long as the table fits into the memory.
-
-    Raises:
-        DataError: they are not UTF-8, or are too many.
-    """
-    room, checked, recoder = _Room(path), _Utf8Check(path), None
-    n_bytes = n_lines = 0
-    for piece in unpacked_pieces(path):
-        n_bytes, n_lines = n_bytes + len(piece), n_lines + piece.count(b"\n")
-        room.check(n_bytes * _HELD_PER_BYTE + n_lines * _HELD_PER_LINE)
-        recoder = recoder or Utf8Recoder(guess_encoding(piece))
-        recoded = recoder.recode(piece)
-        checked.feed(recoded)
-        yield recoded
-    if recoder is not None:
-        yield recoder.recode(b"", final=True)
-    checked.feed(b"", final=True)
-
-
-class _Utf8Check:
-    """Finds the first byte that is not UTF-8."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._n_bytes = self._n_lines = 0
-
-    def feed(self, content: bytes, *, final: bool = False) -> None:
-        """The next bytes.
-
-        Raises:
-            DataError: they are not UTF-8.
-        """
-        pending = self._decoder.getstate()[0]
-        try:
-            self._decoder.decode(content, final)
-        except UnicodeDecodeError as error:
-            offset, foreign = error.start, (pending + content)[error.start]
-        else:
-            self._n_bytes += len(content)
-            self._n_lines += content.count(b"\n")
-            return
-        line = self._n_lines + content.count(b"\n", 0, max(0, offset - len(pending))) + 1
-        raise DataError(
-            f"{self._path}: not UTF-8; the first foreign byte is 0x{foreign:02x} at offset "
-            f"{self._n_bytes - len(pending) + offset}, line {line}. Convert the unpacked file, for example: "
-            "iconv -f LATIN1 -t UTF-8 FILE > FILE.utf8 (or, from Excel, save as 'CSV UTF-8')."
-        )
-
-
 def _read_csv(path: Path, ending: str, dialect: CsvDialect) -> pa.Table:
-    for _ in _text_pieces(path):
+    for _ in text_pieces(path):
         pass
     with open_unpacked(path) as (_, stream, _), reading(path):
         return _read_csv_stream(path, ending, stream, dialect)
@@ -265,16 +192,22 @@ def _list_rows(numbers: list[int]) -> str:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    room = _Room(path)
+    room = Room(path)
     with open_parquet(path) as table:
-        room.check(table.n_bytes * _HELD_PER_BYTE)
+        room.check(table.n_bytes)
         batches, n_rows, n_bytes = [], 0, 0
         for batch in table.batches():
             _check_values(path, batch, n_rows)
             batches.append(batch)
-            n_rows, n_bytes = n_rows + batch.num_rows, n_bytes + batch.nbytes
-            room.check(n_bytes * _HELD_PER_BYTE)
+            n_rows, n_bytes = n_rows + batch.num_rows, n_bytes + _held_bytes(batch)
+            room.check(n_bytes)
         return pa.Table.from_batches(batches, None if batches else table.file.schema_arrow)
+
+
+def _held_bytes(batch: pa.RecordBatch) -> int:
+    """What rows take at the peak; texts are held several times, in Python's form too."""
+    texts = sum(column.nbytes for column in batch.columns if column.type in (pa.string(), pa.large_string()))
+    return 2 * (batch.nbytes - texts) + HELD_PER_BYTE * texts
 
 
 def _check_values(path: Path, batch: pa.RecordBatch, n_before: int) -> None:
@@ -294,7 +227,7 @@ def _check_values(path: Path, batch: pa.RecordBatch, n_before: int) -> None:
 
 
 def _read_json_lines(path: Path) -> pa.Table:
-    content = b"".join(_text_pieces(path))
+    content = b"".join(text_pieces(path))
     problems = _find_broken_lines(path, content)
     if problems:  # before pyarrow sees them: it takes two objects on a line for two rows, and crashes on a line `null`
         raise DataError(_describe_broken_json(path, problems))
@@ -348,7 +281,7 @@ def _find_broken_lines(path: Path, content: bytes) -> list[str]:
             )
         if len(broken) + len(halves) == _MOST_WRONG_ROWS:
             break
-    _Room(path).check(n_rows * len(names) * 8)  # each row takes its place in each column
+    Room(path).check(n_rows * len(names) * 8)  # each row takes its place in each column
     found = ((broken, "no JSON object of their own"), (halves, "half a surrogate pair, which is no text"))
     return [
         f"{what}: {len(rows)} line{'s' if len(rows) > 1 else ''} ({show_rows(rows)})" for rows, what in found if rows
