@@ -20,7 +20,7 @@ _PIECE = 1 << 20
 
 def repeated(content: bytes, n_bytes: int) -> Iterator[bytes]:
     """Some bytes again and again, at least `n_bytes` of them, in pieces."""
-    piece = content * max(1, _PIECE // len(content))
+    piece = content * max(1, min(_PIECE, n_bytes) // len(content))
     for _ in range(-(-n_bytes // len(piece))):
         yield piece
 
@@ -34,7 +34,7 @@ def write_zst(path: Path, pieces: Iterator[bytes], begin: bytes = b"", end: byte
 
 
 def write_gz(path: Path, pieces: Iterator[bytes], begin: bytes = b"", end: bytes = b"") -> None:
-    with gzip.open(path, "wb", compresslevel=1) as stream:
+    with gzip.open(path, "wb", compresslevel=9) as stream:
         stream.write(begin)
         for piece in pieces:
             stream.write(piece)
@@ -43,7 +43,7 @@ def write_gz(path: Path, pieces: Iterator[bytes], begin: bytes = b"", end: bytes
 
 def write_zip(path: Path, pieces: Iterator[bytes], begin: bytes = b"", end: bytes = b"", method: int = 8) -> None:
     with (
-        zipfile.ZipFile(path, "w", method, compresslevel=1) as archive,
+        zipfile.ZipFile(path, "w", method, compresslevel=9) as archive,
         archive.open(path.name.removesuffix(".zip"), "w", force_zip64=True) as stream,
     ):
         stream.write(begin)

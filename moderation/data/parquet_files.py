@@ -42,16 +42,23 @@ class ParquetTable:
         """About what all of it takes in memory; more where values are repeated."""
         return sum(group.n_bytes for group in self.groups)
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches: the file's, but a column whose values are stored once and referred to has those values."""
+        return pa.schema([pa.field(field.name, _plain(field.type)) for field in self.file.schema_arrow])
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All rows, some at a time.
 
         Raises:
             DataError: damaged; what is decoded becomes very much more than the file.
         """
-        n_bytes = 0
+        schema, n_bytes = self.schema, 0
         try:
             for number, group in enumerate(self.groups):
-                for batch in self.file.iter_batches(batch_size=group.rows_at_once, row_groups=[number]):
+                for found in self.file.iter_batches(batch_size=group.rows_at_once, row_groups=[number]):
+                    columns = [column.cast(field.type) for column, field in zip(found.columns, schema, strict=True)]
+                    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
                     n_bytes += batch.nbytes
                     check_decoded(n_bytes, self.n_packed, str(self.path))
                     yield batch
@@ -84,3 +91,7 @@ def open_parquet(path: Path) -> Iterator[ParquetTable]:
             n_packed = path.stat().st_size
             groups = measure_pages(source, file.metadata, str(path), n_packed=n_packed)
             yield ParquetTable(path, file, groups, n_packed)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -17,11 +17,13 @@ from moderation.errors import DataError
 
 _MOST_ROWS = 10_000  # decoded at once
 _LARGEST_HEADER = 1 << 24  # that Arrow reads
-_DEEPEST = 8  # structures within each other in a header
+_LARGEST_DIRECTORY = 1 << 24
+_DEEPEST = 12  # structures and lists within each other
 _LEVEL_BYTES = 8  # about, of a value that repeats the one before, or is missing: its place and its level
 _SUSPECT = 64  # times its bytes that a page may become, where they are lists
 
-_I32, _BINARY, _STRUCT = 5, 8, 12  # types of Thrift
+_I32, _I64, _BINARY, _LIST, _STRUCT = 5, 6, 8, 9, 12  # types of Thrift
+_CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3  # types of pages
 _DELTA_BYTE_ARRAY = 7  # an encoding in which a value may repeat the one before
 _ENCODING = {_DATA: (5, 2), _DICTIONARY: (7, 2), _DATA_V2: (8, 4)}  # places of a page's own header and encoding
@@ -40,6 +42,16 @@ class RowGroup:
     n_rows: int
     n_bytes: int
     rows_at_once: int
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Where the file's directory says that the pages of a column lie in a row group."""
+
+    begin: int
+    end: int
+    n_values: int
+    codec: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,11 @@ def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str
     """
     if metadata.num_columns > bounds.COLUMNS:
         raise DataError(f"{where}: {metadata.num_columns:,} columns; expected {bounds.COLUMNS:,} or fewer.")
-    groups = [_measure_group(file, metadata, number, where) for number in range(metadata.num_row_groups)]
+    try:
+        directory = list(_read_directory(file))
+    except (EOFError, IndexError, ValueError, KeyError, TypeError, AttributeError, OSError):
+        raise broken_parquet(where) from None
+    groups = [_measure_group(file, metadata, n_rows, chunks, where) for n_rows, chunks in directory]
     if sum(group.n_rows for group in groups) != metadata.num_rows:
         raise broken_parquet(where)
     check_decoded(sum(group.n_bytes for group in groups), n_packed, where)
@@ -107,29 +123,53 @@ def broken_parquet(where: str) -> DataError:
     )
 
 
-def _measure_group(file: IO[bytes], metadata: pa.parquet.FileMetaData, number: int, where: str) -> RowGroup:
-    group = metadata.row_group(number)
+def _read_directory(file: IO[bytes]) -> Iterator[tuple[int, list[_Chunk]]]:
+    """Rows and columns of each row group; pyarrow's access to them ends the process where some numbers are wrong."""
+    n_bytes = file.seek(-8, 2)
+    size = int.from_bytes(file.read(4), "little")
+    if size > min(n_bytes, _LARGEST_DIRECTORY):
+        raise ValueError("a directory that is too large")
+    file.seek(n_bytes - size)
+    fields = _Compact(file.read(size)).read_struct()
+    for group in fields.get((4, _LIST), []):
+        n_rows = group[3, _I64]
+        if n_rows < 0:
+            raise ValueError("a negative number of rows")
+        yield n_rows, [_as_chunk(column[3, _STRUCT]) for column in group[1, _LIST]]
+
+
+def _as_chunk(about: dict[tuple[int, int], Any]) -> _Chunk:
+    begin, first = about[9, _I64], about.get((11, _I64), 0)
+    begin = first if 0 < first < begin else begin
+    return _Chunk(begin, begin + about[7, _I64], about[5, _I64], about[4, _I32])
+
+
+def _measure_group(
+    file: IO[bytes], metadata: pa.parquet.FileMetaData, n_rows: int, chunks: list[_Chunk], where: str
+) -> RowGroup:
+    if len(chunks) != metadata.num_columns:
+        raise broken_parquet(where)
     columns = []
-    for place in range(group.num_columns):
+    for place, chunk in enumerate(chunks):
         shape = metadata.schema.column(place)
         if (shape.length or 0) > bounds.CELL_BYTES:
             raise DataError(f"{_column_name(where, shape)} holds values of {shape.length:,} bytes. Leave it out.")
-        columns.append(_measure_column(file, group, group.column(place), shape, where))
+        columns.append(_measure_column(file, n_rows, chunk, shape, where))
     row_bytes = sum(column.row_bytes for column in columns)
     at_once = min(_MOST_ROWS, max(1, bounds.DECODED_BYTES // max(1, row_bytes)))
     n_bytes = sum(column.n_bytes + _LEVEL_BYTES * column.n_values for column in columns)
-    return RowGroup(group.num_rows, n_bytes, at_once)
+    return RowGroup(n_rows, n_bytes, at_once)
 
 
-def _measure_column(file: IO[bytes], group: Any, column: Any, shape: Any, where: str) -> _Column:
+def _measure_column(file: IO[bytes], n_rows: int, chunk: _Chunk, shape: Any, where: str) -> _Column:
     is_list = shape.max_repetition_level > 0
     n_values = n_bytes = density = longest = inflated = 0
     try:
-        for page in _pages(file, column):
+        for page in _pages(file, chunk):
             _check_page(page, n_values, shape, where)
             n_bytes += page.n_bytes
             if page.kind == _DICTIONARY:
-                longest = max(longest, _longest_value(file, page, column, shape))
+                longest = max(longest, _longest_value(file, page, chunk, shape))
                 continue
             n_values += page.n_values
             density = max(density, -(-page.n_bytes // max(1, page.n_values)))
@@ -138,15 +178,15 @@ def _measure_column(file: IO[bytes], group: Any, column: Any, shape: Any, where:
             inflated += decoded if is_list and decoded > _SUSPECT * page.n_bytes else 0
     except DataError:
         raise
-    except (EOFError, ValueError, KeyError, OverflowError, OSError):
+    except (EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError):
         raise broken_parquet(where) from None
-    if n_values < group.num_rows or (n_values != group.num_rows and not is_list):
+    if n_values < n_rows or (n_values != n_rows and not is_list):
         raise broken_parquet(where)
     if inflated > 8 * bounds.DECODED_BYTES:
         raise DataError(
             f"{_column_name(where, shape)} holds lists of {inflated / 1e9:,.1f} GB in one row group. Leave it out."
         )
-    in_row = -(-n_values // max(1, group.num_rows))
+    in_row = -(-n_values // max(1, n_rows))
     return _Column(n_values, n_bytes, in_row * (_LEVEL_BYTES + density + longest))
 
 
@@ -165,12 +205,10 @@ def _column_name(where: str, shape: Any) -> str:
     return f"{where}: the column {show_names([shape.path.split('.')[0]])}"
 
 
-def _pages(file: IO[bytes], column: Any) -> Iterator[_Page]:
+def _pages(file: IO[bytes], chunk: _Chunk) -> Iterator[_Page]:
     """Headers of a column's pages, those that a reader meets until it has all values."""
-    begin, first = column.data_page_offset, column.dictionary_page_offset
-    at = first if column.has_dictionary_page and first and 0 < first < begin else begin
-    end, n_values = at + column.total_compressed_size, 0
-    while at < end and n_values < column.num_values:
+    at, n_values = chunk.begin, 0
+    while at < chunk.end and n_values < chunk.n_values:
         page = _read_header(file, at)
         yield page
         n_values += page.n_values if page.kind != _DICTIONARY else 0
@@ -201,17 +239,16 @@ def _read_header(file: IO[bytes], at: int) -> _Page:
     return _Page(kind, at + reader.at, packed_bytes, n_bytes, n_values, repeats)
 
 
-def _longest_value(file: IO[bytes], page: _Page, column: Any, shape: Any) -> int:
+def _longest_value(file: IO[bytes], page: _Page, chunk: _Chunk, shape: Any) -> int:
     """Bytes of the longest value in a dictionary; where it cannot be unpacked here, of all of it."""
     if shape.physical_type != "BYTE_ARRAY" or page.n_bytes < 1 << 10:
         return min(page.n_bytes, shape.length or 1 << 10)
     file.seek(page.begin)
     content = file.read(page.packed_bytes)
-    codec = column.compression.lower()
     try:
-        if codec != "uncompressed":
-            content = pa.decompress(content, page.n_bytes, codec, asbytes=True)
-    except (pa.ArrowException, ValueError, OSError):
+        if chunk.codec:
+            content = pa.decompress(content, page.n_bytes, _CODECS[chunk.codec], asbytes=True)
+    except (pa.ArrowException, ValueError, KeyError, OSError):
         return page.n_bytes
     longest = at = 0
     while at + 4 <= len(content):
@@ -236,7 +273,7 @@ class _Compact:
         while head := self._byte():
             delta, kind = head >> 4, head & 15
             number = number + delta if delta else self._signed()
-            fields[number, kind] = (kind == 1) if kind in (1, 2) else self._value(kind, depth)
+            fields[number, kind] = None if kind in (1, 2) else self._value(kind, depth)  # of a truth, the type is it
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
@@ -253,9 +290,9 @@ class _Compact:
         if kind in (9, 10):
             head = self._byte()
             size = head >> 4 if head >> 4 < 15 else self._unsigned()
-            for _ in range(size):
-                self._value(head & 15, depth + 1)
-            return None
+            if size > len(self._content) or depth > _DEEPEST:
+                raise ValueError("a list that is too long, or nests too deep")
+            return [self._value(head & 15, depth + 1) for _ in range(size)]
         raise ValueError("a type that page headers do not have")
 
     def _byte(self) -> int:

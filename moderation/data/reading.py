@@ -201,13 +201,14 @@ def _read_parquet(path: Path) -> pa.Table:
             batches.append(batch)
             n_rows, n_bytes = n_rows + batch.num_rows, n_bytes + _held_bytes(batch)
             room.check(n_bytes)
-        return pa.Table.from_batches(batches, None if batches else table.file.schema_arrow)
+        return pa.Table.from_batches(batches, table.schema)
 
 
 def _held_bytes(batch: pa.RecordBatch) -> int:
     """What rows take at the peak; texts are held several times, in Python's form too."""
-    texts = sum(column.nbytes for column in batch.columns if column.type in (pa.string(), pa.large_string()))
-    return 2 * (batch.nbytes - texts) + HELD_PER_BYTE * texts
+    n_bytes: int = batch.nbytes
+    texts: int = sum(column.nbytes for column in batch.columns if column.type in (pa.string(), pa.large_string()))
+    return 2 * (n_bytes - texts) + HELD_PER_BYTE * texts
 
 
 def _check_values(path: Path, batch: pa.RecordBatch, n_before: int) -> None:

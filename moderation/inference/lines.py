@@ -93,6 +93,8 @@ def _read(pipe: io.RawIOBase) -> bytes | None:
 
 
 def _decode(line: bytes, wrong: str) -> Line:
+    if len(line) > bounds.CELL_BYTES:
+        return None, TOO_LONG
     line = line.removesuffix(b"\r")
     try:
         text = line.decode("utf-8")

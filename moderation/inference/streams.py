@@ -21,8 +21,7 @@ from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.data.csv_rows import TOO_LONG, CsvTable, open_csv
 from moderation.data.encodings import as_utf8, check_is_text
 from moderation.data.json_objects import read_lines
-from moderation.data.parquet_files import ParquetTable, open_parquet
-from moderation.data.parquet_pages import broken_parquet
+from moderation.data.parquet_files import open_parquet
 from moderation.errors import DataError
 from moderation.inference.json_lines import object_batch, scan_objects
 from moderation.inference.scoring import is_text
@@ -171,27 +170,17 @@ def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | Non
 
 def _open_parquet(path: Path, text_column: str) -> StreamedTable:
     with open_parquet(path) as table:
-        plain = pa.schema([pa.field(field.name, _plain(field.type)) for field in table.file.schema_arrow])
-        n_rows = table.n_rows
+        plain, n_rows = table.schema, table.n_rows
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:
         n_read = 0
         with open_parquet(path) as table:
-            for batch in _recut(_parquet_batches(path, table, plain), chunk_rows):
+            for batch in _recut(table.batches(), chunk_rows):
                 n_read += batch.num_rows
                 yield _without_long_texts(batch, column, n_read / n_rows)
 
     column = find_text_column(plain.names, text_column, str(path))
     return StreamedTable(tuple(plain.names), column, plain, n_rows, chunks)
-
-
-def _parquet_batches(path: Path, table: ParquetTable, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in table.batches():
-        try:
-            columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise broken_parquet(str(path)) from None
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _without_long_texts(batch: pa.RecordBatch, text_column: str, share: float) -> Chunk:
@@ -223,11 +212,6 @@ def _recut(batches: Iterator[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.Re
                 held, n_rows, n_bytes = [], 0, 0
     if held:
         yield pa.concat_batches(held)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, where each is stored once and referred to."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 # JSON lines
