@@ -81,6 +81,17 @@ def try_both(path: Path, attack: Attack, expected: str | None = None, most_mb: i
     path.unlink()
 
 
+def try_here(path: Path, attack: Attack) -> None:
+    """Both readers read the file, or refuse it with a message that names it."""
+    for read in READERS:
+        try:
+            read(path)
+        except DataError as error:
+            assert str(path) in str(error)
+        attack.tried()
+    path.unlink()
+
+
 @pytest.fixture(autouse=True)
 def small_bounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the short form the bounds are smaller, and so are the bombs."""
@@ -153,12 +164,7 @@ def test_json_nests_up_to_the_bound(sign: str, tmp_path: Path, attack: Attack) -
         bombs.deep(path, depth, sign)
         line = path.read_text(encoding="utf-8").splitlines()[1]
         assert (parse_object(line) is None) == (depth >= bounds.NESTING)
-        for read in READERS:
-            try:
-                read(path)
-            except DataError as error:
-                assert str(path) in str(error)
-        attack.tried()
+        try_here(path, attack)
     assert parse_object('{"a": "' + "[" * 200 + '\\"' + "{" * 200 + '"}') is not None
 
 
@@ -180,11 +186,11 @@ def test_archives_that_are_odd(tmp_path: Path, attack: Attack) -> None:
     for name in ("../../t.csv", "/etc/t.csv", "..\\t.csv", "a\0.csv", "t.csv/", "t.csv\n", "C:t.csv", "\u202etxt.csv"):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(name, bombs.HEADER)
-        try_both(path, attack)
+        try_here(path, attack)
     for ending in (".bz2", ".xz", ".zip.001", ".7z", ".rar", ".tar.gz", ".lz4"):
         odd = tmp_path / f"t.csv{ending}"
         odd.write_bytes(b"x" * 100)
-        try_both(odd, attack)
+        try_here(odd, attack)
     bombs.huge_window(tmp_path / "t.csv.zst")
     try_both(tmp_path / "t.csv.zst", attack, "more than 128 MiB of memory")
     bombs.many_gz_members(tmp_path / "t.csv.gz", attack.cases(2000, 2_000_000))
@@ -212,7 +218,7 @@ PARQUET: dict[str, tuple[Callable[[Path, int], None], str | None]] = {
     "one value very often": (lambda path, n: bombs.parquet_repeats(path, n * 1000, 20_000), "times the file"),
     "no value very often": (lambda path, n: bombs.parquet_constant(path, n * 3_000_000), "values; expected"),
     "a list without end": (lambda path, n: bombs.parquet_lists(path, n * 3_000_000), "values; expected"),
-    "a list of long texts": (lambda path, n: bombs.parquet_lists(path, n * 200_000, "x" * 1000), None),
+    "a list of long texts": (lambda path, n: bombs.parquet_lists(path, n * 50_000, "x" * 1000), None),
     "each text repeats the last": (lambda path, n: bombs.parquet_delta(path, n * 100, 200_000), "times the file"),
 }
 
@@ -240,7 +246,7 @@ def test_parquet_with_wrong_numbers_is_refused(tmp_path: Path, attack: Attack) -
     path = tmp_path / "t.parquet"
 
     def read_all() -> str:
-        for case in range(attack.cases(300, 20_000)):
+        for case in range(attack.cases(100, 20_000)):
             changed = bytearray(content)
             at = numbers.randrange(4, len(content))
             n = numbers.choice((1, 1, 5, 10))
@@ -258,7 +264,7 @@ def test_parquet_with_wrong_numbers_is_refused(tmp_path: Path, attack: Attack) -
     peak, said = peak_mb(read_all)
     assert said == "held"
     assert peak < MOST_MB
-    attack.tried(2 * attack.cases(300, 20_000))
+    attack.tried(2 * attack.cases(100, 20_000))
 
 
 class Endless(io.RawIOBase):
