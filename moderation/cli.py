@@ -316,6 +316,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         cure = "Free some space." if error.errno in DISK_FULL else "Check the path and its rights."
         print(f"moderation {verb}: {error.filename or 'a file'}: {error.strerror}. {cure}", file=sys.stderr)
         return 1
+    except MemoryError:  # of numpy and Arrow too
+        print(
+            f"moderation {verb}: not enough memory. Take a smaller table, end other programs, or raise the limit of "
+            "this one (ulimit -v, or that of its container).",
+            file=sys.stderr,
+        )
+        return 1
     except _Terminated:
         print(f"moderation {verb}: terminated.", file=sys.stderr)
         return 143

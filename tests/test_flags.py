@@ -303,3 +303,45 @@ def test_an_empty_variable_is_none(tmp_path: Path) -> None:
     empty = dict.fromkeys(("MODERATION_KEYS", "MODERATION_THREADS", "MODERATION_FEEDBACK_URL"), "")
     settings = merge(ServeConfig, {"model": tmp_path}, empty)
     assert (settings.keys, settings.threads, settings.feedback_url) == (None, None, "")
+
+
+@pytest.mark.hostile("bombs: settings")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "epochs = " + "9" * 5000,
+        "epochs = 0x" + "f" * 5000,
+        "lr = " + "9" * 4000,
+        "seed = -" + "9" * 4000,
+        "batch_size = 0x" + "f" * 5000,
+        "label_columns = " + "[" * 5000 + "]" * 5000,
+        "label_columns = " + "[" * 50 + "]" * 50,
+        "a = " + "{a = " * 3000 + "1" + "}" * 3000,
+        "a" + ".a" * 5000 + " = 1",
+        "a" * 100_000 + " = 1",
+        "\n".join(f"k{number} = 1" for number in range(5000)),
+        'data_path = "' + "x" * 100_000 + '"',
+        'data_path = "a\\u0000b"',
+        "#" * (1 << 21),
+    ],
+    ids=range(14),
+)
+def test_settings_without_end_are_a_message_of_a_few_lines(content: str, tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        merge(TrainConfig, {"config": tmp_path / "t.toml"})
+    assert str(tmp_path / "t.toml") in str(caught.value)
+    assert len(str(caught.value)) < 2500
+
+
+@pytest.mark.hostile("bombs: settings")
+def test_a_device_is_no_file_of_settings_and_numbers_have_bounds() -> None:
+    with pytest.raises(ConfigError, match="more than 1 MiB"):
+        merge(TrainConfig, {"config": Path("/dev/zero")})
+    for value in ("9" * 5000, "9" * 4000, "-" + "9" * 4000):
+        with pytest.raises(ConfigError, match="MODERATION_MAX_TEXTS: expected int"):
+            merge(ServeConfig, {}, {"MODERATION_MAX_TEXTS": value})
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        add_flags(parser, TrainConfig)
+        with pytest.raises(argparse.ArgumentError, match="invalid int value"):
+            parser.parse_args([f"--seed={value}"])

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from moderation.data import bounds
 from moderation.data.columns import strip_blanks
 from moderation.data.csv_dialects import CsvDialect, read_separator
-from moderation.data.encodings import LONGEST, UTF8, Utf8Stream, as_utf8, is_unicode
+from moderation.data.encodings import UTF8, Utf8Stream, as_utf8, is_unicode
 from moderation.data.row_shapes import RowShape
 from moderation.errors import DataError
 
@@ -27,7 +28,7 @@ BLANK_QUOTE = f"a blank before a quote, which must be the field's first characte
 BACKSLASH = r"a backslash before a quote; read with --escape '\'"
 ROWS_WITHIN = f"a text whose lines look like further rows; is a quote opened and not closed in its row? If so, {_PLAIN}"
 NO_END = "the file ends behind an escape character"
-TOO_LONG = f"a field or line of more than {LONGEST >> 20} MiB"
+TOO_LONG = f"a field or line of more than {bounds.CELL_BYTES >> 20} MiB"
 NO_UTF8, NO_UTF16 = "not UTF-8", "not UTF-16"
 ORDER_MARK = "begins with a byte order mark, which belongs to the beginning of a file; were two files joined?"
 RAGGED = re.compile(r"(\d+) fields?, expected (\d+)")
@@ -76,7 +77,7 @@ def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) ->
     """
     source = as_utf8(stream)
     line_end = _find_line_end(source.beginning, dialect)
-    lines = _Lines(source, line_end)
+    lines = _Lines(source, line_end, where)
     delimiter = dialect.delimiter_for(ending)
     first = lines.take()
     if first is not None:
@@ -86,7 +87,7 @@ def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) ->
             lines.put_back([first])
         delimiter = named or delimiter
     quote = None if dialect.quoting == "none" else '"'
-    records = _Records(lines, delimiter, quote, dialect.escape)
+    records = _Records(lines, delimiter, quote, dialect.escape, where)
     wrong = NO_UTF8 if source.encoding == UTF8 else NO_UTF16
     header, n_stripped = _read_header(next(records, None), where)
     shape = records.shape = RowShape(len(header), delimiter)
@@ -97,6 +98,8 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
     if record is None:
         raise DataError(f"{where}: no header; expected column names in the first line.")
     fields, error = record
+    if len(fields) > bounds.COLUMNS:
+        raise DataError(f"{where}: {len(fields):,} columns or more; expected {bounds.COLUMNS:,} or fewer.")
     if error is not None:
         raise DataError(f"{where}: the header cannot be read: {error}.")
     names = tuple(strip_blanks(name) for name in fields)
@@ -127,6 +130,8 @@ def _check(record: CsvRow, n_fields: int, shape: RowShape, wrong_bytes: str) -> 
     """Find what is wrong with a row that could be cut into fields."""
     fields, error = record
     joined = "".join(fields)
+    if len(joined) > bounds.CELL_BYTES // 4 and len(joined.encode(errors="replace")) >= bounds.CELL_BYTES:
+        return [], TOO_LONG
     if not is_unicode(joined):
         fields = [field.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for field in fields]
         error = error or wrong_bytes
@@ -164,8 +169,9 @@ def _without_end(line: str, line_end: str, escape: str | None = None) -> str:
 class _Lines:
     """Physical lines with their ends, of which some may be put back; one that is too long is cut to that length."""
 
-    def __init__(self, source: Utf8Stream, line_end: str) -> None:
+    def __init__(self, source: Utf8Stream, line_end: str, where: str) -> None:
         self.line_end = line_end
+        self._where = where
         self.n_taken = 0
         self._text = io.TextIOWrapper(source.stream, encoding="utf-8", errors="surrogateescape", newline=line_end)
         self._back: deque[str] = deque()
@@ -175,11 +181,17 @@ class _Lines:
         self.n_taken += 1
         if self._back:
             return self._back.popleft()
-        line = self._text.readline(LONGEST)
-        rest = line if len(line) == LONGEST else self.line_end
-        while rest and not rest.endswith(self.line_end):
-            rest = self._text.readline(LONGEST)
+        line = self._text.readline(bounds.CELL_BYTES)
+        if len(line) == bounds.CELL_BYTES and not line.endswith(self.line_end):
+            self._skip()
         return line or None
+
+    def _skip(self) -> None:
+        n_skipped = 0
+        while (rest := self._text.readline(bounds.CELL_BYTES)) and not rest.endswith(self.line_end):
+            n_skipped += len(rest)
+            if n_skipped > bounds.SKIPPED_BYTES:
+                raise bounds.endless_line(self._where, self.n_taken)
 
     def put_back(self, lines: list[str]) -> None:
         """Let these come next, in their order."""
@@ -201,9 +213,13 @@ class _Broken(Exception):
 
 
 class _Records:
-    """Lines cut into records; an iterator of fields and errors. One record at a time is held, of `LONGEST` at most."""
+    """Lines cut into records; an iterator of fields and errors.
 
-    def __init__(self, lines: _Lines, delimiter: str, quote: str | None, escape: str | None) -> None:
+    One record at a time is held, of `bounds.ROW_BYTES` at most.
+    """
+
+    def __init__(self, lines: _Lines, delimiter: str, quote: str | None, escape: str | None, where: str) -> None:
+        self._where = where
         self._lines, self._delimiter, self._quote, self._escape = lines, delimiter, quote, escape
         self._special = {delimiter, '"', escape, "\r", "\n"}
         within = (quote or "") + (escape or "")
@@ -223,11 +239,15 @@ class _Records:
         return self
 
     def __next__(self) -> CsvRow:
+        n_empty = 0
         while (line := self._lines.take()) is not None:
-            if len(line) >= LONGEST:
+            if len(line) >= bounds.CELL_BYTES:
                 return [], TOO_LONG
             body = self._without_end(line)
             if not body:
+                n_empty += 1
+                if n_empty > bounds.EMPTY_LINES:
+                    raise bounds.too_many_empty_lines(self._where, self._lines.n_taken)
                 continue
             if body.startswith("\ufeff"):
                 return body.split(self._delimiter), ORDER_MARK
@@ -249,7 +269,7 @@ class _Records:
     def _cut(self) -> tuple[list[str], str | None, int]:
         """Fields of a record, what is wrong with it, and how many of its fields could be read."""
         fields: list[str] = []
-        while self._at <= self._last:
+        while self._at <= self._last and len(fields) <= bounds.COLUMNS:
             quoted = self._quote is not None and self._body.startswith(self._quote, self._at)
             try:
                 fields.append(self._read_quoted(fields) if quoted else self._read_plain())
@@ -300,7 +320,7 @@ class _Records:
         if line is None:
             raise _Broken(NO_END, self._body[begin:])
         self._size += len(line) + _LINE_COST
-        if self._size >= LONGEST:
+        if self._size >= bounds.ROW_BYTES:
             raise _Broken(TOO_LONG, "")
         if self._opened is not None:
             self._behind.append(line)
@@ -312,7 +332,7 @@ class _Records:
         line, start = self._line, self._at + 1
         while (closing := self._find_closing(line, start, parts)) is None:
             following = self._lines.take()
-            if following is None or size + len(following) + _LINE_COST >= LONGEST:
+            if following is None or size + len(following) + _LINE_COST >= bounds.ROW_BYTES:
                 self._lines.put_back([*ahead, *([] if following is None else [following])])
                 raise self._broken(OPEN_QUOTE)
             ahead.append(following)

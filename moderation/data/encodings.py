@@ -7,7 +7,6 @@ from typing import IO, Any
 
 from moderation.errors import DataError
 
-LONGEST = 1 << 26  # bytes of a line or a field; without a bound, one without an end would fill the memory
 UTF8 = "utf-8-sig"
 UTF16 = ("utf-16", "utf-16-le", "utf-16-be")
 _BEGINNING, _PIECE = 1 << 20, 1 << 18

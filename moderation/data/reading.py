@@ -9,26 +9,31 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.json
-import pyarrow.parquet
 
 from moderation.config.declaring import Quoting
+from moderation.data import bounds
 from moderation.data.columns import check_column_names, show_names, show_rows, strip_blanks
-from moderation.data.compression import read_unpacked
+from moderation.data.compression import open_unpacked, reading
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
-from moderation.data.csv_rows import RAGGED, open_csv
-from moderation.data.encodings import LONGEST, UTF8, Utf8Recoder, check_is_text, guess_encoding, is_unicode
+from moderation.data.csv_rows import RAGGED, TOO_LONG, open_csv
+from moderation.data.encodings import check_is_text, is_unicode
 from moderation.data.json_objects import parse_object, read_lines
+from moderation.data.parquet_files import open_parquet
+from moderation.data.whole_files import HELD_PER_BYTE, Room, text_pieces
 from moderation.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 10_000
+_BYTES_AT_ONCE = 1 << 24
+_MOST_WRONG_ROWS = 100_000  # that are listed
+_CELL_COST = 50  # bytes that holding a short cell takes beside its characters
 _LARGEST_BLOCK = 1 << 30  # pyarrow counts the bytes of a block in 32 bits
 
 
@@ -55,7 +60,7 @@ def read_table(
     Raises:
         DataError: no such file, a folder, an unknown ending, broken compression, no rows, another delimiter, another
             encoding, rows that cannot be read by the strict rule of `csv_rows` (all of them, by number), two columns of
-            one name, broken content.
+            one name, broken content, a bound of `bounds` that is broken, more than the free memory can hold.
         ConfigError: a delimiter or an escape that is not one character.
 
     Example:
@@ -67,33 +72,31 @@ def read_table(
         [{'comment_text': 'NA', 'toxic': '0'}]
     """
     dialect = CsvDialect(delimiter=delimiter, quoting=quoting, escape=escape)
-    ending, content = read_unpacked(path)
-    if not content:
+    with open_unpacked(path) as (ending, stream, _), reading(path):
+        beginning = stream.read(8)
+    if not beginning:
         raise DataError(f"{path}: the file is empty; expected a table of labelled comments.")
     if ending != ".parquet":
-        check_is_text(content[:8], str(path))
+        check_is_text(beginning, str(path))
     if ending == ".parquet":
-        table = _read_parquet(path, content)
+        table = _read_parquet(path)
     elif ending in (".jsonl", ".ndjson"):
-        table = _read_json_lines(path, _as_utf8(content))
+        table = _read_json_lines(path)
     else:
-        table = _read_csv(path, ending, content, dialect)
+        table = _read_csv(path, ending, dialect)
     table = _strip_names(path, table)
     if not table.num_rows:
         raise DataError(f"{path}: no rows; expected at least one below the header. Check that the export was complete.")
     try:
         frame: pd.DataFrame = _plain(table).to_pandas(ignore_metadata=True)
+    except MemoryError:
+        raise
     except (pa.ArrowException, ValueError, OverflowError):
         raise DataError(
             f"{path}: some column holds values that cannot be used here, such as times of an unknown zone in objects. "
             "Write the file again without that column."
         ) from None
     return frame
-
-
-def _as_utf8(content: bytes) -> bytes:
-    encoding = guess_encoding(content[: 1 << 20])
-    return content if encoding == UTF8 else Utf8Recoder(encoding).recode(content, final=True)
 
 
 def _strip_names(path: Path, table: pa.Table) -> pa.Table:
@@ -106,29 +109,15 @@ def _strip_names(path: Path, table: pa.Table) -> pa.Table:
     return table.rename_columns(names) if n_stripped else table
 
 
-def _check_utf8(path: Path, content: bytes) -> None:
-    offsets = pa.py_buffer(np.array([0, len(content)], dtype=np.int64))
-    try:  # Arrow validates in place; decoding would hold the file a second time, four times over with an emoji in it.
-        pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(content)).validate(full=True)
-    except pa.ArrowInvalid:
+def _read_csv(path: Path, ending: str, dialect: CsvDialect) -> pa.Table:
+    for _ in text_pieces(path):
         pass
-    else:
-        return
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        offset = error.start
-    raise DataError(
-        f"{path}: not UTF-8; the first foreign byte is 0x{content[offset]:02x} at offset {offset}, "
-        f"line {content.count(10, 0, offset) + 1}. Convert the unpacked file, for example: "
-        "iconv -f LATIN1 -t UTF-8 FILE > FILE.utf8 (or, from Excel, save as 'CSV UTF-8')."
-    ) from None
+    with open_unpacked(path) as (_, stream, _), reading(path):
+        return _read_csv_stream(path, ending, stream, dialect)
 
 
-def _read_csv(path: Path, ending: str, content: bytes, dialect: CsvDialect) -> pa.Table:
-    if guess_encoding(content[: 1 << 20]) == UTF8:
-        _check_utf8(path, content)
-    found = open_csv(io.BytesIO(content), str(path), ending, dialect)
+def _read_csv_stream(path: Path, ending: str, stream: IO[bytes], dialect: CsvDialect) -> pa.Table:
+    found = open_csv(stream, str(path), ending, dialect)
     check_column_names(found.header, str(path))
     if found.n_stripped:
         logger.info("%s: blanks left out around %d of the column names.", path, found.n_stripped)
@@ -141,6 +130,7 @@ def _read_csv(path: Path, ending: str, content: bytes, dialect: CsvDialect) -> p
     schema = pa.schema([(name, pa.string()) for name in found.header])
     batches: list[pa.RecordBatch] = []
     rows: list[list[str]] = []
+    size = n_wrong = 0
     problems: dict[str, list[int]] = {}
 
     def flush() -> None:
@@ -151,10 +141,17 @@ def _read_csv(path: Path, ending: str, content: bytes, dialect: CsvDialect) -> p
     for number, (fields, error) in enumerate(found.rows, start=1):
         if error is not None:
             problems.setdefault(error, []).append(number)
+            n_wrong += 1
+            if n_wrong == _MOST_WRONG_ROWS:
+                break
+            continue
+        if problems:  # the table is refused, and its other rows are read for further problems alone
             continue
         rows.append(fields)
-        if len(rows) == _ROWS_AT_ONCE:
+        size += sum(map(len, fields)) + _CELL_COST * len(fields)
+        if len(rows) == _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE:
             flush()
+            size = 0
     if problems:
         raise DataError(_describe_rows(path, problems))
     if rows:
@@ -194,26 +191,45 @@ def _list_rows(numbers: list[int]) -> str:
     return f"rows: {shown}{more} (counted from 1 below the header, without empty lines)"
 
 
-def _read_parquet(path: Path, content: bytes) -> pa.Table:
+def _read_parquet(path: Path) -> pa.Table:
+    room = Room(path)
+    with open_parquet(path) as table:
+        room.check(table.n_bytes)
+        batches, n_rows, n_bytes = [], 0, 0
+        for batch in table.batches():
+            _check_values(path, batch, n_rows)
+            batches.append(batch)
+            n_rows, n_bytes = n_rows + batch.num_rows, n_bytes + _held_bytes(batch)
+            room.check(n_bytes)
+        return pa.Table.from_batches(batches, table.schema)
+
+
+def _held_bytes(batch: pa.RecordBatch) -> int:
+    """What rows take at the peak; texts are held several times, in Python's form too."""
+    n_bytes: int = batch.nbytes
+    texts: int = sum(column.nbytes for column in batch.columns if column.type in (pa.string(), pa.large_string()))
+    return 2 * (n_bytes - texts) + HELD_PER_BYTE * texts
+
+
+def _check_values(path: Path, batch: pa.RecordBatch, n_before: int) -> None:
     try:
-        table = pa.parquet.ParquetFile(pa.BufferReader(content)).read()
-    except (pa.ArrowException, OSError, ValueError):
-        raise DataError(
-            f"{path}: not a complete Parquet file (truncated, damaged, or another format). Fetch or write it again."
-        ) from None
-    try:
-        table.validate(full=True)
-    except pa.ArrowException:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
         raise DataError(
             f"{path}: some column holds what its type does not allow, such as texts that are not UTF-8. Mend it where "
             "the file is made, and write it again."
         ) from None
-    return table
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.nbytes >= bounds.CELL_BYTES and column.type in (pa.string(), pa.large_string()):
+            wrong = pc.indices_nonzero(pc.greater_equal(pc.binary_length(column), bounds.CELL_BYTES)).to_pylist()
+            if wrong:
+                rows = show_rows(n_before + 1 + row for row in wrong)
+                raise DataError(f"{path}: {TOO_LONG} in the column {show_names([name])} ({rows}). Shorten the text.")
 
 
-def _read_json_lines(path: Path, content: bytes) -> pa.Table:
-    _check_utf8(path, content)
-    problems = _find_broken_lines(content)
+def _read_json_lines(path: Path) -> pa.Table:
+    content = b"".join(text_pieces(path))
+    problems = _find_broken_lines(path, content)
     if problems:  # before pyarrow sees them: it takes two objects on a line for two rows, and crashes on a line `null`
         raise DataError(_describe_broken_json(path, problems))
     read: Callable[..., pa.Table] = pa.json.read_json
@@ -225,8 +241,10 @@ def _read_json_lines(path: Path, content: bytes) -> pa.Table:
             schema = pa.schema([(name, pa.string()) for name in times])
             parsing = pa.json.ParseOptions(explicit_schema=schema)
             table = read(pa.BufferReader(content), read_options=options, parse_options=parsing)
+    except MemoryError:
+        raise
     except pa.ArrowException:
-        raise DataError(_describe_broken_json(path, _find_changes_of_type(content))) from None
+        raise DataError(_describe_broken_json(path, _find_changes_of_type(path, content))) from None
     return table
 
 
@@ -240,27 +258,55 @@ def _describe_broken_json(path: Path, problems: list[str]) -> str:
     )
 
 
-def _find_broken_lines(content: bytes) -> list[str]:
-    """Which lines hold no object, and which a text that is none."""
+def _find_broken_lines(path: Path, content: bytes) -> list[str]:
+    """Which lines hold no object, and which a text that is none.
+
+    Raises:
+        DataError: more names in the objects than a table has columns, or more than fit into the memory.
+    """
     broken: list[int] = []
     halves: list[int] = []
-    for number, line in enumerate(read_lines(io.BytesIO(content), LONGEST), start=1):
-        row = parse_object(line)
+    names: set[tuple[str, ...]] = set()
+    n_rows = 0
+    for number, line in enumerate(read_lines(io.BytesIO(content), str(path)), start=1):
+        n_rows, row = number, parse_object(line)
         if line is None or row is None:
             broken.append(number)
         elif "\\u" in line and not is_unicode(json.dumps(row, ensure_ascii=False)):
             halves.append(number)
+        _add_names(row, (), names)
+        if len(names) > bounds.COLUMNS:
+            raise DataError(
+                f"{path}: up to row {number:,} the objects hold more than {bounds.COLUMNS:,} different names, too many "
+                "for columns of a table. Leave out objects whose names are values."
+            )
+        if len(broken) + len(halves) == _MOST_WRONG_ROWS:
+            break
+    Room(path).check(n_rows * len(names) * 8)  # each row takes its place in each column
     found = ((broken, "no JSON object of their own"), (halves, "half a surrogate pair, which is no text"))
     return [
         f"{what}: {len(rows)} line{'s' if len(rows) > 1 else ''} ({show_rows(rows)})" for rows, what in found if rows
     ]
 
 
-def _find_changes_of_type(content: bytes) -> list[str]:
+def _add_names(value: object, within: tuple[str, ...], names: set[tuple[str, ...]]) -> None:
+    """Add the names of an object and of those in it; what stands in lists is within them."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            names.add((*within, name))
+            if isinstance(inner, (dict, list)):
+                _add_names(inner, (*within, name), names)
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, (dict, list)):
+                _add_names(inner, within, names)
+
+
+def _find_changes_of_type(path: Path, content: bytes) -> list[str]:
     """Which columns change their type; pyarrow names the first one alone."""
     first_kinds: dict[str, tuple[str, int]] = {}
     changes: dict[str, str] = {}
-    for number, line in enumerate(read_lines(io.BytesIO(content), LONGEST), start=1):
+    for number, line in enumerate(read_lines(io.BytesIO(content), str(path)), start=1):
         for name, value in (parse_object(line) or {}).items():
             if value is None:
                 continue

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from moderation.data import bounds
 from moderation.data.columns import find_text_column
 from moderation.data.encodings import is_unicode
 from moderation.data.json_objects import parse_object
@@ -15,7 +16,6 @@ from moderation.inference.records import NO_STRING, NO_UNICODE, result_names
 OBJECT = "\0object"  # column that holds whole objects, as the text of their lines
 BROKEN = "not a JSON object"
 
-_MOST_COLUMNS = 1000
 _TYPES = {  # of a column, by the kinds of its values; what is not among them becomes JSON text
     frozenset({"text"}): pa.string(),
     frozenset({"truth"}): pa.bool_(),
@@ -68,12 +68,12 @@ def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, k
         n_rows += 1
         for name, value in (parse_object(line) or {}).items():
             if name not in kinds:
-                if len(kinds) >= _MOST_COLUMNS and not keep_objects:
+                if len(kinds) >= bounds.COLUMNS and not keep_objects:
                     raise DataError(
-                        f"{where}: more than {_MOST_COLUMNS:,} different names in its objects, too many for columns "
+                        f"{where}: more than {bounds.COLUMNS:,} different names in its objects, too many for columns "
                         "of a table. Choose an output that ends in .jsonl, which keeps the objects as they are."
                     )
-                if len(kinds) >= _MOST_COLUMNS and not (name in _RESULTS or name.startswith(("p_", "flag_"))):
+                if len(kinds) >= bounds.COLUMNS and not (name in _RESULTS or name.startswith(("p_", "flag_"))):
                     continue
                 kinds[name] = set()
             if value is not None:

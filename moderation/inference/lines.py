@@ -3,12 +3,14 @@
 import io
 from collections.abc import Iterator
 
-from moderation.data.encodings import LONGEST, UTF8, Utf8Recoder, guess_encoding
+from moderation.data import bounds
+from moderation.data.encodings import UTF8, Utf8Recoder, guess_encoding
 from moderation.errors import DataError
 
 NO_UTF8 = "not UTF-8"
 NO_UTF16 = "not UTF-16"
 NUL = "holds a NUL character"
+TOO_LONG = f"a line of more than {bounds.CELL_BYTES >> 20} MiB"
 
 _PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no more than this
 
@@ -20,7 +22,8 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     r"""Lines of a pipe as they come; each line is a row, so that rows and lines stay in step.
 
     Lines end in LF or CRLF. The text is UTF-8, or UTF-16 where a byte order mark or the zero bytes of its letters say
-    so. A line of more than `LONGEST` bytes has an error, and no more of it than that is ever held.
+    so. A line of more than `bounds.CELL_BYTES` has an error, which comes as soon as it is that long, and no more of it
+    than that is ever held.
 
     Args:
         pipe: Unbuffered, so that a read gives what has come.
@@ -29,7 +32,7 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
         The lines that had come at the end of each read; the last one also without an end.
 
     Raises:
-        DataError: the pipe cannot be read.
+        DataError: the pipe cannot be read, or a line of it does not end.
 
     >>> list(pipe_lines(io.BytesIO(b"one\ntwo\xff\n")))
     [[('one', None), ('two\\xff', 'not UTF-8')]]
@@ -38,14 +41,27 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     encoding = guess_encoding(beginning)
     wrong = NO_UTF8 if encoding == UTF8 else NO_UTF16
     held = bytearray()
+    n_lines = n_skipped = 0  # lines that ended; bytes of the present one that were not held
     for content in _recoded(pipe, beginning, Utf8Recoder(encoding)):
         end, *lines = content.split(b"\n")
-        if len(held) <= LONGEST:
+        if n_skipped:
+            n_skipped += len(end)
+        else:
             held += end
+        found: list[Line] = []
+        if not n_skipped and len(held) > bounds.CELL_BYTES:  # said now: its end may never come
+            found, n_skipped = [(None, TOO_LONG)], 1
+            held.clear()
         if lines:
             *whole, rest = lines
-            yield [_decode(line, wrong) for line in (bytes(held), *whole)]
-            held = bytearray(rest)
+            first = [] if n_skipped else [bytes(held)]
+            found += [_decode(line, wrong) for line in (*first, *whole)]
+            held, n_skipped = bytearray(rest), 0
+            n_lines += len(lines)
+        if n_skipped > bounds.SKIPPED_BYTES:
+            raise bounds.endless_line("standard input", n_lines + 1)
+        if found:
+            yield found
     if held:
         yield [_decode(bytes(held), wrong)]
 
@@ -77,8 +93,8 @@ def _read(pipe: io.RawIOBase) -> bytes | None:
 
 
 def _decode(line: bytes, wrong: str) -> Line:
-    if len(line) > LONGEST:
-        return None, f"a line of more than {LONGEST >> 20} MiB"
+    if len(line) > bounds.CELL_BYTES:
+        return None, TOO_LONG
     line = line.removesuffix(b"\r")
     try:
         text = line.decode("utf-8")

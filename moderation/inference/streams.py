@@ -5,7 +5,6 @@ fixed number of rows, fewer where they hold very much text, so that the same fil
 """
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,24 +12,26 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.compute as pc
 
+from moderation.data import bounds
 from moderation.data.columns import check_column_names, find_text_column, show_names
-from moderation.data.compression import DAMAGED, damaged, open_unpacked
+from moderation.data.compression import check_unpacked, open_unpacked, reading
 from moderation.data.csv_dialects import CsvDialect, suggest_delimiter
-from moderation.data.csv_rows import CsvTable, open_csv
-from moderation.data.encodings import LONGEST, as_utf8, check_is_text
+from moderation.data.csv_rows import TOO_LONG, CsvTable, open_csv
+from moderation.data.encodings import as_utf8, check_is_text
 from moderation.data.json_objects import read_lines
+from moderation.data.parquet_files import open_parquet
 from moderation.errors import DataError
 from moderation.inference.json_lines import object_batch, scan_objects
 from moderation.inference.scoring import is_text
 
-CHUNK_BYTES = 1 << 26  # of text: a chunk that reaches them ends, however few rows it has
+CHUNK_BYTES = 1 << 24  # of cells: a chunk that reaches them ends, however few rows it has
 
 logger = logging.getLogger(__name__)
 
 _STANDARD = CsvDialect()
-_PARQUET_ROWS = 128  # decoded at once: a megabyte of text in each still fits the memory
+_CELL_COST = 50  # bytes that holding a short cell takes beside its characters
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def open_table(
         DataError: no such file, an unknown ending, no or another text column, two columns of one name, not the format
             that the ending names. Broken compression and the like may also come up in the middle of the chunks.
     """
-    with open_unpacked(path) as (ending, stream, _packed), _reading(path):
+    with open_unpacked(path) as (ending, stream, _packed), reading(path):
         beginning = stream.read(8)
+    check_unpacked(path)
     if ending != ".parquet":
         check_is_text(beginning, str(path))
     if ending == ".parquet":
@@ -100,14 +102,6 @@ def open_table(
         table = _open_csv(path, text_column, dialect)
     _check_text_column(path, table)
     return table
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except DAMAGED:
-        raise damaged(path) from None
 
 
 def _check_text_column(path: Path, table: StreamedTable) -> None:
@@ -144,7 +138,7 @@ def _open_csv(path: Path, text_column: str, dialect: CsvDialect) -> StreamedTabl
             for fields, error in table.rows:
                 held.append(fields)
                 errors.append(error)
-                size += sum(map(len, fields))
+                size += sum(map(len, fields)) + _CELL_COST * len(fields)
                 if len(held) == chunk_rows or size >= CHUNK_BYTES:
                     yield _text_chunk(schema, held, errors, packed.tell() / n_bytes)
                     held, errors, size = [], [], 0
@@ -157,7 +151,7 @@ def _open_csv(path: Path, text_column: str, dialect: CsvDialect) -> StreamedTabl
 @contextmanager
 def _csv_table(path: Path, dialect: CsvDialect) -> Iterator[tuple[CsvTable, IO[bytes]]]:
     """The table, and the packed file below, whose place says how far reading got."""
-    with open_unpacked(path) as (ending, stream, packed), _reading(path):
+    with open_unpacked(path) as (ending, stream, packed), reading(path):
         yield open_csv(stream, str(path), ending, dialect), packed
 
 
@@ -175,53 +169,32 @@ def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | Non
 
 
 def _open_parquet(path: Path, text_column: str) -> StreamedTable:
-    with _parquet_file(path) as file:
-        plain = pa.schema([pa.field(field.name, _plain(field.type)) for field in file.schema_arrow])
-        n_rows = file.metadata.num_rows
+    with open_parquet(path) as table:
+        plain, n_rows = table.schema, table.n_rows
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:
         n_read = 0
-        with _parquet_file(path) as file:
-            for batch in _recut(_parquet_batches(path, file, plain), chunk_rows):
+        with open_parquet(path) as table:
+            for batch in _recut(table.batches(), chunk_rows):
                 n_read += batch.num_rows
-                yield Chunk(batch, pa.nulls(batch.num_rows, pa.string()), n_read / n_rows)
+                yield _without_long_texts(batch, column, n_read / n_rows)
 
-    text_column = find_text_column(plain.names, text_column, str(path))
-    return StreamedTable(tuple(plain.names), text_column, plain, n_rows, chunks)
-
-
-@contextmanager
-def _parquet_file(path: Path) -> Iterator[pa.parquet.ParquetFile]:
-    """Open a file whose end must be read first; a compressed one is unpacked to the disk for that."""
-    with open_unpacked(path) as (_, stream, packed), tempfile.TemporaryFile() as unpacked:
-        source = packed
-        if stream is not packed:
-            source = unpacked
-            _unpack(path, stream, source)
-        try:  # without pre_buffer and with a buffer, or a row group would be read as a whole
-            file = pa.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
-        except (pa.ArrowException, OSError, ValueError):
-            raise _broken_parquet(path) from None
-        with file:
-            yield file
+    column = find_text_column(plain.names, text_column, str(path))
+    return StreamedTable(tuple(plain.names), column, plain, n_rows, chunks)
 
 
-def _unpack(path: Path, stream: IO[bytes], target: IO[bytes]) -> None:
-    while True:
-        with _reading(path):
-            content = stream.read(1 << 20)
-        if not content:
-            return
-        target.write(content)  # a full disk is no fault of the file's
-
-
-def _parquet_batches(path: Path, file: pa.parquet.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    try:
-        for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-            columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
-    except (pa.ArrowException, OSError, ValueError):
-        raise _broken_parquet(path) from None
+def _without_long_texts(batch: pa.RecordBatch, text_column: str, share: float) -> Chunk:
+    """Rows with null in place of a text that is too long, which is an error."""
+    place = batch.schema.get_field_index(text_column)
+    texts = batch.column(place)
+    errors = pa.nulls(batch.num_rows, pa.string())
+    if not pa.types.is_null(texts.type) and texts.nbytes >= bounds.CELL_BYTES:
+        measurable = texts.cast(pa.large_string()) if pa.types.is_string_view(texts.type) else texts
+        too_long = pc.greater_equal(pc.binary_length(measurable), bounds.CELL_BYTES)
+        texts = pc.if_else(too_long, pa.scalar(None, texts.type), texts)
+        errors = pc.if_else(too_long, TOO_LONG, None)
+        batch = batch.set_column(place, batch.schema.field(place), texts)
+    return Chunk(batch, errors, share)
 
 
 def _recut(batches: Iterator[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.RecordBatch]:
@@ -241,32 +214,21 @@ def _recut(batches: Iterator[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.Re
         yield pa.concat_batches(held)
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, where each is stored once and referred to."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _broken_parquet(path: Path) -> DataError:
-    return DataError(
-        f"{path}: not a complete Parquet file (truncated, damaged, or another format). Fetch or write it again."
-    )
-
-
 # JSON lines
 
 
 def _open_json_lines(path: Path, text_column: str, keep_objects: bool) -> StreamedTable:
-    with open_unpacked(path) as (_, stream, _packed), _reading(path):
-        lines = read_lines(as_utf8(stream).stream, LONGEST)
+    with open_unpacked(path) as (_, stream, _packed), reading(path):
+        lines = read_lines(as_utf8(stream).stream, str(path))
         columns = scan_objects(lines, text_column, str(path), keep_objects=keep_objects)
     text_column = columns.text_column
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:
         n_read = 0
         with open_unpacked(path) as (_, stream, _packed):
-            with _reading(path):
-                lines = read_lines(as_utf8(stream).stream, LONGEST)
-            while held := _take_lines(path, lines, chunk_rows):
+            with reading(path):
+                lines = read_lines(as_utf8(stream).stream, str(path))
+            for held in _cut_lines(path, lines, chunk_rows):
                 n_read += len(held)
                 batch, errors = object_batch(held, columns, text_column, str(path), keep_objects=keep_objects)
                 yield Chunk(batch, errors, n_read / columns.n_rows)
@@ -275,13 +237,16 @@ def _open_json_lines(path: Path, text_column: str, keep_objects: bool) -> Stream
     return StreamedTable(tuple(columns.types), text_column, schema, columns.n_rows, chunks)
 
 
-def _take_lines(path: Path, lines: Iterator[str | None], chunk_rows: int) -> list[str | None]:
+def _cut_lines(path: Path, lines: Iterator[str | None], chunk_rows: int) -> Iterator[list[str | None]]:
+    """Lines in lists of `chunk_rows`, or fewer where they are long."""
     held: list[str | None] = []
     size = 0
-    with _reading(path):
+    with reading(path):
         for line in lines:
-            held.append(line)
             size += len(line or "")
-            if len(held) == chunk_rows or size >= CHUNK_BYTES:
-                break
-    return held
+            if held and (len(held) == chunk_rows or size > CHUNK_BYTES):
+                yield held
+                held, size = [], len(line or "")
+            held.append(line)
+    if held:
+        yield held

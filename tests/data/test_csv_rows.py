@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moderation.data import csv_rows
+from moderation.data import bounds, csv_rows
 from moderation.data.csv_dialects import CsvDialect
 from moderation.data.csv_rows import open_csv
 from moderation.data.reading import read_table
@@ -302,7 +302,8 @@ def test_no_line_is_read_very_often(row: str, dialect: dict[str, str], monkeypat
     "content", ['text\n"' + "open\n" * 5000, "text\n" + "x\\\n" * 5000, 'text\n"' + "x" * 20_000 + "\ny\n"]
 )
 def test_no_more_than_the_longest_field_is_held(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_rows, "LONGEST", 1000)
+    monkeypatch.setattr(bounds, "CELL_BYTES", 1000)
+    monkeypatch.setattr(bounds, "ROW_BYTES", 1000)
     found = errors(content, escape="\\")
     assert found and set(found.values()) <= {OPEN, csv_rows.TOO_LONG, csv_rows.NO_END}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation.inference import lines
+from moderation.data import bounds
 from moderation.inference.lines import pipe_lines
 
 
@@ -42,13 +42,13 @@ def test_the_mark_at_the_beginning_of_a_pipe_is_no_text():
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\nnext"])
 def test_a_line_without_end_is_a_row_with_an_error(end, monkeypatch):
-    monkeypatch.setattr(lines, "LONGEST", 100)
+    monkeypatch.setattr(bounds, "CELL_BYTES", 100)
     pieces = [b"one\n", *[b"x" * 60] * 9, end, b"\n", b"y" * 100]
     texts, errors = zip(*(line for found in pipe_lines(Trickle(*pieces)) for line in found), strict=True)
     between = {b"": [], b"\n": [""], b"\nnext": ["next"]}[end]
     # A read that gives nothing is the end of a pipe.
     assert list(texts) == (["one", None] if not end else ["one", None, *between, "y" * 100])
-    assert errors[:2] == (None, "a line of more than 0 MiB")
+    assert errors[:2] == (None, "a line of more than 16 MiB")
     assert not any(errors[2:])
 
 

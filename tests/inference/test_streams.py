@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moderation.data import csv_rows
+from moderation.data import bounds
 from moderation.errors import ConfigError, DataError
 from moderation.inference import streams
 from moderation.inference.json_lines import OBJECT
@@ -110,8 +110,8 @@ def test_a_quote_that_is_never_closed_is_found(end, n_rows, tmp_path):
 
 
 def test_a_field_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_rows, "LONGEST", 1000)
-    monkeypatch.setattr(streams, "LONGEST", 1000)
+    monkeypatch.setattr(bounds, "CELL_BYTES", 1000)
+    monkeypatch.setattr(bounds, "ROW_BYTES", 1000)
     (tmp_path / "t.csv").write_text('text\nfine\n"' + "open\n" * 1000 + "x" * 5000 + "\nfine\n", encoding="utf-8")
     errors = errors_of(open_table(tmp_path / "t.csv", text_column="text"))
     assert [number for number, error in enumerate(errors, start=1) if error] == [2, 1002]
@@ -254,9 +254,10 @@ def test_an_archive_with_an_unknown_method_or_two_names_is_refused(tmp_path):
     content = (tmp_path / "t.zip").read_bytes()
     directory = content.index(b"PK\x01\x02")
     deflate64 = content[: directory + 10] + b"\x09\x00" + content[directory + 12 :]
-    for broken in (deflate64, content.replace(b"t.csv", b"u.csv", 1)):
+    two_names = content.replace(b"t.csv", b"u.csv", 1)
+    for broken, message in ((deflate64, "another way than by deflate"), (two_names, r"not a complete \.zip file")):
         (tmp_path / "t.zip").write_bytes(broken)
-        with pytest.raises(DataError, match=r"not a complete \.zip file"):
+        with pytest.raises(DataError, match=message):
             open_table(tmp_path / "t.zip", text_column="text")
 
 

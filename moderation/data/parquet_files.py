@@ -1,0 +1,97 @@
+"""Parquet files -> record batches in bounded memory, for training and for scoring."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from moderation.data.compression import open_unpacked, unpacked_pieces
+from moderation.data.parquet_pages import RowGroup, broken_parquet, check_decoded, measure_pages
+from moderation.errors import DataError
+
+_BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """An open Parquet file.
+
+    Args:
+        path: Where it lies.
+        file: Open for reading.
+        groups: Its row groups.
+        n_packed: Bytes of the file as it lies on the disk.
+    """
+
+    path: Path
+    file: pa.parquet.ParquetFile
+    groups: list[RowGroup]
+    n_packed: int
+
+    @property
+    def n_rows(self) -> int:
+        """Its rows."""
+        return sum(group.n_rows for group in self.groups)
+
+    @property
+    def n_bytes(self) -> int:
+        """About what all of it takes in memory; more where values are repeated."""
+        return sum(group.n_bytes for group in self.groups)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches: the file's, but a column whose values are stored once and referred to has those values."""
+        return pa.schema([pa.field(field.name, _plain(field.type)) for field in self.file.schema_arrow])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All rows, some at a time.
+
+        Raises:
+            DataError: damaged; what is decoded becomes very much more than the file.
+        """
+        schema, n_bytes = self.schema, 0
+        try:
+            for number, group in enumerate(self.groups):
+                for found in self.file.iter_batches(batch_size=group.rows_at_once, row_groups=[number]):
+                    columns = [column.cast(field.type) for column, field in zip(found.columns, schema, strict=True)]
+                    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+                    n_bytes += batch.nbytes
+                    check_decoded(n_bytes, self.n_packed, str(self.path))
+                    yield batch
+        except (MemoryError, DataError):
+            raise
+        except _BROKEN:
+            raise broken_parquet(str(self.path)) from None
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[ParquetTable]:
+    """Open a file whose end must be read first; a compressed one is unpacked to the disk for that.
+
+    Raises:
+        DataError: as `open_unpacked` and `measure_pages`, or it is no Parquet file.
+    """
+    with open_unpacked(path) as (_, stream, packed), tempfile.TemporaryFile() as unpacked:
+        source = packed
+        if stream is not packed:
+            source = unpacked
+            for piece in unpacked_pieces(path):
+                source.write(piece)
+        try:  # without pre_buffer and with a buffer, or a row group would be read as a whole
+            file = pa.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
+        except MemoryError:
+            raise
+        except _BROKEN:
+            raise broken_parquet(str(path)) from None
+        with file:
+            n_packed = path.stat().st_size
+            groups = measure_pages(source, file.metadata, str(path), n_packed=n_packed)
+            yield ParquetTable(path, file, groups, n_packed)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -1,0 +1,394 @@
+"""Files made to fill a memory: each is refused, or read, within little time and memory, by training and by scoring."""
+
+import io
+import os
+import random
+import resource
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from moderation import memory
+from moderation.data import bounds, whole_files
+from moderation.data.compression import open_unpacked
+from moderation.data.json_objects import parse_object, read_lines
+from moderation.data.reading import read_table
+from moderation.errors import DataError
+from moderation.inference.lines import TOO_LONG, pipe_lines
+from moderation.inference.streams import open_table
+from tests import bombs
+from tests.attack_table import Attack
+
+MOST_MB = 1000
+SEED = 20
+
+
+def scored(path: Path) -> int:
+    """Rows that scoring would get."""
+    table = open_table(path, text_column="comment_text")
+    return sum(chunk.batch.num_rows for chunk in table.chunks(2000))
+
+
+def trained(path: Path) -> int:
+    return len(read_table(path))
+
+
+READERS: tuple[Callable[[Path], int], ...] = (trained, scored)
+
+
+def peak_mb(work: Callable[[], object]) -> tuple[float, str]:
+    """Run in a process of its own; the memory it took at most, and the message with which it ended."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(reader)
+            try:
+                said = str(work())
+            except DataError as error:
+                said = f"DataError {error}"
+            except BaseException as error:
+                said = f"FAULT {error!r}"
+            os.write(writer, said.encode(errors="replace")[:4000])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:  # noqa: PTH123 - a descriptor
+        said = pipe.read().decode()
+    _, status, usage = os.wait4(child, 0)
+    assert status == 0, f"ended by {status}"
+    return usage.ru_maxrss / 1024, said
+
+
+def try_both(path: Path, attack: Attack, expected: str | None = None, most_mb: int = MOST_MB) -> None:
+    """Both readers read the file, or refuse it with a message that names it, in bounded memory."""
+    for read in READERS:
+        peak, said = peak_mb(lambda read=read: read(path))  # type: ignore[misc]
+        packed = path.stat().st_size / 1e3
+        print(f"{path.name}, {packed:,.0f} KB, {read.__name__}: {peak:,.0f} MB, {said[:200]}")  # noqa: T201 - with -s
+        assert not said.startswith("FAULT"), said
+        assert peak < most_mb, said
+        assert not said.startswith("DataError") or str(path) in said
+        if expected is not None:
+            assert expected in said, said
+        attack.tried()
+    path.unlink()
+
+
+def try_here(path: Path, attack: Attack) -> None:
+    """Both readers read the file, or refuse it with a message that names it."""
+    for read in READERS:
+        try:
+            read(path)
+        except DataError as error:
+            assert str(path) in str(error)
+        attack.tried()
+    path.unlink()
+
+
+@pytest.fixture(autouse=True)
+def small_bounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the short form the bounds are smaller, and so are the bombs."""
+    if request.config.getoption("--long"):
+        return
+    for name, value in {
+        "CELL_BYTES": 1 << 18,
+        "ROW_BYTES": 1 << 20,
+        "SKIPPED_BYTES": 1 << 22,
+        "EMPTY_LINES": 10_000,
+        "UNPACKED_STRETCH": 1 << 22,
+        "PAGE_BYTES": 1 << 20,
+        "PAGE_VALUES": 1 << 18,
+        "DECODED_BYTES": 1 << 20,
+    }.items():
+        monkeypatch.setattr(bounds, name, value)
+
+
+PACKED = "are packed to less than"
+
+
+@pytest.mark.hostile("bombs: packed tables")
+def test_what_unpacks_to_very_much_is_refused_before_it_is_read(tmp_path: Path, attack: Attack) -> None:
+    n_bytes = attack.cases(6 << 20, 2 << 30)
+    packings = (".zst", ".gz", ".zip") if attack.long else (".zst",)
+    names = list(bombs.CONTENTS) if attack.long else ["one cell", "empty lines", "blanks", "UTF-16, one line"]
+    for name in names:
+        for packing in packings:
+            try_both(bombs.write(tmp_path, name, packing, n_bytes), attack, PACKED)
+    for packing in (".gz", ".zip"):
+        try_both(bombs.write(tmp_path, "one line", packing, n_bytes), attack, PACKED)
+
+
+EXPECTED = {
+    "empty lines": "empty lines follow each other",
+    "lines of blanks": "empty lines follow each other",
+    "one line": "does not end within",
+    "blanks": "does not end within",
+    "zero bytes": "does not end within",
+}
+
+
+@pytest.mark.hostile("bombs: plain tables")
+@pytest.mark.parametrize("name", [name for name in bombs.CONTENTS if name not in ("small rows", "small objects")])
+def test_a_table_without_end_costs_little_memory(name: str, tmp_path: Path, attack: Attack) -> None:
+    slow = name in ("ragged rows", "a quote that stays open")  # each line is a row with an error
+    n_bytes = attack.cases(1 << 14 if slow else 6 << 20, 1 << 23 if slow else 3 << 29)
+    try_both(bombs.write(tmp_path, name, "", n_bytes), attack, EXPECTED.get(name))
+
+
+@pytest.mark.hostile("bombs: plain tables")
+def test_columns_and_names_without_end_are_refused(tmp_path: Path, attack: Attack) -> None:
+    n_columns = attack.cases(5000, 1_000_000)
+    header = ",".join(f"c{number}" for number in range(n_columns))
+    (tmp_path / "t.csv").write_text(f"comment_text,{header}\n", encoding="utf-8")
+    try_both(tmp_path / "t.csv", attack, "columns or more; expected 4,096 or fewer")
+    bombs.many_columns(tmp_path / "t.parquet", 5000)
+    try_both(tmp_path / "t.parquet", attack, "5,001 columns; expected 4,096 or fewer")
+    bombs.many_names(tmp_path / "t.jsonl", n_columns, nested=False)
+    try_both(tmp_path / "t.jsonl", attack, "more than 4,096 different names")
+    bombs.many_names(tmp_path / "t.jsonl", 5000, nested=True)
+    try_both(tmp_path / "t.jsonl", attack)
+
+
+@pytest.mark.hostile("bombs: nesting")
+@pytest.mark.parametrize("sign", "[{")
+def test_json_nests_up_to_the_bound(sign: str, tmp_path: Path, attack: Attack) -> None:
+    for depth in (98, 99, 100, 101, 500, 950, 990, 5000, 10_000, attack.cases(10**5, 10**6)):
+        path = tmp_path / "t.jsonl"
+        bombs.deep(path, depth, sign)
+        line = path.read_text(encoding="utf-8").splitlines()[1]
+        assert (parse_object(line) is None) == (depth >= bounds.NESTING)
+        try_here(path, attack)
+    assert parse_object('{"a": "' + "[" * 200 + '\\"' + "{" * 200 + '"}') is not None
+
+
+@pytest.mark.hostile("bombs: archives")
+def test_archives_that_are_odd(tmp_path: Path, attack: Attack) -> None:
+    n_bytes = attack.cases(6 << 20, 2 << 30)
+    path = tmp_path / "t.csv.zip"
+    bombs.wrong_size(path, n_bytes, claimed=20)
+    try_both(path, attack, "not a complete .zip file")
+    bombs.wrong_size(path, n_bytes, claimed=2**32 - 2)
+    try_both(path, attack, PACKED)
+    bombs.nested(path, 20)
+    try_both(path, attack, "0 tables")
+    bombs.many_members(path, attack.cases(1, 200_000))
+    try_both(path, attack, "not a complete .zip file" if attack.long else None)
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        bombs.other_methods(path, method, 1 << 20)
+        try_both(path, attack, "another way than by deflate")
+    for name in ("../../t.csv", "/etc/t.csv", "..\\t.csv", "a\0.csv", "t.csv/", "t.csv\n", "C:t.csv", "\u202etxt.csv"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, bombs.HEADER)
+        try_here(path, attack)
+    for ending in (".bz2", ".xz", ".zip.001", ".7z", ".rar", ".tar.gz", ".lz4"):
+        odd = tmp_path / f"t.csv{ending}"
+        odd.write_bytes(b"x" * 100)
+        try_here(odd, attack)
+    bombs.huge_window(tmp_path / "t.csv.zst")
+    try_both(tmp_path / "t.csv.zst", attack, "more than 128 MiB of memory")
+    bombs.many_gz_members(tmp_path / "t.csv.gz", attack.cases(2000, 2_000_000))
+    try_both(tmp_path / "t.csv.gz", attack)
+    bombs.many_gz_members(tmp_path / "t.csv.gz", 100, b"\n" * attack.cases(100_000, 10_000_000))
+    try_both(tmp_path / "t.csv.gz", attack, PACKED)
+
+
+@pytest.mark.hostile("bombs: archives")
+def test_a_directory_of_very_many_files_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.zip"
+    entry = b"PK\x01\x02" + bytes(24) + struct.pack("<H", 60_000) + bytes(16) + b"x" * 60_000
+    n_entries = 80
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, n_entries, n_entries, n_entries * len(entry), 0, 0)
+    path.write_bytes(entry * n_entries + end)
+    with pytest.raises(DataError, match=r"not a complete \.zip file"), open_unpacked(path):
+        pass
+
+
+PARQUET: dict[str, tuple[Callable[[Path, int], None], str | None]] = {
+    # the second argument: 1 in the short form, 64 in the long one
+    "cell": (lambda path, n: bombs.parquet_cell(path, n * 3_000_000), "has a page of"),
+    "cell in a dictionary": (lambda path, n: bombs.parquet_cell(path, n * 3_000_000, dictionary=True), "has a page of"),
+    "cell, a little too long": (lambda path, n: bombs.parquet_cell(path, 300_000 if n == 1 else 1 << 25), None),
+    "one value very often": (lambda path, n: bombs.parquet_repeats(path, n * 1000, 20_000), "times the file"),
+    "no value very often": (lambda path, n: bombs.parquet_constant(path, n * 3_000_000), "values; expected"),
+    "a list without end": (lambda path, n: bombs.parquet_lists(path, n * 3_000_000), "values; expected"),
+    "a list of long texts": (lambda path, n: bombs.parquet_lists(path, n * 50_000, "x" * 1000), None),
+    "each text repeats the last": (lambda path, n: bombs.parquet_delta(path, n * 100, 200_000), "times the file"),
+}
+
+
+@pytest.mark.hostile("bombs: Parquet")
+@pytest.mark.parametrize("name", PARQUET)
+def test_parquet_is_measured_before_it_is_unpacked(name: str, tmp_path: Path, attack: Attack) -> None:
+    make, expected = PARQUET[name]
+    path = tmp_path / "t.parquet"
+    child = os.fork()  # what it takes to make one is not to be measured
+    if not child:
+        make(path, attack.cases(1, 64))
+        os._exit(0)
+    os.waitpid(child, 0)
+    try_both(path, attack, expected)
+
+
+@pytest.mark.hostile("bombs: Parquet")
+def test_parquet_with_wrong_numbers_is_refused(tmp_path: Path, attack: Attack) -> None:
+    """Every byte of the headers, and of the directory, may lie; nobody takes much memory, and nothing crashes."""
+    whole = tmp_path / "whole.parquet"
+    bombs.small_parquet(whole)
+    content = whole.read_bytes()
+    numbers = random.Random(SEED)
+    path = tmp_path / "t.parquet"
+
+    def read_all() -> str:
+        for case in range(attack.cases(100, 20_000)):
+            changed = bytearray(content)
+            at = numbers.randrange(4, len(content))
+            n = numbers.choice((1, 1, 5, 10))
+            changed[at : at + n] = numbers.choice((b"\xff" * n, b"\xff" * (n - 1) + b"\x01", numbers.randbytes(n)))
+            path.write_bytes(changed)
+            for read in READERS:
+                try:
+                    read(path)
+                except (DataError, MemoryError):
+                    pass
+                except BaseException as error:
+                    return f"FAULT seed {SEED}, case {case}: {error!r}"
+        return "held"
+
+    peak, said = peak_mb(read_all)
+    assert said == "held"
+    assert peak < MOST_MB
+    attack.tried(2 * attack.cases(100, 20_000))
+
+
+class Endless(io.RawIOBase):
+    """A pipe that gives the same piece very often."""
+
+    def __init__(self, piece: bytes, n_pieces: int) -> None:
+        self.piece, self.n_left = piece, n_pieces
+
+    def read(self, size: int = -1) -> bytes:
+        self.n_left -= 1
+        return self.piece if self.n_left >= 0 else b""
+
+
+@pytest.mark.hostile("bombs: standard input")
+def test_a_line_of_a_pipe_without_end_is_told_at_once_and_ends(attack: Attack) -> None:
+    lines = pipe_lines(Endless(b"x" * (1 << 16), 1 << 20))
+    assert next(lines) == [(None, TOO_LONG)]
+    with pytest.raises(DataError, match="standard input: line 1 does not end within"):
+        next(lines)
+    empty = pipe_lines(Endless(b"\n" * 100, 100))
+    assert sum(map(len, empty)) == 100 * 100
+    attack.tried(2)
+
+
+@pytest.mark.hostile("bombs: standard input")
+@pytest.mark.parametrize("piece", [1, 7, 100, 1000])
+def test_lines_and_rows_of_a_pipe_stay_in_step_beside_one_that_is_too_long(
+    piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "CELL_BYTES", 50)
+    content = b"a\n" + b"x" * 50 + b"\n" + b"y" * 51 + b"\n\n" + b"z" * 500 + b"\nlast"
+    pieces = [content[start : start + piece] for start in range(0, len(content), piece)]
+
+    class Pieces(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return pieces.pop(0) if pieces else b""
+
+    found = [line for some in pipe_lines(Pieces()) for line in some]
+    assert found == [("a", None), ("x" * 50, None), (None, TOO_LONG), ("", None), (None, TOO_LONG), ("last", None)]
+
+
+def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.csv")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    for name in ("t.csv", "zero.csv"):
+        for read in READERS:
+            with pytest.raises(DataError, match="a pipe or a device; expected a file"):
+                read(tmp_path / name)
+
+
+def test_lines_are_told_by_their_number() -> None:
+    with pytest.raises(DataError, match=f"up to line {bounds.EMPTY_LINES + 2:,} more than"):
+        list(read_lines(io.BytesIO(b"{}\n" + b"\n" * (bounds.EMPTY_LINES + 5)), "t.jsonl"))
+    lines = read_lines(io.BytesIO(b"{}\n" + b"x" * (bounds.SKIPPED_BYTES + 2 * bounds.CELL_BYTES)), "t.jsonl")
+    assert next(lines) == "{}"
+    with pytest.raises(DataError, match=r"t\.jsonl: line 2 does not end within"):
+        next(lines)
+
+
+# Little memory
+
+
+def test_a_table_that_does_not_fit_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_files, "free_bytes", lambda: 100_000)
+    rows = {"comment_text": ["you are kind"] * 2000, "toxic": [0] * 2000}
+    pa.parquet.write_table(pa.table(rows), tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("comment_text,toxic\n" + "you are kind,0\n" * 2000, encoding="utf-8")
+    (tmp_path / "t.jsonl").write_text('{"comment_text": "you", "toxic": 0}\n' * 2000, encoding="utf-8")
+    for name in ("t.parquet", "t.csv", "t.jsonl"):
+        with pytest.raises(DataError, match="too large for the memory here"):
+            read_table(tmp_path / name)
+        assert scored(tmp_path / name) == 2000
+    monkeypatch.setattr(whole_files, "free_bytes", lambda: None)  # nobody knows
+    assert len(read_table(tmp_path / "t.csv")) == 2000
+
+
+def test_free_memory_is_the_smallest_of_what_is_left(tmp_path: Path) -> None:
+    proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
+    assert memory.free_bytes(proc, cgroup) is None
+    proc.mkdir()
+    (cgroup / "memory").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 100 kB\nMemAvailable:   64 kB\n")
+    assert memory.free_bytes(proc, cgroup) == 64 << 10
+    for name, content in {"max": "50000\n", "current": "30000\n", "stat": "anon 5\ninactive_file 10000\n"}.items():
+        (cgroup / f"memory.{name}").write_text(content)
+    assert memory.free_bytes(proc, cgroup) == 30_000
+    (cgroup / "memory.max").write_text("max\n")
+    assert memory.free_bytes(proc, cgroup) == 64 << 10
+    (cgroup / "memory" / "memory.limit_in_bytes").write_text("1000\n")
+    (cgroup / "memory" / "memory.usage_in_bytes").write_text("2000\n")
+    assert memory.free_bytes(proc, cgroup) == 0
+
+
+@pytest.mark.hostile("bombs: little memory")
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory as Linux has them")
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.zst", "t.jsonl", "t.parquet"])
+def test_little_memory_is_a_message(name: str, tmp_path: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real bounds
+    n_rows = attack.cases(40_000, 300_000)
+    path, text = tmp_path / name, f"you are {random.Random(SEED).getrandbits(1000):x}"
+    if name.endswith(".parquet"):
+        table = {"comment_text": [f"{number} {text}" for number in range(n_rows)], "toxic": [0, 1] * (n_rows // 2)}
+        pa.parquet.write_table(pa.table(table), path)
+        table.clear()
+    else:
+        row = '{"comment_text": "%d %s", "toxic": 0}\n' if ".jsonl" in name else "%d %s,0\n"
+        lines = (row % (number, text) for number in range(n_rows))
+        begin = "" if ".jsonl" in name else "comment_text,toxic\n"
+        plain = tmp_path / name.removesuffix(".zst")
+        plain.write_text(begin + "".join(lines), encoding="utf-8")
+        if name.endswith(".zst"):
+            bombs.write_zst(path, iter([plain.read_bytes()]))
+
+    def limited(room: int) -> int:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - the memory is short
+            taken = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
+        return trained(path)
+
+    for room in range(0, 300 << 20, attack.cases(100 << 20, 10 << 20)):
+        _, said = peak_mb(lambda room=room: limited(room))  # type: ignore[misc]
+        fine = ("FAULT MemoryError", "FAULT ArrowMemoryError", "DataError", str(n_rows))
+        assert said.startswith(fine), (room, said)
+        assert not said.startswith("DataError") or "too large for the memory" in said, (room, said)
+        attack.tried()
