@@ -17,7 +17,7 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 LINES = (
     ("errors",),
     ("calibrators", "categories", "cores", "extras", "labels", "logs", "variables"),
-    ("config", "flags", "artifacts"),
+    ("config", "flags", "artifacts", "manifests"),
     ("hub", "wheels", "bundles"),
     ("backbones",),
     ("data", "evaluation"),
