@@ -303,6 +303,8 @@ def _find_problem(bundle: Bundle) -> str | None:
 def _check_config(bundle: Bundle) -> None:
     """The plain Hugging Face folder has the manifest's labels, reads its windows, and brings no code."""
     where = bundle.path / MODEL_CONFIG
+    if not _is_file(where):  # a device, say, which would be read for ever
+        raise ArtifactError(f"{where}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
     config = read_json(where, "the model's configuration", unique_keys=True)
     names = config.get("id2label", {})
     try:

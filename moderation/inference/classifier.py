@@ -4,7 +4,6 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +25,7 @@ from moderation.inference.backends import (
     open_backend,
 )
 from moderation.inference.batches import Batch, make_batches, padded_length
+from moderation.inference.engines import Engine
 from moderation.inference.windows import Watch, Window, Windows, check_texts
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
@@ -101,7 +101,7 @@ class Classifier:
         self._pad_id = _read_pad_id(bundle.path, self._windows.highest_id)
         self._first_pid = self._lock_pid = os.getpid()
         self._lock = threading.Lock()
-        self._engine: _Engine | None = None
+        self._engine: Engine | None = None
         self._open()
 
     @classmethod
@@ -298,7 +298,7 @@ class Classifier:
         if windows:
             yield owners, windows
 
-    def _open(self) -> "_Engine":
+    def _open(self) -> Engine:
         """The engine of this process: a fork inherits no threads, so that a child opens one of its own.
 
         In a child, torch keeps to one thread: it would wait for ever for the others, which the fork left behind.
@@ -312,7 +312,7 @@ class Classifier:
                 alone = os.getpid() != self._first_pid and self.backend_name.startswith("torch")
                 threads = 1 if alone else self._threads
                 backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
-                engine = _Engine(backend, self.bundle.path / main_file(self.backend_name), len(self.labels))
+                engine = Engine(backend, self.bundle.path / main_file(self.backend_name), len(self.labels))
                 engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
                 self._engine = engine
             return self._engine
@@ -330,60 +330,7 @@ class Classifier:
             self._engine = None
 
 
-class _Engine:
-    """A backend with the threads that feed it."""
-
-    def __init__(self, backend: Backend, path: Path, n_labels: int) -> None:
-        self.backend = backend
-        self.path = path
-        self.n_labels = n_labels
-        self.pid = os.getpid()
-        self.pool = ThreadPoolExecutor(backend.workers, thread_name_prefix="classifier")
-
-    def map(self, batches: Sequence[Batch]) -> list[FloatArray]:
-        """Logits of the batches, in their order."""
-        if len(batches) == 1 or self.backend.workers == 1:
-            return [self.compute(batch) for batch in batches]
-        return list(self.pool.map(self.compute, batches))
-
-    def compute(self, batch: Batch) -> FloatArray:
-        """Logits of one batch.
-
-        Raises:
-            ArtifactError: the engine failed, or did not answer with a number per label.
-        """
-        try:
-            logits = self.backend.logits(batch.input_ids, batch.attention_mask)
-        except MemoryError:
-            raise
-        except Exception as error:  # each engine has errors of its own; their words may hold parts of the input
-            raise ArtifactError(
-                f"{self.path}: the engine failed ({type(error).__name__}) on {len(batch.input_ids)} windows of "
-                f"{batch.input_ids.shape[1]} tokens. Does the bundle's window fit its model? See: moderation verify"
-            ) from error
-        expected = (len(batch.input_ids), self.n_labels)
-        if not isinstance(logits, np.ndarray) or logits.dtype != np.float32 or logits.shape != expected:
-            found = f"{logits.dtype} {logits.shape}" if isinstance(logits, np.ndarray) else type(logits).__name__
-            raise ArtifactError(
-                f"{self.path}: the model answers {found}; expected float32 {expected}, a number per label."
-            )
-        return logits
-
-    def check(self, batches: Sequence[Batch]) -> None:
-        """Refuse a model that has no answer for an empty text.
-
-        Raises:
-            ArtifactError: as of `compute`, or NaN.
-        """
-        if not all(np.isfinite(self.compute(batch)).all() for batch in batches):
-            raise ArtifactError(f"{self.path}: the model's answer to an empty text is not a number (NaN or infinite).")
-
-    def close(self) -> None:
-        """End the threads."""
-        self.pool.shutdown()
-
-
-_INHERITED: list[_Engine] = []  # of parents of this process, never taken down
+_INHERITED: list[Engine] = []  # of parents of this process, never taken down
 
 
 def _as_list(texts: Iterable[str]) -> list[str]:

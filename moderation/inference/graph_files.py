@@ -1,5 +1,6 @@
 """Graphs of a bundle, read before an engine runs them: nothing outside of the file, no loops, no code of others."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from xml.parsers import expat
@@ -11,11 +12,12 @@ _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _NODE_OPERATION, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
-_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_TENSOR_SIZES, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _SPARSE_PARTS = (1, 2)
 
 _DOMAINS = (b"", b"ai.onnx", b"com.microsoft")
 _REFUSED = (b"EPContext",)  # names a file to load
+_MOST_VALUES = 1 << 40  # a negative size reads as a larger one
 _LOOPS = {"Loop", "TensorIterator", "If", "ReadValue", "Assign"}  # the last two remember the text before
 
 
@@ -119,7 +121,12 @@ def _check_sparse(tensor: memoryview) -> None:
 
 
 def _check_tensor(tensor: memoryview) -> None:
+    n_values = 1
     for number, value in _fields(tensor):
+        if number == _TENSOR_SIZES:
+            n_values *= math.prod(max(1, size) for size in _numbers(value))
+            if n_values > _MOST_VALUES:
+                raise ValueError("it holds a tensor of an impossible size")
         is_elsewhere = number == _TENSOR_LOCATION and any(byte & 127 for byte in value)
         if is_elsewhere or number == _TENSOR_EXTERNAL:
             raise ValueError("its weights lie in another file (external data)")
@@ -145,6 +152,13 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         if place > end:
             raise ValueError("it is cut off, or no ONNX file")
         yield key >> 3, message[start:place]
+
+
+def _numbers(values: memoryview) -> Iterator[int]:
+    place = 0
+    while place < len(values):
+        number, place = _read_number(values, place)
+        yield number
 
 
 def _read_number(message: memoryview, place: int) -> tuple[int, int]:
