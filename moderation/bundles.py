@@ -279,7 +279,7 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
     except ArtifactError:
         raise
     except (ConfigError, TypeError) as error:
-        reason = str(error) if isinstance(error, ConfigError) else f"{error}: expected label -> list of names"
+        reason = str(error)[:2_000] if isinstance(error, ConfigError) else f"{error}: expected label -> list of names"
         raise ArtifactError(f"{where}: not a manifest that can be read. {reason}") from error
     if problem:
         raise ArtifactError(f"{where}: {problem}")
@@ -308,7 +308,7 @@ def _check_config(bundle: Bundle) -> None:
     config = read_json(where, "the model's configuration", unique_keys=True)
     names = config.get("id2label", {})
     try:
-        found = [str(names[key]) for key in sorted(names, key=int)]
+        found = [str(names[key])[:200] for key in sorted(names, key=int)[: len(bundle.labels) + 9]]
     except (ValueError, TypeError):
         found = []
     check_same_labels(found, bundle.labels, f"{where} (id2label)")

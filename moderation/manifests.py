@@ -51,6 +51,7 @@ def read_thresholds(content: Mapping[str, Any]) -> dict[str, float]:
         ConfigError: one of them is no number in [0, 1].
     """
     thresholds = read_object(content, "thresholds")
+    _texts({"thresholds": list(thresholds)}, "thresholds", _MOST_LABELS)
     for value in thresholds.values():
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:  # nor is NaN
             raise ConfigError("thresholds: one that is missing or outside [0, 1]; expected a number for each label.")

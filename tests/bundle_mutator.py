@@ -90,12 +90,12 @@ def seal(folder: Path) -> None:
                 continue
             data = (folder / name).read_bytes()
             facts |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    except Exception:  # noqa: S110 - a manifest that is no such thing stays as it was made
+    except Exception:
         pass
     try:
         content["version"] = manifest_version(content)
         (folder / MANIFEST).write_text(json.dumps(content), encoding="utf-8", errors="surrogatepass")
-    except Exception:  # noqa: S110
+    except Exception:
         pass
 
 
@@ -182,26 +182,66 @@ def manifest_mutations() -> list[Mutation]:
         one | {"slope": value} for value in (1e300, 5e-324, 0, -1, float("nan"), True, "1", None, [1])
     ]
     calibrators += [one | {"intercept": value} for value in (1e300, -1e300, float("inf"), "0")]
-    calibrators += [{"method": "isotonic", "knots": knots} for knots in (
-        [[0, 0], [1e-320, 1e5]], [[-1e300, -1e300], [1e300, 1e300]], [[0, 0]] * 3, [[]], [[1, 2, 3]], "ab", {"a": "b"},
-    )]  # fmt: skip
+    calibrators += [
+        {"method": "isotonic", "knots": knots}
+        for knots in (
+            [[0, 0], [1e-320, 1e5]],
+            [[-1e300, -1e300], [1e300, 1e300]],
+            [[0, 0]] * 3,
+            [[]],
+            [[1, 2, 3]],
+            "ab",
+            {"a": "b"},
+        )
+    ]
     for place, calibrator in enumerate(calibrators):
 
         def calibrate(content: Any, _: random.Random, calibrator: Any = calibrator) -> Any:
-            maps = {label: calibrator for label in content["labels"]}
+            maps = dict.fromkeys(content["labels"], calibrator)
             return content | {"calibration": {"method": "per-label", "labels": maps}}
 
         found.append(Mutation("manifest", f"calibrator {place}", _change_json(MANIFEST, calibrate)))
-    windows = [(8, 8), (0, 0), (3, 0), (4, 1), (5, 2), (64, 61), (64, 0), (1, 0), (2**40, 0), (32.0, 8), (True, False),
-               ("32", 8), (32, -1), (32, None), (65, 3)]  # fmt: skip
+    windows = [
+        (8, 8),
+        (0, 0),
+        (3, 0),
+        (4, 1),
+        (5, 2),
+        (64, 61),
+        (64, 0),
+        (1, 0),
+        (2**40, 0),
+        (32.0, 8),
+        (True, False),
+        ("32", 8),
+        (32, -1),
+        (32, None),
+        (65, 3),
+    ]
     for length, overlap in windows:
         window = {"length": length, "overlap": overlap, "pooling": "max"}
         found.append(
             Mutation("manifest", f"window {length} {overlap}", _change_json(MANIFEST, _set(("window",), window)))
         )
     found.append(Mutation("manifest", "pooling", _change_json(MANIFEST, _set(("window", "pooling"), "mean"))))
-    names = ["../x", "/etc/passwd", "onnx/../../x", "a\x00b", "", ".", "..", "x" * 5000, "a//b", "./config.json",
-             "C:\\x", "onnx", "moderation.json", "\ud800", "/dev/zero", "a/" * 400 + "b"]  # fmt: skip
+    names = [
+        "../x",
+        "/etc/passwd",
+        "onnx/../../x",
+        "a\x00b",
+        "",
+        ".",
+        "..",
+        "x" * 5000,
+        "a//b",
+        "./config.json",
+        "C:\\x",
+        "onnx",
+        "moderation.json",
+        "\ud800",
+        "/dev/zero",
+        "a/" * 400 + "b",
+    ]
     for name in names:
 
         def add(content: Any, _: random.Random, name: str = name) -> Any:
@@ -210,7 +250,9 @@ def manifest_mutations() -> list[Mutation]:
 
         found.append(Mutation("manifest", f"file {name[:20]!r}", _change_json(MANIFEST, add)))
     for key in MANIFEST_KEYS:
-        found.append(Mutation("manifest", f"without {key}", _change_json(MANIFEST, lambda c, _, k=key: (c.pop(k, 0), c)[1])))
+        found.append(
+            Mutation("manifest", f"without {key}", _change_json(MANIFEST, lambda c, _, k=key: (c.pop(k, 0), c)[1]))
+        )
     texts = {
         "twice": lambda text: text.replace('"name"', '"name": "other", "name"', 1),
         "deep": lambda text: text[:-1].rstrip().rstrip("}") + ', "x": ' + "[" * 100_000 + "]" * 100_000 + "}",
@@ -237,15 +279,27 @@ def tokenizer_mutations() -> list[Mutation]:
     file = "tokenizer.json"
     found = [
         Mutation("tokenizer", f"{key} is {repr(value)[:30]} ({place})", _change_json(file, _set((key,), value)))
-        for key in ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens", "truncation", "padding", "decoder")
+        for key in (
+            "normalizer",
+            "pre_tokenizer",
+            "post_processor",
+            "model",
+            "added_tokens",
+            "truncation",
+            "padding",
+            "decoder",
+        )
         for place, value in enumerate(JUNK)
-    ]  # fmt: skip
+    ]
     table = base64.b64encode(bytes([8, 0, 0, 0, 0, 4, 0, 0x80, 0xFF, 0xFF, 0xFF, 0x7F]) + b"a\0").decode()
     normalisers: dict[str, Any] = {
         "grows once": _replace_step({"String": "a"}, "a" * 4096),
         "grows in steps": [_replace_step({"String": "a"}, "a" * 60)] * 6,
         "grows by regex": [_replace_step({"Regex": "[a-z]"}, "ab" * 20)] * 8,
-        "grows behind a letter": [_replace_step({"Regex": "(?<=r)."}, "i" * 50), *[_replace_step({"Regex": "i"}, "i" * 60)] * 8],
+        "grows behind a letter": [
+            _replace_step({"Regex": "(?<=r)."}, "i" * 50),
+            *[_replace_step({"Regex": "i"}, "i" * 60)] * 8,
+        ],
         "grows without a match": [_replace_step({"Regex": "x*"}, "xx")] * 40,
         "grows by case": [_replace_step({"Regex": "(?i)ffi"}, "\ufb03" * 3)] * 60,
         "grows by two": [_replace_step({"Regex": "[^z]"}, "ab")] * 60,
@@ -278,7 +332,7 @@ def tokenizer_mutations() -> list[Mutation]:
         "to nothing": _replace_step({"Regex": r"[\s\S]"}, ""),
         "to blanks": _replace_step({"Regex": r"[\s\S]"}, " "),
         "long but sound": [_replace_step({"String": "q"}, "w" * 50), {"type": "NFKD"}, {"type": "Lowercase"}],
-    }  # fmt: skip
+    }
     for name, step in normalisers.items():
         value = {"type": "Sequence", "normalizers": step} if isinstance(step, list) else step
         found.append(Mutation("tokenizer", f"normaliser {name}", _change_json(file, _set(("normalizer",), value))))
@@ -309,11 +363,10 @@ def tokenizer_mutations() -> list[Mutation]:
     for name, step in cutters.items():
         value = {"type": "Sequence", "pretokenizers": step} if isinstance(step, list) else step
         found.append(Mutation("tokenizer", f"cutter {name}", _change_json(file, _set(("pre_tokenizer",), value))))
+    found += [Mutation("tokenizer", f"frame {name}", _change_json(file, change)) for name, change in _frames().items()]
     found += [
-        Mutation("tokenizer", f"frame {name}", _change_json(file, change)) for name, change in _frames().items()
-    ]
-    found += [
-        Mutation("tokenizer", f"vocabulary {name}", _change_json(file, change)) for name, change in _vocabularies().items()
+        Mutation("tokenizer", f"vocabulary {name}", _change_json(file, change))
+        for name, change in _vocabularies().items()
     ]
     return found
 
@@ -341,17 +394,41 @@ def _frames() -> dict[str, Callable[[Any, random.Random], Any]]:
         "long": template([cls] * 3000 + [text], plain),
         "nearly full": template([cls] * 29 + [text], plain),
         "bert": _set(("post_processor",), {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}),
-        "bert beyond": _set(("post_processor",), {"type": "BertProcessing", "sep": ["[SEP]", 10**6], "cls": ["[CLS]", 2]}),
+        "bert beyond": _set(
+            ("post_processor",), {"type": "BertProcessing", "sep": ["[SEP]", 10**6], "cls": ["[CLS]", 2]}
+        ),
         "bert without": _set(("post_processor",), {"type": "BertProcessing"}),
         "none": _set(("post_processor",), None),
         "bytes": _set(("post_processor",), {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}),
-        "truncation": _set(("truncation",), {"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}),
-        "truncation of 0": _set(("truncation",), {"max_length": 0, "strategy": "LongestFirst", "stride": 9, "direction": "Right"}),
-        "padding": _set(("padding",), {"strategy": {"Fixed": 10**7}, "direction": "Left", "pad_to_multiple_of": None,
-                                        "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}),
-        "padding by 0": _set(("padding",), {"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": 0,
-                                             "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}),
-    }  # fmt: skip
+        "truncation": _set(
+            ("truncation",), {"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+        ),
+        "truncation of 0": _set(
+            ("truncation",), {"max_length": 0, "strategy": "LongestFirst", "stride": 9, "direction": "Right"}
+        ),
+        "padding": _set(
+            ("padding",),
+            {
+                "strategy": {"Fixed": 10**7},
+                "direction": "Left",
+                "pad_to_multiple_of": None,
+                "pad_id": 0,
+                "pad_type_id": 0,
+                "pad_token": "[PAD]",
+            },
+        ),
+        "padding by 0": _set(
+            ("padding",),
+            {
+                "strategy": "BatchLongest",
+                "direction": "Left",
+                "pad_to_multiple_of": 0,
+                "pad_id": 0,
+                "pad_type_id": 0,
+                "pad_token": "[PAD]",
+            },
+        ),
+    }
 
 
 def _vocabularies() -> dict[str, Callable[[Any, random.Random], Any]]:
@@ -370,8 +447,15 @@ def _vocabularies() -> dict[str, Callable[[Any, random.Random], Any]]:
         return change
 
     def added(**changes: Any) -> Callable[[Any, random.Random], Any]:
-        token = {"id": 4, "content": "kind", "single_word": False, "lstrip": False, "rstrip": False,
-                 "normalized": False, "special": True}  # fmt: skip
+        token = {
+            "id": 4,
+            "content": "kind",
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
 
         def change(content: Any, _: random.Random) -> Any:
             content["added_tokens"] = [*content["added_tokens"], token | changes]
@@ -430,7 +514,7 @@ def _vocabularies() -> dict[str, Callable[[Any, random.Random], Any]]:
         "added blank": added(content=" ", normalized=True),
         "added letter": added(content="e", single_word=True, lstrip=True, rstrip=True),
         "added long": added(content="x" * 10**6),
-    }  # fmt: skip
+    }
 
 
 def random_mutations(n: int) -> list[Mutation]:
@@ -438,8 +522,12 @@ def random_mutations(n: int) -> list[Mutation]:
     manifest = _change_json(MANIFEST, _anything_anywhere(MANIFEST_KEYS))
     parts = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
     tokenizer = _change_json("tokenizer.json", _anything_anywhere(parts))
-    config = _change_json("config.json", _anything_anywhere(("id2label", "vocab_size", "pad_token_id", "label2id",
-                                                             "max_position_embeddings", "model_type")))  # fmt: skip
+    config = _change_json(
+        "config.json",
+        _anything_anywhere(
+            ("id2label", "vocab_size", "pad_token_id", "label2id", "max_position_embeddings", "model_type")
+        ),
+    )
     changes = (("manifest", manifest), ("tokenizer", tokenizer), ("tokenizer", tokenizer), ("manifest", config))
     return [Mutation(kind, f"anything {place}", change) for place in range(n) for kind, change in [changes[place % 4]]]
 
@@ -519,10 +607,16 @@ def graph_mutations() -> list[Mutation]:
         body = helper.make_graph(
             [helper.make_node("Identity", ["on"], ["on_out"]), helper.make_node("Identity", ["x"], ["x_out"])],
             "body",
-            [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", TensorProto.INT64), ("on", TensorProto.BOOL))]
+            [
+                helper.make_tensor_value_info(name, kind, [])
+                for name, kind in (("i", TensorProto.INT64), ("on", TensorProto.BOOL))
+            ]
             + [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
-            [helper.make_tensor_value_info("on_out", TensorProto.BOOL, []), helper.make_tensor_value_info("x_out", TensorProto.FLOAT, None)],
-        )  # fmt: skip
+            [
+                helper.make_tensor_value_info("on_out", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("x_out", TensorProto.FLOAT, None),
+            ],
+        )
         for node in model.graph.node:
             node.output[:] = ["raw" if name == "logits" else name for name in node.output]
         model.graph.initializer.append(numpy_helper.from_array(np.int64(2**62), "times"))
@@ -530,8 +624,12 @@ def graph_mutations() -> list[Mutation]:
         model.graph.node.append(helper.make_node("Loop", ["times", "go", "raw"], ["logits"], body=body))
 
     def condition(model: Any, *_: Any) -> None:
-        branch = helper.make_graph([helper.make_node("Identity", ["raw"], ["y"])], "b", [], [
-            helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])  # fmt: skip
+        branch = helper.make_graph(
+            [helper.make_node("Identity", ["raw"], ["y"])],
+            "b",
+            [],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        )
         for node in model.graph.node:
             node.output[:] = ["raw" if name == "logits" else name for name in node.output]
         model.graph.initializer.append(numpy_helper.from_array(np.bool_(True), "go"))
@@ -539,12 +637,16 @@ def graph_mutations() -> list[Mutation]:
 
     def functions(model: Any, *_: Any) -> None:
         model.functions.append(
-            helper.make_function("evil", "F", ["x"], ["y"], [helper.make_node("Identity", ["x"], ["y"])], model.opset_import)
-        )  # fmt: skip
+            helper.make_function(
+                "evil", "F", ["x"], ["y"], [helper.make_node("Identity", ["x"], ["y"])], model.opset_import
+            )
+        )
 
     def exchange(model: Any, rng: random.Random, _: Path) -> None:
         node = rng.choice(model.graph.node)
-        node.op_type = rng.choice(["Add", "MatMul", "Relu", "Softmax", "Gather", "Exp", "Log", "Sqrt", "Concat", "Nope"])
+        node.op_type = rng.choice(
+            ["Add", "MatMul", "Relu", "Softmax", "Gather", "Exp", "Log", "Sqrt", "Concat", "Nope"]
+        )
 
     def remove(model: Any, rng: random.Random, _: Path) -> None:
         del model.graph.node[rng.randrange(len(model.graph.node))]
@@ -555,7 +657,9 @@ def graph_mutations() -> list[Mutation]:
 
     def fill(value: float) -> Callable[[Any, random.Random, Path], None]:
         def change(model: Any, rng: random.Random, _: Path) -> None:
-            tensors = [one for one in model.graph.initializer if one.data_type == TensorProto.FLOAT and len(one.raw_data) > 64]
+            tensors = [
+                one for one in model.graph.initializer if one.data_type == TensorProto.FLOAT and len(one.raw_data) > 64
+            ]
             tensor = rng.choice(tensors)
             tensor.raw_data = np.full(len(tensor.raw_data) // 4, value, dtype="<f4").tobytes()
 
@@ -585,7 +689,11 @@ def graph_mutations() -> list[Mutation]:
             model.opset_import.append(helper.make_opsetid(name, 1))
             for node in model.graph.node:
                 node.output[:] = ["raw" if found == "logits" else found for found in node.output]
-            facts = {"embed_mode": 0, "ep_cache_context": "/etc/passwd", "main_context": 1} if operation == "EPContext" else {}
+            facts = (
+                {"embed_mode": 0, "ep_cache_context": "/etc/passwd", "main_context": 1}
+                if operation == "EPContext"
+                else {}
+            )
             model.graph.node.append(helper.make_node(operation, ["raw"], ["logits"], domain=name, **facts))
 
         return change
@@ -598,10 +706,14 @@ def graph_mutations() -> list[Mutation]:
         "doubled": damage(lambda content, _: content + content),
         "junk behind": damage(lambda content, rng: content + rng.randbytes(100)),
         "deep": damage(lambda *_: _nested(3_000)),
-        "five labels": append(("Slice", {"inputs": ["", "from", "to", "axis"]}),
-                              constants={"from": np.int64([0]), "to": np.int64([5]), "axis": np.int64([1])}),
-        "one label": append(("Slice", {"inputs": ["", "from", "to", "axis"]}),
-                            constants={"from": np.int64([0]), "to": np.int64([1]), "axis": np.int64([1])}),
+        "five labels": append(
+            ("Slice", {"inputs": ["", "from", "to", "axis"]}),
+            constants={"from": np.int64([0]), "to": np.int64([5]), "axis": np.int64([1])},
+        ),
+        "one label": append(
+            ("Slice", {"inputs": ["", "from", "to", "axis"]}),
+            constants={"from": np.int64([0]), "to": np.int64([1]), "axis": np.int64([1])},
+        ),
         "twelve labels": append(("Concat", {"inputs": ["", ""], "axis": 1})),
         "twelve rows": append(("Concat", {"inputs": ["", ""], "axis": 0})),
         "one number": append(("ReduceMax", {"keepdims": 0})),
@@ -617,8 +729,11 @@ def graph_mutations() -> list[Mutation]:
         "roots": append(("Sqrt", {})),
         "one row of many": append(("ReduceMean", {"axes": [0], "keepdims": 0})),
         "sequence": append(("SequenceConstruct", {})),
-        "large": append(("Expand", {"inputs": ["", "size"]}), ("ReduceMax", {"axes": [0, 1], "keepdims": 0}),
-                        constants={"size": np.int64([20_000, 20_000, 1, 6])}),
+        "large": append(
+            ("Expand", {"inputs": ["", "size"]}),
+            ("ReduceMax", {"axes": [0, 1], "keepdims": 0}),
+            constants={"size": np.int64([20_000, 20_000, 1, 6])},
+        ),
         "slow": edit(slow),
         "loop": edit(loop),
         "condition": edit(condition),
@@ -639,7 +754,7 @@ def graph_mutations() -> list[Mutation]:
         "weights of the system": external("/etc/passwd", write=False),
         "weights in memory": external("*/_ORT_MEM_ADDR_/*", write=False),
         "weights in a device": external("../../../../../../dev/zero", write=False),
-    }  # fmt: skip
+    }
     several: dict[str, Change] = {}
     for place in range(12):
         several[f"flipped {place}"] = damage(flip(1 + place))

@@ -18,7 +18,13 @@ import numpy as np
 from moderation import Classifier
 from moderation.errors import ModerationError
 
-TEXTS = ["kind river", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "", "stupid idiot " * 60, "é\ufdfa\ufb03 r\u0301😀"]
+TEXTS = [
+    "kind river",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+    "",
+    "stupid idiot " * 60,
+    "é\ufdfa\ufb03 r\u0301😀",
+]
 MEMORY_BYTES = 6 << 30
 LIMIT_S = 90.0
 _LONGEST_MESSAGE = 6_000

@@ -1,12 +1,13 @@
 """A bundle's tokenizer, opened and used within bounds: whatever its file holds, one error names the file."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokenizers import NormalizedString, Tokenizer, normalizers
+from tokenizers import NormalizedString, Tokenizer
 
 from moderation.errors import ArtifactError
 from moderation.inference.tokenizer_rules import TokenizerFacts, check_tokenizer
@@ -39,8 +40,8 @@ class BoundedTokenizer:
             self.tokenizer: Any = Tokenizer.from_buffer(content)
             self.tokenizer.no_truncation()
             self.tokenizer.no_padding()
+            self._limits = None if facts.is_bounded else _GrowthLimits(facts)
         self.highest_id = facts.highest_id
-        self._limits = None if facts.is_bounded else _GrowthLimits(self.tokenizer.normalizer, facts)
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> Any:
         """Tokens of a short text.
@@ -87,8 +88,8 @@ class BoundedTokenizer:
 class _GrowthLimits:
     """Normalises step by step and stops where a text becomes much longer, which the library itself would not."""
 
-    def __init__(self, normaliser: Any, facts: TokenizerFacts) -> None:
-        self.groups: list[Any] = [normalizers.Sequence(group) for group in _group(list(_flatten(normaliser)), facts)]
+    def __init__(self, facts: TokenizerFacts) -> None:
+        self.groups = [_as_normaliser(group) for group in _group(facts)]
         found = sorted(map(re.escape, facts.separators), key=len, reverse=True)
         self.separator = re.compile("|".join(found)) if found else None
 
@@ -108,26 +109,22 @@ class _GrowthLimits:
         return True
 
 
-def _flatten(normaliser: Any) -> Iterator[Any]:
-    """The steps of a normaliser, those of sequences in its place."""
-    if not isinstance(normaliser, normalizers.Sequence):
-        yield normaliser
-        return
-    place = 0
-    while True:
-        try:
-            step = normaliser[place]
-        except IndexError:
-            return
-        yield from _flatten(step)
-        place += 1
-
-
-def _group(steps: list[Any], facts: TokenizerFacts) -> Iterator[list[Any]]:
+def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, Any]]]:
     """Steps in their order, cut behind each one that may make a text longer."""
-    group: list[Any] = []
-    for step, grows in zip(steps, facts.growing, strict=True):
+    group: list[Mapping[str, Any]] = []
+    for step, grows in zip(facts.steps, facts.growing, strict=True):
         group.append(step)
         if grows:
             yield group
             group = []
+
+
+def _as_normaliser(steps: list[Mapping[str, Any]]) -> Any:
+    """Steps by themselves; the library reads them as a part of a tokenizer only."""
+    content = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+    }
+    return Tokenizer.from_str(json.dumps(content)).normalizer

@@ -61,12 +61,14 @@ class TokenizerFacts:
 
     Args:
         highest_id: Of its tokens.
-        growing: Whether each step of its normalisation may make a text longer, in order.
+        steps: Of its normalisation, in order, without sequences of them.
+        growing: Whether each of these may make a text longer.
         is_bounded: Whether all of them together cannot make a text many times longer.
         separators: Tokens at which a text is taken apart before it is normalised.
     """
 
     highest_id: int
+    steps: tuple[Mapping[str, Any], ...]
     growing: tuple[bool, ...]
     is_bounded: bool
     separators: tuple[str, ...]
@@ -86,7 +88,8 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
         raise ValueError("nested too deeply") from None
     _expect(isinstance(tokenizer, dict), "no JSON object")
     works: list[int] = []  # of its patterns
-    growths = [_check_normaliser(step, works) for step in _steps(tokenizer, "normalizer", "normalizers")]
+    steps = tuple(_steps(tokenizer, "normalizer", "normalizers"))
+    growths = [_check_normaliser(step, works) for step in steps]
     _check_cutters(list(_steps(tokenizer, "pre_tokenizer", "pretokenizers")), works)
     highest = [_check_frame(step) for step in _steps(tokenizer, "post_processor", "processors")]
     _expect(sum(works) <= _MOST_WORK_IN_ALL, "its patterns together may take too long")
@@ -98,7 +101,7 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     separators = tuple(token["content"] for token in added if not token.get("normalized"))
     if not is_bounded and any(token.get(key) for token in added for key in ("single_word", "rstrip")):
         raise ValueError("added_tokens: single_word or rstrip beside a normalizer that may make a text much longer")
-    return TokenizerFacts(max(highest), tuple(growth > 1 for growth in growths), is_bounded, separators)
+    return TokenizerFacts(max(highest), steps, tuple(growth > 1 for growth in growths), is_bounded, separators)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -240,10 +243,12 @@ def _check_frame(step: Mapping[str, Any]) -> int:
         pieces = step.get(key)
         if not isinstance(pieces, list) or len(pieces) > 32:
             raise ValueError(f"TemplateProcessing.{key}: expected a list of at most 32 pieces")
+        texts = ["A"] if key == "single" else ["A", "B"]
         for piece in pieces:
-            special = _mapping(piece, f"TemplateProcessing.{key}").get("SpecialToken")
-            if special is not None and _mapping(special, f"TemplateProcessing.{key}").get("id") not in tokens:
-                raise ValueError(f"TemplateProcessing.{key}: a token that is not among its special_tokens")
+            part = _mapping(piece, f"TemplateProcessing.{key}")
+            for kind, names in (("SpecialToken", list(tokens)), ("Sequence", texts)):
+                if kind in part and _mapping(part[kind], f"TemplateProcessing.{key}").get("id") not in names:
+                    raise ValueError(f"TemplateProcessing.{key}: a {kind} that is not known there")
     return max(found)
 
 
