@@ -7,6 +7,7 @@ import base64
 import copy
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +87,11 @@ def seal(folder: Path) -> None:
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8", errors="surrogatepass"))
         for name, facts in content["files"].items():
-            if not (folder / name).is_file() or (folder / name).resolve().parent not in (folder, folder / "onnx"):
+            if not (folder / name).is_file() or (folder / name).resolve().parent not in (
+                folder,
+                folder / "onnx",
+                folder / "openvino",
+            ):
                 continue
             data = (folder / name).read_bytes()
             facts |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -833,3 +838,50 @@ def added_things() -> list[Mutation]:
         "link to itself": ("again", lambda path: path.symlink_to(".")),
     }
     return [Mutation("folder", name, beside(*thing), sealed=False) for name, thing in things.items()]
+
+
+def openvino_mutations() -> list[Mutation]:
+    """Graphs of OpenVINO: damaged, with loops, layers of others, a document type, without weights."""
+    graph, weights = "openvino/model.xml", "openvino/model.bin"
+
+    def text(change: Callable[[str, random.Random], str], name: str = graph) -> Change:
+        def apply(folder: Path, rng: random.Random) -> None:
+            content = (folder / name).read_bytes().decode("latin-1")
+            (folder / name).write_bytes(change(content, rng).encode("latin-1"))
+
+        return apply
+
+    def flip(content: str, rng: random.Random) -> str:
+        place = rng.randrange(len(content))
+        return content[:place] + chr(ord(content[place]) ^ 1 << rng.randrange(7)) + content[place + 1 :]
+
+    def number(content: str, rng: random.Random) -> str:
+        found = rng.choice(list(re.finditer(r'"(\d+)"', content)))
+        other = rng.choice(["-1", "0", "7", str(2**31), str(2**62), "x"])
+        return f'{content[: found.start()]}"{other}"{content[found.end() :]}'
+
+    def kind(content: str, rng: random.Random) -> str:
+        found = rng.choice(list(re.finditer(r'type="(\w+)"', content)))
+        other = rng.choice(["Relu", "Concat", "MatMul", "Gather", "Nope", "Result", "Parameter", "Const"])
+        return f'{content[: found.start()]}type="{other}"{content[found.end() :]}'
+
+    def unlisted(folder: Path, _: random.Random) -> None:
+        content = json.loads((folder / MANIFEST).read_text())
+        content["forms"]["openvino"]["files"].remove(weights)
+        (folder / MANIFEST).write_text(json.dumps(content))
+
+    found: dict[str, Change] = {
+        "loop": text(lambda content, _: content.replace('type="Result"', 'type="Loop"', 1)),
+        "condition": text(lambda content, _: content.replace('type="Softmax"', 'type="If"', 1)),
+        "memory": text(lambda content, _: content.replace('type="Softmax"', 'type="ReadValue"', 1)),
+        "of somebody": text(lambda content, _: re.sub('version="opset[0-9]+"', 'version="evil"', content, count=1)),
+        "document type": text(lambda content, _: content.replace("<net", "<!DOCTYPE net [<!ENTITY a 'b'>]><net", 1)),
+        "empty": text(lambda *_: ""),
+        "cut": text(lambda content, rng: content[: rng.randrange(len(content))]),
+        "weights unlisted": unlisted,
+        "weights cut": text(lambda content, rng: content[: rng.randrange(len(content))], weights),
+        "weights empty": text(lambda *_: "", weights),
+    }
+    for place in range(20):
+        found |= {f"flipped {place}": text(flip), f"number {place}": text(number), f"kind {place}": text(kind)}
+    return [Mutation("openvino", name, change) for name, change in found.items()]
