@@ -14,6 +14,7 @@ from moderation.inference.tokenizer_rules import TokenizerFacts, check_tokenizer
 
 _GROWTH = 24  # characters that one may become in normalisation; U+FDFA becomes 18
 _ROOM = 256  # beyond that
+_MOST_WORK = 2 * 10**10  # of patterns whose work may grow with the square of a text, in steps: up to a minute
 
 
 class BoundedTokenizer:
@@ -37,10 +38,13 @@ class BoundedTokenizer:
                 f"{path}: no tokenizer that can be used ({reason}); expected a tokenizer.json of a fast tokenizer."
             ) from error
         with self._naming("cannot be read"):
+            self._n_open = facts.n_open
+            self._limits = None if facts.is_bounded else _GrowthLimits(facts)
+            for token in facts.normalised:
+                self._check_work(token)
             self.tokenizer: Any = Tokenizer.from_buffer(content)
             self.tokenizer.no_truncation()
             self.tokenizer.no_padding()
-            self._limits = None if facts.is_bounded else _GrowthLimits(facts)
         self.highest_id = facts.highest_id
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> Any:
@@ -50,11 +54,7 @@ class BoundedTokenizer:
             ArtifactError: the tokenizer fails on this text, or makes it many times longer.
         """
         with self._naming("fails on a text"):
-            if self._limits is not None and not self._limits.hold_for(text):
-                raise ArtifactError(
-                    f"{self.path}: makes a text of {len(text):,} characters more than {_GROWTH} times longer. "
-                    "Take the bundle from a source that you trust."
-                )
+            self._check_work(text)
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
     def normalise(self, text: str) -> str:
@@ -68,6 +68,18 @@ class BoundedTokenizer:
         self.encode(text)
         with self._naming("fails on a text"):
             return str(normaliser.normalize_str(text))
+
+    def _check_work(self, text: str) -> None:
+        if self._n_open * len(text) ** 2 > _MOST_WORK:
+            raise ArtifactError(
+                f"{self.path}: its {self._n_open} patterns may take too long for a word of {len(text):,} characters. "
+                "Take the bundle from a source that you trust."
+            )
+        if self._limits is not None and not self._limits.hold_for(text):
+            raise ArtifactError(
+                f"{self.path}: makes a text of {len(text):,} characters more than {_GROWTH} times longer. "
+                "Take the bundle from a source that you trust."
+            )
 
     @contextmanager
     def _naming(self, what: str) -> Iterator[None]:

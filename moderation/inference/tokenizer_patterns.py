@@ -56,7 +56,17 @@ def measure(pattern: str) -> Cost:
     >>> measure("[a-z]+ ?").once < 10_000 < measure("(a+)+$").once
     True
     """
-    return _Reader(pattern).read()
+    return read_pattern(pattern)[0]
+
+
+def read_pattern(pattern: str) -> tuple[Cost, bool]:
+    """Cost of a pattern at one place of a text, and whether it grows with the text: a repetition in it has no end.
+
+    Raises:
+        ValueError: as of `measure`.
+    """
+    reader = _Reader(pattern)
+    return reader.read(), reader.is_open
 
 
 def _cost(*numbers: int) -> Cost:
@@ -72,6 +82,7 @@ class _Reader:
         self.place = 0
         self.depth = 0
         self.refers_back = False
+        self.is_open = False
         self.longest_group = 0
 
     def read(self) -> Cost:
@@ -113,6 +124,7 @@ class _Reader:
             return item
         self.place = found.end()
         sign, exact, least, most = found[0], found[1], found[2], found[3]
+        self.is_open |= sign in "*+" or sign.endswith(",}")
         if sign in "*+?":
             low, high = int(sign == "+"), (1 if sign == "?" else _REPEATS)
         elif exact is not None:
@@ -231,5 +243,8 @@ def _repeat(item: Cost, low: int, high: int) -> Cost:
             work = min(work + so_far * item.work, _MOST)
             so_far = min(so_far * item.ways, _MOST)
             ways = min(ways + so_far, _MOST) if n >= low else ways
+            if work == _MOST:
+                ways = _MOST
+                break
         failing = 0 if not low else item.failing if low == 1 else work
     return _cost(item.width * low, item.longest * high, ways, work, work, failing if item.failing else 0)

@@ -10,10 +10,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from moderation.data.charsmap import longest_replacement
-from moderation.inference.tokenizer_patterns import measure
+from moderation.inference.tokenizer_patterns import read_pattern
 
 _MOST_BYTES = 128 << 20
 _MOST_STEPS = 256  # of one kind; those of `--fold-disguises` are some seventy
@@ -65,6 +65,8 @@ class TokenizerFacts:
         growing: Whether each of these may make a text longer.
         is_bounded: Whether all of them together cannot make a text many times longer.
         separators: Tokens at which a text is taken apart before it is normalised.
+        normalised: Tokens that are normalised themselves, when the file is opened.
+        n_open: Patterns whose work at each place of a text may grow with the text.
     """
 
     highest_id: int
@@ -72,6 +74,15 @@ class TokenizerFacts:
     growing: tuple[bool, ...]
     is_bounded: bool
     separators: tuple[str, ...]
+    normalised: tuple[str, ...]
+    n_open: int
+
+
+class _Work(NamedTuple):
+    """Of one pattern."""
+
+    steps: int
+    is_open: bool
 
 
 def check_tokenizer(content: bytes) -> TokenizerFacts:
@@ -87,21 +98,24 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _expect(isinstance(tokenizer, dict), "no JSON object")
-    works: list[int] = []  # of its patterns
+    works: list[_Work] = []
     steps = tuple(_steps(tokenizer, "normalizer", "normalizers"))
     growths = [_check_normaliser(step, works) for step in steps]
     _check_cutters(list(_steps(tokenizer, "pre_tokenizer", "pretokenizers")), works)
     highest = [_check_frame(step) for step in _steps(tokenizer, "post_processor", "processors")]
-    _expect(sum(works) <= _MOST_WORK_IN_ALL, "its patterns together may take too long")
+    _expect(sum(work.steps for work in works) <= _MOST_WORK_IN_ALL, "its patterns together may take too long")
     highest.append(_check_model(_mapping(tokenizer.get("model"), "model")))
     added = tokenizer.get("added_tokens") or []
     _expect(isinstance(added, list), "added_tokens: expected a list")
     highest += [_check_added(token) for token in added]
     is_bounded = math.prod(growths) <= _HARMLESS_GROWTH
     separators = tuple(token["content"] for token in added if not token.get("normalized"))
+    normalised = tuple(token["content"] for token in added if token.get("normalized"))
     if not is_bounded and any(token.get(key) for token in added for key in ("single_word", "rstrip")):
         raise ValueError("added_tokens: single_word or rstrip beside a normalizer that may make a text much longer")
-    return TokenizerFacts(max(highest), steps, tuple(growth > 1 for growth in growths), is_bounded, separators)
+    n_open = sum(work.is_open for work in works)
+    growing = tuple(growth > 1 for growth in growths)
+    return TokenizerFacts(max(highest), steps, growing, is_bounded, separators, normalised, n_open)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -164,7 +178,7 @@ def _steps(tokenizer: Mapping[str, Any], name: str, inner: str) -> Iterator[Mapp
         waiting += reversed(steps)
 
 
-def _check_normaliser(step: Mapping[str, Any], works: list[int]) -> float:
+def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> float:
     """Return how many times longer it can make a text."""
     kind = step.get("type")
     if isinstance(kind, str) and kind in _GROWTH:
@@ -182,7 +196,7 @@ def _check_normaliser(step: Mapping[str, Any], works: list[int]) -> float:
     raise ValueError(f"normalizer: a step of the kind {str(kind)[:40]!r}, which is not known")
 
 
-def _check_pattern(step: Mapping[str, Any], works: list[int]) -> int:
+def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> int:
     """Return how many characters it takes at least."""
     pattern = _mapping(step.get("pattern"), f"{_kind(step)}.pattern")
     if len(pattern) != 1 or not pattern.keys() <= {"String", "Regex"}:
@@ -193,16 +207,16 @@ def _check_pattern(step: Mapping[str, Any], works: list[int]) -> int:
     if kind == "String":
         return len(text)
     try:
-        cost = measure(text)
+        cost, is_open = read_pattern(text)
     except ValueError as error:
         raise ValueError(f"{_kind(step)}.pattern: {error}, which is not known here") from None
     _expect(cost.once <= _MOST_WORK, f"{_kind(step)}.pattern: a regular expression that may take too long")
     _expect(cost.width > 0, f"{_kind(step)}.pattern: a regular expression that takes no character")
-    works.append(cost.once)
+    works.append(_Work(cost.once, is_open))
     return max(1, cost.width // 3) if _IGNORES_CASE.search(text) else cost.width
 
 
-def _check_cutters(steps: list[Mapping[str, Any]], works: list[int]) -> None:
+def _check_cutters(steps: list[Mapping[str, Any]], works: list[_Work]) -> None:
     kinds = [step.get("type") for step in steps]
     for step in steps:
         kind = step.get("type")

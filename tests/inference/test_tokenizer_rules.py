@@ -138,6 +138,7 @@ def test_patterns_that_take_little_time(pattern):
         "a{0,60}" * 4 + "b",
         "(?>(a+)+)b",
         "((a{1,9}){1,9}){1,9}b",
+        "(a|b){0,999999}" * 300,
     ],
 )
 def test_patterns_that_may_take_for_ever(pattern):
@@ -196,6 +197,32 @@ def test_a_text_that_grows_without_end_ends_with_an_error(tmp_path, content):
         ArtifactError, match=r"tokenizer\.json: makes a text of 400 characters more than 24 times longer"
     ):
         bounded.encode("!a" * 200)
+
+
+@pytest.mark.hostile("tokenizer: patterns that run away")
+def test_many_patterns_that_grow_with_the_text_do_not_take_a_long_word(tmp_path):
+    tokenizer = json.loads(bert().to_str())
+    step = {"type": "Replace", "pattern": {"Regex": "[a-z]*!"}, "content": ""}
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [step] * 60}
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    bounded = BoundedTokenizer(tmp_path / TOKENIZER)
+    assert bounded.encode("a" * 500).ids
+    with pytest.raises(ArtifactError, match="its 60 patterns may take too long for a word of 50,000"):
+        bounded.encode("a" * 50_000)
+    shipped = BoundedTokenizer(SHIPPED / TOKENIZER)
+    assert shipped.encode("a" * 50_000).ids
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+def test_a_token_that_grows_when_the_file_is_opened_is_refused(tmp_path):
+    tokenizer = json.loads(bert().to_str())
+    grow = {"type": "Replace", "pattern": {"String": "q"}, "content": "q" * 60}
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [grow] * 9}
+    token = {"id": 3, "content": "a", "single_word": False, "lstrip": False, "rstrip": False, "special": False}
+    tokenizer["added_tokens"] = [token | {"content": "qq", "normalized": True}]
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    with pytest.raises(ArtifactError, match="makes a text of 2 characters"):
+        BoundedTokenizer(tmp_path / TOKENIZER)
 
 
 @pytest.mark.parametrize(
