@@ -153,18 +153,19 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
+def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
         path: The file.
         what: What it ought to be, for the message.
+        unique_keys: Refuse a key that stands twice in one object, of which other readers may take the other value.
 
     Raises:
         ArtifactError: missing, not readable, not JSON, or not an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_as_unique if unique_keys else None)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file; expected {what}.") from error
     except OSError as error:
@@ -174,6 +175,13 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: holds no JSON object; expected {what}.")
     return content
+
+
+def _as_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def write_array(path: Path, array: npt.NDArray[Any], about: dict[str, Any]) -> None:

@@ -6,21 +6,32 @@ bundle whose version is known is known to the last byte.
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from moderation.artifacts import RunFolder, read_json, sha256, write_json
-from moderation.calibrators import Calibrator, read_calibrators
+from moderation.calibrators import Calibrator
 from moderation.categories import check_mapping
 from moderation.errors import ArtifactError, ConfigError
-from moderation.labels import as_labels, check_same_labels
+from moderation.labels import check_same_labels
+from moderation.manifests import (
+    is_whole,
+    read_calibration,
+    read_files,
+    read_forms,
+    read_labels,
+    read_languages,
+    read_text,
+    read_thresholds,
+    read_window,
+)
 
 MANIFEST = "moderation.json"
 TOKENIZER = "tokenizer.json"
 MODEL_CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 CARD = "README.md"
 TRAINING_TEXTS = "training_texts.npy"
 FORMAT = "content-moderation bundle"
@@ -40,12 +51,18 @@ class Form:
         main_file: The file by which its presence is known; `{name}` stands for the bundle's name.
         extra: Of the package, needed to run it.
         runs: Whether `Classifier` can run it; the others are for servers of other makers.
+        weights: File beside the main one that its engine reads without being told.
     """
 
     name: str
     main_file: str
     extra: str | None
     runs: bool = True
+    weights: str | None = None
+
+    def read_files(self, bundle_name: str) -> list[str]:
+        """Files that the engine reads by their names."""
+        return [self.main_file.format(name=bundle_name), *([self.weights] if self.weights else [])]
 
 
 FORMS: dict[str, Form] = {
@@ -55,7 +72,7 @@ FORMS: dict[str, Form] = {
         Form("torch", "pytorch_model.bin", "train", runs=False),
         Form("onnx", "onnx/model.onnx", "onnx"),
         Form("onnx-int8", "onnx/model_int8.onnx", "onnx"),
-        Form("openvino", "openvino/model.xml", "openvino"),
+        Form("openvino", "openvino/model.xml", "openvino", weights="openvino/model.bin"),
         Form("torchscript", "torchscript/model.pt", "train"),
         Form("triton", "triton/{name}/config.pbtxt", None, runs=False),
         Form("torchserve", "torchserve/{name}.mar", None, runs=False),
@@ -131,12 +148,13 @@ def read_bundle(path: Path) -> Bundle:
         raise ArtifactError(
             f"{path}: not a bundle (it holds no {MANIFEST}). Cure: moderation export RUN --to {path.name}-bundle"
         )
-    content = read_json(path / MANIFEST, "a bundle's manifest")
-    if content.get("format") != FORMAT:
+    content = read_json(path / MANIFEST, "a bundle's manifest", unique_keys=True)
+    if not isinstance(content.get("format"), str) or content["format"] != FORMAT:
         raise ArtifactError(f"{path / MANIFEST}: the file of another program; expected {FORMAT!r}.")
-    if content.get("format_version") != FORMAT_VERSION:
+    number = content.get("format_version")
+    if not is_whole(number) or number != FORMAT_VERSION:
         raise ArtifactError(
-            f"{path / MANIFEST}: bundle format {content.get('format_version')!r}; this version of the toolkit reads "
+            f"{path / MANIFEST}: bundle format {f'{number!r}'[:60]}; this version of the toolkit reads "
             f"{FORMAT_VERSION}. {_UPGRADE}"
         )
     if content.get("version") != manifest_version(content):
@@ -161,7 +179,7 @@ def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
     """
     for name, facts in bundle.files.items():
         file = bundle.path / name
-        if not file.is_file():
+        if not _is_file(file):
             raise ArtifactError(f"{file}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
         if file.stat().st_size != facts["bytes"]:
             raise ArtifactError(_describe_change(file, f"{file.stat().st_size:,} bytes", f"{facts['bytes']:,} bytes"))
@@ -172,6 +190,19 @@ def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
             raise ArtifactError(
                 _describe_change(bundle.path / name, f"SHA-256 {found}", f"SHA-256 {bundle.files[name]['sha256']}")
             )
+
+
+def find_foreign(bundle: Bundle) -> list[str]:
+    """Whatever lies in the folder and is not sealed: files, links, folders without a sealed file; paths in order."""
+    known = {MANIFEST, *bundle.files}
+    folders = {parent.as_posix() for name in bundle.files for parent in PurePosixPath(name).parents}
+    found = []
+    for path in bundle.path.rglob("*"):  # follows no link to a folder
+        name = path.relative_to(bundle.path).as_posix()
+        is_folder = name in folders and path.is_dir() and not path.is_symlink()
+        if name not in known and not is_folder:
+            found.append(name)
+    return sorted(found)
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
@@ -214,93 +245,90 @@ def manifest_version(content: dict[str, Any]) -> str:
     True
     """
     rest = {key: value for key, value in content.items() if key != "version"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    try:
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    except (RecursionError, ValueError, TypeError):
+        raise ArtifactError(f"{MANIFEST}: nested too deeply, or it holds what JSON does not.") from None
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _checked(path: Path, content: dict[str, Any]) -> Bundle:
     where = path / MANIFEST
     try:
-        labels = as_labels(content["labels"])
-        thresholds = content["thresholds"]
+        labels = read_labels(content)
+        thresholds = read_thresholds(content)
         check_same_labels(list(thresholds), labels, f"{where} (thresholds)")
+        window_length, window_overlap = read_window(content)
+        files = read_files(content)
         bundle = Bundle(
             path=path,
-            name=str(content["name"]),
-            version=str(content["version"]),
+            name=read_text(content, "name"),
+            version=read_text(content, "version"),
             labels=labels,
-            thresholds=tuple(float(thresholds[label]) for label in labels),
-            calibrators=_read_calibration(content["calibration"], labels),
-            window_length=int(content["window"]["length"]),
-            window_overlap=int(content["window"]["overlap"]),
-            languages=tuple(content["languages"]),
-            forms={str(name): dict(facts) for name, facts in content["forms"].items()},
-            files={str(name): dict(facts) for name, facts in content["files"].items()},
+            thresholds=tuple(thresholds[label] for label in labels),
+            calibrators=read_calibration(content, labels),
+            window_length=window_length,
+            window_overlap=window_overlap,
+            languages=read_languages(content),
+            forms=read_forms(content, files),
+            files=files,
             manifest=content,
             mapping=check_mapping(content.get("mapping", {}), labels),
         )
         problem = _find_problem(bundle)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, ArtifactError):
-            raise
-        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__} in what it should hold"
-        raise ArtifactError(f"{where}: not a manifest that can be read ({reason}).") from error
+    except ArtifactError:
+        raise
+    except (ConfigError, TypeError) as error:
+        reason = str(error)[:2_000] if isinstance(error, ConfigError) else f"{error}: expected label -> list of names"
+        raise ArtifactError(f"{where}: not a manifest that can be read. {reason}") from error
     if problem:
         raise ArtifactError(f"{where}: {problem}")
     return bundle
 
 
-def _read_calibration(content: dict[str, Any], labels: tuple[str, ...]) -> tuple[Calibrator, ...]:
-    """Calibrators as `describe_calibrators` wrote them; `identity` is what bundles of uncalibrated models say."""
-    method = content["method"]
-    if method == "identity":
-        return (Calibrator(),) * len(labels)
-    if method == "per-label":
-        return read_calibrators(content["labels"], labels)
-    raise ConfigError(f"calibration {method!r} is not known to this version of the toolkit. {_UPGRADE}")
-
-
 def _find_problem(bundle: Bundle) -> str | None:
-    if not all(math.isfinite(value) and 0 <= value <= 1 for value in bundle.thresholds):
-        return "a threshold outside [0, 1]."
-    if not 0 <= bundle.window_overlap < bundle.window_length - 2:
-        return f"windows of {bundle.window_length} tokens with an overlap of {bundle.window_overlap}."
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in bundle.files):
-        return "a file outside the bundle."
-    if any(
-        not isinstance(facts.get("sha256"), str) or not isinstance(facts.get("bytes"), int)
-        for facts in bundle.files.values()
-    ):
-        return "a file without its SHA-256 and size."
     for name, facts in bundle.forms.items():
-        files = facts.get("files")
-        main_file = FORMS[name].main_file.format(name=bundle.name) if name in FORMS else None
-        if not isinstance(files, list) or not bundle.files.keys() >= {*files, *filter(None, [main_file])}:
-            return f"form {name} without files that are sealed."
-        if main_file and main_file not in files:
-            return f"form {name} without {main_file}."
+        if name not in FORMS:
+            continue
+        for file in FORMS[name].read_files(bundle.name):
+            if file not in facts["files"]:
+                return f"form {name} without {file}."
     if unsealed := {TOKENIZER, MODEL_CONFIG} - bundle.files.keys():
         return f"{' and '.join(sorted(unsealed))} not among its files."
+    if code := [name for name in bundle.files if "/" not in name and name.endswith((".py", ADAPTER))]:
+        return f"{code[0]} among its files, which transformers would run or follow; a bundle holds none."
     return None
 
 
 def _check_config(bundle: Bundle) -> None:
     """The plain Hugging Face folder has the manifest's labels, reads its windows, and brings no code."""
     where = bundle.path / MODEL_CONFIG
-    config = read_json(where, "the model's configuration")
+    if not _is_file(where):  # a device, say, which would be read for ever
+        raise ArtifactError(f"{where}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
+    config = read_json(where, "the model's configuration", unique_keys=True)
     names = config.get("id2label", {})
     try:
-        found = [str(names[key]) for key in sorted(names, key=int)]
+        found = [str(names[key])[:200] for key in sorted(names, key=int)[: len(bundle.labels) + 9]]
     except (ValueError, TypeError):
         found = []
     check_same_labels(found, bundle.labels, f"{where} (id2label)")
     if "auto_map" in config:
         raise ArtifactError(f"{where}: names code to run (auto_map); a bundle holds none. Do not use it.")
-    if not isinstance(config.get("pad_token_id") or 0, int):
-        raise ArtifactError(f"{where}: its pad_token_id is no number.")
+    n_tokens, pad_id = config.get("vocab_size"), config.get("pad_token_id")
+    if n_tokens is not None and (not is_whole(n_tokens) or n_tokens < 1):
+        raise ArtifactError(f"{where}: its vocab_size is no number of tokens.")
+    if pad_id is not None and (not is_whole(pad_id) or not 0 <= pad_id < (n_tokens or pad_id + 1)):
+        raise ArtifactError(f"{where}: its pad_token_id is no number of a token.")
     positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and positions < bundle.window_length:
+    if is_whole(positions) and positions < bundle.window_length:
         raise ArtifactError(f"{where}: reads {positions} tokens, and the bundle's windows have {bundle.window_length}.")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have, a folder that may not be entered
+        return False
 
 
 def _describe_change(file: Path, found: str, expected: str) -> str:

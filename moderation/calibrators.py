@@ -22,6 +22,9 @@ _PARAMETERS: dict[str, set[str]] = {
     "isotonic": {"knots"},
 }
 
+_LARGEST = 1e6  # log-odds beyond some 40 are 0 and 1 in float32
+_MOST_KNOTS = 100_000
+
 FloatValues = npt.NDArray[np.float64]
 
 
@@ -118,6 +121,8 @@ class Calibrator:
             return f"{self.method} with a number that is not finite."
         if self.slope <= 0:
             return f"slope {self.slope}, expected more than 0."
+        if np.abs(numbers).max() > _LARGEST or self.slope < 1 / _LARGEST or len(self.knots) > _MOST_KNOTS:
+            return f"{self.method} with more than {_MOST_KNOTS:,} knots, or a number beyond {_LARGEST:g}."
         steps = np.diff(np.array(self.knots), axis=0) if self.knots else np.ones((1, 2))
         if (steps[:, 0] <= 0).any() or (steps[:, 1] < 0).any():
             return "knots that do not rise."

@@ -17,7 +17,7 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 LINES = (
     ("errors",),
     ("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "logs", "memory", "variables"),
-    ("config", "flags", "artifacts"),
+    ("config", "flags", "artifacts", "manifests"),
     ("pretrained",),
     ("hub", "wheels", "bundles"),
     ("backbones",),

@@ -9,6 +9,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 _HAS_LEAF = 1 << 8
 _IS_VALUE = 1 << 31
 _OFFSET_SHIFT = 10
@@ -41,6 +44,54 @@ def compile_table(table: Mapping[str, str]) -> bytes:
         node[0] = places[replacement]
     units = _lay_out(root)
     return struct.pack("<I", 4 * len(units)) + struct.pack(f"<{len(units)}I", *units) + bytes(texts)
+
+
+def longest_replacement(compiled: bytes) -> int:
+    """Length in characters of the longest text that a compiled table puts in place of another.
+
+    Every place of the trie that a text can lead to is looked at, since the library that reads the table does not check
+    where it is sent.
+
+    Raises:
+        ValueError: no such table, or one that leads outside of itself.
+    """
+    (n_bytes,) = struct.unpack_from("<I", compiled) if len(compiled) >= 4 else (0,)
+    if n_bytes % 4 or not 4 <= n_bytes <= len(compiled) - 4:
+        raise ValueError("a table of another size than it says")
+    units = np.frombuffer(compiled, "<u4", n_bytes // 4, offset=4).astype(np.int64)
+    texts = compiled[4 + n_bytes :]
+    texts.decode("utf-8")
+    leaves = _find_leaves(units)
+    if leaves.size and leaves.max() >= len(units):
+        raise ValueError("a table that leads outside of itself")
+    starts = np.unique(units[leaves] & (_IS_VALUE - 1)).tolist()
+    if starts and starts[-1] > len(texts):
+        raise ValueError("a table that leads outside of itself")
+    ends = texts + b"\0"
+    return max((len(texts[start : ends.index(b"\0", start)].decode("utf-8")) for start in starts), default=0)
+
+
+def _find_leaves(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Places of the values that a text can lead to, from the root of the trie on, all nodes of one depth at once."""
+    byte = np.arange(1, 256)
+    seen = np.zeros(len(units), dtype=bool)
+    bases, leaves = _offset(units[:1]), [np.empty(0, dtype=np.int64)]
+    while bases.size:
+        if (bases | 255).max() >= len(units):
+            raise ValueError("a table that leads outside of itself")
+        seen[bases] = True
+        places = bases[:, None] ^ byte
+        follows = (units[places] & (_IS_VALUE | 255)) == byte
+        places = places[follows]
+        children = places ^ _offset(units[places])
+        leaves.append(children[units[places] & _HAS_LEAF != 0])
+        bases = np.unique(children)
+        bases = bases[~seen[np.minimum(bases, len(units) - 1)] | (bases >= len(units))]
+    return np.concatenate(leaves)
+
+
+def _offset(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return units >> _OFFSET_SHIFT << (units >> 6 & 8)
 
 
 def _lay_out(root: Mapping[int, Any]) -> list[int]:

@@ -165,7 +165,7 @@ def read_odd_answers(folder: Path, labels: Sequence[str]) -> tuple[list[str], di
             raise ValueError("of other labels")
         if any(array.shape != (len(names), len(labels)) for array in answers.values()):
             raise ValueError("of another shape")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"{folder / PARITY_FILE}: not the answers that `moderation export` keeps.") from error
     return [ODD_TEXTS[names[place]] for place in kept], {form: array[kept] for form, array in answers.items()}
 
@@ -187,8 +187,9 @@ def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) ->
     """
     if missing := [name for name in ("hf", form) if name not in kept]:
         raise ArtifactError(f"{PARITY_FILE}: holds no answers of {missing[0]}; {form} cannot be compared with them.")
-    from_torch = float(np.abs(found - kept["hf"]).max(initial=0))
-    from_export = float(np.abs(found - kept[form]).max(initial=0))
+    with np.errstate(invalid="ignore"):  # of answers that are no numbers: no difference is within any limit
+        from_torch = float(np.abs(found - kept["hf"]).max(initial=0))
+        from_export = float(np.abs(found - kept[form]).max(initial=0))
     judged = from_export if LIMITS[form] is _INT8 else from_torch
     limit = _ELSEWHERE[form]
     return {

@@ -5,8 +5,10 @@ That is as fast as several threads on one batch, and leaves every window's arith
 """
 
 import importlib
+import io
 import os
 import queue
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from moderation.bundles import FORMS, MODEL_CONFIG, TOKENIZER, Bundle
+from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
+from moderation.inference.graph_files import check_openvino, read_onnx
 from moderation.pretrained import check_folder, read_model
 
 IdArray = npt.NDArray[np.int64]
@@ -66,7 +69,7 @@ class OnnxBackend:
 
     round_to = 1
 
-    def __init__(self, path: str, threads: int, device: str) -> None:
+    def __init__(self, graph: bytes, threads: int, device: str) -> None:
         onnxruntime = import_onnxruntime()
         providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
         provider = providers.get(device.split(":")[0], device)
@@ -80,17 +83,33 @@ class OnnxBackend:
         options.enable_mem_pattern = False  # it plans for one shape, and windows have many
         options.log_severity_level = 4
         chosen = (provider, {"device_id": device.partition(":")[2] or "0"}) if provider.startswith("CUDA") else provider
-        self.session: Any = onnxruntime.InferenceSession(path, options, providers=[chosen])
+        self.session: Any = onnxruntime.InferenceSession(graph, options, providers=[chosen])
         if provider not in self.session.get_providers():  # it falls back in silence
             raise ConfigError(f"device {device}: onnxruntime could not start there. Check its CUDA libraries, or: cpu")
         self.workers = threads
         self.batch_tokens = 0 if device == "cpu" else _GPU_TOKENS
+        self._run_once(onnxruntime.RunOptions())
 
     def logits(self, input_ids: IdArray, attention_mask: IdArray) -> FloatArray:
         """See `Backend.logits`."""
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
         answer: FloatArray = self.session.run(["logits"], feed)[0]
         return answer
+
+    def _run_once(self, options: Any) -> None:
+        """Run on a few tokens, and give up a graph that takes a minute for them."""
+
+        def stop() -> None:
+            options.terminate = True
+
+        timer = threading.Timer(_LONGEST_S, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            tokens = np.ones((1, 8), dtype=np.int64)
+            self.session.run(["logits"], {"input_ids": tokens, "attention_mask": tokens}, options)
+        finally:
+            timer.cancel()
 
 
 class OpenVinoBackend:
@@ -165,6 +184,7 @@ class TorchBackend:
 
 
 _GPU_TOKENS = 16_384
+_LONGEST_S = 60.0  # for eight tokens
 # Fastest first, as benchmarks/inference.py measures them; name of the backend -> form that it runs, package it needs.
 BACKENDS = {
     "openvino": ("openvino", "openvino"),
@@ -213,6 +233,11 @@ def files_of_backend(bundle: Bundle, name: str) -> list[str]:
     return [TOKENIZER, MODEL_CONFIG, *bundle.forms[BACKENDS[name][0]]["files"]]
 
 
+def main_file(name: str) -> str:
+    """The file of a bundle that a backend runs."""
+    return FORMS[BACKENDS[name][0]].main_file
+
+
 def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, device: str = "cpu") -> Backend:
     """Load a form of a bundle into its engine.
 
@@ -230,14 +255,15 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
     if threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more.")
     check_folder(bundle.path)
-    path = bundle.path / FORMS[BACKENDS[name][0]].main_file
+    path = bundle.path / main_file(name)
     try:
         if name.startswith("onnx"):
-            return OnnxBackend(str(path), threads, device)
+            return OnnxBackend(read_onnx(path), threads, device)
         if name == "openvino":
+            check_openvino(path)
             return OpenVinoBackend(str(path), threads, device)
         return TorchBackend(_load_torch(bundle, name), threads, device)
-    except ModerationError:
+    except (ModerationError, MemoryError):
         raise
     except Exception as error:  # each engine has errors of its own
         raise ArtifactError(
@@ -252,10 +278,21 @@ def _load_torch(bundle: Bundle, name: str) -> Any:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces the end of TorchScript at every use
-            path = bundle.path / FORMS[name].main_file
-            return torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+            content = io.BytesIO((bundle.path / FORMS[name].main_file).read_bytes())
+            return torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
+    _refuse_unsealed(bundle)
     with without_progress_bars():
         return read_model(bundle.path)[0]
+
+
+def _refuse_unsealed(bundle: Bundle) -> None:
+    """Refuse files beside the weights that are not sealed: transformers looks for some by their names."""
+    unsealed = [name for name in find_foreign(bundle) if "/" not in name and not name.startswith(".")]
+    if unsealed:
+        raise ArtifactError(
+            f"{bundle.path / unsealed[0]}: not named in the bundle's {MANIFEST}, and transformers might read it. "
+            "Remove it, or choose another backend."
+        )
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def padded_length(n_tokens: int, round_to: int, longest: int) -> int:
     >>> [padded_length(n, round_to=16, longest=40) for n in (3, 16, 33, 40, 50)]
     [16, 16, 40, 40, 50]
     """
-    return max(n_tokens, min(n_tokens + -n_tokens % round_to, longest))
+    return max(1, n_tokens, min(n_tokens + -n_tokens % round_to, longest))
 
 
 def _stack(windows: Sequence[Sequence[int]], places: npt.NDArray[np.int64], n_tokens: int, pad_id: int) -> Batch:

@@ -4,7 +4,6 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +16,16 @@ from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_f
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen
 from moderation.evaluation.probabilities import calibrate, predict
-from moderation.inference.backends import Backend, FloatArray, choose_backend, files_of_backend, open_backend
+from moderation.inference.backends import (
+    Backend,
+    FloatArray,
+    choose_backend,
+    files_of_backend,
+    main_file,
+    open_backend,
+)
 from moderation.inference.batches import Batch, make_batches, padded_length
+from moderation.inference.engines import Engine
 from moderation.inference.windows import Watch, Window, Windows, check_texts
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
@@ -91,10 +98,10 @@ class Classifier:
         self.model_version = f"{bundle.short_version}/{backend_name}"
         self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
         self._windows = Windows(bundle.path / TOKENIZER, length=bundle.window_length, overlap=bundle.window_overlap)
-        self._pad_id = _read_pad_id(bundle.path)
+        self._pad_id = _read_pad_id(bundle.path, self._windows.highest_id)
         self._first_pid = self._lock_pid = os.getpid()
         self._lock = threading.Lock()
-        self._engine: _Engine | None = None
+        self._engine: Engine | None = None
         self._open()
 
     @classmethod
@@ -184,7 +191,14 @@ class Classifier:
         Args:
             probabilities: float32 `(n_texts, n_labels)`.
             n_windows: int64 `(n_texts,)`.
+
+        Raises:
+            ArtifactError: a probability is NaN.
         """
+        if not np.isfinite(probabilities).all():  # it would read as if nothing were flagged
+            raise ArtifactError(
+                f"{self.bundle.path}: the model's answer to a text is not a number. See: moderation verify"
+            )
         predictions = predict(probabilities, self.thresholds)
         return [
             TextResult(
@@ -219,14 +233,7 @@ class Classifier:
 
     def batches(self, windows: Sequence[Window]) -> list[Batch]:
         """The batches in which windows are computed."""
-        backend = self._open().backend
-        return make_batches(
-            [window.ids for window in windows],
-            batch_tokens=self.batch_tokens,
-            round_to=backend.round_to,
-            longest=self.bundle.window_length,
-            pad_id=self._pad_id,
-        )
+        return self._make_batches(self._open().backend, windows)
 
     @property
     def workers(self) -> int:
@@ -237,6 +244,15 @@ class Classifier:
     def batch_tokens(self) -> int:
         """Tokens of a batch at most, padding included; 0: each window is computed alone."""
         return self._open().backend.batch_tokens if self._batch_tokens is None else self._batch_tokens
+
+    def _make_batches(self, backend: Backend, windows: Sequence[Window]) -> list[Batch]:
+        return make_batches(
+            [window.ids for window in windows],
+            batch_tokens=backend.batch_tokens if self._batch_tokens is None else self._batch_tokens,
+            round_to=backend.round_to,
+            longest=self.bundle.window_length,
+            pad_id=self._pad_id,
+        )
 
     def padded_length(self, window: Window) -> int:
         """Tokens of a window with its padding: those of one length may share a batch."""
@@ -282,7 +298,7 @@ class Classifier:
         if windows:
             yield owners, windows
 
-    def _open(self) -> "_Engine":
+    def _open(self) -> Engine:
         """The engine of this process: a fork inherits no threads, so that a child opens one of its own.
 
         In a child, torch keeps to one thread: it would wait for ever for the others, which the fork left behind.
@@ -296,7 +312,9 @@ class Classifier:
                 alone = os.getpid() != self._first_pid and self.backend_name.startswith("torch")
                 threads = 1 if alone else self._threads
                 backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
-                self._engine = _Engine(backend)
+                engine = Engine(backend, self.bundle.path / main_file(self.backend_name), len(self.labels))
+                engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
+                self._engine = engine
             return self._engine
 
     def _lock_here(self) -> threading.Lock:
@@ -312,42 +330,7 @@ class Classifier:
             self._engine = None
 
 
-class _Engine:
-    """A backend with the threads that feed it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.pid = os.getpid()
-        self.pool = ThreadPoolExecutor(backend.workers, thread_name_prefix="classifier")
-
-    def map(self, batches: Sequence[Batch]) -> list[FloatArray]:
-        """Logits of the batches, in their order."""
-        if len(batches) == 1 or self.backend.workers == 1:
-            return [self.compute(batch) for batch in batches]
-        return list(self.pool.map(self.compute, batches))
-
-    def compute(self, batch: Batch) -> FloatArray:
-        """Logits of one batch.
-
-        Raises:
-            ArtifactError: the engine failed.
-        """
-        try:
-            return self.backend.logits(batch.input_ids, batch.attention_mask)
-        except MemoryError:
-            raise
-        except Exception as error:  # each engine has errors of its own; their words may hold parts of the input
-            raise ArtifactError(
-                f"The engine failed ({type(error).__name__}) on {len(batch.input_ids)} windows of "
-                f"{batch.input_ids.shape[1]} tokens. Does the bundle's window fit its model? See: moderation verify"
-            ) from error
-
-    def close(self) -> None:
-        """End the threads."""
-        self.pool.shutdown()
-
-
-_INHERITED: list[_Engine] = []  # of parents of this process, never taken down
+_INHERITED: list[Engine] = []  # of parents of this process, never taken down
 
 
 def _as_list(texts: Iterable[str]) -> list[str]:
@@ -375,9 +358,20 @@ def _as_list(texts: Iterable[str]) -> list[str]:
         raise DataError(f"texts: found {type(texts).__name__}, expected a text or a list of them.") from None
 
 
-def _read_pad_id(folder: Path) -> int:
-    """Token that fills up a batch; the mask hides it, so that 0 does where the model names none."""
-    return int(json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8")).get("pad_token_id") or 0)
+def _read_pad_id(folder: Path, highest_id: int) -> int:
+    """Token that fills up a batch; the mask hides it, so that 0 does where the model names none.
+
+    Raises:
+        ArtifactError: the model knows fewer tokens than its tokenizer.
+    """
+    config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
+    n_tokens = config.get("vocab_size")
+    if n_tokens is not None and highest_id >= n_tokens:
+        raise ArtifactError(
+            f"{folder / TOKENIZER}: token {highest_id}, but the model knows {n_tokens} ({MODEL_CONFIG}, vocab_size). "
+            "Take the whole bundle again."
+        )
+    return int(config.get("pad_token_id") or 0)
 
 
 def _load_again(

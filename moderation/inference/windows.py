@@ -9,12 +9,10 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
 
 from moderation.data.encodings import is_unicode
 from moderation.errors import ArtifactError, DataError
+from moderation.inference.tokenizer_files import BoundedTokenizer
 
 _PIECE = 2_000  # characters that the tokenizer is given at once: for one it may make many tokens
 _GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters
@@ -51,18 +49,14 @@ class Windows:
 
     Raises:
         ArtifactError: no tokenizer that can be read, or one whose special tokens leave no room in a window.
+
+    Attributes:
+        highest_id: Of the tokenizer's tokens.
     """
 
     def __init__(self, tokenizer_path: Path, *, length: int, overlap: int) -> None:
-        try:
-            self.tokenizer: Any = Tokenizer.from_file(str(tokenizer_path))
-        except Exception as error:  # the Rust library raises plain Exception for a file that it cannot read
-            raise ArtifactError(
-                f"{tokenizer_path}: no tokenizer that can be read ({type(error).__name__}); expected a tokenizer.json "
-                "of a fast tokenizer."
-            ) from error
-        self.tokenizer.no_truncation()
-        self.tokenizer.no_padding()
+        self._tokenizer = BoundedTokenizer(tokenizer_path)
+        self.highest_id = self._tokenizer.highest_id
         self.prefix, self.suffix = self._special_tokens(tokenizer_path)
         self.room = length - len(self.prefix) - len(self.suffix)
         self.overlap = overlap
@@ -74,8 +68,7 @@ class Windows:
 
     def normalise(self, text: str) -> str:
         """A text as the tokenizer reads it, before it is cut into tokens; for short ones, since nothing bounds it."""
-        normaliser = self.tokenizer.normalizer
-        return text if normaliser is None else str(normaliser.normalize_str(text))
+        return self._tokenizer.normalise(text)
 
     def cut(self, text: str, watch: Watch | None = None) -> list[Window]:
         """Cut one text; see `iterate`."""
@@ -105,7 +98,7 @@ class Windows:
         """Id, first and last offset of every token, and whether a word begins there (and after the last one)."""
         ids, starts, ends, may_begin = array("q"), array("q"), array("q"), bytearray()
         for first, piece in _pieces(text):
-            encoding = self._encode(piece) if watch is None else self._encode_aside(piece)
+            encoding = self._tokenizer.encode(piece, aside=watch is not None)
             ids.extend(encoding.ids)
             starts.extend(first + start for start, _ in encoding.offsets)
             ends.extend(first + end for _, end in encoding.offsets)
@@ -115,24 +108,16 @@ class Windows:
         may_begin.append(1)
         return ids, starts, ends, may_begin
 
-    def _encode(self, piece: str) -> Any:
-        """The fastest way, after which a process may still fork; it holds the interpreter."""
-        return self.tokenizer.encode(piece, add_special_tokens=False)
-
-    def _encode_aside(self, piece: str) -> Any:
-        """The same encoding while other threads run; it may start threads, which a fork would not have."""
-        return self.tokenizer.encode_batch([piece], add_special_tokens=False)[0]
-
     def _special_tokens(self, tokenizer_path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids that the tokenizer's own files put before and after a text."""
-        encoding = self.tokenizer.encode("a")
-        n_text = len(self.tokenizer.encode("a", add_special_tokens=False).ids)
+        encoding = self._tokenizer.encode("a", add_special_tokens=True)
+        n_text = len(self._tokenizer.encode("a").ids)
         if n_text and 0 in encoding.special_tokens_mask:
             n_before = encoding.special_tokens_mask.index(0)
         else:  # a vocabulary without letters: the special tokens of an empty text, half before and half after
             n_before, n_text = (len(encoding.ids) + 1) // 2, 0
         ids = tuple(encoding.ids)
-        if len(ids) != n_text + self.tokenizer.num_special_tokens_to_add(False):
+        if len(ids) != n_text + self._tokenizer.tokenizer.num_special_tokens_to_add(False):
             raise ArtifactError(f"{tokenizer_path}: its special tokens do not stand around the text.")
         return ids[:n_before], ids[n_before + n_text :]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from moderation.bundles import MANIFEST, SHIPPED, Bundle, check_files, read_bundle
+from moderation.bundles import MANIFEST, SHIPPED, check_files, find_foreign, read_bundle
 from moderation.config import VerifyConfig
 from moderation.errors import MissingExtraError, ModerationError
 from moderation.evaluation.tables import align
@@ -22,7 +22,7 @@ def verify(config: VerifyConfig) -> int:
     """
     bundle = read_bundle(config.bundle or SHIPPED)
     check_files(bundle, None)
-    foreign = _foreign_files(bundle)
+    foreign = find_foreign(bundle)
     print(f"{bundle.short_version}: {len(bundle.files)} files are as exported.")
     texts, kept = read_odd_answers(bundle.path, bundle.labels)
     rows = [["form", "texts", "from torch", "from export", "limit", "verdict"]]
@@ -54,11 +54,6 @@ def verify(config: VerifyConfig) -> int:
     if failed:
         print("\nFailed:\n" + "\n".join(f"  {line}" for line in failed))
     return 1 if failed else 0
-
-
-def _foreign_files(bundle: Bundle) -> list[str]:
-    found = {file.relative_to(bundle.path).as_posix() for file in bundle.path.rglob("*") if file.is_file()}
-    return sorted(found - bundle.files.keys() - {MANIFEST})
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

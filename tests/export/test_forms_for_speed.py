@@ -1,6 +1,7 @@
 """OpenVINO's form, the servers' forms through the command itself, and layers that stay in float."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ from moderation.bundles import FORMS, read_bundle
 from moderation.export.float_layers import layer_groups, leave_until_passed, rank_groups
 from moderation.export.onnx_int8 import write_onnx_int8
 from moderation.training.batching import PAD_TO_MULTIPLE_OF
+from tests.bundle_mutator import mutate, openvino_mutations
+from tests.bundle_trial import Trials, try_bundle
 
 TEXTS = ["kind river", "stupid idiot", "", "a b c " * 60, "them damn kill " * 9]
 
@@ -54,6 +57,23 @@ def test_openvino_answers_near_torch_and_the_same_in_any_company(everything, tin
         alone = np.concatenate([classifier.probabilities([text]) for text in TEXTS * 4])
         assert together.tobytes() == alone.tobytes()
         assert np.abs(together[: len(TEXTS)] - reference).mean() < 0.1  # 8 bits: how near depends on the weights
+
+
+@pytest.mark.hostile("bundle: ONNX, tokenizer malicious")
+def test_a_graph_of_openvino_that_is_another_one(everything, tmp_path, attack):
+    trials, found = Trials(tmp_path / "stderr"), []
+    mutations = openvino_mutations()
+    for seed in range(attack.cases(1, 8)):
+        for mutation in mutations[: attack.cases(8, len(mutations))]:
+            folder = tmp_path / "changed"
+            shutil.rmtree(folder, ignore_errors=True)
+            mutate(everything, folder, mutation, seed)
+            verdict = trials.run(folder, "openvino") if attack.long else try_bundle(folder, "openvino")
+            if verdict not in ("refused", "answered"):
+                found.append(f"{mutation.name} (seed {seed}): {verdict}")
+            attack.tried()
+    trials.close()
+    assert not found
 
 
 def test_the_weights_of_the_torch_form_are_those_of_the_plain_one(everything, tiny_bundle):

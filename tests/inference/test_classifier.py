@@ -284,7 +284,7 @@ def test_a_file_that_an_engine_cannot_read_is_named(tiny_bundle, tmp_path):
     shutil.copytree(tiny_bundle, folder)
     (folder / "onnx/model.onnx").write_bytes(b"no graph")
     write_manifest(folder, json.loads((folder / "moderation.json").read_text()))
-    with pytest.raises(ArtifactError, match=r"model\.onnx: the engine of backend onnx cannot read it"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx: not a graph that a bundle may hold: it is no ONNX file"):
         Classifier.load(folder, backend="onnx")
 
 

@@ -1,0 +1,74 @@
+"""An opened backend with the threads that feed it, and the check of what it answers."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from moderation.errors import ArtifactError
+from moderation.inference.backends import Backend, FloatArray
+from moderation.inference.batches import Batch
+
+
+class Engine:
+    """A backend with the threads that feed it.
+
+    Args:
+        backend: Opened.
+        path: The file that it runs, for messages.
+        n_labels: Numbers that it gives for each window.
+
+    Attributes:
+        pid: Of the process that opened it; a fork inherits no threads.
+    """
+
+    def __init__(self, backend: Backend, path: Path, n_labels: int) -> None:
+        self.backend = backend
+        self.path = path
+        self.n_labels = n_labels
+        self.pid = os.getpid()
+        self.pool = ThreadPoolExecutor(backend.workers, thread_name_prefix="classifier")
+
+    def map(self, batches: Sequence[Batch]) -> list[FloatArray]:
+        """Logits of the batches, in their order."""
+        if len(batches) == 1 or self.backend.workers == 1:
+            return [self.compute(batch) for batch in batches]
+        return list(self.pool.map(self.compute, batches))
+
+    def compute(self, batch: Batch) -> FloatArray:
+        """Logits of one batch.
+
+        Raises:
+            ArtifactError: the engine failed, or did not answer with a number per label.
+        """
+        try:
+            logits = self.backend.logits(batch.input_ids, batch.attention_mask)
+        except MemoryError:
+            raise
+        except Exception as error:  # each engine has errors of its own; their words may hold parts of the input
+            raise ArtifactError(
+                f"{self.path}: the engine failed ({type(error).__name__}) on {len(batch.input_ids)} windows of "
+                f"{batch.input_ids.shape[1]} tokens. Does the bundle's window fit its model? See: moderation verify"
+            ) from error
+        expected = (len(batch.input_ids), self.n_labels)
+        if not isinstance(logits, np.ndarray) or logits.dtype != np.float32 or logits.shape != expected:
+            found = f"{logits.dtype} {logits.shape}" if isinstance(logits, np.ndarray) else type(logits).__name__
+            raise ArtifactError(
+                f"{self.path}: the model answers {found}; expected float32 {expected}, a number per label."
+            )
+        return logits
+
+    def check(self, batches: Sequence[Batch]) -> None:
+        """Refuse a model that has no answer for an empty text.
+
+        Raises:
+            ArtifactError: as of `compute`, or NaN.
+        """
+        if not all(np.isfinite(self.compute(batch)).all() for batch in batches):
+            raise ArtifactError(f"{self.path}: the model's answer to an empty text is not a number (NaN or infinite).")
+
+    def close(self) -> None:
+        """End the threads."""
+        self.pool.shutdown()

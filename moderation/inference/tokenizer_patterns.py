@@ -1,0 +1,250 @@
+r"""Regular expressions of a tokenizer: how long one may take at most, found without running it.
+
+The library that runs them backtracks, and nobody can interrupt it: `(a+)+$` on forty letters takes minutes. So a
+bundle's patterns are read first, and what may take more than about the square of a text's length is refused.
+"""
+
+import re
+from typing import NamedTuple
+
+_REPEATS = 1_000  # what a repetition without an end counts as
+_MOST = 10**12  # numbers stop here; far beyond what is allowed
+_DEEPEST = 24  # groups within groups
+
+_QUANTIFIER = re.compile(r"[*+?]|\{(\d{1,6})\}|\{(\d{0,6}),(\d{0,6})\}")
+_PLAIN = re.compile(r"[^\[\]\\]+")
+_GROUP = re.compile(r"\(\?(?:(=|!|<=|<!)|(>)|([imsa-]*):|<\w+>)")
+_FLAGS = re.compile(r"\(\?[ims-]+\)")
+_ESCAPE = re.compile(
+    r"\\(?:(?P<anchor>[bBAzZG])|(?P<back>[1-9])(?!\d)"
+    r"|[pP]\{\^?[\w ]+\}|x\{[0-9a-fA-F]{1,8}\}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[dDwWsShHntrfvae]|[^\w])",
+    re.ASCII,
+)
+
+
+class Cost(NamedTuple):
+    """What a piece of a pattern may cost at one place of a text.
+
+    Args:
+        width: Characters that it takes at least.
+        longest: Characters that it takes at most.
+        ways: In how many ways it may match.
+        work: Steps until all of these were tried.
+        once: Steps until it has matched or failed, with nothing behind it.
+        failing: Steps until it has failed; 0 where it never fails.
+    """
+
+    width: int
+    longest: int
+    ways: int
+    work: int
+    once: int
+    failing: int
+
+
+_CHARACTER = Cost(1, 1, 1, 1, 1, 1)
+_ANCHOR = Cost(0, 0, 1, 1, 1, 1)
+_NOTHING = Cost(0, 0, 1, 0, 0, 0)
+
+
+def measure(pattern: str) -> Cost:
+    """Cost of a pattern at one place of a text.
+
+    Raises:
+        ValueError: notation that is not known here, among it subexpression calls, conditions and comments.
+
+    >>> measure("[a-z]+ ?").once < 10_000 < measure("(a+)+$").once
+    True
+    """
+    return read_pattern(pattern)[0]
+
+
+def read_pattern(pattern: str) -> tuple[Cost, bool]:
+    """Cost of a pattern at one place of a text, and whether it grows with the text: a repetition in it has no end.
+
+    Raises:
+        ValueError: as of `measure`.
+    """
+    reader = _Reader(pattern)
+    return reader.read(), reader.is_open
+
+
+def _cost(*numbers: int) -> Cost:
+    """A cost whose numbers stop at a bound."""
+    return Cost(*(number if number < _MOST else _MOST for number in numbers))
+
+
+class _Reader:
+    """Reads a pattern in Oniguruma's notation from left to right."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.place = 0
+        self.depth = 0
+        self.refers_back = False
+        self.is_open = False
+        self.longest_group = 0
+
+    def read(self) -> Cost:
+        cost = self._alternatives()
+        if self.place < len(self.pattern):
+            raise ValueError("a closing bracket that nothing opens")
+        if self.refers_back and self.longest_group > 4:
+            raise ValueError("a reference to a group of any length")
+        return cost
+
+    def _alternatives(self) -> Cost:
+        """Cost of `a|b`."""
+        branches = [self._branch()]
+        while self._next() == "|":
+            self.place += 1
+            branches.append(self._branch())
+        return _cost(
+            min(branch.width for branch in branches),
+            max(branch.longest for branch in branches),
+            sum(branch.ways for branch in branches),
+            sum(branch.work for branch in branches),
+            sum(branch.once for branch in branches),
+            0 if any(not branch.failing for branch in branches) else sum(branch.failing for branch in branches),
+        )
+
+    def _branch(self) -> Cost:
+        items = []
+        while self._next() not in ("", "|", ")"):
+            items.append(self._repeated())
+        cost = _NOTHING
+        for item in reversed(items):
+            cost = _join(item, cost)
+        return cost
+
+    def _repeated(self) -> Cost:
+        item = self._item()
+        found = _QUANTIFIER.match(self.pattern, self.place)
+        if not found:
+            return item
+        self.place = found.end()
+        sign, exact, least, most = found[0], found[1], found[2], found[3]
+        self.is_open |= sign in "*+" or sign.endswith(",}")
+        if sign in "*+?":
+            low, high = int(sign == "+"), (1 if sign == "?" else _REPEATS)
+        elif exact is not None:
+            low = high = int(exact)
+        else:
+            low, high = int(least or 0), int(most) if most else max(_REPEATS, int(least or 0))
+        if self._next() == "?":  # as few as possible; of `{3}?` none
+            self.place += 1
+            low = 0 if exact is not None else low
+        elif self._next() == "+" and sign in "*+?":  # as many as possible, for good
+            self.place += 1
+        if _QUANTIFIER.match(self.pattern, self.place):
+            raise ValueError("a repetition of a repetition")
+        return _repeat(item, low, high)
+
+    def _item(self) -> Cost:
+        sign = self._next()
+        if sign == "(":
+            return self._group()
+        if sign == "[":
+            self._skip_class()
+            return _CHARACTER
+        if sign == "\\":
+            return self._escape()
+        if sign in "*+?":
+            raise ValueError("a repetition of nothing")
+        self.place += 1
+        return _ANCHOR if sign in "^$" else _CHARACTER
+
+    def _group(self) -> Cost:
+        if flags := _FLAGS.match(self.pattern, self.place):
+            self.place = flags.end()
+            return _ANCHOR
+        opening = _GROUP.match(self.pattern, self.place)
+        if opening:
+            self.place = opening.end()
+        elif self.pattern[self.place + 1 : self.place + 2] in ("?", "*"):
+            raise ValueError(f"a group that begins with {self.pattern[self.place : self.place + 3]}")
+        else:
+            self.place += 1
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST} groups within each other")
+        inner = self._alternatives()
+        if self._next() != ")":
+            raise ValueError("a group without its end")
+        self.place += 1
+        self.depth -= 1
+        if opening and opening[1]:  # looks around and takes nothing
+            return _cost(0, 0, 1, *(inner.once + 1,) * 3)
+        if opening and opening[2]:
+            return _cost(inner.width, inner.longest, 1, inner.once, inner.once, inner.failing)
+        if not opening or opening[3] is None:
+            self.longest_group = max(self.longest_group, inner.longest)
+        return inner
+
+    def _escape(self) -> Cost:
+        found = _ESCAPE.match(self.pattern, self.place)
+        if not found:
+            raise ValueError(f"the escape {self.pattern[self.place : self.place + 2]}")
+        self.place = found.end()
+        if found["back"]:
+            self.refers_back = True
+            return _cost(0, 4, 1, 4, 4, 4)
+        return _ANCHOR if found["anchor"] else _CHARACTER
+
+    def _skip_class(self) -> None:
+        """Go behind a set of characters, which may hold others."""
+        depth = 0
+        while True:
+            sign = self._next()
+            if sign == "":
+                raise ValueError("a set of characters without its end")
+            if sign == "\\":
+                self._escape()
+                continue
+            if plain := _PLAIN.match(self.pattern, self.place):
+                self.place = plain.end()
+                continue
+            self.place += 1
+            if sign == "[":
+                depth += 1
+                self.place += self._next() == "^"
+                if self._next() == "]":
+                    raise ValueError("an empty set of characters")
+            elif sign == "]":
+                depth -= 1
+                if not depth:
+                    return
+
+    def _next(self) -> str:
+        return self.pattern[self.place : self.place + 1]
+
+
+def _join(item: Cost, rest: Cost) -> Cost:
+    """Cost of two pieces, one behind the other: what fails in the second is tried again for each way of the first."""
+    return _cost(
+        item.width + rest.width,
+        item.longest + rest.longest,
+        item.ways * rest.ways,
+        item.work + item.ways * rest.work,
+        (item.work + item.ways * rest.failing if rest.failing else item.once) + rest.once,
+        item.work + item.ways * rest.failing if rest.failing else item.failing,
+    )
+
+
+def _repeat(item: Cost, low: int, high: int) -> Cost:
+    if low > high:
+        raise ValueError("a repetition that ends before it begins")
+    if item.ways == 1:
+        ways, work = high - low + 1, item.work * high
+        failing = item.work * (low - 1) + item.failing if low else 0
+    else:
+        ways, work, so_far = int(low == 0), 0, 1
+        for n in range(1, high + 1):
+            work = min(work + so_far * item.work, _MOST)
+            so_far = min(so_far * item.ways, _MOST)
+            ways = min(ways + so_far, _MOST) if n >= low else ways
+            if work == _MOST:
+                ways = _MOST
+                break
+        failing = 0 if not low else item.failing if low == 1 else work
+    return _cost(item.width * low, item.longest * high, ways, work, work, failing if item.failing else 0)

@@ -1,0 +1,315 @@
+"""What a bundle's `tokenizer.json` may hold: kinds of steps that are known, each with bounds on what it may do.
+
+The file is read here before the library that runs it sees it. That library trusts its input: it aborts with the words
+of its own language on a damaged table, and works for as long as a pattern or a replacement makes it.
+"""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from moderation.data.charsmap import longest_replacement
+from moderation.inference.tokenizer_patterns import read_pattern
+
+_MOST_BYTES = 128 << 20
+_MOST_STEPS = 256  # of one kind; those of `--fold-disguises` are some seventy
+_MOST_WORK = 100_000  # of one pattern at one place of a text, in steps
+_MOST_WORK_IN_ALL = 500_000
+_LONGEST_PATTERN = 16_384
+_LONGEST_CONTENT = 64
+_LONGEST_WORD = 1_000  # of WordPiece, whose work grows with its square
+_MOST_IDS = 1 << 24
+_HARMLESS_GROWTH = 64
+_IGNORES_CASE = re.compile(r"\(\?[a-z]*i")  # one character may then stand for three: U+FB03 for `ffi`
+
+# How many characters one character may become, at most: by Unicode's tables, or since each byte becomes one.
+_GROWTH = {
+    "BertNormalizer": 24,
+    "ByteLevel": 4,
+    "Lowercase": 3,
+    "NFC": 3,
+    "NFD": 4,
+    "NFKC": 18,
+    "NFKD": 18,
+    "Nmt": 1,
+    "Strip": 1,
+    "StripAccents": 1,
+}
+_CUTTERS = {
+    "BertPreTokenizer",
+    "ByteLevel",
+    "CharDelimiterSplit",
+    "Digits",
+    "FixedLength",
+    "Metaspace",
+    "Punctuation",
+    "Split",
+    "UnicodeScripts",
+    "Whitespace",
+    "WhitespaceSplit",
+}
+_FRAMES = {"BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"}
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What the rules found in a file that keeps them.
+
+    Args:
+        highest_id: Of its tokens.
+        steps: Of its normalisation, in order, without sequences of them.
+        growing: Whether each of these may make a text longer.
+        is_bounded: Whether all of them together cannot make a text many times longer.
+        separators: Tokens at which a text is taken apart before it is normalised.
+        normalised: Tokens that are normalised themselves, when the file is opened.
+        n_open: Patterns whose work at each place of a text may grow with the text.
+    """
+
+    highest_id: int
+    steps: tuple[Mapping[str, Any], ...]
+    growing: tuple[bool, ...]
+    is_bounded: bool
+    separators: tuple[str, ...]
+    normalised: tuple[str, ...]
+    n_open: int
+
+
+class _Work(NamedTuple):
+    """Of one pattern."""
+
+    steps: int
+    is_open: bool
+
+
+def check_tokenizer(content: bytes) -> TokenizerFacts:
+    """Check a `tokenizer.json`.
+
+    Raises:
+        ValueError: says which part of it is wrong, and what was expected.
+    """
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"{len(content):,} bytes, expected {_MOST_BYTES:,} at most")
+    try:
+        tokenizer = json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    _expect(isinstance(tokenizer, dict), "no JSON object")
+    works: list[_Work] = []
+    steps = tuple(_steps(tokenizer, "normalizer", "normalizers"))
+    growths = [_check_normaliser(step, works) for step in steps]
+    _check_cutters(list(_steps(tokenizer, "pre_tokenizer", "pretokenizers")), works)
+    highest = [_check_frame(step) for step in _steps(tokenizer, "post_processor", "processors")]
+    _expect(sum(work.steps for work in works) <= _MOST_WORK_IN_ALL, "its patterns together may take too long")
+    highest.append(_check_model(_mapping(tokenizer.get("model"), "model")))
+    added = tokenizer.get("added_tokens") or []
+    _expect(isinstance(added, list), "added_tokens: expected a list")
+    highest += [_check_added(token) for token in added]
+    is_bounded = math.prod(growths) <= _HARMLESS_GROWTH
+    separators = tuple(token["content"] for token in added if not token.get("normalized"))
+    normalised = tuple(token["content"] for token in added if token.get("normalized"))
+    if not is_bounded and any(token.get(key) for token in added for key in ("single_word", "rstrip")):
+        raise ValueError("added_tokens: single_word or rstrip beside a normalizer that may make a text much longer")
+    n_open = sum(work.is_open for work in works)
+    growing = tuple(growth > 1 for growth in growths)
+    return TokenizerFacts(max(highest), steps, growing, is_bounded, separators, normalised, n_open)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key that stands twice")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name}, which is no number of JSON")
+
+
+def _expect(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name}: expected an object")
+    return value
+
+
+def _text(part: Mapping[str, Any], key: str, longest: int) -> str:
+    value = part.get(key)
+    if not isinstance(value, str) or len(value) > longest:
+        raise ValueError(f"{_kind(part)}.{key}: expected a text of at most {longest} characters")
+    return value
+
+
+def _number(part: Mapping[str, Any], key: str, least: int, most: int) -> int:
+    value = part.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{_kind(part)}.{key}: expected a whole number from {least} to {most}")
+    return value
+
+
+def _kind(part: Mapping[str, Any]) -> str:
+    return str(part.get("type", "added_tokens"))[:40]
+
+
+def _steps(tokenizer: Mapping[str, Any], name: str, inner: str) -> Iterator[Mapping[str, Any]]:
+    """The steps of a part, those of sequences in its place."""
+    waiting = [tokenizer.get(name)]
+    n_steps = 0
+    while waiting:
+        step = waiting.pop()
+        if step is None and n_steps == 0:
+            return
+        n_steps += 1
+        _expect(n_steps <= _MOST_STEPS, f"{name}: more than {_MOST_STEPS} steps")
+        part = _mapping(step, name)
+        if part.get("type") != "Sequence":
+            yield part
+            continue
+        steps = part.get(inner)
+        if not isinstance(steps, list):
+            raise ValueError(f"{name}.{inner}: expected a list")
+        waiting += reversed(steps)
+
+
+def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> float:
+    """Return how many times longer it can make a text."""
+    kind = step.get("type")
+    if isinstance(kind, str) and kind in _GROWTH:
+        return _GROWTH[kind]
+    if kind == "Prepend":
+        _text(step, "prepend", 8)
+        return 1  # once in a text
+    if kind == "Precompiled":
+        try:
+            return max(1, longest_replacement(base64.b64decode(step["precompiled_charsmap"], validate=True)))
+        except (ValueError, TypeError, KeyError):
+            raise ValueError("Precompiled.precompiled_charsmap: no table that can be read") from None
+    if kind == "Replace":
+        return max(1.0, len(_text(step, "content", _LONGEST_CONTENT)) / _check_pattern(step, works))
+    raise ValueError(f"normalizer: a step of the kind {str(kind)[:40]!r}, which is not known")
+
+
+def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> int:
+    """Return how many characters it takes at least."""
+    pattern = _mapping(step.get("pattern"), f"{_kind(step)}.pattern")
+    if len(pattern) != 1 or not pattern.keys() <= {"String", "Regex"}:
+        raise ValueError(f"{_kind(step)}.pattern: expected String or Regex")
+    ((kind, text),) = pattern.items()
+    if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_PATTERN:
+        raise ValueError(f"{_kind(step)}.pattern: expected a text of 1 to {_LONGEST_PATTERN:,} characters")
+    if kind == "String":
+        return len(text)
+    try:
+        cost, is_open = read_pattern(text)
+    except ValueError as error:
+        raise ValueError(f"{_kind(step)}.pattern: {error}, which is not known here") from None
+    _expect(cost.once <= _MOST_WORK, f"{_kind(step)}.pattern: a regular expression that may take too long")
+    _expect(cost.width > 0, f"{_kind(step)}.pattern: a regular expression that takes no character")
+    works.append(_Work(cost.once, is_open))
+    return max(1, cost.width // 3) if _IGNORES_CASE.search(text) else cost.width
+
+
+def _check_cutters(steps: list[Mapping[str, Any]], works: list[_Work]) -> None:
+    kinds = [step.get("type") for step in steps]
+    for step in steps:
+        kind = step.get("type")
+        if not isinstance(kind, str) or kind not in _CUTTERS:
+            raise ValueError(f"pre_tokenizer: a step of the kind {str(kind)[:40]!r}, which is not known")
+        if kind == "Split":
+            _check_pattern(step, works)
+        elif kind == "FixedLength":
+            _number(step, "length", 1, _LONGEST_WORD)
+        elif kind == "Metaspace":
+            _text(step, "replacement", 1)
+    for kind in ("ByteLevel", "Metaspace"):  # each makes a text longer
+        _expect(kinds.count(kind) <= 1, f"pre_tokenizer: more than one step {kind}")
+
+
+def _check_frame(step: Mapping[str, Any]) -> int:
+    """Return the highest id that it puts around a text."""
+    kind = step.get("type")
+    if not isinstance(kind, str) or kind not in _FRAMES:
+        raise ValueError(f"post_processor: a step of the kind {str(kind)[:40]!r}, which is not known")
+    if kind == "ByteLevel":
+        return 0
+    if kind != "TemplateProcessing":
+        highest = 0
+        for pair in (step.get("sep"), step.get("cls")):
+            if not isinstance(pair, list) or len(pair) != 2 or not _is_id(pair[1]):
+                raise ValueError(f"{kind}: expected sep and cls, each a token with its id")
+            highest = max(highest, pair[1])
+        return highest
+    tokens = _mapping(step.get("special_tokens"), "TemplateProcessing.special_tokens")
+    found = [0]
+    for name, token in tokens.items():
+        ids = _mapping(token, "TemplateProcessing.special_tokens").get("ids")
+        if not isinstance(ids, list) or not 0 < len(ids) <= 16 or not all(map(_is_id, ids)) or token.get("id") != name:
+            raise ValueError("TemplateProcessing.special_tokens: expected for each its name and 1 to 16 ids")
+        found += ids
+    for key in ("single", "pair"):
+        pieces = step.get(key)
+        if not isinstance(pieces, list) or len(pieces) > 32:
+            raise ValueError(f"TemplateProcessing.{key}: expected a list of at most 32 pieces")
+        texts = ["A"] if key == "single" else ["A", "B"]
+        for piece in pieces:
+            part = _mapping(piece, f"TemplateProcessing.{key}")
+            for kind, names in (("SpecialToken", list(tokens)), ("Sequence", texts)):
+                if kind in part and _mapping(part[kind], f"TemplateProcessing.{key}").get("id") not in names:
+                    raise ValueError(f"TemplateProcessing.{key}: a {kind} that is not known there")
+    return max(found)
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_IDS
+
+
+def _check_model(model: Mapping[str, Any]) -> int:
+    """Return its highest id."""
+    kind = model.get("type")
+    vocabulary = model.get("vocab")
+    if kind == "Unigram":
+        return _check_unigram(model)
+    if not isinstance(kind, str) or kind not in ("BPE", "WordLevel", "WordPiece"):
+        raise ValueError(f"model: of the kind {str(kind)[:40]!r}, which is not known")
+    if not isinstance(vocabulary, dict) or not vocabulary or not all(map(_is_id, vocabulary.values())):
+        raise ValueError("model.vocab: expected tokens with their ids")
+    if kind == "BPE":
+        _expect(not model.get("dropout"), "model.dropout: would give a text other tokens at each time")
+        _expect(isinstance(model.get("merges"), list), "model.merges: expected a list")
+        for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+            if model.get(key) is not None:
+                _text(model, key, _LONGEST_CONTENT)
+    else:
+        unknown = _text(model, "unk_token", 1_000)
+        _expect(unknown in vocabulary, "model.unk_token: not in the vocabulary")
+    if kind == "WordPiece":
+        _number(model, "max_input_chars_per_word", 1, _LONGEST_WORD)
+        _text(model, "continuing_subword_prefix", _LONGEST_CONTENT)
+    return int(max(vocabulary.values()))
+
+
+def _check_unigram(model: Mapping[str, Any]) -> int:
+    vocabulary = model.get("vocab")
+    _expect(isinstance(vocabulary, list) and 0 < len(vocabulary) < _MOST_IDS, "model.vocab: expected a list of tokens")
+    for entry in vocabulary or ():
+        is_pair = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and bool(entry[0])
+        is_score = is_pair and isinstance(entry[1], (int, float)) and not isinstance(entry[1], bool)
+        _expect(is_score and abs(entry[1]) < 1e6, "model.vocab: expected tokens with their scores")
+    n = len(vocabulary or ())
+    if model.get("unk_id") is not None:
+        _number(model, "unk_id", 0, n - 1)
+    return n - 1
+
+
+def _check_added(token: Any) -> int:
+    """Return its id."""
+    part = _mapping(token, "added_tokens")
+    _expect(bool(_text(part, "content", 1_000)), "added_tokens.content: an empty text")
+    return _number(part, "id", 0, _MOST_IDS - 1)

@@ -1,0 +1,241 @@
+"""What a tokenizer.json may hold: that of real backbones, and nothing that hangs or crashes."""
+
+import base64
+import json
+import random
+
+import pytest
+from tokenizers import Regex as Pattern
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from moderation.bundles import SHIPPED, TOKENIZER
+from moderation.data.charsmap import compile_table, longest_replacement
+from moderation.errors import ArtifactError
+from moderation.inference.tokenizer_files import BoundedTokenizer
+from moderation.inference.tokenizer_patterns import measure
+from moderation.inference.tokenizer_rules import check_tokenizer
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+O200K = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TABLE = {"\ufb03": "ffi", "\uff21": "A", "\u00a0": " ", "\ufdfa": "x" * 18}
+
+
+def bert() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def roberta() -> Tokenizer:
+    vocabulary = {
+        token: place for place, token in enumerate(["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())])
+    }
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def llama3(pattern: str) -> Tokenizer:
+    tokenizer = roberta()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Pattern(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return tokenizer
+
+
+def xlm_roberta() -> Tokenizer:
+    tokenizer = Tokenizer(
+        models.Unigram([("<s>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -1.0), ("a", -2.0)], 2)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Precompiled(compile_table(TABLE)), normalizers.Replace(Pattern(" {2,}"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return tokenizer
+
+
+def deberta() -> Tokenizer:
+    tokenizer = xlm_roberta()
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Strip(), normalizers.Precompiled(compile_table(TABLE)), normalizers.Replace(Pattern(" {2,}"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace()])
+    return tokenizer
+
+
+def folded(tokenizer: Tokenizer) -> Tokenizer:
+    """With the steps of `--fold-disguises`, those of the included model, before its own."""
+    content = json.loads(tokenizer.to_str())
+    steps = json.loads((SHIPPED / TOKENIZER).read_text(encoding="utf-8"))["normalizer"]["normalizers"][:-1]
+    own = [content["normalizer"]] if content["normalizer"] else []
+    content["normalizer"] = {"type": "Sequence", "normalizers": [*steps, *own]}
+    return Tokenizer.from_str(json.dumps(content))
+
+
+MAKERS = {
+    "bert": bert,
+    "roberta": roberta,
+    "gpt2": lambda: llama3(GPT2),
+    "llama3": lambda: llama3(LLAMA3),
+    "o200k": lambda: llama3(O200K),
+    "xlm-roberta": xlm_roberta,
+    "deberta": deberta,
+    "bert, folded": lambda: folded(bert()),
+    "xlm-roberta, folded": lambda: folded(xlm_roberta()),
+}
+TEXT = (
+    "A [SEP] \ufdfa\ufb03 <s>  br1ght  d\u00e4y\u0301 \U0001f600 \u4e2d\u6587\r\n" + "\ufdfa" * 50 + "i d i o t " * 20
+)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_tokenizers_of_real_backbones_are_taken_and_give_the_same_tokens(name, tmp_path):
+    tokenizer = MAKERS[name]()
+    tokenizer.save(str(tmp_path / TOKENIZER))
+    bounded = BoundedTokenizer(tmp_path / TOKENIZER)
+    assert bounded.encode(TEXT).ids == tokenizer.encode(TEXT, add_special_tokens=False).ids
+    assert bounded.highest_id == max(tokenizer.get_vocab().values())
+
+
+@pytest.mark.parametrize("pattern", [GPT2, LLAMA3, O200K, r" {2,}", r"\s+", r"(?<=[a-z])!(?=[a-z]{2})", r"(\p{L})\1+"])
+def test_patterns_that_take_little_time(pattern):
+    assert measure(pattern).once < 100_000
+
+
+@pytest.mark.hostile("tokenizer: patterns that run away")
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+$",
+        "(a*)*b",
+        "(a|a)*b",
+        "(a|aa)+$",
+        "(?:a?){60}b",
+        "(?:a{0,30}){30}b",
+        "a*a*a*a*b",
+        r"(?=(\w+ ?)+!)a",
+        r"(?<!x)(?:\w|\d)*!",
+        "(?:(?:a|b)c?)+d",
+        "a{0,60}" * 4 + "b",
+        "(?>(a+)+)b",
+        "((a{1,9}){1,9}){1,9}b",
+        "(a|b){0,999999}" * 300,
+    ],
+)
+def test_patterns_that_may_take_for_ever(pattern):
+    assert measure(pattern).once > 100_000
+
+
+@pytest.mark.hostile("tokenizer: patterns that run away")
+@pytest.mark.parametrize(
+    "pattern",
+    [r"(?<x>a\g<x>?)", r"\k<x>", "(?(1)a|b)", "(?~a)", "(*FAIL)", "(?{1})", "(?x) a", "a**", "a{2}{3}", "*a", "(", "a)",
+     "[", "[]a]", "\\", r"\Q", r"(\w+)\1", "a{3,2}", r"\X", "(?:" * 30 + ")" * 30],
+)  # fmt: skip
+def test_patterns_that_are_not_known_are_refused(pattern):
+    with pytest.raises(ValueError, match=r"\w"):
+        measure(pattern)
+
+
+@pytest.mark.hostile("tokenizer: damaged tables")
+def test_a_damaged_table_is_refused_or_harmless(attack):
+    """What is accepted, the library reads without a panic, and makes nothing longer than was said."""
+    sound = compile_table(TABLE | {chr(place): chr(place - 32) for place in range(0xE0, 0xF0)})
+    assert longest_replacement(sound) == 18
+    rng = random.Random(11)
+    texts = ["".join(map(chr, range(0x80, 0x180))), "".join(TABLE) + "plain", "\uff21\u0301"]
+    n_taken = 0
+    for _ in range(attack.cases(300, 20_000)):
+        content = bytearray(sound)
+        for _ in range(rng.choice([1, 1, 2, 8])):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        content = content[: rng.choice([len(content), len(content), rng.randrange(len(content))])]
+        attack.tried()
+        try:
+            longest = longest_replacement(bytes(content))
+        except ValueError:
+            continue
+        n_taken += 1
+        step = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(content).decode()}
+        tokenizer = json.loads(xlm_roberta().to_str()) | {"normalizer": step}
+        normaliser = Tokenizer.from_str(json.dumps(tokenizer)).normalizer
+        for text in texts:
+            assert len(normaliser.normalize_str(text)) <= max(1, longest) * len(text)
+    assert n_taken
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+@pytest.mark.parametrize("content", ["ab" * 20, "x!" * 9])
+def test_a_text_that_grows_without_end_ends_with_an_error(tmp_path, content):
+    tokenizer = json.loads(bert().to_str())
+    grow = {"type": "Replace", "pattern": {"Regex": "(?<=!)[ax]"}, "content": content}
+    more = {"type": "Replace", "pattern": {"Regex": "[axb]"}, "content": "ab" * 30}
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [grow, {"type": "NFKD"}, *[more] * 9]}
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    bounded = BoundedTokenizer(tmp_path / TOKENIZER)
+    assert bounded.encode("zzz").ids
+    with pytest.raises(
+        ArtifactError, match=r"tokenizer\.json: makes a text of 400 characters more than 24 times longer"
+    ):
+        bounded.encode("!a" * 200)
+
+
+@pytest.mark.hostile("tokenizer: patterns that run away")
+def test_many_patterns_that_grow_with_the_text_do_not_take_a_long_word(tmp_path):
+    tokenizer = json.loads(bert().to_str())
+    step = {"type": "Replace", "pattern": {"Regex": "[a-z]*!"}, "content": ""}
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [step] * 60}
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    bounded = BoundedTokenizer(tmp_path / TOKENIZER)
+    assert bounded.encode("a" * 500).ids
+    with pytest.raises(ArtifactError, match="its 60 patterns may take too long for a word of 50,000"):
+        bounded.encode("a" * 50_000)
+    shipped = BoundedTokenizer(SHIPPED / TOKENIZER)
+    assert shipped.encode("a" * 50_000).ids
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+def test_a_token_that_grows_when_the_file_is_opened_is_refused(tmp_path):
+    tokenizer = json.loads(bert().to_str())
+    grow = {"type": "Replace", "pattern": {"String": "q"}, "content": "q" * 60}
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [grow] * 9}
+    token = {"id": 3, "content": "a", "single_word": False, "lstrip": False, "rstrip": False, "special": False}
+    tokenizer["added_tokens"] = [token | {"content": "qq", "normalized": True}]
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    with pytest.raises(ArtifactError, match="makes a text of 2 characters"):
+        BoundedTokenizer(tmp_path / TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"normalizer": {"type": "Evil"}}, "'Evil', which is not known"),
+        ({"model": {"type": "WordPiece", "vocab": {"a": -1}}}, "tokens with their ids"),
+        ({"pre_tokenizer": {"type": "FixedLength", "length": 0}}, "FixedLength.length"),
+        ({"added_tokens": [{"id": 0, "content": ""}]}, "an empty text"),
+        ({"post_processor": {"type": "BertProcessing"}}, "expected sep and cls"),
+    ],
+)
+def test_the_message_says_which_part_is_wrong(changes, words):
+    content = json.loads(bert().to_str()) | changes
+    with pytest.raises(ValueError, match=words):
+        check_tokenizer(json.dumps(content).encode())
