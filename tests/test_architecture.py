@@ -15,8 +15,8 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 
 # Lowest first; the parts of one line are siblings.
 LINES = (
-    ("errors",),
-    ("calibrators", "categories", "cores", "extras", "labels", "logs", "variables"),
+    ("errors", "escapes"),
+    ("calibrators", "categories", "cores", "durations", "extras", "labels", "logs", "variables"),
     ("config", "flags", "artifacts"),
     ("hub", "wheels", "bundles"),
     ("backbones",),
