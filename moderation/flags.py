@@ -223,6 +223,8 @@ def _coerce(value: Any, hint: Any) -> Any:
         if not isinstance(value, list):
             raise TypeError(f"expected a list, found {type(value).__name__}")
         return tuple(_coerce(item, kind) for item in value)
+    if kind is Path and isinstance(value, str) and "\0" in value:
+        raise TypeError("expected a path, found one with a NUL character")
     if kind is Path and isinstance(value, str):
         return Path(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
