@@ -7,6 +7,7 @@ bundle whose version is known is known to the last byte.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 from moderation.artifacts import RunFolder, read_json, sha256, write_json
 from moderation.calibrators import Calibrator, read_calibrators
 from moderation.categories import check_mapping
+from moderation.config import BUNDLE_NAME
 from moderation.errors import ArtifactError, ConfigError
+from moderation.escapes import escape_name
 from moderation.labels import as_labels, check_same_labels
 
 MANIFEST = "moderation.json"
@@ -25,6 +28,7 @@ CARD = "README.md"
 TRAINING_TEXTS = "training_texts.npy"
 FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 _UPGRADE = "Cure: take a newer version of the toolkit."
 
 SHIPPED = Path(__file__).parent / "models" / "compact-en"
@@ -134,9 +138,10 @@ def read_bundle(path: Path) -> Bundle:
     content = read_json(path / MANIFEST, "a bundle's manifest")
     if content.get("format") != FORMAT:
         raise ArtifactError(f"{path / MANIFEST}: the file of another program; expected {FORMAT!r}.")
-    if content.get("format_version") != FORMAT_VERSION:
+    version = content.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise ArtifactError(
-            f"{path / MANIFEST}: bundle format {content.get('format_version')!r}; this version of the toolkit reads "
+            f"{path / MANIFEST}: bundle format {version!r}; this version of the toolkit reads "
             f"{FORMAT_VERSION}. {_UPGRADE}"
         )
     if content.get("version") != manifest_version(content):
@@ -226,14 +231,14 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
         check_same_labels(list(thresholds), labels, f"{where} (thresholds)")
         bundle = Bundle(
             path=path,
-            name=str(content["name"]),
+            name=_read_name(content["name"]),
             version=str(content["version"]),
             labels=labels,
             thresholds=tuple(float(thresholds[label]) for label in labels),
             calibrators=_read_calibration(content["calibration"], labels),
             window_length=int(content["window"]["length"]),
             window_overlap=int(content["window"]["overlap"]),
-            languages=tuple(content["languages"]),
+            languages=_read_languages(content["languages"]),
             forms={str(name): dict(facts) for name, facts in content["forms"].items()},
             files={str(name): dict(facts) for name, facts in content["files"].items()},
             manifest=content,
@@ -248,6 +253,19 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
     if problem:
         raise ArtifactError(f"{where}: {problem}")
     return bundle
+
+
+def _read_name(name: Any) -> str:
+    """A name as `export` takes it: it stands in the header of every answer."""
+    if isinstance(name, str) and BUNDLE_NAME.fullmatch(name):
+        return name
+    raise ConfigError(f"name is {escape_name(repr(name))}, expected up to 200 letters, digits, '.', '_' and '-'")
+
+
+def _read_languages(codes: Any) -> tuple[str, ...]:
+    if isinstance(codes, list) and all(isinstance(code, str) and _LANGUAGE.fullmatch(code) for code in codes):
+        return tuple(codes)
+    raise ConfigError(f"languages is {escape_name(repr(codes))}, expected a list of codes such as en or pt-BR")
 
 
 def _read_calibration(content: dict[str, Any], labels: tuple[str, ...]) -> tuple[Calibrator, ...]:

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from moderation.artifacts import write_atomically
 from moderation.errors import ArtifactError
+from moderation.labels import as_labels
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             config, dtype=torch.float32
         )
         model.load_state_dict(content["weights"])
-        labels = tuple(content["labels"])
+        labels = as_labels(content["labels"])
         about = dict(content["about"])
         if len(labels) != config.num_labels:
             raise ValueError("the labels are not those of the logits")
