@@ -104,7 +104,7 @@ def default_cache_dir() -> Path:
 
 def sidecar(array_path: Path) -> Path:
     """Path of the JSON file that names labels, split and kind of a saved array."""
-    return array_path.with_suffix(".json")
+    return array_path.parent / f"{array_path.stem}.json"
 
 
 @contextmanager
