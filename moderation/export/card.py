@@ -235,7 +235,9 @@ def _plain(name: str) -> str:
     >>> print(_plain("severe_toxic"), _plain("a|b <i> [x](y)"))
     severe_toxic a\|b \<i\> \[x\](y)
     """
-    return re.sub(r"[\\|<>&\[\]*`~:@]|(?<!\w)[_#+-]|_(?!\w)|(?<=www)\.", r"\\\g<0>", name, flags=re.IGNORECASE)
+    return re.sub(
+        r"[\\|<>&\[\]*`~:@]|(?<!\w)[#+-]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.", r"\\\g<0>", name, flags=re.IGNORECASE
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
