@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -103,7 +104,7 @@ def default_cache_dir() -> Path:
 
 def sidecar(array_path: Path) -> Path:
     """Path of the JSON file that names labels, split and kind of a saved array."""
-    return array_path.with_suffix(".json")
+    return array_path.parent / f"{array_path.stem}.json"
 
 
 @contextmanager
@@ -113,17 +114,28 @@ def write_atomically(path: Path) -> Iterator[Path]:
     The temporary name is new at each call, so that two threads may write one path: the last to finish wins, and each
     file is whole. What was written is on the disk before it gets its name.
 
+    Where `path` is a symbolic link, the file that it points to is replaced and the link stays. A file that is replaced
+    hands on its rights, owner and group; a new one has those that the umask gives.
+
     Raises:
-        ArtifactError: the disk is full or the folder cannot be written; nothing is left behind.
+        ArtifactError: the disk is full or the folder cannot be written, something else than a file stands there, or a
+            link points to nothing; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    target = find_target(path)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        former = target.stat() if target.exists() else None
+        if former is not None:
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # nobody else reads what grows
+            temporary.chmod(0o600)  # a umask may have taken away what the owner needs
         yield temporary
         sync(temporary)
-        temporary.replace(path)
+        if former is not None:
+            _hand_on_rights(former, temporary)
+        temporary.replace(target)
         if os.name == "posix":  # elsewhere a folder cannot be opened
-            sync(path.parent)
+            sync(target.parent)
     except OSError as error:
         raise ArtifactError(
             f"{path}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
@@ -132,6 +144,40 @@ def write_atomically(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # also where the folder itself could not be made
             temporary.unlink()
+
+
+def find_target(path: Path) -> Path:
+    """The file that a path names, behind all links.
+
+    Raises:
+        ArtifactError: no plain file, or a link to nothing.
+    """
+    try:
+        target = path.resolve() if path.is_symlink() else path
+        if target != path and not target.exists():
+            problem = f"it is a link to {target}, where nothing stands"
+        elif target.exists() and not target.is_file():
+            problem = "a folder stands there" if target.is_dir() else "a device or a pipe stands there"
+        else:
+            return target
+    except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11 and 3.12 say so of links in a circle
+        problem = str(error.strerror) if isinstance(error, OSError) else "it is a link that leads to itself"
+    raise ArtifactError(f"{path}: could not be written ({problem}). Choose another name.")
+
+
+def _hand_on_rights(former: os.stat_result, temporary: Path) -> None:
+    """Give a file the rights, owner and group of the one that it replaces; less where this process may not."""
+    if os.name != "posix" or temporary.stat().st_nlink > 1:  # a second name of another file, which keeps its own
+        return
+    mode = stat.S_IMODE(former.st_mode) & 0o777
+    try:
+        os.chown(temporary, former.st_uid, former.st_gid)
+    except OSError:
+        try:
+            os.chown(temporary, -1, former.st_gid)
+        except OSError:
+            mode &= 0o707 | (mode & 0o007) << 3  # another group may do no more than everybody may
+    temporary.chmod(mode)
 
 
 def sync(path: Path) -> None:

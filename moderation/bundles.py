@@ -14,7 +14,9 @@ from typing import Any
 from moderation.artifacts import RunFolder, read_json, sha256, write_json
 from moderation.calibrators import Calibrator
 from moderation.categories import check_mapping
+from moderation.config import BUNDLE_NAME
 from moderation.errors import ArtifactError, ConfigError
+from moderation.escapes import escape_name
 from moderation.labels import check_same_labels
 from moderation.manifests import (
     is_whole,
@@ -262,7 +264,7 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
         files = read_files(content)
         bundle = Bundle(
             path=path,
-            name=read_text(content, "name"),
+            name=_read_name(content),
             version=read_text(content, "version"),
             labels=labels,
             thresholds=tuple(thresholds[label] for label in labels),
@@ -284,6 +286,14 @@ def _checked(path: Path, content: dict[str, Any]) -> Bundle:
     if problem:
         raise ArtifactError(f"{where}: {problem}")
     return bundle
+
+
+def _read_name(content: dict[str, Any]) -> str:
+    """A name as `export` takes it: it stands in the header of every answer."""
+    name = read_text(content, "name")
+    if not BUNDLE_NAME.fullmatch(name):
+        raise ConfigError(f"name is {escape_name(name)}, expected up to 200 letters, digits, '.', '_' and '-'.")
+    return name
 
 
 def _find_problem(bundle: Bundle) -> str | None:

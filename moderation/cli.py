@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from moderation import config
 from moderation.cores import count_cores
 from moderation.errors import ModerationError
+from moderation.escapes import escaped_output
 from moderation.extras import missing_extra, modules_of, require, toolkit_version
 from moderation.flags import add_flags, merge, warn_of_variables
 from moderation.logs import LogLevel, configure_logs
@@ -302,6 +303,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, one of `EXIT_CODES`.
     """
+    with escaped_output():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     flags = vars(build_parser().parse_args(argv))
     verb = flags.pop("verb")
     level = flags.get("log_level") if VERBS[verb].environment else flags.pop("log_level", None)

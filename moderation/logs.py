@@ -1,9 +1,12 @@
 """Log lines on standard error: plain for commands, JSON for the server."""
 
+import json
 import logging
 import logging.config
 from contextlib import suppress
 from typing import Any, Literal
+
+from moderation.escapes import escape
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -42,6 +45,7 @@ def json_logs(level: LogLevel) -> dict[str, Any]:
                 "fmt": "{levelname}{name}{message}",
                 "style": "{",
                 "timestamp": True,
+                "json_serializer": json_line,
                 "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
                 "rename_fields": {"levelname": "level", "message": "event", "name": "logger"},
             }
@@ -54,6 +58,11 @@ def json_logs(level: LogLevel) -> dict[str, Any]:
             "uvicorn.access": {"level": "WARNING"},
         },
     }
+
+
+def json_line(content: Any, **options: Any) -> str:
+    """A record of the log as JSON in which no character is one that a terminal obeys."""
+    return escape(json.dumps(content, **options))
 
 
 def _of_others(level: LogLevel) -> str:

@@ -1,5 +1,6 @@
 """What a bundle's manifest may say: each value of one type and within bounds, or one error that names its key."""
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, TypeGuard
@@ -11,6 +12,7 @@ from moderation.labels import as_labels
 LONGEST_WINDOW = 1 << 17  # tokens; the longest encoders read some ten thousand
 _MOST_LABELS = 1_000
 _LONGEST_NAME = 200
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 _SHA256_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -39,9 +41,12 @@ def read_languages(content: Mapping[str, Any]) -> tuple[str, ...]:
     """The languages that the model was trained on.
 
     Raises:
-        ConfigError: they are no list of texts.
+        ConfigError: they are no list of codes.
     """
-    return tuple(_texts(content, "languages", _MOST_LABELS))
+    codes = tuple(_texts(content, "languages", _MOST_LABELS))
+    if not all(map(_LANGUAGE.fullmatch, codes)):
+        raise ConfigError("languages: expected a list of codes such as en or pt-BR.")
+    return codes
 
 
 def read_thresholds(content: Mapping[str, Any]) -> dict[str, float]:

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,82 @@ def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, error
         assert "No space left on device" in str(caught.value)
     else:
         assert caught.value is error, "what is no fault of the file system is handed on as it is"
+
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="links and permissions of POSIX")
+
+
+@POSIX
+@pytest.mark.hostile("symbolic links")
+def test_behind_links_the_file_is_replaced_and_they_stay(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    file = tmp_path / "there" / "a.json"
+    file.write_text("{}", encoding="utf-8")
+    (tmp_path / "one").symlink_to("there/a.json")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    (tmp_path / "folder").symlink_to("there")
+    for number, path in enumerate((tmp_path / "one", tmp_path / "two", tmp_path / "folder" / "a.json")):
+        write_json(path, {"number": number})
+        assert json.loads(file.read_text(encoding="utf-8")) == {"number": number}
+    assert [path.is_symlink() for path in sorted(tmp_path.iterdir())] == [True, True, False, True]
+    assert names_in(tmp_path / "there") == ["a.json"]
+
+
+@POSIX
+@pytest.mark.hostile("symbolic links")
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, attack: Attack) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to-nothing").symlink_to("nothing")
+    (tmp_path / "to-nowhere").symlink_to("no/folder/at/all")
+    (tmp_path / "to-folder").symlink_to("folder")
+    (tmp_path / "to-device").symlink_to("/dev/null")
+    (tmp_path / "to-itself").symlink_to("to-itself")
+    (tmp_path / "in").symlink_to("circle")
+    (tmp_path / "circle").symlink_to("in")
+    before = names_in(tmp_path)
+    kinds = {"to-nothing": "where nothing stands", "to-nowhere": "where nothing", "to-itself": "", "in": ""}
+    kinds |= {
+        "folder": "a folder",
+        "to-folder": "a folder",
+        "pipe": "device or a pipe",
+        "to-device": "device or a pipe",
+    }
+    for name, words in kinds.items():
+        with pytest.raises(ArtifactError, match=rf"{name}: could not be written \(.*{words}"):
+            write_json(tmp_path / name, {})
+    assert names_in(tmp_path) == before
+    assert Path("/dev/null").is_char_device()
+    attack.tried(len(kinds))
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o444, 0o664])
+def test_a_replaced_file_hands_on_its_rights(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {})
+    new = stat.S_IMODE(path.stat().st_mode)
+    path.chmod(mode)
+    with write_atomically(path) as temporary:
+        temporary.write_text("{}", encoding="utf-8")
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600, "nobody else reads what grows"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    write_json(tmp_path / "b.json", {})
+    assert stat.S_IMODE((tmp_path / "b.json").stat().st_mode) == new, "a new one has what the umask gives"
+
+
+@POSIX
+def test_a_group_that_cannot_be_handed_on_gains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {})
+    path.chmod(0o664)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    write_json(path, {})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def test_a_file_in_place_of_the_folder_is_a_clear_error(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import pytest
 
 from moderation.errors import ArtifactError, ConfigError
 from moderation.labels import JIGSAW_LABELS, as_labels, check_same_labels
+from tests.attack_table import Attack
+from tests.hostile_names import OBEYED, SHOWN, TOO_MUCH, obeyed_in
 
 
 def test_labels_keep_their_order() -> None:
@@ -11,10 +13,28 @@ def test_labels_keep_their_order() -> None:
     assert as_labels(JIGSAW_LABELS) == JIGSAW_LABELS
 
 
-@pytest.mark.parametrize("names", [[], [""], ["toxic", ""], "toxic"], ids=repr)
+@pytest.mark.parametrize("names", [[], [""], ["toxic", ""], ["toxic", " "], ["toxic", None], "toxic"], ids=repr)
 def test_no_names_empty_ones_and_a_bare_string_are_refused(names: list[str] | str) -> None:
     with pytest.raises(ConfigError, match="expected a list of one or more names"):
         as_labels(names)
+
+
+@pytest.mark.hostile("names of labels")
+def test_what_nobody_could_read_is_no_name(attack: Attack) -> None:
+    for name in (*OBEYED, *TOO_MUCH, "a\u00a0b", "\ue000", "\u0378"):
+        with pytest.raises(ConfigError) as caught:
+            as_labels(["toxic", name])
+        assert not obeyed_in(str(caught.value))
+        assert not name.strip() or name not in str(caught.value), "it may be a comment, where a header is missing"
+    for name in SHOWN:
+        assert as_labels(["toxic", name]) == ("toxic", name)
+    attack.tried(len(OBEYED) + len(TOO_MUCH) + len(SHOWN) + 3)
+
+
+def test_two_notations_of_one_name_are_one_name_twice() -> None:
+    with pytest.raises(ConfigError, match="caf\u00e9 named more than once"):
+        as_labels(["caf\u00e9", "cafe\u0301"])
+    assert as_labels(["Hate", "hate"]) == ("Hate", "hate"), "which people can tell apart"
 
 
 def test_every_name_that_stands_twice_is_named() -> None:

@@ -1,11 +1,17 @@
 """Logs: the level that was asked for, of this toolkit's lines alone where it is debug."""
 
 import json
+import logging
+import logging.config
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from moderation.logs import json_logs
+from tests.attack_table import Attack
+from tests.hostile_names import OBEYED, SHOWN, TOO_MUCH, obeyed_in
 
 ROOT = Path(__file__).parents[1]
 CODE = """
@@ -40,3 +46,18 @@ def test_a_verb_says_as_much_as_it_is_told(level: str, said: bool, tmp_path: Pat
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0
     assert bool(done.stderr) == said
+
+
+@pytest.mark.hostile("terminal: log of the server")
+def test_no_line_of_the_json_log_is_obeyed(attack: Attack) -> None:
+    """Also in a worker, whose standard error is that of the system when its log is set up."""
+    pytest.importorskip("pythonjsonlogger")
+    formatter = logging.config.DictConfigurator(json_logs("info")).configure_formatter(
+        dict(json_logs("info")["formatters"]["json"])
+    )
+    for name in (*OBEYED, *SHOWN, *TOO_MUCH):
+        record = logging.makeLogRecord({"msg": name, "levelname": "INFO", "name": name, "key": name, name or "x": name})
+        line = formatter.format(record)
+        assert not obeyed_in(line) and "\n" not in line, ascii(name)
+        assert json.loads(line)["event"] == json.loads(line)["key"] == name
+    attack.tried(len(OBEYED) + len(SHOWN) + len(TOO_MUCH))

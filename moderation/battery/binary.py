@@ -15,6 +15,7 @@ from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.data.validation import find_label_columns, find_number_columns
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
+from moderation.labels import name_problem
 
 SURGE_COLUMNS = ("text", "is_toxic")
 _SURGE = {"Toxic": True, "Not Toxic": False}
@@ -40,6 +41,8 @@ def read_binary(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.
     text_column = find_text_column(table.columns, form.text_column, str(path))
     frame = take_texts(table, path, (text_column,), text_column)
     named, column = _one_label(frame, text_column, path, form)
+    if problem := name_problem(named):
+        raise DataError(f"{path}: the name of the column of labels {problem}. Rename it.")
     return _plain(frame, text_column, named, read_targets(frame.assign(**{named: column}), named, path, form.label_cut))
 
 

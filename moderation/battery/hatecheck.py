@@ -10,7 +10,7 @@ import pandas as pd
 
 from moderation.battery.intervals import of_counts, wilson
 from moderation.battery.results import Figure, Options, SuiteResult, Table
-from moderation.battery.rows import read_rows, read_words
+from moderation.battery.rows import check_groups, read_rows, read_words
 from moderation.battery.scorer import Scorer
 from moderation.bundles import Bundle
 from moderation.data.loading import PLAIN_FORM, TableForm
@@ -20,6 +20,7 @@ from moderation.evaluation.tables import interval, number
 
 COLUMNS = ("functionality", "test_case", "label_gold", "target_ident")
 PATTERN = "hatecheck_cases_final_*"  # one file a language
+_GROUPS = ("functionality", "target_ident", "direction")
 _GOLD = {"hateful": True, "non-hateful": False}
 _SIDES = ("hateful", "non-hateful")
 _NOTE = "A case counts as called hateful where any label reaches its threshold."
@@ -31,7 +32,7 @@ def read_hatecheck(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> 
     Raises:
         DataError: other columns, or gold labels other than hateful and non-hateful.
     """
-    frame = read_rows(path, COLUMNS, "test_case", form)
+    frame = check_groups(read_rows(path, COLUMNS, "test_case", form), _GROUPS, path)
     return frame.assign(hateful=read_words(frame, "label_gold", _GOLD, path))
 
 
@@ -56,7 +57,11 @@ def read_multilingual_hatecheck(path: Path, bundle: Bundle, form: TableForm = PL
         DataError: no such files, other columns, or gold labels other than hateful and non-hateful.
     """
     frames = [
-        read_hatecheck(file, bundle, form).assign(language=file.name.split(".")[0].split("_")[-1])
+        check_groups(
+            read_hatecheck(file, bundle, form).assign(language=file.name.split(".")[0].split("_")[-1]),
+            ["language"],
+            file,
+        )
         for file in files_of(path)
     ]
     return pd.concat(frames, ignore_index=True)

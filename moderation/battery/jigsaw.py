@@ -6,7 +6,7 @@ import pandas as pd
 
 from moderation.battery.intervals import as_interval
 from moderation.battery.results import Figure, Options, SuiteResult, Table
-from moderation.battery.rows import read_rows, read_targets
+from moderation.battery.rows import check_groups, read_rows, read_targets
 from moderation.battery.scorer import Scorer
 from moderation.battery.single import HEADER, cells, interval_of, measure_single
 from moderation.bundles import Bundle
@@ -65,7 +65,7 @@ def read_multilingual(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) 
     Raises:
         DataError: other columns, or targets other than 0 and 1.
     """
-    frame = read_rows(path, MULTILINGUAL_COLUMNS, TEXT_COLUMN, form)
+    frame = check_groups(read_rows(path, MULTILINGUAL_COLUMNS, TEXT_COLUMN, form), ["lang"], path)
     return frame.assign(toxic=read_targets(frame, "toxic", path))
 
 

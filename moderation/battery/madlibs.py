@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from moderation.battery.results import Figure, Options, SuiteResult, Table
-from moderation.battery.rows import read_rows, read_words
+from moderation.battery.rows import check_groups, read_rows, read_words
 from moderation.battery.rules import main_label
 from moderation.battery.scorer import Scorer
 from moderation.battery.subgroups import measure_subgroup, summarise
@@ -76,7 +76,7 @@ def read_madlibs(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd
     """
     frame = read_rows(path, COLUMNS, "Text", form)
     terms = find_terms(frame["Text"], frame["Template"], path)
-    return frame.assign(bad=read_words(frame, "Label", _BAD, path), term=terms)
+    return check_groups(frame.assign(bad=read_words(frame, "Label", _BAD, path), term=terms), ["term"], path)
 
 
 def measure_madlibs(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:

@@ -13,6 +13,7 @@ from moderation.data.splitting import take_part
 from moderation.data.validation import as_targets, is_empty, label_problems, text_problems
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
+from moderation.labels import name_problem
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,21 @@ def take_texts(frame: pd.DataFrame, path: Path, columns: Sequence[str], text_col
     if empty.any():
         logger.info("%s: %d of %d rows left out, they have no text.", path, empty.sum(), len(frame))
     return frame[~empty]
+
+
+def check_groups(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
+    """The rows, if the names of groups in these columns are such as a table can show; empty ones name none.
+
+    Raises:
+        DataError: a name that nobody could read, by column and row number.
+    """
+    for column in columns:
+        values = frame[column].fillna("").astype("str") if column in frame.columns else pd.Series([], dtype="str")
+        for value in values.unique():
+            if value.strip() and (problem := name_problem(value)):
+                rows = frame.index.to_numpy()[values.to_numpy() == value][:6] + 1
+                raise DataError(f"{path}: column {column!r}: the name of a group {problem} ({show_rows(rows)}).")
+    return frame
 
 
 def read_words(frame: pd.DataFrame, column: str, words: Mapping[str, bool], path: Path) -> BoolArray:

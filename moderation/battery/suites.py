@@ -13,6 +13,8 @@ from moderation.bundles import Bundle
 from moderation.data.columns import find_text_column, show_names
 from moderation.data.loading import PLAIN_FORM, TableForm
 from moderation.errors import ConfigError, DataError
+from moderation.escapes import escape_name
+from moderation.labels import name_problem
 
 Reader = Callable[[Path, Bundle, TableForm], pd.DataFrame]
 Measure = Callable[[pd.DataFrame, Scorer, Options], SuiteResult]
@@ -88,6 +90,8 @@ def parse_suite(word: str) -> Suite:
         raise ConfigError(f"--suite {word}: expected KIND=PATH, NAME:KIND=PATH or NAME=PATH. Kinds: {', '.join(KINDS)}")
     if colon and kind not in KINDS:
         raise ConfigError(f"--suite {word}: no kind {kind!r}. Kinds: {', '.join(KINDS)}")
+    if problem := name_problem(name):
+        raise ConfigError(f"--suite {escape_name(word)}: its name {problem}.")
     return Suite(name, Path(path).expanduser(), kind or (name if name in KINDS else None))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from moderation.config.declaring import (
+    CSV_SAFE_HELP,
     DELIMITER_HELP,
     ESCAPE_HELP,
     QUOTING_HELP,
@@ -21,7 +22,7 @@ from moderation.config.declaring import (
 
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 
-BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """What a bundle may be called: servers make folders and addresses of it."""
 
 
@@ -71,7 +72,7 @@ class ExportConfig:
             if not set(getattr(self, name)) <= set(known) or (name == "formats" and not self.formats)
         ]
         if self.name is not None and not BUNDLE_NAME.fullmatch(self.name):
-            problems.append(f"--name is {self.name}, expected letters, digits, '.', '_' and '-' alone")
+            problems.append(f"--name is {self.name}, expected up to 200 letters, digits, '.', '_' and '-' alone")
         if unused := [form for form in self.allow if form in known and form not in self.formats]:
             problems.append(f"--allow {', '.join(unused)}: not among --formats, so that there is nothing to keep")
         if self.overlap is not None and self.overlap < 0:
@@ -126,6 +127,7 @@ class ScoreConfig:
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
     flag_columns: bool = setting(False, "also write a true/false column flag_LABEL for each label")
+    csv_safe: bool = setting(False, CSV_SAFE_HELP)
     chunk_rows: int = setting(2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so")
     resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
     overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
@@ -151,6 +153,8 @@ class ScoreConfig:
         if piped:
             of_tables = ["text_column", "delimiter", "quoting", "escape"]
             problems += no_effect(self, of_tables, "of no effect on standard input, a text a line")
+        if str(self.output or "-") == "-":
+            problems += no_effect(self, ["csv_safe"], "of no effect on standard output, which gets JSON lines")
         if self.resume and (piped or str(self.output) == "-"):
             problems.append("--resume needs a file to read and one to write; standard input and output cannot go back")
         if self.backend not in get_args(Backend):

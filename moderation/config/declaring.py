@@ -32,6 +32,10 @@ QUOTING_HELP = (
 ESCAPE_HELP = "character of a CSV file that makes a following quote or delimiter plain, such as '\\'; default: none"
 
 
+CSV_SAFE_HELP = (
+    "of CSV and TSV: put an apostrophe before cells that a spreadsheet would run as formulas, those that begin with =, "
+    "+, -, @, a tab or a line break; this changes the data"
+)
 THRESHOLDS_HELP = (
     "file of thresholds to decide by: thresholds.json, the JSON that the server's page copies, or "
     '{"LABEL": NUMBER}; labels that are not in it keep the bundle\'s'

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from moderation.config.declaring import THRESHOLD_HELP, THRESHOLDS_HELP, Backend, no_effect, raise_problems, setting
+from moderation.config.declaring import (
+    CSV_SAFE_HELP,
+    THRESHOLD_HELP,
+    THRESHOLDS_HELP,
+    Backend,
+    no_effect,
+    raise_problems,
+    setting,
+)
 from moderation.logs import LogLevel
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?")  # another one matches no page
@@ -175,6 +183,7 @@ class FeedbackConfig:
         "labels to write; a text without a decision on every one of them is left out; default: all labels",
         metavar="LABEL",
     )
+    csv_safe: bool = setting(False, CSV_SAFE_HELP)
     overwrite: bool = setting(False, "replace the file where it exists")
 
     def __post_init__(self) -> None:

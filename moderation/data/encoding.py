@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,15 +127,16 @@ def _encode(
         }
 
     def encode(cache_file: Path | None) -> Dataset:
-        return Dataset.from_dict({"text": texts}).map(
-            tokenize,
-            batched=True,
-            remove_columns="text",
-            cache_file_name=None if cache_file is None else str(cache_file),
-            load_from_cache_file=cache_file is not None,
-            new_fingerprint=fingerprint,
-            desc="Tokens",
-        )
+        with _bar_on_terminals_alone():
+            return Dataset.from_dict({"text": texts}).map(
+                tokenize,
+                batched=True,
+                remove_columns="text",
+                cache_file_name=None if cache_file is None else str(cache_file),
+                load_from_cache_file=cache_file is not None,
+                new_fingerprint=fingerprint,
+                desc="Tokens",
+            )
 
     if cache_dir is None:
         return encode(None)
@@ -169,6 +171,21 @@ def prune_tokens(folder: Path) -> None:
         if place >= _N_KEPT or used[file] < oldest:
             with suppress(OSError):
                 file.unlink()
+
+
+@contextmanager
+def _bar_on_terminals_alone() -> Iterator[None]:
+    """Without the bar of `datasets` where it would fill a file."""
+    import datasets
+
+    hidden = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
+    if hidden:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hidden:
+            datasets.enable_progress_bars()
 
 
 def _fingerprint(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:

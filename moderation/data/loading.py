@@ -31,7 +31,7 @@ from moderation.data.validation import (
     text_problems,
 )
 from moderation.errors import ConfigError, DataError
-from moderation.labels import JIGSAW_LABELS, as_labels
+from moderation.labels import JIGSAW_LABELS, as_labels, name_problem
 
 logger = logging.getLogger(__name__)
 
@@ -336,7 +336,8 @@ def _sound_columns(
     if text_column in rows.columns and not text_problems(rows[text_column]):
         columns[form.text_column] = rows[text_column].astype("str")
     present = [label for label in labels if label in rows.columns and label != text_column]
-    sound = tuple(label for label in present if not label_problems(rows[label], form.label_cut))
+    named = [label for label in present if not name_problem(label)]
+    sound = tuple(label for label in named if not label_problems(rows[label], form.label_cut))
     columns |= {label: as_targets(rows[label], form.label_cut) for label in sound}
     return pd.DataFrame(columns, index=rows.index), sound
 

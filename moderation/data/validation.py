@@ -13,7 +13,7 @@ import pandas as pd
 
 from moderation.data.columns import show_names, show_rows
 from moderation.errors import DataError
-from moderation.labels import JIGSAW_LABELS
+from moderation.labels import JIGSAW_LABELS, find_alike, name_problem
 
 Mask = npt.NDArray[np.bool_]
 
@@ -217,6 +217,7 @@ def find_problems(
             f"no label columns: none of {', '.join(JIGSAW_LABELS)} is there, nor any other column of 0 and 1{there} "
             f"(name them with --label-columns){_other_forms(frame, text_column)}"
         )
+    problems += _name_problems(frame, labels)
     if text_column in labels:
         problems.append(f"column {text_column!r} is both text and label (--text-column, --label-columns)")
     if text_column in frame.columns:
@@ -228,6 +229,19 @@ def find_problems(
         if not wrong and require_both_classes and len(frame):
             wrong = _class_problems(frame[label], label_cut)
         problems += wrong
+    return problems
+
+
+def _name_problems(frame: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+    """Columns whose names are none of a label."""
+    names = list(map(str, frame.columns))
+    problems = [
+        f"the name of column {names.index(label) + 1} {problem}; rename it, or name the labels with --label-columns"
+        for label in labels
+        if label in names and (problem := name_problem(label))
+    ]
+    if alike := find_alike(labels):
+        problems.append(f"several columns look the same: {show_names(alike)}; rename them (--label-columns)")
     return problems
 
 

@@ -5,6 +5,7 @@ dashes too.
 """
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,9 @@ def thin(x: FloatValues, y: FloatValues, n_points: int = N_POINTS) -> tuple[Floa
 def to_png(figure: "Figure") -> bytes:
     """Return the picture and free the figure; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})  # the default names a version
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # of a label's name; a box stands in its place
+        figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})  # the default names a version
     figure.clear()
     return buffer.getvalue()
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
+from moderation.escapes import escape_name
+
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns: the first to the left, the others to the right.
+    """Align columns: the first to the left, the others to the right. What breaks a line is escaped.
 
     >>> print(align([["label", "F1"], ["toxic", "0.8"]]))
     label   F1
     toxic  0.8
     """
+    rows = [[escape_name(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,6 +1,7 @@
 """The model card, README.md of a bundle, with the metadata block that the hub reads."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,10 +126,10 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
         name=bundle.name,
         transformers=_TRANSFORMERS.format(name=bundle.name) if "hf" in bundle.forms else "",
         n_labels=len(bundle.labels),
-        labels=", ".join(bundle.labels),
+        labels=", ".join(map(_plain, bundle.labels)),
         thresholds=_table(
             ["label", "threshold"],
-            [[label, f"{value:.4f}"] for label, value in zip(bundle.labels, bundle.thresholds, strict=True)],
+            [[_plain(label), f"{value:.4f}"] for label, value in zip(bundle.labels, bundle.thresholds, strict=True)],
         ),
         counterparts=_counterparts(bundle),
         calibration=_calibration(bundle),
@@ -166,7 +167,8 @@ def _counterparts(bundle: Bundle) -> str:
     for label in bundle.labels:
         categories = [name for name, labels in found.categories.items() if label in labels]
         attributes = [name for name, other in found.attributes.items() if other == label and not name.endswith(TWIN)]
-        rows.append([label, *(", ".join(f"`{name}`" for name in names) or "-" for names in (categories, attributes))])
+        words = (", ".join(f"`{name}`" for name in names) or "-" for names in (categories, attributes))
+        rows.append([_plain(label), *words])
     return _table(["label", "OpenAI's categories", "Perspective's attribute"], rows)
 
 
@@ -175,7 +177,7 @@ def _calibration(bundle: Bundle) -> str:
     if all(calibrator.method == "none" for calibrator in bundle.calibrators):
         return _UNCALIBRATED
     rows = [
-        [label, calibrator.method, _formula(calibrator)]
+        [_plain(label), calibrator.method, _formula(calibrator)]
         for label, calibrator in zip(bundle.labels, bundle.calibrators, strict=True)
     ]
     return _CALIBRATED.format(table=_table(["label", "method", "calibrated logit"], rows))
@@ -205,7 +207,7 @@ def _quality(bundle: Bundle) -> str:
         found = measured["labels"][label]
         decided = found["at_threshold"]
         numbers = (found["roc_auc"], found["average_precision"], decided["precision"], decided["recall"], decided["f1"])
-        rows.append([label, f"{found['support']:,}", *(number(value, 3) for value in numbers)])
+        rows.append([_plain(label), f"{found['support']:,}", *(number(value, 3) for value in numbers)])
     return _QUALITY.format(n_examples=measured["n_examples"], table=_table(header, rows))
 
 
@@ -225,6 +227,17 @@ def _left_in_float(bundle: Bundle) -> str:
         if facts.get("left_in_float")
     ]
     return "".join(lines)
+
+
+def _plain(name: str) -> str:
+    r"""A label as Markdown that shows it letter by letter: no table, link, code or HTML begins in it.
+
+    >>> print(_plain("severe_toxic"), _plain("a|b <i> [x](y)"))
+    severe_toxic a\|b \<i\> \[x\](y)
+    """
+    return re.sub(
+        r"[\\|<>&\[\]*`~:@]|(?<!\w)[#+-]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.", r"\\\g<0>", name, flags=re.IGNORECASE
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

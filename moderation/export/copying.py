@@ -20,6 +20,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         ArtifactError: the target cannot be written.
     """
     with write_atomically(target) as temporary:
+        temporary.unlink(missing_ok=True)
         try:
             os.link(source, temporary)
         except OSError:  # another disk, a file system without links

@@ -13,22 +13,42 @@ import pyarrow as pa
 from moderation.inference.json_lines import OBJECT
 from moderation.inference.records import FLAGGED, join_flagged, number_text
 
+_UNSEEN = r"\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"  # narrow, full-width, small, the sign of minus
+_FORMULA = re.compile(rf"[{_UNSEEN}]*[{_SIGNS}]|[\t\r\n]")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-inf")
 _NO_VALUE = (ValueError, OverflowError, pa.ArrowException)  # of a value that Python does not know
 
 
-def encode_csv(batch: pa.RecordBatch, delimiter: str) -> bytes:
+def encode_csv(batch: pa.RecordBatch, delimiter: str, *, safe: bool = False) -> bytes:
     r"""Rows as lines of a CSV file, without a header.
+
+    Args:
+        batch: The rows.
+        delimiter: Between two cells.
+        safe: Put an apostrophe before what a spreadsheet would run; see `as_plain_cell`.
 
     >>> encode_csv(pa.RecordBatch.from_pydict({"text": ["a,b", None], "p": [0.5, 1.0]}), ",")
     b'"a,b",0.5\n,1.0\n'
     """
     cells = [_as_cells(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
-    return _join(cells, delimiter)
+    return _join(cells, delimiter, safe=safe)
 
 
-def encode_header(names: Sequence[str], delimiter: str) -> bytes:
+def encode_header(names: Sequence[str], delimiter: str, *, safe: bool = False) -> bytes:
     """Names of columns as the first line of a CSV file."""
-    return _join([[name] for name in names], delimiter)
+    return _join([[name] for name in names], delimiter, safe=safe)
+
+
+def as_plain_cell(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: where it may, with an apostrophe in front.
+
+    Spreadsheets look behind blanks, and some of them read full-width signs as the narrow ones. Plain numbers stay.
+
+    >>> as_plain_cell("=1+1"), as_plain_cell(" @SUM(A1)"), as_plain_cell("-0.5"), as_plain_cell("a=b")
+    ("'=1+1", "' @SUM(A1)", '-0.5', 'a=b')
+    """
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def encode_json_lines(batch: pa.RecordBatch) -> bytes:
@@ -61,10 +81,11 @@ def _add(line: str | None, cells: str) -> str:
     return f"{kept}{'' if kept.endswith('{') else ', '}{cells}}}\n"
 
 
-def _join(columns: list[list[str]], delimiter: str) -> bytes:
+def _join(columns: list[list[str]], delimiter: str, *, safe: bool) -> bytes:
     special = re.compile(f'["\r\n{re.escape(delimiter)}]|^\ufeff')  # the last would be a byte order mark in a line
 
     def quote(cell: str) -> str:
+        cell = as_plain_cell(cell) if safe else cell
         return '"' + cell.replace('"', '""') + '"' if special.search(cell) else cell
 
     quoted = [[quote(cell) for cell in column] for column in columns]

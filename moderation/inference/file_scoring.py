@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from moderation.artifacts import sha256, write_atomically
+from moderation.artifacts import find_target, sha256, write_atomically
 from moderation.config import ScoreConfig
 from moderation.cores import count_cores
 from moderation.data.csv_dialects import CsvDialect
@@ -81,7 +81,8 @@ def check_paths(config: ScoreConfig) -> None:
     output, source = Path(config.output or "-"), config.input_path
     if str(output) == "-":
         return
-    form = output_format(output)
+    form = output_format(output, csv_safe=config.csv_safe)
+    find_target(output)  # what cannot be written is said before hours of work
     if source is not None and str(source) != "-":
         same = output.resolve() == source.resolve()
         with suppress(OSError):
@@ -110,7 +111,7 @@ def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
 def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
     """Score lines as they come, into a file; what has come is written also where Ctrl-C or an error ends it."""
     config, tally = job.config, job.tally
-    form = output_format(job.output)
+    form = output_format(job.output, csv_safe=job.config.csv_safe)
     plain = pa.schema([(PIPE_COLUMN, pa.string())])
     schema = scored_schema(plain, job.classifier.labels, PIPE_COLUMN, flag_columns=config.flag_columns)
     origin = Origin(job.classifier, {"name": "-", "bytes": None, "sha256": None}, _settings(job, PIPE_COLUMN))
@@ -149,7 +150,7 @@ def score_file(job: Job) -> None:
     Raises:
         ModerationError: the input cannot be read or changed meanwhile, parts of another run, a full disk.
     """
-    form = output_format(job.output)
+    form = output_format(job.output, csv_safe=job.config.csv_safe)
     before = _state(job.input_path)  # before the first look into it
     job, table = _open(job, keep_objects=form.table == "jsonl")
     config = job.config
@@ -306,6 +307,8 @@ def _settings(job: Job, text_column: str) -> dict[str, Any]:
         "flag_columns": config.flag_columns,
         "languages": job.languages is not None,
     }
+    if config.csv_safe:
+        found["csv_safe"] = True
     if job.classifier.backend_name in ("torch", "torchscript"):  # whose last digits depend on it
         found["threads"] = config.threads or count_cores()
     return found

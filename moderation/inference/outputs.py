@@ -39,28 +39,39 @@ class OutputFormat:
         table: `csv`, `tsv`, `parquet` or `jsonl`.
         compression: `.gz`, `.zip`, `.zst`, or empty.
         name: Of the table inside an archive.
+        csv_safe: Whether cells of CSV and TSV that look like formulas get an apostrophe.
     """
 
     table: str
     compression: str = ""
     name: str = ""
+    csv_safe: bool = False
 
 
-def output_format(path: Path) -> OutputFormat:
+def output_format(path: Path, *, csv_safe: bool = False) -> OutputFormat:
     """The format that a file's endings name.
 
-    Raises:
-        ConfigError: they name none.
+    Args:
+        path: The file.
+        csv_safe: As was asked for.
 
-    >>> output_format(Path("scored.CSV.gz"))
-    OutputFormat(table='csv', compression='.gz', name='scored.CSV')
+    Raises:
+        ConfigError: they name none, or one in which `csv_safe` does nothing.
+
+    >>> output_format(Path("scored.CSV.gz")).table
+    'csv'
     """
     ending = path.suffix.lower()
     name = path.stem if ending in COMPRESSIONS else path.name
     table = _TABLES.get(PurePath(name).suffix.lower())
     if table is None:
         raise ConfigError(f"--output {path}: unknown ending; expected {FORMATS}, or - for standard output.")
-    return OutputFormat(table, ending if ending in COMPRESSIONS else "", name)
+    if csv_safe and table not in ("csv", "tsv"):
+        raise ConfigError(
+            f"--csv-safe is of no effect on {path.name}: spreadsheets run formulas of CSV and TSV alone. Leave it out, "
+            "or name an output that ends in .csv or .tsv."
+        )
+    return OutputFormat(table, ending if ending in COMPRESSIONS else "", name, csv_safe)
 
 
 @contextmanager
@@ -91,8 +102,8 @@ def open_output(
             yield lambda batch: _write(stream, encode_json_lines(batch))
         else:
             delimiter = "\t" if form.table == "tsv" else ","
-            _write(stream, encode_header(schema.names, delimiter))
-            yield lambda batch: _write(stream, encode_csv(batch, delimiter))
+            _write(stream, encode_header(schema.names, delimiter, safe=form.csv_safe))
+            yield lambda batch: _write(stream, encode_csv(batch, delimiter, safe=form.csv_safe))
 
 
 def _write(stream: IO[bytes], content: bytes) -> None:

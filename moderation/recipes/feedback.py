@@ -48,7 +48,7 @@ def feedback(config: FeedbackConfig) -> int:
         ModerationError: no such database, no such label, nothing to write, or a file that cannot be written.
     """
     output = Path(config.output)
-    form = output_format(output)
+    form = output_format(output, csv_safe=config.csv_safe)
     if output.exists() and not config.overwrite:
         raise ArtifactError(f"{output}: exists. Choose another name, or replace it with --overwrite.")
     with closing(FeedbackStore(config.feedback_url)) as store:

@@ -16,6 +16,7 @@ from moderation.config import ScoreConfig
 from moderation.data.formats import FORMATS, is_named_as_table
 from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
+from moderation.escapes import escape_json
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
 from moderation.inference.lines import NO_UTF8, Line, pipe_lines
@@ -155,8 +156,11 @@ def _say(summary: str, stream: TextIO) -> None:
 
 
 def _write_to_stdout(lines: bytes) -> None:
-    """Write at once and past Python's buffer, which would be left with what a reader that went away did not take."""
-    content = memoryview(lines)
+    """Write at once and past Python's buffer, which would be left with what a reader that went away did not take.
+
+    The lines are JSON, and have the same content with or without the escapes that a terminal needs.
+    """
+    content = memoryview(escape_json(lines))
     try:
         while content:
             content = content[os.write(sys.stdout.fileno(), content) :]

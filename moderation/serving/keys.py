@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from moderation.artifacts import read_json, write_atomically
+from moderation.artifacts import find_target, read_json, write_atomically
 from moderation.errors import ArtifactError, ConfigError
+from moderation.escapes import escape_name
 from moderation.serving.locks import locked
 
 FORMAT = "content-moderation keys"
@@ -73,7 +74,7 @@ def add_key(path: Path, name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name is {name!r}, expected up to 64 letters, digits, '.', '_' and '-'.")
-    path = path.resolve()  # a link stays one
+    path = find_target(path)
     with locked(path):
         known = _read(path) if path.exists() else {}
         if name in known:
@@ -91,12 +92,13 @@ def remove_key(path: Path, name: str) -> None:
         ConfigError: no key of that name.
         ArtifactError: not a file of keys, or one that cannot be written.
     """
-    path = path.resolve()
+    path = find_target(path)
     _read(path)  # where there is no such file, no lock is left behind
     with locked(path):
         known = _read(path)
         if name not in known:
-            raise ConfigError(f"{path}: holds no key named {name}; it holds {', '.join(known) or 'none'}.")
+            others = ", ".join(map(escape_name, known)) or "none"
+            raise ConfigError(f"{path}: holds no key named {name}; it holds {others}.")
         _write(path, {other: facts for other, facts in known.items() if other != name})
 
 

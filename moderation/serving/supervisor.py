@@ -24,6 +24,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import SIGNALS, Process
 
 from moderation.errors import ConfigError, ModerationError
+from moderation.escapes import escape_output
 from moderation.logs import LogLevel, json_logs
 from moderation.serving.count_files import counts_folder, leave_place, remove_counts, take_place
 from moderation.serving.keys import read_keys
@@ -245,6 +246,7 @@ def build_app(settings: dict[str, Any]) -> Any:
     """In a worker: the application. Its keys are read here, so that a worker started anew knows the newest."""
     from moderation.serving.app import create_app
 
+    escape_output()
     threading.Thread(target=_end_with_supervisor, name="orphan", daemon=True).start()
     path = settings["keys"]
     return create_app(**settings | {"keys": None if path is None else read_keys(path)})

@@ -1,6 +1,7 @@
 """What happens beside the steps: progress, log, best checkpoint, early stop, states to resume from."""
 
 import json
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from moderation.artifacts import write_atomically
 from moderation.errors import ArtifactError
 from moderation.training.states import read_log_history, remove_other_states, seal_state
+
+logger = logging.getLogger(__name__)
 
 
 class ProgressBar(TrainerCallback):
@@ -27,7 +30,7 @@ class ProgressBar(TrainerCallback):
     ) -> None:
         """Open the bar."""
         if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="Train", unit=" steps")
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="Train", unit=" steps", disable=None)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move on by a step."""
@@ -42,6 +45,9 @@ class ProgressBar(TrainerCallback):
             if self.bar is not None and key in (logs or {}):
                 self.shown[name] = f"{logs[key]:.4f}"
                 self.bar.set_postfix(self.shown)
+        if self.bar is not None and self.bar.disable and f"eval_{self.metric}" in (logs or {}):  # no terminal
+            shown = ", ".join(f"{name} {value}" for name, value in self.shown.items())
+            logger.info("Step %d of %d: %s", state.global_step, state.max_steps, shown)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

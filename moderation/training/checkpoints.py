@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from moderation.artifacts import write_atomically
 from moderation.errors import ArtifactError
+from moderation.labels import as_labels
 from moderation.pretrained import make_config, make_model
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config = make_config(content["config"], f"{path} (config)")
         model = make_model(config)
         model.load_state_dict(content["weights"])
-        labels = tuple(content["labels"])
+        labels = as_labels(content["labels"])
         about = dict(content["about"])
         if len(labels) != config.num_labels:
             raise ValueError("the labels are not those of the logits")

@@ -53,7 +53,10 @@ def predict_logits(
     model.eval()
     parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
     n_own = sum(len(batch) for batch in batches)
-    with torch.inference_mode(), tqdm(total=n_own, desc=description, unit=" texts", disable=quiet or rank > 0) as bar:
+    with (
+        torch.inference_mode(),
+        tqdm(total=n_own, desc=description, unit=" texts", disable=quiet or rank > 0 or None) as bar,
+    ):
         for batch in batches:
             inputs = collator(rows.__getitems__(batch.tolist()))
             logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits

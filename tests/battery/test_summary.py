@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from html.parser import HTMLParser
 
 import pytest
 
@@ -11,6 +12,8 @@ from moderation.battery.published import PUBLISHED
 from moderation.battery.results import Battery, Options
 from moderation.battery.suites import KINDS, Suite
 from moderation.battery.summary import format_battery, summarise, to_json
+from tests.attack_table import Attack
+from tests.hostile_names import OBEYED, SHOWN
 
 
 @pytest.fixture
@@ -74,3 +77,41 @@ def test_the_page_asks_for_nothing_and_escapes_names(battery) -> None:
     assert "&lt;script&gt;" in page
     for word in ("http://", "https://", "src=", "url(", "@import"):
         assert word not in page
+
+
+@pytest.mark.hostile("HTML: hostile names")
+def test_names_stay_names_on_the_page(battery: Battery, attack: Attack) -> None:
+    """Whatever suites, groups and models are called: the elements of the page are the same, and no template runs."""
+    (suite, *_) = battery.suites
+
+    def page_of(name: str) -> ElementReader:
+        table = dataclasses.replace(suite.result.tables[0], title=name, header=(name,), rows=((name,),), note=name)
+        figures = tuple(dataclasses.replace(figure, detail=name) for figure in suite.result.figures)
+        result = dataclasses.replace(suite.result, tables=(table,), figures=figures, notes=(name,))
+        odd = dataclasses.replace(suite, name=name, result=result)
+        named = {"model_version": name, "languages": (name,), "thresholds": {name: 0.5}}
+        reader = ElementReader()
+        reader.feed(render_page(dataclasses.replace(battery, suites=(odd,), **named)))
+        return reader
+
+    plain = page_of("plain")
+    for name in (*SHOWN, *OBEYED):
+        page = page_of(name)
+        assert page.elements == plain.elements, ascii(name)
+        assert page.text.count(name) >= plain.text.count("plain") > 5 or "\r" in name or "\0" in name, ascii(name)
+    attack.tried(len(SHOWN) + len(OBEYED))
+
+
+class ElementReader(HTMLParser):
+    """Elements with the names of their attributes, and the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, tuple(name for name, _ in attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data

@@ -12,6 +12,7 @@ from moderation import cli
 from moderation.data.preparing import load_splits
 from moderation.evaluation.probabilities import calibrate
 from moderation.evaluation.recalibration import load_calibrators
+from tests.hostile_names import obeyed_in
 
 SMALL = ["--max-length", "32", "--epochs", "1", "--batch-size", "16", "--lr", "1e-3", "--bootstrap", "20"]
 
@@ -209,12 +210,32 @@ def test_a_foreign_tokenizer_is_refused(run, capsys):
     assert "not the tokenizer" in capsys.readouterr().err
 
 
-def test_a_dry_run_goes_through_all_phases_and_keeps_nothing(table_path, tiny_backbone, tmp_path, monkeypatch, capsys):
+@pytest.mark.hostile("terminal")
+def test_a_dry_run_goes_through_all_phases_and_keeps_nothing(table, tiny_backbone, tmp_path, monkeypatch, capfd):
+    """Whatever the labels are called, as long as people can read it, and whatever stands in the texts."""
+    names = [
+        "<script>alert(1)</script>",
+        "$\\frac{1}{0}$",
+        "{{ 7 * 7 }}",
+        "%s%n",
+        "=cmd|' /C calc'!A0",
+        "\N{PILE OF POO}",
+    ]
+    odd = table.rename(columns=dict(zip(table.columns[2:], names, strict=True)))
+    odd["comment_text"] += " \x1b[2J\x9b2J\u202e"
+    odd.to_csv(tmp_path / "t.csv", index=False)
     monkeypatch.chdir(tmp_path)
-    words = ["--data-path", str(table_path), "--backbone", str(tiny_backbone), "--dry-run", "--bootstrap", "10"]
+    words = ["--data-path", "t.csv", "--backbone", str(tiny_backbone), "--dry-run", "--bootstrap", "10"]
     assert model_training.main(words) == 0
-    assert "every phase works" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
+    out, err = capfd.readouterr()
+    assert "every phase works" in out
+    assert all(name in out for name in names)
+    assert not obeyed_in(out + err)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+    odd.rename(columns={names[0]: "\x1b[2J"}).to_csv(tmp_path / "t.csv", index=False)
+    assert model_training.main(words) == 1
+    out, err = capfd.readouterr()
+    assert "U+001B" in err and not obeyed_in(out + err)
 
 
 def test_overwrite_spares_the_old_run_until_the_settings_are_found_usable(run, table_path, tiny_backbone):

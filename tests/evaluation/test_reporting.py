@@ -17,6 +17,8 @@ from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.evaluation.probabilities import calibrate
 from moderation.evaluation.reporting import save_logs_and_plots
 from moderation.evaluation.thresholds import format_thresholds, save_thresholds, tune_thresholds
+from tests.attack_table import Attack
+from tests.hostile_names import SHOWN
 
 MakeRun = Callable[..., RunFolder]
 PLOTS = ["losses", "roc", "precision_recall", "f1_over_threshold", "reliability", "cooccurrence"]
@@ -326,12 +328,15 @@ def test_broken_calibration_figures_are_named(run: RunFolder) -> None:
         save_logs_and_plots(run.path)
 
 
-def test_names_are_escaped(tmp_path: Path, make_run: MakeRun) -> None:
-    run = make_run(**SMALL, labels=("<script>alert(1)</script>", '"&$x$'), prevalence=(0.1, 0.05))
+@pytest.mark.hostile("HTML: hostile names")
+def test_names_are_escaped(tmp_path: Path, make_run: MakeRun, attack: Attack) -> None:
+    names = ("<script>alert(1)</script>", '"&$x$', *(SHOWN[1:] if attack.long else SHOWN[2:3]))
+    run = make_run(**SMALL, labels=names, prevalence=(0.1, 0.05, *[0.1] * (len(names) - 2)))
     save_logs_and_plots(run.path)
-    assert read(run).all("script") == []
-    assert "Of 100 comments flagged as <script>alert(1)</script>" in read(run).text
-    assert '"&$x$' in read(run).text
+    attack.tried(len(names))
+    assert read(run).all("script") == read(run).all("a") == []
+    assert {image["src"][:5] for image in read(run).all("img")} == {"data:"}
+    assert all(name in read(run).text for name in names)
 
 
 def break_json(key: str) -> Callable[[Path], None]:

@@ -1,12 +1,14 @@
 """Files: the same rows are the same bytes, however they are cut into batches."""
 
 import csv
+import gzip
 import io
 import itertools
 import json
 import random
 import string
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from moderation import cli
 from moderation.data.csv_dialects import CsvDialect
 from moderation.data.csv_rows import ROWS_WITHIN, open_csv
+from moderation.errors import ConfigError
 from moderation.inference import outputs
 from moderation.inference.cells import encode_csv, encode_header, encode_json_lines
 from moderation.inference.outputs import open_output, output_format, row_bytes
@@ -110,6 +114,70 @@ def test_names_of_labels_are_joined_in_csv_and_a_list_elsewhere():
     assert [row[0] for row in rows[2:]] == ["", ""]
     lines = [json.loads(line) for line in encode_json_lines(batch).splitlines()]
     assert [line["flagged"] for line in lines] == flagged
+
+
+FORMULAS = (
+    *("=1+1", "+1+1", "-1+1", "@SUM(A1)", "=cmd|' /C calc'!A0", "\t=1", "\r=1", "\n=1", "\tx", " =1", "\u00a0=1"),
+    *("\ufeff=1", "\u200b\u2060=1", "\x00=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20A1", "\ufe661", "\u22121+1"),
+    *("-", "=", "--1", "+-1", "-1-1", "- 1", '="a"', "-0x1", "+1e5a", "-\u0661"),
+)
+PLAIN = (
+    "",
+    "a",
+    "a=1",
+    "1-1",
+    "'=1",
+    "-0.5",
+    "+1",
+    "-.5",
+    "1e-7",
+    "-1E+10",
+    "-inf",
+    "(-1)",
+    "#1",
+    "\u2014 a dash",
+    "é",
+)
+
+
+@pytest.mark.hostile("spreadsheet")
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".csv.gz"])
+def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack):
+    rng = random.Random(3)
+    blanks = ["", " ", "\t", "\r\n", "\u3000", "\u200b", "\ufeff", "\x00", "\u202e"]
+    made = [
+        "".join(rng.choices(blanks, k=3)) + rng.choice("=+-@\uff1d\uff0b\uff0d\uff20") + rng.choice("aA(1'\"")
+        for _ in range(attack.cases(200, 20_000))
+    ]
+    made = [cell for cell in made if cell[-2:] not in ("+1", "-1") or len(cell) > 2]
+    texts = [*FORMULAS, *made, *PLAIN]
+    numbers = pa.array([-0.5] * len(texts), pa.float32())
+    flagged = pa.array([["=1"]] * len(texts), pa.list_(pa.string()))
+    columns = {"=HYPERLINK(1)": pa.array(texts), "p_-x": numbers, "n": pa.array([-7] * len(texts)), "flagged": flagged}
+    batch = pa.RecordBatch.from_pydict(columns)
+    found = {}
+    for safe in (False, True):
+        path = tmp_path / f"{safe}{ending}"
+        with path.open("wb") as file, open_output(file, output_format(path, csv_safe=safe), batch.schema) as put:
+            put(batch)
+        content = gzip.decompress(path.read_bytes()) if ending.endswith(".gz") else path.read_bytes()
+        text = io.StringIO(content.decode(), newline="")
+        found[safe] = list(csv.reader(text, delimiter="\t" if ending == ".tsv" else ","))
+    assert found[False] == [["=HYPERLINK(1)", "p_-x", "n", "flagged"], *([text, "-0.5", "-7", "=1"] for text in texts)]
+    changed = [f"'{text}" for text in (*FORMULAS, *made)]
+    expected = [[text, "-0.5", "-7", "'=1"] for text in (*changed, *PLAIN)]
+    assert found[True] == [["'=HYPERLINK(1)", "p_-x", "n", "flagged"], *expected]
+    attack.tried(len(texts))
+
+
+@pytest.mark.parametrize("name", ["o.parquet", "o.jsonl", "o.csv.parquet", "o.ndjson.gz"])
+def test_where_no_cell_could_be_a_formula_asking_is_a_mistake(name, tmp_path):
+    assert not output_format(Path(name)).csv_safe
+    with pytest.raises(ConfigError, match=f"--csv-safe is of no effect on {name}"):
+        output_format(Path(name), csv_safe=True)
+    for words in (["score", "-"], ["score", "--text", "a"], ["score", "x.csv", "-o", "-"]):
+        assert cli.main([*words, "--csv-safe"]) == 2
+    assert cli.main(["feedback", "export", "-o", str(tmp_path / name), "--csv-safe"]) == 2
 
 
 CHARACTERS = st.sampled_from([*'ab",;\\ \t\r\n0', "\ufeff", "\u00a0", "é", "😀"])

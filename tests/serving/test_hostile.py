@@ -17,6 +17,7 @@ import pytest
 
 from moderation.serving.problems import ApiProblem
 from tests.attack_table import Attack
+from tests.hostile_names import OBEYED, SHOWN, obeyed_in
 from tests.serving.conftest import Server, exchange, started
 
 MARK = "zqxmarker"  # in every text, and in nothing else
@@ -421,3 +422,18 @@ def test_a_fault_is_named_by_its_request_alone(dialect: Dialect, hostile: Server
     fault = next(fault for fault in faults if fault["request_id"] == f"asked-for-it-{dialect.field}")
     assert fault["error"] == "RuntimeError"
     assert any("moderator.py" in place for place in fault["trace"])
+
+
+@pytest.mark.hostile("terminal: log of the server")
+def test_no_line_of_the_log_is_obeyed(hostile: Server, attack: Attack) -> None:
+    names = [name.encode("utf-8", "surrogatepass") for name in (*OBEYED, *SHOWN) if not {"\n", "\r", "\0"} & set(name)]
+    for name in names:
+        line = b"GET /v1/%s?key=%s HTTP/1.1\r\n" % (name.replace(b" ", b"_"), name.replace(b" ", b"_"))
+        headers = b"Host: x\r\nX-Request-Id: %s\r\nX-API-Key: %s\r\nUser-Agent: %s\r\nConnection: close\r\n\r\n"
+        assert exchange(hostile, line + headers % (name, name, name)).status_code in (400, 404)
+        answer = exchange(hostile, b"GET /livez HTTP/1.1\r\n" + headers % (name, name, name))
+        assert not obeyed_in("".join(map(str, answer.headers.values())))
+    lines = hostile.lines()
+    assert not obeyed_in("".join(hostile.log))
+    assert len(lines) == len(hostile.log)
+    attack.tried(2 * len(names))

@@ -220,6 +220,22 @@ def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "link.json").is_symlink()
 
 
+def test_a_link_to_nothing_or_to_itself_is_said(tmp_path: Path) -> None:
+    (tmp_path / "gone.json").symlink_to("nothing.json")
+    (tmp_path / "circle.json").symlink_to("circle.json")
+    for name in ("gone.json", "circle.json"):
+        with pytest.raises(ArtifactError, match="could not be written"):
+            add_key(tmp_path / name, "forum")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["circle.json", "gone.json"]
+
+
+def test_rights_that_were_given_to_others_stay(tmp_path: Path) -> None:
+    add_key(tmp_path / "keys.json", "forum")
+    (tmp_path / "keys.json").chmod(0o640)
+    add_key(tmp_path / "keys.json", "game")
+    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o640
+
+
 def test_removing_from_no_file_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no such file"):
         remove_key(tmp_path / "keys.json", "forum")

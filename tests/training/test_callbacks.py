@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -143,7 +144,8 @@ def test_a_log_on_a_full_disk(arguments, tmp_path, full_disk):
 # Progress
 
 
-def test_one_bar_with_the_newest_numbers(arguments, capsys):
+def test_one_bar_with_the_newest_numbers(arguments, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = ProgressBar("score")
     state = TrainerState(is_world_process_zero=True, max_steps=4, global_step=1)
     bar.on_train_begin(arguments, state, TrainerControl())
@@ -158,6 +160,19 @@ def test_one_bar_with_the_newest_numbers(arguments, capsys):
     assert "100%" in last
     assert "4/4" in last
     assert "loss=0.2500, val score=0.8750" in last
+
+
+def test_where_no_terminal_is_the_log_names_the_numbers(arguments, capsys, caplog):
+    caplog.set_level("INFO")
+    bar = ProgressBar("score")
+    state = TrainerState(is_world_process_zero=True, max_steps=4, global_step=2)
+    bar.on_train_begin(arguments, state, TrainerControl())
+    bar.on_step_end(arguments, state, TrainerControl())
+    bar.on_log(arguments, state, TrainerControl(), logs={"loss": 0.5})
+    bar.on_log(arguments, state, TrainerControl(), logs={"eval_score": 0.875})
+    bar.on_train_end(arguments, state, TrainerControl())
+    assert capsys.readouterr() == ("", "")
+    assert caplog.messages == ["Step 2 of 4: loss 0.5000, val score 0.8750"]
 
 
 def test_a_process_that_is_not_the_first_draws_no_bar(arguments, capsys):

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -47,7 +49,10 @@ def test_no_gradient_and_no_random_number_is_used(model, val_set, collator):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_bar_counts_texts_and_can_be_silenced(model, val_set, collator, capsys):
+def test_the_bar_counts_texts_and_can_be_silenced(model, val_set, collator, capsys, monkeypatch):
+    predict_logits(model, val_set, collator, description="Predict val")
+    assert capsys.readouterr() == ("", ""), "a bar is for a terminal"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     predict_logits(model, val_set, collator, description="Predict val", quiet=True)
     assert capsys.readouterr() == ("", "")
     predict_logits(model, val_set, collator, description="Predict val")

@@ -59,12 +59,20 @@ function table(lines) {
   return frame;
 }
 
-const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+/** Cells of a row; a pipe behind a backslash stands within one. */
+const cells = (line) =>
+  line
+    .replaceAll("\\|", "\0")
+    .trim()
+    .replace(/^\||\|$/g, "")
+    .split("|")
+    .map((cell) => cell.trim().replaceAll("\0", "\\|"));
 
-/** Code, bold and links within a line. */
+/** Code, bold and links within a line; a sign behind a backslash is itself and begins none of them. */
 function inline(text) {
-  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\(https?:\/\/[^)\s]+\))/).map((part, place) => {
+  return text.split(/(\\[!-/:-@[-`{-~]|`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\(https?:\/\/[^)\s]+\))/).map((part, place) => {
     if (place % 2 === 0) return part;
+    if (part.startsWith("\\")) return part.slice(1);
     if (part.startsWith("`")) return element("code", [part.slice(1, -1)]);
     if (part.startsWith("**")) return element("strong", [part.slice(2, -2)]);
     const [, words, address] = /^\[([^\]]+)\]\(([^)]+)\)$/.exec(part);
