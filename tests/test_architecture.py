@@ -16,7 +16,7 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 # Lowest first; the parts of one line are siblings.
 LINES = (
     ("errors",),
-    ("calibrators", "categories", "cores", "durations", "extras", "labels", "logs", "variables"),
+    ("calibrators", "categories", "cores", "durations", "extras", "labels", "locks", "logs", "variables"),
     ("config", "flags", "artifacts"),
     ("hub", "wheels", "bundles"),
     ("backbones",),
