@@ -60,6 +60,7 @@ def output_format(path: Path) -> OutputFormat:
     table = _TABLES.get(PurePath(name).suffix.lower())
     if table is None:
         raise ConfigError(f"--output {path}: unknown ending; expected {FORMATS}, or - for standard output.")
+    name = name.encode("utf-8", "backslashreplace").decode()  # archives hold no other names
     return OutputFormat(table, ending if ending in COMPRESSIONS else "", name)
 
 

@@ -41,6 +41,7 @@ from moderation.export.triton_repository import write_triton
 from moderation.export.validation_curves import read_curves
 from moderation.flags import to_plain
 from moderation.inference.windows import Windows
+from moderation.locks import claimed
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.rebuilding import (
     load_own_tokenizer,
@@ -74,6 +75,11 @@ def export(config: ExportConfig) -> int:
             may take the place of what stands there.
     """
     _check_first(config)
+    with claimed(config.to, "export", source=config.run):
+        return _export(config)
+
+
+def _export(config: ExportConfig) -> int:
     run = RunFolder(config.run)
     checkpoint = load_checkpoint(run.checkpoint_best)
     tokenizer = load_own_tokenizer(run, checkpoint)

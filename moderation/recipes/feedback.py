@@ -15,6 +15,7 @@ from moderation.data.columns import TEXT_COLUMN
 from moderation.errors import ArtifactError, DataError
 from moderation.inference.outputs import open_output, output_format
 from moderation.labels import JIGSAW_LABELS, as_labels
+from moderation.locks import claimed
 from moderation.serving.decisions import StoredDecision
 from moderation.serving.feedback import FeedbackStore
 
@@ -48,6 +49,12 @@ def feedback(config: FeedbackConfig) -> int:
         ModerationError: no such database, no such label, nothing to write, or a file that cannot be written.
     """
     output = Path(config.output)
+    output_format(output)
+    with claimed(output, "feedback"):
+        return _export(output, config)
+
+
+def _export(output: Path, config: FeedbackConfig) -> int:
     form = output_format(output)
     if output.exists() and not config.overwrite:
         raise ArtifactError(f"{output}: exists. Choose another name, or replace it with --overwrite.")
