@@ -30,6 +30,7 @@ from moderation.training.rebuilding import (
     run_settings,
     settings_of_moved_table,
 )
+from moderation.training.record import check_unchanged
 from moderation.training.reproducibility import make_reproducible
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def evaluate(config: EvaluateConfig) -> int:
 
 def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> int:
     checkpoint = load_checkpoint(config.checkpoint)
+    check_unchanged(source, config.checkpoint, source.calibration)
     calibrated = source.calibration.is_file()
     calibrators = load_calibrators(source.calibration, checkpoint.labels)
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)

@@ -49,7 +49,7 @@ from moderation.training.rebuilding import (
     run_settings,
     settings_of_moved_table,
 )
-from moderation.training.record import read_record
+from moderation.training.record import check_unchanged, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ def export(config: ExportConfig) -> int:
 def _export(config: ExportConfig) -> int:
     run = RunFolder(config.run)
     checkpoint = load_checkpoint(run.checkpoint_best)
+    check_unchanged(run, run.checkpoint_best, run.calibration)
     tokenizer = load_own_tokenizer(run, checkpoint)
     settings = _settings(run, config)
     content = _describe(run, config, checkpoint, settings)
