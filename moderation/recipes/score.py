@@ -74,7 +74,7 @@ def score(config: ScoreConfig) -> int:
                     files.stream_file(job, _write_to_stdout)
                 else:
                     files.score_file(job)
-    path = "-" if to_stdout else str(config.output)
+    path = "-" if to_stdout else os.fsencode(str(config.output)).decode("utf-8", "backslashreplace")
     _say(tally.to_text(time.monotonic() - started, path), sys.stderr if to_stdout else sys.stdout)
     return ROWS_FAILED if tally.n_failed else 0
 
