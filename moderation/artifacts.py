@@ -6,6 +6,7 @@ reader never meets half a file, and a full disk, a kill or a power cut leaves th
 
 import errno
 import hashlib
+import io
 import json
 import os
 import stat
@@ -193,10 +194,13 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON. NaN is refused: absent numbers are null."""
+    """Write `content` as indented JSON. NaN is refused: absent numbers are null.
+
+    Names of files that are no UTF-8 come back from `read_json` as they were.
+    """
     with write_atomically(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # which JSON reads as well
 
 
 def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, Any]:
@@ -231,10 +235,12 @@ def _as_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_array(path: Path, array: npt.NDArray[Any], about: dict[str, Any]) -> None:
-    """Write an array as `.npy` and, beside it, `about` as its sidecar."""
-    write_json(sidecar(path), about)
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    """Write an array as `.npy` and, beside it, `about` and the array's SHA-256 as its sidecar."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_json(sidecar(path), about | {"sha256": hashlib.sha256(content.getbuffer()).hexdigest()})
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def write_predictions(
@@ -267,7 +273,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     """Read a `.npy` file; pickled objects inside are refused.
 
     Raises:
-        ArtifactError: missing, truncated, not an array, or not numeric.
+        ArtifactError: missing, truncated, not an array, not numeric, or another one than its sidecar was written with.
     """
     try:
         with path.open("rb") as file:
@@ -284,6 +290,13 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         ) from error
     if array.dtype.kind not in "fiub":
         raise ArtifactError(f"{path}: holds no numeric array; expected float32 (n_examples, n_labels).")
+    beside = sidecar(path)
+    recorded = read_json(beside, "what is known of the array beside it").get("sha256") if beside.is_file() else None
+    if recorded is not None and recorded != sha256(path):
+        raise ArtifactError(
+            f"{path}: was changed since {beside.name} was written beside it (its SHA-256 differs). Restore it or write "
+            f"both again; where the array is right, move {beside.name} away."
+        )
     return array
 
 

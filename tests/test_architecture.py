@@ -16,7 +16,10 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 # Lowest first; the parts of one line are siblings.
 LINES = (
     ("errors", "escapes"),
-    ("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "logs", "memory", "variables"),
+    (
+        *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "locks", "logs"),
+        *("memory", "variables"),
+    ),
     ("config", "flags", "artifacts", "manifests"),
     ("pretrained",),
     ("hub", "wheels", "bundles"),

@@ -274,7 +274,8 @@ def test_an_array_comes_back_bit_by_bit_with_its_sidecar(tmp_path: Path) -> None
     again = read_array(path)
     assert again.dtype == np.float32
     assert again.tobytes() == array.tobytes()
-    assert json.loads(sidecar(path).read_text(encoding="utf-8"))["split"] == "val"
+    beside = json.loads(sidecar(path).read_text(encoding="utf-8"))
+    assert (beside["split"], beside["sha256"]) == ("val", sha256(path))
     assert names_in(tmp_path) == ["preds_val.json", "preds_val.npy"]
 
 

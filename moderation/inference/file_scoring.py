@@ -4,10 +4,11 @@ This is what of scoring needs Arrow.
 """
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,21 @@ from moderation.inference.lines import Line
 from moderation.inference.origins import Origin, check_sidecar, encode_metadata, write_sidecar
 from moderation.inference.outputs import OutputFormat, open_output, output_format, row_bytes
 from moderation.inference.pace import Pace
-from moderation.inference.parts import Part, Parts, check_output
+from moderation.inference.parts import Part, Parts, check_output, describe_file
 from moderation.inference.progress import Progress
 from moderation.inference.records import PIPE_COLUMN, NamesLanguages
 from moderation.inference.scoring import check_free_names, score_batch, scored_schema
 from moderation.inference.streams import Chunk, StreamedTable, open_table
 from moderation.inference.tally import Tally
+from moderation.locks import claimed
 
 logger = logging.getLogger(__name__)
 
 PART_S = 15.0  # of computing, after which a part is finished
 
-_State = tuple[int, int] | None
+_LONGEST_NAME = 220  # bytes of an output's: files that stand beside it for a while have longer ones, of up to 255
+
+_State = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,12 @@ class Job:
     @property
     def output(self) -> Path:
         """The file to write."""
-        return Path(self.config.output or "-")
+        return _output(self.config)
+
+    @property
+    def form(self) -> OutputFormat:
+        """How it is written."""
+        return output_format(Path(self.config.output or "-"), csv_safe=self.config.csv_safe)
 
     @property
     def input_path(self) -> Path:
@@ -72,34 +81,55 @@ class Job:
         return Path(self.config.input_path or "-")
 
 
-def check_paths(config: ScoreConfig) -> None:
-    """Refuse what can be refused before anything is loaded.
+@contextmanager
+def claim_output(config: ScoreConfig) -> Iterator[None]:
+    """Be the only one to write the output; refuse what can be refused before anything is loaded.
 
     Raises:
-        ModerationError: an output that cannot be written, or that was not given up.
+        ModerationError: an output that cannot be written, that another run writes, or that was not given up.
     """
-    output, source = Path(config.output or "-"), config.input_path
-    if str(output) == "-":
+    if str(config.output or "-") == "-":
+        yield
         return
+    form = _check_output_name(config)
+    output = _output(config)
+    with claimed(output, "score", source=config.input_path):
+        check_output(output, resume=config.resume, overwrite=config.overwrite)
+        if form.table != "parquet":
+            check_sidecar(output)
+        yield
+
+
+def _output(config: ScoreConfig) -> Path:
+    """The file to write: of a link what it points to, so that parts stand beside it and the link itself stays."""
+    return find_target(Path(config.output or "-"))
+
+
+def _check_output_name(config: ScoreConfig) -> OutputFormat:
+    output, source = Path(config.output or "-"), config.input_path
+    if len(os.fsencode(_output(config).name)) > _LONGEST_NAME:
+        raise ConfigError(f"--output {output}: the name is too long; expected up to {_LONGEST_NAME} bytes.")
     form = output_format(output, csv_safe=config.csv_safe)
-    find_target(output)  # what cannot be written is said before hours of work
     if source is not None and str(source) != "-":
         same = output.resolve() == source.resolve()
         with suppress(OSError):
             same = same or output.samefile(source)
         if same:
             raise ConfigError(f"--output {output}: this is the input itself. Name another file.")
-    check_output(output, resume=config.resume, overwrite=config.overwrite)
-    if form.table != "parquet":
-        check_sidecar(output)
+    return form
 
 
 def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
-    """Score a file and hand on JSON lines."""
+    """Score a file and hand on JSON lines.
+
+    Raises:
+        ModerationError: the input cannot be read or changed meanwhile.
+    """
+    before = _state(job.input_path)
     job, table = _open(job, keep_objects=True)
     pace = Pace(job.clock)
     with Progress(table.n_rows, clock=job.clock) as progress:
-        for chunk in table.chunks(job.config.chunk_rows):
+        for chunk in _unchanged(job.input_path, before, table.chunks(job.config.chunk_rows)):
             progress.expect(job.tally.n_rows + chunk.batch.num_rows, chunk.share)
             for scored in _steps(job, pace, chunk, job.config.text_column):
                 write(encode_json_lines(scored))
@@ -110,34 +140,32 @@ def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
 
 def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
     """Score lines as they come, into a file; what has come is written also where Ctrl-C or an error ends it."""
-    config, tally = job.config, job.tally
-    form = output_format(job.output, csv_safe=job.config.csv_safe)
+    config, tally, form = job.config, job.tally, job.form
     plain = pa.schema([(PIPE_COLUMN, pa.string())])
     schema = scored_schema(plain, job.classifier.labels, PIPE_COLUMN, flag_columns=config.flag_columns)
     origin = Origin(job.classifier, {"name": "-", "bytes": None, "sha256": None}, _settings(job, PIPE_COLUMN))
     ended: BaseException | None = None
-    with (
-        write_atomically(job.output) as temporary,
-        temporary.open("wb") as file,
-        open_output(
-            file, form, schema, lambda: encode_metadata(origin.to_plain(tally.n_rows, tally.n_failed))
-        ) as write,
-    ):
-        try:
-            with Progress(on_terminal=False, clock=job.clock) as progress:
-                for scored in _score_lines(job, lines):
-                    write(scored)
-                    file.flush()
-                    _count(tally, scored)
-                    progress.advance(scored.num_rows)
-        except OSError:  # of writing, so that the file cannot be ended either
-            raise
-        except (KeyboardInterrupt, Exception) as error:
-            if not (tally.n_rows or isinstance(error, KeyboardInterrupt)):
+
+    def about() -> dict[str, Any]:
+        return origin.to_plain(tally.n_rows, tally.n_failed)
+
+    with write_atomically(job.output) as temporary:
+        with temporary.open("wb") as file, open_output(file, form, schema, lambda: encode_metadata(about())) as write:
+            try:
+                with Progress(on_terminal=False, clock=job.clock) as progress:
+                    for scored in _score_lines(job, lines):
+                        write(scored)
+                        file.flush()
+                        _count(tally, scored)
+                        progress.advance(scored.num_rows)
+            except OSError:  # of writing, so that the file cannot be ended either
                 raise
-            ended = error
+            except (KeyboardInterrupt, Exception) as error:
+                if not (tally.n_rows or isinstance(error, KeyboardInterrupt)):
+                    raise
+                ended = error
         if form.table != "parquet":
-            write_sidecar(job.output, origin.to_plain(tally.n_rows, tally.n_failed))
+            write_sidecar(job.output, about(), describe_file(temporary))
     tally.n_new = tally.n_rows
     if ended is not None:
         logger.info("%s: holds the %s rows that had come and were finished.", job.output, f"{tally.n_rows:,}")
@@ -150,15 +178,10 @@ def score_file(job: Job) -> None:
     Raises:
         ModerationError: the input cannot be read or changed meanwhile, parts of another run, a full disk.
     """
-    form = output_format(job.output, csv_safe=job.config.csv_safe)
     before = _state(job.input_path)  # before the first look into it
-    job, table = _open(job, keep_objects=form.table == "jsonl")
+    job, table = _open(job, keep_objects=job.form.table == "jsonl")
     config = job.config
-    facts = {
-        "name": job.input_path.name,
-        "bytes": job.input_path.stat().st_size,
-        "sha256": sha256(job.input_path),
-    }
+    facts = {"name": job.input_path.name} | describe_file(job.input_path)
     parts = Parts(job.output, _fingerprint(job, table, facts))
     kept = parts.begin(resume=config.resume)
     if config.resume:
@@ -166,15 +189,18 @@ def score_file(job: Job) -> None:
     found = list(kept)
     try:
         with Progress(table.n_rows, clock=job.clock) as progress:
-            for part in _finish_parts(job, table, parts, kept, progress):
+            chunks = _unchanged(job.input_path, before, table.chunks(config.chunk_rows))
+            for part in _finish_parts(job, chunks, parts, kept, progress):
                 found.append(part)
                 job.tally.n_new += part.n_rows
-        if _state(job.input_path) != before:
+        if sha256(job.input_path) != facts["sha256"]:  # on a file system that does not tell a change by its times
             raise DataError(f"{job.input_path}: changed while it was read. Start anew with --overwrite.")
         origin = Origin(job.classifier, facts, _settings(job, config.text_column))
-        _join(job, table, parts, sorted(found), form, origin)
+        _join(job, table, parts, sorted(found), origin)
     except ArtifactError as error:
         raise ArtifactError(f"{error}\n{_kept(found)}") from error
+    except _Touched as error:
+        raise DataError(f"{error} {_kept(found)} It is refused where the content is another one.") from error
     except KeyboardInterrupt:
         logger.info("%s", _kept(found))
         raise
@@ -193,11 +219,29 @@ def _open(job: Job, *, keep_objects: bool) -> tuple[Job, StreamedTable]:
     return replace(job, config=replace(config, text_column=table.text_column)), table
 
 
-def _finish_parts(job: Job, table: StreamedTable, parts: Parts, kept: list[Part], progress: Progress) -> Iterator[Part]:
+class _Touched(DataError):
+    """An input is no longer what it was when it was opened, or was given other times or rights."""
+
+
+def _unchanged(path: Path, before: _State, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Hand on what was read as long as the file is what it was: no row of another content goes on.
+
+    Raises:
+        DataError: it changed.
+    """
+    for chunk in chunks:
+        if _state(path) != before:
+            raise _Touched(f"{path}: was changed, or touched, while it was read.")
+        yield chunk
+
+
+def _finish_parts(
+    job: Job, chunks: Iterable[Chunk], parts: Parts, kept: list[Part], progress: Progress
+) -> Iterator[Part]:
     """Score what stands in no part that is kept, and yield each new part when it is written."""
     pace, ahead = Pace(job.clock), deque(kept)
     first = 0
-    for chunk in table.chunks(job.config.chunk_rows):
+    for chunk in chunks:
         end = first + chunk.batch.num_rows
         while ahead and ahead[0].end <= first:
             ahead.popleft()
@@ -266,9 +310,9 @@ def _score_lines(job: Job, lines: Iterable[list[Line]]) -> Iterator[pa.RecordBat
         yield from _steps(job, pace, Chunk(batch, errors), PIPE_COLUMN)
 
 
-def _join(job: Job, table: StreamedTable, parts: Parts, found: list[Part], form: OutputFormat, origin: Origin) -> None:
+def _join(job: Job, table: StreamedTable, parts: Parts, found: list[Part], origin: Origin) -> None:
     """Make the output out of its parts, and say beside it or in it where it comes from."""
-    tally, config = job.tally, job.config
+    tally, config, form = job.tally, job.config, job.form
     schema = scored_schema(table.schema, job.classifier.labels, config.text_column, flag_columns=config.flag_columns)
 
     def about() -> dict[str, Any]:
@@ -279,7 +323,7 @@ def _join(job: Job, table: StreamedTable, parts: Parts, found: list[Part], form:
         form,
         schema,
         metadata=lambda: encode_metadata(about()),
-        beside=None if form.table == "parquet" else lambda: write_sidecar(job.output, about()),
+        beside=None if form.table == "parquet" else lambda made: write_sidecar(job.output, about(), made),
     )
     with tqdm(total=sum(part.n_rows for part in found), desc="Write", unit=" rows", disable=None) as bar:
         for batch in finished:
@@ -335,4 +379,4 @@ def _state(path: Path) -> _State:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns  # the last cannot be set back

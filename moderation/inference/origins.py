@@ -70,7 +70,8 @@ def describe_thresholds(classifier: Classifier) -> str:
 
 def encode_metadata(content: dict[str, Any]) -> dict[str, str]:
     """Key and value for the metadata of a Parquet file."""
-    return {KEY: json.dumps(content, ensure_ascii=False)}
+    text = json.dumps(content, ensure_ascii=False)
+    return {KEY: text.encode("utf-8", "backslashreplace").decode()}  # names that are no UTF-8, as in `write_json`
 
 
 def sidecar_of(output: Path) -> Path:
@@ -98,6 +99,6 @@ def check_sidecar(output: Path) -> None:
         )
 
 
-def write_sidecar(output: Path, content: dict[str, Any]) -> None:
-    """Write what is said of a scored file beside it."""
-    write_json(sidecar_of(output), content)
+def write_sidecar(output: Path, content: dict[str, Any], made: dict[str, Any]) -> None:
+    """Write what is said of a scored file beside it, with the size and the hash of what was written."""
+    write_json(sidecar_of(output), content | {"output": made})

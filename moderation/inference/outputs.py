@@ -71,6 +71,7 @@ def output_format(path: Path, *, csv_safe: bool = False) -> OutputFormat:
             f"--csv-safe is of no effect on {path.name}: spreadsheets run formulas of CSV and TSV alone. Leave it out, "
             "or name an output that ends in .csv or .tsv."
         )
+    name = name.encode("utf-8", "backslashreplace").decode()  # archives hold no other names
     return OutputFormat(table, ending if ending in COMPRESSIONS else "", name, csv_safe)
 
 

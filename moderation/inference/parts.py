@@ -1,9 +1,9 @@
 """Finished rows of an unfinished output: a folder of parts beside it, from which a run goes on after a kill.
 
-A part's name says which rows it holds and ends in a hash of its content and of all on which that depends. So parts of
-any sizes may stand there, and one that was damaged, or that belongs to another run, is computed again instead of used.
-The file that says what the parts belong to comes first, and each part is written under a temporary name that is then
-changed: whatever stands there at any moment can be gone on from.
+A part's name says which rows it holds and ends in a hash of these, of its content and of all on which that depends. So
+parts of any sizes may stand there, and one that was damaged, or that belongs to another run, is computed again instead
+of used. The file that says what the parts belong to comes first, and each part is written under a temporary name that
+is then changed: whatever stands there at any moment can be gone on from.
 """
 
 import hashlib
@@ -18,12 +18,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from moderation.artifacts import read_json, write_atomically, write_json
+from moderation.artifacts import read_json, sha256, write_atomically, write_json
 from moderation.errors import ArtifactError
 from moderation.inference.outputs import OutputFormat, open_output
 
-_FORMAT = 2
-_NAME = re.compile(r"(\d{12})-(\d{6,})-([0-9a-f]{32})\.arrow")
+_FORMAT = 3
+_NAME = re.compile(r"([0-9]{12})-([0-9]{6,})-([0-9a-f]{32})\.arrow")
+_ANEW = "start anew with --overwrite and without --resume"
 
 
 @dataclass(frozen=True, order=True)
@@ -33,7 +34,7 @@ class Part:
     Args:
         first: Its first row, counted from 0.
         n_rows: How many it holds.
-        digest: Of its content and of all on which that depends, 32 hex digits.
+        digest: Of these, of its content and of all on which that depends, 32 hex digits.
     """
 
     first: int
@@ -89,7 +90,11 @@ class Parts:
             self._compare()
             return self._find()
         self.remove()
-        write_json(self.about, {"format": _FORMAT} | self.fingerprint)
+        try:
+            write_json(self.about, {"format": _FORMAT} | self.fingerprint)
+        except ArtifactError:
+            self.remove()
+            raise
         return []
 
     def write(self, first: int, batches: Sequence[pa.RecordBatch]) -> Part:
@@ -107,7 +112,7 @@ class Parts:
         with pa.ipc.new_file(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
             writer.write_batch(batch)
         content = sink.getvalue()
-        part = Part(first, batch.num_rows, self._digest(first, content))
+        part = Part(first, batch.num_rows, self._digest(first, batch.num_rows, content))
         with write_atomically(self.folder / part.name) as temporary, temporary.open("wb") as file:
             file.write(content)
         return part
@@ -118,7 +123,7 @@ class Parts:
             content = (self.folder / part.name).read_bytes()
         except OSError:
             return None
-        if self._digest(part.first, content) != part.digest:
+        if self._digest(part.first, part.n_rows, content) != part.digest:
             return None
         with pa.ipc.open_file(pa.py_buffer(content)) as reader:
             return reader.get_batch(0)
@@ -130,7 +135,7 @@ class Parts:
         schema: pa.Schema,
         *,
         metadata: Callable[[], dict[str, str]] | None = None,
-        beside: Callable[[], None] | None = None,
+        beside: Callable[[dict[str, Any]], None] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Write the output out of its parts, yield each of them on the way, and remove them at the end.
 
@@ -139,7 +144,7 @@ class Parts:
             form: Of the output.
             schema: Of the parts.
             metadata: Asked behind the last part, for what a Parquet file says of itself.
-            beside: Called before the output takes its place, to write what stands beside it.
+            beside: Called before the output takes its place, to write what stands beside it; gets its size and hash.
 
         Raises:
             ArtifactError: the disk is full, or a part went missing or was changed meanwhile; the others stay.
@@ -159,9 +164,10 @@ class Parts:
                     )
                 write(batch)
                 yield batch
+        made = describe_file(whole)
         if beside is not None:
-            beside()
-        write_json(made_file(self.output), _state(whole))
+            beside(made)
+        write_json(made_file(self.output), made)
         with write_atomically(self.output) as temporary:
             whole.replace(temporary)
         self.remove()
@@ -173,12 +179,14 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _compare(self) -> None:
-        found = read_json(self.about, "what an interrupted run wrote there")
+        try:
+            found = read_json(self.about, "what an interrupted run wrote there")
+        except ArtifactError as error:
+            raise ArtifactError(f"{error} What is finished cannot be told any more; {_ANEW}.") from error
         if found.get("format") != _FORMAT:
             raise ArtifactError(
                 f"{self.folder}: holds the parts of a run of another version of the toolkit (their format is "
-                f"{found.get('format')}, expected {_FORMAT}). Finish with that version, or start anew with --overwrite "
-                "and without --resume."
+                f"{found.get('format')}, expected {_FORMAT}). Finish with that version, or {_ANEW}."
             )
         wanted = {"format": _FORMAT} | self.fingerprint
         changed = [
@@ -190,7 +198,7 @@ class Parts:
             raise ArtifactError(
                 f"{self.folder}: the interrupted run cannot be resumed with what differs:\n  "
                 + "\n  ".join(changed)
-                + "\nRepeat its command, or start anew with --overwrite and without --resume."
+                + f"\nRepeat its command, or {_ANEW}."
             )
 
     def _find(self) -> list[Part]:
@@ -201,8 +209,8 @@ class Parts:
                 found.append(part)
         return found
 
-    def _digest(self, first: int, content: Any) -> str:
-        about = json.dumps([_FORMAT, first, self.fingerprint], sort_keys=True).encode()
+    def _digest(self, first: int, n_rows: int, content: Any) -> str:
+        about = json.dumps([_FORMAT, first, n_rows, self.fingerprint], sort_keys=True).encode()
         return hashlib.blake2b(content, digest_size=16, key=hashlib.sha256(about).digest()).hexdigest()
 
 
@@ -243,11 +251,12 @@ def made_file(output: Path) -> Path:
 
 def _is_own(output: Path) -> bool:
     """Whether the file that stands there was made out of its parts, and the run was killed behind that."""
-    made = made_file(output)
-    return made.exists() and read_json(made, "size and time of the output") == _state(output)
+    try:
+        return read_json(made_file(output), "size and hash of the output") == describe_file(output)
+    except ArtifactError:  # there is none, or it was damaged
+        return False
 
 
-def _state(path: Path) -> dict[str, int]:
-    """Size and time of a file, which it keeps when it is renamed."""
-    status = path.stat()
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+def describe_file(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}

@@ -1,5 +1,7 @@
 """`moderation evaluate BUNDLE --suite ...`: what a bundle is worth on suites that others wrote."""
 
+from contextlib import ExitStack
+
 from moderation.artifacts import write_atomically, write_json
 from moderation.battery.measuring import measure_suites
 from moderation.battery.page import render_page
@@ -11,6 +13,7 @@ from moderation.config import EvaluateConfig
 from moderation.data.loading import TableForm
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
+from moderation.locks import claimed
 
 
 def battery(config: EvaluateConfig) -> int:
@@ -22,6 +25,14 @@ def battery(config: EvaluateConfig) -> int:
     Raises:
         ModerationError: a bundle or a suite that cannot be read, or a file that cannot be written.
     """
+    outputs = dict.fromkeys(path.resolve() for path in (config.json_path, config.html_path) if path is not None)
+    with ExitStack() as claims:
+        for path in outputs:
+            claims.enter_context(claimed(path, "evaluate"))
+        return _measure(config)
+
+
+def _measure(config: EvaluateConfig) -> int:
     suites = parse_suites(config.suite)
     chosen = choose_thresholds(config.thresholds, config.threshold)
     options = Options(bootstrap=config.bootstrap, seed=config.seed, max_texts=config.max_texts)

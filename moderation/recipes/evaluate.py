@@ -20,6 +20,7 @@ from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.evaluation.recalibration import load_calibrators
 from moderation.evaluation.reporting import save_logs_and_plots
 from moderation.evaluation.thresholds import load_thresholds
+from moderation.locks import claimed
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.prediction import predict_logits, to_fastest_device
@@ -29,6 +30,7 @@ from moderation.training.rebuilding import (
     run_settings,
     settings_of_moved_table,
 )
+from moderation.training.record import check_unchanged
 from moderation.training.reproducibility import make_reproducible
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,13 @@ def evaluate(config: EvaluateConfig) -> int:
     """
     source = RunFolder(config.checkpoint.parent)
     run = RunFolder(config.output_dir or source.path)
+    with claimed(run.path, "evaluate", inside=True, source=config.checkpoint):
+        return _evaluate_into(run, source, config)
+
+
+def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> int:
     checkpoint = load_checkpoint(config.checkpoint)
+    check_unchanged(source, config.checkpoint, source.calibration)
     calibrated = source.calibration.is_file()
     calibrators = load_calibrators(source.calibration, checkpoint.labels)
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)

@@ -41,6 +41,7 @@ from moderation.export.triton_repository import write_triton
 from moderation.export.validation_curves import read_curves
 from moderation.flags import to_plain
 from moderation.inference.windows import Windows
+from moderation.locks import claimed
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.rebuilding import (
     load_own_tokenizer,
@@ -48,7 +49,7 @@ from moderation.training.rebuilding import (
     run_settings,
     settings_of_moved_table,
 )
-from moderation.training.record import read_record
+from moderation.training.record import check_unchanged, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +75,14 @@ def export(config: ExportConfig) -> int:
             may take the place of what stands there.
     """
     _check_first(config)
+    with claimed(config.to, "export", source=config.run):
+        return _export(config)
+
+
+def _export(config: ExportConfig) -> int:
     run = RunFolder(config.run)
     checkpoint = load_checkpoint(run.checkpoint_best)
+    check_unchanged(run, run.checkpoint_best, run.calibration)
     tokenizer = load_own_tokenizer(run, checkpoint)
     settings = _settings(run, config)
     content = _describe(run, config, checkpoint, settings)

@@ -13,8 +13,9 @@ from moderation.artifacts import write_atomically
 from moderation.config import FeedbackConfig
 from moderation.data.columns import TEXT_COLUMN
 from moderation.errors import ArtifactError, DataError
-from moderation.inference.outputs import open_output, output_format
+from moderation.inference.outputs import OutputFormat, open_output, output_format
 from moderation.labels import JIGSAW_LABELS, as_labels
+from moderation.locks import claimed
 from moderation.serving.decisions import StoredDecision
 from moderation.serving.feedback import FeedbackStore
 
@@ -49,6 +50,11 @@ def feedback(config: FeedbackConfig) -> int:
     """
     output = Path(config.output)
     form = output_format(output, csv_safe=config.csv_safe)
+    with claimed(output, "feedback"):
+        return _export(output, form, config)
+
+
+def _export(output: Path, form: OutputFormat, config: FeedbackConfig) -> int:
     if output.exists() and not config.overwrite:
         raise ArtifactError(f"{output}: exists. Choose another name, or replace it with --overwrite.")
     with closing(FeedbackStore(config.feedback_url)) as store:

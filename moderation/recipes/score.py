@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TextIO
 
 from moderation.bundles import SHIPPED
@@ -48,14 +48,20 @@ def score(config: ScoreConfig) -> int:
     of_lines = config.text is not None or str(config.input_path) == "-"
     to_stdout = config.output is None or str(config.output) == "-"
     of_files = not (of_lines and to_stdout)
+    claim: AbstractContextManager[None] = nullcontext()
     if of_files:
         from moderation.inference import file_scoring as files  # needs packages that a pipe does without
 
-        files.check_paths(config)
-    chosen = choose_thresholds(config.thresholds, config.threshold)
-    with Classifier.load(
-        config.model or SHIPPED, backend=config.backend, threads=config.threads, thresholds=chosen
-    ) as classifier:
+        claim = files.claim_output(config)
+    with (
+        claim,
+        Classifier.load(
+            config.model or SHIPPED,
+            backend=config.backend,
+            threads=config.threads,
+            thresholds=choose_thresholds(config.thresholds, config.threshold),
+        ) as classifier,
+    ):
         tally = Tally(classifier.labels, classifier.languages, describe_thresholds(classifier))
         languages = _load_languages(classifier)
         with _open_lines(config) as lines:
@@ -69,7 +75,7 @@ def score(config: ScoreConfig) -> int:
                     files.stream_file(job, _write_to_stdout)
                 else:
                     files.score_file(job)
-    path = "-" if to_stdout else str(config.output)
+    path = "-" if to_stdout else os.fsencode(str(config.output)).decode("utf-8", "backslashreplace")
     _say(tally.to_text(time.monotonic() - started, path), sys.stderr if to_stdout else sys.stdout)
     return ROWS_FAILED if tally.n_failed else 0
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from moderation.evaluation.recalibration import calibrators_of, fit_calibrators,
 from moderation.evaluation.reporting import save_logs_and_plots
 from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
 from moderation.flags import to_plain
+from moderation.locks import claimed
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import load_checkpoint
 from moderation.training.fitting import fit
@@ -64,7 +66,8 @@ def train(config: TrainConfig) -> int:
     config = dataclasses.replace(config, output_dir=config.output_dir or _default_output_dir(config.backbone))
     run = RunFolder(Path(str(config.output_dir)))
     try:
-        _train_into(run, config)
+        with claimed(run.path, "train", inside=True, source=config.data_path) if is_main() else nullcontext():
+            _train_into(run, config)
     except KeyboardInterrupt:
         if run.run_json.exists():
             words = f"--output-dir {run.path} --resume"

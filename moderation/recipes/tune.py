@@ -11,6 +11,7 @@ from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import check_pair
 from moderation.evaluation.thresholds import format_thresholds, save_thresholds, tune_thresholds
 from moderation.labels import as_labels, check_same_labels
+from moderation.locks import claimed
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,13 @@ def tune(config: TuneConfig) -> int:
             do not belong together.
         DataError: logits, NaN, targets other than 0 and 1, or shapes that differ.
     """
+    path = config.out or RunFolder(config.preds.parent).thresholds
+    of_run = RunFolder(path.parent).run_json.exists()
+    with claimed(path.parent if of_run else path, "tune", inside=of_run, source=config.preds):
+        return _tune_into(path, config)
+
+
+def _tune_into(path: Path, config: TuneConfig) -> int:
     preds = _read_origin(config.preds, expected_kind="probabilities")
     truth = _read_origin(config.labels, expected_kind="targets")
     labels = _agree_on_labels(preds, truth, config.label_columns)
@@ -52,8 +60,6 @@ def tune(config: TuneConfig) -> int:
     results = tune_thresholds(
         probabilities, targets, labels, objective=config.objective, bootstrap=config.bootstrap, seed=config.seed
     )
-
-    path = config.out or RunFolder(config.preds.parent).thresholds
     about = {
         "split": split,
         "n_examples": len(targets),

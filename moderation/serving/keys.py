@@ -20,10 +20,13 @@ from typing import Any
 from moderation.artifacts import find_target, read_json, write_atomically
 from moderation.errors import ArtifactError, ConfigError
 from moderation.escapes import escape_name
-from moderation.serving.locks import locked
+from moderation.locks import claimed
 
 FORMAT = "content-moderation keys"
 PREFIX = "cm_"
+WAIT_S = 30.0
+"""Within which the file must come free; whoever changes it needs no time."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -75,7 +78,7 @@ def add_key(path: Path, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name is {name!r}, expected up to 64 letters, digits, '.', '_' and '-'.")
     path = find_target(path)
-    with locked(path):
+    with claimed(path, "keys", wait_s=WAIT_S):
         known = _read(path) if path.exists() else {}
         if name in known:
             raise ConfigError(f"{path}: holds a key named {name}. Remove it first, or choose another name.")
@@ -94,7 +97,7 @@ def remove_key(path: Path, name: str) -> None:
     """
     path = find_target(path)
     _read(path)  # where there is no such file, no lock is left behind
-    with locked(path):
+    with claimed(path, "keys", wait_s=WAIT_S):
         known = _read(path)
         if name not in known:
             others = ", ".join(map(escape_name, known)) or "none"

@@ -152,15 +152,36 @@ def nothing_half_written(run: RunFolder, record: dict[str, Any]) -> Iterator[Non
 
 
 def finish_run(run: RunFolder, content: dict[str, Any], timer: PhaseTimer, fit: Fit) -> None:
-    """Add seconds, memory and the course of the training to `run.json`; drop the states to resume from."""
+    """Add seconds, memory, the course of the training and hashes of what it wrote; drop the states to resume from.
+
+    Thresholds, probabilities and metrics have no hash here, since `tune` and `evaluate` write them anew.
+    """
+    written = (run.checkpoint_best, run.checkpoint_final, run.calibration)
     content |= {
         "status": "done",
+        "files": {path.name: sha256(path) for path in written if path.exists()},
         "seconds": timer.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
         "training": dataclasses.asdict(fit),
     }
     write_json(run.run_json, content)
     shutil.rmtree(run.resume_dir, ignore_errors=True)
+
+
+def check_unchanged(run: RunFolder, *paths: Path) -> None:
+    """Refuse files that are not what the training wrote; those of which `run.json` says nothing may be anything.
+
+    Raises:
+        ArtifactError: one was changed or replaced.
+    """
+    recorded = read_record(run).get("files")
+    recorded = recorded if isinstance(recorded, dict) else {}  # as runs of earlier versions have none
+    for path in paths:
+        if path.name in recorded and path.exists() and sha256(path) != recorded[path.name]:
+            raise ArtifactError(
+                f"{path}: is not the file that the training wrote (its SHA-256 is not that in {run.run_json.name}); it "
+                "was damaged or replaced. Restore it, or train again."
+            )
 
 
 def hash_tables(settings: dict[str, Any]) -> dict[str, str]:

@@ -9,9 +9,12 @@ import pytest
 
 import model_training
 from moderation import cli
+from moderation.artifacts import RunFolder
 from moderation.data.preparing import load_splits
+from moderation.errors import ArtifactError
 from moderation.evaluation.probabilities import calibrate
 from moderation.evaluation.recalibration import load_calibrators
+from moderation.training.record import check_unchanged
 from tests.hostile_names import obeyed_in
 
 SMALL = ["--max-length", "32", "--epochs", "1", "--batch-size", "16", "--lr", "1e-3", "--bootstrap", "20"]
@@ -179,6 +182,25 @@ def test_thresholds_without_the_calibration_that_they_were_tuned_with_are_refuse
     }
     assert cli.main([verb, *words[verb]]) == 1
     assert "tuned on calibrated probabilities" in capsys.readouterr().err
+
+
+@pytest.mark.hostile("run folder: changed checkpoint")
+def test_what_is_no_longer_what_the_training_wrote_is_refused(run, tmp_path, capsys, attack):
+    best, record, rng = run / "checkpoint_best.pt", RunFolder(run), np.random.default_rng(5)
+    check_unchanged(record, best, run / "checkpoint_final.pt", run / "calibration.json")
+    whole = best.read_bytes()
+    for number in range(attack.cases(20, 200)):
+        content = bytearray(whole)
+        content[len(whole) // 2 if number == 0 else rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        best.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"checkpoint_best\.pt: is not the file that the training wrote"):
+            check_unchanged(record, best)
+        if number == 0:  # in the middle of the weights, which torch reads as they are
+            for words in (["evaluate", "--checkpoint", best], ["export", run, "--to", tmp_path / "b"]):
+                assert cli.main([str(word) for word in words]) == 1
+                assert "is not the file that the training wrote" in capsys.readouterr().err
+                assert not (tmp_path / "b").exists()
+        attack.tried()
 
 
 def test_a_run_from_before_calibration_is_evaluated_as_it_was(run):

@@ -5,6 +5,7 @@ import importlib.metadata
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -114,24 +115,48 @@ def test_the_results_are_those_of_the_classifier(whole, tiny_bundle):
             assert (row["n_windows"], row["model_version"]) == (result.n_windows, result.model_version)
 
 
-@pytest.mark.parametrize("name", ["out.csv.gz", "out.parquet", "out.jsonl"])
-def test_a_kill_at_any_moment_and_resume_give_the_same_bytes(name, words, whole, tmp_path):
-    folder = tmp_path / f".{name}.parts"
-    for at_least in (1, 4, 12):
-        process = start(*words, "-o", tmp_path / name, "--resume")
-        wait_for_parts(folder, at_least, process)
-        process.kill()
-        process.communicate()
-    assert not (tmp_path / name).exists() or not folder.exists()
-    code, _, err = run(*words, "-o", tmp_path / name)
-    if folder.exists():
-        assert code == 1
-        assert "--resume" in err
-        code, out, err = run(*words, "-o", tmp_path / name, "--resume")
-        assert (code, "had been kept" in out) == (3, True), err
-    assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert written == {path.name: path.read_bytes() for path in whole.iterdir() if path.name.startswith(name)}
+NAMES = ["out.csv.gz", "out.parquet", "out.jsonl", "out.tsv", "out.csv.zst", "out.jsonl.zip", "out.parquet.gz"]
+
+
+def stop_at_random(words, output, rng, number):
+    """Start a run, or go on with it, and send it a signal at some moment; gives its exit code."""
+    process = start(*words, "-o", output, "--resume")
+    folder, n_parts, later = output.with_name(f".{output.name}.parts"), rng.randrange(13), rng.random() * 0.1
+    while process.poll() is None and len(list(folder.glob("*.arrow"))) < n_parts:
+        time.sleep(0.002)
+    time.sleep(later)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert SECRET not in out + err
+    assert "Traceback" not in err
+    return process.returncode
+
+
+def finish(words, output, whole):
+    """Go on to the end where there is one left, and compare with a run that nothing interrupted."""
+    if not output.exists() or output.with_name(f".{output.name}.parts").exists():
+        code, _, err = run(*words, "-o", output, "--resume")
+        assert code == 3, err
+    written = {path.name: path.read_bytes() for path in output.parent.iterdir() if not path.name.endswith(".lock")}
+    if not (whole / output.name).exists():
+        assert run(*words, "-o", whole / output.name)[0] == 3
+    names = {output.name, f"{output.name}.meta.json"}
+    assert written == {path.name: path.read_bytes() for path in whole.iterdir() if path.name in names}
+
+
+@pytest.mark.hostile("score: kill -9 then resume")
+def test_kills_at_any_moment_and_resume_give_the_same_bytes(words, whole, tmp_path, attack):
+    n_runs, n_kills = attack.cases(3, 14), attack.cases(1, 3)
+    for number in range(n_runs):
+        rng = random.Random(number)
+        output = tmp_path / str(number) / NAMES[number % len(NAMES)]
+        for _ in range(n_kills):
+            code = stop_at_random(words, output, rng, signal.SIGKILL)
+            attack.tried()
+            if code != -signal.SIGKILL:
+                assert code == 3, f"run {number}"
+                break
+        finish(words, output, whole)
 
 
 def test_resuming_with_something_else_is_refused_by_name(words, tmp_path):
@@ -174,33 +199,14 @@ def test_parts_of_an_older_version_are_refused_and_left_alone(words, tmp_path):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("damage", ["a flipped bit", "half of it", "another's part", "gone"])
-def test_a_damaged_part_is_computed_again(damage, words, whole, tmp_path):
-    process = start(*words, "-o", tmp_path / "out.jsonl")
-    folder = tmp_path / ".out.jsonl.parts"
-    wait_for_parts(folder, 3, process)
-    process.kill()
-    process.communicate()
-    first, second, *_ = sorted(folder.glob("*.arrow"))
-    content = bytearray(first.read_bytes())
-    if damage == "a flipped bit":
-        content[len(content) // 2] ^= 4
-    elif damage == "half of it":
-        del content[len(content) // 2 :]
-    elif damage == "another's part":
-        content[:] = second.read_bytes()
-    first.write_bytes(content)
-    if damage == "gone":
-        first.unlink()
-    code, out, err = run(*words, "-o", tmp_path / "out.jsonl", "--resume")
-    assert (code, "had been kept" in out) == (3, True), err
-    assert (tmp_path / "out.jsonl").read_bytes() == (whole / "out.jsonl").read_bytes()
-
-
 def test_what_is_known_of_a_scored_file_stands_in_it_or_beside_it(words, comments, whole, tiny_bundle):
     beside = json.loads((whole / "out.jsonl.meta.json").read_text(encoding="utf-8"))
     inside = json.loads(pq.read_metadata(whole / "out.parquet").metadata[b"content-moderation"])
-    assert inside == beside == json.loads((whole / "out.csv.gz.meta.json").read_text(encoding="utf-8"))
+    of_csv = json.loads((whole / "out.csv.gz.meta.json").read_text(encoding="utf-8"))
+    for name, about in (("out.jsonl", beside), ("out.csv.gz", of_csv)):
+        made = about.pop("output")
+        assert made == {"bytes": (whole / name).stat().st_size, "sha256": sha256(whole / name)}
+    assert inside == beside == of_csv
     bundle = read_bundle(tiny_bundle)
     assert inside["model"] == {"name": bundle.name, "version": bundle.version, "backend": "onnx"}
     assert inside["thresholds"] == dict(zip(bundle.labels, bundle.thresholds, strict=True))
@@ -217,17 +223,96 @@ def test_a_file_with_the_name_of_the_sidecar_is_not_written_over(words, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["o.csv.meta.json"]
 
 
-def test_an_interrupt_keeps_what_is_finished(words, whole, tmp_path):
-    process = start(*words, "-o", tmp_path / "out.parquet")
-    wait_for_parts(tmp_path / ".out.parquet.parts", 2, process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert "--resume to go on" in err
-    assert "Traceback" not in err
-    assert not (tmp_path / "out.parquet").exists()
-    assert run(*words, "-o", tmp_path / "out.parquet", "--resume", "--chunk-rows", "33")[0] == 3
-    assert (tmp_path / "out.parquet").read_bytes() == (whole / "out.parquet").read_bytes()
+@pytest.mark.hostile("score: SIGINT, SIGTERM, SIGHUP then resume")
+def test_a_signal_keeps_what_is_finished(words, whole, tmp_path, attack):
+    ends = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: -signal.SIGHUP}
+    for turn in range(attack.cases(1, 4)):
+        output = tmp_path / str(turn) / NAMES[(turn + 1) % len(NAMES)]
+        for n_parts, (number, expected) in enumerate(ends.items(), start=2):
+            process = start(*words, "-o", output, "--resume", "--chunk-rows", 50 - turn)
+            wait_for_parts(output.with_name(f".{output.name}.parts"), n_parts, process)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+            assert (process.returncode, out) == (expected, "")
+            assert number == signal.SIGHUP or "--resume to go on" in err
+            assert "Traceback" not in err
+            assert not output.exists()
+            assert output.with_name(f".{output.name}.lock").exists() == (number == signal.SIGHUP)
+            attack.tried()
+        finish(words, output, whole)
+
+
+@pytest.mark.hostile("score: two runs, one output")
+def test_a_second_run_of_one_output_is_refused_while_the_first_goes_on(
+    words, whole, comments, tmp_path, attack, capsys
+):
+    other = tmp_path / "other.csv"
+    other.write_text("comment_text\nkind\n", encoding="utf-8")
+    output = tmp_path / "o" / "out.parquet"
+    first = start(*words, "-o", output)
+    wait_for_parts(output.with_name(".out.parquet.parts"), 1, first)
+    first.send_signal(signal.SIGSTOP)  # so that it is there for as long as this takes
+    for more in ([], ["--overwrite"], ["--resume"], ["--resume", "--overwrite"]):
+        for source in (comments, other):
+            assert cli.main([str(word) for word in ["score", source, *words[2:], "-o", output, *more]]) == 1
+            said = capsys.readouterr().err
+            assert f"moderation score of {comments}" in said
+            assert f"process {first.pid} on" in said
+            attack.tried()
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=120)
+    assert first.returncode == 3
+    finish(words, output, whole)
+
+
+@pytest.mark.hostile("score: two runs, one output")
+def test_two_runs_that_start_together_end_as_one(words, whole, tmp_path, attack):
+    table = pd.read_csv(io.StringIO("comment_text\n" + "idiot bread\n" * N_ROWS))
+    table.to_csv(tmp_path / "b.csv", index=False)
+    run("score", tmp_path / "b.csv", *words[2:], "-o", tmp_path / "b.jsonl")
+    right = {3: (whole / "out.jsonl").read_bytes(), 0: (tmp_path / "b.jsonl").read_bytes()}
+    for number in range(attack.cases(1, 8)):
+        output = tmp_path / str(number) / "out.jsonl"
+        both = [start(*words, "-o", output), start("score", tmp_path / "b.csv", *words[2:], "-o", output)]
+        said = [process.communicate(timeout=120) for process in both]
+        codes = [process.returncode for process in both]
+        assert sorted(codes) in ([0, 1], [1, 3]), said
+        assert output.read_bytes() == right[codes[0] if codes[1] == 1 else codes[1]]
+        assert sorted(path.name for path in output.parent.iterdir()) == ["out.jsonl", "out.jsonl.meta.json"]
+        attack.tried()
+
+
+@pytest.mark.parametrize(
+    "name", ["-o.csv", "a\nb.parquet", os.fsdecode(b"\xff.jsonl.zip"), "x" * 210 + ".csv", "x" * 240 + ".csv"]
+)
+def test_an_output_may_have_any_name_that_is_not_too_long(name, tiny_bundle, tmp_path, capsys):
+    source = tmp_path / os.fsdecode(b"in\xfe.csv")
+    source.write_text("comment_text\nkind\n", encoding="utf-8")
+    words = ["score", str(source), "--model", str(tiny_bundle), "--backend", "onnx", f"--output={tmp_path / name}"]
+    too_long = len(name) > 220
+    assert cli.main(words) == (2 if too_long else 0)
+    assert not too_long or "the name is too long; expected up to 220 bytes" in capsys.readouterr().err
+    beside = [] if name.endswith(".parquet") else [f"{name}.meta.json"]
+    written = [] if too_long else [name, *beside]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, *written])
+    if beside and written:
+        about = json.loads((tmp_path / beside[0]).read_text(encoding="utf-8"))
+        assert about["input"]["name"] == source.name
+        assert about["output"]["sha256"] == sha256(tmp_path / name)
+
+
+def test_a_link_in_place_of_the_output_stays_a_link(tiny_bundle, tmp_path):
+    (tmp_path / "in.csv").write_text("comment_text\nkind\n", encoding="utf-8")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "out.csv").write_text("old", encoding="utf-8")
+    (tmp_path / "link.csv").symlink_to("there/out.csv")
+    words = ["score", tmp_path / "in.csv", "-m", tiny_bundle, "--backend", "onnx", "-o", tmp_path / "link.csv"]
+    assert cli.main([str(word) for word in words]) == 1
+    assert cli.main([str(word) for word in (*words, "--overwrite")]) == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["out.csv", "out.csv.meta.json"]
+    assert "kind" in (tmp_path / "there" / "out.csv").read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "link.csv", "there"]
 
 
 @pytest.mark.parametrize("limit", [2_000, 30_000])

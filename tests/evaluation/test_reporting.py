@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moderation.artifacts import RunFolder, read_json, write_array, write_json
+from moderation.artifacts import RunFolder, read_json, sidecar, write_array, write_json
 from moderation.calibrators import Calibrator
 from moderation.errors import ArtifactError, MissingExtraError
 from moderation.evaluation.calibration import compare_calibration
@@ -85,6 +85,11 @@ def test_a_whole_run_gives_six_pictures_and_a_page(make_run: MakeRun) -> None:
     assert f"In every 1,000 comments like these it flags {1000 * metrics['flagged_any'] / 1200:.0f} ;" in page.text
 
 
+def write_again(path: Path, array: object) -> None:
+    """Replace an array, and let its sidecar say so."""
+    write_array(path, np.asarray(array), read_json(sidecar(path), "a sidecar"))
+
+
 def decided(make_run: MakeRun, *, right: int, wrong: int, missed: int, other_missed: int = 0) -> RunFolder:
     """A run of two labels; of the first so many test comments are rightly flagged, wrongly flagged, and missed."""
     n = 300
@@ -96,7 +101,7 @@ def decided(make_run: MakeRun, *, right: int, wrong: int, missed: int, other_mis
     targets[:other_missed, 1] = 1
     thresholds = np.float32([0.5, 0.5])
     for path, array in ((run.preds("test"), scores), (run.labels("test"), targets)):
-        np.save(path, array)
+        write_again(path, array)
     measured = eval_with_thresholds(scores, targets, ("toxic", "threat"), thresholds, bootstrap=10)
     write_json(run.metrics("test"), {"split": "test"} | measured)
     save_logs_and_plots(run.path)
@@ -371,11 +376,12 @@ def truncate(path: Path) -> None:
         ("metrics_test.json", break_json("n_examples")),
         ("thresholds.json", break_json("thresholds.insult.f1")),
         ("preds_test.npy", truncate),
-        ("preds_test.npy", lambda path: np.save(path, np.full((300, 6), np.nan, dtype=np.float32))),
-        ("preds_test.npy", lambda path: np.save(path, np.float32(0.5))),
-        ("preds_test.npy", lambda path: np.save(path, np.zeros((299, 6), dtype=np.float32))),
+        ("preds_test.npy", lambda path: write_again(path, np.full((300, 6), np.nan, dtype=np.float32))),
+        ("preds_test.npy", lambda path: write_again(path, np.float32(0.5))),
+        ("preds_test.npy", lambda path: write_again(path, np.zeros((299, 6), dtype=np.float32))),
+        ("preds_test.npy", lambda path: np.save(path, np.full((300, 6), 0.5, dtype=np.float32))),
         ("preds_test.json", break_json("labels")),
-        ("labels_test.npy", lambda path: np.save(path, np.full((300, 6), 0.5, dtype=np.float32))),
+        ("labels_test.npy", lambda path: write_again(path, np.full((300, 6), 0.5, dtype=np.float32))),
         ("log.jsonl", truncate),
         ("log.jsonl", lambda path: path.write_text('{"loss": "low", "step": 1}\n', encoding="utf-8")),
         ("log.jsonl", lambda path: path.write_bytes(b"\xff\xfe")),
@@ -401,7 +407,7 @@ def test_files_of_different_runs_are_refused(run: RunFolder) -> None:
 
 def test_metrics_of_other_examples_are_refused(run: RunFolder) -> None:
     for path in (run.preds("test"), run.labels("test")):
-        np.save(path, np.load(path)[:200])
+        write_again(path, np.load(path)[:200])
     with pytest.raises(ArtifactError, match=r"measured on 300 examples, but .* holds 200"):
         save_logs_and_plots(run.path)
 

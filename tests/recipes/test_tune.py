@@ -134,10 +134,31 @@ def test_nan_is_refused_and_nothing_is_written(tmp_path):
     preds, targets = write_run(tmp_path)
     scores = np.load(preds)
     scores[17, 1] = np.nan
-    np.save(preds, scores)
+    write_array(preds, scores, {"labels": LABELS, "split": "val", "kind": "probabilities"})
     with pytest.raises(DataError, match=r"1 value is NaN or infinite \(rows from 0: 17\)"):
         tune(config_for(preds, targets))
     assert not (tmp_path / "thresholds.json").exists()
+
+
+@pytest.mark.hostile("run folder: changed arrays")
+def test_arrays_that_were_changed_behind_their_sidecar_are_refused(tmp_path, attack):
+    preds, targets = write_run(tmp_path)
+    whole = {path: path.read_bytes() for path in (preds, targets)}
+    n_cases, rng = attack.cases(20, 400), np.random.default_rng(3)
+    for case in range(n_cases):
+        path = (preds, targets)[case % 2]
+        content = bytearray(whole[path])
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=f"{path}: (was changed since|not a readable)"):
+            tune(config_for(preds, targets))
+        path.write_bytes(whole[path])
+    attack.tried(n_cases)
+    preds.write_bytes(whole[targets])
+    with pytest.raises(ArtifactError, match="was changed since"):
+        tune(config_for(preds, targets))
+    sidecar(preds).unlink()
+    assert tune(config_for(preds, targets)) == 0, "what nothing is known of is taken as it is"
 
 
 def test_a_missing_and_a_truncated_file_are_refused(tmp_path):
