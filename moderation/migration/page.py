@@ -4,7 +4,10 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from moderation.evaluation.figures import BLUE, GREY, ORANGE, new_grid, to_png
+from moderation.evaluation.probabilities import predict
 from moderation.evaluation.tables import interval, number
 from moderation.migration.attributes import Attribute
 from moderation.migration.summary import Migration
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_MOST_POINTS = 3000  # of a picture; more would only darken it
+_MOST_POINTS = 3000  # of a colour in a panel; more would only darken it
 
 
 def render_page(migration: Migration) -> str:
@@ -48,11 +51,12 @@ def draw_scores(attributes: "Sequence[Attribute]") -> bytes:
     titles = [f"{one.name} → {one.label}" for one in attributes]
     figure, panels = new_grid(titles, "Old score", "Probability", height=2.45)
     for one, panel in zip(attributes, panels, strict=True):
-        step = -(-one.n // _MOST_POINTS)
-        x, y = one.old_scores[::step], one.probabilities[::step]
-        same = (x >= one.old_threshold) == (y >= one.taken.threshold)
+        same = (one.old_scores >= one.old_threshold) == predict(one.probabilities, one.taken.threshold)
         for mask, colour in ((same, BLUE), (~same, ORANGE)):
-            panel.plot(x[mask], y[mask], ".", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
+            places = np.flatnonzero(mask)
+            shown = places[:: max(1, -(-len(places) // _MOST_POINTS))]
+            x, y = one.old_scores[shown], one.probabilities[shown]
+            panel.plot(x, y, ".", color=colour, markersize=4, alpha=0.5, markeredgewidth=0)
         panel.axvline(one.old_threshold, color=GREY, linewidth=1, linestyle=":")
         panel.axhline(one.taken.threshold, color=GREY, linewidth=1, linestyle=":")
     return to_png(figure)
