@@ -144,6 +144,15 @@ def find_attributes(labels: Sequence[str], mapping: LabelMapping = NO_MAPPING) -
     return attributes | {f"{name}{TWIN}": label for name, label in attributes.items() if name in known}
 
 
+def perspective_name(name: str) -> str | None:
+    """The attribute of the Perspective API that a name means, in any spelling; None: it means none.
+
+    >>> perspective_name("Severe Toxicity"), perspective_name("SPAM_EXPERIMENTAL"), perspective_name("likes")
+    ('SEVERE_TOXICITY', 'SPAM', None)
+    """
+    return _OWN_ATTRIBUTE.get(_plain(name))
+
+
 def read_mapping(words: Sequence[str], labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Read settings such as `offensive=harassment`; a label may be named several times.
 

@@ -116,6 +116,14 @@ VERBS: dict[str, Verb] = {
         positional="bundle",
         extras=("onnx",),
     ),
+    "migrate": Verb(
+        config.MigrateConfig,
+        "find the thresholds that go on deciding as Perspective's scores did",
+        "moderation migrate comments.csv -o migration --old-threshold 0.8",
+        _USE,
+        positional="input_path",
+        extras=("onnx", "suites"),
+    ),
     "check": Verb(
         config.CheckConfig,
         "report what a table of labelled comments holds and everything that is wrong with it",

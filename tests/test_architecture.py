@@ -26,7 +26,7 @@ LINES = (
     ("backbones",),
     ("data", "evaluation"),
     ("training", "inference"),
-    ("export", "serving", "battery"),
+    ("export", "serving", "battery", "migration"),
     ("recipes",),
     ("cli",),
     ("__main__", "model_training"),

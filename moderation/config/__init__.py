@@ -7,11 +7,13 @@ Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); 
 from moderation.config.bundling import BUNDLE_NAME, ExportConfig, ExportFormat, ScoreConfig, VerifyConfig
 from moderation.config.declaring import Backend, setting
 from moderation.config.evaluating import EvaluateConfig
+from moderation.config.migrating import DEFAULT_OLD_THRESHOLD, MigrateConfig
 from moderation.config.serving import FeedbackConfig, KeysConfig, ServeConfig
 from moderation.config.training import CheckConfig, TableConfig, TrainConfig, TuneConfig
 
 __all__ = [
     "BUNDLE_NAME",
+    "DEFAULT_OLD_THRESHOLD",
     "Backend",
     "CheckConfig",
     "EvaluateConfig",
@@ -19,6 +21,7 @@ __all__ = [
     "ExportFormat",
     "FeedbackConfig",
     "KeysConfig",
+    "MigrateConfig",
     "ScoreConfig",
     "ServeConfig",
     "TableConfig",

@@ -3,7 +3,9 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from moderation.config import ServeConfig
@@ -54,3 +56,41 @@ def test_paths_of_the_image_are_those_that_are_mounted() -> None:
 def test_requests_in_flight_are_answered_before_the_container_is_killed() -> None:
     longest = ServeConfig().timeout_s + 5 + ServeConfig().drain_s
     assert float(SERVICE["stop_grace_period"].removesuffix("s")) > longest
+
+
+def read_manifests() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "deploy/kubernetes/moderation.yaml").read_text(encoding="utf-8")))
+
+
+def test_kubernetes_takes_the_manifests() -> None:
+    validate = pytest.importorskip("kubernetes_validate")
+    manifests = read_manifests()
+    assert [one["kind"] for one in manifests] == [
+        "Deployment",
+        "Service",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+    ]
+    for manifest in manifests:
+        validate.validate(manifest, "1.32", strict=True)
+    manifests[0]["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["httpGet"]["prt"] = "http"
+    with pytest.raises(validate.ValidationError):
+        validate.validate(manifests[0], "1.32", strict=True)
+
+
+def test_the_pods_are_those_of_the_image_and_drain_in_time() -> None:
+    deployment, service, scaler, budget = read_manifests()
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    assert variables.keys() <= {f"MODERATION_{field.name.upper()}" for field in dataclasses.fields(ServeConfig)}
+    assert f"USER {pod['securityContext']['runAsUser']}" in DOCKERFILE
+    assert f"EXPOSE {container['ports'][0]['containerPort']}" in DOCKERFILE
+    mounts = {one["mountPath"] for one in container["volumeMounts"]}
+    assert mounts == {"/run/secrets", "/tmp", "/data"}
+    assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
+    longest = ServeConfig().timeout_s + 5 + float(variables["MODERATION_DRAIN_S"])
+    assert pod["terminationGracePeriodSeconds"] > longest
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels == service["spec"]["selector"] == budget["spec"]["selector"]["matchLabels"]
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]

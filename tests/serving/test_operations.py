@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from moderation.bundles import read_bundle
 from tests.serving.conftest import Server, started, wait_until_ready
 
-FOLDER = Path(__file__).parents[2] / "examples/prometheus"
+FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
 DOCUMENT = Path(__file__).parents[2] / "docs/operations.md"
 NAMES = re.compile(r"\b(?:moderation|process)_[a-z_]+\b")
 

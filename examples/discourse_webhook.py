@@ -1,0 +1,112 @@
+"""Flag what a Discourse forum's members write: `python examples/discourse_webhook.py --port 8010`, and no Ruby.
+
+In Discourse: Admin, API, Webhooks, New: this program's address, content type application/json, a secret, and the event
+"Post Event". Then Admin, API, Keys, New: a key for a user who may flag, with the scope posts. Standard library alone.
+
+    MODERATION_URL=http://127.0.0.1:8000    the moderation server; MODERATION_KEY: its key, if it asks for one
+    DISCOURSE_URL=https://forum.example     DISCOURSE_KEY, DISCOURSE_USER: of the API key
+    WEBHOOK_SECRET                          as in the webhook
+
+A post that is flagged goes to the moderators' queue with the labels that flagged it; nothing is hidden or deleted. What
+goes wrong is answered with 502, so that Discourse shows the event as failed and can send it again.
+"""
+
+import argparse
+import hashlib
+import hmac
+import json
+import os
+import sys
+import urllib.parse
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+EVENTS = ("post_created", "post_edited")
+NOTIFY_MODERATORS = 7  # Discourse's number of this kind of flag
+LARGEST = 1_000_000  # bytes of an event
+
+
+class Webhook(BaseHTTPRequestHandler):
+    """One event of Discourse's a request."""
+
+    timeout = 10
+
+    def do_POST(self) -> None:
+        """Classify the post of an event, and flag it if need be."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > LARGEST:
+            return self.answer(413)
+        body = self.rfile.read(int(length))
+        said = self.headers.get("X-Discourse-Event-Signature", "")
+        right = hmac.new(os.environ["WEBHOOK_SECRET"].encode(), body, hashlib.sha256).hexdigest()
+        if not hmac.compare_digest(said.encode(), f"sha256={right}".encode()):
+            return self.answer(403)
+        if self.headers.get("X-Discourse-Event") not in EVENTS:
+            return self.answer(204)
+        try:
+            post = json.loads(body)["post"]
+            labels = classify(post["raw"])
+            if labels:
+                flag(post["id"], labels)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"event {self.headers.get('X-Discourse-Event-Id')}: {type(error).__name__}", file=sys.stderr)
+            return self.answer(502)
+        return self.answer(204)
+
+    def answer(self, status: int) -> None:
+        """Without a body."""
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing of requests that went well."""
+
+
+def classify(text: str) -> list[str]:
+    """The labels that flag a text."""
+    headers = {"Content-Type": "application/json"}
+    if key := os.environ.get("MODERATION_KEY"):
+        headers["X-API-Key"] = key
+    address = os.environ.get("MODERATION_URL", "http://127.0.0.1:8000") + "/v1/predict"
+    return send(address, json.dumps({"texts": [text]}).encode(), headers)["results"][0]["flagged"]
+
+
+def flag(post_id: int, labels: list[str]) -> None:
+    """Put a post into the moderators' queue."""
+    fields = {
+        "id": post_id,
+        "post_action_type_id": NOTIFY_MODERATORS,
+        "message": f"Flagged automatically: {', '.join(labels)}",
+    }
+    headers = {"Api-Key": os.environ["DISCOURSE_KEY"], "Api-Username": os.environ["DISCOURSE_USER"]}
+    send(os.environ["DISCOURSE_URL"] + "/post_actions.json", urllib.parse.urlencode(fields).encode(), headers)
+
+
+def send(address: str, body: bytes, headers: dict[str, str]) -> dict:
+    """Send a request and read its JSON; what is no success raises an OSError."""
+    request = urllib.request.Request(address, body, headers)
+    with urllib.request.urlopen(request, timeout=40) as answer:  # nosec B310 # addresses of one's own settings
+        return json.load(answer)
+
+
+def main() -> None:
+    """Answer until stopped."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8010)
+    words = parser.parse_args()
+    missing = [
+        name
+        for name in ("WEBHOOK_SECRET", "DISCOURSE_URL", "DISCOURSE_KEY", "DISCOURSE_USER")
+        if name not in os.environ
+    ]
+    if missing:
+        parser.error(f"set {', '.join(missing)}")
+    server = ThreadingHTTPServer((words.host, words.port), Webhook)
+    print(f"listening at http://{words.host}:{server.server_port}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

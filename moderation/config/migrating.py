@@ -1,0 +1,106 @@
+"""Settings of `moderation migrate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from moderation.config.declaring import (
+    DELIMITER_HELP,
+    ESCAPE_HELP,
+    QUOTING_HELP,
+    TEXT_COLUMN_HELP,
+    Backend,
+    Quoting,
+    no_effect,
+    raise_problems,
+    setting,
+)
+
+DEFAULT_OLD_THRESHOLD = 0.8
+"""That of Coral, and of most recipes for the Perspective API."""
+
+_OLD = "the old decisions"
+_TABLE = "how the table is written"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrateConfig:
+    """Settings of `moderation migrate`."""
+
+    input_path: Path = setting(
+        None,
+        "comments with their old scores: columns named as Perspective's attributes (TOXICITY, ...), or a column of the "
+        "API's answers in JSON; CSV, TSV, Parquet or JSONL, also .gz .zip .zst",
+    )
+    output_dir: Path = setting(
+        None,
+        "folder to write: thresholds.json (for serve and score), migration.json (numbers), report.html (for people)",
+        short=("-o",),
+    )
+    answers: Path | None = setting(
+        None, "the API's answers in a file of their own (.jsonl), one a line in the order of the table", _OLD
+    )
+    old_threshold: tuple[str, ...] = setting(
+        (str(DEFAULT_OLD_THRESHOLD),),
+        "from which old score on a comment was flagged: one number for all attributes, or TOXICITY=0.7 INSULT=0.9",
+        _OLD,
+        metavar="NUMBER",
+    )
+    match: Literal["rate", "agreement"] = setting(
+        "rate",
+        "which threshold goes into thresholds.json: the one that flags as many comments as before, or the one that "
+        "agrees best with the old decisions",
+        _OLD,
+    )
+    flag_rate: tuple[str, ...] = setting(
+        (),
+        "without old scores: flag this share of the comments, for every label (0.05) or by label (toxic=0.05)",
+        _OLD,
+        metavar="SHARE",
+    )
+    changes: int = setting(20, "comments to list for each attribute that are decided otherwise, by row number")
+    show_texts: bool = setting(False, "show the first 80 characters of these comments on the terminal")
+    bootstrap: int = setting(500, "resamples of the intervals; 0: none")
+    seed: int = setting(42, "seed of the resamples")
+    overwrite: bool = setting(False, "replace what the folder holds of an earlier migration")
+    model: Path | None = setting(
+        None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
+    )
+    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
+    threads: int | None = setting(None, "processor threads; default: all cores")
+    text_column: str = setting("comment_text", TEXT_COLUMN_HELP, _TABLE)
+    delimiter: str | None = setting(None, DELIMITER_HELP, _TABLE, metavar="CHARACTER")
+    quoting: Quoting = setting("standard", QUOTING_HELP, _TABLE)
+    escape: str | None = setting(None, ESCAPE_HELP, _TABLE, metavar="CHARACTER")
+
+    def __post_init__(self) -> None:
+        """Check values that need no file.
+
+        Raises:
+            ConfigError: a path is missing, or a value that cannot be.
+        """
+        problems = [
+            f"{flag} is missing: {what}"
+            for flag, what, value in (
+                ("INPUT", "the table of comments", self.input_path),
+                ("--output-dir", "the folder to write", self.output_dir),
+            )
+            if value is None
+        ]
+        if self.flag_rate:
+            problems += no_effect(self, ["answers", "old_threshold", "match"], "of no effect beside --flag-rate")
+        if self.match not in ("rate", "agreement"):
+            problems.append(f"--match is {self.match}, expected rate | agreement")
+        if self.backend not in get_args(Backend):
+            problems.append(f"--backend is {self.backend}, expected {' | '.join(get_args(Backend))}")
+        problems += [
+            f"--{name} is {value}, expected {least} or more"
+            for name, value, least in (
+                ("changes", self.changes, 0),
+                ("bootstrap", self.bootstrap, 0),
+                ("seed", self.seed, 0),
+                ("threads", 1 if self.threads is None else self.threads, 1),
+            )
+            if value < least
+        ]
+        raise_problems(problems)

@@ -1,0 +1,182 @@
+"""Each attribute that has old scores and a label -> its matches, and the comments whose decision changes most."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moderation.errors import ConfigError, DataError
+from moderation.evaluation.probabilities import FloatArray, predict
+from moderation.migration.matching import FloatValues, Match, match_agreement, match_rate
+from moderation.migration.old_scores import OldScores
+
+logger = logging.getLogger(__name__)
+
+Basis = Literal["rate", "agreement"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A comment that is decided otherwise than before.
+
+    Args:
+        row: Its number in the table, from 1.
+        old_score: Perspective's.
+        probability: This model's.
+        flagged: Whether it is flagged now; before it was the other way round.
+    """
+
+    row: int
+    old_score: float
+    probability: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What becomes of one attribute's threshold.
+
+    Args:
+        name: Perspective's.
+        label: The model's label in its place.
+        old_threshold: Flagged before where `old score >= old_threshold`.
+        n: Comments with an old score.
+        n_old: Of those, how many were flagged.
+        rank_correlation: Spearman's, of old scores and probabilities; None where one of them is constant.
+        by_rate: The threshold that flags as many.
+        by_agreement: The threshold that agrees best.
+        basis: Which of the two is taken.
+        changes: The comments that `taken` decides otherwise, those first whose place in the order moves most.
+        old_scores: float64 `(n,)`.
+        probabilities: float32 `(n,)`.
+    """
+
+    name: str
+    label: str
+    old_threshold: float
+    n: int
+    n_old: int
+    rank_correlation: float | None
+    by_rate: Match
+    by_agreement: Match
+    basis: Basis
+    changes: tuple[Change, ...]
+    old_scores: FloatValues
+    probabilities: FloatArray
+
+    @property
+    def taken(self) -> Match:
+        """The match whose threshold goes into the file."""
+        return self.by_rate if self.basis == "rate" else self.by_agreement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How attributes are matched.
+
+    Args:
+        thresholds: Attribute -> its old threshold, in (0, 1]; `""` -> that of all others.
+        basis: Which match is taken.
+        n_changes: Comments to list for each attribute.
+        samples: Bootstrap resamples of the intervals.
+        seed: Of the resamples.
+    """
+
+    thresholds: Mapping[str, float]
+    basis: Basis = "rate"
+    n_changes: int = 20
+    samples: int = 500
+    seed: int = 42
+
+
+def match_attributes(
+    old: OldScores, probabilities: FloatArray, labels: Sequence[str], attributes: Mapping[str, str], options: Options
+) -> list[Attribute]:
+    """Match every attribute that the model has a label for.
+
+    Args:
+        old: Comments with their old scores.
+        probabilities: float32 `(n, n_labels)`, of the same comments.
+        labels: Order of the columns.
+        attributes: Attribute -> label.
+        options: How.
+
+    Returns:
+        One for each attribute, in the order of the table; those are left out, with a warning, that have no label here,
+        or of which the old threshold flagged no comment or every comment.
+
+    Raises:
+        ConfigError: an old threshold for an attribute that has no old scores.
+        DataError: nothing is left to match.
+    """
+    unknown = [name for name in options.thresholds if name and name not in old.scores]
+    if unknown:
+        raise ConfigError(
+            f"--old-threshold: no old scores for {', '.join(unknown)}; there are {', '.join(old.scores)}."
+        )
+    matched = []
+    for name, scores in old.scores.items():
+        if name not in attributes:
+            logger.warning("%s: the model has no label for it, so nothing takes its place.", name)
+            continue
+        threshold = options.thresholds.get(name, options.thresholds[""])
+        here = ~np.isnan(scores)
+        n_old = int((scores[here] >= threshold).sum())
+        if not 0 < n_old < int(here.sum()):
+            logger.warning(
+                "%s: the old threshold %g flagged %s of its %d comments, so that nothing can be matched. Give more "
+                "comments, or that attribute's own threshold: --old-threshold %s=NUMBER",
+                *(name, threshold, "all" if n_old else "none", here.sum(), name),
+            )
+            continue
+        label = attributes[name]
+        column = probabilities[here, list(labels).index(label)]
+        matched.append(_match(name, label, threshold, old.rows[here], scores[here], column, options))
+    if not matched:
+        raise DataError("No attribute could be matched: none has a label of this model and comments on both sides.")
+    return matched
+
+
+def _match(
+    name: str,
+    label: str,
+    threshold: float,
+    rows: npt.NDArray[np.int64],
+    scores: FloatValues,
+    probabilities: FloatArray,
+    options: Options,
+) -> Attribute:
+    flagged = scores >= threshold
+    by_rate = match_rate(probabilities, flagged, samples=options.samples, seed=options.seed)
+    by_agreement = match_agreement(probabilities, flagged, samples=options.samples, seed=options.seed)
+    taken = by_rate if options.basis == "rate" else by_agreement
+    new = predict(probabilities, taken.threshold)
+    ranks = [pd.Series(values).rank(pct=True).to_numpy() for values in (scores, probabilities)]
+    moved = np.abs(ranks[0] - ranks[1])
+    changed = np.flatnonzero(new != flagged)
+    order = changed[np.argsort(-moved[changed], kind="stable")][: options.n_changes]
+    return Attribute(
+        name=name,
+        label=label,
+        old_threshold=threshold,
+        n=len(scores),
+        n_old=int(flagged.sum()),
+        rank_correlation=_correlation(ranks[0], ranks[1]),
+        by_rate=by_rate,
+        by_agreement=by_agreement,
+        basis=options.basis,
+        changes=tuple(Change(int(rows[i]), float(scores[i]), float(probabilities[i]), bool(new[i])) for i in order),
+        old_scores=scores,
+        probabilities=probabilities,
+    )
+
+
+def _correlation(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float | None:
+    """Pearson's correlation of ranks, which is Spearman's."""
+    if not (one.std() and other.std()):
+        return None
+    return float(np.corrcoef(one, other)[0, 1])

@@ -1,0 +1,221 @@
+"""A table of comments with the scores that the Perspective API once gave them.
+
+The scores stand in columns that are named as attributes (`TOXICITY`, `severe toxicity`), or in the API's own answers:
+in a column of the table, or in a file of their own, one a line, in the order of the table's rows.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moderation.categories import perspective_name
+from moderation.data.columns import find_text_column, show_names, show_rows
+from moderation.data.compression import read_unpacked
+from moderation.data.json_objects import parse_object
+from moderation.data.validation import as_numbers, is_empty, text_problems
+from moderation.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+FloatValues = npt.NDArray[np.float64]
+
+_ANSWER = "attributeScores"
+_LOOK_AT = 20  # cells that say whether a column holds answers
+
+
+@dataclass(frozen=True)
+class OldScores:
+    """Comments and their old scores.
+
+    Args:
+        texts: Of the comments, none empty.
+        rows: int64 `(n,)`, their row numbers in the table, from 1.
+        scores: Attribute -> float64 `(n,)`, in [0, 1]; NaN where there is none.
+    """
+
+    texts: list[str]
+    rows: npt.NDArray[np.int64]
+    scores: dict[str, FloatValues]
+
+
+def read_old_scores(frame: pd.DataFrame, path: Path, text_column: str, answers: Path | None = None) -> OldScores:
+    """Find texts and old scores in a table.
+
+    Args:
+        frame: The table.
+        path: Of its file, for messages.
+        text_column: Where the texts stand; where the default is not there, the column of a usual name is taken.
+        answers: A file of the API's answers, JSON, one a line.
+
+    Raises:
+        DataError: no texts, no scores, or scores that are none; all problems of a kind by row number.
+    """
+    column = _text_column(frame, path, text_column)
+    problems = text_problems(frame[column])
+    scores = {} if answers is not None else _find_columns(frame, column, problems)
+    if answers is not None:
+        scores = _spread(_read_answers(answers, len(frame)), str(answers), problems)
+    elif not scores:
+        scores = _find_answers(frame, column, path, problems)
+    if problems:
+        raise DataError(f"{path}:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return _take(frame, path, column, scores)
+
+
+def read_comments(frame: pd.DataFrame, path: Path, text_column: str) -> OldScores:
+    """Find texts alone; the arguments are those of `read_old_scores`.
+
+    Raises:
+        DataError: no texts.
+    """
+    column = _text_column(frame, path, text_column)
+    if problems := text_problems(frame[column]):
+        raise DataError(f"{path}: {problems[0]}")
+    return _take(frame, path, column, {})
+
+
+def _text_column(frame: pd.DataFrame, path: Path, asked: str) -> str:
+    column = find_text_column(frame.columns, asked, str(path))
+    if column not in frame.columns:
+        raise DataError(
+            f"{path}: no column {asked!r}; columns there: {show_names(frame.columns)}. Name the one that holds "
+            "the texts with --text-column."
+        )
+    return column
+
+
+def _take(frame: pd.DataFrame, path: Path, column: str, scores: dict[str, FloatValues]) -> OldScores:
+    """The rows that have a text."""
+    used = ~is_empty(frame[column])
+    if not used.all():
+        logger.info("%s: %d of %d rows left out, they have no text.", path, (~used).sum(), len(frame))
+    if not used.any():
+        raise DataError(f"{path}: no row has a text in column {column!r}.")
+    return OldScores(
+        texts=frame[column][used].tolist(),
+        rows=np.flatnonzero(used) + 1,
+        scores={name: values[used] for name, values in scores.items() if not np.isnan(values[used]).all()},
+    )
+
+
+def _find_columns(frame: pd.DataFrame, text_column: str, problems: list[str]) -> dict[str, FloatValues]:
+    """The columns that are named as attributes."""
+    scores: dict[str, FloatValues] = {}
+    for column in frame.columns:
+        name = perspective_name(str(column))
+        if name is None or column == text_column:
+            continue
+        if name in scores:
+            problems.append(f"two columns are called {name}; expected one. Rename or remove the other.")
+            continue
+        values = as_numbers(frame[column])
+        scores[name] = values
+        problems += _check(name, values, ~is_empty(frame[column]))
+    return scores
+
+
+def _find_answers(frame: pd.DataFrame, text_column: str, path: Path, problems: list[str]) -> dict[str, FloatValues]:
+    """The column that holds answers, as objects or as JSON."""
+    for column in frame.columns:
+        cells = frame[column]
+        if column == text_column or (cells.dtype != object and not isinstance(cells.dtype, pd.StringDtype)):
+            continue
+        if column == _ANSWER or any(_scores_of(cell) for cell in cells[~is_empty(cells)].head(_LOOK_AT)):
+            wrap = (lambda cell: {_ANSWER: _parse(cell)}) if column == _ANSWER else _parse
+            return _spread(map(wrap, cells), str(path), problems)
+    raise DataError(
+        f"{path}: no old scores; columns there: {show_names(frame.columns)}. Expected columns named as Perspective's "
+        "attributes, such as TOXICITY; or a column of the API's answers in JSON; or a file of them, one a line: "
+        "--answers FILE. Without old scores, say which share to flag: --flag-rate 0.05"
+    )
+
+
+def _read_answers(path: Path, n_rows: int) -> Iterator[Any]:
+    """The answers of a file, one a row of the table.
+
+    Raises:
+        DataError: lines that are no JSON objects, or another number of lines than of rows.
+    """
+    _, content = read_unpacked(path)
+    try:
+        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8; expected the API's answers in JSON, one a line.") from None
+    if len(lines) != n_rows:
+        raise DataError(
+            f"{path}: {len(lines):,} lines for a table of {n_rows:,} rows; expected one answer a row, in their order. "
+            "Leave a line empty where there was no answer."
+        )
+    wrong = [i for i, line in enumerate(lines, start=1) if line.strip() and parse_object(line) is None]
+    if wrong:
+        raise DataError(f"{path}: no JSON object in {len(wrong):,} lines ({show_rows(wrong)}); expected answers.")
+    return (parse_object(line) if line.strip() else None for line in lines)
+
+
+def _spread(answers: Iterable[Any], where: str, problems: list[str]) -> dict[str, FloatValues]:
+    """Answers, one a row -> one array an attribute."""
+    found = [_scores_of(answer) for answer in answers]
+    names = list(dict.fromkeys(name for one in found for name in one))
+    if not names:
+        raise DataError(
+            f"{where}: no answer of the Perspective API holds a score. Expected objects such as "
+            '{"attributeScores": {"TOXICITY": {"summaryScore": {"value": 0.9}}}}'
+        )
+    scores = {name: np.array([one.get(name, np.nan) for one in found], dtype=np.float64) for name in names}
+    for name, values in scores.items():
+        problems += _check(name, values, ~np.isnan(values))
+    n_without = sum(not one for one in found)
+    if n_without:
+        logger.info(
+            "%s: %d of %d rows have no old score, such as those of failed requests.", where, n_without, len(found)
+        )
+    return scores
+
+
+def _scores_of(answer: Any) -> dict[str, float]:
+    """Attribute -> score of one answer, or of one that was wrapped in another object; none where it is no answer."""
+    answer = _parse(answer)
+    if not isinstance(answer, dict):
+        return {}
+    if _ANSWER not in answer:
+        inner = [value for value in answer.values() if isinstance(value, dict) and _ANSWER in value]
+        return _scores_of(inner[0]) if len(inner) == 1 else {}
+    scores = _parse(answer[_ANSWER])
+    found = {}
+    for key, value in scores.items() if isinstance(scores, dict) else ():
+        name = perspective_name(key)
+        for step in ("summaryScore", "value"):
+            value = value.get(step) if isinstance(value, dict) else value
+        if name is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[name] = float(value)
+    return found
+
+
+def _parse(cell: Any) -> Any:
+    """A cell's JSON, or the cell."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("{"):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _check(name: str, values: FloatValues, there: npt.NDArray[np.bool_]) -> list[str]:
+    kinds = (
+        (there & np.isnan(values), "no numbers"),
+        ((values < 0) | (values > 1), "below 0 or above 1"),
+    )
+    return [
+        f"{name}: {mask.sum():,} values that are {what}; expected scores in [0, 1] "
+        f"({show_rows(np.flatnonzero(mask)[:6] + 1)}, counted from 1 below the header)"
+        for mask, what in kinds
+        if mask.any()
+    ]

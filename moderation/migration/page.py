@@ -1,0 +1,62 @@
+"""A migration as one self-contained page: no script, no request, no text of a comment."""
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moderation.evaluation.figures import BLUE, GREY, ORANGE, new_grid, to_png
+from moderation.evaluation.probabilities import predict
+from moderation.evaluation.tables import interval, number
+from moderation.migration.attributes import Attribute
+from moderation.migration.summary import Migration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_MOST_POINTS = 3000  # of a colour in a panel; more would only darken it
+
+
+def render_page(migration: Migration) -> str:
+    """Write the page; its picture needs matplotlib, and is left out without it."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "interval": interval}
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(migration=migration, picture=_embed(migration.attributes))
+
+
+def _embed(attributes: "Sequence[Attribute]") -> str | None:
+    if not attributes:
+        return None
+    try:
+        picture = draw_scores(attributes)
+    except ImportError:
+        return None
+    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
+
+
+def draw_scores(attributes: "Sequence[Attribute]") -> bytes:
+    """One panel an attribute: a dot for each comment, old score to the right, probability upward, both thresholds.
+
+    Returns:
+        A PNG.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    titles = [f"{one.name} → {one.label}" for one in attributes]
+    figure, panels = new_grid(titles, "Old score", "Probability", height=2.45)
+    for one, panel in zip(attributes, panels, strict=True):
+        same = (one.old_scores >= one.old_threshold) == predict(one.probabilities, one.taken.threshold)
+        for mask, colour in ((same, BLUE), (~same, ORANGE)):
+            places = np.flatnonzero(mask)
+            shown = places[:: max(1, -(-len(places) // _MOST_POINTS))]
+            x, y = one.old_scores[shown], one.probabilities[shown]
+            panel.plot(x, y, ".", color=colour, markersize=4, alpha=0.5, markeredgewidth=0)
+        panel.axvline(one.old_threshold, color=GREY, linewidth=1, linestyle=":")
+        panel.axhline(one.taken.threshold, color=GREY, linewidth=1, linestyle=":")
+    return to_png(figure)

@@ -1,0 +1,161 @@
+"""`moderation migrate`: from old scores of the Perspective API to thresholds of this model that decide as before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from moderation.artifacts import write_atomically, write_json
+from moderation.bundles import SHIPPED
+from moderation.categories import find_attributes, perspective_name
+from moderation.config import DEFAULT_OLD_THRESHOLD, MigrateConfig
+from moderation.data.reading import read_table
+from moderation.errors import ArtifactError, ConfigError
+from moderation.evaluation.probabilities import FloatArray, predict
+from moderation.inference.classifier import Classifier
+from moderation.migration.attributes import Attribute, Options, match_attributes
+from moderation.migration.matching import Match, compare, match_rate
+from moderation.migration.old_scores import OldScores, read_comments, read_old_scores
+from moderation.migration.page import render_page
+from moderation.migration.summary import Migration, Together, format_migration, to_json, to_thresholds
+
+_TEXTS_AT_ONCE = 256
+
+
+def migrate(config: MigrateConfig) -> int:
+    """Score comments, match thresholds, print what changes, and write thresholds, numbers and a page.
+
+    Returns:
+        0.
+
+    Raises:
+        ModerationError: a table, scores, a bundle or a setting that cannot be; nothing is written then.
+    """
+    names = ("thresholds.json", "migration.json", "report.html")
+    thresholds, numbers, page = (config.output_dir / name for name in names)
+    _check_target((thresholds, numbers, page), overwrite=config.overwrite)
+    old_thresholds = _read_words("--old-threshold", config.old_threshold)
+    rates = _read_words("--flag-rate", config.flag_rate)
+    frame = read_table(config.input_path, delimiter=config.delimiter, quoting=config.quoting, escape=config.escape)
+    if rates:
+        old = read_comments(frame, config.input_path, config.text_column)
+    else:
+        old = read_old_scores(frame, config.input_path, config.text_column, config.answers)
+    with Classifier.load(config.model or SHIPPED, backend=config.backend, threads=config.threads) as classifier:
+        if rates:
+            _check_labels(rates, classifier.labels)
+        probabilities = _score(classifier, old.texts)
+        migration = _match(config, classifier, old, probabilities, old_thresholds, rates)
+    texts = dict(zip(old.rows.tolist(), old.texts, strict=True)) if config.show_texts else None
+    print(format_migration(migration, texts))
+    write_json(numbers, to_json(migration))
+    with write_atomically(page) as temporary:
+        temporary.write_text(render_page(migration), encoding="utf-8")
+    write_json(thresholds, to_thresholds(migration))
+    print(f"\n{thresholds}\n{numbers}\n{page}\n\nmoderation serve --thresholds {thresholds}")
+    return 0
+
+
+def _match(
+    config: MigrateConfig,
+    classifier: Classifier,
+    old: OldScores,
+    probabilities: FloatArray,
+    old_thresholds: dict[str, float],
+    rates: dict[str, float],
+) -> Migration:
+    labels = classifier.labels
+    attributes: Sequence[Attribute] = ()
+    by_rate: dict[str, Match] = {}
+    if rates:
+        nothing = np.zeros(len(old.texts), dtype=np.bool_)
+        for column, label in enumerate(labels):
+            share = rates.get(label, rates.get(""))
+            if share is not None:
+                by_rate[label] = match_rate(
+                    probabilities[:, column], nothing, share=share, samples=config.bootstrap, seed=config.seed
+                )
+    else:
+        options = Options(
+            thresholds={"": DEFAULT_OLD_THRESHOLD} | old_thresholds,
+            basis=config.match,
+            n_changes=config.changes,
+            samples=config.bootstrap,
+            seed=config.seed,
+        )
+        known = find_attributes(labels, classifier.bundle.mapping)
+        attributes = match_attributes(old, probabilities, labels, known, options)
+    matched = {one.label for one in attributes} | by_rate.keys()
+    return Migration(
+        source=str(config.input_path),
+        model_version=classifier.model_version,
+        calibrated=classifier.bundle.is_calibrated,
+        attributes=attributes,
+        rates=by_rate,
+        together=_together(old, probabilities, labels, attributes) if attributes else None,
+        kept=[label for label in labels if label not in matched],
+    )
+
+
+def _together(
+    old: OldScores, probabilities: FloatArray, labels: Sequence[str], attributes: Sequence[Attribute]
+) -> Together:
+    """Any of the matched attributes, before and now."""
+    before = np.zeros(len(old.texts), dtype=np.bool_)
+    now = before.copy()
+    for one in attributes:
+        scores = old.scores[one.name]
+        before |= scores >= one.old_threshold  # NaN: not flagged
+        now |= predict(probabilities[:, list(labels).index(one.label)], one.taken.threshold) & ~np.isnan(scores)
+    agreement, kappa = compare(now, before)
+    return Together(len(before), int(before.sum()), int(now.sum()), agreement, kappa)
+
+
+def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
+    found = np.empty((len(texts), len(classifier.labels)), dtype=np.float32)
+    with tqdm(total=len(texts), desc="Scoring", unit=" comments", disable=None) as bar:
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = texts[start : start + _TEXTS_AT_ONCE]
+            found[start : start + len(part)] = classifier.probabilities(part)
+            bar.update(len(part))
+    return found
+
+
+def _read_words(flag: str, words: Sequence[str]) -> dict[str, float]:
+    """Numbers by name; the one without a name stands under "".
+
+    Raises:
+        ConfigError: no number, one out of range, or a name twice.
+    """
+    found: dict[str, float] = {}
+    for word in words:
+        name, _, text = word.rpartition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not 0 < value <= 1 or (flag == "--flag-rate" and value == 1):
+            raise ConfigError(f"{flag}: expected a number above 0 and below 1, or NAME=NUMBER for one alone.")
+        name = name.strip()
+        if flag == "--old-threshold" and name:
+            known = perspective_name(name)
+            if known is None:
+                raise ConfigError(f"{flag}: {name} is no attribute of the Perspective API.")
+            name = known
+        if name in found:
+            raise ConfigError(f"{flag}: {name or 'the number for all'} is given more than once.")
+        found[name] = value
+    return found
+
+
+def _check_labels(rates: dict[str, float], labels: Sequence[str]) -> None:
+    unknown = [label for label in rates if label and label not in labels]
+    if unknown:
+        raise ConfigError(f"--flag-rate: {', '.join(unknown)}: no label of this model; it has {', '.join(labels)}.")
+
+
+def _check_target(paths: Sequence[Path], *, overwrite: bool) -> None:
+    there = [str(path) for path in paths if path.exists()]
+    if there and not overwrite:
+        raise ArtifactError(f"{', '.join(there)}: exists. Choose another --output-dir, or replace it with --overwrite.")

@@ -1,0 +1,124 @@
+"""Old scores as people kept them: columns, answers in a column, answers in a file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from moderation.data.reading import read_table
+from moderation.errors import DataError
+from moderation.migration.old_scores import read_old_scores
+
+SECRET = "you utter walnut"
+
+
+def answer(**scores: float) -> dict[str, object]:
+    return {
+        "attributeScores": {
+            name: {
+                "spanScores": [{"begin": 0, "end": 9, "score": {"value": value, "type": "PROBABILITY"}}],
+                "summaryScore": {"value": value, "type": "PROBABILITY"},
+            }
+            for name, value in scores.items()
+        },
+        "languages": ["en"],
+        "detectedLanguages": ["en"],
+    }
+
+
+ERROR = {"error": {"code": 400, "message": "...", "status": "INVALID_ARGUMENT"}}
+
+
+def read(path: Path, **options):
+    return read_old_scores(read_table(path), path, "comment_text", **options)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("TOXICITY", "SEVERE_TOXICITY"), ("toxicity", "severe toxicity"), ("TOXICITY_EXPERIMENTAL", "Severe-Toxicity")],
+)
+def test_columns_are_found_by_their_names(tmp_path, names) -> None:
+    path = tmp_path / "a.csv"
+    pd.DataFrame(
+        {"text": ["a", " ", "c"], names[0]: [0.1, 0.2, 0.3], names[1]: ["", 0.5, 1], "likes": [7, 8, 9]}
+    ).to_csv(path)
+    old = read(path)
+    assert old.texts == ["a", "c"]
+    assert old.rows.tolist() == [1, 3]
+    np.testing.assert_array_equal(old.scores["TOXICITY"], [0.1, 0.3])
+    np.testing.assert_array_equal(old.scores["SEVERE_TOXICITY"], [np.nan, 1])
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: {"response": one, "status": "ok"}])
+def test_answers_in_a_column_of_json_lines(tmp_path, wrap) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"comment_text": "a", "answer": wrap(answer(TOXICITY=0.25, THREAT=0.5))},
+        {"comment_text": "b", "answer": wrap(ERROR)},
+        {"comment_text": "c", "answer": wrap(answer(TOXICITY=0.75))},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    old = read(path)
+    np.testing.assert_array_equal(old.scores["TOXICITY"], [0.25, np.nan, 0.75])
+    np.testing.assert_array_equal(old.scores["THREAT"], [0.5, np.nan, np.nan])
+
+
+def test_answers_as_json_in_a_column_of_csv(tmp_path) -> None:
+    path = tmp_path / "a.csv"
+    pd.DataFrame({"body": ["a", "b"], "raw": [json.dumps(answer(INSULT=0.5)), ""]}).to_csv(path, index=False)
+    np.testing.assert_array_equal(read(path).scores["INSULT"], [0.5, np.nan])
+
+
+def test_the_column_of_scores_alone(tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"comment_text": "a"} | answer(TOXICITY=0.5)))
+    assert read(path).scores["TOXICITY"].tolist() == [0.5]
+
+
+def test_answers_in_a_file_of_their_own(tmp_path) -> None:
+    path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
+    path.write_text('comment_text\na\nb\n"c\u2028d"\n', encoding="utf-8")
+    lines = [
+        json.dumps(answer(TOXICITY=0.5)),
+        "",
+        json.dumps(answer(TOXICITY=1) | {"clientToken": "x\u2028y"}, ensure_ascii=False),
+    ]
+    answers.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    np.testing.assert_array_equal(read(path, answers=answers).scores["TOXICITY"], [0.5, np.nan, 1])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f'comment_text,TOXICITY\n"{SECRET}",high\nb,0.5\n', "TOXICITY: 1 values that are no numbers.*row 1"),
+        (f'comment_text,TOXICITY\n"{SECRET}",55\nb,0.5\n', "below 0 or above 1.*row 1"),
+        (f'comment_text,toxicity,TOXICITY\n"{SECRET}",0.1,0.2\n', "two columns are called TOXICITY"),
+        (f'comment_text,likes\n"{SECRET}",3\n', "no old scores; columns there.*--answers.*--flag-rate"),
+        (f'words,TOXICITY\n"{SECRET}",0.5\n', "no column 'comment_text'.*--text-column"),
+        ("comment_text,TOXICITY\n,0.5\n", "no row has a text"),
+    ],
+)
+def test_what_is_wrong_is_named_and_no_text_is_told(tmp_path, content, said) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=f"(?s){said}") as caught:
+        read(path)
+    assert "walnut" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("{}\n", "1 lines for a table of 2 rows"),
+        ("{}\nnonsense\n", "no JSON object in 1 lines.*row 2"),
+        (json.dumps(ERROR) + "\n{}\n", "no answer of the Perspective API holds a score"),
+    ],
+)
+def test_a_file_of_answers_that_does_not_fit(tmp_path, lines, said) -> None:
+    path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
+    path.write_text("comment_text\na\nb\n", encoding="utf-8")
+    answers.write_text(lines, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        read(path, answers=answers)

@@ -1,0 +1,101 @@
+"""`moderation migrate` from end to end with the included model: known relations, thresholds, errors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from moderation import Classifier, cli
+
+SECRET = "you are an absolute walnut and an idiot"
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    """Comments, some of them empty, with old scores that rise with this model's probabilities."""
+    texts = [f"you are a{' very' * (i % 7)} {word}" for i, word in enumerate(["idiot", "friend", "fool", "baker"] * 10)]
+    texts[7] = SECRET
+    with Classifier.load() as classifier:
+        probabilities = classifier.probabilities(texts).astype(float)
+        labels = classifier.labels
+    frame = pd.DataFrame(
+        {
+            "comment_text": [*texts, " "],
+            "TOXICITY": [*np.sqrt(probabilities[:, labels.index("toxic")]), 0.5],
+            "Insult": [*(0.1 + 0.8 * probabilities[:, labels.index("insult")]), 0.5],
+            "FLIRTATION": [*np.linspace(0, 1, len(texts)), 0.5],
+        }
+    )
+    path = tmp_path_factory.mktemp("migrate") / "old.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def run(*words: object) -> int:
+    return cli.main(["migrate", *map(str, words), "--bootstrap", "50"])
+
+
+def test_known_thresholds_are_found_and_taken_by_the_classifier(table, tmp_path, capsys, caplog) -> None:
+    caplog.set_level("INFO")
+    folder = tmp_path / "out"
+    assert run(table, "-o", folder, "--old-threshold", "0.8", "insult=0.5") == 0
+    numbers = json.loads((folder / "migration.json").read_text())
+    found = {one["name"]: one["by_rate"] for one in numbers["attributes"]}
+    for name, truth in (("TOXICITY", 0.8**2), ("INSULT", 0.5)):
+        assert found[name]["interval"][0] <= truth <= found[name]["interval"][1]
+        assert found[name]["kappa"] == 1
+    with Classifier.load(thresholds=folder / "thresholds.json") as classifier:
+        assert classifier.thresholds_by_label["toxic"] == found["TOXICITY"]["threshold"]
+        assert classifier.thresholds_from == "set"
+    printed = capsys.readouterr().out
+    assert "as the bundle has them: severe_toxic, obscene, threat, identity_hate" in printed
+    assert "FLIRTATION: the model has no label for it" in caplog.text
+    assert "1 of 41 rows left out" in caplog.text
+    page = (folder / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    for said in (printed, page, json.dumps(numbers), caplog.text):
+        assert "walnut" not in said
+
+
+def test_texts_are_shown_where_they_are_asked_for(table, tmp_path, capsys) -> None:
+    frame = pd.read_csv(table)
+    frame.loc[7, "TOXICITY"] = 0.0
+    frame.to_csv(tmp_path / "changed.csv", index=False)
+    assert run(tmp_path / "changed.csv", "-o", tmp_path / "out", "--match", "agreement", "--show-texts") == 0
+    assert "walnut" in capsys.readouterr().out
+    assert all(b"walnut" not in path.read_bytes() for path in (tmp_path / "out").iterdir())
+
+
+def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys) -> None:
+    assert run(table, "-o", tmp_path / "out", "--flag-rate", "0.1", "toxic=0.25") == 0
+    numbers = json.loads((tmp_path / "out" / "migration.json").read_text())
+    assert numbers["rates"]["toxic"]["n_flagged"] == 10
+    assert numbers["rates"]["insult"]["n_flagged"] == 4
+    assert "0 of" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("--old-threshold 80", 2, "expected a number above 0"),
+        ("--old-threshold 0.8 0.7", 2, "given more than once"),
+        ("--old-threshold TOXIC=0.8", 2, "no attribute of the Perspective API"),
+        ("--old-threshold THREAT=0.8", 2, "no old scores for THREAT"),
+        ("--flag-rate 0.1 --match agreement", 2, "of no effect beside --flag-rate"),
+        ("--flag-rate rude=0.1", 2, "no label of this model"),
+        ("--old-threshold 1", 1, "No attribute could be matched"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_written(table, tmp_path, capsys, words, code, said) -> None:
+    assert run(table, "-o", tmp_path / "out", *words.split()) == code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_migration_is_replaced_only_if_asked(table, tmp_path, capsys) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    assert run(table, "-o", tmp_path) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
