@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.categories import perspective_name
+from moderation.data import bounds
 from moderation.data.columns import find_text_column, show_names, show_rows
-from moderation.data.compression import read_unpacked
+from moderation.data.compression import open_unpacked, reading
 from moderation.data.json_objects import parse_object
 from moderation.data.validation import as_numbers, is_empty, text_problems
 from moderation.errors import DataError
@@ -129,7 +131,7 @@ def _find_answers(frame: pd.DataFrame, text_column: str, path: Path, problems: l
             continue
         if column == _ANSWER or any(_scores_of(cell) for cell in cells[~is_empty(cells)].head(_LOOK_AT)):
             wrap = (lambda cell: {_ANSWER: _parse(cell)}) if column == _ANSWER else _parse
-            return _spread(map(wrap, cells), str(path), problems)
+            return _spread((_scores_of(wrap(cell)) for cell in cells), str(path), problems)
     raise DataError(
         f"{path}: no old scores; columns there: {show_names(frame.columns)}. Expected columns named as Perspective's "
         "attributes, such as TOXICITY; or a column of the API's answers in JSON; or a file of them, one a line: "
@@ -137,31 +139,44 @@ def _find_answers(frame: pd.DataFrame, text_column: str, path: Path, problems: l
     )
 
 
-def _read_answers(path: Path, n_rows: int) -> Iterator[Any]:
-    """The answers of a file, one a row of the table.
+def _read_answers(path: Path, n_rows: int) -> Iterator[dict[str, float]]:
+    """The scores of a file's answers, one a row of the table.
 
     Raises:
         DataError: lines that are no JSON objects, or another number of lines than of rows.
     """
-    _, content = read_unpacked(path)
-    try:
-        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8; expected the API's answers in JSON, one a line.") from None
-    if len(lines) != n_rows:
+    wrong: list[int] = []
+    n_lines = 0
+    with reading(path), open_unpacked(path) as (_, stream, _):
+        for n_lines, line in enumerate(iter(partial(stream.readline, bounds.CELL_BYTES), b""), start=1):
+            answer = _parse_line(line)
+            if answer is None:
+                wrong.append(n_lines)
+                if len(line) == bounds.CELL_BYTES and not line.endswith(b"\n"):
+                    break  # what follows is the rest of this line
+            if not wrong:
+                yield _scores_of(answer)
+    if wrong:
+        raise DataError(f"{path}: no JSON object in {len(wrong):,} lines ({show_rows(wrong[:6])}); expected answers.")
+    if n_lines != n_rows:
         raise DataError(
-            f"{path}: {len(lines):,} lines for a table of {n_rows:,} rows; expected one answer a row, in their order. "
+            f"{path}: {n_lines:,} lines for a table of {n_rows:,} rows; expected one answer a row, in their order. "
             "Leave a line empty where there was no answer."
         )
-    wrong = [i for i, line in enumerate(lines, start=1) if line.strip() and parse_object(line) is None]
-    if wrong:
-        raise DataError(f"{path}: no JSON object in {len(wrong):,} lines ({show_rows(wrong)}); expected answers.")
-    return (parse_object(line) if line.strip() else None for line in lines)
 
 
-def _spread(answers: Iterable[Any], where: str, problems: list[str]) -> dict[str, FloatValues]:
-    """Answers, one a row -> one array an attribute."""
-    found = [_scores_of(answer) for answer in answers]
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    """The object of a line, an empty one of a line without any; None: neither."""
+    try:
+        text = line.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return None
+    return parse_object(text) if text else {}
+
+
+def _spread(answers: Iterable[dict[str, float]], where: str, problems: list[str]) -> dict[str, FloatValues]:
+    """The scores of each row -> one array an attribute."""
+    found = list(answers)
     names = list(dict.fromkeys(name for one in found for name in one))
     if not names:
         raise DataError(
