@@ -14,6 +14,7 @@ from moderation.data.reading import read_table
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import FloatArray, predict
 from moderation.inference.classifier import Classifier
+from moderation.locks import claimed
 from moderation.migration.attributes import Attribute, Options, match_attributes
 from moderation.migration.matching import Match, compare, match_rate
 from moderation.migration.old_scores import OldScores, read_comments, read_old_scores
@@ -32,6 +33,11 @@ def migrate(config: MigrateConfig) -> int:
     Raises:
         ModerationError: a table, scores, a bundle or a setting that cannot be; nothing is written then.
     """
+    with claimed(config.output_dir, "migrate", inside=True, source=config.input_path):
+        return _migrate(config)
+
+
+def _migrate(config: MigrateConfig) -> int:
     names = ("thresholds.json", "migration.json", "report.html")
     thresholds, numbers, page = (config.output_dir / name for name in names)
     _check_target((thresholds, numbers, page), overwrite=config.overwrite)
