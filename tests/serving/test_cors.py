@@ -53,6 +53,7 @@ def test_a_named_origin_may_send_any_header(path: str, headers: str | None, name
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", f"{ORIGIN}.evil.example", "http://forum.example"])
+@pytest.mark.hostile("CORS origins and headers")
 def test_another_origin_is_told_nothing(origin: str, named: tuple[Server, str]) -> None:
     answer = ask(named[0], "/v1/moderations", OPENAI, origin)
     assert answer.status_code == 400
@@ -60,6 +61,7 @@ def test_another_origin_is_told_nothing(origin: str, named: tuple[Server, str]) 
 
 
 @pytest.mark.parametrize("headers", ["a b", "x-ä", "a,,b", "a;b", ",".join(["x-header"] * 500)])
+@pytest.mark.hostile("CORS origins and headers")
 def test_what_is_no_list_of_headers_is_not_repeated(headers: str, named: tuple[Server, str]) -> None:
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     raw = [*asked.items(), ("Access-Control-Request-Headers", headers.encode("latin-1"))]
@@ -102,6 +104,7 @@ def test_a_page_can_read_why_it_was_refused(named: tuple[Server, str]) -> None:
     "origin",
     ["*", "forum.example", "https://forum.example/", "https://forum.example/page", "https://Forum.example", "null"],
 )
+@pytest.mark.hostile("CORS origins and headers")
 def test_an_origin_that_no_browser_sends_is_refused_at_the_start(origin: str) -> None:
     with pytest.raises(ConfigError, match="as browsers send them"):
         ServeConfig(cors=("https://fine.example", origin))

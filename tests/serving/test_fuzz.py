@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.attack_table import Attack
 from tests.serving.conftest import Server
 
 LONG_S = int(os.environ.get("MODERATION_FUZZ_S", "900"))
@@ -142,10 +143,14 @@ def fuzz(server: Server, path: str, n_bodies: int, number: int) -> Counter[int]:
 
 
 @pytest.mark.parametrize("path", TARGETS)
-def test_bodies_that_are_almost_right(path: str, server: Server) -> None:
+@pytest.mark.hostile("requests: fuzz")
+def test_bodies_that_are_almost_right(path: str, server: Server, attack: Attack) -> None:
     for body in TARGETS[path][0]:
         assert httpx.post(server.url + path, json=body).status_code == 200
-    statuses = fuzz(server, path, 1000, 0)
+    statuses: Counter[int] = Counter()
+    for seed in range(attack.cases(1, 10)):
+        statuses += fuzz(server, path, 1000, seed)
+        attack.tried(1000)
     assert statuses[200] > 20 and statuses[400] + statuses[422] > 200, statuses
 
 

@@ -20,6 +20,7 @@ from tests.serving.in_process import ask
 BODY = {"texts": ["kind"]}
 
 
+@pytest.mark.hostile("keys: forms, paths and methods without one")
 def test_a_key_may_come_in_three_ways(keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     url = f"{server.url}/v1/predict"
@@ -28,6 +29,7 @@ def test_a_key_may_come_in_three_ways(keyed_server: tuple[Server, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["X-API-Key", "x-goog-api-key", "Authorization"])
+@pytest.mark.hostile("keys: forms, paths and methods without one")
 def test_blanks_around_a_key_are_none_of_it_and_two_keys_are_none(name: str, keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     said = f"Bearer {key}" if name == "Authorization" else key
@@ -42,6 +44,7 @@ def test_blanks_around_a_key_are_none_of_it_and_two_keys_are_none(name: str, key
 
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/model", "/v1/moderations", "/metrics", "/nowhere", "/v1alpha1/x"])
+@pytest.mark.hostile("keys: forms, paths and methods without one")
 def test_without_a_key_everything_is_closed_but_what_says_nothing(path: str, keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     for given in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": key[:-1]}):
@@ -80,6 +83,7 @@ def test_the_part_of_an_address_behind_the_question_mark_is_bounded(keyed_server
     assert httpx.get(f"{server.url}/v1/model?{'a=b&' * 900}key={key}").status_code == 200
 
 
+@pytest.mark.hostile("keys: forms, paths and methods without one")
 def test_the_log_names_the_key_and_never_holds_it(keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     mark = {"X-Request-Id": "with-a-key"}
@@ -122,6 +126,7 @@ def test_a_rate_is_each_keys_own(tiny_bundle: Path, tmp_path: Path) -> None:
         "TRACE /v1/predict",
     ],
 )
+@pytest.mark.hostile("keys: forms, paths and methods without one")
 def test_no_other_way_leads_past_the_gate(first: str, keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     for query in ("", "?key=wrong", f"?other={key}"):
@@ -132,6 +137,7 @@ def test_no_other_way_leads_past_the_gate(first: str, keyed_server: tuple[Server
     assert key not in str(server.lines())
 
 
+@pytest.mark.hostile("keys: forms, paths and methods without one")
 def test_an_upgrade_is_not_made_and_its_key_not_logged(keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     upgrade = (

@@ -133,6 +133,7 @@ TEXTS = {
 
 @DIALECTS
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_a_text_is_a_text_whatever_it_is_made_of(dialect: Dialect, text: str, hostile: Server) -> None:
     body = json.dumps(dialect.around(MARK + text), ensure_ascii=False).encode()
     answer = post(hostile, dialect, body)
@@ -166,23 +167,27 @@ REFUSED = {
 
 @DIALECTS
 @pytest.mark.parametrize("literal", REFUSED.values(), ids=REFUSED)
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_what_is_no_text_is_refused(dialect: Dialect, literal: str, hostile: Server) -> None:
     check_refused(dialect, post(hostile, dialect, dialect.literally(literal)))
 
 
 @DIALECTS
 @pytest.mark.parametrize("wrong", [b"\xff\xfe", b"\xf0\x9f\x98", b"\xc0\xaf", b"\xed\xa0\x80"], ids=bytes.hex)
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_what_is_no_utf8_is_refused(dialect: Dialect, wrong: bytes, hostile: Server) -> None:
     check_refused(dialect, post(hostile, dialect, dialect.literally(f'"{MARK} WRONG"').replace(b"WRONG", wrong)), 400)
 
 
 @DIALECTS
 @pytest.mark.parametrize("body", [b"", b"null", b"1", b"[]", b"true", f'"{MARK}"'.encode(), b"[" * 100_000, b"\0"])
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_what_is_no_object_is_refused(dialect: Dialect, body: bytes, hostile: Server) -> None:
     check_refused(dialect, post(hostile, dialect, body))
 
 
 @DIALECTS
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_fields_that_are_unknown_or_come_behind_are_refused(dialect: Dialect, hostile: Server) -> None:
     plain = dialect.around(MARK)
     for body in (
@@ -329,6 +334,7 @@ def test_the_number_of_sentences_has_a_limit(hostile: Server) -> None:
 
 
 @DIALECTS
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_a_body_is_json_and_nothing_around_it(dialect: Dialect, hostile: Server) -> None:
     body = dialect.literally(f'"{MARK}"')
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", MARK):
@@ -350,6 +356,7 @@ def head(dialect: Dialect, *lines: str) -> bytes:
 
 
 @DIALECTS
+@pytest.mark.hostile("slow senders")
 def test_a_body_that_does_not_come_in_time_is_given_up(dialect: Dialect, hostile: Server) -> None:
     body = dialect.literally(f'"{MARK}"')
     length = f"Content-Length: {len(body)}"
@@ -360,6 +367,7 @@ def test_a_body_that_does_not_come_in_time_is_given_up(dialect: Dialect, hostile
 
 
 @DIALECTS
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_a_length_that_lies_gains_nothing(dialect: Dialect, hostile: Server) -> None:
     body = dialect.literally(f'"{MARK}"')
     check_refused(dialect, exchange(hostile, head(dialect, "Content-Length: 99999999999")), 413)
@@ -378,6 +386,7 @@ def test_a_length_that_lies_gains_nothing(dialect: Dialect, hostile: Server) -> 
 
 
 @DIALECTS
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_a_body_has_one_type_and_one_encoding(dialect: Dialect, hostile: Server) -> None:
     body = dialect.literally('"kind"')
     packed = gzip.compress(body)
@@ -405,6 +414,7 @@ def test_a_body_has_one_type_and_one_encoding(dialect: Dialect, hostile: Server)
     ],
     ids=["words", "method", "version", "a long header", "many headers", "TLS"],
 )
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_what_is_no_http_is_refused(sent: str, hostile: Server) -> None:
     answer = exchange(hostile, sent.encode())
     assert answer.status_code == 400
@@ -412,6 +422,7 @@ def test_what_is_no_http_is_refused(sent: str, hostile: Server) -> None:
 
 
 @DIALECTS
+@pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
 def test_a_fault_is_named_by_its_request_alone(dialect: Dialect, hostile: Server) -> None:
     answer = post(
         hostile, dialect, dialect.literally(f'"{MARK} provoke"'), **{"X-Request-Id": f"asked-for-it-{dialect.field}"}

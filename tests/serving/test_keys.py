@@ -141,6 +141,7 @@ def run_at_once(code: str, path: Path, n_processes: int) -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.hostile("keys: changed at once")
 def test_no_key_is_lost_where_many_are_added_at_once(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     add_key(path, "first")
@@ -166,6 +167,7 @@ def test_no_key_is_lost_where_many_are_added_at_once(tmp_path: Path) -> None:
     assert [stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()] == [0o600]
 
 
+@pytest.mark.hostile("keys: changed at once")
 def test_threads_of_one_process_lose_none_either(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     with ThreadPoolExecutor(8) as pool:
@@ -174,6 +176,7 @@ def test_threads_of_one_process_lose_none_either(tmp_path: Path) -> None:
     assert [keys.find(key) for key in made] == [f"key-{number}" for number in range(24)]
 
 
+@pytest.mark.hostile("keys: changed at once")
 def test_the_lock_of_a_dead_process_blocks_nobody(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     code = f"""
