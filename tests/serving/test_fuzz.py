@@ -148,8 +148,8 @@ def test_bodies_that_are_almost_right(path: str, server: Server, attack: Attack)
     for body in TARGETS[path][0]:
         assert httpx.post(server.url + path, json=body).status_code == 200
     statuses: Counter[int] = Counter()
-    for seed in range(attack.cases(1, 10)):
-        statuses += fuzz(server, path, 1000, seed)
+    for number in range(attack.cases(1, 10)):
+        statuses += fuzz(server, path, 1000, number)
         attack.tried(1000)
     assert statuses[200] > 20 and statuses[400] + statuses[422] > 200, statuses
 
