@@ -3,7 +3,7 @@
 In Discourse: Admin, API, Webhooks, New: this program's address, content type application/json, a secret, and the event
 "Post Event". Then Admin, API, Keys, New: a key for a user who may flag, with the scope posts. Standard library alone.
 
-    MODERATION_URL=http://127.0.0.1:8000    the moderation server; MODERATION_KEY: its key, if it asks for one
+    SERVER_URL=http://127.0.0.1:8000        the moderation server; SERVER_KEY: its key, if it asks for one
     DISCOURSE_URL=https://forum.example     DISCOURSE_KEY, DISCOURSE_USER: of the API key
     WEBHOOK_SECRET                          as in the webhook
 
@@ -66,9 +66,9 @@ class Webhook(BaseHTTPRequestHandler):
 def classify(text: str) -> list[str]:
     """The labels that flag a text."""
     headers = {"Content-Type": "application/json"}
-    if key := os.environ.get("MODERATION_KEY"):
+    if key := os.environ.get("SERVER_KEY"):
         headers["X-API-Key"] = key
-    address = os.environ.get("MODERATION_URL", "http://127.0.0.1:8000") + "/v1/predict"
+    address = os.environ.get("SERVER_URL", "http://127.0.0.1:8000") + "/v1/predict"
     return send(address, json.dumps({"texts": [text]}).encode(), headers)["results"][0]["flagged"]
 
 

@@ -160,7 +160,7 @@ def test_verify_says_that_the_answers_are_others(lean, tmp_path, capsys):
 def test_transformers_finds_no_file_that_is_not_sealed(tiny_bundle, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
-    (folder / "adapter_config.json").write_text("{}")
+    (folder / "vocab.txt").write_text("a")
     assert try_bundle(folder, "onnx") == "answered"
     assert try_bundle(folder, "torch") == "refused"
 

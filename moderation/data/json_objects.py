@@ -70,7 +70,7 @@ def parse_object(line: str | None) -> dict[str, Any] | None:
 def _nests_too_deep(line: str) -> bool:
     r"""Whether more than `bounds.NESTING` brackets are open at once; those within texts are none.
 
-    >>> _nests_too_deep("[" * 101), _nests_too_deep("[]" * 101), _nests_too_deep('"\"' + "[" * 101 + '"')
+    >>> _nests_too_deep("[" * 101), _nests_too_deep("[]" * 101), _nests_too_deep('"\\"' + "[" * 101 + '"')
     (True, False, False)
     """
     if line.count("[") + line.count("{") <= bounds.NESTING:

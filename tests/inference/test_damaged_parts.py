@@ -29,7 +29,7 @@ FOLDER = ".out.csv.parts"
 def no_waiting_for_the_disk() -> Iterator[None]:
     """No power is cut here; what is written need not reach the disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artifacts, "_sync", lambda path: None)
+        patch.setattr(artifacts, "sync", lambda path: None)
         yield
 
 

@@ -156,14 +156,14 @@ def test_a_text_that_is_watched_is_cut_into_the_same_windows_while_others_run(at
 
 def test_other_threads_run_while_a_watched_text_is_read(tokenizer_path):
     windows = Windows(tokenizer_path, length=64, overlap=8)
-    called, inner = [], windows.tokenizer
+    called, inner = [], windows._tokenizer.tokenizer
 
     class Recorded:
         def __getattr__(self, name):
             called.append(name)
             return getattr(inner, name)
 
-    windows.tokenizer = Recorded()
+    windows._tokenizer.tokenizer = Recorded()
     windows.cut("kind river")
     windows.cut("kind river", lambda n_tokens: None)
     assert called == ["encode", "encode_batch"], "of these two, encode alone holds the interpreter"

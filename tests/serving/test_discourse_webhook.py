@@ -51,7 +51,7 @@ def bridge(server: Server) -> Iterator[str]:
         "DISCOURSE_URL": f"http://127.0.0.1:{forum.server_port}",
         "DISCOURSE_KEY": "K",
         "DISCOURSE_USER": "bot",
-        "MODERATION_URL": server.url,
+        "SERVER_URL": server.url,
     }
     with subprocess.Popen(
         [sys.executable, SCRIPT, "--port", "0"], env=os.environ | settings, stdout=subprocess.PIPE, text=True
