@@ -30,13 +30,13 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "feedback": ("sqlalchemy",),
     "serve-postgres": ("psycopg",),
+    "migrate": ("matplotlib",),
     "train": (
         "accelerate",
         "confusable_homoglyphs",
         "datasets",
         "emoji",
         "huggingface_hub",
-        "matplotlib",
         "psutil",
         "safetensors",
         "threadpoolctl",
@@ -46,10 +46,18 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("onnx", "nncf"),
     "torchserve": ("model_archiver",),
 }
-"""Extra -> modules that it brings and that no extra further up does; `suites` brings `tables` too, and `train` both."""
+"""Extra -> modules that it brings and that no extra further up does.
+
+`suites` brings `tables` too, `migrate` both, and `train` all three.
+"""
 
 _OURS = ("moderation", "model_training")
-_INCLUDED = {"suites": ("tables",), "train": ("suites", "tables"), "serve-postgres": ("feedback",)}
+_INCLUDED = {
+    "suites": ("tables",),
+    "migrate": ("suites", "tables"),
+    "train": ("migrate", "suites", "tables"),
+    "serve-postgres": ("feedback",),
+}
 
 
 def extra_of(module: str) -> str | None:

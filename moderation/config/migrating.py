@@ -58,6 +58,11 @@ class MigrateConfig:
         _OLD,
         metavar="SHARE",
     )
+    others: Literal["off", "bundle"] = setting(
+        "off",
+        "labels without old scores: off writes a threshold of 1 for them, so that they flag nothing as before; bundle "
+        "keeps the bundle's",
+    )
     changes: int = setting(20, "comments to list for each attribute that are decided otherwise, by row number")
     show_texts: bool = setting(False, "show the first 80 characters of these comments on the terminal")
     bootstrap: int = setting(500, "resamples of the intervals; 0: none")
@@ -91,6 +96,8 @@ class MigrateConfig:
             problems += no_effect(self, ["answers", "old_threshold", "match"], "of no effect beside --flag-rate")
         if self.match not in ("rate", "agreement"):
             problems.append(f"--match is {self.match}, expected rate | agreement")
+        if self.others not in ("off", "bundle"):
+            problems.append(f"--others is {self.others}, expected off | bundle")
         if self.backend not in get_args(Backend):
             problems.append(f"--backend is {self.backend}, expected {' | '.join(get_args(Backend))}")
         problems += [

@@ -4,8 +4,9 @@ The scores stand in columns that are named as attributes (`TOXICITY`, `severe to
 in a column of the table, or in a file of their own, one a line, in the order of the table's rows.
 """
 
-import json
 import logging
+import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ import pandas as pd
 from moderation.categories import perspective_name
 from moderation.data import bounds
 from moderation.data.columns import find_text_column, show_names, show_rows
-from moderation.data.compression import open_unpacked, reading
+from moderation.data.compression import check_unpacked, open_unpacked, reading
 from moderation.data.json_objects import parse_object
 from moderation.data.validation import as_numbers, is_empty, text_problems
 from moderation.errors import DataError
@@ -28,8 +29,11 @@ logger = logging.getLogger(__name__)
 
 FloatValues = npt.NDArray[np.float64]
 
+_AFFIXES = re.compile(r"(?i)^perspective[\W_]+|[\W_]+(score|value|prob|probability)$")  # of a column's name
 _ANSWER = "attributeScores"
 _LOOK_AT = 20  # cells that say whether a column holds answers
+_LARGEST = 10.0**9  # a score is at most 1; a larger whole number may be none that a float can hold
+_MOST_WRONG = 5  # lines that are named
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,11 @@ def _find_columns(frame: pd.DataFrame, text_column: str, problems: list[str]) ->
     """The columns that are named as attributes."""
     scores: dict[str, FloatValues] = {}
     for column in frame.columns:
-        name = perspective_name(str(column))
+        name = perspective_name(_AFFIXES.sub("", str(column)))
         if name is None or column == text_column:
             continue
         if name in scores:
-            problems.append(f"two columns are called {name}; expected one. Rename or remove the other.")
+            problems.append(f"two columns hold {name}; expected one. Rename or remove the other.")
             continue
         values = as_numbers(frame[column])
         scores[name] = values
@@ -145,22 +149,25 @@ def _read_answers(path: Path, n_rows: int) -> Iterator[dict[str, float]]:
     Raises:
         DataError: lines that are no JSON objects, or another number of lines than of rows.
     """
+    check_unpacked(path)
     wrong: list[int] = []
     n_lines = 0
-    with reading(path), open_unpacked(path) as (_, stream, _):
+    with open_unpacked(path) as (_, stream, _), reading(path):
         for n_lines, line in enumerate(iter(partial(stream.readline, bounds.CELL_BYTES), b""), start=1):
             answer = _parse_line(line)
             if answer is None:
                 wrong.append(n_lines)
                 if len(line) == bounds.CELL_BYTES and not line.endswith(b"\n"):
                     break  # what follows is the rest of this line
-            if not wrong:
-                yield _scores_of(answer)
+            if n_lines > n_rows or len(wrong) > _MOST_WRONG:
+                break
+            yield _scores_of(answer)
     if wrong:
-        raise DataError(f"{path}: no JSON object in {len(wrong):,} lines ({show_rows(wrong[:6])}); expected answers.")
+        raise DataError(f"{path}: no JSON object in some lines ({show_rows(wrong)}); expected answers of the API.")
     if n_lines != n_rows:
+        found = f"more than {n_rows:,}" if n_lines > n_rows else f"{n_lines:,}"
         raise DataError(
-            f"{path}: {n_lines:,} lines for a table of {n_rows:,} rows; expected one answer a row, in their order. "
+            f"{path}: {found} lines for a table of {n_rows:,} rows; expected one answer a row, in their order. "
             "Leave a line empty where there was no answer."
         )
 
@@ -209,28 +216,23 @@ def _scores_of(answer: Any) -> dict[str, float]:
         for step in ("summaryScore", "value"):
             value = value.get(step) if isinstance(value, dict) else value
         if name is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[name] = float(value)
+            found[name] = float(value) if abs(value) < _LARGEST else math.inf
     return found
 
 
 def _parse(cell: Any) -> Any:
     """A cell's JSON, or the cell."""
-    if not isinstance(cell, str) or not cell.lstrip().startswith("{"):
-        return cell
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        return None
+    return parse_object(cell) if isinstance(cell, str) and cell.lstrip().startswith("{") else cell
 
 
 def _check(name: str, values: FloatValues, there: npt.NDArray[np.bool_]) -> list[str]:
     kinds = (
-        (there & np.isnan(values), "no numbers"),
-        ((values < 0) | (values > 1), "below 0 or above 1"),
+        (there & np.isnan(values), "no numbers", "Write decimals with a point, and leave missing ones empty"),
+        ((values < 0) | (values > 1), "below 0 or above 1", "Divide per cents by 100"),
     )
     return [
         f"{name}: {mask.sum():,} values that are {what}; expected scores in [0, 1] "
-        f"({show_rows(np.flatnonzero(mask)[:6] + 1)}, counted from 1 below the header)"
-        for mask, what in kinds
+        f"({show_rows(np.flatnonzero(mask)[:6] + 1)}, counted from 1 below the header). {cure}."
+        for mask, what, cure in kinds
         if mask.any()
     ]

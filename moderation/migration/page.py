@@ -20,7 +20,7 @@ _MOST_POINTS = 3000  # of a colour in a panel; more would only darken it
 
 
 def render_page(migration: Migration) -> str:
-    """Write the page; its picture needs matplotlib, and is left out without it."""
+    """Write the page."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -32,11 +32,7 @@ def render_page(migration: Migration) -> str:
 def _embed(attributes: "Sequence[Attribute]") -> str | None:
     if not attributes:
         return None
-    try:
-        picture = draw_scores(attributes)
-    except ImportError:
-        return None
-    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(draw_scores(attributes)).decode("ascii")
 
 
 def draw_scores(attributes: "Sequence[Attribute]") -> bytes:

@@ -12,21 +12,21 @@ from moderation.migration.matching import Match
 
 @dataclass(frozen=True)
 class Together:
-    """Comments that any attribute flags, before and with the new thresholds.
+    """Comments that any label flags with all new thresholds, those of other labels included; so `flagged` will be.
 
     Args:
-        n: Comments.
-        n_old: Flagged before.
+        n: Comments; where there are old scores, those that have one.
         n_new: Flagged now.
+        n_old: Flagged before for any attribute; None without old scores, as are the next two.
         agreement: Share decided as before.
-        kappa: Cohen's; None where one side decides all comments alike.
+        kappa: Cohen's; None also where one side decides all comments alike.
     """
 
     n: int
-    n_old: int
     n_new: int
-    agreement: float
-    kappa: float | None
+    n_old: int | None = None
+    agreement: float | None = None
+    kappa: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Migration:
         calibrated: Whether its probabilities are.
         attributes: Each with its matches; none where a share to flag was asked for.
         rates: Label -> the match of the share that was asked for.
-        together: Any attribute at all; None without old scores.
-        kept: Labels that keep the bundle's threshold.
+        together: Any label at all.
+        others: Labels without old scores -> their threshold.
+        warnings: What makes the thresholds doubtful.
     """
 
     source: str
@@ -48,15 +49,37 @@ class Migration:
     calibrated: bool
     attributes: Sequence[Attribute]
     rates: Mapping[str, Match]
-    together: Together | None
-    kept: Sequence[str]
+    together: Together
+    others: Mapping[str, float]
+    warnings: Sequence[str]
 
     @property
     def thresholds(self) -> dict[str, float]:
         """Label -> its new threshold."""
-        return {one.label: one.taken.threshold for one in self.attributes} | {
-            label: match.threshold for label, match in self.rates.items()
-        }
+        return (
+            {one.label: one.taken.threshold for one in self.attributes}
+            | {label: match.threshold for label, match in self.rates.items()}
+            | dict(self.others)
+        )
+
+    @property
+    def in_words(self) -> list[str]:
+        """Sentences for the terminal and the page."""
+        together = self.together
+        if together.n_old is None or together.agreement is None:
+            said = [f"flagged for any label: {together.n_new:,} of {together.n:,} ({together.n_new / together.n:.1%})"]
+        else:
+            said = [
+                f"flagged for any label: {together.n_old:,} of {together.n:,} before, {together.n_new:,} now; "
+                f"{together.agreement:.1%} decided as before (kappa {number(together.kappa)})"
+            ]
+        off = [label for label, threshold in self.others.items() if threshold == 1]
+        kept = [label for label in self.others if label not in off]
+        if off:
+            said.append(f"without old scores, and so off (threshold 1): {', '.join(off)}")
+        if kept:
+            said.append(f"without old scores, as the bundle has them: {', '.join(kept)}")
+        return said
 
 
 def to_thresholds(migration: Migration) -> dict[str, Any]:
@@ -100,8 +123,9 @@ def to_json(migration: Migration) -> dict[str, Any]:
             }
             for label, match in migration.rates.items()
         },
-        "together": None if migration.together is None else asdict(migration.together),
-        "kept": list(migration.kept),
+        "together": asdict(migration.together),
+        "others": dict(migration.others),
+        "warnings": list(migration.warnings),
     }
 
 
@@ -117,14 +141,9 @@ def format_migration(migration: Migration, texts: Mapping[int, str] | None = Non
         parts += [_format_matches(migration.attributes), *_format_changes(migration.attributes, texts)]
     if migration.rates:
         parts.append(_format_rates(migration.rates))
-    if migration.together is not None:
-        together = migration.together
-        parts.append(
-            f"flagged for any attribute: {together.n_old:,} of {together.n:,} before, {together.n_new:,} now; "
-            f"{together.agreement:.1%} decided as before (kappa {number(together.kappa)})"
-        )
-    if migration.kept:
-        parts.append(f"as the bundle has them: {', '.join(migration.kept)}")
+    parts.append("\n".join(migration.in_words))
+    if migration.warnings:
+        parts.append("\n".join(f"Mind this: {warning}" for warning in migration.warnings))
     return "\n\n".join(parts)
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from moderation.artifacts import write_atomically, write_json
+from moderation.artifacts import find_target, write_atomically, write_json
 from moderation.bundles import SHIPPED
 from moderation.categories import find_attributes, perspective_name
 from moderation.config import DEFAULT_OLD_THRESHOLD, MigrateConfig
 from moderation.data.reading import read_table
 from moderation.errors import ArtifactError, ConfigError
-from moderation.evaluation.probabilities import FloatArray, predict
+from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.inference.classifier import Classifier
 from moderation.locks import claimed
-from moderation.migration.attributes import Attribute, Options, match_attributes
+from moderation.migration.attributes import Attribute, Options, find_doubts, match_attributes
 from moderation.migration.matching import Match, compare, match_rate
 from moderation.migration.old_scores import OldScores, read_comments, read_old_scores
 from moderation.migration.page import render_page
@@ -93,29 +93,33 @@ def _match(
         known = find_attributes(labels, classifier.bundle.mapping)
         attributes = match_attributes(old, probabilities, labels, known, options)
     matched = {one.label for one in attributes} | by_rate.keys()
+    kept = classifier.thresholds_by_label
+    others = {label: 1.0 if config.others == "off" else kept[label] for label in labels if label not in matched}
+    chosen = {one.label: one.taken.threshold for one in attributes} | {
+        label: match.threshold for label, match in by_rate.items()
+    }
+    thresholds = np.array([(others | chosen)[label] for label in labels], dtype=np.float32)
     return Migration(
         source=str(config.input_path),
         model_version=classifier.model_version,
         calibrated=classifier.bundle.is_calibrated,
         attributes=attributes,
         rates=by_rate,
-        together=_together(old, probabilities, labels, attributes) if attributes else None,
-        kept=[label for label in labels if label not in matched],
+        together=_together(old, np.any(predict(probabilities, thresholds), axis=1), attributes),
+        others=others,
+        warnings=find_doubts(old, attributes, by_rate),
     )
 
 
-def _together(
-    old: OldScores, probabilities: FloatArray, labels: Sequence[str], attributes: Sequence[Attribute]
-) -> Together:
-    """Any of the matched attributes, before and now."""
-    before = np.zeros(len(old.texts), dtype=np.bool_)
-    now = before.copy()
-    for one in attributes:
-        scores = old.scores[one.name]
-        before |= scores >= one.old_threshold  # NaN: not flagged
-        now |= predict(probabilities[:, list(labels).index(one.label)], one.taken.threshold) & ~np.isnan(scores)
-    agreement, kappa = compare(now, before)
-    return Together(len(before), int(before.sum()), int(now.sum()), agreement, kappa)
+def _together(old: OldScores, now: BoolArray, attributes: Sequence[Attribute]) -> Together:
+    """All labels, with the thresholds that will be written, against the attributes that were matched."""
+    if not attributes:
+        return Together(len(now), int(now.sum()))
+    scores = [old.scores[one.name] for one in attributes]
+    here = ~np.isnan(scores).all(axis=0)
+    before = np.any([found >= one.old_threshold for found, one in zip(scores, attributes, strict=True)], axis=0)
+    agreement, kappa = compare(now[here], before[here])  # NaN reaches no threshold
+    return Together(int(here.sum()), int(now[here].sum()), int(before[here].sum()), agreement, kappa)
 
 
 def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
@@ -162,6 +166,6 @@ def _check_labels(rates: dict[str, float], labels: Sequence[str]) -> None:
 
 
 def _check_target(paths: Sequence[Path], *, overwrite: bool) -> None:
-    there = [str(path) for path in paths if path.exists()]
+    there = [str(path) for path in map(find_target, paths) if path.exists()]
     if there and not overwrite:
         raise ArtifactError(f"{', '.join(there)}: exists. Choose another --output-dir, or replace it with --overwrite.")

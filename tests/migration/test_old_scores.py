@@ -1,5 +1,6 @@
 """Old scores as people kept them: columns, answers in a column, answers in a file."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -37,7 +38,12 @@ def read(path: Path, **options):
 
 @pytest.mark.parametrize(
     "names",
-    [("TOXICITY", "SEVERE_TOXICITY"), ("toxicity", "severe toxicity"), ("TOXICITY_EXPERIMENTAL", "Severe-Toxicity")],
+    [
+        ("TOXICITY", "SEVERE_TOXICITY"),
+        ("toxicity", "severe toxicity"),
+        ("TOXICITY_EXPERIMENTAL", "Severe-Toxicity"),
+        ("toxicity_score", "perspective_severe_toxicity"),
+    ],
 )
 def test_columns_are_found_by_their_names(tmp_path, names) -> None:
     path = tmp_path / "a.csv"
@@ -94,7 +100,7 @@ def test_answers_in_a_file_of_their_own(tmp_path) -> None:
     [
         (f'comment_text,TOXICITY\n"{SECRET}",high\nb,0.5\n', "TOXICITY: 1 values that are no numbers.*row 1"),
         (f'comment_text,TOXICITY\n"{SECRET}",55\nb,0.5\n', "below 0 or above 1.*row 1"),
-        (f'comment_text,toxicity,TOXICITY\n"{SECRET}",0.1,0.2\n', "two columns are called TOXICITY"),
+        (f'comment_text,toxicity,TOXICITY\n"{SECRET}",0.1,0.2\n', "two columns hold TOXICITY"),
         (f'comment_text,likes\n"{SECRET}",3\n', "no old scores; columns there.*--answers.*--flag-rate"),
         (f'words,TOXICITY\n"{SECRET}",0.5\n', "no column 'comment_text'.*--text-column"),
         ("comment_text,TOXICITY\n,0.5\n", "no row has a text"),
@@ -112,7 +118,9 @@ def test_what_is_wrong_is_named_and_no_text_is_told(tmp_path, content, said) -> 
     ("lines", "said"),
     [
         ("{}\n", "1 lines for a table of 2 rows"),
-        ("{}\nnonsense\n", "no JSON object in 1 lines.*row 2"),
+        ("{}\nnonsense\n", "no JSON object in some lines.*row 2"),
+        ("{}\n" * 3, "more than 2 lines for a table of 2 rows"),
+        ("x\n" * 50, "no JSON object in some lines.*rows 1, 2"),
         (json.dumps(ERROR) + "\n{}\n", "no answer of the Perspective API holds a score"),
     ],
 )
@@ -121,4 +129,21 @@ def test_a_file_of_answers_that_does_not_fit(tmp_path, lines, said) -> None:
     path.write_text("comment_text\na\nb\n", encoding="utf-8")
     answers.write_text(lines, encoding="utf-8")
     with pytest.raises(DataError, match=said):
+        read(path, answers=answers)
+
+
+def test_a_score_that_no_float_can_hold_is_out_of_range(tmp_path) -> None:
+    path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
+    path.write_text("comment_text\na\n", encoding="utf-8")
+    answers.write_text('{"attributeScores": {"TOXICITY": {"summaryScore": {"value": 1%s}}}}' % ("0" * 400))
+    with pytest.raises(DataError, match="TOXICITY: 1 values that are below 0 or above 1"):
+        read(path, answers=answers)
+
+
+@pytest.mark.hostile("bombs: packed tables")
+def test_answers_that_unpack_to_too_much_are_refused(tmp_path) -> None:
+    path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl.gz"
+    path.write_text("comment_text\na\n", encoding="utf-8")
+    answers.write_bytes(gzip.compress(b"\n" * (1 << 27)))
+    with pytest.raises(DataError, match="200"):
         read(path, answers=answers)

@@ -48,15 +48,37 @@ def test_known_thresholds_are_found_and_taken_by_the_classifier(table, tmp_path,
         assert found[name]["kappa"] == 1
     with Classifier.load(thresholds=folder / "thresholds.json") as classifier:
         assert classifier.thresholds_by_label["toxic"] == found["TOXICITY"]["threshold"]
+        assert classifier.thresholds_by_label["obscene"] == 1
         assert classifier.thresholds_from == "set"
+        flagged = sum(bool(one.flagged) for one in classifier.classify(pd.read_csv(table).comment_text[:40].tolist()))
+    assert flagged == numbers["together"]["n_new"], "what is printed is what will be flagged"
     printed = capsys.readouterr().out
-    assert "as the bundle has them: severe_toxic, obscene, threat, identity_hate" in printed
+    assert "so off (threshold 1): severe_toxic, obscene, threat, identity_hate" in printed
+    assert "Mind this: INSULT: only" in printed
     assert "FLIRTATION: the model has no label for it" in caplog.text
     assert "1 of 41 rows left out" in caplog.text
     page = (folder / "report.html").read_text()
     assert "data:image/png;base64," in page
     for said in (printed, page, json.dumps(numbers), caplog.text):
         assert "walnut" not in said
+
+
+def test_labels_without_old_scores_may_keep_their_thresholds(table, tmp_path, capsys) -> None:
+    words = ("-o", tmp_path / "out", "--old-threshold", "0.8", "insult=0.5", "--others", "bundle")
+    assert run(table, *words) == 0
+    assert "as the bundle has them: severe_toxic" in capsys.readouterr().out
+    with Classifier.load() as shipped, Classifier.load(thresholds=tmp_path / "out/thresholds.json") as classifier:
+        assert classifier.thresholds_by_label["obscene"] == shipped.thresholds_by_label["obscene"]
+
+
+def test_comments_without_an_old_score_are_no_agreement(table, tmp_path, capsys) -> None:
+    frame = pd.read_csv(table)[["comment_text", "TOXICITY"]]
+    frame.loc[frame.index % 4 > 1, "TOXICITY"] = None
+    frame.to_csv(tmp_path / "half.csv", index=False)
+    assert run(tmp_path / "half.csv", "-o", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "of 20 before" in printed
+    assert "20 of 40 comments have no old score" in printed
 
 
 def test_texts_are_shown_where_they_are_asked_for(table, tmp_path, capsys) -> None:
@@ -73,7 +95,7 @@ def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys) -> None:
     numbers = json.loads((tmp_path / "out" / "migration.json").read_text())
     assert numbers["rates"]["toxic"]["n_flagged"] == 10
     assert numbers["rates"]["insult"]["n_flagged"] == 4
-    assert "0 of" not in capsys.readouterr().out
+    assert f"flagged for any label: {numbers['together']['n_new']} of 40" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

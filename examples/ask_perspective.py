@@ -1,0 +1,87 @@
+"""Keep what the Perspective API says of your comments, while it can still be asked: until 31 December 2026.
+
+    export PERSPECTIVE_KEY=...
+    python examples/ask_perspective.py comments.csv answers.jsonl
+    moderation migrate comments.csv --answers answers.jsonl -o migration --old-threshold 0.8
+
+One answer a line, in the order of the table's rows: an empty line where there was none, an error in the API's words. It
+asks once a second, which is the API's usual quota, and goes on where it stopped. `--host` names another server.
+"""
+
+import argparse
+import csv
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ATTRIBUTES = ("TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT")
+LONGEST = 20_480  # bytes of a comment that the API takes
+
+
+def main() -> None:
+    """Ask for one comment after another."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="CSV with the comments")
+    parser.add_argument("answers", type=Path, help="JSON lines to write, or to go on with")
+    parser.add_argument("--text-column", default="comment_text")
+    parser.add_argument("--attributes", nargs="+", default=ATTRIBUTES)
+    parser.add_argument("--per-second", type=float, default=1.0)
+    parser.add_argument("--host", default="https://commentanalyzer.googleapis.com")
+    words = parser.parse_args()
+    address = f"{words.host}/v1alpha1/comments:analyze"
+    with words.table.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, strict=True)
+        if words.text_column not in (rows.fieldnames or ()):
+            sys.exit(f"{words.table}: no column {words.text_column}; columns there: {', '.join(rows.fieldnames or ())}")
+        n_done = keep_whole_lines(words.answers)
+        with words.answers.open("a", encoding="utf-8") as answers:
+            for number, row in enumerate(rows, start=1):
+                if number <= n_done:
+                    continue
+                answers.write(ask(address, row[words.text_column], words.attributes, 1 / words.per_second) + "\n")
+                answers.flush()
+
+
+def keep_whole_lines(path: Path) -> int:
+    """How many answers stand there; the beginning of one, which an interruption left, is cut off."""
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        path.write_bytes(whole)
+    return whole.count(b"\n")
+
+
+def ask(address: str, text: str, attributes: list[str], pause_s: float) -> str:
+    """A line: the answer, or the error that the API gives; nothing for a comment that it does not take."""
+    if not text.strip() or len(text.encode()) > LONGEST:
+        return ""
+    asked = {
+        "comment": {"text": text},
+        "requestedAttributes": {name: {} for name in attributes},
+        "doNotStore": True,
+    }
+    headers = {"Content-Type": "application/json", "X-Goog-Api-Key": os.environ.get("PERSPECTIVE_KEY", "")}
+    request = urllib.request.Request(address, json.dumps(asked).encode(), headers)
+    for attempt in range(8):
+        time.sleep(pause_s)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # nosec B310 # the address is the user's
+                return json.dumps(json.load(answer))
+        except urllib.error.HTTPError as error:
+            body = error.read().decode("utf-8", "replace")
+            if error.code == 400:  # a language that the API does not know, say
+                return json.dumps(json.loads(body))
+            if error.code != 429 and error.code < 500:
+                sys.exit(f"the API answers {error.code}; is PERSPECTIVE_KEY right?")
+        time.sleep(2**attempt)
+    sys.exit("the API does not answer; run the same command again later")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Which attributes are matched, and what is said of the others."""
+
+import numpy as np
+import pytest
+
+from moderation.errors import ConfigError, DataError
+from moderation.migration.attributes import Options, find_doubts, match_attributes
+from moderation.migration.old_scores import OldScores
+
+PROBABILITIES = np.random.default_rng(0).random((200, 2)).astype(np.float32)
+OPTIONS = Options(thresholds={"": 0.8}, samples=0)
+
+
+def old(**scores: np.ndarray) -> OldScores:
+    return OldScores(["text"] * 200, np.arange(1, 201), {name: np.asarray(one, float) for name, one in scores.items()})
+
+
+def test_two_attributes_of_one_label_give_one_threshold(caplog) -> None:
+    found = old(TOXICITY=PROBABILITIES[:, 0], INSULT=PROBABILITIES[:, 0] ** 2)
+    (one,) = match_attributes(found, PROBABILITIES, ("a", "b"), {"TOXICITY": "a", "INSULT": "a"}, OPTIONS)
+    assert one.name == "TOXICITY"
+    assert "INSULT: its label is that of TOXICITY" in caplog.text
+
+
+def test_an_attribute_that_flagged_all_or_nothing_is_left_out(caplog) -> None:
+    found = old(TOXICITY=PROBABILITIES[:, 0], THREAT=np.zeros(200), INSULT=np.ones(200))
+    labels = {"TOXICITY": "a", "THREAT": "b", "INSULT": "b"}
+    (one,) = match_attributes(found, PROBABILITIES, ("a", "b"), labels, OPTIONS)
+    assert one.name == "TOXICITY"
+    assert "THREAT: the old threshold 0.8 flagged none of its 200 comments" in caplog.text
+    assert "INSULT: the old threshold 0.8 flagged all of its 200 comments" in caplog.text
+    with pytest.raises(DataError, match="No attribute could be matched"):
+        match_attributes(old(THREAT=np.zeros(200)), PROBABILITIES, ("a", "b"), labels, OPTIONS)
+    with pytest.raises(ConfigError, match="no old scores for SPAM"):
+        match_attributes(found, PROBABILITIES, ("a", "b"), labels, Options(thresholds={"": 0.8, "SPAM": 0.5}))
+
+
+def test_few_flags_and_poor_agreement_are_told() -> None:
+    shuffled = np.random.default_rng(1).permutation(PROBABILITIES[:, 0].astype(float))
+    shuffled[:20] = np.nan
+    found = old(TOXICITY=shuffled, INSULT=PROBABILITIES[:, 1])
+    matched = match_attributes(found, PROBABILITIES, ("a", "b"), {"TOXICITY": "a", "INSULT": "b"}, OPTIONS)
+    said = find_doubts(found, matched, {})
+    assert any(one.startswith("TOXICITY: old and new decisions hardly agree") for one in said)
+    assert any(one.startswith("TOXICITY: 20 of 200 comments have no old score") for one in said)
+    assert not any(one.startswith("INSULT") for one in said)
+
+
+def test_what_changes_most_comes_first() -> None:
+    scores = PROBABILITIES[:, 0].astype(float)
+    scores[[3, 8]] = 0.0, 0.79
+    scores[PROBABILITIES[:, 0].argmax()] = 0.5
+    (one,) = match_attributes(old(TOXICITY=scores), PROBABILITIES, ("a", "b"), {"TOXICITY": "a"}, OPTIONS)
+    ranks = dict(zip(range(1, 201), scores, strict=True))
+    assert all(change.old_score == ranks[change.row] for change in one.changes)
+    assert all(change.flagged == (change.probability >= np.float32(one.taken.threshold)) for change in one.changes)
