@@ -80,7 +80,17 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
             default=argparse.SUPPRESS,
             help=field.metadata["help"].replace("%", "%%") + _default_help(field.default),
             **_argument(hints[field.name], _metavar(field, hints[field.name]), off=field.default is False),
+            **({"action": _Once} if field.metadata["once"] else {}),
         )
+
+
+class _Once(argparse.Action):
+    """Refuse a flag that comes again: the first value would be lost without a word."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if hasattr(namespace, self.dest):
+            parser.error(f"{option_string} is given more than once; give it once, and more texts on standard input")
+        setattr(namespace, self.dest, values)
 
 
 def merge(config_class: type[Config], flags: dict[str, Any], environment: Mapping[str, str] | None = None) -> Config:

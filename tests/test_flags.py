@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moderation import cli
 from moderation.cli import VERBS
 from moderation.config import EvaluateConfig, ServeConfig, TrainConfig, TuneConfig, setting
 from moderation.errors import ConfigError
@@ -345,3 +346,9 @@ def test_a_device_is_no_file_of_settings_and_numbers_have_bounds() -> None:
         add_flags(parser, TrainConfig)
         with pytest.raises(argparse.ArgumentError, match="invalid int value"):
             parser.parse_args([f"--seed={value}"])
+
+
+def test_a_second_text_is_not_lost(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["score", "--text", "one", "--text", "two"])
+    assert "--text is given more than once" in capsys.readouterr().err

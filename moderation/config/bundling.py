@@ -108,7 +108,7 @@ class ScoreConfig:
     input_path: Path | None = setting(
         None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: a text a line on standard input"
     )
-    text: str | None = setting(None, "one text to score, in place of a file", metavar="TEXT")
+    text: str | None = setting(None, "one text to score, in place of a file", metavar="TEXT", once=True)
     output: Path | None = setting(
         None,
         "file to write, in the format of its ending, the same as above; -: JSON lines to standard output, the default "

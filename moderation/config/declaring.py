@@ -52,6 +52,7 @@ def setting(
     metavar: str = "",
     app: bool = False,
     empty: bool = False,
+    once: bool = False,
 ) -> Any:
     """Declare a field.
 
@@ -63,8 +64,10 @@ def setting(
         metavar: What its flag takes, such as URL; default: by its name and type (see `flags.py`).
         app: Whether it is an argument of `serving.app.create_app` too.
         empty: Whether an empty variable is a value; for every other setting it counts as unset.
+        once: Whether its flag is refused when it comes again; of every other flag the last one counts.
     """
-    metadata = {"help": help, "group": group, "short": short, "metavar": metavar, "app": app, "empty": empty}
+    metadata = {"help": help, "group": group, "short": short, "metavar": metavar, "app": app}
+    metadata |= {"empty": empty, "once": once}
     return field(default=default, metadata=metadata)
 
 
