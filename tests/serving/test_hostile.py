@@ -295,6 +295,8 @@ def test_many_wrong_things_get_one_short_refusal(path: str, hostile: Server, att
         answer = httpx.post(hostile.url + path, content=body, headers={"Content-Type": kind}, timeout=60)
         if path == "/batch":
             assert answer.status_code == 200 and "HTTP/1.1 4" in answer.text, name
+        elif (path, name) == ("/v1/moderations", "some parts"):  # of one text, which is empty
+            check_answered(dialect, answer)
         else:
             check_refused(dialect, answer, 400, 404, 413, 422)
         assert len(answer.content) < 2_000, name
