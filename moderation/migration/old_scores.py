@@ -210,12 +210,14 @@ def _scores_of(answer: Any) -> dict[str, float]:
         inner = [value for value in answer.values() if isinstance(value, dict) and _ANSWER in value]
         return _scores_of(inner[0]) if len(inner) == 1 else {}
     scores = _parse(answer[_ANSWER])
-    found = {}
+    found: dict[str, float] = {}
     for key, value in scores.items() if isinstance(scores, dict) else ():
         name = perspective_name(key)
         for step in ("summaryScore", "value"):
             value = value.get(step) if isinstance(value, dict) else value
-        if name is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name is None or not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        if name not in found or key == name:  # TOXICITY counts, where TOXICITY_EXPERIMENTAL stands beside it
             found[name] = float(value) if abs(value) < _LARGEST else math.inf
     return found
 

@@ -147,3 +147,10 @@ def test_answers_that_unpack_to_too_much_are_refused(tmp_path) -> None:
     answers.write_bytes(gzip.compress(b"\n" * (1 << 27)))
     with pytest.raises(DataError, match="200"):
         read(path, answers=answers)
+
+
+@pytest.mark.parametrize("names", [("TOXICITY", "TOXICITY_EXPERIMENTAL"), ("TOXICITY_EXPERIMENTAL", "TOXICITY")])
+def test_the_plain_attribute_counts_beside_its_experimental_twin(tmp_path, names) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"comment_text": "a"} | answer(**{name: float(name == "TOXICITY") for name in names})))
+    assert read(path).scores["TOXICITY"].tolist() == [1.0]
