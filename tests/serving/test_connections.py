@@ -112,6 +112,22 @@ def test_unfinished_bodies_share_a_bound(chunked: bool, monkeypatch: pytest.Monk
     attack.tried(20)
 
 
+def test_who_is_refused_holds_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it may still read its refusal."""
+    monkeypatch.setattr(connections_module, "MAX_HELD_BYTES", 100_000)
+    monkeypatch.setattr(protocol_module, "LINGER_S", 600)
+
+    async def main() -> None:
+        async with Listening() as server:
+            refused = await server.connect(POST + b"a" * 200_000)
+            assert (await refused.readuntil(b"\r\n")).startswith(b"HTTP/1.1 503")
+            assert len(server.state.connections) == 1 and server.all.n_bytes == 0
+            other = await server.connect(POST.replace(b"1980000", b"90000") + b"a" * 90_000)
+            assert (await other.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(main())
+
+
 def test_what_waits_behind_a_request_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         go = asyncio.Event()
