@@ -1,7 +1,6 @@
 """Who is let in: keys in three places, a rate for each, refusal to listen to strangers, origins by name."""
 
 import hashlib
-import http.client
 import json
 import signal
 import socket
@@ -16,7 +15,6 @@ import pytest
 from moderation import Classifier, cli
 from moderation.serving.app import create_app
 from moderation.serving.keys import Keys
-from tests.attack_table import Attack
 from tests.serving.conftest import Server, add_key, exchange, started
 from tests.serving.in_process import ask
 from tests.serving.test_hostile import NATIVE, OPENAI, PERSPECTIVE, check_refused
@@ -55,22 +53,6 @@ def test_without_a_key_everything_is_closed_but_what_says_nothing(path: str, key
         assert httpx.get(server.url + path, headers=given).status_code in (401, 403, 400)
     for path in ("/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest?version=v1alpha1"):
         assert httpx.get(server.url + path).status_code == 200
-
-
-@pytest.mark.hostile("unwanted bodies")
-def test_who_is_refused_before_a_large_body_has_come_learns_why(
-    keyed_server: tuple[Server, str], attack: Attack
-) -> None:
-    """Clients that read nothing before they have sent everything too."""
-    server, key = keyed_server
-    n_tries = attack.cases(2, 10)
-    for given, status in (({}, 401), ({"X-API-Key": "wrong"}, 401), ({"X-API-Key": key}, 413)):
-        for _ in range(n_tries):
-            client = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
-            client.request("POST", "/v1/predict", b" " * 5_000_000, given | {"Content-Type": "application/json"})
-            assert client.getresponse().status == status
-            client.close()
-        attack.tried(n_tries)
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
