@@ -109,7 +109,7 @@ def sidecar(array_path: Path) -> Path:
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
 
     The temporary name is new at each call, so that two threads may write one path: the last to finish wins, and each
@@ -117,6 +117,10 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
     Where `path` is a symbolic link, the file that it points to is replaced and the link stays. A file that is replaced
     hands on its rights, owner and group; a new one has those that the umask gives.
+
+    Args:
+        path: The file.
+        private: A new file is for its owner alone, already while it grows.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written, something else than a file stands there, or a
@@ -127,7 +131,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         former = target.stat() if target.exists() else None
-        if former is not None:
+        if former is not None or private:
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # nobody else reads what grows
             temporary.chmod(0o600)  # a umask may have taken away what the owner needs
         yield temporary

@@ -195,6 +195,10 @@ def test_a_replaced_file_hands_on_its_rights(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == mode
     write_json(tmp_path / "b.json", {})
     assert stat.S_IMODE((tmp_path / "b.json").stat().st_mode) == new, "a new one has what the umask gives"
+    with write_atomically(tmp_path / "c.json", private=True) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+        temporary.write_text("{}")
+    assert stat.S_IMODE((tmp_path / "c.json").stat().st_mode) == 0o600, "unless it is for its owner alone"
 
 
 @POSIX

@@ -187,8 +187,8 @@ def _check_postgresql(url: URL) -> None:
             "% as %25."
         )
     given = url.query.get("port", ())
-    ports = [str(url.port)] if url.port is not None else []
-    ports += [port for ports in ([given] if isinstance(given, str) else given) for port in ports.split(",") if port]
+    ports = ",".join([given] if isinstance(given, str) else given).split(",")
+    ports = [port for port in ports if port] + ([str(url.port)] if url.port is not None else [])
     if not all(port.isdecimal() and len(port) < 6 and 1 <= int(port) <= 65535 for port in ports):
         raise ConfigError(f"--feedback-url: {_NO_PORT}")
     if any(not isinstance(value, str) for name, value in url.query.items() if name not in _SEVERAL):

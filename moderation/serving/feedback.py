@@ -73,7 +73,7 @@ class FeedbackStore:
         self._looked_at = 0.0
 
     def check(self) -> None:
-        """Find out whether a decision could be kept, without keeping one; the file or the table is made where it lacks.
+        """Find out whether a decision could be kept, without keeping one; a missing file or table is made.
 
         Raises:
             ArtifactError: it could not be, or there was no answer in time.

@@ -33,11 +33,11 @@ class Head:
 
     Args:
         raw: What the parser gets: without `Upgrade`, which nobody here follows, so that the body is read as ever.
-        n_body: Bytes of the body; None: it comes in chunks.
+        body_bytes: Of the body; None: it comes in chunks.
     """
 
     raw: bytes
-    n_body: int | None
+    body_bytes: int | None
 
 
 def read_head(raw: bytes) -> Head:
@@ -105,12 +105,11 @@ class Framing:
 
     Attributes:
         has_head: Whether the head of a request has been cut, and its end has not.
-        n_outside: Bytes of this request that are no body, less what chunks may take for their frames.
     """
 
     def __init__(self) -> None:
         self.has_head = False
-        self.n_outside = 0
+        self._outside_bytes = 0  # of this request: what is no body, less what chunks may take for their frames
         self._n_left = 0  # of the body, or of a chunk with the line end behind it
         self._is_chunked = self._in_trailers = False
 
@@ -127,16 +126,14 @@ class Framing:
             self._n_left -= len(piece or b"")
         else:
             piece = self._cut_trailer(held) if self._in_trailers else self._cut_chunks(held)
-        if self.n_outside > MAX_HEAD_BYTES:
-            raise BadFraming("The headers are too long.")
         if self.has_head and not self._n_left and not self._is_chunked:
-            self.has_head, self.n_outside = False, 0
+            self.has_head, self._outside_bytes = False, 0
         return piece
 
     def _cut_head(self, held: bytearray) -> bytes | None:
         while held.startswith(b"\r\n"):  # some clients send a line end behind a body
             del held[:2]
-            self.n_outside += 2
+            self._add_outside(2, "There are too many blank lines before a request.")
         end = held.find(b"\r\n\r\n")
         if end < 0:
             if len(held) > MAX_HEAD_BYTES:
@@ -147,10 +144,10 @@ class Framing:
             elif not re.match(rb"[A-Z]|\r?\Z", held):
                 raise BadFraming("Expected a request of HTTP/1.1.")
             return None
-        self.n_outside += end + 4
+        self._add_outside(end + 4, "The headers are too long.")
         head = read_head(_take(held, end + 4) or b"")
         self.has_head, self._in_trailers = True, False
-        self._is_chunked, self._n_left = head.n_body is None, head.n_body or 0
+        self._is_chunked, self._n_left = head.body_bytes is None, head.body_bytes or 0
         return head.raw
 
     def _cut_chunks(self, held: bytearray) -> bytes | None:
@@ -158,7 +155,7 @@ class Framing:
         at = 0
         while found := _CHUNK_LINE.match(held, at):
             n_bytes = int(found[1], 16)
-            self.n_outside = max(0, self.n_outside + found.end() - at + 2 - _FRAME_SHARE * n_bytes)
+            self._add_outside(found.end() - at + 2 - _FRAME_SHARE * n_bytes, "The chunks of the body are too small.")
             at = found.end()
             if not n_bytes:
                 self._in_trailers = True
@@ -176,12 +173,17 @@ class Framing:
     def _cut_trailer(self, held: bytearray) -> bytes | None:
         end = held.find(b"\r\n")
         if end < 0 and len(held) > MAX_HEAD_BYTES:
-            raise BadFraming("The headers are too long.")
+            raise BadFraming("The trailers are too long.")
         if end < 0:
             return None
-        self.n_outside += end + 2
+        self._add_outside(end + 2, "The trailers are too long.")
         self._is_chunked = end > 0  # an empty line is the end
         return _take(held, end + 2)
+
+    def _add_outside(self, n_bytes: int, complaint: str) -> None:
+        self._outside_bytes = max(0, self._outside_bytes + n_bytes)
+        if self._outside_bytes > MAX_HEAD_BYTES:
+            raise BadFraming(complaint)
 
 
 def _take(held: bytearray, n_bytes: int) -> bytes | None:

@@ -1,7 +1,7 @@
 """What every request passes before a route sees it: identity, key, rate, and what its answer must carry.
 
 The gate writes one log line per request. It names the route's pattern, never the address that was asked, which may hold
-a key; and of an error its kind and its place in the code, never its message, which may hold a text.
+a key; and of a bug its kind and its place in the code, never its message, which may hold a text.
 """
 
 import logging
@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moderation.errors import ModerationError
 from moderation.serving.bodies import Body
 from moderation.serving.keys import Keys
 from moderation.serving.media import Media
@@ -133,7 +134,7 @@ class Gate:
         except ClientDisconnect:
             pass
         except Exception as error:
-            self._log_bug(error, request_id)
+            self._log_fault(error, request_id)
             if not status:
                 fault = ApiProblem(500, "internal", f"A fault of the server; its log names it: {request_id}")
                 await self._render(path, fault)(scope, receive, send_on)
@@ -218,7 +219,10 @@ class Gate:
             },
         )
 
-    def _log_bug(self, error: Exception, request_id: str) -> None:
+    def _log_fault(self, error: Exception, request_id: str) -> None:
+        if isinstance(error, ModerationError):  # of the bundle, say: its message has the cure, and no text
+            logger.error("fault", extra={"request_id": request_id, "error": str(error)})
+            return
         places = [
             f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
         ]

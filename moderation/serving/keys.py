@@ -9,7 +9,6 @@ needs none, since it is replaced as a whole.
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import time
@@ -135,13 +134,7 @@ def _find_problem(name: str, facts: Any) -> str:
 
 
 def _write(path: Path, keys: Mapping[str, Mapping[str, str]]) -> None:
-    """Replace the file; nobody else may read it, not even before it has its name."""
+    """Replace the file, which keeps its rights; a new one is for its owner alone."""
     content = {"format": FORMAT, "keys": {name: dict(facts) for name, facts in keys.items()}}
-    with write_atomically(path) as temporary:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            temporary.chmod(0o600)  # a umask may have taken away what the owner needs
-            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(descriptor)
+    with write_atomically(path, private=True) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -26,7 +26,13 @@ READ_TIMEOUT_WHEN_LEAVING_S = 5.0
 """The same, once the server is to stop."""
 
 LINGER_S = 2.0
-"""After a refusal, what still comes is thrown away for so long: a reset would overtake the answer."""
+"""After the last answer, what still comes is thrown away for so long: a reset would overtake the answer."""
+
+LINGER_BYTES = 16_000_000
+"""And so much of it at most."""
+
+MAX_UNWANTED_BYTES = 64_000
+"""Of the rest of a body whose request has its answer: more is not waited for."""
 
 _READ_BYTES = 65_536  # at once: what is read is worked on in one go, and others wait
 
@@ -41,6 +47,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing = Framing()
         self._held = bytearray()  # came, and was not looked at
         self._n_begun = 0  # bytes of the request that has no answer yet
+        self._unwanted_bytes = 0  # of the last request, after its answer
+        self._thrown_away_bytes = 0  # since it is deaf
         self._in_body = False  # the parser is behind the head of a request, and before its end
         self._keeps_alive = False  # the connection, once a request that expects 100 has its answer
         self._is_deaf = False  # whatever still comes is thrown away
@@ -69,9 +77,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_leaving = True
         if self._reader_timer is not None:
             self._await_reader()
+        may_stay = getattr(self.server_state, "lingers", False)
         if self._is_deaf:
-            self.transport.close()
-        elif not getattr(self.server_state, "lingers", False) or not self._is_answered():
+            if not may_stay:  # else it is closed within LINGER_S
+                self.transport.close()
+        elif not may_stay or not self._is_answered():
             super().shutdown()
         elif self.cycle is None and self._head_timer is not None:  # nothing was ever sent here
             self._await_head(FIRST_REQUEST_WHEN_LEAVING_S)
@@ -91,6 +101,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._is_deaf:
             self._held += data
             self._read_on()
+            return
+        self._thrown_away_bytes += len(data)
+        if self._thrown_away_bytes > LINGER_BYTES:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """Wait for the reader of an answer, but not for ever."""
@@ -116,7 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._n_begun = 0
+        self._n_begun = self._unwanted_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, without the blanks around it; trailers are none."""
@@ -128,6 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_awaiting_head()
         self._in_body = True
         super().on_headers_complete()
+        self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]  # as far as an answer uses one
         if self.expect_100_continue:  # who gets another answer may leave the body out, and send the next request
             self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
@@ -164,11 +179,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Let llhttp read a piece, too.
 
         Raises:
-            BadFraming: it finds the end of the request elsewhere.
+            BadFraming: it finds the end of the request elsewhere; or nobody wants the piece, and many came before.
         """
         self._n_begun += len(piece)
-        if self._in_body and self._is_answered():  # nobody wants the rest
-            self._framing.n_outside += len(piece)
+        if self._in_body and self._is_answered():
+            self._unwanted_bytes += len(piece)
+            if self._unwanted_bytes > MAX_UNWANTED_BYTES:
+                raise BadFraming("The rest of a body that has its answer is too long.")
         self.parser.feed_data(piece)
         if self._in_body != self._framing.has_head:
             raise BadFraming("It is unclear where the request ends.")
@@ -187,25 +204,42 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer for the last time, unless an answer is begun or given: a second one would be taken for another's."""
-        self._all.log("a connection was refused", status=status, reason=message)
+        is_given = self._is_answered() and self._in_body
+        is_begun = not self._is_answered() and self.cycle.response_started
+        facts = {"reason": message} if is_given or is_begun else {"status": status, "reason": message}
+        self._all.log("a connection was refused", **facts)
+        if not self._is_answered():
+            self.cycle.disconnected = True
+            self.cycle.body = bytearray()
+            self.cycle.message_event.set()
+        if is_begun:
+            self._hear_no_more()
+            self.transport.close()
+            return
+        if not is_given:
+            lines = [b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(message)]
+            lines += [b"connection: close"] + [b"retry-after: 1"] * (status == 503)
+            self.transport.write(STATUS_LINE[status] + b"\r\n".join([*lines, b"", message.encode("ascii")]))
+        self._linger()
+
+    def end_answer(self) -> None:
+        """Close the connection behind its last answer, or one that broke off."""
+        if not (self._in_body and self.cycle.response_complete):
+            self.transport.close()
+        elif not self._is_over():
+            self._linger()
+
+    def _hear_no_more(self) -> None:
+        """Throw away what came, and whatever still comes."""
         self._is_deaf = True
         self._held.clear()
         self._stop_awaiting_head()
         self._unset_keepalive_if_required()
-        is_late = self._in_body if self._is_answered() else self.cycle.response_started
-        if not self._is_answered():
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        if is_late:
-            self.transport.close()
-            return
-        lines = [b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(message), b"connection: close"]
-        lines += [b"retry-after: 1"] if status == 503 else []
-        self.transport.write(STATUS_LINE[status] + b"\r\n".join([*lines, b"", message.encode("ascii")]))
-        self._linger()
+        self._count()
 
     def _linger(self) -> None:
         """Close when the client has closed, or after a while."""
+        self._hear_no_more()
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self.flow.resume_reading()
@@ -215,7 +249,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _count(self) -> None:
         """Count what this connection holds among what they all hold."""
-        n_bytes = len(self._held) + (0 if self._is_answered() else self._n_begun)
+        n_bytes = len(self._held) + (0 if self._is_deaf or self._is_answered() else self._n_begun)
         n_bytes += self.transport.get_write_buffer_size() if self.flow.write_paused else 0
         self._all.n_bytes += n_bytes - self._n_counted
         self._n_counted = n_bytes
@@ -240,3 +274,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
+
+
+class _AnswerTransport:
+    """The transport as an answer knows it: where it comes before its request is over, closing takes its time."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.end_answer()

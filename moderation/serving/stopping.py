@@ -91,9 +91,11 @@ class _Leaving:
                     listener.close()
                 return
             for connection in [one for listener in server.servers for one in _close_listener(listener)]:
-                await _serve(connection, server)
-        except OSError as error:
-            logger.warning("a connection was lost", extra={"error": error.strerror})
+                try:
+                    await _serve(connection, server)
+                except OSError as error:  # it alone is lost
+                    connection.close()
+                    logger.warning("a connection was lost", extra={"error": error.strerror})
         finally:
             self._end(signal.SIGTERM, None)
 

@@ -18,6 +18,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -90,7 +91,7 @@ def serve_forever(
 class _Worker(Process):
     """uvicorn's process, with a place among the workers; where it cannot start, it says why in one line of the log."""
 
-    is_buried = False
+    is_reaped = False
 
     def __init__(self, config: Config, sockets: list[socket.socket], place: int) -> None:
         super().__init__(config, sockets)
@@ -104,7 +105,7 @@ class _Worker(Process):
             known = _cannot_listen(self.config.host, self.config.port, error) if _is_taken(error) else error
             if not isinstance(known, ModerationError):
                 raise
-            logger.error("this worker cannot start", extra={"error": str(known)})
+            _log_why(known)
             sys.exit(STARTUP_FAILURE)
 
     def send(self, number: int) -> None:
@@ -133,6 +134,7 @@ class _Supervisor(Multiprocess):
         self.processes: list[_Worker] = []  # type: ignore[assignment]  # uvicorn's own class, which ours extends
         self._leave_within_s = leave_within_s
         self._leaving: list[tuple[_Worker, float]] = []  # with the time until which they may still answer
+        self._places: set[int] = set()  # of all workers that were not reaped
 
     def init_processes(self) -> None:
         for _ in range(self.processes_num):
@@ -142,11 +144,11 @@ class _Supervisor(Multiprocess):
         for bound in self.sockets:
             bound.close()
         for process in self.processes:
-            self._dismiss(process, STOP)
+            self._retire(process, STOP)
 
     def join_all(self) -> None:
         while self._leaving:
-            self._bury_those_who_left()
+            self._reap_those_who_left()
             time.sleep(0.1)
 
     def handle_signals(self) -> None:
@@ -160,23 +162,25 @@ class _Supervisor(Multiprocess):
 
     def restart_all(self) -> None:
         """Start each worker anew; the old one goes when the new one answers, and stays where it does not."""
-        for place, old in enumerate(self.processes):
+        for number in range(len(self.processes)):
             new = self._start()
-            if not self._becomes_ready(new):
-                self._dismiss(new, RETIRE)
+            is_ready = self._becomes_ready(new)
+            old = self.processes[number]  # or the one that replaced it meanwhile
+            if not is_ready:
+                self._retire(new, RETIRE)
                 if not self._is_told_to_stop():
                     logger.error("a new worker could not start; the old one goes on", extra={"kept": old.pid})
                 return
-            self.processes[place] = new
-            self._dismiss(old, RETIRE)
+            self.processes[number] = new
+            self._retire(old, RETIRE)
 
     def keep_subprocess_alive(self) -> None:
-        self._bury_those_who_left()
-        for place, process in enumerate(self.processes):
+        self._reap_those_who_left()
+        for number, process in enumerate(self.processes):
             if self.should_exit.is_set() or self._lives(process):
                 continue
-            if not process.is_buried:
-                self._bury(process)
+            if not process.is_reaped:
+                self._reap(process)
                 if not self.was_ready and (process.exitcode or 0) > 0:  # it ended by itself, and would again
                     self.failed = True
                     logger.error("a worker could not start", extra={"exit_code": process.exitcode})
@@ -186,29 +190,31 @@ class _Supervisor(Multiprocess):
                 self._start_after = time.monotonic() + self._pause_s
                 self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.5)
             if time.monotonic() >= self._start_after:
-                self.processes[place] = self._start()
+                self.processes[number] = self._start()
 
     def _start(self) -> _Worker:
         """A new worker, at a place that none of those has who live."""
-        taken = {process.place for process in self.processes if not process.is_buried}
-        taken |= {process.place for process, _ in self._leaving}
-        process = _Worker(self.config, self.sockets, next(place for place in count() if place not in taken))
+        place = next(place for place in count() if place not in self._places)
+        self._places.add(place)
+        process = _Worker(self.config, self.sockets, place)
         process.start()
         return process
 
     def _becomes_ready(self, process: _Worker) -> bool:
+        """Wait for a new worker, and look after the others meanwhile."""
         end = time.monotonic() + _START_WITHIN_S
         while time.monotonic() < end and process.process.is_alive() and not self._is_told_to_stop():
             if process.is_ready(timeout=1):
                 return True
+            self.keep_subprocess_alive()
             time.sleep(0.1)
         return False
 
     def _is_told_to_stop(self) -> bool:
-        """Whether a signal waits that ends everything."""
-        return any(SIGNALS[number] in _ENDS for number in self.signal_queue)
+        """Whether everything is to end, or a signal waits that says so."""
+        return self.should_exit.is_set() or any(SIGNALS[number] in _ENDS for number in self.signal_queue)
 
-    def _dismiss(self, process: _Worker, number: int | None) -> None:
+    def _retire(self, process: _Worker, number: int | None) -> None:
         """Let a worker answer what it has, and end; None: this system has no such signal."""
         if number is None:
             process.terminate()
@@ -216,18 +222,19 @@ class _Supervisor(Multiprocess):
             process.send(number)
         self._leaving.append((process, time.monotonic() + self._leave_within_s))
 
-    def _bury_those_who_left(self) -> None:
+    def _reap_those_who_left(self) -> None:
         for process, end in list(self._leaving):
             if not process.process.is_alive() or time.monotonic() > end:
-                self._bury(process)
+                self._reap(process)
                 self._leaving.remove((process, end))
 
-    def _bury(self, process: _Worker) -> None:
-        if not process.is_buried:
+    def _reap(self, process: _Worker) -> None:
+        if not process.is_reaped:
             process.kill()
             process.join()
-            process.is_buried = True
+            process.is_reaped = True
             leave_place(process.place)
+            self._places.discard(process.place)
 
     def _lives(self, process: _Worker) -> bool:
         """Whether a worker runs and answers; a busy one has its time."""
@@ -249,7 +256,32 @@ def build_app(settings: dict[str, Any]) -> Any:
     escape_output()
     threading.Thread(target=_end_with_supervisor, name="orphan", daemon=True).start()
     path = settings["keys"]
-    return create_app(**settings | {"keys": None if path is None else read_keys(path)})
+    return _TellingWhy(create_app(**settings | {"keys": None if path is None else read_keys(path)}))
+
+
+class _TellingWhy:
+    """An application. Where it cannot start for a reason that is no bug, the log says so in a line, with no traceback.
+
+    Args:
+        app: Sends a traceback while it handles the error.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            error = sys.exception()
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, ModerationError):
+                _log_why(error)
+                message = {"type": message["type"]}
+            await send(message)
+
+        await self._app(scope, receive, send_on if scope["type"] == "lifespan" else send)
+
+
+def _log_why(error: ModerationError) -> None:
+    logger.error("this worker cannot start", extra={"error": str(error)})
 
 
 def _end_with_supervisor() -> None:

@@ -33,7 +33,6 @@ class Workshop:
     """
 
     def __init__(self, max_body_bytes: int) -> None:
-        self._max_body_bytes = max_body_bytes
         self._room = _Room(_BODIES_AT_WORK * max_body_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -59,13 +58,11 @@ class Workshop:
         Raises:
             ApiProblem: 429, too many large bodies are at work.
         """
-        n_bytes = self._announced(Headers(scope=scope))
-        if self._loop is None or (n_bytes is not None and n_bytes <= LARGE_BYTES):
+        if self._loop is None or _is_small(Headers(scope=scope)):
             await app(scope, receive, send)
             return
         here = asyncio.get_running_loop()
         with _Share(self._room) as share:
-            share.grow_to(n_bytes or 0)
             body = _WholeBody(receive, here, share)
             work = app(scope, body.receive, lambda message: _on(here, send(message)))
             await _on(self._loop, work)
@@ -75,12 +72,13 @@ class Workshop:
         ready.set()
         await self._stop.wait()
 
-    def _announced(self, headers: Headers) -> int | None:
-        """Bytes that a body has at most; None: nobody knows before it is there."""
-        if "transfer-encoding" in headers or "content-encoding" in headers:
-            return None
-        length = headers.get("content-length", "")
-        return min(int(length), self._max_body_bytes) if length.isdecimal() and len(length) < 20 else 0
+
+def _is_small(headers: Headers) -> bool:
+    """Whether a body is, by what is said of it; what comes packed or in chunks may have any size."""
+    if "transfer-encoding" in headers or "content-encoding" in headers:
+        return False
+    length = headers.get("content-length", "")
+    return not (length.isdecimal() and len(length) < 20) or int(length) <= LARGE_BYTES
 
 
 @dataclass
@@ -92,7 +90,10 @@ class _Room:
 
 
 class _Share:
-    """What one body holds of the room, until the end of the block; used on one loop alone."""
+    """What one body holds of the room, until the end of the block; used on one loop alone.
+
+    It grows with what comes: were it what a sender announces, some who send nothing would keep out all others.
+    """
 
     def __init__(self, room: _Room) -> None:
         self._room, self._n_bytes, self._is_over = room, 0, False
@@ -169,7 +170,7 @@ async def _on(loop: asyncio.AbstractEventLoop, work: Awaitable[_T]) -> _T:
 async def _settle(work: Awaitable[_T]) -> _T | Exception:
     """What came of it. As an exception of its task, one that nobody waits for would go into the log, text and all.
 
-    An exception keeps what its frames hold, a whole body, until somebody looks for such circles.
+    An exception keeps what its frames hold, a whole body, until the garbage collector runs.
     """
     try:
         return await work

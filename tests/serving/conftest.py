@@ -43,7 +43,12 @@ class Server:
 
 @contextmanager
 def started(bundle: Path, folder: Path, *words: str, **environment: str) -> Iterator[Server]:
-    """Start a server in a folder of its own, wait until it is ready, and stop it at the end."""
+    """Start a server in a folder of its own, wait until it is ready, and stop it at the end.
+
+    A folder given as `PYTHONPATH` goes before those of this process, so that the server runs this code too.
+    """
+    paths = [environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
+    environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths))} if any(paths) else {}
     command = [sys.executable, "-m", "moderation", "serve", "--model", str(bundle), "--port", "0", "--threads", "1"]
     command += ["--drain-s", "0.1"]
     process = subprocess.Popen(

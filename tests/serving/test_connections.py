@@ -4,7 +4,6 @@ import asyncio
 import errno
 import gzip
 import logging
-import os
 import resource
 import socket
 import time
@@ -110,6 +109,22 @@ def test_unfinished_bodies_share_a_bound(chunked: bool, monkeypatch: pytest.Monk
 
     asyncio.run(main())
     attack.tried(20)
+
+
+def test_who_is_refused_holds_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it may still read its refusal."""
+    monkeypatch.setattr(connections_module, "MAX_HELD_BYTES", 100_000)
+    monkeypatch.setattr(protocol_module, "LINGER_S", 600)
+
+    async def main() -> None:
+        async with Listening() as server:
+            refused = await server.connect(POST + b"a" * 200_000)
+            assert (await refused.readuntil(b"\r\n")).startswith(b"HTTP/1.1 503")
+            assert len(server.state.connections) == 1 and server.all.n_bytes == 0
+            other = await server.connect(POST.replace(b"1980000", b"90000") + b"a" * 90_000)
+            assert (await other.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(main())
 
 
 def test_what_waits_behind_a_request_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,8 +239,7 @@ def test_a_real_server_out_of_descriptors_recovers(tiny_bundle: Path, tmp_path: 
     if not n_clients:
         pytest.skip("takes a server of its own; run with --long")
     (tmp_path / "sitecustomize.py").write_text(LIMITED)
-    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    with started(tiny_bundle, tmp_path, PYTHONPATH=paths) as server:
+    with started(tiny_bundle, tmp_path, PYTHONPATH=str(tmp_path)) as server:
         host, port = server.url.removeprefix("http://").split(":")
         end = time.monotonic() + 30
         while time.monotonic() < end:

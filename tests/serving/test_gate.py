@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from moderation import cli
+from moderation import Classifier, cli
 from moderation.serving.app import create_app
 from moderation.serving.keys import Keys
 from tests.serving.conftest import Server, add_key, exchange, started
 from tests.serving.in_process import ask
+from tests.serving.test_hostile import NATIVE, OPENAI, PERSPECTIVE, check_refused
 
 BODY = {"texts": ["kind"]}
 
@@ -51,6 +53,27 @@ def test_without_a_key_everything_is_closed_but_what_says_nothing(path: str, key
         assert httpx.get(server.url + path, headers=given).status_code in (401, 403, 400)
     for path in ("/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest?version=v1alpha1"):
         assert httpx.get(server.url + path).status_code == 200
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_a_fault_of_the_bundle_is_logged_with_its_cure(
+    large: bool, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client learns the id of the line alone; nobody learns the text."""
+    monkeypatch.setattr(Classifier, "window_probabilities", lambda self, windows: np.full((len(windows), 6), np.nan))
+    app = create_app(tiny_bundle, threads=1, cache_texts=0)
+    bodies = [
+        (dialect, dialect.around("zqxmarker " * (1200 if large else 1))) for dialect in (NATIVE, OPENAI, PERSPECTIVE)
+    ]
+    answers = ask(app, *({"url": dialect.path, "json": body} for dialect, body in bodies))
+    for (dialect, _), answer in zip(bodies, answers, strict=True):
+        check_refused(dialect, answer, 500)
+    faults = [record.__dict__ for record in caplog.records if record.msg == "fault"]
+    assert len(faults) == 3
+    for fault in faults:
+        assert fault["error"].endswith("is not a number. See: moderation verify") and "trace" not in fault
+        assert any(fault["request_id"] in answer.text for answer in answers)
+    assert "zqxmarker" not in str([record.__dict__ for record in caplog.records])
 
 
 def test_parts_of_a_batch_find_in_the_cache_what_their_own_keys_have_asked(tiny_bundle: Path) -> None:

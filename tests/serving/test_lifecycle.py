@@ -1,5 +1,7 @@
 """Stopping under load, dying workers, several workers."""
 
+import asyncio
+import json
 import shutil
 import signal
 import socket
@@ -9,20 +11,24 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from fastapi import FastAPI
 from prometheus_client.mmap_dict import MmapedDict
+from uvicorn import Config
+from uvicorn.lifespan.on import LifespanOn
 
 from moderation import cli
 from moderation.errors import ConfigError
 from moderation.serving import count_files
-from moderation.serving.supervisor import bind
+from moderation.serving.app import create_app
+from moderation.serving.supervisor import _TellingWhy, bind
 from tests.attack_table import Attack
 from tests.serving.conftest import Server, started, wait_until_ready
 from tests.serving.test_app import predict, read_metrics
@@ -358,6 +364,38 @@ def test_a_worker_that_dies_is_replaced(tiny_bundle: Path, tmp_path: Path) -> No
         assert [child.pid for child in workers_of(server)] != [worker.pid]
 
 
+HOLD_START = """
+import os, time
+from moderation.inference.classifier import Classifier
+load = Classifier.load
+def held(*words, **names):
+    while os.path.exists("hold"):
+        time.sleep(0.01)
+    return load(*words, **names)
+Classifier.load = held
+"""
+
+
+def test_a_worker_that_dies_during_a_reload_is_replaced_at_once(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Not only when the new one is ready, which here never happens before."""
+    (tmp_path / "sitecustomize.py").write_text(HOLD_START)
+    with started(tiny_bundle, tmp_path, PYTHONPATH=str(tmp_path)) as server:
+        (old,) = workers_of(server)
+        (tmp_path / "hold").touch()
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: {worker.pid for worker in workers_of(server)} - {old.pid})
+        old.kill()
+        wait_until(lambda: len({worker.pid for worker in workers_of(server)} - {old.pid}) == 2)
+        (tmp_path / "hold").unlink()
+        wait_until_ready(server)
+        wait_until(lambda: len(workers_of(server)) == 1)
+        places = {path.stem for path in counts_of(server).glob("counter_*.db")}
+        assert len(places) <= 3, "files of dead workers pile up"
+        assert predict(server, ["you idiot"])
+        assert server.stop() == 0
+    assert "Traceback" not in "".join(server.log)
+
+
 def test_a_replacement_that_cannot_start_stops_nobody_else(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     with started(bundle, tmp_path, "--workers", "2", "--backend", "onnx") as server:
@@ -376,6 +414,33 @@ def test_a_replacement_that_cannot_start_stops_nobody_else(tiny_bundle: Path, tm
         while len(workers_of(server)) < 2:
             assert time.monotonic() < end
             time.sleep(0.2)
+    said = [json.loads(line) for line in server.log]
+    reasons = [line["error"] for line in said if line["event"] == "this worker cannot start"]
+    assert reasons and all("model.onnx" in reason for reason in reasons)
+    assert "Traceback" not in "".join(server.log)
+
+
+def test_a_worker_says_in_one_line_why_it_cannot_start(
+    tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For a reason that is no bug; a bug keeps its traceback."""
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    app = create_app(bundle, backend="onnx")
+    (bundle / "onnx/model.onnx").write_bytes(b"none")
+
+    @asynccontextmanager
+    async def break_down(app: FastAPI) -> AsyncIterator[None]:
+        raise ZeroDivisionError
+        yield
+
+    for broken, is_bug in ((app, False), (FastAPI(lifespan=break_down), True)):
+        caplog.clear()
+        lifespan = LifespanOn(Config(_TellingWhy(broken), log_config=None))
+        asyncio.run(lifespan.startup())
+        assert lifespan.startup_failed and lifespan.should_exit
+        assert ("Traceback" in caplog.text) == is_bug
+        reasons = [record.__dict__["error"] for record in caplog.records if record.msg == "this worker cannot start"]
+        assert len(reasons) == 1 - is_bug and all("model.onnx" in reason for reason in reasons)
 
 
 def test_several_workers_share_address_and_counts(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """Headers, trailers and chunk frames: bounded in length and time, while honest requests of any shape go through."""
 
+import asyncio
+import http.client
+import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,7 +16,9 @@ import uvicorn
 
 from moderation.serving import protocol
 from moderation.serving.framing import MAX_HEAD_BYTES
-from moderation.serving.protocol import BoundedProtocol
+from moderation.serving.protocol import MAX_UNWANTED_BYTES, BoundedProtocol
+from tests.attack_table import Attack
+from tests.serving.wire import Wire, tell
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
 LAST = HEAD + b"Connection: close\r\n"
@@ -113,6 +119,104 @@ def test_trailers_and_frames_have_a_limit(port: int) -> None:
     for piece in (b"X: a\r\n", b"X: " + b"a" * 1000):
         answer = send(port, begun, *[piece * (1 + MAX_HEAD_BYTES // len(piece))] * 3)
         assert not answer or b"too long" in answer  # nothing, where the reset came first
+
+
+@pytest.mark.parametrize(
+    ("stream", "reason"),
+    [
+        (HEAD + b"X: " + b"a" * MAX_HEAD_BYTES, b"The headers are too long."),
+        (b"\r\n" * MAX_HEAD_BYTES, b"There are too many blank lines before a request."),
+        (
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1;e=abcdefghijk\r\na\r\n" * MAX_HEAD_BYTES,
+            b"The chunks of the body are too small.",
+        ),
+        (
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: a\r\n" * MAX_HEAD_BYTES,
+            b"The trailers are too long.",
+        ),
+    ],
+    ids=["headers", "blank lines", "chunks", "trailers"],
+)
+def test_each_limit_has_a_reason_of_its_own(stream: bytes, reason: bytes) -> None:
+    wire = asyncio.run(tell([stream]))
+    assert wire.written.startswith(b"HTTP/1.1 400") and wire.written.endswith(b"\r\n\r\n" + reason)
+
+
+REFUSED = b"POST /refused HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["by length", "chunked"])
+@pytest.mark.parametrize("n_bytes", [100, 60_000, MAX_UNWANTED_BYTES - 100])
+def test_an_unwanted_body_costs_the_next_request_nothing(n_bytes: int, chunked: bool) -> None:
+    pieces = [REFUSED + b"Content-Length: %d\r\n\r\n" % n_bytes, b"a" * n_bytes]
+    if chunked:
+        pieces = [REFUSED + b"Transfer-Encoding: chunked\r\n\r\n", chunk(b"a" * n_bytes) + b"0\r\n\r\n"]
+    after = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=" + b"b" * 4_500 + b"\r\n\r\n"
+    wire = asyncio.run(tell([*pieces, after] * 3))
+    assert wire.statuses() == [200] * 6
+
+
+@dataclass
+class Watched(Wire):
+    """Also notes how many bytes were read, and whether the server closes by itself."""
+
+    n_read: int = 0
+    closes: bool = False
+
+
+async def tell_of_unwanted(piece: bytes, n_pieces: int) -> Watched:
+    """Send pieces of a body behind its answer."""
+    found = Watched()
+
+    class Watching(BoundedProtocol):
+        def _parse(self, piece: bytes) -> None:
+            found.n_read += len(piece)
+            super()._parse(piece)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            found.closes = self.transport.is_closing()
+            super().connection_lost(exc)
+
+    coding = b"Transfer-Encoding: chunked" if piece.endswith(b"\r\n") else b"Content-Length: 100000000"
+    await tell([REFUSED + coding + b"\r\n\r\n", *[piece] * n_pieces], found, Watching)
+    return found
+
+
+@pytest.mark.hostile("unwanted bodies")
+@pytest.mark.parametrize("piece", [b"a" * 8_000, chunk(b"a" * 8_000), chunk(b"a") * 1_000], ids=["", "chunks", "tiny"])
+def test_an_unwanted_body_has_a_limit(piece: bytes, caplog: pytest.LogCaptureFixture, attack: Attack) -> None:
+    """Behind it the answer still has its time to be read; what comes meanwhile is thrown away."""
+    with caplog.at_level(logging.WARNING):
+        wire = asyncio.run(tell_of_unwanted(piece, 40))
+    assert wire.n_read < MAX_UNWANTED_BYTES + 2 * len(piece)
+    assert (wire.statuses(), wire.is_ended, wire.closes) == ([200], True, False)
+    (line,) = (record.__dict__ for record in caplog.records)
+    assert "has its answer" in line["reason"] and "status" not in line
+    attack.tried(40)
+
+
+def test_what_is_thrown_away_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LINGER_BYTES", 200_000)
+    wire = asyncio.run(tell_of_unwanted(b"a" * 8_000, 40))
+    assert wire.is_ended and wire.closes
+
+
+@pytest.mark.hostile("unwanted bodies")
+@pytest.mark.parametrize("headers", [{}, {"Connection": "close"}, {"Expect": "100-continue"}], ids=str)
+@pytest.mark.parametrize("chunked", [False, True], ids=["by length", "chunked"])
+def test_who_sends_all_of_a_large_body_first_can_read_the_answer(
+    chunked: bool, headers: dict[str, str], refusing_port: int, monkeypatch: pytest.MonkeyPatch, attack: Attack
+) -> None:
+    monkeypatch.setattr(protocol, "LINGER_S", 600)  # the machine may be busy
+    body = b"a" * 5_000_000
+    n_tries = attack.cases(2, 10)
+    for _ in range(n_tries):
+        client = http.client.HTTPConnection("127.0.0.1", refusing_port, timeout=60)
+        sent = iter([body[:1_000_000]] * 5) if chunked else body
+        client.request("POST", "/", sent, headers, encode_chunked=chunked)
+        assert client.getresponse().status == 415
+        client.close()
+    attack.tried(n_tries)
 
 
 @pytest.mark.parametrize("begun", [b"", b"P", HEAD, HEAD + b"X: a"])

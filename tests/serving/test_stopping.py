@@ -1,8 +1,11 @@
 """What a server that is to stop does with its connections and its socket; without a process, so at any pace."""
 
 import asyncio
+import errno
+import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -11,9 +14,10 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from moderation.serving import protocol as protocol_module
+from moderation.serving import stopping
 from moderation.serving.app import create_app
 from moderation.serving.protocol import BoundedProtocol
-from moderation.serving.stopping import _close_listener
+from moderation.serving.stopping import _close_listener, _Leaving, _serve
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -100,6 +104,50 @@ def test_what_the_system_has_connected_is_taken_before_the_socket_closes() -> No
         for connection, client in zip(taken, clients, strict=True):
             assert connection.recv(1000) == REQUEST
             connection.close()
+            client.close()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_breaks_while_it_is_taken_over_breaks_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_broken = 0
+
+    async def serve_or_break(connection: socket.socket, server: Any) -> None:
+        nonlocal n_broken
+        if not n_broken:
+            n_broken += 1
+            raise OSError(errno.ECONNRESET, "reset")
+        await _serve(connection, server)
+
+    monkeypatch.setattr(stopping, "_serve", serve_or_break)
+
+    async def main() -> None:
+        state = ServerState()
+        listener = await serve(state)
+        clients = [socket.create_connection(listener.sockets[0].getsockname()[:2]) for _ in range(5)]
+        for client in clients:
+            client.sendall(REQUEST)
+        server = SimpleNamespace(
+            started=True,
+            servers=[listener],
+            server_state=state,
+            lifespan=SimpleNamespace(state={}),
+            config=Config(answer, timeout_keep_alive=600, lifespan="off", http=BoundedProtocol),
+        )
+        server.config.load()
+        monkeypatch.setattr(stopping, "_accept_no_more", lambda listener, for_all: None)
+        for bound in listener.sockets:
+            asyncio.get_running_loop().remove_reader(bound.fileno())
+        ended: list[int] = []
+        leaving = _Leaving(server, SimpleNamespace(), 0.0, lambda number, frame: ended.append(number))  # type: ignore[arg-type]
+        await leaving._leave(0.0, others=False)
+        assert ended == [signal.SIGTERM]
+        broken, *others = clients
+        for client in others:
+            assert b"200 OK" in await asyncio.to_thread(client.recv, 1000)
+        with pytest.raises(ConnectionResetError):
+            await asyncio.to_thread(broken.recv, 1000)
+        for client in clients:
             client.close()
 
     asyncio.run(main())

@@ -25,6 +25,7 @@ from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator, _GivenUp
 from moderation.serving.problems import ApiProblem
 from moderation.serving.workshop import LARGE_BYTES, Workshop
+from tests.attack_table import Attack
 from tests.serving.test_hostile import DIALECTS, NATIVE, PERSPECTIVE, Dialect, check_refused
 
 Scope = dict[str, Any]
@@ -137,6 +138,7 @@ def test_only_so_many_bytes_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None
     go = threading.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
         await asyncio.to_thread(go.wait, 30)
 
     async def main() -> None:
@@ -144,10 +146,11 @@ def test_only_so_many_bytes_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None
         shop.open()
 
         async def run() -> None:
-            await shop.run(app, scope_of(**{"content-length": "10000"}), pieces_of(b"{}"), None)  # type: ignore[arg-type]
+            await shop.run(app, scope_of(**{"content-length": "10000"}), pieces_of(b"a" * 10_000), None)  # type: ignore[arg-type]
 
         tasks = [asyncio.create_task(run()) for _ in range(2)]
-        await asyncio.sleep(0)
+        while shop._room.n_bytes < 2 * 10_000:
+            await asyncio.sleep(0.01)
         with pytest.raises(ApiProblem) as refused:
             await run()
         assert (refused.value.status, refused.value.kind) == (429, "queue_full")
@@ -157,6 +160,32 @@ def test_only_so_many_bytes_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None
         shop.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.hostile("unfinished bodies (memory)")
+def test_who_announces_a_large_body_and_sends_nothing_keeps_nobody_out(attack: Attack) -> None:
+    n_announced = 200
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        shop = Workshop(10_000)
+        shop.open()
+        scope = scope_of(**{"content-length": "10000"})
+        waiting = [asyncio.create_task(shop.run(app, scope, never, None)) for _ in range(n_announced)]  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        await shop.run(app, scope, pieces_of(b"a" * 10_000), None)  # type: ignore[arg-type]
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        shop.close()
+
+    asyncio.run(main())
+    attack.tried(n_announced)
 
 
 def test_what_does_not_say_how_large_it_is_counts_for_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:

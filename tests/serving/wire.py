@@ -92,11 +92,13 @@ class Wire:
         return [status for status in found if status != 100]
 
 
-async def tell(pieces: Iterable[bytes]) -> Wire:
+async def tell(
+    pieces: Iterable[bytes], wire: Wire | None = None, kind: type[BoundedProtocol] = BoundedProtocol
+) -> Wire:
     """Let a server have these pieces, one after the other, and as much time as it needs."""
-    wire = Wire()
+    wire = wire or Wire()
     config = Config(wire.answer, interface="asgi3", lifespan="off", log_config=None, proxy_headers=False)
-    protocol = BoundedProtocol(config=config, server_state=ServerState(), app_state={})
+    protocol = kind(config=config, server_state=ServerState(), app_state={})
     protocol.connection_made(wire)  # type: ignore[arg-type]
     for piece in pieces:
         if piece and not wire.is_closed:
