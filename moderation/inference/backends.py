@@ -22,7 +22,7 @@ from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle,
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
 from moderation.inference.graph_files import check_openvino, read_onnx
-from moderation.pretrained import check_folder, read_model
+from moderation.pretrained import read_model
 
 IdArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -248,13 +248,12 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         device: `cpu`, or `cuda` where the engine can.
 
     Raises:
-        ArtifactError: the engine cannot read the file, or the bundle names code to run.
+        ArtifactError: the engine cannot read the file, or, for torch, unsealed files lie beside the weights.
         ConfigError: threads or device that cannot be.
     """
     threads = count_cores() if threads is None else threads
     if threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more.")
-    check_folder(bundle.path)
     path = bundle.path / main_file(name)
     try:
         if name.startswith("onnx"):
