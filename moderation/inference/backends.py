@@ -22,6 +22,7 @@ from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle,
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
 from moderation.inference.graph_files import check_openvino, read_onnx
+from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 
 IdArray = npt.NDArray[np.int64]
@@ -108,6 +109,10 @@ class OnnxBackend:
         try:
             tokens = np.ones((1, 8), dtype=np.int64)
             self.session.run(["logits"], {"input_ids": tokens, "attention_mask": tokens}, options)
+        except Exception as error:  # of its own
+            if options.terminate:
+                raise TimeoutError from error
+            raise
         finally:
             timer.cancel()
 
@@ -165,6 +170,8 @@ class TorchBackend:
         try:
             self.model = model.to(device).eval()
         except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+            if is_out_of_memory(error):
+                raise
             raise ConfigError(
                 f"device {device}: torch cannot use it here. Expected cpu, or a device it knows."
             ) from error
@@ -262,9 +269,16 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
             check_openvino(path)
             return OpenVinoBackend(str(path), threads, device)
         return TorchBackend(_load_torch(bundle, name), threads, device)
-    except (ModerationError, MemoryError):
+    except ModerationError:
         raise
+    except TimeoutError as error:
+        raise ArtifactError(
+            f"{path}: its graph takes more than {_LONGEST_S:.0f} s for eight tokens, and was stopped. Choose another "
+            "backend, or take the bundle from a source that you trust."
+        ) from error
     except Exception as error:  # each engine has errors of its own
+        if is_out_of_memory(error):
+            raise
         raise ArtifactError(
             f"{path}: the engine of backend {name} cannot read it ({type(error).__name__}). It may be of a newer "
             "version of that engine: upgrade it, or choose another backend."
