@@ -16,7 +16,7 @@ from moderation.calibrators import Calibrator
 from moderation.categories import check_mapping
 from moderation.config import BUNDLE_NAME
 from moderation.errors import ArtifactError, ConfigError
-from moderation.escapes import escape_name
+from moderation.escapes import LONGEST_NAME, escape_name
 from moderation.labels import check_same_labels
 from moderation.manifests import (
     is_whole,
@@ -157,7 +157,7 @@ def read_bundle(path: Path) -> Bundle:
     number = content.get("format_version")
     if not is_whole(number) or number != FORMAT_VERSION:
         raise ArtifactError(
-            f"{path / MANIFEST}: bundle format {f'{number!r}'[:60]}; this version of the toolkit reads "
+            f"{path / MANIFEST}: bundle format {escape_name(repr(number))}; this version of the toolkit reads "
             f"{FORMAT_VERSION}. {_UPGRADE}"
         )
     if content.get("version") != manifest_version(content):
@@ -293,7 +293,9 @@ def _read_name(content: dict[str, Any]) -> str:
     """A name as `export` takes it: it stands in the header of every answer."""
     name = read_text(content, "name")
     if not BUNDLE_NAME.fullmatch(name):
-        raise ConfigError(f"name is {escape_name(name)}, expected up to 200 letters, digits, '.', '_' and '-'.")
+        raise ConfigError(
+            f"name is {escape_name(name)}, expected up to {LONGEST_NAME} letters, digits, '.', '_' and '-'."
+        )
     return name
 
 
