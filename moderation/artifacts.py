@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.errors import ArtifactError
+from moderation.strict_json import unique_pairs
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_failed_write(error: RuntimeError) -> bool:
+    """Whether torch's writer of archives could not write: it says so of a full disk, in no other way."""
+    return "inline_container" in str(error)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON. NaN is refused: absent numbers are null.
 
@@ -219,7 +225,7 @@ def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, 
         ArtifactError: missing, not readable, not JSON, or not an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_as_unique if unique_keys else None)
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_pairs if unique_keys else None)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file; expected {what}.") from error
     except OSError as error:
@@ -231,20 +237,13 @@ def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, 
     return content
 
 
-def _as_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
 def write_array(path: Path, array: npt.NDArray[Any], about: dict[str, Any]) -> None:
-    """Write an array as `.npy` and, beside it, `about` and the array's SHA-256 as its sidecar."""
+    """Write an array as `.npy` and then, beside it, `about` and the array's SHA-256 as its sidecar."""
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
-    write_json(sidecar(path), about | {"sha256": hashlib.sha256(content.getbuffer()).hexdigest()})
     with write_atomically(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+    write_json(sidecar(path), about | {"sha256": hashlib.sha256(content.getbuffer()).hexdigest()})
 
 
 def write_predictions(
@@ -298,8 +297,9 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     recorded = read_json(beside, "what is known of the array beside it").get("sha256") if beside.is_file() else None
     if recorded is not None and recorded != sha256(path):
         raise ArtifactError(
-            f"{path}: was changed since {beside.name} was written beside it (its SHA-256 differs). Restore it or write "
-            f"both again; where the array is right, move {beside.name} away."
+            f"{path}: was changed since {beside.name} was written beside it, or what wrote both was killed in between "
+            "(its SHA-256 differs). Write both again (those of a run: moderation evaluate), or restore it; where the "
+            f"array is right, move {beside.name} away."
         )
     return array
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from moderation.artifacts import default_cache_dir, read_json, sha256
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.hub import CONFIG, WEIGHTS, find_in_hub, hub_cache_dir
+from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_tokenizer
 from moderation.wheels import describe_mismatch, fetch_model, find_wrong_file
 
@@ -188,6 +189,8 @@ def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> P
     except ArtifactError:
         raise
     except Exception as error:  # the Rust library raises plain Exception for a file that it cannot read
+        if is_out_of_memory(error):
+            raise
         raise ArtifactError(
             f"{folder}: no tokenizer that transformers can load ({type(error).__name__}); expected tokenizer.json."
         ) from error

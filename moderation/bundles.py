@@ -16,7 +16,7 @@ from moderation.calibrators import Calibrator
 from moderation.categories import check_mapping
 from moderation.config import BUNDLE_NAME
 from moderation.errors import ArtifactError, ConfigError
-from moderation.escapes import escape_name
+from moderation.escapes import LONGEST_NAME, escape_name
 from moderation.labels import check_same_labels
 from moderation.manifests import (
     is_whole,
@@ -29,15 +29,16 @@ from moderation.manifests import (
     read_thresholds,
     read_window,
 )
+from moderation.pretrained import CONFIGURATIONS, check_content, check_names
 
 MANIFEST = "moderation.json"
 TOKENIZER = "tokenizer.json"
 MODEL_CONFIG = "config.json"
-ADAPTER = "adapter_config.json"
 CARD = "README.md"
 TRAINING_TEXTS = "training_texts.npy"
 FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
+_NO_CODE = "A bundle holds no such thing: take it from a source that you trust, or export it anew."
 _UPGRADE = "Cure: take a newer version of the toolkit."
 
 SHIPPED = Path(__file__).parent / "models" / "compact-en"
@@ -156,7 +157,7 @@ def read_bundle(path: Path) -> Bundle:
     number = content.get("format_version")
     if not is_whole(number) or number != FORMAT_VERSION:
         raise ArtifactError(
-            f"{path / MANIFEST}: bundle format {f'{number!r}'[:60]}; this version of the toolkit reads "
+            f"{path / MANIFEST}: bundle format {escape_name(repr(number))}; this version of the toolkit reads "
             f"{FORMAT_VERSION}. {_UPGRADE}"
         )
     if content.get("version") != manifest_version(content):
@@ -292,7 +293,9 @@ def _read_name(content: dict[str, Any]) -> str:
     """A name as `export` takes it: it stands in the header of every answer."""
     name = read_text(content, "name")
     if not BUNDLE_NAME.fullmatch(name):
-        raise ConfigError(f"name is {escape_name(name)}, expected up to 200 letters, digits, '.', '_' and '-'.")
+        raise ConfigError(
+            f"name is {escape_name(name)}, expected up to {LONGEST_NAME} letters, digits, '.', '_' and '-'."
+        )
     return name
 
 
@@ -305,25 +308,26 @@ def _find_problem(bundle: Bundle) -> str | None:
                 return f"form {name} without {file}."
     if unsealed := {TOKENIZER, MODEL_CONFIG} - bundle.files.keys():
         return f"{' and '.join(sorted(unsealed))} not among its files."
-    if code := [name for name in bundle.files if "/" not in name and name.endswith((".py", ADAPTER))]:
-        return f"{code[0]} among its files, which transformers would run or follow; a bundle holds none."
+    top = [name for name in bundle.files if "/" not in name]
+    if code := [name for name in top if name.endswith(".py")]:
+        return f"{escape_name(code[0])} among its files, which transformers would run; a bundle holds none."
+    check_names(top, str(bundle.path / MANIFEST), _NO_CODE)
     return None
 
 
 def _check_config(bundle: Bundle) -> None:
     """The plain Hugging Face folder has the manifest's labels, reads its windows, and brings no code."""
+    for name in CONFIGURATIONS:
+        if name in bundle.files:
+            check_content(_read_sealed_json(bundle, name), str(bundle.path / name), _NO_CODE)
     where = bundle.path / MODEL_CONFIG
-    if not _is_file(where):  # a device, say, which would be read for ever
-        raise ArtifactError(f"{where}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
-    config = read_json(where, "the model's configuration", unique_keys=True)
+    config = _read_sealed_json(bundle, MODEL_CONFIG)
     names = config.get("id2label", {})
     try:
         found = [str(names[key])[:200] for key in sorted(names, key=int)[: len(bundle.labels) + 9]]
     except (ValueError, TypeError):
         found = []
     check_same_labels(found, bundle.labels, f"{where} (id2label)")
-    if "auto_map" in config:
-        raise ArtifactError(f"{where}: names code to run (auto_map); a bundle holds none. Do not use it.")
     n_tokens, pad_id = config.get("vocab_size"), config.get("pad_token_id")
     if n_tokens is not None and (not is_whole(n_tokens) or n_tokens < 1):
         raise ArtifactError(f"{where}: its vocab_size is no number of tokens.")
@@ -332,6 +336,13 @@ def _check_config(bundle: Bundle) -> None:
     positions = config.get("max_position_embeddings")
     if is_whole(positions) and positions < bundle.window_length:
         raise ArtifactError(f"{where}: reads {positions} tokens, and the bundle's windows have {bundle.window_length}.")
+
+
+def _read_sealed_json(bundle: Bundle, name: str) -> dict[str, Any]:
+    path = bundle.path / name
+    if not _is_file(path):  # a pipe, say, which would be read for ever
+        raise ArtifactError(f"{path}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
+    return read_json(path, "a configuration, as transformers writes it", unique_keys=True)
 
 
 def _is_file(path: Path) -> bool:

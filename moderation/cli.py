@@ -23,6 +23,7 @@ from moderation.escapes import escaped_output
 from moderation.extras import missing_extra, modules_of, require, toolkit_version
 from moderation.flags import add_flags, merge, warn_of_variables
 from moderation.logs import LogLevel, configure_logs
+from moderation.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -330,10 +331,12 @@ def _main(argv: Sequence[str] | None) -> int:
         cure = "Free some space." if error.errno in DISK_FULL else "Check the path and its rights."
         print(f"moderation {verb}: {error.filename or 'a file'}: {error.strerror}. {cure}", file=sys.stderr)
         return 1
-    except MemoryError:  # of numpy and Arrow too
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         print(
-            f"moderation {verb}: not enough memory. Take a smaller table, end other programs, or raise the limit of "
-            "this one (ulimit -v, or that of its container).",
+            f"moderation {verb}: not enough memory. Take a smaller table (on a GPU: smaller batches), end other "
+            "programs, or raise the limit of this one (ulimit -v, or that of its container).",
             file=sys.stderr,
         )
         return 1

@@ -24,8 +24,11 @@ _KINDS = (
     r"\xad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a",  # nothing to see
     r"\ufff9-\ufffb\U000e0000-\U000e007f",  # annotations and tags
 )
-_CONTROLS = re.compile(f"[{''.join(_KINDS)}]")
-_CONTROLS_AND_BREAKS = re.compile(f"[{''.join(_KINDS)}\t\n]")
+CONTROLS = "".join(_KINDS)
+"""Characters that are escaped, for a set of characters in a regular expression."""
+
+_CONTROLS = re.compile(f"[{CONTROLS}]")
+_CONTROLS_AND_BREAKS = re.compile(f"[{CONTROLS}\t\n]")
 _CURSOR = re.compile(r"\r|(?:\x1b\[A)+\Z")  # how a progress bar goes back to its place, at the start of a write
 
 

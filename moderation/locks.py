@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from moderation.errors import ArtifactError
+from moderation.escapes import escape_name
 
 _FORMAT = "content-moderation lock"
 _START = json.dumps({"format": _FORMAT})[:-1].encode()
@@ -68,7 +69,7 @@ def claimed(
     target = Path(os.path.realpath(path))
     lock = target / ".lock" if inside else target.with_name(f".{target.name}.lock")
     if inside and target.exists() and not target.is_dir():
-        raise ArtifactError(f"{path}: is a file; expected a folder.")
+        raise ArtifactError(f"{path}: is a file; expected a folder. Choose another name.")
     missing = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
     try:
         descriptor = _hold(lock, path, wait_s)
@@ -112,10 +113,13 @@ def _open(lock: Path) -> int:
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ArtifactError(
+                f"{lock}: could not be made: the name is too long for this file system. Choose a shorter one."
+            ) from error
         left = " If a run of somebody else left it, and is over, remove it." if os.path.lexists(lock) else ""
         raise ArtifactError(
-            f"{lock}: could not be made ({error.strerror}). Choose a folder that may be written, or a shorter name "
-            f"where that is what is wrong.{left}"
+            f"{lock}: could not be made ({error.strerror}). Choose a folder that may be written.{left}"
         ) from error
     with suppress(OSError):  # somebody else's
         lock.chmod(0o600)  # a umask may have taken away what the owner needs
@@ -199,8 +203,8 @@ def _read(descriptor: int) -> bytes:
 def _show(owner: dict[str, Any]) -> str:
     if not owner:
         return "which one is not known"
-    words = f"moderation {owner.get('verb')}"
-    if "input" in owner:
-        words += f" of {owner['input']}" + (f" ({owner['bytes']} bytes)" if owner.get("bytes") is not None else "")
-    words += f", process {owner.get('process')} on {owner.get('host')}, since {owner.get('started')}"
-    return "".join(letter if letter.isprintable() else "?" for letter in words)
+    said = {name: escape_name(value) for name, value in owner.items() if value is not None}
+    words = f"moderation {said.get('verb')}"
+    if "input" in said:
+        words += f" of {said['input']}" + (f" ({said['bytes']} bytes)" if "bytes" in said else "")
+    return words + f", process {said.get('process')} on {said.get('host')}, since {said.get('started')}"

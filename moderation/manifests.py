@@ -7,11 +7,11 @@ from typing import Any, TypeGuard
 
 from moderation.calibrators import Calibrator, read_calibrators
 from moderation.errors import ConfigError
+from moderation.escapes import LONGEST_NAME, escape_name
 from moderation.labels import as_labels
 
 LONGEST_WINDOW = 1 << 17  # tokens; the longest encoders read some ten thousand
 _MOST_LABELS = 1_000
-_LONGEST_NAME = 200
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 _SHA256_DIGITS = frozenset("0123456789abcdef")
 
@@ -23,8 +23,8 @@ def read_text(content: Mapping[str, Any], key: str) -> str:
         ConfigError: it is missing, or another kind of value.
     """
     value = content.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
-        raise ConfigError(f"{key}: expected a text of 1 to {_LONGEST_NAME} characters.")
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME:
+        raise ConfigError(f"{key}: expected a text of 1 to {LONGEST_NAME} characters.")
     return value
 
 
@@ -95,7 +95,7 @@ def read_calibration(content: Mapping[str, Any], labels: tuple[str, ...]) -> tup
     if method == "per-label":
         return read_calibrators(read_object(calibration, "labels"), labels)
     raise ConfigError(
-        f"calibration {repr(method)[:60]} is not known to this version of the toolkit. Cure: take a newer one."
+        f"calibration {escape_name(repr(method))} is not known to this version of the toolkit. Cure: take a newer one."
     )
 
 
@@ -109,12 +109,12 @@ def read_files(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, facts in files.items():
         if not _is_inside(name):
             raise ConfigError(
-                f"files: {name[:80]!r} is a file outside the bundle, or no path; expected one with slashes."
+                f"files: {escape_name(name)} is a file outside the bundle, or no path; expected one with slashes."
             )
         digest, size = (facts.get("sha256"), facts.get("bytes")) if isinstance(facts, dict) else (None, None)
         is_digest = isinstance(digest, str) and len(digest) == 64 and _SHA256_DIGITS.issuperset(digest)
         if not is_digest or not is_whole(size) or size < 0:
-            raise ConfigError(f"files: {name[:80]!r} stands there without its SHA-256 and size.")
+            raise ConfigError(f"files: {escape_name(name)} stands there without its SHA-256 and size.")
     return {name: dict(facts) for name, facts in files.items()}
 
 
@@ -128,7 +128,7 @@ def read_forms(content: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str
     for name, facts in forms.items():
         named = facts.get("files") if isinstance(facts, dict) else None
         if not isinstance(named, list) or not all(isinstance(file, str) and file in files for file in named):
-            raise ConfigError(f"forms: form {name[:80]} without files that are sealed.")
+            raise ConfigError(f"forms: form {escape_name(name)} without files that are sealed.")
     return {name: dict(facts) for name, facts in forms.items()}
 
 
@@ -153,8 +153,8 @@ def _texts(content: Mapping[str, Any], key: str, most: int) -> list[str]:
     values = content.get(key)
     if not isinstance(values, list) or len(values) > most:
         raise ConfigError(f"{key}: expected a list of at most {most:,} names.")
-    if not all(isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME for value in values):
-        raise ConfigError(f"{key}: expected names of 1 to {_LONGEST_NAME} characters.")
+    if not all(isinstance(value, str) and 0 < len(value) <= LONGEST_NAME for value in values):
+        raise ConfigError(f"{key}: expected names of 1 to {LONGEST_NAME} characters.")
     return values
 
 

@@ -18,6 +18,17 @@ def free_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
     return min((n_bytes for n_bytes in found if n_bytes is not None), default=None)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: Python's own, or torch's of a device or of the machine.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("sizes differ"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # without loading torch
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 def _free_on_machine(proc: Path) -> int | None:
     for line in _read(proc / "meminfo").splitlines():
         name, _, words = line.partition(":")

@@ -7,18 +7,22 @@ transformers to other files than those that were looked at, is refused before tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moderation.artifacts import read_json
 from moderation.errors import ArtifactError
+from moderation.escapes import escape_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
+CONFIGURATIONS = (_CONFIG, _TOKENIZER_CONFIG)
+"""Files of a folder of transformers that could name code."""
 
 # Key, at any depth -> what it makes transformers do. The first two are refused whatever they say, the rest unless null.
 _CODE = {
@@ -46,44 +50,71 @@ _FILES = {
     "shard-*-model-*-of-*.safetensors": "weights in shards, which would be taken in place of model.safetensors",
 }
 _NOTHING_RUNS = "No code is run that a model's files name."
+_OTHER_MODEL = "Take a model that transformers knows by itself; where it does know this one, remove that key."
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder whose files would have transformers run code, or read other files than its own.
+    """Refuse a folder whose files would have transformers run code, wait for ever, or read other files than its own.
 
     Raises:
         ArtifactError: names the file and the key.
     """
-    for name in (_CONFIG, _TOKENIZER_CONFIG):
-        if (folder / name).exists():
-            check_content(read_json(folder / name, "a JSON object, as transformers writes it"), str(folder / name))
-    for pattern, what in _FILES.items():
-        if found := next(folder.glob(pattern), None):
-            raise ArtifactError(f"{folder}: holds {found.name}, {what}. Remove it, or take a folder without it.")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ArtifactError(f"{path}: a pipe, a socket or a device; expected a regular file. Remove it.")
+    for path, content in _configurations(folder):
+        check_content(content, str(path))
+    check_names((path.name for path in folder.glob("*")), str(folder))
 
 
-def check_content(content: Mapping[str, Any], where: str) -> None:
+def check_names(names: Iterable[str], where: str, cure: str = "Remove it, or take a folder without it.") -> None:
+    """Refuse files that transformers would load beside, or instead of, those that are looked at here.
+
+    Args:
+        names: Of the files in a folder.
+        where: The folder, for the message.
+        cure: For the message.
+
+    Raises:
+        ArtifactError: names the file.
+    """
+    for name in names:
+        for pattern, what in _FILES.items():
+            if fnmatchcase(name, pattern):
+                raise ArtifactError(f"{where}: holds {escape_name(name)}, {what}. {cure}")
+
+
+def check_content(content: Mapping[str, Any], where: str, cure: str = _OTHER_MODEL) -> None:
     """Refuse a configuration, of a model or a tokenizer, that names code; see `check_folder`.
 
     Args:
         content: Plain values; parts may hold each other.
         where: The file, for the message.
+        cure: For the message.
 
     Raises:
         ArtifactError: names the file and the key.
     """
     for path, value in _keys(content):
         key = path[-1]
+        named = ".".join(map(escape_name, path[-5:]))
         if key in _CODE and (value is not None or key in _IN_ANY_FORM):
-            raise ArtifactError(
-                f"{where}: {_CODE[key]} ({_in_words(path)}). {_NOTHING_RUNS} Take a model that transformers knows by "
-                "itself; where it does know this one, remove that key."
-            )
+            raise ArtifactError(f"{where}: {_CODE[key]} ({named}). {_NOTHING_RUNS} {cure}")
         if key in _IMPLEMENTATIONS and not all(name in _BUILT_IN for name in _names(value)):
             raise ArtifactError(
-                f"{where}: names code to compute with ({_in_words(path)}); expected eager or sdpa, which are part of "
-                f"transformers. {_NOTHING_RUNS} Remove that key."
+                f"{where}: names code to compute with ({named}); expected eager or sdpa, which are part of "
+                f"transformers. {_NOTHING_RUNS} {cure}"
             )
+
+
+def _configurations(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Path and content of each configuration of a model or a tokenizer that stands there."""
+    for name in CONFIGURATIONS:
+        path = folder / name
+        if path.exists() and not path.is_file():
+            raise ArtifactError(f"{path}: no regular file; expected a JSON object, as transformers writes it.")
+        if path.exists():
+            yield path, read_json(path, "a JSON object, as transformers writes it")
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -184,12 +215,10 @@ def _door(folder: Path) -> Any:
     """transformers, once a folder was found to bring no code and to name nothing that it does not know."""
     check_folder(folder)
     auto = _transformers()
-    for name in (_CONFIG, _TOKENIZER_CONFIG):
-        if (folder / name).exists():
-            content = read_json(folder / name, "a JSON object, as transformers writes it")
-            _check_tokenizer_class(content, str(folder / name))
-            if name == _CONFIG and "model_type" in content:
-                _check_type(content, str(folder / name))
+    for path, content in _configurations(folder):
+        _check_tokenizer_class(content, str(path))
+        if path.name == _CONFIG and "model_type" in content:
+            _check_type(content, str(path))
     return auto
 
 
@@ -258,8 +287,3 @@ def _names(value: Any) -> list[Any]:
     """Names of implementations: one, or one for each part of a model."""
     parts = list(value.values()) if isinstance(value, Mapping) else [value]
     return [part if part is None or isinstance(part, str) else object() for part in parts]
-
-
-def _in_words(path: tuple[str, ...]) -> str:
-    """A path of keys, without what a stranger's key might do to a terminal."""
-    return ".".join(part if part.isascii() and part.isidentifier() else "?" for part in path)

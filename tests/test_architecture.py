@@ -18,7 +18,7 @@ LINES = (
     ("errors", "escapes"),
     (
         *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "locks", "logs"),
-        *("memory", "variables"),
+        *("memory", "strict_json", "variables"),
     ),
     ("config", "flags", "artifacts", "manifests"),
     ("pretrained",),

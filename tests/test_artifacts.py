@@ -10,6 +10,7 @@ import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -281,6 +282,22 @@ def test_an_array_comes_back_bit_by_bit_with_its_sidecar(tmp_path: Path) -> None
     beside = json.loads(sidecar(path).read_text(encoding="utf-8"))
     assert (beside["split"], beside["sha256"]) == ("val", sha256(path))
     assert names_in(tmp_path) == ["preds_val.json", "preds_val.npy"]
+
+
+def test_a_kill_between_an_array_and_its_sidecar_leaves_the_new_array_and_a_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "preds_val.npy"
+    write_array(path, np.zeros((7, 3)), {"split": "val"})
+    with monkeypatch.context() as patch:
+        patch.setattr("moderation.artifacts.write_json", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write_array(path, np.ones((7, 3)), {"split": "val"})
+    assert np.load(path).all()
+    with pytest.raises(ArtifactError, match=r"killed in between .* moderation evaluate"):
+        read_array(path)
+    write_array(path, np.ones((7, 3)), {"split": "val"})
+    assert read_array(path).all()
 
 
 def saved(array: object, path: Path, *, pickled: bool = False) -> bytes:

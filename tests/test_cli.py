@@ -234,7 +234,8 @@ def test_the_version_is_told(capsys):
 def test_too_little_memory_is_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for error in (MemoryError(), pa.ArrowMemoryError("malloc of size 64 failed")):
+    of_torch = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes")
+    for error in (MemoryError(), pa.ArrowMemoryError("malloc of size 64 failed"), of_torch):
         monkeypatch.setattr(check, "_read_all", Mock(side_effect=error))
         assert cli.main(["check", str(tmp_path / "t.csv")]) == 1
         assert capsys.readouterr().err.startswith("moderation check: not enough memory.")

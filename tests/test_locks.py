@@ -151,7 +151,7 @@ def test_whoever_was_killed_on_another_host_is_named(tmp_path: Path, caplog: pyt
     with caplog.at_level("INFO", logger="moderation"), claimed(tmp_path / "out.csv", "score"):
         pass
     (said,) = (entry.getMessage() for entry in caplog.records)
-    assert "taken over from moderation score of in?[2J?.csv, process 7 on elsewhere" in said
+    assert "taken over from moderation score of in\\u001b[2J\\udcff.csv, process 7 on elsewhere" in said
 
 
 def test_a_file_system_without_locks_is_said(
@@ -228,3 +228,8 @@ def test_a_signal_frees_the_claim(number: str, tmp_path: Path) -> None:
         with claimed(tmp_path / "out.csv", "score"):
             pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_too_long_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="the name is too long"), claimed(tmp_path / ("x" * 254), "score"):
+        pass

@@ -19,10 +19,11 @@ from moderation.config.declaring import (
     raise_problems,
     setting,
 )
+from moderation.escapes import LONGEST_NAME
 
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 
-BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+BUNDLE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 """What a bundle may be called: servers make folders and addresses of it."""
 
 

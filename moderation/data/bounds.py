@@ -9,7 +9,13 @@ from typing import Final
 from moderation.errors import DataError
 
 CELL_BYTES: Final = 1 << 24
-"""Of a field, a line, or all fields of a row."""
+"""Of a field, a line without its end, or all fields of a row: so many are taken, and not one more."""
+
+LINE_END: Final = 2
+"""Bytes of the longest end of a line."""
+
+CELL_COST: Final = 50
+"""Bytes that holding a short cell takes beside its characters; about."""
 
 ROW_BYTES: Final = 1 << 26
 """That reading a row of several lines may take."""
@@ -30,14 +36,22 @@ UNPACKED_RATIO: Final = 200
 UNPACKED_STRETCH: Final = 1 << 26
 """No stretch of so many unpacked bytes may take less than a two hundredth of them in the packed file."""
 
+DIRECTORY_BYTES: Final = 1 << 26
+"""Of the directory at the end of a Parquet file, which grows with its columns times its row groups."""
+
 PAGE_BYTES: Final = 1 << 26
-"""Of a page of a Parquet file, unpacked; usual are 1 MiB."""
+"""Of a page of a Parquet file, packed and unpacked; usual are 1 MiB."""
 
 PAGE_VALUES: Final = 1 << 24
 """In a page of a Parquet file; usual are thousands."""
 
 DECODED_BYTES: Final = 1 << 26
 """Of a Parquet file's column, decoded at once."""
+
+
+def is_too_long(n_bytes: int) -> bool:
+    """Whether a field, a line without its end, or all fields of a row break their bound."""
+    return n_bytes > CELL_BYTES
 
 
 def endless_line(where: str, number: int) -> DataError:

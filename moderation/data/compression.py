@@ -92,7 +92,7 @@ def open_unpacked(path: Path) -> Iterator[tuple[str, IO[bytes], IO[bytes]]]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what reading a packed file raises into the error of the file; too little memory is none of its.
+    """Turn what reading a packed file raises into the error of the file; too little memory stays an error of its own.
 
     Raises:
         DataError: the compression is broken.

@@ -17,7 +17,7 @@ from typing import IO
 from moderation.data import bounds
 from moderation.data.columns import strip_blanks
 from moderation.data.csv_dialects import CsvDialect, read_separator
-from moderation.data.encodings import UTF8, Utf8Stream, as_utf8, is_unicode
+from moderation.data.encodings import NO_UTF8, NO_UTF16, UTF8, Utf8Stream, as_utf8, is_unicode
 from moderation.data.row_shapes import RowShape
 from moderation.errors import DataError
 
@@ -29,7 +29,6 @@ BACKSLASH = r"a backslash before a quote; read with --escape '\'"
 ROWS_WITHIN = f"a text whose lines look like further rows; is a quote opened and not closed in its row? If so, {_PLAIN}"
 NO_END = "the file ends behind an escape character"
 TOO_LONG = f"a field or line of more than {bounds.CELL_BYTES >> 20} MiB"
-NO_UTF8, NO_UTF16 = "not UTF-8", "not UTF-16"
 ORDER_MARK = "begins with a byte order mark, which belongs to the beginning of a file; were two files joined?"
 RAGGED = re.compile(r"(\d+) fields?, expected (\d+)")
 """The error of a row with too few or too many fields."""
@@ -130,7 +129,7 @@ def _check(record: CsvRow, n_fields: int, shape: RowShape, wrong_bytes: str) -> 
     """Find what is wrong with a row that could be cut into fields."""
     fields, error = record
     joined = "".join(fields)
-    if len(joined) > bounds.CELL_BYTES // 4 and len(joined.encode(errors="replace")) >= bounds.CELL_BYTES:
+    if len(joined) > bounds.CELL_BYTES // 4 and bounds.is_too_long(len(joined.encode(errors="replace"))):
         return [], TOO_LONG
     if not is_unicode(joined):
         fields = [field.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for field in fields]
@@ -181,8 +180,8 @@ class _Lines:
         self.n_taken += 1
         if self._back:
             return self._back.popleft()
-        line = self._text.readline(bounds.CELL_BYTES)
-        if len(line) == bounds.CELL_BYTES and not line.endswith(self.line_end):
+        line = self._text.readline(bounds.CELL_BYTES + bounds.LINE_END)
+        if len(line) == bounds.CELL_BYTES + bounds.LINE_END and not line.endswith(self.line_end):
             self._skip()
         return line or None
 
@@ -241,9 +240,9 @@ class _Records:
     def __next__(self) -> CsvRow:
         n_empty = 0
         while (line := self._lines.take()) is not None:
-            if len(line) >= bounds.CELL_BYTES:
-                return [], TOO_LONG
             body = self._without_end(line)
+            if bounds.is_too_long(len(body)):
+                return [], TOO_LONG
             if not body:
                 n_empty += 1
                 if n_empty > bounds.EMPTY_LINES:
@@ -320,7 +319,7 @@ class _Records:
         if line is None:
             raise _Broken(NO_END, self._body[begin:])
         self._size += len(line) + _LINE_COST
-        if self._size >= bounds.ROW_BYTES:
+        if self._size >= bounds.ROW_BYTES or bounds.is_too_long(len(self._without_end(line))):
             raise _Broken(TOO_LONG, "")
         if self._opened is not None:
             self._behind.append(line)
@@ -332,7 +331,11 @@ class _Records:
         line, start = self._line, self._at + 1
         while (closing := self._find_closing(line, start, parts)) is None:
             following = self._lines.take()
-            if following is None or size + len(following) + _LINE_COST >= bounds.ROW_BYTES:
+            too_much = following is not None and (
+                bounds.is_too_long(len(self._without_end(following)))
+                or size + len(following) + _LINE_COST >= bounds.ROW_BYTES
+            )
+            if following is None or too_much:
                 self._lines.put_back([*ahead, *([] if following is None else [following])])
                 raise self._broken(OPEN_QUOTE)
             ahead.append(following)

@@ -8,6 +8,7 @@ from typing import IO, Any
 from moderation.errors import DataError
 
 UTF8 = "utf-8-sig"
+NO_UTF8, NO_UTF16 = "not UTF-8", "not UTF-16"
 UTF16 = ("utf-16", "utf-16-le", "utf-16-be")
 _BEGINNING, _PIECE = 1 << 20, 1 << 18
 _OTHERS = {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from moderation.data import bounds
+from moderation.strict_json import refuse_constant, unique_pairs
 
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]')
 
@@ -25,10 +26,10 @@ def read_lines(stream: IO[bytes], where: str) -> Iterator[str | None]:
     """
     encoding = "utf-8-sig"
     n_lines = n_empty = 0  # from the beginning, and since the last that is not empty
-    while line := stream.readline(bounds.CELL_BYTES):
-        fits = len(line) < bounds.CELL_BYTES or line.endswith(b"\n")
+    while line := stream.readline(bounds.CELL_BYTES + bounds.LINE_END):
+        fits = not bounds.is_too_long(len(line.removesuffix(b"\n").removesuffix(b"\r")))
         n_lines += 1
-        if not fits:
+        if not fits and not line.endswith(b"\n"):
             _skip_line(stream, n_lines, where)
         try:
             text = line.decode(encoding).strip() if fits else None
@@ -61,7 +62,7 @@ def parse_object(line: str | None) -> dict[str, Any] | None:
     if line is None or _nests_too_deep(line):
         return None
     try:
-        found = json.loads(line, object_pairs_hook=unique_pairs, parse_constant=_refuse)
+        found = json.loads(line, object_pairs_hook=unique_pairs, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -83,19 +84,3 @@ def _nests_too_deep(line: str) -> bool:
             if depth > bounds.NESTING:
                 return True
     return False
-
-
-def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The pairs of a JSON object; a hook for `json.loads`, which would keep the last of two values in silence.
-
-    Raises:
-        ValueError: a name stands twice.
-    """
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")

@@ -17,7 +17,6 @@ from moderation.errors import DataError
 
 _MOST_ROWS = 10_000  # decoded at once
 _LARGEST_HEADER = 1 << 24  # that Arrow reads
-_LARGEST_DIRECTORY = 1 << 24
 _DEEPEST = 12  # structures and lists within each other
 _LEVEL_BYTES = 8  # about, of a value that repeats the one before, or is missing: its place and its level
 _SUSPECT = 64  # times its bytes that a page may become, where they are lists
@@ -88,7 +87,9 @@ def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str
     if metadata.num_columns > bounds.COLUMNS:
         raise DataError(f"{where}: {metadata.num_columns:,} columns; expected {bounds.COLUMNS:,} or fewer.")
     try:
-        directory = list(_read_directory(file))
+        directory = list(_read_directory(file, where))
+    except DataError:
+        raise
     except (EOFError, IndexError, ValueError, KeyError, TypeError, AttributeError, OSError):
         raise broken_parquet(where) from None
     groups = [_measure_group(file, metadata, n_rows, chunks, where) for n_rows, chunks in directory]
@@ -123,12 +124,17 @@ def broken_parquet(where: str) -> DataError:
     )
 
 
-def _read_directory(file: IO[bytes]) -> Iterator[tuple[int, list[_Chunk]]]:
+def _read_directory(file: IO[bytes], where: str) -> Iterator[tuple[int, list[_Chunk]]]:
     """Rows and columns of each row group; pyarrow's access to them ends the process where some numbers are wrong."""
     n_bytes = file.seek(-8, 2)
     size = int.from_bytes(file.read(4), "little")
-    if size > min(n_bytes, _LARGEST_DIRECTORY):
-        raise ValueError("a directory that is too large")
+    if size > n_bytes:
+        raise ValueError("a directory that is larger than the file")
+    if size > bounds.DIRECTORY_BYTES:
+        raise DataError(
+            f"{where}: a directory (footer) of {size / 1e6:,.0f} MB; expected {bounds.DIRECTORY_BYTES / 1e6:,.0f} MB "
+            "at most. Write the file again with fewer and larger row groups, or with fewer columns."
+        )
     file.seek(n_bytes - size)
     fields = _Compact(file.read(size)).read_struct()
     for group in fields.get((4, _LIST), []):
@@ -191,11 +197,12 @@ def _measure_column(file: IO[bytes], n_rows: int, chunk: _Chunk, shape: Any, whe
 
 
 def _check_page(page: _Page, n_before: int, shape: Any, where: str) -> None:
-    if page.n_bytes <= bounds.PAGE_BYTES and page.n_values <= bounds.PAGE_VALUES:
+    n_bytes = max(page.n_bytes, page.packed_bytes)
+    if n_bytes <= bounds.PAGE_BYTES and page.n_values <= bounds.PAGE_VALUES:
         return
     rows = f", from value {n_before + 1} of a row group on," if page.kind != _DICTIONARY else ""
     raise DataError(
-        f"{_column_name(where, shape)}{rows} has a page of {page.n_bytes / 1e6:,.0f} MB and {page.n_values:,} values; "
+        f"{_column_name(where, shape)}{rows} has a page of {n_bytes / 1e6:,.0f} MB and {page.n_values:,} values; "
         f"expected {bounds.PAGE_BYTES / 1e6:,.0f} MB and {bounds.PAGE_VALUES:,} values at most. Is a cell very large? "
         "Shorten it, or write the file again with usual pages (1 MiB)."
     )
@@ -273,7 +280,7 @@ class _Compact:
         while head := self._byte():
             delta, kind = head >> 4, head & 15
             number = number + delta if delta else self._signed()
-            fields[number, kind] = None if kind in (1, 2) else self._value(kind, depth)  # of a truth, the type is it
+            fields[number, kind] = None if kind in (1, 2) else self._value(kind, depth)  # a truth value is its type
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:

@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 1 << 24
 _MOST_WRONG_ROWS = 100_000  # that are listed
-_CELL_COST = 50  # bytes that holding a short cell takes beside its characters
 _LARGEST_BLOCK = 1 << 30  # pyarrow counts the bytes of a block in 32 bits
 
 
@@ -148,7 +147,7 @@ def _read_csv_stream(path: Path, ending: str, stream: IO[bytes], dialect: CsvDia
         if problems:  # the table is refused, and its other rows are read for further problems alone
             continue
         rows.append(fields)
-        size += sum(map(len, fields)) + _CELL_COST * len(fields)
+        size += sum(map(len, fields)) + bounds.CELL_COST * len(fields)
         if len(rows) == _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE:
             flush()
             size = 0
@@ -220,8 +219,8 @@ def _check_values(path: Path, batch: pa.RecordBatch, n_before: int) -> None:
             "the file is made, and write it again."
         ) from None
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if column.nbytes >= bounds.CELL_BYTES and column.type in (pa.string(), pa.large_string()):
-            wrong = pc.indices_nonzero(pc.greater_equal(pc.binary_length(column), bounds.CELL_BYTES)).to_pylist()
+        if column.nbytes > bounds.CELL_BYTES and column.type in (pa.string(), pa.large_string()):
+            wrong = pc.indices_nonzero(pc.greater(pc.binary_length(column), bounds.CELL_BYTES)).to_pylist()
             if wrong:
                 rows = show_rows(n_before + 1 + row for row in wrong)
                 raise DataError(f"{path}: {TOO_LONG} in the column {show_names([name])} ({rows}). Shorten the text.")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from moderation.errors import ConfigError
+from moderation.strict_json import RepeatedName, unique_pairs
 
 FORMAT = "content-moderation thresholds"
 VERSION = 1
@@ -162,31 +163,18 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:
             raise ConfigError(f"{path}: too large for a file of thresholds; {_EXPECTED}.")
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_pairs)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; {_EXPECTED}.") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}.") from None
-    except _Twice as error:
-        raise ConfigError(f"{path}: {_show(error.args[0])} is set more than once. Set each label once.") from None
+    except RepeatedName as error:
+        raise ConfigError(f"{path}: {_show(error.name)} is set more than once. Set each label once.") from None
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: not valid JSON; {_EXPECTED}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no JSON object; {_EXPECTED}.")
     return content
-
-
-class _Twice(Exception):
-    """A name stands twice in one object."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise _Twice(name)
-        found[name] = value
-    return found
 
 
 def _check_values(values: Mapping[Any, Any], where: str) -> dict[str, float]:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from moderation.artifacts import write_atomically, write_json
+from moderation.artifacts import is_failed_write, write_atomically, write_json
 from moderation.errors import ArtifactError
 from moderation.training.model import describe_labels
 
@@ -84,7 +84,9 @@ def write_torch_weights(folder: Path, model: PreTrainedModel) -> list[str]:
     with write_atomically(folder / TORCH_WEIGHTS) as temporary:
         try:
             torch.save(weights, temporary)
-        except RuntimeError as error:  # torch reports a full disk as one
+        except RuntimeError as error:
+            if not is_failed_write(error):
+                raise
             raise OSError(None, "the disk may be full", TORCH_WEIGHTS) from error
     return [TORCH_WEIGHTS]
 

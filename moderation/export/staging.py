@@ -1,13 +1,24 @@
-"""A bundle grows in a folder of its own and takes its place when it is whole."""
+"""A bundle grows in a folder of its own and takes its place when it is whole.
 
+A folder cannot be replaced at once: the old bundle is moved aside first. A kill between the two leaves it there, under
+a name that ends in `.old`, and the next export puts it back.
+"""
+
+import logging
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from moderation.artifacts import sync
 from moderation.bundles import MANIFEST
 from moderation.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
+
+_FORMER = ".old"
 
 
 @contextmanager
@@ -24,14 +35,20 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     check_target(target, overwrite=overwrite)
     target = Path(os.path.realpath(target))  # of a link what it points to, so that the link itself stays
-    staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    former = target.with_name(f".{target.name}.{os.getpid()}.old")
+    mark = uuid.uuid4().hex[:12]  # process ids are not unique on a volume of several machines
+    staging = target.with_name(f".{target.name}.{mark}.tmp")
+    former = target.with_name(f".{target.name}.{mark}{_FORMER}")
     try:
         staging.mkdir(parents=True)
         yield staging
+        for path in (*staging.rglob("*"), staging):
+            if os.name == "posix" or path.is_file():  # elsewhere a folder cannot be opened
+                sync(path)
         if target.exists():
             target.rename(former)
         staging.rename(target)
+        if os.name == "posix":
+            sync(target.parent)
     except OSError as error:
         raise ArtifactError(
             f"{target}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
@@ -46,11 +63,12 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that a bundle may not take the place of.
+    """Refuse a folder that a bundle may not take the place of; one that a killed export moved aside is put back first.
 
     Raises:
         ArtifactError: it holds something else, or a bundle that is not to be replaced.
     """
+    _put_back(Path(os.path.realpath(target)))
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / MANIFEST).is_file():
@@ -59,3 +77,25 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise ArtifactError(f"{target}: already holds a bundle. Choose another --to, or pass --overwrite.")
+
+
+def _put_back(target: Path) -> None:
+    """Give the bundle that a killed export left aside its name again, where nothing stands there now."""
+    if target.exists() or not target.parent.is_dir():
+        return
+    left = [
+        path
+        for path in target.parent.iterdir()
+        if path.name.startswith(f".{target.name}.") and path.name.endswith(_FORMER) and (path / MANIFEST).is_file()
+    ]
+    if not left:
+        return
+    newest = max(left, key=lambda path: path.stat().st_ctime)
+    try:
+        newest.rename(target)
+    except OSError as error:
+        raise ArtifactError(
+            f"{newest}: the bundle that an export moved aside before it was killed; it could not be put back "
+            f"({error.strerror}). Move it to {target.name} by hand."
+        ) from error
+    logger.warning("%s: an export was killed while it replaced this bundle, which was put back.", target)

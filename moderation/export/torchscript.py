@@ -1,5 +1,6 @@
 """The classifier as TorchScript: one file that torch alone runs, without transformers and without our code."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ def write_torchscript(path: Path, model: PreTrainedModel) -> None:
         ArtifactError: the file cannot be written.
     """
     jit: Any = torch.jit
-    with write_atomically(path) as temporary, traceable(model) as wrapper:
-        module = jit.trace(wrapper, example_inputs(), check_trace=False)
-        try:
-            jit.save(module, str(temporary))
-        except RuntimeError as error:  # torch reports a full disk as one
-            raise OSError(None, "the disk may be full", str(path)) from error
+    content = io.BytesIO()  # on a full disk torch would end the process; and a file's name would become its content
+    with traceable(model) as wrapper:
+        jit.save(jit.trace(wrapper, example_inputs(), check_trace=False), content)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())

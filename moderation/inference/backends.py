@@ -22,7 +22,8 @@ from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle,
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
 from moderation.inference.graph_files import check_openvino, read_onnx
-from moderation.pretrained import check_folder, read_model
+from moderation.memory import is_out_of_memory
+from moderation.pretrained import read_model
 
 IdArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -108,6 +109,10 @@ class OnnxBackend:
         try:
             tokens = np.ones((1, 8), dtype=np.int64)
             self.session.run(["logits"], {"input_ids": tokens, "attention_mask": tokens}, options)
+        except Exception as error:  # of its own
+            if options.terminate:
+                raise TimeoutError from error
+            raise
         finally:
             timer.cancel()
 
@@ -165,6 +170,8 @@ class TorchBackend:
         try:
             self.model = model.to(device).eval()
         except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+            if is_out_of_memory(error):
+                raise
             raise ConfigError(
                 f"device {device}: torch cannot use it here. Expected cpu, or a device it knows."
             ) from error
@@ -248,13 +255,12 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         device: `cpu`, or `cuda` where the engine can.
 
     Raises:
-        ArtifactError: the engine cannot read the file, or the bundle names code to run.
+        ArtifactError: the engine cannot read the file, or, for torch, unsealed files lie beside the weights.
         ConfigError: threads or device that cannot be.
     """
     threads = count_cores() if threads is None else threads
     if threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more.")
-    check_folder(bundle.path)
     path = bundle.path / main_file(name)
     try:
         if name.startswith("onnx"):
@@ -263,9 +269,16 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
             check_openvino(path)
             return OpenVinoBackend(str(path), threads, device)
         return TorchBackend(_load_torch(bundle, name), threads, device)
-    except (ModerationError, MemoryError):
+    except ModerationError:
         raise
+    except TimeoutError as error:
+        raise ArtifactError(
+            f"{path}: its graph takes more than {_LONGEST_S:.0f} s for eight tokens, and was stopped. Choose another "
+            "backend, or take the bundle from a source that you trust."
+        ) from error
     except Exception as error:  # each engine has errors of its own
+        if is_out_of_memory(error):
+            raise
         raise ArtifactError(
             f"{path}: the engine of backend {name} cannot read it ({type(error).__name__}). It may be of a newer "
             "version of that engine: upgrade it, or choose another backend."

@@ -10,6 +10,7 @@ import numpy as np
 from moderation.errors import ArtifactError
 from moderation.inference.backends import Backend, FloatArray
 from moderation.inference.batches import Batch
+from moderation.memory import is_out_of_memory
 
 
 class Engine:
@@ -45,9 +46,9 @@ class Engine:
         """
         try:
             logits = self.backend.logits(batch.input_ids, batch.attention_mask)
-        except MemoryError:
-            raise
         except Exception as error:  # each engine has errors of its own; their words may hold parts of the input
+            if is_out_of_memory(error):
+                raise
             raise ArtifactError(
                 f"{self.path}: the engine failed ({type(error).__name__}) on {len(batch.input_ids)} windows of "
                 f"{batch.input_ids.shape[1]} tokens. Does the bundle's window fit its model? See: moderation verify"

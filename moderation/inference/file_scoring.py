@@ -231,7 +231,7 @@ def _unchanged(path: Path, before: _State, chunks: Iterable[Chunk]) -> Iterator[
     """
     for chunk in chunks:
         if _state(path) != before:
-            raise _Touched(f"{path}: was changed, or touched, while it was read.")
+            raise _Touched(f"{path}: was changed, or touched, while it was read. Score it again when it is whole.")
         yield chunk
 
 

@@ -4,11 +4,9 @@ import io
 from collections.abc import Iterator
 
 from moderation.data import bounds
-from moderation.data.encodings import UTF8, Utf8Recoder, guess_encoding
+from moderation.data.encodings import NO_UTF8, NO_UTF16, UTF8, Utf8Recoder, guess_encoding
 from moderation.errors import DataError
 
-NO_UTF8 = "not UTF-8"
-NO_UTF16 = "not UTF-16"
 NUL = "holds a NUL character"
 TOO_LONG = f"a line of more than {bounds.CELL_BYTES >> 20} MiB"
 
@@ -49,7 +47,7 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
         else:
             held += end
         found: list[Line] = []
-        if not n_skipped and len(held) > bounds.CELL_BYTES:  # said now: its end may never come
+        if not n_skipped and bounds.is_too_long(len(held) - held.endswith(b"\r")):  # said now: its end may never come
             found, n_skipped = [(None, TOO_LONG)], 1
             held.clear()
         if lines:
@@ -93,9 +91,9 @@ def _read(pipe: io.RawIOBase) -> bytes | None:
 
 
 def _decode(line: bytes, wrong: str) -> Line:
-    if len(line) > bounds.CELL_BYTES:
-        return None, TOO_LONG
     line = line.removesuffix(b"\r")
+    if bounds.is_too_long(len(line)):
+        return None, TOO_LONG
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:

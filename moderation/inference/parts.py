@@ -232,8 +232,6 @@ def check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
             f"{parts.folder}: holds the finished parts of an interrupted run. Run the same command with --resume to "
             "go on from them, or with --overwrite to start anew."
         )
-    if output.is_dir():
-        raise ArtifactError(f"{output}: this is a folder; expected the name of a file to write.")
     if output.exists() and not overwrite and not (begun and _is_own(output)):
         if begun:
             raise ArtifactError(

@@ -31,7 +31,6 @@ CHUNK_BYTES = 1 << 24  # of cells: a chunk that reaches them ends, however few r
 logger = logging.getLogger(__name__)
 
 _STANDARD = CsvDialect()
-_CELL_COST = 50  # bytes that holding a short cell takes beside its characters
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def _open_csv(path: Path, text_column: str, dialect: CsvDialect) -> StreamedTabl
             for fields, error in table.rows:
                 held.append(fields)
                 errors.append(error)
-                size += sum(map(len, fields)) + _CELL_COST * len(fields)
+                size += sum(map(len, fields)) + bounds.CELL_COST * len(fields)
                 if len(held) == chunk_rows or size >= CHUNK_BYTES:
                     yield _text_chunk(schema, held, errors, packed.tell() / n_bytes)
                     held, errors, size = [], [], 0
@@ -188,9 +187,9 @@ def _without_long_texts(batch: pa.RecordBatch, text_column: str, share: float) -
     place = batch.schema.get_field_index(text_column)
     texts = batch.column(place)
     errors = pa.nulls(batch.num_rows, pa.string())
-    if not pa.types.is_null(texts.type) and texts.nbytes >= bounds.CELL_BYTES:
+    if not pa.types.is_null(texts.type) and texts.nbytes > bounds.CELL_BYTES:
         measurable = texts.cast(pa.large_string()) if pa.types.is_string_view(texts.type) else texts
-        too_long = pc.greater_equal(pc.binary_length(measurable), bounds.CELL_BYTES)
+        too_long = pc.greater(pc.binary_length(measurable), bounds.CELL_BYTES)
         texts = pc.if_else(too_long, pa.scalar(None, texts.type), texts)
         errors = pc.if_else(too_long, TOO_LONG, None)
         batch = batch.set_column(place, batch.schema.field(place), texts)

@@ -12,9 +12,9 @@ from tokenizers import NormalizedString, Tokenizer
 from moderation.errors import ArtifactError
 from moderation.inference.tokenizer_rules import TokenizerFacts, check_tokenizer
 
-_GROWTH = 24  # characters that one may become in normalisation; U+FDFA becomes 18
+_MOST_GROWTH = 24  # characters that one may become in normalisation; U+FDFA becomes 18
 _ROOM = 256  # beyond that
-_MOST_WORK = 2 * 10**10  # of patterns whose work may grow with the square of a text, in steps: up to a minute
+_MOST_STEPS_OF_TEXT = 2 * 10**10  # of patterns whose work may grow with the square of a text, in steps: up to a minute
 
 
 class BoundedTokenizer:
@@ -66,26 +66,26 @@ class BoundedTokenizer:
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
     def normalise(self, text: str) -> str:
-        """A text as it is before it is cut into tokens; for short ones.
+        """A text as it is before it is cut into tokens.
 
         Raises:
             ArtifactError: as of `encode`.
         """
         if (normaliser := self.tokenizer.normalizer) is None:
             return text
-        self.encode(text)
         with self._naming("fails on a text"):
+            self._check_work(text)
             return str(normaliser.normalize_str(text))
 
     def _check_work(self, text: str) -> None:
-        if self._n_open * len(text) ** 2 > _MOST_WORK:
+        if self._n_open * len(text) ** 2 > _MOST_STEPS_OF_TEXT:
             raise ArtifactError(
                 f"{self.path}: its {self._n_open} patterns may take too long for a word of {len(text):,} characters. "
                 "Take the bundle from a source that you trust."
             )
         if self._limits is not None and not self._limits.hold_for(text):
             raise ArtifactError(
-                f"{self.path}: makes a text of {len(text):,} characters more than {_GROWTH} times longer. "
+                f"{self.path}: makes a text of {len(text):,} characters more than {_MOST_GROWTH} times longer. "
                 "Take the bundle from a source that you trust."
             )
 
@@ -120,7 +120,7 @@ class _GrowthLimits:
         return all(self._hold_for_part(part) for part in {*parts, *stripped} if part)
 
     def _hold_for_part(self, part: str) -> bool:
-        limit = _GROWTH * len(part) + _ROOM
+        limit = _MOST_GROWTH * len(part) + _ROOM
         text = NormalizedString(part)
         for group in self.groups:
             group.normalize(text)

@@ -7,6 +7,8 @@ bundle's patterns are read first, and what may take more than about the square o
 import re
 from typing import NamedTuple
 
+from moderation.escapes import escape_name
+
 _REPEATS = 1_000  # what a repetition without an end counts as
 _MOST = 10**12  # numbers stop here; far beyond what is allowed
 _DEEPEST = 24  # groups within groups
@@ -20,6 +22,10 @@ _ESCAPE = re.compile(
     r"|[pP]\{\^?[\w ]+\}|x\{[0-9a-fA-F]{1,8}\}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[dDwWsShHntrfvae]|[^\w])",
     re.ASCII,
 )
+
+
+class UnknownNotation(ValueError):
+    """Notation that is not known here; it may be right."""
 
 
 class Cost(NamedTuple):
@@ -51,7 +57,8 @@ def measure(pattern: str) -> Cost:
     """Cost of a pattern at one place of a text.
 
     Raises:
-        ValueError: notation that is not known here, among it subexpression calls, conditions and comments.
+        UnknownNotation: such as subexpression calls, conditions and comments.
+        ValueError: no regular expression, or one whose work cannot be told.
 
     >>> measure("[a-z]+ ?").once < 10_000 < measure("(a+)+$").once
     True
@@ -162,7 +169,7 @@ class _Reader:
         if opening:
             self.place = opening.end()
         elif self.pattern[self.place + 1 : self.place + 2] in ("?", "*"):
-            raise ValueError(f"a group that begins with {self.pattern[self.place : self.place + 3]}")
+            raise UnknownNotation(f"a group that begins with {escape_name(self.pattern[self.place : self.place + 3])}")
         else:
             self.place += 1
         self.depth += 1
@@ -184,7 +191,7 @@ class _Reader:
     def _escape(self) -> Cost:
         found = _ESCAPE.match(self.pattern, self.place)
         if not found:
-            raise ValueError(f"the escape {self.pattern[self.place : self.place + 2]}")
+            raise UnknownNotation(f"the escape {escape_name(self.pattern[self.place : self.place + 2])}")
         self.place = found.end()
         if found["back"]:
             self.refers_back = True

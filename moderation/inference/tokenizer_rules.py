@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from moderation.data.charsmap import longest_replacement
-from moderation.inference.tokenizer_patterns import read_pattern
+from moderation.escapes import escape_name
+from moderation.inference.tokenizer_patterns import UnknownNotation, read_pattern
+from moderation.strict_json import refuse_constant, unique_pairs
 
 _MOST_BYTES = 128 << 20
 _MOST_STEPS = 256  # of one kind; those of `--fold-disguises` are some seventy
-_MOST_WORK = 100_000  # of one pattern at one place of a text, in steps
-_MOST_WORK_IN_ALL = 500_000
+_MOST_STEPS_OF_PATTERN = 100_000  # of one pattern at one place of a text, in steps
+_MOST_STEPS_OF_PATTERNS = 500_000
 _LONGEST_PATTERN = 16_384
 _LONGEST_CONTENT = 64
 _LONGEST_WORD = 1_000  # of WordPiece, whose work grows with its square
@@ -27,7 +29,7 @@ _HARMLESS_GROWTH = 64
 _IGNORES_CASE = re.compile(r"\(\?[a-z]*i")  # one character may then stand for three: U+FB03 for `ffi`
 
 # How many characters one character may become, at most: by Unicode's tables, or since each byte becomes one.
-_GROWTH = {
+_GROWTH_BY_KIND = {
     "BertNormalizer": 24,
     "ByteLevel": 4,
     "Lowercase": 3,
@@ -39,7 +41,7 @@ _GROWTH = {
     "Strip": 1,
     "StripAccents": 1,
 }
-_CUTTERS = {
+_PRE_TOKENIZERS = {
     "BertPreTokenizer",
     "ByteLevel",
     "CharDelimiterSplit",
@@ -52,7 +54,7 @@ _CUTTERS = {
     "Whitespace",
     "WhitespaceSplit",
 }
-_FRAMES = {"BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"}
+_POST_PROCESSORS = {"BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"}
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,16 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     if len(content) > _MOST_BYTES:
         raise ValueError(f"{len(content):,} bytes, expected {_MOST_BYTES:,} at most")
     try:
-        tokenizer = json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        tokenizer = json.loads(content, object_pairs_hook=unique_pairs, parse_constant=refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _expect(isinstance(tokenizer, dict), "no JSON object")
     works: list[_Work] = []
     steps = tuple(_steps(tokenizer, "normalizer", "normalizers"))
     growths = [_check_normaliser(step, works) for step in steps]
-    _check_cutters(list(_steps(tokenizer, "pre_tokenizer", "pretokenizers")), works)
-    highest = [_check_frame(step) for step in _steps(tokenizer, "post_processor", "processors")]
-    _expect(sum(work.steps for work in works) <= _MOST_WORK_IN_ALL, "its patterns together may take too long")
+    _check_pre_tokenizers(list(_steps(tokenizer, "pre_tokenizer", "pretokenizers")), works)
+    highest = [_check_post_processor(step) for step in _steps(tokenizer, "post_processor", "processors")]
+    _expect(sum(work.steps for work in works) <= _MOST_STEPS_OF_PATTERNS, "its patterns together may take too long")
     highest.append(_check_model(_mapping(tokenizer.get("model"), "model")))
     added = tokenizer.get("added_tokens") or []
     _expect(isinstance(added, list), "added_tokens: expected a list")
@@ -116,17 +118,6 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     n_open = sum(work.is_open for work in works)
     growing = tuple(growth > 1 for growth in growths)
     return TokenizerFacts(max(highest), steps, growing, is_bounded, separators, normalised, n_open)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key that stands twice")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name}, which is no number of JSON")
 
 
 def _expect(holds: bool, otherwise: str) -> None:
@@ -155,7 +146,7 @@ def _number(part: Mapping[str, Any], key: str, least: int, most: int) -> int:
 
 
 def _kind(part: Mapping[str, Any]) -> str:
-    return str(part.get("type", "added_tokens"))[:40]
+    return escape_name(part.get("type", "added_tokens"))
 
 
 def _steps(tokenizer: Mapping[str, Any], name: str, inner: str) -> Iterator[Mapping[str, Any]]:
@@ -181,8 +172,8 @@ def _steps(tokenizer: Mapping[str, Any], name: str, inner: str) -> Iterator[Mapp
 def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> float:
     """Return how many times longer it can make a text."""
     kind = step.get("type")
-    if isinstance(kind, str) and kind in _GROWTH:
-        return _GROWTH[kind]
+    if isinstance(kind, str) and kind in _GROWTH_BY_KIND:
+        return _GROWTH_BY_KIND[kind]
     if kind == "Prepend":
         _text(step, "prepend", 8)
         return 1  # once in a text
@@ -193,7 +184,7 @@ def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> float:
             raise ValueError("Precompiled.precompiled_charsmap: no table that can be read") from None
     if kind == "Replace":
         return max(1.0, len(_text(step, "content", _LONGEST_CONTENT)) / _check_pattern(step, works))
-    raise ValueError(f"normalizer: a step of the kind {str(kind)[:40]!r}, which is not known")
+    raise ValueError(f"normalizer: a step of the kind {escape_name(repr(kind))}, which is not known")
 
 
 def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> int:
@@ -208,20 +199,22 @@ def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> int:
         return len(text)
     try:
         cost, is_open = read_pattern(text)
-    except ValueError as error:
+    except UnknownNotation as error:
         raise ValueError(f"{_kind(step)}.pattern: {error}, which is not known here") from None
-    _expect(cost.once <= _MOST_WORK, f"{_kind(step)}.pattern: a regular expression that may take too long")
+    except ValueError as error:
+        raise ValueError(f"{_kind(step)}.pattern: {error}") from None
+    _expect(cost.once <= _MOST_STEPS_OF_PATTERN, f"{_kind(step)}.pattern: a regular expression that may take too long")
     _expect(cost.width > 0, f"{_kind(step)}.pattern: a regular expression that takes no character")
     works.append(_Work(cost.once, is_open))
     return max(1, cost.width // 3) if _IGNORES_CASE.search(text) else cost.width
 
 
-def _check_cutters(steps: list[Mapping[str, Any]], works: list[_Work]) -> None:
+def _check_pre_tokenizers(steps: list[Mapping[str, Any]], works: list[_Work]) -> None:
     kinds = [step.get("type") for step in steps]
     for step in steps:
         kind = step.get("type")
-        if not isinstance(kind, str) or kind not in _CUTTERS:
-            raise ValueError(f"pre_tokenizer: a step of the kind {str(kind)[:40]!r}, which is not known")
+        if not isinstance(kind, str) or kind not in _PRE_TOKENIZERS:
+            raise ValueError(f"pre_tokenizer: a step of the kind {escape_name(repr(kind))}, which is not known")
         if kind == "Split":
             _check_pattern(step, works)
         elif kind == "FixedLength":
@@ -232,11 +225,11 @@ def _check_cutters(steps: list[Mapping[str, Any]], works: list[_Work]) -> None:
         _expect(kinds.count(kind) <= 1, f"pre_tokenizer: more than one step {kind}")
 
 
-def _check_frame(step: Mapping[str, Any]) -> int:
+def _check_post_processor(step: Mapping[str, Any]) -> int:
     """Return the highest id that it puts around a text."""
     kind = step.get("type")
-    if not isinstance(kind, str) or kind not in _FRAMES:
-        raise ValueError(f"post_processor: a step of the kind {str(kind)[:40]!r}, which is not known")
+    if not isinstance(kind, str) or kind not in _POST_PROCESSORS:
+        raise ValueError(f"post_processor: a step of the kind {escape_name(repr(kind))}, which is not known")
     if kind == "ByteLevel":
         return 0
     if kind != "TemplateProcessing":
@@ -277,7 +270,7 @@ def _check_model(model: Mapping[str, Any]) -> int:
     if kind == "Unigram":
         return _check_unigram(model)
     if not isinstance(kind, str) or kind not in ("BPE", "WordLevel", "WordPiece"):
-        raise ValueError(f"model: of the kind {str(kind)[:40]!r}, which is not known")
+        raise ValueError(f"model: of the kind {escape_name(repr(kind))}, which is not known")
     if not isinstance(vocabulary, dict) or not vocabulary or not all(map(_is_id, vocabulary.values())):
         raise ValueError("model.vocab: expected tokens with their ids")
     if kind == "BPE":

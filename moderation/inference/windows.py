@@ -67,7 +67,7 @@ class Windows:
             )
 
     def normalise(self, text: str) -> str:
-        """A text as the tokenizer reads it, before it is cut into tokens; for short ones, since nothing bounds it."""
+        """A text as the tokenizer reads it, before it is cut into tokens."""
         return self._tokenizer.normalise(text)
 
     def cut(self, text: str, watch: Watch | None = None) -> list[Window]:

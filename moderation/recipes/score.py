@@ -13,13 +13,14 @@ from typing import TextIO
 
 from moderation.bundles import SHIPPED
 from moderation.config import ScoreConfig
+from moderation.data.encodings import NO_UTF8
 from moderation.data.formats import FORMATS, is_named_as_table
 from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.escapes import escape_json
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
-from moderation.inference.lines import NO_UTF8, Line, pipe_lines
+from moderation.inference.lines import Line, pipe_lines
 from moderation.inference.origins import describe_thresholds
 from moderation.inference.pace import Pace
 from moderation.inference.progress import Progress

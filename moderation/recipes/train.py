@@ -40,7 +40,7 @@ from moderation.training.fitting import fit
 from moderation.training.precision import resolve_precision
 from moderation.training.prediction import predict_logits, to_fastest_device
 from moderation.training.processes import is_main, n_processes
-from moderation.training.record import begin_run, claim_folder, finish_run, nothing_half_written, save_tokenizer
+from moderation.training.record import begin_run, check_run_folder, finish_run, nothing_half_written, save_tokenizer
 from moderation.training.reproducibility import PhaseTimer, make_reproducible
 from moderation.training.tracking import check_trackers
 
@@ -84,7 +84,7 @@ def _train_into(run: RunFolder, config: TrainConfig) -> None:
         logger.warning("%s.", idle)
     make_reproducible(config.seed, config.threads)
     if is_main():
-        claim_folder(run, to_plain(config))
+        check_run_folder(run, to_plain(config))
     else:
         logging.getLogger("moderation").setLevel(logging.WARNING)
 

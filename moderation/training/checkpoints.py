@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from moderation.artifacts import write_atomically
+from moderation.artifacts import is_failed_write, write_atomically
 from moderation.errors import ArtifactError
 from moderation.labels import as_labels
+from moderation.memory import is_out_of_memory
 from moderation.pretrained import make_config, make_model
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,9 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
         try:
             with temporary.open("wb") as file:  # a file's name would become part of its content
                 torch.save(content, file)
-        except RuntimeError as error:  # torch reports a full disk as one
+        except RuntimeError as error:
+            if not is_failed_write(error):
+                raise
             raise OSError(None, "the disk may be full", str(path)) from error
 
 
@@ -89,6 +92,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except ArtifactError:
         raise
     except Exception as error:  # a stranger's values make transformers stumble in ways that nobody lists
+        if is_out_of_memory(error):
+            raise
         raise ArtifactError(
             f"{path}: a checkpoint whose parts do not fit together; it was changed or damaged."
         ) from error
@@ -104,7 +109,13 @@ def _read(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch wonders about the pickle protocol of files that are no pickles
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot be read ({error.strerror or type(error).__name__}); {expected}."
+        ) from error
     except Exception as error:  # foreign bytes make its unpickler stumble in ways that nobody lists
+        if is_out_of_memory(error):
+            raise
         raise ArtifactError(f"{path}: not a readable checkpoint (truncated, or another format); {expected}.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ArtifactError(f"{path}: a checkpoint of another program; {expected}.")

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from moderation.errors import ArtifactError, ConfigError
+from moderation.memory import is_out_of_memory
 from moderation.pretrained import make_model, read_config, read_model
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ def build_model(
     except ArtifactError:
         raise
     except Exception as error:  # a stranger's values make transformers stumble in ways that nobody lists
+        if is_out_of_memory(error):
+            raise
         raise ArtifactError(f"{backbone_dir}: holds no config.json of a model that transformers knows.") from error
     describe_labels(config, labels)
     for name in ("attention_probs_dropout_prob", "attention_dropout"):
@@ -57,6 +60,8 @@ def _random_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
     try:
         return make_model(config)
     except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise
         raise ArtifactError(
             f"{backbone_dir}: its config.json describes no encoder that can classify texts ({config.model_type})."
         ) from error
@@ -69,6 +74,8 @@ def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
     except ArtifactError:
         raise
     except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise
         raise ArtifactError(
             f"{backbone_dir}: its weights cannot be loaded; expected model.safetensors that fits config.json. "
             "--random-weights builds the architecture without them."

@@ -1,4 +1,4 @@
-"""`run.json` and the folder around it: claim the folder, say what begins, say what came of it.
+"""`run.json` and the folder around it: check the folder, say what begins, say what came of it.
 
 Two runs of one command leave the same bytes, whether or not one was stopped and resumed, but for the pictures, the
 page, and what `run.json` says of the moment: `started`, `seconds`, `peak_memory_bytes`, of `training` its `seconds` and
@@ -29,7 +29,7 @@ _FREE_ON_RESUME = {"resume", "overwrite", "threads", "save_every", "track"}
 _FREE_ON_RESUME |= {"output_dir", "data_path", "val_path", "test_path", "extra_train_path"}
 
 
-def claim_folder(run: RunFolder, settings: dict[str, Any]) -> None:
+def check_run_folder(run: RunFolder, settings: dict[str, Any]) -> None:
     """Refuse a folder that holds a run, unless it shall be resumed with the same settings or overwritten.
 
     Args:
@@ -37,12 +37,10 @@ def claim_folder(run: RunFolder, settings: dict[str, Any]) -> None:
         settings: Of the run that is about to begin or to go on, as plain values.
 
     Raises:
-        ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since; it is a file, or
-            holds files under the names of a run's without being one.
+        ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since; it holds
+            files under the names of a run's without being one.
         ConfigError: a run shall be resumed with other settings.
     """
-    if run.path.exists() and not run.path.is_dir():
-        raise ArtifactError(f"{run.path}: is a file; expected a folder for the run. Choose another --output-dir.")
     if settings["overwrite"] and not settings["resume"]:
         return
     if not run.run_json.exists():

@@ -16,6 +16,7 @@ from transformers import TrainerState
 
 from moderation.artifacts import read_json, sha256, sync, write_json
 from moderation.errors import ArtifactError
+from moderation.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ def read_log_history(folder: Path) -> list[dict[str, Any]]:
         if state.global_step != _step(folder) or not all(isinstance(record, dict) for record in history):
             raise ValueError("not of this step")
     except Exception as error:  # whatever a changed file makes of it
+        if is_out_of_memory(error):
+            raise
         raise _refusal(path, "not the trainer's state at that step") from error
     return history
 
@@ -91,13 +94,21 @@ def read_log_history(folder: Path) -> list[dict[str, Any]]:
 def reading_state(folder: Path | str, what: str) -> Iterator[None]:
     """Turn what the trainer raises where it reads a part of a state into one message.
 
+    The files were found to be those that were saved. So what is wrong is most likely where they are read.
+
     Raises:
-        ArtifactError: in place of any other error.
+        ArtifactError: in place of any other error but that memory is short.
     """
     try:
         yield
     except Exception as error:  # each library that reads a part has errors of its own
-        raise _refusal(Path(folder), f"its {what} cannot be read ({type(error).__name__})") from error
+        if is_out_of_memory(error):
+            raise
+        raise ArtifactError(
+            f"{folder}: its {what} cannot be read ({type(error).__name__}), though its files are those that were "
+            "saved. Resume with the versions of torch and transformers that the run began with (run.json names them), "
+            "or begin it anew with --overwrite in place of --resume."
+        ) from error
 
 
 def _folders(resume_dir: Path) -> list[Path]:
@@ -120,7 +131,10 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 def _check(folder: Path, n_processes: int) -> None:
     """Refuse a state that is not, to the byte, what was sealed, or that lacks what a resume reads."""
-    listed = read_json(folder / MANIFEST, "the list of this state's files")
+    try:
+        listed = read_json(folder / MANIFEST, "the list of this state's files")
+    except ArtifactError as error:
+        raise _refusal(folder / MANIFEST, "cannot be read as a list of this state's files") from error
     files = listed.get("files")
     if {**listed, "files": None} != _FORMAT | {"files": None} or not isinstance(files, dict):
         raise _refusal(folder / MANIFEST, "not a list of a state's files")

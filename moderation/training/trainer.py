@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
+from moderation.artifacts import is_failed_write
 from moderation.errors import ArtifactError, ConfigError
 from moderation.training.batching import BucketedBatches, EpochLoader, PaddingCollator, lengths_of
 from moderation.training.prediction import predict_logits
@@ -158,6 +159,8 @@ class PosWeightTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, RuntimeError) and not is_failed_write(error):
+                raise
             raise ArtifactError(
                 f"{self.args.output_dir}: the state to resume from could not be written; the disk may be full."
             ) from error

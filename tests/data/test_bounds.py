@@ -1,6 +1,8 @@
 """Files made to fill a memory: each is refused, or read, within little time and memory, by training and by scoring."""
 
+import dataclasses
 import io
+import json
 import os
 import random
 import resource
@@ -9,13 +11,14 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from moderation import memory
-from moderation.data import bounds, whole_files
+from moderation.data import bounds, parquet_pages, whole_files
 from moderation.data.compression import open_unpacked
 from moderation.data.json_objects import parse_object, read_lines
 from moderation.data.reading import read_table
@@ -237,6 +240,38 @@ def test_parquet_is_measured_before_it_is_unpacked(name: str, tmp_path: Path, at
 
 
 @pytest.mark.hostile("bombs: Parquet")
+def test_a_directory_of_very_many_row_groups_is_told_from_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.parquet"
+    table = pa.table({"comment_text": ["fine"] * 100, "toxic": [0] * 100})
+    pa.parquet.write_table(table, path, row_group_size=1)
+    size = pa.parquet.read_metadata(path).serialized_size
+    monkeypatch.setattr(bounds, "DIRECTORY_BYTES", size)
+    assert len(read_table(path)) == 100
+    monkeypatch.setattr(bounds, "DIRECTORY_BYTES", size - 1)
+    with pytest.raises(DataError, match=r"a directory \(footer\) of .* fewer and larger row groups"):
+        read_table(path)
+
+
+@pytest.mark.hostile("bombs: Parquet")
+def test_a_page_is_not_read_that_is_large_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.parquet"
+    texts = [random.Random(SEED + n).randbytes(30).hex() for n in range(100)]
+    pa.parquet.write_table(pa.table({"comment_text": texts}), path, compression="none")
+    read_header = parquet_pages._read_header
+
+    def lie(file: IO[bytes], at: int) -> object:
+        return dataclasses.replace(read_header(file, at), packed_bytes=1 << 30)
+
+    monkeypatch.setattr(parquet_pages, "_read_header", lie)
+    with pytest.raises(DataError, match=r"has a page of 1,074 MB"):
+        read_table(path)
+
+
+@pytest.mark.hostile("bombs: Parquet")
 def test_parquet_with_wrong_numbers_is_refused(tmp_path: Path, attack: Attack) -> None:
     """Every byte of the headers, and of the directory, may lie; nobody takes much memory, and nothing crashes."""
     whole = tmp_path / "whole.parquet"
@@ -392,3 +427,38 @@ def test_little_memory_is_a_message(name: str, tmp_path: Path, attack: Attack, m
         assert said.startswith(fine), (room, said)
         assert not said.startswith("DataError") or "too large for the memory" in said, (room, said)
         attack.tried()
+
+
+def errors_of(path: Path) -> list[str | None]:
+    """What is wrong with each row, when it is scored."""
+    table = open_table(path, text_column="comment_text")
+    return [error for chunk in table.chunks(9) for error in chunk.errors.to_pylist()]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_the_bound_of_a_line_is_the_same_everywhere(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has exactly so many bytes is taken, with one more it is refused: in CSV, JSON lines, Parquet, of a pipe."""
+    monkeypatch.setattr(bounds, "CELL_BYTES", 50)
+    for n, is_taken in ((50, True), (51, False)):
+        assert next(pipe_lines(io.BytesIO(("x" * n + end).encode())))[0][1] == (None if is_taken else TOO_LONG)
+        line = json.dumps({"t": "x" * (n - 9)}) + end
+        assert ([*read_lines(io.BytesIO(line.encode()), "t.jsonl")] != [None]) == is_taken
+        (tmp_path / "t.csv").write_bytes(f"comment_text\n{'x' * n}{end}".encode())
+        pa.parquet.write_table(pa.table({"comment_text": ["x" * n]}), tmp_path / "t.parquet")
+        for path in (tmp_path / "t.csv", tmp_path / "t.parquet"):
+            assert (errors_of(path) == [None]) == is_taken
+            if is_taken:
+                assert len(read_table(path)) == 1
+            else:
+                with pytest.raises(DataError, match="a field or line of more than"):
+                    read_table(path)
+
+
+def test_a_line_within_quotes_is_not_cut_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "CELL_BYTES", 50)
+    path = tmp_path / "t.csv"
+    for within in ('""' * 40, "x" + '""' * 40, 'y",0\n' + "z" * 60):
+        path.write_text('comment_text,toxic\n"a\n' + within + '",0\nfine,0\n')
+        errors = errors_of(path)
+        assert errors[-1] is None
+        assert any(errors)

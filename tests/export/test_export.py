@@ -18,8 +18,10 @@ from moderation.export.float_layers import layer_groups
 from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import check_again, compare
 from moderation.export.staging import staged_folder
+from moderation.export.torchscript import write_torchscript
 from moderation.export.validation_curves import read_curves
 from moderation.recipes.export import read_metrics
+from moderation.training.model import build_model
 
 
 @pytest.fixture
@@ -348,3 +350,33 @@ def test_numbers_at_other_thresholds_stay_out_of_the_bundle(tmp_path, caplog):
     run.metrics("test").write_text("{}")
     with pytest.raises(ArtifactError, match=r"metrics_test\.json"):
         read_metrics(run, {"toxic": 0.5})
+
+
+def test_torchscript_on_a_full_disk_is_an_error_and_no_crash(tiny_backbone, tmp_path, full_disk):
+    model = build_model(tiny_backbone, ["toxic"]).eval()
+    with full_disk(10_000), pytest.raises(ArtifactError, match=r"model\.pt: could not be written"):
+        write_torchscript(tmp_path / "model.pt", model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_that_a_kill_left_aside_is_put_back(bundle, tmp_path):
+    version = read_bundle(bundle).version
+    bundle.rename(tmp_path / ".tiny.123.old")  # between the two renames
+    with pytest.raises(ArtifactError, match="already holds a bundle"), staged_folder(bundle, overwrite=False):
+        pass
+    assert read_bundle(bundle).version == version
+    bundle.rename(tmp_path / ".tiny.0123456789ab.old")
+    with staged_folder(bundle, overwrite=True) as folder:
+        (folder / "new").write_text("")
+    assert [path.name for path in bundle.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_two_processes_of_one_id_do_not_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with staged_folder(tmp_path / "a", overwrite=False) as first:
+        with pytest.raises(ArtifactError), staged_folder(tmp_path / "a", overwrite=False) as second:
+            assert first != second
+            (first / "x").write_text("")
+            raise ArtifactError("given up")
+        assert (first / "x").exists()

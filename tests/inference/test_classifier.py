@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -326,3 +328,25 @@ sys.addaudithook(look)
     )
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.splitlines()) == {"variable 1"}
+
+
+def test_a_graph_that_takes_too_long_is_said_to(tiny_bundle, monkeypatch):
+    class Session:
+        """Runs until it is told to stop, as onnxruntime does."""
+
+        def run(self, _names, _feed, options):
+            while not options.terminate:
+                time.sleep(0.001)
+            raise RuntimeError("Exiting due to terminate flag being set to true.")
+
+    class Options:
+        terminate = False
+
+    monkeypatch.setattr(backends, "_LONGEST_S", 0.0)
+    stuck = object.__new__(backends.OnnxBackend)
+    stuck.session = Session()
+    with pytest.raises(TimeoutError):
+        stuck._run_once(Options())
+    monkeypatch.setattr(backends.OnnxBackend, "_run_once", Mock(side_effect=TimeoutError))
+    with pytest.raises(ArtifactError, match=r"model\.onnx: its graph takes more than .* s for eight tokens"):
+        Classifier.load(tiny_bundle, backend="onnx", threads=1)

@@ -21,7 +21,7 @@ from moderation.data.csv_dialects import CsvDialect
 from moderation.data.csv_rows import ROWS_WITHIN, open_csv
 from moderation.errors import ConfigError
 from moderation.inference import outputs
-from moderation.inference.cells import encode_csv, encode_header, encode_json_lines
+from moderation.inference.cells import as_plain_cell, encode_csv, encode_header, encode_json_lines
 from moderation.inference.outputs import open_output, output_format, row_bytes
 
 NAMES = ["o.csv", "o.csv.gz", "o.tsv.zip", "o.jsonl", "o.jsonl.zst", "o.parquet", "o.parquet.gz"]
@@ -193,3 +193,8 @@ def test_what_was_scored_can_be_read_again(rows, ending, delimiter):
     found = [(tuple(fields), error) for fields, error in open_csv(io.BytesIO(content), "t", ending, CsvDialect()).rows]
     assert [fields for fields, _ in found] == rows
     assert {error for _, error in found} <= {None, ROWS_WITHIN}
+
+
+@pytest.mark.parametrize("unseen", ["\u061c", "\u180e", "\U000e0020", "\u200d", "\u00a0", "\t", "\ufff9"])
+def test_a_formula_behind_what_nobody_sees_is_made_plain(unseen):
+    assert as_plain_cell(f"{unseen}=1+1") == f"'{unseen}=1+1"

@@ -239,3 +239,26 @@ def test_the_message_says_which_part_is_wrong(changes, words):
     content = json.loads(bert().to_str()) | changes
     with pytest.raises(ValueError, match=words):
         check_tokenizer(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("(a", "a group without its end$"),
+        ("(?#b)", r"begins with \(\?#, which is not known here$"),
+        ("\\K", "not known here$"),
+    ],
+)
+def test_only_notation_that_is_not_known_is_said_to_be(pattern, words):
+    step = {"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"}
+    content = json.loads(bert().to_str()) | {"normalizer": step}
+    with pytest.raises(ValueError, match=words):
+        check_tokenizer(json.dumps(content).encode())
+
+
+def test_a_strangers_kind_is_cut_and_escaped():
+    content = json.loads(bert().to_str()) | {"normalizer": {"type": "\x1b[2J" + "x" * 5_000}}
+    with pytest.raises(ValueError, match="not known") as caught:
+        check_tokenizer(json.dumps(content).encode())
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -1,7 +1,4 @@
-"""Fixtures of the training tests: encoded examples, one thread, a disk that is full."""
-
-import signal
-from contextlib import contextmanager
+"""Fixtures of the training tests: encoded examples, one thread."""
 
 import numpy as np
 import pytest
@@ -61,22 +58,3 @@ def model(tiny_backbone):
             if name.endswith("weight") and "LayerNorm" not in name:
                 parameter.normal_(std=0.15)
     return model
-
-
-@pytest.fixture(scope="session")
-def full_disk():
-    """A context in which no file of this process can grow beyond so many bytes; writing on fails, as on a full disk."""
-    resource = pytest.importorskip("resource", reason="file size limits are a POSIX feature")
-
-    @contextmanager
-    def limited(n_bytes):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            signal.signal(signal.SIGXFSZ, handler)
-
-    return limited

@@ -238,3 +238,31 @@ def test_a_folder_that_cannot_be_written(model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="could not be written"):
         save_checkpoint(tmp_path / "file" / "checkpoint_best.pt", model, JIGSAW_LABELS, ABOUT)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("of the device")], ids=repr)
+@pytest.mark.parametrize("name", ["torch.load", "moderation.training.checkpoints.make_model"])
+def test_too_little_memory_is_not_called_a_damaged_file(path, monkeypatch, name, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(name, fail)
+    with pytest.raises(type(error)):
+        load_checkpoint(path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", fail)
+    assert "cannot be read (Permission denied)" in refusal(path)
+
+
+def test_what_is_no_full_disk_is_not_called_one(model, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        save_checkpoint(tmp_path / "checkpoint_best.pt", model, JIGSAW_LABELS, ABOUT)

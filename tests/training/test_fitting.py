@@ -16,7 +16,7 @@ from moderation.training.fitting import fit
 from moderation.training.model import build_model
 from moderation.training.prediction import predict_logits
 from moderation.training.reproducibility import make_reproducible
-from moderation.training.states import MANIFEST, choose_state, seal_state, sealed_states
+from moderation.training.states import MANIFEST, choose_state, reading_state, seal_state, sealed_states
 
 STEPS_IN_EPOCH = 8  # 64 examples in batches of 8
 
@@ -394,13 +394,29 @@ def test_a_changed_state_that_was_sealed_again_gives_one_message(copy, fit_into,
         before = {path: path.read_bytes() for path in folder.iterdir()}
         spoil(folder / name, how, mark)
         seal_state(folder)
-        with pytest.raises(ArtifactError, match=r"checkpoint-10.*Restore the file, or delete"):
+        with pytest.raises(ArtifactError, match=r"checkpoint-10.*(Restore the file, or delete|begin it anew)"):
             fit_into(copy.path, resume=True)
         assert not mark.exists()
         for path, content in before.items():
             path.write_bytes(content)
         attack.tried()
     assert choose_state(copy.resume_dir) == folder
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("of the device")], ids=repr)
+def test_too_little_memory_is_not_called_a_damaged_state(tmp_path, error):
+    with pytest.raises(type(error)), reading_state(tmp_path / "checkpoint-10", "model"):
+        raise error
+    with pytest.raises(ArtifactError) as caught, reading_state(tmp_path / "checkpoint-10", "model"):
+        raise KeyError("weight")
+    assert "though its files are those that were saved" in str(caught.value)
+    assert "delete" not in str(caught.value)
+
+
+def test_a_damaged_list_of_files_is_named_with_a_cure(copy):
+    (state_of(copy) / "state.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"state\.json: .*Restore the file, or delete"):
+        choose_state(copy.resume_dir)
 
 
 @DAMAGED
