@@ -128,13 +128,16 @@ def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
     before = _state(job.input_path)
     job, table = _open(job, keep_objects=True)
     pace = Pace(job.clock)
-    with Progress(table.n_rows, clock=job.clock) as progress:
-        for chunk in _unchanged(job.input_path, before, table.chunks(job.config.chunk_rows)):
-            progress.expect(job.tally.n_rows + chunk.batch.num_rows, chunk.share)
-            for scored in _steps(job, pace, chunk, job.config.text_column):
-                write(encode_json_lines(scored))
-                _count(job.tally, scored)
-                progress.advance(scored.num_rows)
+    try:
+        with Progress(table.n_rows, clock=job.clock) as progress:
+            for chunk in _unchanged(job.input_path, before, table.chunks(job.config.chunk_rows)):
+                progress.expect(job.tally.n_rows + chunk.batch.num_rows, chunk.share)
+                for scored in _steps(job, pace, chunk, job.config.text_column):
+                    write(encode_json_lines(scored))
+                    _count(job.tally, scored)
+                    progress.advance(scored.num_rows)
+    except _Touched as error:
+        raise DataError(f"{error} Run the command again once nothing writes to it.") from error
     job.tally.n_new = job.tally.n_rows
 
 
@@ -231,7 +234,7 @@ def _unchanged(path: Path, before: _State, chunks: Iterable[Chunk]) -> Iterator[
     """
     for chunk in chunks:
         if _state(path) != before:
-            raise _Touched(f"{path}: was changed, or touched, while it was read. Score it again when it is whole.")
+            raise _Touched(f"{path}: was changed, or touched, while it was read.")
         yield chunk
 
 
