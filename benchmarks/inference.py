@@ -143,10 +143,9 @@ def load_ours(folder: Path, words: str, threads: int, texts: list[str]) -> Loade
 
 def load_peer(folder: Path, name: str, threads: int, texts: list[str]) -> Loaded:
     import torch
-    from transformers import AutoTokenizer
 
     torch.set_num_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = read_tokenizer(folder)
     lengths = np.array([len(ids) for ids in tokenizer(texts, truncation=True, max_length=LONGEST)["input_ids"]])
     predict, batch_size = _peers(folder, name, tokenizer, threads)
     starts = range(0, len(lengths), batch_size)
