@@ -144,6 +144,8 @@ def load_ours(folder: Path, words: str, threads: int, texts: list[str]) -> Loade
 def load_peer(folder: Path, name: str, threads: int, texts: list[str]) -> Loaded:
     import torch
 
+    from moderation.pretrained import read_tokenizer
+
     torch.set_num_threads(threads)
     tokenizer = read_tokenizer(folder)
     lengths = np.array([len(ids) for ids in tokenizer(texts, truncation=True, max_length=LONGEST)["input_ids"]])
