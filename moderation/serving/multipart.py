@@ -16,7 +16,7 @@ from moderation.serving.problems import ApiProblem
 MAX_HEAD_BYTES = 8_192
 """Of the headers around a part, and of those of its request with the line above them."""
 
-_MAX_HEAD_LINES = 100
+_MAX_HEAD_LINES = 50  # each becomes an object
 _HTTP = "application/http"
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
