@@ -17,6 +17,7 @@ MAX_HEADER_LINES = 100
 _MAX_FRAME_BYTES = 4_000  # what stands before a chunk
 _FRAME_SHARE = 8  # a chunk of one byte takes up to so many more for its frame
 
+_BLANK_LINES = re.compile(rb"(?:\r\n)*+")
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]*) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])")
 _FIELD_LINE = re.compile(rb"(%s):([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
@@ -166,9 +167,9 @@ class Framing:
         return piece
 
     def _cut_head(self, held: bytearray) -> bytes | None:
-        while held.startswith(b"\r\n"):  # some clients send a line end behind a body
-            del held[:2]
-            self._add_outside(2, "There are too many blank lines before a request.")
+        if (found := _BLANK_LINES.match(held)) and (n_blank := found.end()):
+            del held[:n_blank]  # some clients send a line end behind a body
+            self._add_outside(n_blank, "There are too many blank lines before a request.")
         end = held.find(b"\r\n\r\n")
         lines_end = end if end >= 0 else len(held) - 2  # the empty line at the end may have come in part
         if held.count(b"\r\n", 0, lines_end) > MAX_HEADER_LINES:
