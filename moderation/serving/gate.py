@@ -24,9 +24,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moderation.errors import ModerationError
 from moderation.serving.bodies import Body
+from moderation.serving.keyed_batches import KeyedBatch
 from moderation.serving.keys import Keys
 from moderation.serving.media import Media
 from moderation.serving.metrics import Metrics
+from moderation.serving.multipart import BrokenPart, Part
 from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
 from moderation.serving.workshop import Workshop
@@ -35,8 +37,7 @@ OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/
 """Answered without a key: the page, health, and what describes the server."""
 
 ADMIT_PART = "moderation.admit_part"
-"""Under this name the scope of a batch holds what admits one of its parts, by query and headers, and names its key, or
-refuses it."""
+"""Under this name the scope of a batch holds what admits one of its parts and names its key, or refuses it."""
 
 CALLER = "moderation.caller"
 """Under this name a scope holds the name of the key that asks; None where nobody needs one."""
@@ -127,7 +128,10 @@ class Gate:
         try:
             caller = scope[CALLER] = self._admit(scope, path, headers)
             media.has_key = caller is not None
-            await body.while_sender_waits(self._workshop.run(self._app, scope, body.receive, send_on))
+            take = body.receive
+            if path in BATCH_PATHS and self._keys is not None and caller is None:
+                take = KeyedBatch(body.receive, headers, self._check_first_part).receive
+            await body.while_sender_waits(self._workshop.run(self._app, scope, take, send_on))
         except ApiProblem as problem:
             if not status:
                 await self._render(path, problem)(scope, receive, send_on)
@@ -154,19 +158,30 @@ class Gate:
         address = str((scope.get("client") or ("",))[0])
         key = _find_key(query, headers)
         if path in BATCH_PATHS:  # each of its parts is admitted by itself, with its own key or this one
-            scope[ADMIT_PART] = partial(self._admit_part, key, address)
             caller = self._identify(key) if key else None
+            scope[ADMIT_PART] = partial(self._admit_part, key, caller or address)
         else:
             caller = self._identify(key)
-            self._count(caller, address)
+            self._count(caller or address)
         self._check_room(path)
         return caller
 
-    def _admit_part(self, key: str, address: str, query: bytes, headers: Headers) -> str | None:
-        _check_query(query)
-        caller = self._identify(_find_key(query, headers) or key)
-        self._count(caller, address)
-        return caller
+    def _admit_part(self, key: str, sender: str, part: Part | BrokenPart) -> tuple[Part, str | None]:
+        """A part of a batch, which may share the batch's key; one that is refused counts for the batch's sender."""
+        try:
+            if isinstance(part, BrokenPart):
+                message = "This part is no HTTP request of Content-Type: application/http."
+                raise ApiProblem(400, "invalid_request", message)
+            caller = self._identify(_find_part_key(part) or key)
+        except ApiProblem:
+            self._count(sender)
+            raise
+        self._count(caller or sender)
+        return part, caller
+
+    def _check_first_part(self, part: Part | BrokenPart) -> None:
+        """Refuse a batch none of which was looked at, unless its first part has a key."""
+        self._identify("" if isinstance(part, BrokenPart) else _find_part_key(part))
 
     def _identify(self, key: str) -> str | None:
         """Name of a key; None where nobody needs one."""
@@ -179,10 +194,9 @@ class Gate:
             raise ApiProblem(401, "invalid_key", "This API key is not valid.")
         return caller
 
-    def _count(self, caller: str | None, address: str) -> None:
+    def _count(self, who: str) -> None:
         """Take one request from those that a key may make, or an address where there are no keys."""
         if self._rate is not None and self._limiter is not None:
-            who = caller or address
             with self._limiting:
                 fits = self._limiter.hit(self._rate, who)
             if not fits:
@@ -250,6 +264,12 @@ def _find_key(query: bytes, headers: Headers) -> str:
     if key := headers.get("x-api-key", "").strip() or headers.get("x-goog-api-key", "").strip():
         return key
     return parse_qs(query.decode("latin-1")).get("key", [""])[0]
+
+
+def _find_part_key(part: Part) -> str:
+    query = part.query.encode()
+    _check_query(query)
+    return _find_key(query, part.headers)
 
 
 def _method(scope: Scope) -> str:

@@ -4,15 +4,19 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email.message import Message
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from moderation.serving.media import read_content_type
 from moderation.serving.problems import ApiProblem
 
+MAX_HEAD_BYTES = 8_192
+"""Of the headers around a part, and of those of its request with the line above them."""
+
+_MAX_HEAD_LINES = 50  # each becomes an object
 _HTTP = "application/http"
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
@@ -49,8 +53,8 @@ class BrokenPart:
     content_id: str
 
 
-def read_parts(content_type: str, body: bytes, *, most: int) -> list[Part | BrokenPart]:
-    """Take a body apart.
+def split_parts(content_type: str, body: bytes, *, most: int) -> list[bytes]:
+    """Take a body apart; what is within a part, `read_part` looks at.
 
     Args:
         content_type: Of the body, with its boundary.
@@ -58,16 +62,10 @@ def read_parts(content_type: str, body: bytes, *, most: int) -> list[Part | Brok
         most: Parts at most.
 
     Raises:
-        ApiProblem: 400, no boundary, no end, no part; 413, too many.
+        ApiProblem: 400, no boundary, no end, no part; 413, too many; 415, no Content-Type that can be read.
     """
-    header = Message()
-    header["content-type"] = content_type
-    boundary = header.get_param("boundary")
-    if not isinstance(boundary, str) or not _BOUNDARY.fullmatch(boundary):
-        raise ApiProblem(400, "invalid_request", "The Content-Type has no boundary that can be read.")
-    delimiter = b"\n--" + boundary.encode()
-    _, *pieces = (b"\n" + body).split(delimiter, most + 2)
-    parts: list[Part | BrokenPart] = []
+    _, *pieces = (b"\n" + body).split(_find_delimiter(content_type), most + 2)
+    parts: list[bytes] = []
     for piece in pieces:
         if piece.startswith(b"--"):
             if not parts:
@@ -78,10 +76,45 @@ def read_parts(content_type: str, body: bytes, *, most: int) -> list[Part | Brok
         line, end, content = piece.partition(b"\n")
         if not end or line.strip():
             break
-        parts.append(_read_part(content))
+        parts.append(content)
     raise ApiProblem(
         400, "invalid_request", "The body is no multipart/mixed: expected parts between its boundary, and its end."
     )
+
+
+def read_first_part(content_type: str, begun: bytes) -> Part | BrokenPart:
+    """The first part of a body of which only the beginning has come.
+
+    Raises:
+        ApiProblem: 400, no boundary; 415, no Content-Type that can be read.
+    """
+    delimiter = _find_delimiter(content_type)
+    _, _, rest = (b"\n" + begun).partition(delimiter)
+    _, _, content = rest.partition(delimiter)[0].partition(b"\n")
+    return read_part(content)
+
+
+def read_part(content: bytes) -> Part | BrokenPart:
+    """What stands between two boundaries."""
+    head = _split_head(content)
+    if head is None:
+        return BrokenPart("")
+    around, request = head
+    found = _CONTENT_ID.fullmatch(around.get("content-id", ""))
+    content_id = found[1] if found else ""
+    if around.get("content-type", _HTTP).split(";")[0].strip().lower() != _HTTP:
+        return BrokenPart(content_id)
+    line, _, rest = (request or b"").lstrip(b"\r\n").partition(b"\n")
+    asked = _REQUEST_LINE.fullmatch(line.rstrip(b"\r"))
+    head = _split_head(rest)
+    if not asked or head is None:
+        return BrokenPart(content_id)
+    try:
+        address = urlsplit(asked[2].decode("ascii"))
+    except ValueError:
+        return BrokenPart(content_id)
+    headers, body = head
+    return Part(content_id, asked[1].decode(), unquote(address.path), address.query, headers, body or b"")
 
 
 def render_parts(answers: Sequence[tuple[str, Response]]) -> Response:
@@ -95,30 +128,25 @@ def render_parts(answers: Sequence[tuple[str, Response]]) -> Response:
     return Response("".join([*pieces, f"--{boundary}--\r\n"]), media_type=f"multipart/mixed; boundary={boundary}")
 
 
-def _read_part(content: bytes) -> Part | BrokenPart:
-    around, blank, request = _split_head(content)
-    found = _CONTENT_ID.fullmatch(around.get("content-id", ""))
-    content_id = found[1] if found else ""
-    line, _, rest = request.lstrip(b"\r\n").partition(b"\n")
-    asked = _REQUEST_LINE.fullmatch(line.rstrip(b"\r"))
-    if not blank or not asked or around.get("content-type", _HTTP).split(";")[0].strip().lower() != _HTTP:
-        return BrokenPart(content_id)
-    try:
-        address = urlsplit(asked[2].decode("ascii"))
-    except ValueError:
-        return BrokenPart(content_id)
-    headers, _, body = _split_head(rest)
-    return Part(content_id, asked[1].decode(), unquote(address.path), address.query, headers, body)
+def _find_delimiter(content_type: str) -> bytes:
+    boundary = read_content_type(content_type)[1].get("boundary", "")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise ApiProblem(400, "invalid_request", "The Content-Type has no boundary that can be read.")
+    return b"\n--" + boundary.encode()
 
 
-def _split_head(content: bytes) -> tuple[Headers, bool, bytes]:
-    """Headers, whether a blank line ends them, and what comes behind it."""
+def _split_head(content: bytes) -> tuple[Headers, bytes | None] | None:
+    """Headers, and what comes behind the blank line that ends them, if there is one; None: there are too many."""
     if content.startswith((b"\n", b"\r\n")):
-        return Headers(), True, content.partition(b"\n")[2]
-    head, *rest = _BLANK_LINE.split(content, 1)
-    lines = _FOLD.sub(b"", head).splitlines()
-    raw = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
-    return Headers(raw=raw), bool(rest), rest[0] if rest else b""
+        return Headers(), content.partition(b"\n")[2]
+    blank = _BLANK_LINE.search(content, 0, MAX_HEAD_BYTES)
+    end = blank.start() if blank else len(content)
+    if end > MAX_HEAD_BYTES or content.count(b"\n", 0, end) >= _MAX_HEAD_LINES:
+        return None
+    lines = _FOLD.sub(b"", content[:end]).split(b"\n")
+    pairs = (line.partition(b":") for line in lines if line)
+    raw = [(name.strip().lower(), value.strip()) for name, _, value in pairs]
+    return Headers(raw=raw), content[blank.end() :] if blank else None
 
 
 def _render(content_id: str, answer: Response) -> str:

@@ -140,8 +140,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The headers are there."""
         self._stop_awaiting_head()
-        self._in_body = True
         super().on_headers_complete()
+        self._in_body = True  # not where uvicorn could not read the address: that gets an answer, too
         self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]  # as far as an answer uses one
         if self.expect_100_continue:  # who gets another answer may leave the body out, and send the next request
             self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
@@ -160,7 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
             while self._is_next() and (piece := self._framing.cut(self._held)) is not None:
                 self._parse(piece)
         except BadFraming as error:
-            self._refuse(400, str(error))
+            self._refuse(error.status, str(error))
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._refuse(400, "Invalid HTTP request received.")
         self._count()

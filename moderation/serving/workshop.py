@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
 
 LARGE_BYTES = 8_192
@@ -53,12 +54,12 @@ class Workshop:
             self._loop = None
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application here, or in the thread where the body is large.
+        """Run the application here, or in the thread where the body is large, or a batch: many requests, even if small.
 
         Raises:
             ApiProblem: 429, too many large bodies are at work.
         """
-        if self._loop is None or _is_small(Headers(scope=scope)):
+        if self._loop is None or (_is_small(Headers(scope=scope)) and route_path(scope) not in BATCH_PATHS):
             await app(scope, receive, send)
             return
         here = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 """Batches as bytes: what is a part, what is a broken one, what is no batch at all."""
 
+import tracemalloc
 from email.parser import BytesParser
 from email.policy import HTTP
 
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
-from moderation.serving.multipart import BrokenPart, Part, read_parts, render_parts
+from moderation.serving.multipart import BrokenPart, Part, read_first_part, read_part, render_parts, split_parts
 from moderation.serving.problems import ApiProblem
+from tests.attack_table import Attack
 
 TYPE = 'multipart/mixed; boundary="==x=="'
 REQUEST = (
@@ -22,7 +24,7 @@ def part(request: str = REQUEST, content_id: str = "<u + 1>", kind: str = "appli
 
 
 def read(body: str, kind: str = TYPE, most: int = 5) -> list[Part | BrokenPart]:
-    return read_parts(kind, body.encode(), most=most)
+    return [read_part(content) for content in split_parts(kind, body.encode(), most=most)]
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -44,6 +46,10 @@ def test_a_part_is_a_request(line_end: str) -> None:
         part("POST http://[/ HTTP/1.1\n\n"),
         part("POST /a b HTTP/1.1\n\n"),
         part(kind="text/plain"),
+        part(REQUEST.replace("X-API-Key: k", "a:\n" * 50)),
+        part(REQUEST.replace("X-API-Key: k", f"a: {'k' * 9000}")),
+        part(content_id="<a>\n" + "a:\n" * 50),
+        part(content_id="<a>\nX: " + "a" * 9000),
         "--==x==\nContent-ID: <u + 1>\n",
         "--==x==\n\n\n",
     ],
@@ -65,6 +71,8 @@ def test_a_broken_part_leaves_the_others_alone(broken: str) -> None:
         (part() + "--==x==--", 'multipart/mixed; boundary=""', 400),
         (part() + "--==x==--", f"multipart/mixed; boundary={'x' * 71}", 400),
         (part() + "--==x==--", "multipart/mixed; boundary=é", 400),
+        (part() + "--==x==--", 'multipart/mixed;"' + ";" * 60_000, 415),
+        (part() + "--==x==--", 'multipart/mixed; boundary="==x==', 415),
         (part() * 6 + "--==x==--", TYPE, 413),
     ],
 )
@@ -79,11 +87,36 @@ def test_as_many_parts_as_are_allowed_are_read() -> None:
     assert len(read(part() * 5 + "--==x==--")) == 5
 
 
+def test_the_first_part_is_known_from_its_beginning() -> None:
+    whole = part() + part("You fool") + "--==x==--"
+    key = whole.index("X-API-Key: k") + len("X-API-Key: k")
+    for end in (key, len(part()), len(whole)):
+        first = read_first_part(TYPE, whole[:end].encode())
+        assert isinstance(first, Part) and (first.query, first.headers["x-api-key"]) == ("key=K&alt=json", "k")
+    for end in (0, 3, 30, 90):
+        assert isinstance(read_first_part(TYPE, whole[:end].encode()), BrokenPart)
+    assert isinstance(read_first_part(TYPE, part("\n--==x==\n\n" + REQUEST).encode()), BrokenPart)
+
+
+@pytest.mark.hostile("batches: the price of a part")
+@pytest.mark.parametrize("line_end", [b"\r", b"\n", b"\r\n", b"\n ", b"a:\n", b"\x0b", b"\x85"], ids=repr)
+@pytest.mark.parametrize("around", [True, False], ids=["around", "within"])
+def test_the_head_of_a_part_takes_no_more_memory_than_its_bytes(around: bool, line_end: bytes, attack: Attack) -> None:
+    lines = b"a: b\r\n" + line_end * (1_000_000 // len(line_end)) + b"\r\n\r\n"
+    content = lines if around else b"\r\nPOST /v1alpha1/comments:analyze HTTP/1.1\r\n" + lines
+    tracemalloc.start()
+    read_part(content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(content)
+    attack.tried()
+
+
 @given(st.binary(max_size=200), st.booleans())
 def test_whatever_comes_is_parts_or_a_refusal(body: bytes, framed: bool) -> None:
     framed_body = b"--==x==\n" + body + b"\n--==x==--" if framed else body
     try:
-        assert read_parts(TYPE, framed_body, most=5)
+        assert [read_part(content) for content in split_parts(TYPE, framed_body, most=5)]
     except ApiProblem as problem:
         assert problem.status in (400, 413)
 

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 import uvicorn
 
 from moderation.serving import protocol
-from moderation.serving.framing import MAX_HEAD_BYTES
+from moderation.serving.framing import MAX_HEAD_BYTES, MAX_HEADER_LINES, BadFraming, Framing
 from moderation.serving.protocol import MAX_UNWANTED_BYTES, BoundedProtocol
 from tests.attack_table import Attack
 from tests.serving.wire import Wire, tell
@@ -106,40 +107,69 @@ def test_requests_may_follow_each_other_at_once(port: int) -> None:
     assert send(port, (HEAD + rest) * 9 + LAST + rest).count(b"HTTP/1.1 200") == 10
 
 
-@pytest.mark.parametrize("line", [b"X: " + b"a" * 2_000_000, b"X: a\r\n" * 300_000], ids=["long", "many"])
-def test_headers_have_a_limit(line: bytes, port: int) -> None:
-    answer = send(port, HEAD, line[:MAX_HEAD_BYTES])  # no more, or the reset would come before the answer
-    assert answer.startswith(b"HTTP/1.1 400") and b"too long" in answer
-    assert b"200" not in send(port, HEAD, line, b"\r\n\r\n")
+def test_headers_have_a_limit(port: int) -> None:
+    for line, status, reason in (
+        (b"X: " + b"a" * 2_000_000, b"400", b"too long"),
+        (b"X: a\r\n" * 300_000, b"431", b"too many"),
+    ):
+        answer = send(port, HEAD, line[:MAX_HEAD_BYTES])  # no more, or the reset would come before the answer
+        assert answer.startswith(b"HTTP/1.1 " + status) and reason in answer
+        assert b"200" not in send(port, HEAD, line, b"\r\n\r\n")
 
 
 def test_trailers_and_frames_have_a_limit(port: int) -> None:
     begun = LAST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(b"hello") + b"0\r\n"
     assert send(port, begun + b"X: a\r\n\r\n").endswith(b"\r\n\r\n5")
-    for piece in (b"X: a\r\n", b"X: " + b"a" * 1000):
+    for piece, reason in ((b"X: a\r\n", b"too many"), (b"X: " + b"a" * 1000, b"too long")):
         answer = send(port, begun, *[piece * (1 + MAX_HEAD_BYTES // len(piece))] * 3)
-        assert not answer or b"too long" in answer  # nothing, where the reset came first
+        assert not answer or reason in answer  # nothing, where the reset came first
+
+
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("stream", "reason"),
+    ("stream", "status", "reason"),
     [
-        (HEAD + b"X: " + b"a" * MAX_HEAD_BYTES, b"The headers are too long."),
-        (b"\r\n" * MAX_HEAD_BYTES, b"There are too many blank lines before a request."),
-        (
-            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1;e=abcdefghijk\r\na\r\n" * MAX_HEAD_BYTES,
-            b"The chunks of the body are too small.",
-        ),
-        (
-            HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: a\r\n" * MAX_HEAD_BYTES,
-            b"The trailers are too long.",
-        ),
+        (HEAD + b"X: " + b"a" * MAX_HEAD_BYTES, 400, b"The headers are too long."),
+        (HEAD + b"a:\r\n" * MAX_HEADER_LINES, 431, b"There are too many headers; expected 100 at most."),
+        (b"\r\n" * MAX_HEAD_BYTES, 400, b"There are too many blank lines before a request."),
+        (CHUNKED + b"1;e=abcdefghijk\r\na\r\n" * MAX_HEAD_BYTES, 400, b"The chunks of the body are too small."),
+        (CHUNKED + b"0\r\n" + (b"X: " + b"a" * 1000 + b"\r\n") * 65, 400, b"The trailers are too long."),
+        (CHUNKED + b"0\r\n" + b"a:\r\n" * 101, 431, b"There are too many trailers; expected 100 at most."),
     ],
-    ids=["headers", "blank lines", "chunks", "trailers"],
+    ids=["headers", "many headers", "blank lines", "chunks", "trailers", "many trailers"],
 )
-def test_each_limit_has_a_reason_of_its_own(stream: bytes, reason: bytes) -> None:
+def test_each_limit_has_a_reason_of_its_own(stream: bytes, status: int, reason: bytes) -> None:
     wire = asyncio.run(tell([stream]))
-    assert wire.written.startswith(b"HTTP/1.1 400") and wire.written.endswith(b"\r\n\r\n" + reason)
+    assert wire.written.startswith(b"HTTP/1.1 %d" % status) and wire.written.endswith(b"\r\n\r\n" + reason)
+
+
+@pytest.mark.hostile("lines")
+def test_many_short_lines_make_no_objects(attack: Attack) -> None:
+    """What a head costs is its lines: they are counted before anything is made of them."""
+    request = b"GET / HTTP/1.1\r\nHost: h\r\n"
+    heads = [request + line * (60_000 // len(line)) for line in (b"a:\r\n", b"Cookie: a\r\n", b"content-type: a\r\n")]
+    heads += [head + b"\r\n" for head in heads]
+    for head in heads:
+        held = bytearray(head)
+        tracemalloc.start()
+        with pytest.raises(BadFraming) as refused:
+            Framing().cut(held)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert refused.value.status == 431
+        assert peak < 20_000
+    attack.tried(len(heads))
+
+
+def test_a_hundred_headers_and_trailers_are_taken() -> None:
+    head = CHUNKED.replace(b"\r\n\r\n", b"\r\n" + b"a: b\r\n" * (MAX_HEADER_LINES - 2) + b"\r\n")
+    stream = (head + chunk(b"hello") + b"0\r\n" + b"a: b\r\n" * MAX_HEADER_LINES + b"\r\n") * 2
+    for pieces in ([stream], [stream[i : i + 1] for i in range(len(stream))]):
+        wire = asyncio.run(tell(pieces))
+        assert wire.statuses() == [200, 200]
+        assert [len(asked.headers) for asked in wire.asked] == [MAX_HEADER_LINES] * 2
 
 
 REFUSED = b"POST /refused HTTP/1.1\r\nHost: x\r\n"

@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from moderation.serving.decisions import WAIT_S
@@ -28,12 +27,15 @@ from moderation.serving.dialects.perspective_models import (
     read_message,
 )
 from moderation.serving.gate import ADMIT_PART
-from moderation.serving.multipart import BrokenPart, Part, read_parts, render_parts
+from moderation.serving.multipart import BrokenPart, Part, read_part, render_parts, split_parts
 from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
 
 MAX_PARTS = 1000
 """Requests in one batch."""
+
+MAX_REFUSED_PARTS = 20
+"""Of one batch, for want of a key, or as no request that is answered here; one more, and all of it is refused."""
 
 _MAX_SPANS = 4096  # of a batch, shared evenly among its parts
 _DECIDE_WITHIN_S = 30.0  # the decisions of a batch; each is on disk before the next one
@@ -45,10 +47,12 @@ class _Ready:
     """A part that was read.
 
     Args:
+        content_id: By which its answer is known.
         asked: What it asks for, or why it is refused.
         caller: Name of the key that it came with, if any.
     """
 
+    content_id: str
     asked: Analysis | SuggestCommentScoreRequest | ApiProblem
     caller: str | None = None
 
@@ -65,42 +69,60 @@ async def answer_batch(request: Request) -> Response:
     """Each part's answer, with a status of its own; all texts are computed together."""
     state = request.app.state
     body = await request.body()  # where the gate has looked at the headers
-    parts = read_parts(request.headers["content-type"], body, most=MAX_PARTS)
+    parts = split_parts(request.headers["content-type"], body, most=MAX_PARTS)
     ready = await run_in_threadpool(_prepare_all, state, request.scope, parts)
     found = await _analyze_all(state, ready)
     answers = await _settle_all(state, ready, found)
-    return render_parts([(part.content_id, answer) for part, answer in zip(parts, answers, strict=True)])
+    return render_parts([(part.content_id, answer) for part, answer in zip(ready, answers, strict=True)])
 
 
-def _prepare_all(state: Any, scope: Any, parts: Sequence[Part | BrokenPart]) -> list[_Ready]:
+def _prepare_all(state: Any, scope: Any, parts: Sequence[bytes]) -> list[_Ready]:
+    """Read the parts; of each, what is asked is kept alone.
+
+    Raises:
+        ApiProblem: too many are refused before their body is looked at; the last one's problem.
+    """
     most = min(MAX_SENTENCES, max(1, _MAX_SPANS // len(parts)))
     ready: list[_Ready] = []
-    for part in parts:
+    n_refused = 0
+    for content in parts:
+        part = read_part(content)
         try:
-            ready.append(_prepare(state, scope, part, most))
+            request, caller, is_decision = _admit(scope, part)
         except ApiProblem as problem:
-            ready.append(_Ready(problem))
+            n_refused += problem.status != 429  # it says nothing against the parts before
+            if n_refused > MAX_REFUSED_PARTS:
+                reason = f"More than {MAX_REFUSED_PARTS} parts are refused, so all of them are. Of the last one: "
+                raise ApiProblem(problem.status, problem.kind, reason + problem.message) from None
+            ready.append(_Ready(part.content_id, problem))
+            continue
+        try:
+            ready.append(_Ready(part.content_id, _prepare(state, is_decision, request, most), caller))
+        except ApiProblem as problem:
+            ready.append(_Ready(part.content_id, problem))
     return ready
 
 
-def _prepare(state: Any, scope: Any, part: Part | BrokenPart, most: int) -> _Ready:
-    """What a part asks for.
+def _admit(scope: Any, part: Part | BrokenPart) -> tuple[Part, str | None, bool]:
+    """A part that is a request to this API, the name of its key, and whether it brings a decision.
 
     Raises:
         ApiProblem: it is refused.
     """
-    if isinstance(part, BrokenPart):
-        raise ApiProblem(400, "invalid_request", "This part is no HTTP request of Content-Type: application/http.")
-    admit: Callable[[bytes, Headers], str | None] = scope[ADMIT_PART]
-    caller = admit(part.query.encode(), part.headers)
-    path = route_path({"path": part.path, "root_path": scope.get("root_path", "")})
+    admit: Callable[[Part | BrokenPart], tuple[Part, str | None]] = scope[ADMIT_PART]
+    request, caller = admit(part)
+    path = route_path({"path": request.path, "root_path": scope.get("root_path", "")})
     if path not in (*_ANALYZE, *_SUGGEST):
         raise ApiProblem(404, "not_found", "There is nothing at this path.")
-    if part.method != "POST":
+    if request.method != "POST":
         raise ApiProblem(405, "method_not_allowed", "This path does not take that method.", allow="POST")
-    if path in _SUGGEST:
-        return _Ready(read_message(SuggestCommentScoreRequest, part.body), caller)
-    return _Ready(prepare(state, read_message(AnalyzeCommentRequest, part.body), most), caller)
+    return request, caller, path in _SUGGEST
+
+
+def _prepare(state: Any, is_decision: bool, request: Part, most: int) -> Analysis | SuggestCommentScoreRequest:
+    if is_decision:
+        return read_message(SuggestCommentScoreRequest, request.body)
+    return prepare(state, read_message(AnalyzeCommentRequest, request.body), most)
 
 
 async def _analyze_all(state: Any, ready: Sequence[_Ready]) -> dict[int, Response]:
@@ -140,7 +162,7 @@ async def _settle_all(state: Any, ready: Sequence[_Ready], found: dict[int, Resp
         if lost is None and time.monotonic() >= end:
             lost = ApiProblem(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S)
         if lost is not None and isinstance(part.asked, SuggestCommentScoreRequest):
-            part = _Ready(lost)
+            part = _Ready(part.content_id, lost)
         try:
             answers.append(await _settle(state, part, found))
         except ApiProblem as problem:

@@ -1,5 +1,7 @@
 """Batches, by Google's own client and as bytes."""
 
+import gzip
+import hashlib
 import json
 from collections.abc import Iterator
 from email.parser import BytesParser
@@ -15,8 +17,10 @@ from moderation.errors import ArtifactError
 from moderation.serving.app import create_app
 from moderation.serving.decisions import Decision
 from moderation.serving.dialects import perspective_batch
+from moderation.serving.dialects.perspective_batch import MAX_REFUSED_PARTS
 from moderation.serving.feedback import FeedbackStore
-from tests.serving.conftest import Server, started
+from moderation.serving.keys import Keys
+from tests.serving.conftest import Server, exchange, started
 from tests.serving.in_process import ask
 
 PATHS = ("/batch", "/batch/commentanalyzer/v1alpha1")
@@ -142,6 +146,72 @@ def test_parts_bring_their_own_key_or_share_the_batchs(keyed_server: tuple[Serve
     refused = httpx.post(f"{server.url}/batch?key=wrong", content=content, headers=KIND)
     assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert key not in "".join(server.log)
+
+
+def test_a_batch_needs_a_key_of_its_own_or_in_its_first_part(keyed_server: tuple[Server, str]) -> None:
+    """Whoever has none costs what a request without one costs, however much follows."""
+    server, key = keyed_server
+    url, keyed = f"{server.url}/batch", part(BODY, f"/comments:analyze?key={key}")
+    late, wrong, broken = part(BODY) + keyed, part(BODY, "/comments:analyze?key=wrong") + keyed, "--b\r\n\r\nPOST /\n\n"
+    preamble = "a" * 9000 + "\r\n" + keyed
+    for content, status in ((late, 403), (wrong, 400), (broken * 540 + keyed, 403), (preamble, 403), ("fool", 403)):
+        answer = httpx.post(url, content=content + "--b--", headers=KIND)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
+        assert answer.headers["content-type"] == "application/json"
+        assert len(answer.content) < 500 and key not in answer.text
+    packed = KIND | {"Content-Encoding": "gzip"}
+    zipped = gzip.compress((keyed + "--b--").encode())
+    assert httpx.post(url, content=zipped, headers=packed).status_code == 403
+    assert [status for status, _ in read(httpx.post(f"{url}?key={key}", content=zipped, headers=packed))] == [200]
+    pieces = [(keyed * 40 + "--b--").encode()[i : i + 3000] for i in range(0, len(keyed) * 40 + 5, 3000)]
+    for sent in (pieces, [b"", *pieces]):  # in chunks
+        assert [status for status, _ in read(httpx.post(url, content=iter(sent), headers=KIND))] == [200] * 40
+
+
+def test_who_has_no_key_is_refused_before_the_body_of_its_batch_is_there(keyed_server: tuple[Server, str]) -> None:
+    server, _ = keyed_server
+    head = "POST /batch HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Length: 1000000"
+    answer = exchange(server, f"{head}\r\nConnection: close\r\n\r\n{part(BODY) * 50}".encode())
+    assert answer.status_code == 403
+
+
+def test_a_content_type_of_any_length_is_no_work(keyed_server: tuple[Server, str], server: Server) -> None:
+    keyed, key = keyed_server
+    for kind in (
+        'multipart/mixed;"' + ";" * 60_000,
+        "multipart/mixed" + ';a="' * 15_000,
+        "multipart/mixed; " + "a=b;" * 15_000,
+    ):
+        for url in (f"{keyed.url}/batch", f"{keyed.url}/batch?key={key}", f"{server.url}/batch"):
+            assert httpx.post(url, content="{}", headers={"Content-Type": kind}).status_code == 415
+    for url in (f"{keyed.url}/v1/predict?key={key}", f"{server.url}/v1/moderations", f"{server.url}/comments:analyze"):
+        kind = 'application/json;"' + ";" * 60_000
+        assert httpx.post(url, content="{}", headers={"Content-Type": kind}).status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [(part(BODY, "/nowhere"), 404), ("--b\r\n\r\nPOST /\n\n", 404), ("--b\r\n\r\nfool\r\n", 400)],
+    ids=["nowhere", "tiny", "broken"],
+)
+def test_many_parts_that_ask_for_nothing_are_refused_at_once(bad: str, status: int, server: Server) -> None:
+    few = httpx.post(f"{server.url}/batch", content=bad * MAX_REFUSED_PARTS + part(BODY) + "--b--", headers=KIND)
+    assert [status for status, _ in read(few)] == [status] * MAX_REFUSED_PARTS + [200]
+    many = (part(BODY) + bad) * 500 + "--b--"
+    answer = httpx.post(f"{server.url}/batch", content=many, headers=KIND)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
+    assert len(answer.content) < 500 and "fool" not in answer.text
+
+
+def test_refused_parts_count_as_requests(tiny_bundle: Path) -> None:
+    key = "a-key"
+    keys = Keys({"forum": hashlib.sha256(key.encode()).hexdigest()})
+    app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="4/hour")
+    refused = [part(BODY, "/comments:analyze?key=wrong"), part(BODY, "/nowhere"), "--b\r\n\r\nfool\r\n"]
+    content = "".join([*refused, *[part(BODY)] * 3]) + "--b--"
+    first, second = ask(app, *[{"url": f"/batch?key={key}", "content": content, "headers": KIND}] * 2)
+    assert [status for status, _ in read(first)] == [400, 404, 400, 200, 429, 429]
+    assert [status for status, _ in read(second)] == [429] * 6
 
 
 def test_what_is_no_batch_is_refused_in_googles_form(server: Server) -> None:
