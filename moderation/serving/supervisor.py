@@ -27,7 +27,7 @@ from uvicorn.supervisors.multiprocess import SIGNALS, Process
 from moderation.errors import ConfigError, ModerationError
 from moderation.escapes import escape_output
 from moderation.logs import LogLevel, json_logs
-from moderation.serving.count_files import counts_folder, leave_place, remove_counts, take_place
+from moderation.serving.count_files import counts_folder, leave_place, remove_counts, renew_folder, take_place
 from moderation.serving.keys import read_keys
 from moderation.serving.protocol import BoundedProtocol
 from moderation.serving.stopping import RETIRE, STOP
@@ -196,6 +196,7 @@ class _Supervisor(Multiprocess):
         """A new worker, at a place that none of those has who live."""
         place = next(place for place in count() if place not in self._places)
         self._places.add(place)
+        renew_folder()
         process = _Worker(self.config, self.sockets, place)
         process.start()
         return process
