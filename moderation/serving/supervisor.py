@@ -81,11 +81,16 @@ def serve_forever(
         loop="asyncio",  # uvloop takes one new connection a turn: under overload some waited for a minute
         backlog=1024,
     )
-    leave_within_s = stop_within_s + settings["drain_s"] + _ANSWER_WITHIN_S
+    leave_within_s = longest_stop_s(stop_within_s, settings["drain_s"])
     with counts_folder():
         supervisor = _Supervisor(config, [socket_to_use], leave_within_s)
         supervisor.run()
         return 1 if supervisor.failed else 0
+
+
+def longest_stop_s(stop_within_s: float, drain_s: float) -> float:
+    """After so many seconds a stop kills the workers that hang; who waits for the server should wait longer."""
+    return stop_within_s + drain_s + _ANSWER_WITHIN_S
 
 
 class _Worker(Process):
