@@ -1,16 +1,17 @@
 """Text -> which language is it in, and is that another than English?"""
 
+import io
 import re
-import tempfile
 import unicodedata
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from moderation.errors import ArtifactError, MissingExtraError
+from moderation.errors import MissingExtraError
 
 MIN_LETTERS = 20
 MIN_PROBABILITY = 0.5
@@ -84,25 +85,23 @@ def detect_foreign(texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], int]:
 def load_identifier(feature: str, extra: str) -> Any:
     """Read py3langid's table of languages, about half a second.
 
+    It is unpacked in memory, not into a temporary file of 66 MB as py3langid does: a server must start, and replace a
+    worker, where the folder for temporary files is small or full.
+
     Args:
         feature: What needs it, for the message.
         extra: Of the package, which brings it.
 
     Raises:
         MissingExtraError: py3langid is not installed.
-        ArtifactError: there is no room for its temporary file.
     """
     try:
+        from py3langid import modelio
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
         raise MissingExtraError(feature, extra) from None
-    try:
-        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    except OSError as error:  # it unpacks its table into a temporary file
-        raise ArtifactError(
-            f"{tempfile.gettempdir()}: no temporary file could be written for the table of languages "
-            f"({error.strerror}). Free some space, or name another folder with TMPDIR."
-        ) from error
+    modelio.tempfile = SimpleNamespace(TemporaryFile=lambda suffix="": io.BytesIO())
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def classify_language(identifier: Any, text: str, n_characters: int = _CHARACTERS_READ) -> tuple[str, float] | None:

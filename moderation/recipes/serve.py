@@ -20,6 +20,9 @@ from moderation.serving.supervisor import bind, serve_forever
 
 logger = logging.getLogger(__name__)
 
+STOP_S = 5
+"""Beyond the longest request, within which what is in flight is answered at the end."""
+
 
 def serve(config: ServeConfig) -> int:
     """Check what can be checked, bind the address, run the workers until they are told to stop.
@@ -60,7 +63,7 @@ def serve(config: ServeConfig) -> int:
             host=config.host,
             port=port,
             workers=config.workers,
-            stop_within_s=config.timeout_s + 5,
+            stop_within_s=config.timeout_s + STOP_S,
             socket_to_use=bound,
             log_level=config.log_level,
         )

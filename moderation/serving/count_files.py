@@ -2,10 +2,16 @@
 
 A worker's files are named after its place among the workers, not after its process. Who takes the place of a worker
 that ended goes on with its files, so that counts never fall and there are no more files than workers at one time.
+
+No fault of that folder stops an answer. A file has all its room before it is mapped, since a write to a mapped page for
+which the disk has no room kills the process. Where it gets none, the worker counts in memory, which no other one reads.
 """
 
+import errno
+import mmap
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +19,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
 from moderation.errors import ArtifactError
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read where prometheus_client is imported, in this process and in its workers
 _PREFIX = "moderation-counts-"
+_FILE_BYTES = 1 << 16  # of a new file, prometheus_client's own size; one that is full doubles
+_ENTRY_BYTES = 32  # of an entry at most, beside its name
 
 if sys.platform == "win32":
 
@@ -69,10 +78,25 @@ def counts_folder() -> Iterator[None]:
             os.close(held)
 
 
+def renew_folder() -> None:
+    """In the supervisor, before a worker starts: make the folder anew where something removed it."""
+    folder = Path(os.environ[_VARIABLE])
+    with suppress(OSError):  # it is there, or cannot be made: then the worker counts in memory
+        folder.mkdir(mode=0o700)
+        _hold(folder)
+
+
 def find_counts() -> Path | None:
-    """The folder; None: this process keeps its counts by itself."""
-    folder = Path(os.environ.get(_VARIABLE, ""))
-    return folder if _VARIABLE in os.environ and folder.is_dir() else None
+    """The folder, where it is there and this user's; None: this process keeps its counts by itself."""
+    if _VARIABLE not in os.environ:
+        return None
+    folder = Path(os.environ[_VARIABLE])
+    try:
+        found = folder.lstat()
+    except OSError:
+        return None
+    own = sys.platform == "win32" or found.st_uid == os.geteuid()
+    return folder if own and stat.S_ISDIR(found.st_mode) else None
 
 
 def remove_counts() -> None:
@@ -82,16 +106,22 @@ def remove_counts() -> None:
 
 def take_place(place: int) -> None:
     """In a worker, before it counts anything: use the files of a place that no living worker has."""
+    folder = find_counts()
+    if folder is None:
+        values.ValueClass = values.MutexValue
+        return
+    values.MmapedDict = _CountFile  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
-    if folder := find_counts():
+    with suppress(OSError):  # its processor and memory are not told
         _process_file(folder, place).write_text(str(os.getpid()))
 
 
 def leave_place(place: int) -> None:
     """In the supervisor: the worker at this place is dead, and what it told of its own state goes."""
     if folder := find_counts():
-        mark_process_dead(place)  # type: ignore[no-untyped-call]
-        _process_file(folder, place).unlink(missing_ok=True)
+        with suppress(OSError):
+            mark_process_dead(place)  # type: ignore[no-untyped-call]
+            _process_file(folder, place).unlink(missing_ok=True)
 
 
 def worker_ids() -> list[int]:
@@ -116,3 +146,79 @@ def _remove_abandoned(parent: Path) -> None:
         if held is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(held)
+
+
+class _CountFile(MmapedDict):
+    """A file of counts that has all its room; a dictionary in memory from the moment when it gets none."""
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        self._in_memory = False
+        try:
+            _make(Path(filename))
+            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError):
+            self._in_memory = True
+            self._m = mmap.mmap(-1, _FILE_BYTES)
+            self._capacity = _FILE_BYTES
+            self._positions: dict[str, int] = {}
+            self._used = 8  # where the first entry begins
+
+    def close(self) -> None:
+        if self._in_memory:
+            self._m.close()
+        else:
+            super().close()  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        while self._used + len(key.encode()) + _ENTRY_BYTES > self._capacity:
+            self._grow(2 * self._capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    def _grow(self, n_bytes: int) -> None:
+        before = self._m
+        if not self._in_memory:
+            try:
+                _reserve(self._f.fileno(), n_bytes)
+                self._m = mmap.mmap(self._f.fileno(), n_bytes)
+            except (OSError, ValueError):
+                self._in_memory = True
+                self._f.close()
+        if self._in_memory:
+            self._m = mmap.mmap(-1, n_bytes)
+            self._m[: self._used] = before[: self._used]
+        self._capacity = n_bytes
+
+
+def _make(path: Path) -> None:
+    """Make a file of counts with all its room, or none.
+
+    Raises:
+        OSError: there is no room.
+    """
+    with path.open("ab") as file:
+        n_bytes = os.fstat(file.fileno()).st_size
+        try:
+            _reserve(file.fileno(), max(n_bytes, _FILE_BYTES))
+        except OSError:
+            if n_bytes == 0:
+                path.unlink()
+            raise
+
+
+def _reserve(descriptor: int, n_bytes: int) -> None:
+    """Make a file so long, with room for every byte; where there is none, it keeps its length.
+
+    Raises:
+        OSError: there is no room.
+    """
+    before = os.fstat(descriptor).st_size
+    try:
+        if sys.platform in ("win32", "darwin"):
+            missing = n_bytes - before
+            if missing > 0 and os.write(descriptor, bytes(missing)) < missing:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        else:
+            os.posix_fallocate(descriptor, 0, n_bytes)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise

@@ -18,9 +18,8 @@ from moderation.inference.windows import Window, check_texts
 from moderation.serving.batching import Batcher
 from moderation.serving.metrics import Metrics
 from moderation.serving.problems import ApiProblem
+from moderation.serving.text_sizes import measure
 
-_CHARACTERS_PER_TOKEN = 3  # of a text that was not cut yet; rather too few than too many
-_LONG = 20_000  # characters of a request that is cut in a thread of its own, so that no short one waits for it
 _WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
 _LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which tell how fast the engine can be
 _USUAL_AT_MOST = 256  # tokens of a request that is called usual
@@ -110,7 +109,8 @@ class Moderator:
             ApiProblem: 413 or 429.
         """
         if texts:
-            self._admit(_estimate_tokens(texts), long=sum(map(len, texts)) > _LONG)
+            n_tokens, long = measure(texts)
+            self._admit(n_tokens, long=long)
 
     def check_room(self) -> None:
         """Refuse any request while one of usual length would be refused: cheaper than to find out what it asks.
@@ -149,8 +149,7 @@ class Moderator:
             return {key: row for key in keys if (row := self._cache.get(key)) is not None}
 
     async def _compute(self, texts: list[str]) -> list[_Row]:
-        n_tokens = _estimate_tokens(texts)
-        long = sum(map(len, texts)) > _LONG
+        n_tokens, long = measure(texts)
         self._admit(n_tokens, long=long)
         counted = min(n_tokens, _USUAL_AT_MOST)
         self._usual = counted if self._usual is None else self._usual + 0.02 * (counted - self._usual)
@@ -218,8 +217,3 @@ class Moderator:
             n_tokens += sum(len(window.ids) for window in found)
         self._metrics.tokenised(time.perf_counter() - began)
         return windows
-
-
-def _estimate_tokens(texts: Sequence[str]) -> int:
-    """Of texts that were not cut yet."""
-    return sum(len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts)

@@ -27,7 +27,7 @@ from uvicorn.supervisors.multiprocess import SIGNALS, Process
 from moderation.errors import ConfigError, ModerationError
 from moderation.escapes import escape_output
 from moderation.logs import LogLevel, json_logs
-from moderation.serving.count_files import counts_folder, leave_place, remove_counts, take_place
+from moderation.serving.count_files import counts_folder, leave_place, remove_counts, renew_folder, take_place
 from moderation.serving.keys import read_keys
 from moderation.serving.protocol import BoundedProtocol
 from moderation.serving.stopping import RETIRE, STOP
@@ -81,11 +81,16 @@ def serve_forever(
         loop="asyncio",  # uvloop takes one new connection a turn: under overload some waited for a minute
         backlog=1024,
     )
-    leave_within_s = stop_within_s + settings["drain_s"] + _ANSWER_WITHIN_S
+    leave_within_s = longest_stop_s(stop_within_s, settings["drain_s"])
     with counts_folder():
         supervisor = _Supervisor(config, [socket_to_use], leave_within_s)
         supervisor.run()
         return 1 if supervisor.failed else 0
+
+
+def longest_stop_s(stop_within_s: float, drain_s: float) -> float:
+    """After so many seconds a stop kills the workers that hang; who waits for the server should wait longer."""
+    return stop_within_s + drain_s + _ANSWER_WITHIN_S
 
 
 class _Worker(Process):
@@ -196,6 +201,7 @@ class _Supervisor(Multiprocess):
         """A new worker, at a place that none of those has who live."""
         place = next(place for place in count() if place not in self._places)
         self._places.add(place)
+        renew_folder()
         process = _Worker(self.config, self.sockets, place)
         process.start()
         return process

@@ -2,6 +2,9 @@
 
 # ruff: noqa: RUF001 -- disguises and other scripts are the point
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from moderation.data.edits import edit_text
@@ -12,6 +15,13 @@ from moderation.inference.classifier import Classifier
 @pytest.fixture(scope="module")
 def languages() -> Languages:
     return Languages("A test", "languages")
+
+
+def test_the_table_needs_no_room_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError), tempfile.TemporaryFile():
+        pass
+    assert Languages("A test", "languages").detect("An ordinary English sentence about the weather.") == "en"
 
 
 @pytest.mark.parametrize(

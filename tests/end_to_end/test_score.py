@@ -341,17 +341,6 @@ def test_a_full_disk_keeps_what_is_finished(limit, words, tmp_path):
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-def test_no_room_for_the_table_of_languages_is_told(words, tmp_path):
-    import resource
-
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
-    code, _, err = run(*words, "-o", tmp_path / "out.jsonl", preexec_fn=small_files)
-    assert code == 1
-    assert "table of languages (File too large). Free some space" in err
-
-
 def test_lines_of_a_pipe_are_answered_while_it_is_open(tiny_bundle):
     process = start("score", "-", "-m", tiny_bundle, "--backend", "onnx", stdin=subprocess.PIPE)
     for text in ("kind bread", "idiot damn"):

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from moderation.config import ServeConfig
+from moderation.recipes.serve import STOP_S
+from moderation.serving.supervisor import longest_stop_s
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -54,7 +56,8 @@ def test_paths_of_the_image_are_those_that_are_mounted() -> None:
 
 
 def test_requests_in_flight_are_answered_before_the_container_is_killed() -> None:
-    longest = ServeConfig().timeout_s + 5 + ServeConfig().drain_s
+    """Also where a worker hangs, which the supervisor kills at last."""
+    longest = longest_stop_s(ServeConfig().timeout_s + STOP_S, ServeConfig().drain_s)
     assert float(SERVICE["stop_grace_period"].removesuffix("s")) > longest
 
 
@@ -89,7 +92,7 @@ def test_the_pods_are_those_of_the_image_and_drain_in_time() -> None:
     mounts = {one["mountPath"] for one in container["volumeMounts"]}
     assert mounts == {"/run/secrets", "/tmp", "/data"}
     assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
-    longest = ServeConfig().timeout_s + 5 + float(variables["MODERATION_DRAIN_S"])
+    longest = longest_stop_s(ServeConfig().timeout_s + STOP_S, float(variables["MODERATION_DRAIN_S"]))
     assert pod["terminationGracePeriodSeconds"] > longest
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels == service["spec"]["selector"] == budget["spec"]["selector"]["matchLabels"]

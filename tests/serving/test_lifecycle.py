@@ -353,15 +353,20 @@ def test_ctrl_c_ends_it_too(tiny_bundle: Path, tmp_path: Path) -> None:
         assert server.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.hostile("folder of counts removed")
 def test_a_worker_that_dies_is_replaced(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Also where something has removed its folder from the temporary ones, as cleaners do."""
     with started(tiny_bundle, tmp_path) as server:
         (worker,) = workers_of(server)
         answer = predict(server, ["you idiot"])
+        shutil.rmtree(counts_of(server))
+        assert read_metrics(server)["moderation_requests_total,POST,/v1/predict,200"] == 1
         worker.kill()
         worker.wait(10)
         wait_until_ready(server)
         assert predict(server, ["you idiot"]) == answer
         assert [child.pid for child in workers_of(server)] != [worker.pid]
+        assert read_metrics(server)["moderation_requests_total,POST,/v1/predict,200"] == 1
 
 
 HOLD_START = """

@@ -1,6 +1,7 @@
 """Bursts: refused in time, and worked off."""
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ import pytest
 
 from moderation import Classifier
 from moderation.inference.classifier import TextResult
-from moderation.inference.windows import Window
+from moderation.inference.windows import Watch, Window
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
+from moderation.serving.text_sizes import LONG, measure
 from tests.attack_table import Attack
 
 N_TEXTS = 1000
@@ -38,6 +40,52 @@ def test_a_burst_is_refused_before_it_is_tokenised(tiny_bundle: Path) -> None:
     again = asyncio.run(moderator.read(["what was let in was worked off"]))
     assert len(again) == 1
     moderator.close()
+
+
+@pytest.mark.hostile("letters that become many")
+@pytest.mark.parametrize(
+    "text", ["1" + "\ufdfa" * 19_900, "\U0001f9a7 " * 9_000, *(letter * 19_000 for letter in "\u337f\uc548\u6c34")]
+)
+def test_a_short_text_that_becomes_long_keeps_no_short_one_waiting(text: str, tiny_bundle: Path) -> None:
+    """It is cut in the other thread, and not at all where it takes too long anyway."""
+    classifier = Classifier.load(tiny_bundle, threads=1)
+    moderator = Moderator(classifier, Metrics(), max_wait_s=10, timeout_s=30, cache_texts=0)
+    cut, threads = classifier.windows, list[int]()
+
+    def note(text: str, watch: Watch | None = None) -> list[Window]:
+        threads.append(threading.get_ident())
+        return cut(text[:9], watch)
+
+    classifier.windows = note  # type: ignore[method-assign]
+
+    async def read() -> None:
+        await moderator.read(["kind river"])
+        moderator._batcher._fastest = 1.0  # tokens a second
+        with pytest.raises(ApiProblem, match="Send fewer or shorter texts"):
+            await moderator.read([text])
+        moderator._batcher._fastest = 1e9
+        await moderator.read([text])
+
+    try:
+        asyncio.run(read())
+    finally:
+        moderator.close()
+    assert len(threads) == len(set(threads)) == 2
+
+
+@pytest.mark.hostile("letters that become many")
+def test_no_text_is_longer_than_it_is_measured(attack: Attack) -> None:
+    """As the built-in model reads it, with its words for emoji."""
+    classifier = Classifier.load(threads=1)
+    n_cases = attack.cases(400, 20_000)
+    for seed in range(n_cases):
+        rng = random.Random(seed)
+        top = rng.choice((0x300, 0x3400, 0x20000))
+        codes = (rng.randrange(0x80, top) for _ in range(40))
+        text = "".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000)
+        assert measure([text + "."])[0] * 3 >= len(classifier.normalise(text)), seed
+        attack.tried()
+    assert measure(["é" * LONG, "\ufdfa" * 1_000_000])[1]
 
 
 def test_a_full_queue_refuses_at_the_gate_until_it_is_worked_off(tiny_bundle: Path) -> None:
