@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.parsers import expat
 
+from moderation.artifacts import open_regular, read_bytes
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
 
@@ -65,6 +66,7 @@ _LAYERS_NAMED = """
 _LAYERS = frozenset(_LAYERS_NAMED.split())
 _OPERATION_SET = re.compile("opset[0-9]{1,3}")
 _IR_VERSIONS = ("10", "11")
+_MOST_XML = 64 << 20  # bytes; the weights are in another file
 _DEEPEST = 64  # elements within each other
 
 
@@ -75,7 +77,8 @@ def read_onnx(path: Path) -> bytes:
         ArtifactError: no such graph.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         if content[4:8] == _OTHER_FORMAT:
             raise ValueError("it is in onnxruntime's own format")
         _check_model(memoryview(content))
@@ -93,7 +96,7 @@ def check_openvino(path: Path) -> None:
         ArtifactError: no such graph.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, _MOST_XML)
         _check_layers(content)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error

@@ -17,7 +17,8 @@ from moderation.escapes import escape_name
 from moderation.inference.tokenizer_patterns import UnknownNotation, read_pattern
 from moderation.strict_json import refuse_constant, unique_pairs
 
-_MOST_BYTES = 128 << 20
+MOST_BYTES = 128 << 20
+"""Size of a `tokenizer.json`."""
 _MOST_STEPS = 256  # of one kind; those of `--fold-disguises` are some seventy
 _MOST_STEPS_OF_PATTERN = 100_000  # of one pattern at one place of a text, in steps
 _MOST_STEPS_OF_PATTERNS = 500_000
@@ -93,8 +94,8 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     Raises:
         ValueError: says which part of it is wrong, and what was expected.
     """
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f"{len(content):,} bytes, expected {_MOST_BYTES:,} at most")
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{len(content):,} bytes, expected {MOST_BYTES:,} at most")
     try:
         tokenizer = json.loads(content, object_pairs_hook=unique_pairs, parse_constant=refuse_constant)
     except RecursionError:
