@@ -23,6 +23,8 @@ import numpy.typing as npt
 from moderation.errors import ArtifactError
 from moderation.strict_json import unique_pairs
 
+_MOST_JSON = 64 << 20  # bytes; what runs and bundles hold takes a few MB
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -213,6 +215,34 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # which JSON reads as well
 
 
+@contextmanager
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file to read it.
+
+    Raises:
+        OSError: there is none that can be read, or it is a pipe or a device, which might be read for ever.
+    """
+    wanted = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")  # without the first a pipe would wait for its writer
+    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in wanted)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "a pipe or a device, not a regular file", str(path))
+        yield file
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read a regular file of limited size.
+
+    Raises:
+        OSError: as of `open_regular`, or the file is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most >> 20} MiB", str(path))
+    return content
+
+
 def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -222,10 +252,11 @@ def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, 
         unique_keys: Refuse a key that stands twice in one object, of which other readers may take the other value.
 
     Raises:
-        ArtifactError: missing, not readable, not JSON, or not an object.
+        ArtifactError: missing, not a regular file, far larger than such files are, not JSON, or not an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_pairs if unique_keys else None)
+        text = read_bytes(path, _MOST_JSON).decode("utf-8")
+        content = json.loads(text, object_pairs_hook=unique_pairs if unique_keys else None)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file; expected {what}.") from error
     except OSError as error:
@@ -279,7 +310,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         ArtifactError: missing, truncated, not an array, not numeric, or another one than its sidecar was written with.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file; expected an array saved by numpy (.npy).") from error
@@ -307,7 +338,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error

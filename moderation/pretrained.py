@@ -7,7 +7,9 @@ transformers to other files than those that were looked at, is refused before tr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from moderation.artifacts import read_json
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
+from moderation.model_bounds import TooLargeError, is_far_too_many, no_larger_than
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
+_WEIGHTS = "model.safetensors"
 CONFIGURATIONS = (_CONFIG, _TOKENIZER_CONFIG)
 """Files of a folder of transformers that could name code."""
 
@@ -49,6 +53,7 @@ _FILES = {
     "adapter_config.json": "an adapter, which a package of its own would load",
     "shard-*-model-*-of-*.safetensors": "weights in shards, which would be taken in place of model.safetensors",
 }
+_OTHER_WEIGHTS = "Take both again from their source."
 _NOTHING_RUNS = "No code is run that a model's files name."
 _OTHER_MODEL = "Take a model that transformers knows by itself; where it does know this one, remove that key."
 
@@ -85,7 +90,7 @@ def check_names(names: Iterable[str], where: str, cure: str = "Remove it, or tak
 
 
 def check_content(content: Mapping[str, Any], where: str, cure: str = _OTHER_MODEL) -> None:
-    """Refuse a configuration, of a model or a tokenizer, that names code; see `check_folder`.
+    """Refuse a configuration, of a model or a tokenizer, that names code or is out of bounds; see `check_folder`.
 
     Args:
         content: Plain values; parts may hold each other.
@@ -100,6 +105,8 @@ def check_content(content: Mapping[str, Any], where: str, cure: str = _OTHER_MOD
         named = ".".join(map(escape_name, path[-5:]))
         if key in _CODE and (value is not None or key in _IN_ANY_FORM):
             raise ArtifactError(f"{where}: {_CODE[key]} ({named}). {_NOTHING_RUNS} {cure}")
+        if is_far_too_many(key, value):
+            raise ArtifactError(f"{where}: asks for far more parts than any model has ({named}). {cure}")
         if key in _IMPLEMENTATIONS and not all(name in _BUILT_IN for name in _names(value)):
             raise ArtifactError(
                 f"{where}: names code to compute with ({named}); expected eager or sdpa, which are part of "
@@ -174,21 +181,35 @@ def read_model(folder: Path, config: PreTrainedConfig | None = None) -> tuple[Pr
         The model, and transformers' account of the weights: `missing_keys` and so on.
 
     Raises:
-        ArtifactError: the folder names code, or an architecture that transformers does not know.
+        ArtifactError: the folder names code, or an architecture that transformers does not know, or describes a model
+            that is much larger than the weights.
         Exception: whatever transformers raises for weights that it cannot load.
     """
     import torch
 
     auto = _door(folder)
-    return auto.AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
-        folder,
-        **({} if config is None else {"config": config}),
-        dtype=torch.float32,
-        use_safetensors=True,
-        output_loading_info=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    weights = folder / _WEIGHTS
+    try:
+        with no_larger_than(_measure(weights)) if weights.is_file() else nullcontext():
+            return auto.AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
+                folder,
+                **({} if config is None else {"config": config}),
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+    except TooLargeError as error:
+        raise ArtifactError(f"{folder / _CONFIG}: describes {error} ({_WEIGHTS}). {_OTHER_WEIGHTS}") from None
+
+
+def _measure(weights: Path) -> dict[str, int]:
+    """Values of each tensor in a file of safetensors, whose own library checks that they are all there."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        return {name: math.prod(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

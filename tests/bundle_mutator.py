@@ -872,8 +872,9 @@ def openvino_mutations() -> list[Mutation]:
 
     found: dict[str, Change] = {
         "loop": text(lambda content, _: content.replace('type="Result"', 'type="Loop"', 1)),
-        "condition": text(lambda content, _: content.replace('type="Softmax"', 'type="If"', 1)),
-        "memory": text(lambda content, _: content.replace('type="Softmax"', 'type="ReadValue"', 1)),
+        "condition": text(lambda content, _: content.replace('type="SoftMax"', 'type="If"', 1)),
+        "memory": text(lambda content, _: content.replace('type="SoftMax"', 'type="ReadValue"', 1)),
+        "loop in small letters": text(lambda content, _: content.replace('type="Result"', 'type="loop"', 1)),
         "of somebody": text(lambda content, _: re.sub('version="opset[0-9]+"', 'version="evil"', content, count=1)),
         "document type": text(lambda content, _: content.replace("<net", "<!DOCTYPE net [<!ENTITY a 'b'>]><net", 1)),
         "empty": text(lambda *_: ""),

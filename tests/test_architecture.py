@@ -18,7 +18,7 @@ LINES = (
     ("errors", "escapes"),
     (
         *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "locks", "logs"),
-        *("memory", "strict_json", "variables"),
+        *("memory", "model_bounds", "strict_json", "variables"),
     ),
     ("config", "flags", "artifacts", "manifests"),
     ("pretrained",),

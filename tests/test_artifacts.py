@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moderation import artifacts
 from moderation.artifacts import (
     RunFolder,
     read_array,
@@ -27,7 +29,8 @@ from moderation.artifacts import (
     write_atomically,
     write_json,
 )
-from moderation.errors import ArtifactError
+from moderation.errors import ArtifactError, ModerationError
+from moderation.evaluation.chosen_thresholds import read_chosen
 from tests.attack_table import Attack
 
 
@@ -394,3 +397,25 @@ def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path: Path) -> No
             write_json(tmp_path / "a.json", {})
     finally:
         tmp_path.chmod(0o700)
+
+
+@POSIX
+@pytest.mark.hostile("pipes and devices")
+@pytest.mark.parametrize("read", [lambda path: read_json(path, "a thing"), read_array, sha256, read_chosen])
+def test_a_pipe_or_a_device_is_not_waited_for(read: Callable[[Path], object], tmp_path: Path, attack: Attack) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to-pipe").symlink_to("pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "terminal").symlink_to("/dev/tty")
+    for name in ("pipe", "to-pipe", "endless", "terminal"):
+        with pytest.raises(ModerationError, match=r"cannot be read"):
+            read(tmp_path / name)
+        attack.tried()
+
+
+@pytest.mark.hostile("pipes and devices")
+def test_json_beyond_its_bound_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "_MOST_JSON", 1 << 20)
+    (tmp_path / "a.json").write_text('{"a": 1}' + " " * (1 << 20), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"a\.json: cannot be read \(more than 1 MiB\)"):
+        read_json(tmp_path / "a.json", "a thing")

@@ -16,6 +16,8 @@ _HAS_LEAF = 1 << 8
 _IS_VALUE = 1 << 31
 _OFFSET_SHIFT = 10
 _SEARCHED = 1024  # places before the end that are tried; more would save little
+_MOST_READ = 1 << 18  # units of a table of others; usual ones have 60,000
+_AT_ONCE = 4_096  # nodes of a trie that are looked at together
 _MOST_UNITS = 1 << 21  # beyond that an offset has another notation
 
 
@@ -56,6 +58,8 @@ def longest_replacement(compiled: bytes) -> int:
         ValueError: no such table, or one that leads outside of itself.
     """
     (n_bytes,) = struct.unpack_from("<I", compiled) if len(compiled) >= 4 else (0,)
+    if n_bytes > 4 * _MOST_READ:
+        raise ValueError("a table that is far larger than usual ones")
     if n_bytes % 4 or not 4 <= n_bytes <= len(compiled) - 4:
         raise ValueError("a table of another size than it says")
     units = np.frombuffer(compiled, "<u4", n_bytes // 4, offset=4).astype(np.int64)
@@ -80,9 +84,11 @@ def _find_leaves(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if (bases | 255).max() >= len(units):
             raise ValueError("a table that leads outside of itself")
         seen[bases] = True
-        places = bases[:, None] ^ byte
-        follows = (units[places] & (_IS_VALUE | 255)) == byte
-        places = places[follows]
+        found = []
+        for start in range(0, bases.size, _AT_ONCE):
+            places = bases[start : start + _AT_ONCE, None] ^ byte
+            found.append(places[(units[places] & (_IS_VALUE | 255)) == byte])
+        places = np.concatenate(found)
         children = places ^ _offset(units[places])
         leaves.append(children[units[places] & _HAS_LEAF != 0])
         bases = np.unique(children)

@@ -21,6 +21,7 @@ _DEEPEST = 12  # structures and lists within each other
 _LEVEL_BYTES = 8  # about, of a value that repeats the one before, or is missing: its place and its level
 _SUSPECT = 64  # times its bytes that a page may become, where they are lists
 
+_BITS = {4: 16, 5: 32, 6: 64}  # of Thrift's numbers
 _I32, _I64, _BINARY, _LIST, _STRUCT = 5, 6, 8, 9, 12  # types of Thrift
 _CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3  # types of pages
@@ -276,10 +277,13 @@ class _Compact:
         if depth > _DEEPEST:
             raise ValueError("structures nest too deep")
         fields: dict[tuple[int, int], Any] = {}
-        number = 0
+        number, seen = 0, set[int]()
         while head := self._byte():
             delta, kind = head >> 4, head & 15
             number = number + delta if delta else self._signed()
+            if not 0 < number < 1 << 15 or number in seen:
+                raise ValueError("a field that comes twice, or whose number is cut off by other readers")
+            seen.add(number)
             fields[number, kind] = None if kind in (1, 2) else self._value(kind, depth)  # a truth value is its type
         return fields
 
@@ -287,7 +291,7 @@ class _Compact:
         if kind in (1, 2, 3):
             return self._byte()
         if kind in (4, 5, 6):
-            return self._signed()
+            return self._signed(_BITS[kind])
         if kind == _BINARY:
             return self._skip(self._unsigned())
         if kind == 7:
@@ -314,12 +318,16 @@ class _Compact:
             value |= (byte & 127) << shift
             shift += 7
             if byte < 128:
+                if shift > 7 and not byte:
+                    raise ValueError("a number that is longer than it has to be")
                 return value
             if shift > 63:
                 raise ValueError("a number that is too long")
 
-    def _signed(self) -> int:
+    def _signed(self, bits: int = 16) -> int:
         value = self._unsigned()
+        if value >> bits:
+            raise ValueError("a number that other readers cut off")
         return (value >> 1) ^ -(value & 1)
 
     def _skip(self, size: int) -> None:

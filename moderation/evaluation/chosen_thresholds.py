@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from moderation.artifacts import read_bytes
 from moderation.errors import ConfigError
 from moderation.strict_json import RepeatedName, unique_pairs
 
@@ -161,9 +162,8 @@ def apply_chosen(
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ConfigError(f"{path}: too large for a file of thresholds; {_EXPECTED}.")
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_pairs)
+        text = read_bytes(path, _LARGEST).decode("utf-8-sig")
+        content = json.loads(text, object_pairs_hook=unique_pairs)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; {_EXPECTED}.") from None
     except OSError as error:

@@ -83,6 +83,7 @@ class OnnxBackend:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # it plans for one shape, and windows have many
         options.log_severity_level = 4
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # the one that was looked at
         chosen = (provider, {"device_id": device.partition(":")[2] or "0"}) if provider.startswith("CUDA") else provider
         self.session: Any = onnxruntime.InferenceSession(graph, options, providers=[chosen])
         if provider not in self.session.get_providers():  # it falls back in silence

@@ -1,11 +1,14 @@
 """Graphs of a bundle, read before an engine runs them: nothing outside of the file, no loops, no code of others."""
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.parsers import expat
 
+from moderation.artifacts import open_regular, read_bytes
 from moderation.errors import ArtifactError
+from moderation.escapes import escape_name
 
 # Numbers of fields in onnx.proto, which never change.
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
@@ -15,10 +18,56 @@ _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22
 _TENSOR_SIZES, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _SPARSE_PARTS = (1, 2)
 
+# Of each message all fields that a bundle may hold: number -> how it is written. A star: it may stand there repeatedly.
+# Of another field readers take the last one, or merge them; and a field of another kind they pass over.
+_NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+_WRITTEN = {"number": {_NUMBER}, "bytes": {_BYTES}, "float": {_FOUR_BYTES}} | {
+    "bytes*": {_BYTES},
+    "number*": {_NUMBER, _BYTES},
+    "float*": {_FOUR_BYTES, _BYTES},
+    "double*": {_EIGHT_BYTES, _BYTES},
+}
+_MODEL = {1: "number", 5: "number", 8: "bytes*", 14: "bytes*", 20: "bytes*", 25: "bytes*"} | dict.fromkeys(
+    (2, 3, 4, 6, 7), "bytes"
+)
+_GRAPH = {2: "bytes", 10: "bytes"} | dict.fromkeys((1, 5, 11, 12, 13, 14, 15, 16), "bytes*")
+_NODE = dict.fromkeys((3, 4, 6, 7, 8), "bytes") | dict.fromkeys((1, 2, 5, 9), "bytes*")
+_ATTRIBUTE = (
+    {2: "float", 3: "number", 7: "float*", 8: "number*", 20: "number"}
+    | dict.fromkeys((1, 4, 5, 6, 13, 14, 22), "bytes")
+    | dict.fromkeys((9, 10, 11, 15, 23), "bytes*")
+)
+_TENSOR = (
+    {1: "number*", 2: "number", 4: "float*", 5: "number*", 7: "number*", 10: "double*", 11: "number*", 14: "number"}
+    | dict.fromkeys((8, 9, 12), "bytes")
+    | dict.fromkeys((6, 13, 16), "bytes*")
+)
+_SPARSE = {1: "bytes", 2: "bytes", 3: "number*"}
+_SIZES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+_MOST_FIELDS = 1 << 29  # a larger number does not fit into a tag of 32 bits, and other readers cut it off
+
 _DOMAINS = (b"", b"ai.onnx", b"com.microsoft")
+_OTHER_FORMAT = b"ORTM"  # by which onnxruntime knows its own format, whatever the rest may be read as
 _REFUSED = (b"EPContext",)  # names a file to load
 _MOST_VALUES = 1 << 40  # a negative size reads as a larger one
-_LOOPS = {"Loop", "TensorIterator", "If", "ReadValue", "Assign"}  # the last two remember the text before
+# Layers of OpenVINO that exported classifiers consist of. None loops, remembers a text, or loads anything; others are
+# refused, and so is another spelling: OpenVINO takes small letters for large ones.
+_LAYERS_NAMED = """
+    Abs Add BatchNormInference Broadcast Ceiling Clamp Concat Const Convert ConvertLike Convolution Cos
+    CumSum Divide Einsum Elu Equal Erf Exp FakeQuantize Floor FloorMod Gather GatherElements
+    GatherND Gelu Greater GreaterEqual GroupConvolution HSwish HardSigmoid Identity Less LessEqual Log LogSoftmax
+    LogicalAnd LogicalNot LogicalOr LogicalXor MVN MatMul Maximum Minimum Mish Mod Multiply Negative NonZero
+    NormalizeL2 NotEqual OneHot PReLU Pad Parameter Power Range ReLU ReduceL1 ReduceL2 ReduceLogicalAnd
+    ReduceLogicalOr ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Result Round
+    ScaledDotProductAttention ScatterElementsUpdate ScatterNDUpdate ScatterUpdate Select Selu ShapeOf Sigmoid Sign Sin
+    Slice SoftMax SoftPlus SoftSign Softmax Split Sqrt SquaredDifference Squeeze StridedSlice Subtract Swish Tanh Tile
+    TopK Transpose Unsqueeze VariadicSplit
+"""
+_LAYERS = frozenset(_LAYERS_NAMED.split())
+_OPERATION_SET = re.compile("opset[0-9]{1,3}")
+_IR_VERSIONS = ("10", "11")
+_MOST_XML = 64 << 20  # bytes; the weights are in another file
+_DEEPEST = 64  # elements within each other
 
 
 def read_onnx(path: Path) -> bytes:
@@ -28,7 +77,10 @@ def read_onnx(path: Path) -> bytes:
         ArtifactError: no such graph.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
+        if content[4:8] == _OTHER_FORMAT:
+            raise ValueError("it is in onnxruntime's own format")
         _check_model(memoryview(content))
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
@@ -43,27 +95,52 @@ def check_openvino(path: Path) -> None:
     Raises:
         ArtifactError: no such graph.
     """
-    parser = expat.ParserCreate()
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        if name == "layer" and attributes.get("type") in _LOOPS:
-            raise ValueError(f"it holds a layer {attributes['type']}, which no bundle needs")
-        if name == "layer" and not attributes.get("version", "opset").startswith("opset"):
-            raise ValueError("it holds a layer that is not OpenVINO's own")
-
-    def refuse_document_type(*_: object) -> None:
-        raise ValueError("it declares a document type")
-
-    parser.StartElementHandler = start
-    parser.StartDoctypeDeclHandler = refuse_document_type
     try:
-        parser.Parse(path.read_bytes(), True)
+        content = read_bytes(path, _MOST_XML)
+        _check_layers(content)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except expat.ExpatError:
         raise _refusal(path, "it is no XML") from None
     except ValueError as error:
         raise _refusal(path, str(error)) from None
+
+
+def _check_layers(content: bytes) -> None:
+    """Check every layer at any depth, in the one encoding that all readers take."""
+    parser = expat.ParserCreate("utf-8")
+    depth = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth == 1 and (name != "net" or attributes.get("version") not in _IR_VERSIONS):
+            raise ValueError("it is no graph of OpenVINO, or one of an unknown version")
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        if name != "layer":
+            return
+        if attributes.get("type") not in _LAYERS:
+            raise ValueError(f"it holds a layer {escape_name(attributes.get('type', ''))}, which no bundle needs")
+        if not _OPERATION_SET.fullmatch(attributes.get("version", "")):
+            raise ValueError("it holds a layer that is not OpenVINO's own")
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def declare(_: str, encoding: str | None, __: int) -> None:
+        if encoding is not None and encoding.lower() not in ("utf-8", "us-ascii"):
+            raise ValueError("it is written in another encoding than UTF-8")
+
+    def refuse_document_type(*_: object) -> None:
+        raise ValueError("it declares a document type")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.XmlDeclHandler, parser.StartDoctypeDeclHandler = declare, refuse_document_type
+    if not content.startswith(b"<"):
+        raise ValueError("it is no XML in UTF-8 that begins with its first mark")
+    parser.Parse(content, True)
 
 
 def _refusal(path: Path, reason: str) -> ArtifactError:
@@ -74,7 +151,7 @@ def _refusal(path: Path, reason: str) -> ArtifactError:
 
 def _check_model(model: memoryview) -> None:
     n_graphs = 0
-    for number, value in _fields(model):
+    for number, value in _fields(model, _MODEL):
         if number == _MODEL_GRAPH:
             n_graphs += 1
             _check_graph(value)
@@ -85,7 +162,7 @@ def _check_model(model: memoryview) -> None:
 
 
 def _check_graph(graph: memoryview) -> None:
-    for number, value in _fields(graph):
+    for number, value in _fields(graph, _GRAPH):
         if number == _GRAPH_NODE:
             _check_node(value)
         elif number == _GRAPH_INITIALIZER:
@@ -95,7 +172,7 @@ def _check_graph(graph: memoryview) -> None:
 
 
 def _check_node(node: memoryview) -> None:
-    for number, value in _fields(node):
+    for number, value in _fields(node, _NODE):
         if number == _NODE_DOMAIN and bytes(value) not in _DOMAINS:
             raise ValueError("it holds an operation that is not ONNX's own")
         if number == _NODE_OPERATION and bytes(value) in _REFUSED:
@@ -105,7 +182,7 @@ def _check_node(node: memoryview) -> None:
 
 
 def _check_attribute(attribute: memoryview) -> None:
-    for number, value in _fields(attribute):
+    for number, value in _fields(attribute, _ATTRIBUTE):
         if number in _ATTRIBUTE_GRAPHS:
             raise ValueError("it holds a loop or a condition, which no bundle needs")
         if number in _ATTRIBUTE_TENSORS:
@@ -115,14 +192,14 @@ def _check_attribute(attribute: memoryview) -> None:
 
 
 def _check_sparse(tensor: memoryview) -> None:
-    for number, value in _fields(tensor):
+    for number, value in _fields(tensor, _SPARSE):
         if number in _SPARSE_PARTS:
             _check_tensor(value)
 
 
 def _check_tensor(tensor: memoryview) -> None:
     n_values = 1
-    for number, value in _fields(tensor):
+    for number, value in _fields(tensor, _TENSOR):
         if number == _TENSOR_SIZES:
             n_values *= math.prod(max(1, size) for size in _numbers(value))
             if n_values > _MOST_VALUES:
@@ -132,26 +209,24 @@ def _check_tensor(tensor: memoryview) -> None:
             raise ValueError("its weights lie in another file (external data)")
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and bytes of each field of a message."""
+def _fields(message: memoryview, known: Mapping[int, str]) -> Iterator[tuple[int, memoryview]]:
+    """Number and bytes of each field of a message, as every reader finds them."""
     place, end = 0, len(message)
+    seen: set[int] = set()
     while place < end:
         key, place = _read_number(message, place)
-        kind = key & 7
-        if kind == 0:
-            start, place = place, _read_number(message, place)[1]
-        elif kind == 1:
-            start, place = place, place + 8
-        elif kind == 2:
-            size, start = _read_number(message, place)
-            place = start + size
-        elif kind == 5:
-            start, place = place, place + 4
-        else:
-            raise ValueError("it is no ONNX file")
+        number, kind = key >> 3, key & 7
+        how = known.get(number, "")
+        if number >= _MOST_FIELDS or kind not in _WRITTEN.get(how, ()):
+            raise ValueError("it holds a field that is not known there")
+        if number in seen and not how.endswith("*"):
+            raise ValueError("it holds a field twice that may stand there once")
+        seen.add(number)
+        size, start = _read_number(message, place) if kind == _BYTES else (_SIZES.get(kind, 0), place)
+        place = start + size if kind != _NUMBER else _read_number(message, place)[1]
         if place > end:
             raise ValueError("it is cut off, or no ONNX file")
-        yield key >> 3, message[start:place]
+        yield number, message[start:place]
 
 
 def _numbers(values: memoryview) -> Iterator[int]:
@@ -162,13 +237,18 @@ def _numbers(values: memoryview) -> Iterator[int]:
 
 
 def _read_number(message: memoryview, place: int) -> tuple[int, int]:
-    """A number in groups of seven bits, the last ones first, and the place behind it."""
+    """A number in groups of seven bits, the last ones first, and the place behind it.
+
+    What is longer than it has to be, or larger than 64 bits, is refused: other readers cut it off.
+    """
     number = shift = 0
     while place < len(message) and shift < 70:
         byte = message[place]
         number |= (byte & 127) << shift
         place += 1
         if byte < 128:
+            if (shift and not byte) or number >= 1 << 64:
+                raise ValueError("it holds a number that is not written in the usual way")
             return number, place
         shift += 7
     raise ValueError("it is cut off, or no ONNX file")

@@ -9,8 +9,9 @@ from typing import Any
 
 from tokenizers import NormalizedString, Tokenizer
 
+from moderation.artifacts import read_bytes
 from moderation.errors import ArtifactError
-from moderation.inference.tokenizer_rules import TokenizerFacts, check_tokenizer
+from moderation.inference.tokenizer_rules import MOST_BYTES, TokenizerFacts, check_tokenizer
 
 _MOST_GROWTH = 24  # characters that one may become in normalisation; U+FDFA becomes 18
 _ROOM = 256  # beyond that
@@ -30,7 +31,7 @@ class BoundedTokenizer:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            content = path.read_bytes()
+            content = read_bytes(path, MOST_BYTES)
             facts = check_tokenizer(content)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

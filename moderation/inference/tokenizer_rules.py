@@ -8,7 +8,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,8 @@ from moderation.escapes import escape_name
 from moderation.inference.tokenizer_patterns import UnknownNotation, read_pattern
 from moderation.strict_json import refuse_constant, unique_pairs
 
-_MOST_BYTES = 128 << 20
+MOST_BYTES = 128 << 20
+"""Size of a `tokenizer.json`."""
 _MOST_STEPS = 256  # of one kind; those of `--fold-disguises` are some seventy
 _MOST_STEPS_OF_PATTERN = 100_000  # of one pattern at one place of a text, in steps
 _MOST_STEPS_OF_PATTERNS = 500_000
@@ -25,6 +26,11 @@ _LONGEST_PATTERN = 16_384
 _LONGEST_CONTENT = 64
 _LONGEST_WORD = 1_000  # of WordPiece, whose work grows with its square
 _MOST_IDS = 1 << 24
+_LONGEST_TOKEN = 1_024  # bytes; some vocabularies hold long runs of spaces or dashes
+_MOST_OF_TOKENS = 1 << 25  # bytes of a vocabulary; those of a million tokens take 10 MB
+_MOST_OF_UNIGRAM = 1 << 22  # whose tree takes some 300 times the tokens; XLM-R's 250,000 take 3 MB
+_MOST_ADDED = 20_000  # for each of which a matcher is built
+_MOST_OF_ADDED = 1 << 20
 _HARMLESS_GROWTH = 64
 _IGNORES_CASE = re.compile(r"\(\?[a-z]*i")  # one character may then stand for three: U+FB03 for `ffi`
 
@@ -93,8 +99,8 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     Raises:
         ValueError: says which part of it is wrong, and what was expected.
     """
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f"{len(content):,} bytes, expected {_MOST_BYTES:,} at most")
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{len(content):,} bytes, expected {MOST_BYTES:,} at most")
     try:
         tokenizer = json.loads(content, object_pairs_hook=unique_pairs, parse_constant=refuse_constant)
     except RecursionError:
@@ -108,8 +114,11 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     _expect(sum(work.steps for work in works) <= _MOST_STEPS_OF_PATTERNS, "its patterns together may take too long")
     highest.append(_check_model(_mapping(tokenizer.get("model"), "model")))
     added = tokenizer.get("added_tokens") or []
-    _expect(isinstance(added, list), "added_tokens: expected a list")
+    _expect(
+        isinstance(added, list) and len(added) <= _MOST_ADDED, f"added_tokens: expected a list, {_MOST_ADDED:,} at most"
+    )
     highest += [_check_added(token) for token in added]
+    _check_sizes((token["content"] for token in added), "added_tokens", _MOST_OF_ADDED)
     is_bounded = math.prod(growths) <= _HARMLESS_GROWTH
     separators = tuple(token["content"] for token in added if not token.get("normalized"))
     normalised = tuple(token["content"] for token in added if token.get("normalized"))
@@ -273,6 +282,7 @@ def _check_model(model: Mapping[str, Any]) -> int:
         raise ValueError(f"model: of the kind {escape_name(repr(kind))}, which is not known")
     if not isinstance(vocabulary, dict) or not vocabulary or not all(map(_is_id, vocabulary.values())):
         raise ValueError("model.vocab: expected tokens with their ids")
+    _check_sizes(vocabulary, "model.vocab", _MOST_OF_TOKENS)
     if kind == "BPE":
         _expect(not model.get("dropout"), "model.dropout: would give a text other tokens at each time")
         _expect(isinstance(model.get("merges"), list), "model.merges: expected a list")
@@ -295,10 +305,21 @@ def _check_unigram(model: Mapping[str, Any]) -> int:
         is_pair = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and bool(entry[0])
         is_score = is_pair and isinstance(entry[1], (int, float)) and not isinstance(entry[1], bool)
         _expect(is_score and abs(entry[1]) < 1e6, "model.vocab: expected tokens with their scores")
+    _check_sizes((entry[0] for entry in vocabulary or ()), "model.vocab", _MOST_OF_UNIGRAM)
     n = len(vocabulary or ())
     if model.get("unk_id") is not None:
         _number(model, "unk_id", 0, n - 1)
     return n - 1
+
+
+def _check_sizes(tokens: Iterable[str], name: str, most: int) -> None:
+    """Bound the letters of tokens, for each of which the library keeps tens or hundreds of bytes."""
+    n_bytes = 0
+    for token in tokens:
+        size = len(token.encode("utf-8", "surrogatepass"))
+        _expect(size <= _LONGEST_TOKEN, f"{name}: a token of {size:,} bytes, expected {_LONGEST_TOKEN:,} at most")
+        n_bytes += size
+    _expect(n_bytes <= most, f"{name}: tokens of {n_bytes:,} bytes together, expected {most:,} at most")
 
 
 def _check_added(token: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from moderation.artifacts import RunFolder, read_json, write_atomically
+from moderation.artifacts import RunFolder, read_bytes, read_json, write_atomically
 from moderation.bundles import (
     CARD,
     FORMS,
@@ -53,6 +53,7 @@ from moderation.training.record import check_unchanged, read_record
 
 logger = logging.getLogger(__name__)
 
+_MOST_ABOUT = 1 << 20  # bytes of the text that goes into the card
 _N_CALIBRATION = 100  # windows on which scales are fixed and layers are ranked
 
 # Form -> what it is called, the packages that writing and comparing it take, the extra that brings them.
@@ -167,7 +168,7 @@ def _read_about(config: ExportConfig) -> str:
     if config.about is None:
         return ""
     try:
-        return config.about.read_text(encoding="utf-8")
+        return read_bytes(config.about, _MOST_ABOUT).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         kind = type(error).__name__
         raise ConfigError(f"--about {config.about}: cannot be read ({kind}); expected Markdown.") from None

@@ -9,21 +9,23 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from transformers import PreTrainedModel
 
-from moderation.artifacts import is_failed_write, write_atomically
+from moderation.artifacts import is_failed_write, open_regular, write_atomically
 from moderation.errors import ArtifactError
 from moderation.labels import as_labels
 from moderation.memory import is_out_of_memory
+from moderation.model_bounds import no_larger_than
 from moderation.pretrained import make_config, make_model
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = "content-moderation checkpoint"
 _VERSION = 1
+_ARCHIVE = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = _read(path)
     try:
         config = make_config(content["config"], f"{path} (config)")
+        with no_larger_than(_measure(content["weights"])), torch.device("meta"):  # takes no memory
+            make_model(config)
         model = make_model(config)
         model.load_state_dict(content["weights"])
         labels = as_labels(content["labels"])
@@ -108,7 +112,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch wonders about the pickle protocol of files that are no pickles
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with open_regular(path) as file:
+                _check_archive(file, path.stat().st_size)
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be read ({error.strerror or type(error).__name__}); {expected}."
@@ -122,3 +128,28 @@ def _read(path: Path) -> dict[str, Any]:
     if content.get("version") != _VERSION:
         raise ArtifactError(f"{path}: written by a newer version of this toolkit; upgrade it to read the file.")
     return content
+
+
+def _check_archive(file: BinaryIO, n_bytes: int) -> None:
+    """Refuse an archive that is packed, with the reader that torch itself uses: `torch.save` packs none."""
+    if file.read(4) != _ARCHIVE:
+        raise ValueError("no archive, as torch writes it")
+    file.seek(0)
+    archive = torch.PyTorchFileReader(file)
+    n_unpacked = sum(archive.get_record_size(name) for name in archive.get_all_records())
+    if n_unpacked > n_bytes:
+        raise ValueError("an archive that is packed")
+    file.seek(0)
+
+
+def _measure(weights: dict[str, torch.Tensor]) -> dict[str, int]:
+    """Values of each tensor that are really there; those that share a place count once."""
+    found: dict[str, int] = {}
+    places: set[int] = set()
+    for name, tensor in weights.items():
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            raise ValueError("weights that are no plain tensors")
+        storage = tensor.untyped_storage()
+        found[name] = 0 if storage.data_ptr() in places else storage.nbytes() // tensor.element_size()
+        places.add(storage.data_ptr())
+    return found

@@ -462,3 +462,23 @@ def test_a_line_within_quotes_is_not_cut_in_silence(tmp_path: Path, monkeypatch:
         errors = errors_of(path)
         assert errors[-1] is None
         assert any(errors)
+
+
+@pytest.mark.hostile("tables: headers read in two ways")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x15\x80\x80\x80\x80\x20\x00",  # 2**33 as a number of 32 bits
+        b"\x15\x82\x00\x00",  # more bytes than it needs
+        b"\x15\x82\x80\x80\x00\x00",
+        b"\x15\x02\x05\x02\x04\x00",  # the first field twice
+        b"\x15\x02\x06\x02\x04\x00",  # and as another type
+        b"\x05\x82\x80\x08\x02\x00",  # a field's number beyond 16 bits
+        b"\x05\x00\x02\x00",  # field nought
+        b"\x05\x01\x02\x00",  # a negative one
+    ],
+)
+def test_headers_that_readers_understand_differently_are_refused(content):
+    assert parquet_pages._Compact(b"\x15\x04\x26\x80\x01\x00").read_struct() == {(1, 5): 2, (3, 6): 64}
+    with pytest.raises(ValueError, match=r"cut off|has to be|comes twice"):
+        parquet_pages._Compact(content).read_struct()

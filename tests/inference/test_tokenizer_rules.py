@@ -262,3 +262,51 @@ def test_a_strangers_kind_is_cut_and_escaped():
         check_tokenizer(json.dumps(content).encode())
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def vocabulary_of(kind: str, tokens: list[str]) -> bytes:
+    content = json.loads(bert().to_str())
+    if kind == "Unigram":
+        content["model"] = {"type": kind, "vocab": [[token, -1.0] for token in tokens], "unk_id": 0}
+    elif kind == "added":
+        content["added_tokens"] = [
+            {"id": place + 4, "content": token, "normalized": False} for place, token in enumerate(tokens)
+        ]
+    else:
+        content["model"]["vocab"] |= {token: place + 4 for place, token in enumerate(tokens)}
+    return json.dumps(content).encode()
+
+
+@pytest.mark.hostile("bundle: tokenizer of a large size")
+@pytest.mark.parametrize("kind", ["Unigram", "WordPiece", "added"])
+def test_a_vocabulary_whose_tokens_are_long_or_very_many_is_refused(kind, attack, monkeypatch):
+    check_tokenizer(vocabulary_of(kind, ["b", "\u2581" * 340, "\ud83d"]))
+    with pytest.raises(ValueError, match=r"a token of 1,025 bytes|expected a text of at most"):
+        check_tokenizer(vocabulary_of(kind, ["b", "x" * 1_025]))
+    most = {"Unigram": "_MOST_OF_UNIGRAM", "WordPiece": "_MOST_OF_TOKENS", "added": "_MOST_OF_ADDED"}[kind]
+    monkeypatch.setattr(f"moderation.inference.tokenizer_rules.{most}", 100_000)
+    with pytest.raises(ValueError, match="bytes together, expected 100,000 at most"):
+        check_tokenizer(vocabulary_of(kind, [f"{place:0500}" for place in range(201)]))
+    attack.tried(2)
+
+
+@pytest.mark.hostile("bundle: tokenizer of a large size")
+def test_very_many_added_tokens_are_refused():
+    with pytest.raises(ValueError, match="20,000 at most"):
+        check_tokenizer(vocabulary_of("added", [str(place) for place in range(20_001)]))
+
+
+@pytest.mark.hostile("bundle: tokenizer of a large size")
+def test_a_table_of_characters_far_larger_than_usual_ones_is_refused():
+    n_bytes = 4 * ((1 << 18) + 1)
+    with pytest.raises(ValueError, match="far larger"):
+        longest_replacement(n_bytes.to_bytes(4, "little") + bytes(n_bytes))
+
+
+def test_a_table_is_read_the_same_in_slices_of_any_size(monkeypatch):
+    table = compile_table({chr(place): chr(place + 1) * (1 + place % 5) for place in range(0x4E00, 0x5200)})
+    found = {longest_replacement(table)}
+    for size in (1, 7):
+        monkeypatch.setattr("moderation.data.charsmap._AT_ONCE", size)
+        found.add(longest_replacement(table))
+    assert found == {5}

@@ -1,13 +1,17 @@
+import json
 import pickle
 import random
 import shutil
+import struct
+import zipfile
 
 import pytest
 import torch
-from transformers import DistilBertConfig, DistilBertForSequenceClassification
+from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
 
 from moderation.errors import ArtifactError
 from moderation.labels import JIGSAW_LABELS
+from moderation.pretrained import read_model
 from moderation.training.checkpoints import load_checkpoint, save_checkpoint
 from moderation.training.model import build_model, describe_labels
 
@@ -266,3 +270,94 @@ def test_what_is_no_full_disk_is_not_called_one(model, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(RuntimeError, match="the device is gone"):
         save_checkpoint(tmp_path / "checkpoint_best.pt", model, JIGSAW_LABELS, ABOUT)
+
+
+def large(**values):
+    """Parts of a configuration that ask for much, by what they do."""
+    return pytest.param(values, id=" ".join(values))
+
+
+@pytest.mark.hostile("checkpoint: sizes")
+@pytest.mark.parametrize(
+    "values",
+    [
+        large(num_hidden_layers=10**7),
+        large(num_hidden_layers=10**4),  # within the bound of the number itself
+        large(vocab_size=10**8),
+        large(vocab_size=10**13),
+        large(max_position_embeddings=10**9),
+        large(intermediate_size=10**9),
+        large(type_vocab_size=10**11),
+        large(num_labels=10**9, id2label=None, label2id=None),
+        large(model_type="distilbert", max_position_embeddings=10**9, sinusoidal_pos_embds=True),
+        large(model_type="modernbert", num_hidden_layers=10**9),
+        large(model_type="gpt2", n_layer=10**8, n_positions=10**7),
+        large(model_type="deberta-v2", vocab_size=10**10),
+    ],
+)
+def test_a_model_larger_than_its_weights_is_not_built(path, monkeypatch, values):
+    def build(config, dtype=torch.float32, **_):
+        assert torch.empty(0).is_meta, "built in earnest"
+        return from_config(config, dtype=dtype)
+
+    from_config = AutoModelForSequenceClassification.from_config
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_config", build)
+    config = {key: value for key, value in torch.load(path, weights_only=True)["config"].items() if key not in values}
+    given = {key: value for key, value in values.items() if value is not None}
+    assert "config" in refusal(altered(path, config=config | given)) or "do not fit together" in refusal(path)
+
+
+@pytest.mark.hostile("checkpoint: sizes")
+def test_a_packed_archive_is_refused(path, tmp_path):
+    altered(path, more=torch.zeros(1_000_000))
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert torch.load(packed, weights_only=True)["more"].shape == (1_000_000,), "torch reads it"
+    assert "not a readable checkpoint" in refusal(packed)
+
+
+@pytest.mark.hostile("checkpoint: sizes")
+def test_an_archive_that_names_one_record_twice_is_refused(path):
+    """Entries of the directory that share their bytes: together they are larger than the file."""
+    whole = path.read_bytes()
+    begin = whole.index(b"PK\x01\x02")
+    end = whole.rindex(b"PK\x06\x06")
+    size = end - begin
+    copies = 2 + len(whole) // size
+    counts = struct.unpack_from("<QQ", whole, end + 24)[0] * copies
+    tail = bytearray(whole[end:])
+    struct.pack_into("<QQQ", tail, 24, counts, counts, size * copies)
+    struct.pack_into("<Q", tail, 56 + 8, begin + size * copies)
+    struct.pack_into("<HHI", tail, 76 + 8, counts % 65536, counts % 65536, size * copies)
+    path.write_bytes(whole[:begin] + whole[begin:end] * copies + tail)
+    refusal(path)
+
+
+@pytest.mark.hostile("checkpoint: sizes")
+@pytest.mark.parametrize("kind", ["repeated", "meta", "sparse"])
+def test_weights_that_are_less_than_they_seem_are_refused(path, kind):
+    content = torch.load(path, weights_only=True)
+    name = next(name for name in content["weights"] if "word_embeddings" in name)
+    n, width = 50_000_000, content["weights"][name].shape[1]
+    made = {
+        "repeated": torch.zeros(1).expand(n, width),
+        "meta": torch.empty(n, width, device="meta"),
+        "sparse": torch.sparse_coo_tensor(
+            torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0), (n, width), check_invariants=True
+        ),
+    }
+    weights = content["weights"] | {name: made[kind]}
+    altered(path, config=content["config"] | {"vocab_size": n}, weights=weights)
+    assert refusal(path)
+
+
+@pytest.mark.hostile("checkpoint: sizes")
+@pytest.mark.parametrize("values", [{"num_hidden_layers": 9_999}, {"num_hidden_layers": 10**6}, {"vocab_size": 10**8}])
+def test_a_folder_whose_configuration_is_larger_than_its_weights(tiny_backbone, tmp_path, values):
+    folder = shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+    with pytest.raises(ArtifactError, match=r"config\.json: (asks for far more|describes a model that is much larger)"):
+        read_model(folder)

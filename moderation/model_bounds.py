@@ -1,0 +1,74 @@
+"""How large a model may be that a stranger's configuration describes: about as large as the weights that come with it.
+
+A configuration of a few bytes can ask for millions of layers, or for a table of a hundred million tokens. Building such
+a model takes hours and all memory before the weights are found not to fit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+_MOST_LAYERS = 10_000
+_COUNTED = (
+    "layer",
+    "label",
+    "block",
+    "stage",
+    "depth",
+    "expert",
+    "group",
+)  # parts of keys whose number is one of parts
+_PARTS_PER_TENSOR, _FEW_PARTS = 40, 2_000  # modules, parameters and buffers; a layer has about two for each tensor
+_STRETCH, _FEW_VALUES = 4, 1 << 24  # what is loaded may be registered again, and heads and masks are not in the file
+
+
+class TooLargeError(ValueError):
+    """A model is much larger than the weights that were given for it."""
+
+
+def is_far_too_many(key: str, value: Any) -> bool:
+    """Whether an entry of a configuration asks for more layers, labels or the like than any model has.
+
+    >>> is_far_too_many("num_hidden_layers", 12), is_far_too_many("num_hidden_layers", 10**7)
+    (False, True)
+    """
+    return isinstance(value, int) and value > _MOST_LAYERS and any(part in key for part in _COUNTED)
+
+
+@contextmanager
+def no_larger_than(sizes: Mapping[str, int]) -> Iterator[None]:
+    """Stop this thread from building a model that is much larger than its weights.
+
+    Args:
+        sizes: Name of each tensor -> how many values are really there.
+
+    Raises:
+        TooLargeError: from within, at the first part that is too much.
+    """
+    from torch.nn.modules import module as registry
+
+    thread = threading.get_ident()
+    most_parts = _FEW_PARTS + _PARTS_PER_TENSOR * len(sizes)
+    most_values = _FEW_VALUES + _STRETCH * sum(sizes.values())
+    n_parts = n_values = 0
+
+    def count(_: Any, __: str, part: Any) -> None:
+        nonlocal n_parts, n_values
+        if threading.get_ident() != thread:
+            return
+        n_parts += 1
+        n_values += part.numel() if hasattr(part, "numel") else 0
+        if n_parts > most_parts or n_values > most_values:
+            raise TooLargeError("a model that is much larger than its weights")
+
+    with ExitStack() as stack:
+        for register in (
+            registry.register_module_parameter_registration_hook,
+            registry.register_module_buffer_registration_hook,
+            registry.register_module_module_registration_hook,
+        ):
+            stack.callback(register(count).remove)
+        yield

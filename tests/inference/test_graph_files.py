@@ -1,0 +1,129 @@
+"""Graphs that the check and the engine could read differently: the check refuses them."""
+
+from pathlib import Path
+
+import pytest
+
+from moderation.errors import ArtifactError
+from moderation.inference.graph_files import check_openvino, read_onnx
+
+onnx = pytest.importorskip("onnx")
+
+
+def number(value: int, *, longer: int = 0) -> bytes:
+    """A number in groups of seven bits, in more of them than it needs."""
+    groups = [value & 127]
+    while value := value >> 7:
+        groups.append(value & 127)
+    groups += [0] * longer
+    return bytes([group | 128 for group in groups[:-1]] + groups[-1:])
+
+
+def field(key: int, content: bytes, *, longer: int = 0, longer_size: int = 0) -> bytes:
+    return number(key << 3 | 2, longer=longer) + number(len(content), longer=longer_size) + content
+
+
+def model(*, graph: bytes = b"", behind: bytes = b"") -> bytes:
+    """A sound model, with further bytes in its graph and behind it."""
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Relu", ["x"], ["y"], name="one")],
+            "g",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 6])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 6])],
+            [onnx.helper.make_tensor("c", onnx.TensorProto.FLOAT, [2], [1.0, 2.0])],
+        )
+    )
+    inner = made.graph.SerializeToString()
+    made.ClearField("graph")
+    return bytes(made.SerializeToString()) + field(7, inner + graph) + behind
+
+
+ELSEWHERE = onnx.TensorProto(name="e", data_type=2, dims=[24], data_location=onnx.TensorProto.EXTERNAL)
+NODE = onnx.helper.make_node("Relu", ["x"], ["z"]).SerializeToString()
+TENSOR = onnx.helper.make_tensor("d", onnx.TensorProto.FLOAT, [2], [1.0, 2.0]).SerializeToString()
+ALIAS = 1 << 29  # which a reader of 32 bits cuts off a field's number
+
+MODELS = {
+    "initializer of a tag beyond 32 bits": model(graph=field(5 | ALIAS, ELSEWHERE.SerializeToString())),
+    "node of a tag beyond 32 bits": model(graph=field(1 | ALIAS, NODE)),
+    "tag of 64 bits": model(graph=field(1 | 1 << 60, NODE)),
+    "tag beyond 64 bits": model(graph=field(1 | 1 << 62, NODE)),
+    "graph of a tag beyond 32 bits": model(behind=field(7 | ALIAS, b"")),
+    "tag in too many bytes": model(graph=field(1, NODE, longer=1)),
+    "tag in ten bytes": model(graph=field(1, NODE, longer=9)),
+    "size in too many bytes": model(graph=field(1, NODE, longer_size=1)),
+    "field nought": model(graph=field(0, b"")),
+    "unknown field": model(graph=field(30, b"")),
+    "unknown field of a tensor": model(graph=field(5, TENSOR + field(3, b""))),
+    "group": model(graph=number(1 << 3 | 3) + number(1 << 3 | 4)),
+    "wire type 6": model(graph=number(1 << 3 | 6)),
+    "node as a number": model(graph=number(1 << 3) + number(7)),
+    "location as bytes": model(graph=field(5, TENSOR + field(14, b"\x01"))),
+    "two graphs": model(behind=field(7, b"")),
+    "operation named twice": model(graph=field(1, NODE + field(4, b"Relu"))),
+    "domain named twice": model(graph=field(1, NODE + field(7, b"") + field(7, b""))),
+    "location given twice": model(graph=field(5, TENSOR + b"\x70\x00\x70\x00")),
+    "format of onnxruntime": b"\x08\x07\x12\x04ORTM" + model(),
+}
+
+
+def test_a_usual_graph_is_taken(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.onnx"
+    plain.write_bytes(model(graph=field(1, NODE) + field(5, TENSOR)))
+    assert read_onnx(plain) == plain.read_bytes()
+
+
+@pytest.mark.hostile("bundle: graph read in two ways")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_readers_understand_differently_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(MODELS[name])
+    with pytest.raises(ArtifactError, match="not a graph that a bundle may hold"):
+        read_onnx(path)
+
+
+NET = '<net name="n" version="11"><layers>{}</layers></net>'
+LAYER = '<layer id="0" name="a" type="{}" version="opset1"/>'
+GRAPHS = {
+    kind: NET.format(LAYER.format(kind)) for kind in ("loop", "LOOP", "Loop", "tensoriterator", "if", "readvalue")
+}
+GRAPHS |= {kind: NET.format(LAYER.format(kind)) for kind in ("READVALUE", "assign", "ASSIGN", "Loop ", "&#76;oop", "")}
+GRAPHS |= {
+    "result in small letters": NET.format(LAYER.format("result")),
+    "no type": NET.format('<layer id="0" version="opset1"/>'),
+    "no version": NET.format('<layer id="0" type="Relu"/>'),
+    "version of somebody": NET.format('<layer id="0" type="Relu" version="opset1evil"/>'),
+    "extension": NET.format('<layer id="0" type="Relu" version="extension"/>'),
+    "type twice": NET.format('<layer id="0" type="Relu" type="Loop" version="opset1"/>'),
+    "loop within another element": NET.format(f"<a><body>{LAYER.format('Loop')}</body></a>"),
+    "entity": f'<!DOCTYPE net [<!ENTITY a "Loop">]>{NET.format(LAYER.format("&a;"))}',
+    "unknown entity": NET.format(LAYER.format("&a;")),
+    "latin-1": '<?xml version="1.0" encoding="ISO-8859-1"?>' + NET.format(LAYER.format("Relu")),
+    "UTF-7": '<?xml version="1.0" encoding="UTF-7"?>' + NET.format(LAYER.format("Relu")),
+    "UTF-16 declared": '<?xml version="1.0" encoding="UTF-16"?>' + NET.format(LAYER.format("Relu")),
+    "two roots": NET.format("") * 2,
+    "another root": f"<x>{NET.format(LAYER.format('Relu'))}</x>",
+    "another version": NET.format(LAYER.format("Relu")).replace('"11"', '"7"'),
+    "deep": NET.format("<a>" * 10_000 + "</a>" * 10_000),
+    "NUL": NET.format(LAYER.format("Relu")) + "\0",
+}
+ENCODED = {
+    name: NET.format(LAYER.format("Relu")).encode(name) for name in ("utf-16", "utf-16-be", "utf-32", "utf-8-sig")
+}
+
+
+@pytest.mark.hostile("bundle: graph read in two ways")
+@pytest.mark.parametrize("name", [*GRAPHS, *ENCODED])
+def test_layers_that_loop_or_that_readers_understand_differently_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.xml"
+    path.write_bytes(ENCODED[name] if name in ENCODED else GRAPHS[name].encode())
+    with pytest.raises(ArtifactError, match="not a graph that a bundle may hold"):
+        check_openvino(path)
+
+
+@pytest.mark.parametrize("declaration", ["", '<?xml version="1.0"?>\n', '<?xml version="1.0" encoding="utf-8"?>'])
+def test_usual_layers_are_taken(declaration: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.xml"
+    path.write_text(declaration + NET.format(LAYER.format("Relu") + LAYER.format("Const")))
+    check_openvino(path)
