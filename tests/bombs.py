@@ -245,6 +245,13 @@ def parquet_numbers(path: Path, value: float, n_rows: int, n_in_row: int) -> Non
     pa.parquet.write_table(table, path, compression="zstd", max_rows_per_page=1)
 
 
+def parquet_missing_lists(path: Path, n_rows: int, size: int, *, within: bool) -> None:
+    """Lists of a fixed size that are missing in all rows, on their own or within objects."""
+    kind = pa.list_(pa.float32(), size)
+    cells = pa.array([{"a": None}] * n_rows, pa.struct([("a", kind)])) if within else pa.array([None] * n_rows, kind)
+    pa.parquet.write_table(pa.table({"comment_text": ["a"] * n_rows, "toxic": [0] * n_rows, "many": cells}), path)
+
+
 def many_columns(path: Path, n_columns: int) -> None:
     """A table of very many columns."""
     pa.parquet.write_table(pa.table({f"c{number}": [0] for number in range(n_columns)} | {"comment_text": ["a"]}), path)

@@ -347,6 +347,18 @@ def test_lists_of_very_many_equal_numbers_are_refused(value: float, tmp_path: Pa
 
 
 @pytest.mark.hostile("bombs: Parquet")
+@pytest.mark.parametrize("within", [False, True])
+def test_lists_of_a_fixed_size_that_are_missing_take_little_memory(
+    within: bool, tmp_path: Path, attack: Attack
+) -> None:
+    path, n_rows = tmp_path / "t.parquet", attack.cases(400, 3000)
+    make(lambda: bombs.parquet_missing_lists(path, n_rows, attack.cases(10_000, 100_000), within=within))
+    try_both(path, attack, "times the file")
+    make(lambda: bombs.parquet_missing_lists(path, 1, attack.cases(70_000, 250_000_000), within=within))
+    try_both(path, attack, "holds lists of")
+
+
+@pytest.mark.hostile("bombs: Parquet")
 def test_a_directory_of_very_many_row_groups_is_told_from_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
