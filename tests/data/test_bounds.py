@@ -298,15 +298,7 @@ def ordinary_columns(n_rows: int, width: int) -> dict[str, pa.Array]:
     }
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"use_dictionary": False},
-        {"data_page_version": "2.0"},
-        {"version": "1.0"},
-    ],
-)
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False, "data_page_version": "2.0"}])
 def test_ordinary_columns_beside_the_comments_are_read(
     options: dict[str, Any], tmp_path: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
