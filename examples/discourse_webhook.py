@@ -8,7 +8,8 @@ In Discourse: Admin, API, Webhooks, New: this program's address, content type ap
     WEBHOOK_SECRET                          as in the webhook
 
 A post that is flagged goes to the moderators' queue with the labels that flagged it; nothing is hidden or deleted. What
-goes wrong is answered with 502, so that Discourse shows the event as failed and can send it again.
+goes wrong is answered with 502, so that Discourse shows the event as failed and can send it again. A redirect is such a
+failure: it is not followed, since the keys would go with it.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import sys
 import urllib.parse
 import urllib.request
@@ -34,9 +36,11 @@ class Webhook(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Classify the post of an event, and flag it if need be."""
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > LARGEST:
+        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > LARGEST:
             return self.answer(413)
         body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            return self.answer(400)
         said = self.headers.get("X-Discourse-Event-Signature", "")
         right = hmac.new(os.environ["WEBHOOK_SECRET"].encode(), body, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(said.encode(), f"sha256={right}".encode()):
@@ -48,8 +52,8 @@ class Webhook(BaseHTTPRequestHandler):
             labels = classify(post["raw"])
             if labels:
                 flag(post["id"], labels)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            print(f"event {self.headers.get('X-Discourse-Event-Id')}: {type(error).__name__}", file=sys.stderr)
+        except Exception as error:  # whatever was not understood: Discourse is to send it again
+            print(f"event {self.headers.get('X-Discourse-Event-Id')!r}: {type(error).__name__}", file=sys.stderr)
             return self.answer(502)
         return self.answer(204)
 
@@ -69,7 +73,10 @@ def classify(text: str) -> list[str]:
     if key := os.environ.get("SERVER_KEY"):
         headers["X-API-Key"] = key
     address = os.environ.get("SERVER_URL", "http://127.0.0.1:8000") + "/v1/predict"
-    return send(address, json.dumps({"texts": [text]}).encode(), headers)["results"][0]["flagged"]
+    labels = send(address, json.dumps({"texts": [text]}).encode(), headers)["results"][0]["flagged"]
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise TypeError("the labels are no list of texts")
+    return labels
 
 
 def flag(post_id: int, labels: list[str]) -> None:
@@ -83,11 +90,24 @@ def flag(post_id: int, labels: list[str]) -> None:
     send(os.environ["DISCOURSE_URL"] + "/post_actions.json", urllib.parse.urlencode(fields).encode(), headers)
 
 
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for the failure that it is here: keys would go on with it, and a flag would get lost."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Lead to nowhere."""
+
+
+OPENER = urllib.request.build_opener(NoRedirect)
+
+
 def send(address: str, body: bytes, headers: dict[str, str]) -> dict:
-    """Send a request and read its JSON; what is no success raises an OSError."""
+    """Send a request and read its JSON; what is no success, such as a redirect, raises an error."""
     request = urllib.request.Request(address, body, headers)
-    with urllib.request.urlopen(request, timeout=40) as answer:  # nosec B310 # addresses of one's own settings
-        return json.load(answer)
+    with OPENER.open(request, timeout=40) as answer:  # nosec B310 # addresses of one's own settings
+        content = answer.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError("the answer is too large")
+    return json.loads(content)
 
 
 def main() -> None:

@@ -173,6 +173,20 @@ def find_target(path: Path) -> Path:
     raise ArtifactError(f"{path}: could not be written ({problem}). Choose another name.")
 
 
+def resolve_target(path: Path) -> Path:
+    """As `find_target`, behind the links of the folders, too: wherever links point later, it is the same file.
+
+    Raises:
+        ArtifactError: no plain file, or a link to nothing.
+    """
+    target = find_target(path)
+    try:
+        return target.parent.resolve() / target.name
+    except (OSError, RuntimeError) as error:  # as in `find_target`
+        problem = str(error.strerror) if isinstance(error, OSError) else "it lies behind a link that leads to itself"
+    raise ArtifactError(f"{path}: could not be written ({problem}). Choose another name.")
+
+
 def _hand_on_rights(former: os.stat_result, temporary: Path) -> None:
     """Give a file the rights, owner and group of the one that it replaces; less where this process may not."""
     if os.name != "posix" or temporary.stat().st_nlink > 1:  # a second name of another file, which keeps its own

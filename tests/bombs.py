@@ -158,6 +158,15 @@ def raw_deflate_ratio(n_bytes: int) -> int:
     return n_bytes // len(zlib.compress(b"\0" * n_bytes, 9))
 
 
+# CSV
+
+
+def many_names_in_a_header(path: Path, n_columns: int) -> None:
+    """A header without rows."""
+    header = ",".join(f"c{number}" for number in range(n_columns))
+    path.write_text(f"comment_text,{header}\n", encoding="utf-8")
+
+
 # JSON lines
 
 
@@ -206,10 +215,12 @@ def parquet_constant(path: Path, n_rows: int) -> None:
 
 def parquet_lists(path: Path, n_values: int, text: str | None = None) -> None:
     """A list of very many values in one row."""
-    values = pa.nulls(n_values, pa.string()) if text is None else pa.repeat(text, n_values)
+    values = pa.nulls(n_values, pa.string())
+    if text is not None:  # of which one copy is enough here, too
+        values = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), n_values), pa.array([text]))
     lists = pa.ListArray.from_arrays(pa.array([0, n_values], pa.int32()), values)
     table = pa.table({"comment_text": ["a"], "toxic": [0], "many": lists})
-    pa.parquet.write_table(table, path, compression="zstd", max_rows_per_page=n_values)
+    pa.parquet.write_table(table, path, compression="zstd", max_rows_per_page=n_values, store_schema=False)
 
 
 def parquet_delta(path: Path, n_rows: int, n_bytes: int) -> None:
@@ -224,6 +235,21 @@ def small_parquet(path: Path) -> None:
     """A sound file, to be damaged by `patched`."""
     table = pa.table({"comment_text": ["fine", "you fool"] * 50, "toxic": [0, 1] * 50})
     pa.parquet.write_table(table, path, use_dictionary=False, compression="zstd")
+
+
+def parquet_numbers(path: Path, value: float, n_rows: int, n_in_row: int) -> None:
+    """Lists of very many numbers that are all the same, each in a page of its own."""
+    offsets = pa.array(range(0, n_rows * n_in_row + 1, n_in_row), pa.int32())
+    lists = pa.ListArray.from_arrays(offsets, pa.repeat(value, n_rows * n_in_row))
+    table = pa.table({"comment_text": ["a"] * n_rows, "toxic": [0] * n_rows, "many": lists})
+    pa.parquet.write_table(table, path, compression="zstd", max_rows_per_page=1)
+
+
+def parquet_missing_lists(path: Path, n_rows: int, size: int, *, within: bool) -> None:
+    """Lists of a fixed size that are missing in all rows, on their own or within objects."""
+    kind = pa.list_(pa.float32(), size)
+    cells = pa.array([{"a": None}] * n_rows, pa.struct([("a", kind)])) if within else pa.array([None] * n_rows, kind)
+    pa.parquet.write_table(pa.table({"comment_text": ["a"] * n_rows, "toxic": [0] * n_rows, "many": cells}), path)
 
 
 def many_columns(path: Path, n_columns: int) -> None:

@@ -2,19 +2,30 @@
 # A certificate for commentanalyzer.googleapis.com, signed by an authority of your own: sh make-certificate.sh [FOLDER]
 #
 # Trust ca.pem in the one client that is to be led here, and nowhere else: NODE_EXTRA_CA_CERTS=ca.pem (Node),
-# REQUESTS_CA_BUNDLE or SSL_CERT_FILE (Python), update-ca-certificates (in its container). Whoever holds ca.key can speak
-# for any host to that client, so it is removed at once.
+# REQUESTS_CA_BUNDLE or SSL_CERT_FILE (Python), update-ca-certificates (in its container). Whoever holds the key of
+# ca.pem can speak for this host to that client, so it stays in a folder of its own that is removed at once; for any other
+# host ca.pem is not valid.
 set -eu
 folder=${1:-certificates}
 host=commentanalyzer.googleapis.com
-mkdir -p "$folder"
-cd "$folder"
+any4=0.0.0.0/0.0.0.0 any6=0:0:0:0:0:0:0:0/0:0:0:0:0:0:0:0
+mkdir -p -- "$folder"
 umask 077
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+trap 'exit 1' HUP INT TERM
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 825 -subj "/CN=moderation's own authority" \
-    -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.pem
-openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$host" -keyout host.key -out host.csr
-printf 'subjectAltName=DNS:%s\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n' "$host" > host.ext
-openssl x509 -req -in host.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 825 -extfile host.ext -out host.pem
-rm -f ca.key ca.srl host.csr host.ext
-chmod 644 ca.pem host.pem
+    -addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign \
+    -addext "nameConstraints=critical,permitted;DNS:$host,excluded;IP:$any4,excluded;IP:$any6" \
+    -keyout "$work/ca.key" -out "$work/ca.pem"
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$host" \
+    -keyout "$work/host.key" -out "$work/host.csr"
+printf 'subjectAltName=DNS:%s\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n' "$host" > "$work/host.ext"
+openssl x509 -req -in "$work/host.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 825 \
+    -extfile "$work/host.ext" -out "$work/host.pem"
+chmod 644 "$work/ca.pem" "$work/host.pem"
+for name in ca.pem host.pem host.key; do
+    rm -f -- "$folder/$name" # or an old file would keep its rights, and a link its target
+    mv -- "$work/$name" "$folder/$name"
+done
 echo "$folder/ca.pem for the client; $folder/host.pem and $folder/host.key for nginx"

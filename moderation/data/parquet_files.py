@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
+from moderation.data import bounds
+from moderation.data.columns import show_names
 from moderation.data.compression import open_unpacked, unpacked_pieces
 from moderation.data.parquet_pages import RowGroup, broken_parquet, check_decoded, measure_pages
 from moderation.errors import DataError
@@ -54,9 +56,11 @@ class ParquetTable:
             DataError: damaged; what is decoded becomes very much more than the file.
         """
         schema, n_bytes = self.schema, 0
+        most_rows = max(1, bounds.DECODED_BYTES // max(1, sum(_fixed_bytes(field.type) for field in schema)))
         try:
             for number, group in enumerate(self.groups):
-                for found in self.file.iter_batches(batch_size=group.rows_at_once, row_groups=[number]):
+                n_rows = min(most_rows, group.rows_at_once)
+                for found in self.file.iter_batches(batch_size=n_rows, row_groups=[number]):
                     columns = [column.cast(field.type) for column, field in zip(found.columns, schema, strict=True)]
                     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
                     n_bytes += batch.nbytes
@@ -88,9 +92,36 @@ def open_parquet(path: Path) -> Iterator[ParquetTable]:
         except _BROKEN:
             raise broken_parquet(str(path)) from None
         with file:
+            _check_fixed_sizes(file.schema_arrow, str(path))
             n_packed = path.stat().st_size
             groups = measure_pages(source, file.metadata, str(path), n_packed=n_packed)
             yield ParquetTable(path, file, groups, n_packed)
+
+
+def _check_fixed_sizes(schema: pa.Schema, where: str) -> None:
+    for field in schema:
+        n_bytes = _fixed_bytes(field.type)
+        if n_bytes > bounds.CELL_BYTES:
+            raise DataError(
+                f"{where}: the column {show_names([field.name])} holds lists of {n_bytes:,} bytes. Leave it out."
+            )
+
+
+def _fixed_bytes(kind: pa.DataType) -> int:
+    """What lists of a fixed size take in a row; also where they are missing, and take next to nothing in the file."""
+    if pa.types.is_fixed_size_list(kind):
+        size: int = kind.list_size
+        return size * max(1, _fixed_bytes(kind.value_type) or _value_bytes(kind.value_type))
+    if pa.types.is_struct(kind):
+        return sum(_fixed_bytes(kind.field(place).type) for place in range(kind.num_fields))
+    return 0
+
+
+def _value_bytes(kind: pa.DataType) -> int:
+    try:
+        return int(kind.bit_width) // 8
+    except ValueError:  # a type whose values differ in length
+        return 16
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -20,6 +20,8 @@ _LARGEST_HEADER = 1 << 24  # that Arrow reads
 _DEEPEST = 12  # structures and lists within each other
 _LEVEL_BYTES = 8  # about, of a value that repeats the one before, or is missing: its place and its level
 _SUSPECT = 64  # times its bytes that a page may become, where they are lists
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value
+_DECIMAL_BYTES = 32  # of the widest decimal number that Arrow makes, however few lie in the file
 
 _BITS = {4: 16, 5: 32, 6: 64}  # of Thrift's numbers
 _I32, _I64, _BINARY, _LIST, _STRUCT = 5, 6, 8, 9, 12  # types of Thrift
@@ -169,18 +171,20 @@ def _measure_group(
 
 
 def _measure_column(file: IO[bytes], n_rows: int, chunk: _Chunk, shape: Any, where: str) -> _Column:
-    is_list = shape.max_repetition_level > 0
-    n_values = n_bytes = density = longest = inflated = 0
+    is_list, width = shape.max_repetition_level > 0, _width(shape)
+    n_values = n_bytes = density = inflated = 0
+    longest = width or 0
     try:
         for page in _pages(file, chunk):
             _check_page(page, n_values, shape, where)
             n_bytes += page.n_bytes
             if page.kind == _DICTIONARY:
-                longest = max(longest, _longest_value(file, page, chunk, shape))
+                longest = width or max(longest, _longest_value(file, page, chunk))
                 continue
             n_values += page.n_values
-            density = max(density, -(-page.n_bytes // max(1, page.n_values)))
-            longest = max(longest, page.n_bytes if page.repeats else 0)
+            if not width:
+                density = max(density, -(-page.n_bytes // max(1, page.n_values)))
+                longest = max(longest, page.n_bytes if page.repeats else 0)
             decoded = page.n_values * (_LEVEL_BYTES + longest)
             inflated += decoded if is_list and decoded > _SUSPECT * page.n_bytes else 0
     except DataError:
@@ -191,7 +195,8 @@ def _measure_column(file: IO[bytes], n_rows: int, chunk: _Chunk, shape: Any, whe
         raise broken_parquet(where)
     if inflated > 8 * bounds.DECODED_BYTES:
         raise DataError(
-            f"{_column_name(where, shape)} holds lists of {inflated / 1e9:,.1f} GB in one row group. Leave it out."
+            f"{_column_name(where, shape)} holds lists of {inflated / 1e9:,.1f} GB in one row group. "
+            "Leave it out, or write the file again with fewer rows in a row group."
         )
     in_row = -(-n_values // max(1, n_rows))
     return _Column(n_values, n_bytes, in_row * (_LEVEL_BYTES + density + longest))
@@ -247,10 +252,16 @@ def _read_header(file: IO[bytes], at: int) -> _Page:
     return _Page(kind, at + reader.at, packed_bytes, n_bytes, n_values, repeats)
 
 
-def _longest_value(file: IO[bytes], page: _Page, chunk: _Chunk, shape: Any) -> int:
+def _width(shape: Any) -> int | None:
+    """Bytes of each value when it is decoded; None: they differ in length."""
+    if shape.physical_type == "BYTE_ARRAY":
+        return None
+    width = _WIDTHS.get(shape.physical_type) or max(1, shape.length or 0)
+    return max(width, _DECIMAL_BYTES) if shape.logical_type.type == "DECIMAL" else width
+
+
+def _longest_value(file: IO[bytes], page: _Page, chunk: _Chunk) -> int:
     """Bytes of the longest value in a dictionary; where it cannot be unpacked here, of all of it."""
-    if shape.physical_type != "BYTE_ARRAY" or page.n_bytes < 1 << 10:
-        return min(page.n_bytes, shape.length or 1 << 10)
     file.seek(page.begin)
     content = file.read(page.packed_bytes)
     try:

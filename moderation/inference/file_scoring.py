@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from moderation.artifacts import find_target, sha256, write_atomically
+from moderation.artifacts import resolve_target, sha256, write_atomically
 from moderation.config import ScoreConfig
 from moderation.cores import count_cores
 from moderation.data.csv_dialects import CsvDialect
@@ -56,6 +56,7 @@ class Job:
         classifier: Loaded.
         languages: Tells the language of a text; None: nobody does.
         tally: Counts what was done.
+        target: The file to write, as `claim_output` found it; None: what the output of the settings points to.
         clock: Seconds that only grow.
     """
 
@@ -63,12 +64,13 @@ class Job:
     classifier: Classifier
     languages: NamesLanguages | None
     tally: Tally
+    target: Path | None = None
     clock: Callable[[], float] = time.monotonic
 
     @property
     def output(self) -> Path:
         """The file to write."""
-        return _output(self.config)
+        return self.target or resolve_target(Path(self.config.output or "-"))
 
     @property
     def form(self) -> OutputFormat:
@@ -82,32 +84,31 @@ class Job:
 
 
 @contextmanager
-def claim_output(config: ScoreConfig) -> Iterator[None]:
+def claim_output(config: ScoreConfig) -> Iterator[Path | None]:
     """Be the only one to write the output; refuse what can be refused before anything is loaded.
+
+    Yields:
+        The file to write; None: standard output. Of a link it is what the link points to now, so that parts stand
+            beside it, and the link itself stays; wherever links point later, no other file is written.
 
     Raises:
         ModerationError: an output that cannot be written, that another run writes, or that was not given up.
     """
     if str(config.output or "-") == "-":
-        yield
+        yield None
         return
-    form = _check_output_name(config)
-    output = _output(config)
+    output = resolve_target(Path(config.output or "-"))
+    form = _check_output_name(config, output)
     with claimed(output, "score", source=config.input_path):
         check_output(output, resume=config.resume, overwrite=config.overwrite)
         if form.table != "parquet":
             check_sidecar(output)
-        yield
+        yield output
 
 
-def _output(config: ScoreConfig) -> Path:
-    """The file to write: of a link what it points to, so that parts stand beside it and the link itself stays."""
-    return find_target(Path(config.output or "-"))
-
-
-def _check_output_name(config: ScoreConfig) -> OutputFormat:
+def _check_output_name(config: ScoreConfig, target: Path) -> OutputFormat:
     output, source = Path(config.output or "-"), config.input_path
-    if len(os.fsencode(_output(config).name)) > _LONGEST_NAME:
+    if len(os.fsencode(target.name)) > _LONGEST_NAME:
         raise ConfigError(f"--output {output}: the name is too long; expected up to {_LONGEST_NAME} bytes.")
     form = output_format(output, csv_safe=config.csv_safe)
     if source is not None and str(source) != "-":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from moderation.artifacts import write_atomically
+from moderation.artifacts import resolve_target, write_atomically
 from moderation.config import FeedbackConfig
 from moderation.data.columns import TEXT_COLUMN
 from moderation.errors import ArtifactError, DataError
@@ -50,6 +50,7 @@ def feedback(config: FeedbackConfig) -> int:
     """
     output = Path(config.output)
     form = output_format(output, csv_safe=config.csv_safe)
+    output = resolve_target(output)  # a link may point elsewhere later
     with claimed(output, "feedback"):
         return _export(output, form, config)
 

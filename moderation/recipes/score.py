@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TextIO
 
 from moderation.bundles import SHIPPED
@@ -49,13 +50,13 @@ def score(config: ScoreConfig) -> int:
     of_lines = config.text is not None or str(config.input_path) == "-"
     to_stdout = config.output is None or str(config.output) == "-"
     of_files = not (of_lines and to_stdout)
-    claim: AbstractContextManager[None] = nullcontext()
+    claim: AbstractContextManager[Path | None] = nullcontext()
     if of_files:
         from moderation.inference import file_scoring as files  # needs packages that a pipe does without
 
         claim = files.claim_output(config)
     with (
-        claim,
+        claim as target,
         Classifier.load(
             config.model or SHIPPED,
             backend=config.backend,
@@ -69,7 +70,7 @@ def score(config: ScoreConfig) -> int:
             if not of_files:
                 _stream_lines(config, classifier, languages, lines, tally)
             else:
-                job = files.Job(config, classifier, languages, tally)
+                job = files.Job(config, classifier, languages, tally, target)
                 if of_lines:
                     files.score_lines(job, lines)
                 elif to_stdout:

@@ -315,6 +315,41 @@ def test_a_link_in_place_of_the_output_stays_a_link(tiny_bundle, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "link.csv", "there"]
 
 
+@pytest.mark.hostile("score: links")
+@pytest.mark.parametrize("name", ["link.csv", "folder/out.csv"])
+def test_a_link_that_is_turned_meanwhile_leads_to_no_other_file(name, tiny_bundle, tmp_path):
+    """The link, or that of the folder, points elsewhere when the parts are begun, at each of them, and at the end."""
+    (tmp_path / "in.csv").write_text("comment_text\nkind\nidiot\n", encoding="utf-8")
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "out.csv").write_text(f"old, {folder}", encoding="utf-8")
+    link = tmp_path / name.split("/")[0]
+    ending = "/out.csv" if name == "link.csv" else ""
+    link.symlink_to(f"here{ending}")
+    config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / name, overwrite=True, chunk_rows=1)
+
+    def turn():
+        link.unlink()
+        link.symlink_to(f"there{ending}")
+        return 0.0
+
+    with file_scoring.claim_output(config) as target, Classifier.load(tiny_bundle, backend="onnx", threads=1) as loaded:
+        file_scoring.score_file(file_scoring.Job(config, loaded, None, Tally(loaded.labels), target, clock=turn))
+    assert (tmp_path / "there/out.csv").read_text(encoding="utf-8") == "old, there"
+    assert "idiot" in (tmp_path / "here/out.csv").read_text(encoding="utf-8")
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {"out.csv"}
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"out.csv", "out.csv.meta.json"}
+
+
+def test_the_format_is_told_by_the_name_of_the_link(tiny_bundle, tmp_path):
+    (tmp_path / "in.csv").write_text("comment_text\nkind\n", encoding="utf-8")
+    (tmp_path / "stored").write_text("old", encoding="utf-8")
+    (tmp_path / "link.jsonl").symlink_to("stored")
+    words = ["score", tmp_path / "in.csv", "-m", tiny_bundle, "--backend", "onnx", "-o", tmp_path / "link.jsonl"]
+    assert cli.main([str(word) for word in (*words, "--overwrite")]) == 0
+    assert json.loads((tmp_path / "stored").read_text(encoding="utf-8"))["comment_text"] == "kind"
+
+
 @pytest.mark.parametrize("limit", [2_000, 30_000])
 def test_a_full_disk_keeps_what_is_finished(limit, words, tmp_path):
     """A limit on the size of a file is met in a part, or in the output.

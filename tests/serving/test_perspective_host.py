@@ -1,6 +1,7 @@
 """The stand-in for Perspective's host: the certificate that its script makes, and its nginx, before a real server."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -89,6 +90,86 @@ def test_a_client_that_does_not_is_not_led_astray(tls_port: int) -> None:
 def test_the_authority_cannot_sign_again_and_the_key_is_private(certificates: Path) -> None:
     assert {path.name for path in certificates.iterdir()} == {"ca.pem", "host.pem", "host.key"}
     assert (certificates / "host.key").stat().st_mode & 0o077 == 0
+
+
+def make(
+    folder: Path | str, *, where: Path | None = None, **variables: str | Path
+) -> subprocess.CompletedProcess[bytes]:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    words = ["sh", FOLDER / "make-certificate.sh", folder]
+    env = os.environ | {name: str(value) for name, value in variables.items()}
+    return subprocess.run(words, cwd=where, env=env, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_step_that_fails_leaves_no_key(step: int, tmp_path: Path) -> None:
+    programs, temporary = tmp_path / "programs", tmp_path / "temporary"
+    programs.mkdir()
+    temporary.mkdir()
+    (programs / "openssl").write_text(
+        f"#!/bin/sh\necho >> {tmp_path}/steps\n"
+        f'[ $(wc -l < {tmp_path}/steps) -lt {step} ] && exec {shutil.which("openssl")} "$@"\nexit 1\n'
+    )
+    (programs / "openssl").chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    assert make(tmp_path / "certificates", PATH=path, TMPDIR=temporary).returncode != 0
+    assert (tmp_path / "steps").read_text().count("\n") == step
+    assert [*(tmp_path / "certificates").iterdir(), *temporary.iterdir()] == []
+
+
+def test_what_stands_there_neither_keeps_its_rights_nor_leads_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    (folder / "host.key").write_text("old")
+    (folder / "host.key").chmod(0o644)
+    for name in ("ca.key", "ca.pem", "host.pem"):
+        (tmp_path / name).write_text("somebody's")
+        (folder / name).symlink_to(tmp_path / name)
+    assert make(folder).returncode == 0
+    assert (folder / "host.key").stat().st_mode & 0o777 == 0o600
+    assert "PRIVATE KEY" in (folder / "host.key").read_text()
+    for name in ("ca.key", "ca.pem", "host.pem"):
+        assert (tmp_path / name).read_text() == "somebody's"
+
+
+def test_the_folder_is_the_one_that_was_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "certificates").mkdir(parents=True)
+    for name in ("certificates", "-rf", "a b"):
+        (tmp_path / name).mkdir()
+        assert make(name, where=tmp_path, CDPATH=tmp_path / "elsewhere").returncode == 0
+        assert {path.name for path in (tmp_path / name).iterdir()} == {"ca.pem", "host.pem", "host.key"}
+    assert not any((tmp_path / "elsewhere" / "certificates").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "is_fine"),
+    [
+        (f"DNS:{HOST}", True),
+        ("DNS:example.org", False),
+        ("DNS:googleapis.com", False),
+        (f"DNS:{HOST},DNS:accounts.google.com", False),
+        ("IP:127.0.0.1", False),
+        ("IP:::1", False),
+    ],
+)
+def test_the_authority_is_valid_for_no_other_host(name: str, is_fine: bool, tmp_path: Path) -> None:
+    """Even with its key, which the script does not keep: here the folder that it works in stays."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "rm").write_text("#!/bin/sh\n")
+    (programs / "rm").chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    assert make(tmp_path / "certificates", PATH=path, TMPDIR=tmp_path).returncode == 0
+    (key,) = tmp_path.glob("*/ca.key")
+    work, authority = key.parent, tmp_path / "certificates/ca.pem"
+    (work / "host.ext").write_text(f"subjectAltName={name}\n")
+    signing = ["openssl", "x509", "-req", "-in", "host.csr", "-CA", authority, "-CAkey", key, "-CAcreateserial"]
+    subprocess.run([*signing, "-extfile", "host.ext", "-out", "new.pem"], cwd=work, check=True, capture_output=True)
+    found = subprocess.run(
+        ["openssl", "verify", "-CAfile", authority, work / "new.pem"], capture_output=True, check=False
+    )
+    assert (found.returncode == 0) == is_fine, found
 
 
 def test_the_compose_file_leads_the_name_to_nginx_with_the_files_that_are_there() -> None:
