@@ -1,6 +1,7 @@
 """Bundles of strangers: each is refused by one error that names it, or it answers; none hangs or crashes."""
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -172,3 +173,16 @@ def test_an_answer_that_is_no_number_is_not_read_as_nothing_flagged(lean, monkey
     assert np.isnan(classifier.probabilities(["kind river"])).all()
     with pytest.raises(ArtifactError, match="not a number"):
         classifier.classify("kind river")
+
+
+@pytest.mark.hostile("pipes and devices")
+def test_a_configuration_that_is_not_sealed_is_not_opened(lean, tmp_path, attack):
+    folder = tmp_path / "bundle"
+    shutil.copytree(lean, folder)
+    path = folder / "tokenizer_config.json"
+    for make in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
+        make()
+        assert try_bundle(folder) == "answered"
+        assert find_foreign(read_bundle(folder)) == ["tokenizer_config.json"]
+        path.unlink()
+        attack.tried()
