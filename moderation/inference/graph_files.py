@@ -218,7 +218,7 @@ def _fields(message: memoryview, known: Mapping[int, str]) -> Iterator[tuple[int
         number, kind = key >> 3, key & 7
         how = known.get(number, "")
         if number >= _MOST_FIELDS or kind not in _WRITTEN.get(how, ()):
-            raise ValueError("it holds a field that is not known there")
+            raise ValueError("it is no ONNX file, or holds a field that is not known there")
         if number in seen and not how.endswith("*"):
             raise ValueError("it holds a field twice that may stand there once")
         seen.add(number)
