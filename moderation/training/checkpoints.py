@@ -4,6 +4,7 @@ A `.pt` file of plain types and tensors, read with `weights_only=True`, whose co
 from elsewhere runs none. The same model gives the same bytes, whatever process wrote them.
 """
 
+import errno
 import logging
 import warnings
 from collections.abc import Sequence
@@ -115,13 +116,14 @@ def _read(path: Path) -> dict[str, Any]:
             with open_regular(path) as file:
                 _check_archive(file, path.stat().st_size)
                 content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error.strerror or type(error).__name__}); {expected}."
-        ) from error
     except Exception as error:  # foreign bytes make its unpickler stumble in ways that nobody lists
         if is_out_of_memory(error):
             raise
+        # half a file leads the reader to places before its beginning, which is an error of arguments and names no file
+        if isinstance(error, OSError) and (error.errno != errno.EINVAL or error.filename is not None):
+            raise ArtifactError(
+                f"{path}: cannot be read ({error.strerror or type(error).__name__}); {expected}."
+            ) from error
         raise ArtifactError(f"{path}: not a readable checkpoint (truncated, or another format); {expected}.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ArtifactError(f"{path}: a checkpoint of another program; {expected}.")
