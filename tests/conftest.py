@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def own_logging() -> None:
     """Log as in a fresh process, whatever the libraries of earlier tests have set."""
+    if absl := sys.modules.get("absl.logging"):  # settings of logs close its handler, which would close pytest's stream
+        absl.get_absl_handler().python_handler.close = lambda: None
     logging.disable(logging.NOTSET)
     logging.root.setLevel(logging.WARNING)
     for name, logger in logging.root.manager.loggerDict.items():
