@@ -1,20 +1,16 @@
 """The report of a run folder: pictures, and one self-contained page."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moderation.artifacts import RunFolder, write_atomically
 from moderation.durations import duration
 from moderation.errors import MissingExtraError
 from moderation.evaluation.evidence import read_evidence
 from moderation.evaluation.findings import find
+from moderation.evaluation.pages import embed_png, render
 from moderation.evaluation.plots import Plot, draw_plots
-from moderation.evaluation.tables import number
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -41,29 +37,19 @@ def save_logs_and_plots(run_dir: str | Path) -> list[Path]:
         PosixPath('runs/exp1/report.html')
     """
     run = RunFolder(Path(run_dir))
-    template = _load_template()
     evidence = read_evidence(run)
     findings = find(evidence)
     try:
         plots = list(draw_plots(evidence))
+        values = {**findings, "plots": {plot.name: _embed(plot) for plot in plots}}
+        page = render(_TEMPLATE, values, {"interval": _interval, "count": _count, "duration": duration})
     except ImportError:
         raise MissingExtraError("The report", "train") from None
-    page = template.render(findings, plots={plot.name: _embed(plot) for plot in plots})
     return [*_write_plots(run, plots), _write_page(run, page)]
 
 
-def _load_template() -> "Template":
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError:
-        raise MissingExtraError("The report", "train") from None
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "interval": _interval, "count": _count, "duration": duration}
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-
-
 def _embed(plot: Plot) -> dict[str, str]:
-    return {"alt": plot.alt, "source": f"data:image/png;base64,{base64.b64encode(plot.png).decode('ascii')}"}
+    return {"alt": plot.alt, "source": embed_png(plot.png)}
 
 
 def _write_plots(run: RunFolder, plots: Sequence[Plot]) -> list[Path]:

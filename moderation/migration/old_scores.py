@@ -153,13 +153,12 @@ def _read_answers(path: Path, n_rows: int) -> Iterator[dict[str, float]]:
     wrong: list[int] = []
     n_lines = 0
     with open_unpacked(path) as (_, stream, _), reading(path):
-        for n_lines, line in enumerate(iter(partial(stream.readline, bounds.CELL_BYTES), b""), start=1):
-            answer = _parse_line(line)
+        for n_lines, line in enumerate(iter(partial(stream.readline, bounds.CELL_BYTES + 2), b""), start=1):
+            too_long = bounds.is_too_long(len(line.rstrip(b"\r\n")))
+            answer = None if too_long else _parse_line(line)
             if answer is None:
                 wrong.append(n_lines)
-                if len(line) == bounds.CELL_BYTES and not line.endswith(b"\n"):
-                    break  # what follows is the rest of this line
-            if n_lines > n_rows or len(wrong) > _MOST_WRONG:
+            if too_long or n_lines > n_rows or len(wrong) > _MOST_WRONG:
                 break
             yield _scores_of(answer)
     if wrong:

@@ -1,19 +1,15 @@
 """A migration as one self-contained page: no script, no request, no text of a comment."""
 
-import base64
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moderation.evaluation.figures import BLUE, GREY, ORANGE, new_grid, to_png
+from moderation.evaluation.pages import embed_png, render
 from moderation.evaluation.probabilities import predict
-from moderation.evaluation.tables import interval, number
 from moderation.migration.attributes import Attribute
 from moderation.migration.summary import Migration
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _MOST_POINTS = 3000  # of a colour in a panel; more would only darken it
@@ -21,21 +17,11 @@ _MOST_POINTS = 3000  # of a colour in a panel; more would only darken it
 
 def render_page(migration: Migration) -> str:
     """Write the page."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "interval": interval}
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(migration=migration, picture=_embed(migration.attributes))
+    picture = embed_png(draw_scores(migration.attributes)) if migration.attributes else None
+    return render(_TEMPLATE, {"migration": migration, "picture": picture})
 
 
-def _embed(attributes: "Sequence[Attribute]") -> str | None:
-    if not attributes:
-        return None
-    return "data:image/png;base64," + base64.b64encode(draw_scores(attributes)).decode("ascii")
-
-
-def draw_scores(attributes: "Sequence[Attribute]") -> bytes:
+def draw_scores(attributes: Sequence[Attribute]) -> bytes:
     """One panel an attribute: a dot for each comment, old score to the right, probability upward, both thresholds.
 
     Returns:

@@ -129,6 +129,12 @@ def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
             part = texts[start : start + _TEXTS_AT_ONCE]
             found[start : start + len(part)] = classifier.probabilities(part)
             bar.update(len(part))
+    n_wrong = int(np.isnan(found).any(axis=1).sum())
+    if n_wrong:
+        raise ArtifactError(
+            f"{classifier.model_version}: answers {n_wrong:,} of {len(texts):,} comments with no number. Take another "
+            "model, or leave those comments out: moderation score names them."
+        )
     return found
 
 

@@ -121,3 +121,10 @@ def test_an_earlier_migration_is_replaced_only_if_asked(table, tmp_path, capsys)
     assert run(table, "-o", tmp_path) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_model_that_answers_no_number_sets_no_threshold(table, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(Classifier, "probabilities", lambda self, texts: np.full((len(texts), 6), np.nan, np.float32))
+    assert run(table, "-o", tmp_path / "out") == 1
+    assert "answers 40 of 40 comments with no number" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
