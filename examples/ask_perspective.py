@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--per-second", type=float, default=1.0)
     parser.add_argument("--host", default="https://commentanalyzer.googleapis.com")
     words = parser.parse_args()
+    csv.field_size_limit(1 << 24)
     address = f"{words.host}/v1alpha1/comments:analyze"
     with words.table.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, strict=True)
@@ -42,7 +43,8 @@ def main() -> None:
             for number, row in enumerate(rows, start=1):
                 if number <= n_done:
                     continue
-                answers.write(ask(address, row[words.text_column], words.attributes, 1 / words.per_second) + "\n")
+                text = row[words.text_column] or ""  # a row that is too short has none
+                answers.write(ask(address, text, words.attributes, 1 / words.per_second) + "\n")
                 answers.flush()
 
 
@@ -74,12 +76,14 @@ def ask(address: str, text: str, attributes: list[str], pause_s: float) -> str:
             with urllib.request.urlopen(request, timeout=60) as answer:  # nosec B310 # the address is the user's
                 return json.dumps(json.load(answer))
         except urllib.error.HTTPError as error:
-            body = error.read().decode("utf-8", "replace")
-            if error.code == 400:  # a language that the API does not know, say
-                return json.dumps(json.loads(body))
+            said = error.read().decode("utf-8", "replace")
+            if error.code == 400 and "API_KEY_INVALID" not in said:  # a language that the API does not know, say
+                return json.dumps(json.loads(said))
             if error.code != 429 and error.code < 500:
                 sys.exit(f"the API answers {error.code}; is PERSPECTIVE_KEY right?")
-        time.sleep(2**attempt)
+        except (OSError, ValueError) as error:  # the network, or half an answer
+            print(f"no answer ({type(error).__name__}); asking again", file=sys.stderr)
+        time.sleep(2**attempt * min(pause_s, 1.0))
     sys.exit("the API does not answer; run the same command again later")
 
 

@@ -1,13 +1,10 @@
 """Files that are small on a disk and large when they are read, by name; each is made where it is asked for."""
 
-import bz2
 import gzip
 import io
 import json
-import lzma
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -133,12 +130,6 @@ def other_methods(path: Path, method: int, n_bytes: int) -> None:
     write_zip(path, repeated(b"x", n_bytes), HEADER, method=method)
 
 
-def as_other_format(path: Path, n_bytes: int) -> None:
-    """bzip2 or xz by the ending of the path."""
-    content = HEADER + b"x" * n_bytes
-    path.write_bytes(bz2.compress(content) if path.suffix == ".bz2" else lzma.compress(content, preset=0))
-
-
 # Streams with odd headers
 
 
@@ -151,11 +142,6 @@ def huge_window(path: Path) -> None:
 def many_gz_members(path: Path, n_members: int, content: bytes = b"") -> None:
     """Many gzip streams behind each other."""
     path.write_bytes(gzip.compress(HEADER) + gzip.compress(content, mtime=0) * n_members)
-
-
-def raw_deflate_ratio(n_bytes: int) -> int:
-    """How much smaller deflate makes zero bytes."""
-    return n_bytes // len(zlib.compress(b"\0" * n_bytes, 9))
 
 
 # CSV
@@ -232,7 +218,7 @@ def parquet_delta(path: Path, n_rows: int, n_bytes: int) -> None:
 
 
 def small_parquet(path: Path) -> None:
-    """A sound file, to be damaged by `patched`."""
+    """A sound file, to be damaged."""
     table = pa.table({"comment_text": ["fine", "you fool"] * 50, "toxic": [0, 1] * 50})
     pa.parquet.write_table(table, path, use_dictionary=False, compression="zstd")
 

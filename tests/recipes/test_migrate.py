@@ -121,6 +121,8 @@ def test_an_earlier_migration_is_replaced_only_if_asked(table, tmp_path, capsys)
     assert run(table, "-o", tmp_path) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert run(table, "-o", tmp_path, "--overwrite") == 0
+    assert "Thresholds in place of" in (tmp_path / "report.html").read_text()
 
 
 def test_a_model_that_answers_no_number_sets_no_threshold(table, tmp_path, capsys, monkeypatch) -> None:

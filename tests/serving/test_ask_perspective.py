@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "examples/ask_perspective.py"
 
 def test_answers_are_kept_in_order_and_gone_on_with(server: Server, tmp_path: Path) -> None:
     table, answers = tmp_path / "comments.csv", tmp_path / "answers.jsonl"
-    long = "x" * 21_000
+    long = "x" * 200_000
     table.write_text(f'comment_text,id\n"you stupid\nidiot",1\n,2\n{long},3\n"bello mondo",4\nkind bread,5\n')
     words = [sys.executable, SCRIPT, table, answers, "--host", server.url, "--per-second", "1000"]
     for cut in (None, 2):
@@ -31,3 +31,19 @@ def test_answers_are_kept_in_order_and_gone_on_with(server: Server, tmp_path: Pa
     old = read_old_scores(read_table(table), table, "comment_text", answers)
     assert len(old.texts) == 4
     assert np.isnan(old.scores["TOXICITY"]).tolist() == [False, True, False, False]
+
+
+def test_a_wrong_key_or_no_network_is_no_answer(keyed_server: tuple[Server, str], tmp_path: Path) -> None:
+    """Every row would count as asked, and nobody could ask again."""
+    server, key = keyed_server
+    table, answers = tmp_path / "comments.csv", tmp_path / "answers.jsonl"
+    table.write_text("id,comment_text\n1\n2,kind bread\n")
+    for host, sent in ((server.url, "wrong"), ("http://127.0.0.1:9", key)):
+        words = [sys.executable, SCRIPT, table, answers, "--host", host, "--per-second", "10000"]
+        done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PERSPECTIVE_KEY": sent})
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert answers.read_text() == "\n", "the first row has no text; of the second nothing is known"
+    words[words.index("http://127.0.0.1:9")] = server.url
+    subprocess.run(words, check=True, env=os.environ | {"PERSPECTIVE_KEY": key})
+    assert "attributeScores" in answers.read_text().splitlines()[1]

@@ -61,8 +61,9 @@ def test_a_server_with_keys_does_so_too(keyed_server: tuple[Server, str], tmp_pa
     document = httpx.get(f"{server.url}/openapi.json").json()
     assert document["paths"]["/v1/predict"]["post"]["security"] == [{"bearer": []}, {"header": []}, {"query": []}]
     assert document["paths"]["/livez"]["get"]["security"] == []
-    output = check(server, tmp_path, *BOUNDED, "--header", f"Authorization: Bearer {key}")
-    assert count_cases(output) > 1000
+    few = ("--generation-deterministic", "--max-examples", "5")  # all that differs here is who may ask
+    output = check(server, tmp_path, *few, "--header", f"Authorization: Bearer {key}")
+    assert count_cases(output) > 200
     for path in (path for path in document["paths"] if "/comments:" in path):
         refused = [httpx.post(server.url + path, json={}, headers=sent) for sent in ({}, {"X-API-Key": "wrong"})]
         assert [answer.status_code for answer in refused] == [403, 400]

@@ -109,23 +109,25 @@ def test_a_text_that_only_a_label_without_category_flags_is_flagged(tiny_bundle:
         assert not any(result["categories"].values())
 
 
-def warnings_of(bundle: Path, folder: Path, *words: str) -> list[dict[str, Any]]:
-    with started(bundle, folder, *words) as server:
-        return [line for line in server.lines() if line["level"] == "WARNING"]
+def test_the_log_says_at_the_start_what_cannot_be_said(
+    tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def warnings_of(bundle: Path, *mapping: str) -> list[Any]:
+        caplog.clear()
+        ask(create_app(bundle, threads=1, map=mapping), MODEL)
+        return [record for record in caplog.records if record.levelname == "WARNING"]
 
-
-def test_the_log_says_at_the_start_what_cannot_be_said(tiny_bundle: Path, tmp_path: Path) -> None:
     other = relabel(tiny_bundle, tmp_path / "other", OTHER)
     partly = relabel(tiny_bundle, tmp_path / "partly", PARTLY)
-    assert warnings_of(tiny_bundle, tmp_path) == []
-    openai, perspective = warnings_of(other.path, tmp_path)
-    assert "/v1/moderations answers 501" in openai["event"]
-    assert "Perspective" in perspective["event"]
-    (openai,) = warnings_of(other.path, tmp_path, "--map", "rude=TOXICITY")
-    assert "/v1/moderations answers 501" in openai["event"]
-    (line,) = warnings_of(partly.path, tmp_path)
-    assert (line["labels"], "--map" in line["cure"]) == (["spam", "gore"], True)
-    assert warnings_of(partly.path, tmp_path, "--map", "spam=illicit", "--map", "gore=violence/graphic") == []
+    assert warnings_of(tiny_bundle) == []
+    openai, perspective = warnings_of(other.path)
+    assert "/v1/moderations answers 501" in openai.getMessage()
+    assert "Perspective" in perspective.getMessage()
+    (openai,) = warnings_of(other.path, "rude=TOXICITY")
+    assert "/v1/moderations answers 501" in openai.getMessage()
+    (found,) = warnings_of(partly.path)
+    assert (list(found.labels), "--map" in found.cure) == (["spam", "gore"], True)
+    assert warnings_of(partly.path, "spam=illicit", "gore=violence/graphic") == []
 
 
 @pytest.mark.parametrize("word", ["nobody=harassment", "toxic=harrasment", "toxic", "toxic=TOXICITY,threat=TOXICITY"])
