@@ -3,6 +3,7 @@
 This process loads no model. Its workers are uvicorn servers that build the application themselves.
 """
 
+import asyncio
 import errno
 import logging
 import multiprocessing
@@ -280,6 +281,8 @@ class _TellingWhy:
             error = sys.exception()
             if message["type"] == "lifespan.startup.failed" and isinstance(error, ModerationError):
                 _log_why(error)
+                message = {"type": message["type"]}
+            elif isinstance(error, asyncio.CancelledError):  # uvicorn could not listen, and says so by itself
                 message = {"type": message["type"]}
             await send(message)
 
