@@ -60,8 +60,8 @@ class MigrateConfig:
     )
     others: Literal["off", "bundle"] = setting(
         "off",
-        "labels without old scores: off writes a threshold of 1 for them, so that they flag next to nothing; bundle keeps "
-        "the bundle's",
+        "labels without old scores: off writes a threshold of 1 for them, so that they flag next to nothing; bundle "
+        "keeps the bundle's",
     )
     changes: int = setting(20, "comments to list for each attribute that are decided otherwise, by row number")
     show_texts: bool = setting(False, "show the first 80 characters of these comments on the terminal")
