@@ -1,5 +1,7 @@
 """Zip archives of others: what opening one may take, and which methods of compression are unpacked."""
 
+import errno
+import struct
 import zipfile
 from typing import IO, Any, cast
 
@@ -14,9 +16,26 @@ def open_archive(file: IO[bytes]) -> zipfile.ZipFile:
         file: The archive; it stays the caller's to close.
 
     Raises:
-        zipfile.BadZipFile: it is none, or its directory is too large.
+        zipfile.BadZipFile: it is none, or its directory is damaged or too large.
     """
-    return zipfile.ZipFile(cast(IO[bytes], _Bounded(file)))
+    try:
+        return zipfile.ZipFile(cast(IO[bytes], _Bounded(file)))
+    except (ValueError, struct.error) as error:  # a name that is not UTF-8, a place before the file's beginning
+        raise zipfile.BadZipFile("its directory is damaged") from error
+
+
+def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    """Open a file in an archive for reading.
+
+    Raises:
+        zipfile.BadZipFile: the archive is damaged where the file begins.
+    """
+    try:
+        return archive.open(member)
+    except (ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is of the disk, not of the archive
+            raise
+        raise zipfile.BadZipFile("a file in it is damaged") from error
 
 
 def is_unpackable(member: zipfile.ZipInfo) -> bool:

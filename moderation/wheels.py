@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from moderation.archives import is_unpackable, open_archive
+from moderation.archives import is_unpackable, open_archive, open_member
 from moderation.artifacts import sha256
 from moderation.errors import ArtifactError
 
@@ -194,6 +194,6 @@ def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: IO[bytes], ro
         raise ArtifactError(f"{where}: {PurePosixPath(info.filename).name} is too large.")
     if not is_unpackable(info):
         raise ArtifactError(f"{where}: {PurePosixPath(info.filename).name} is not packed as in other wheels.")
-    with archive.open(info) as source:
+    with open_member(archive, info) as source:
         shutil.copyfileobj(source, target, 1 << 20)
     return info.file_size

@@ -11,7 +11,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from moderation.archives import is_unpackable, open_archive
+from moderation.archives import is_unpackable, open_archive, open_member
 from moderation.data import bounds
 from moderation.data.formats import FORMATS as FORMATS
 from moderation.data.formats import TABLES as _TABLES
@@ -77,7 +77,7 @@ def open_unpacked(path: Path) -> Iterator[tuple[str, IO[bytes], IO[bytes]]]:
             with reading(path):
                 archive = open_archive(packed)
                 member = _table_in(path, archive)
-                unpacked = archive.open(member)  # two names of it come up only here
+                unpacked = open_member(archive, member)  # two names of it come up only here
             with archive, unpacked as stream:
                 yield _ending(path, member.filename), stream, packed
         elif ending in _CODECS:

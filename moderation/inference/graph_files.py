@@ -1,6 +1,5 @@
 """Graphs of a bundle, read before an engine runs them: nothing outside of the file, no loops, no code of others."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,6 +49,7 @@ _DOMAINS = (b"", b"ai.onnx", b"com.microsoft")
 _OTHER_FORMAT = b"ORTM"  # by which onnxruntime knows its own format, whatever the rest may be read as
 _REFUSED = (b"EPContext",)  # names a file to load
 _MOST_VALUES = 1 << 40  # a negative size reads as a larger one
+_MOST_SIZES = 64  # of a tensor; usual are up to 5
 # Layers of OpenVINO that exported classifiers consist of. None loops, remembers a text, or loads anything; others are
 # refused, and so is another spelling: OpenVINO takes small letters for large ones.
 _LAYERS_NAMED = """
@@ -198,12 +198,13 @@ def _check_sparse(tensor: memoryview) -> None:
 
 
 def _check_tensor(tensor: memoryview) -> None:
-    n_values = 1
+    n_values, n_sizes = 1, 0
     for number, value in _fields(tensor, _TENSOR):
         if number == _TENSOR_SIZES:
-            n_values *= math.prod(max(1, size) for size in _numbers(value))
-            if n_values > _MOST_VALUES:
-                raise ValueError("it holds a tensor of an impossible size")
+            for size in _numbers(value):
+                n_values, n_sizes = n_values * max(1, size), n_sizes + 1
+                if n_values > _MOST_VALUES or n_sizes > _MOST_SIZES:  # at once: the product of all may be endless
+                    raise ValueError("it holds a tensor of an impossible size")
         is_elsewhere = number == _TENSOR_LOCATION and any(byte & 127 for byte in value)
         if is_elsewhere or number == _TENSOR_EXTERNAL:
             raise ValueError("its weights lie in another file (external data)")

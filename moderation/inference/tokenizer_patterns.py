@@ -10,6 +10,7 @@ from typing import NamedTuple
 from moderation.escapes import escape_name
 
 _REPEATS = 1_000  # what a repetition without an end counts as
+_MOST_REPEATS = 100_000  # that the library takes
 _MOST = 10**12  # numbers stop here; far beyond what is allowed
 _DEEPEST = 24  # groups within groups
 
@@ -241,6 +242,9 @@ def _join(item: Cost, rest: Cost) -> Cost:
 def _repeat(item: Cost, low: int, high: int) -> Cost:
     if low > high:
         raise ValueError("a repetition that ends before it begins")
+    if high > _MOST_REPEATS:
+        raise ValueError(f"a repetition of more than {_MOST_REPEATS:,} times")
+    item = item._replace(work=max(1, item.work))  # an empty piece takes a step each time, too
     if item.ways == 1:
         ways, work = high - low + 1, item.work * high
         failing = item.work * (low - 1) + item.failing if low else 0

@@ -64,6 +64,10 @@ MODELS = {
     "operation named twice": model(graph=field(1, NODE + field(4, b"Relu"))),
     "domain named twice": model(graph=field(1, NODE + field(7, b"") + field(7, b""))),
     "location given twice": model(graph=field(5, TENSOR + b"\x70\x00\x70\x00")),
+    "a million huge sizes": model(graph=field(5, field(1, (b"\xff" * 9 + b"\x01") * 1_000_000))),
+    "huge sizes one by one": model(graph=field(5, (b"\x08" + b"\xff" * 9 + b"\x01") * 1_000)),
+    "huge sizes behind nought": model(graph=field(5, field(1, b"\x00" + (b"\xff" * 9 + b"\x01") * 1_000))),
+    "more sizes than any tensor": model(graph=field(5, field(1, b"\x01" * 65))),
     "format of onnxruntime": b"\x08\x07\x12\x04ORTM" + model(),
 }
 

@@ -3,7 +3,9 @@
 import csv
 import gzip
 import json
+import random
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -259,6 +261,23 @@ def test_an_archive_with_an_unknown_method_or_two_names_is_refused(tmp_path):
         (tmp_path / "t.zip").write_bytes(broken)
         with pytest.raises(DataError, match=message):
             open_table(tmp_path / "t.zip", text_column="text")
+
+
+@pytest.mark.hostile("tables: damaged archives")
+def test_a_damaged_archive_is_refused_or_read(attack, tmp_path):
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("\u00e9.csv", "text\na\n")
+    sound = path.read_bytes()
+    names = [sound.index(b"\xc3\xa9"), sound.rindex(b"\xc3\xa9")]  # beside the file, and in the directory
+    for seed in range(attack.cases(150, 20_000)):
+        rng, content = random.Random(seed), bytearray(sound)
+        for place in [names[seed]] if seed < 2 else rng.sample(range(len(content)), rng.choice([1, 1, 2, 4])):
+            content[place] = 0xFF if seed < 2 else rng.choice([0, 1, 0x80, 0xFF, rng.randrange(256)])
+        path.write_bytes(content)
+        attack.tried()
+        with suppress(DataError):
+            assert rows_of(open_table(path, text_column="text")), f"seed {seed}"
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,10 @@ def test_patterns_that_take_little_time(pattern):
         "a{0,60}" * 4 + "b",
         "(?>(a+)+)b",
         "((a{1,9}){1,9}){1,9}b",
-        "(a|b){0,999999}" * 300,
+        "(a|b){0,99999}" * 300,
+        "a(|){100000}",
+        "a(|){0,100000}" * 1_000,
+        "a(){1000}" * 1_000,
     ],
 )
 def test_patterns_that_may_take_for_ever(pattern):
@@ -149,7 +152,7 @@ def test_patterns_that_may_take_for_ever(pattern):
 @pytest.mark.parametrize(
     "pattern",
     [r"(?<x>a\g<x>?)", r"\k<x>", "(?(1)a|b)", "(?~a)", "(*FAIL)", "(?{1})", "(?x) a", "a**", "a{2}{3}", "*a", "(", "a)",
-     "[", "[]a]", "\\", r"\Q", r"(\w+)\1", "a{3,2}", r"\X", "(?:" * 30 + ")" * 30],
+     "[", "[]a]", "\\", r"\Q", r"(\w+)\1", "a{3,2}", "(|){999999}", "a{100001}", "a{0,100001}", r"\X", "(?:" * 30 + ")" * 30],
 )  # fmt: skip
 def test_patterns_that_are_not_known_are_refused(pattern):
     with pytest.raises(ValueError, match=r"\w"):
