@@ -45,6 +45,7 @@ CALLER = "moderation.caller"
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines: a line of the log only where the answer is a refusal."""
 
+_KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
 _OPEN_PREFIX = "/page/"
 _MOST_QUERY_BYTES = 4_096  # a key and some parameters of Google's; to take longer ones apart costs milliseconds
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -255,15 +256,16 @@ def _find_key(query: bytes, headers: Headers) -> str:
     Raises:
         ApiProblem: 401, two of them in one place: a proxy may have looked at the other one.
     """
-    for name in ("authorization", "x-api-key", "x-goog-api-key"):
-        if len({key.strip() for key in headers.getlist(name)}) > 1:
-            raise ApiProblem(401, "invalid_key", "Two different API keys came; expected one.")
+    in_query = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("key", [])
+    in_headers = ([key.strip() for key in headers.getlist(name)] for name in _KEY_HEADERS)
+    if any(len(set(keys)) > 1 for keys in (in_query, *in_headers)):
+        raise ApiProblem(401, "invalid_key", "Two different API keys came; expected one.")
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()
     if key := headers.get("x-api-key", "").strip() or headers.get("x-goog-api-key", "").strip():
         return key
-    return parse_qs(query.decode("latin-1")).get("key", [""])[0]
+    return in_query[0] if in_query else ""
 
 
 def _find_part_key(part: Part) -> str:

@@ -45,6 +45,21 @@ def test_blanks_around_a_key_are_none_of_it_and_two_keys_are_none(name: str, key
         assert exchange(server, "\r\n".join([*first, *lines, "", ""]).encode()).status_code == status
 
 
+@pytest.mark.hostile("keys: forms, paths and methods without one")
+def test_two_keys_in_an_address_are_none(keyed_server: tuple[Server, str]) -> None:
+    server, key = keyed_server
+    for query, status in (
+        (f"key={key}&key={key}", 200),
+        (f"key={key}&key={key}x", 401),
+        (f"key=x&a=b&%6bey={key}", 401),
+        (f"key=&key={key}", 401),
+        (f"key={key}&key", 401),
+    ):
+        assert httpx.get(f"{server.url}/v1/model?{query}").status_code == status, query
+    both = {"X-API-Key": key}
+    assert httpx.get(f"{server.url}/v1/model?key={key}&key=x", headers=both).status_code == 401
+
+
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/model", "/v1/moderations", "/metrics", "/nowhere", "/v1alpha1/x"])
 @pytest.mark.hostile("keys: forms, paths and methods without one")
 def test_without_a_key_everything_is_closed_but_what_says_nothing(path: str, keyed_server: tuple[Server, str]) -> None:

@@ -138,11 +138,12 @@ def test_each_part_has_a_status_of_its_own(path: str, server: Server) -> None:
 def test_parts_bring_their_own_key_or_share_the_batchs(keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     named = [part(BODY, f"/comments:analyze?key={key}"), part(BODY, "/comments:analyze", "POST", f"X-API-Key: {key}")]
-    content = "".join([*named, part(BODY), part(BODY, "/comments:analyze?key=wrong")]) + "--b--"
+    two = part(BODY, f"/comments:analyze?key={key}&key=other")
+    content = "".join([*named, part(BODY), part(BODY, "/comments:analyze?key=wrong"), two]) + "--b--"
     without = httpx.post(f"{server.url}/batch", content=content, headers=KIND)
-    assert [status for status, _ in read(without)] == [200, 200, 403, 400]
+    assert [status for status, _ in read(without)] == [200, 200, 403, 400, 400]
     shared = httpx.post(f"{server.url}/batch?key={key}", content=content, headers=KIND)
-    assert [status for status, _ in read(shared)] == [200, 200, 200, 400]
+    assert [status for status, _ in read(shared)] == [200, 200, 200, 400, 400]
     refused = httpx.post(f"{server.url}/batch?key=wrong", content=content, headers=KIND)
     assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert key not in "".join(server.log)
