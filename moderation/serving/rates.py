@@ -2,14 +2,13 @@
 
 import re
 
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse_many
 
 from moderation.errors import ConfigError
 
-_RATE = re.compile(
-    r"\s*0*[1-9][0-9]{0,8}\s*(?:/|per\b)\s*(?:0*[1-9][0-9]{0,3}\s*)?(?:second|minute|hour|day|month|year)s?\s*",
-    re.ASCII | re.IGNORECASE,
-)
+_MOST_REQUESTS = 999_999_999
+_MOST_UNITS = 9_999  # seconds, minutes and so on
+_ODD = re.compile(r"\b0+(?![0-9])|per\S", re.IGNORECASE)  # limits reads 5/0 minutes as 5/minute
 
 
 def read_rate(words: str) -> RateLimitItem:
@@ -20,9 +19,13 @@ def read_rate(words: str) -> RateLimitItem:
     Raises:
         ConfigError: it is none, or there are several.
     """
-    if not _RATE.fullmatch(words):
+    try:
+        (rate,) = parse_many(words)
+    except ValueError:
+        rate = None
+    if rate is None or rate.amount > _MOST_REQUESTS or rate.multiples > _MOST_UNITS or _ODD.search(words):
         raise ConfigError(
             f"--rate-limit is {words[:80]!r}, expected one limit of 1 or more, for example 600/minute, 10/second or "
             "100 per 5 minutes."
         )
-    return parse(words)
+    return rate
