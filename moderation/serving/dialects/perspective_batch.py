@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +71,8 @@ async def answer_batch(request: Request) -> Response:
     body = await request.body()  # where the gate has looked at the headers
     parts = split_parts(request.headers["content-type"], body, most=MAX_PARTS)
     ready = await run_in_threadpool(_prepare_all, state, request.scope, parts)
-    found = await _analyze_all(state, ready)
-    answers = await _settle_all(state, ready, found)
+    analysed = await _analyze_all(state, ready)
+    answers = await _answer_all(state, ready, analysed)
     return render_parts([(part.content_id, answer) for part, answer in zip(ready, answers, strict=True)])
 
 
@@ -126,59 +126,58 @@ def _prepare(state: Any, is_decision: bool, request: Part, most: int) -> Analysi
 
 
 async def _analyze_all(state: Any, ready: Sequence[_Ready]) -> dict[int, Response]:
-    """The answer to each analysis, by its identity."""
-    by_caller: dict[str | None, list[Analysis]] = defaultdict(list)
-    for part in ready:
+    """The answer to each part that is an analysis, by its number."""
+    by_caller: dict[str | None, dict[int, Analysis]] = defaultdict(dict)
+    for number, part in enumerate(ready):
         if isinstance(part.asked, Analysis):
-            by_caller[part.caller].append(part.asked)
-    found = await asyncio.gather(*(_analyze(state, analyses, caller) for caller, analyses in by_caller.items()))
-    return {key: answer for answers in found for key, answer in answers.items()}
+            by_caller[part.caller][number] = part.asked
+    calls = (_analyze(state, list(analyses.values()), caller) for caller, analyses in by_caller.items())
+    answers = await asyncio.gather(*calls)
+    return {
+        number: answer
+        for numbers, some in zip(by_caller.values(), answers, strict=True)
+        for number, answer in zip(numbers, some, strict=True)
+    }
 
 
-async def _analyze(state: Any, analyses: Sequence[Analysis], caller: str | None) -> dict[int, Response]:
+async def _analyze(state: Any, analyses: Sequence[Analysis], caller: str | None) -> list[Response]:
     texts = [analysis.text for analysis in analyses]
     pieces = [piece for analysis in analyses for piece in analysis.pieces]
     try:
         results = await state.moderator.read([*texts, *pieces], caller=caller, n_counted=len(texts))
     except ApiProblem as problem:
-        return {id(analysis): render_problem(problem) for analysis in analyses}
+        return [render_problem(problem) for _ in analyses]
     return await run_in_threadpool(_put_together_all, state, analyses, results)
 
 
-def _put_together_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> dict[int, Response]:
+def _put_together_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> list[Response]:
     parts = iter(results[len(analyses) :])
-    return {
-        id(analysis): render_message(put_together(state, analysis, whole, [next(parts) for _ in analysis.spans]))
+    return [
+        render_message(put_together(state, analysis, whole, [next(parts) for _ in analysis.spans]))
         for analysis, whole in zip(analyses, results, strict=False)
-    }
+    ]
 
 
-async def _settle_all(state: Any, ready: Sequence[_Ready], found: dict[int, Response]) -> list[Response]:
-    """The answers, in order. Once a decision could not be kept, or time is over, the batch waits for no other one."""
+async def _answer_all(state: Any, ready: Sequence[_Ready], analysed: Mapping[int, Response]) -> list[Response]:
+    """The answers, in order; decisions are kept only now, after the others are computed.
+
+    Once a decision could not be kept, or time is over, the batch waits for no other one.
+    """
     answers: list[Response] = []
     lost: ApiProblem | None = None
     end = time.monotonic() + _DECIDE_WITHIN_S
-    for part in ready:
-        if lost is None and time.monotonic() >= end:
-            lost = ApiProblem(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S)
-        if lost is not None and isinstance(part.asked, SuggestCommentScoreRequest):
-            part = _Ready(part.content_id, lost)
-        try:
-            answers.append(await _settle(state, part, found))
-        except ApiProblem as problem:
-            lost = problem if problem.status == 503 else lost
-            answers.append(render_problem(problem))
+    for number, part in enumerate(ready):
+        if isinstance(part.asked, Analysis):
+            answers.append(analysed[number])
+        elif isinstance(part.asked, ApiProblem):
+            answers.append(render_problem(part.asked))
+        elif lost is not None or time.monotonic() >= end:
+            lost = lost or ApiProblem(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S)
+            answers.append(render_problem(lost))
+        else:
+            try:
+                answers.append(render_message(await take_suggestion(state, part.asked, part.caller)))
+            except ApiProblem as problem:
+                answers.append(render_problem(problem))
+                lost = problem if problem.status == 503 else None
     return answers
-
-
-async def _settle(state: Any, part: _Ready, found: dict[int, Response]) -> Response:
-    """The answer to one part; a decision is kept only now, after the others are computed.
-
-    Raises:
-        ApiProblem: it is refused.
-    """
-    if isinstance(part.asked, Analysis):
-        return found[id(part.asked)]
-    if isinstance(part.asked, ApiProblem):
-        raise part.asked
-    return render_message(await take_suggestion(state, part.asked, part.caller))
