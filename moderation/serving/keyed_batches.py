@@ -5,6 +5,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
+from moderation.serving.media import read_coding
 from moderation.serving.multipart import MAX_HEAD_BYTES, BrokenPart, Part, read_first_part
 from moderation.serving.problems import ApiProblem
 
@@ -30,7 +31,7 @@ class KeyedBatch:
         """
         if self._is_checked:
             return await self._receive()
-        if {coding.strip().lower() for coding in self._headers.getlist("content-encoding")} - {"", "identity"}:
+        if read_coding(self._headers):
             needed = "A batch that is packed needs its API key in a header of its own, not in its parts alone."
             raise ApiProblem(401, "unauthorized", needed)
         held, more = bytearray(), True

@@ -41,7 +41,7 @@ class Media:
 
     def __init__(self, headers: Headers, path: str, origins: Collection[str]) -> None:
         self._headers, self._path, self._origins = headers, path, origins
-        self._coding = ", ".join(headers.getlist("content-encoding")).strip().lower()
+        self._coding = read_coding(headers)
         self._inflater: Any = None
         self._n_members = 0
         self.has_key = False
@@ -58,7 +58,7 @@ class Media:
         self._check_kind(kind)
         if parameters.get("charset", "utf-8").lower() not in _UTF_8 or "charset*" in parameters:
             raise _unsupported("Expected a body in UTF-8; its Content-Type names another charset.")
-        if self._coding not in ("", "identity", "gzip", "x-gzip"):
+        if self._coding not in ("", "gzip", "x-gzip"):
             raise _unsupported("Expected a body without Content-Encoding, or with gzip.")
 
     def decode(self, piece: bytes, *, room: int, last: bool) -> bytes:
@@ -72,7 +72,7 @@ class Media:
         Raises:
             ApiProblem: 400, not gzip.
         """
-        if self._coding not in ("gzip", "x-gzip"):
+        if not self._coding:
             return piece
         unpacked = b""
         try:
@@ -111,6 +111,16 @@ class Media:
         if origin is None or origin in self._origins:
             return False
         return origin.partition("://")[2] != self._headers.get("host", "")
+
+
+def read_coding(headers: Headers) -> str:
+    """How a body is packed, in small letters; "" where it is not.
+
+    >>> read_coding(Headers({"Content-Encoding": "GZip"})), read_coding(Headers({"Content-Encoding": "identity"}))
+    ('gzip', '')
+    """
+    coding = ", ".join(headers.getlist("content-encoding")).strip().lower()
+    return "" if coding == "identity" else coding
 
 
 def read_content_type(value: str) -> tuple[str, dict[str, str]]:

@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moderation.serving.media import read_coding
 from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
 
@@ -76,7 +77,7 @@ class Workshop:
 
 def _is_small(headers: Headers) -> bool:
     """Whether a body is, by what is said of it; what comes packed or in chunks may have any size."""
-    if "transfer-encoding" in headers or "content-encoding" in headers:
+    if "transfer-encoding" in headers or read_coding(headers):
         return False
     length = headers.get("content-length", "")
     return not (length.isdecimal() and len(length) < 20) or int(length) <= LARGE_BYTES

@@ -79,6 +79,8 @@ def test_what_is_small_stays_and_what_is_large_or_of_unknown_length_goes_aside()
     assert run_app(scope_of(), b"") == (here, b"")
     assert run_app(scope_of(**{"content-length": str(len(large))}), large[:5], large[5:]) == ("workshop", large)
     assert run_app(scope_of(**{"transfer-encoding": "chunked"}), b"a", b"b", b"") == ("workshop", b"ab")
+    for coding, where in (("gzip", "workshop"), ("identity", here), ("", here), ("identity, gzip", "workshop")):
+        assert run_app(scope_of(**{"content-length": "1", "content-encoding": coding}), b"a") == (where, b"a")
 
 
 def test_until_it_is_open_everything_stays() -> None:

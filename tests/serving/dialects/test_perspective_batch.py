@@ -160,6 +160,8 @@ def test_a_batch_needs_a_key_of_its_own_or_in_its_first_part(keyed_server: tuple
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
         assert answer.headers["content-type"] == "application/json"
         assert len(answer.content) < 500 and key not in answer.text
+    plain = KIND | {"Content-Encoding": "Identity"}
+    assert [status for status, _ in read(httpx.post(url, content=keyed + "--b--", headers=plain))] == [200]
     packed = KIND | {"Content-Encoding": "gzip"}
     zipped = gzip.compress((keyed + "--b--").encode())
     assert httpx.post(url, content=zipped, headers=packed).status_code == 403
