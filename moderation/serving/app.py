@@ -92,6 +92,7 @@ def create_app(
         max_body_bytes: Bytes of a request at most (413).
         body_timeout_s: Within which a request's body must have come (408).
         drain_s: On SIGTERM, be "not ready" for so long before the server stops listening; None: leave signals alone.
+            It needs uvicorn, and changes nothing under another server.
 
     Returns:
         The application; once it has started, `app.state.moderator` is what answers.

@@ -21,6 +21,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from uvicorn import Server
+
 from moderation.serving.moderator import Moderator
 
 RETIRE = getattr(signal, "SIGUSR1", None)
@@ -101,16 +103,16 @@ class _Leaving:
 
 
 def stop_gracefully(moderator: Moderator, drain_s: float) -> None:
-    """Take the signals of a worker's server, uvicorn, which has set up its own already.
+    """Take the signals of a worker's server, uvicorn, which has set up its own already; of another server, none.
 
     Args:
         moderator: Is told.
         drain_s: On SIGTERM, be "not ready" for so long before listening ends.
     """
     end: Any = signal.getsignal(signal.SIGTERM)
-    if not callable(end):
-        return
     server = getattr(end, "__self__", None)
+    if not isinstance(server, Server):
+        return
     loop = asyncio.get_running_loop()
     leaving = _Leaving(server, moderator, drain_s, end)
 
@@ -122,7 +124,7 @@ def stop_gracefully(moderator: Moderator, drain_s: float) -> None:
         signal.signal(number, take)
     if hasattr(signal, "SIGHUP"):  # a terminal sends it to all; the supervisor decides what it means
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if server is not None and server.should_exit:  # a signal came while the model was loaded
+    if server.should_exit:  # a signal came while the model was loaded
         server.should_exit = False
         leaving.begin(signal.SIGTERM)
 

@@ -17,7 +17,7 @@ from moderation.serving import protocol as protocol_module
 from moderation.serving import stopping
 from moderation.serving.app import create_app
 from moderation.serving.protocol import BoundedProtocol
-from moderation.serving.stopping import _close_listener, _Leaving, _serve
+from moderation.serving.stopping import RETIRE, STOP, _close_listener, _Leaving, _serve, stop_gracefully
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -151,6 +151,18 @@ def test_a_connection_that_breaks_while_it_is_taken_over_breaks_no_other(monkeyp
             client.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, lambda number, frame: None, [].append])
+def test_the_signals_of_another_server_than_uvicorn_are_left_alone(handler: Any) -> None:
+    numbers = [signal.SIGTERM, *filter(None, (RETIRE, STOP)), signal.SIGHUP]
+    before = signal.signal(signal.SIGTERM, handler)
+    found = [signal.getsignal(number) for number in numbers]
+    try:
+        stop_gracefully(SimpleNamespace(), 0.0)  # type: ignore[arg-type]
+        assert [signal.getsignal(number) for number in numbers] == found
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_who_is_about_to_leave_says_so_in_every_answer(tiny_bundle: Path) -> None:
