@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import signal
 import socket
 import time
@@ -99,16 +100,18 @@ def test_parts_of_a_batch_find_in_the_cache_what_their_own_keys_have_asked(tiny_
     def batch(*names: str) -> dict[str, Any]:
         kind = "--b\r\nContent-Type: application/http\r\n\r\n"
         heads = (f"POST /comments:analyze?key={keys[name]} HTTP/1.1\r\n\r\n" for name in names)
-        body = "".join(f"{kind}{head}{content}\r\n" for head in heads) + "--b--"
+        named = (content[:-1] + f', "clientToken": "{name}"}}' for name in names)
+        body = "".join(f"{kind}{head}{one}\r\n" for head, one in zip(heads, named, strict=True)) + "--b--"
         return {"url": "/batch", "content": body, "headers": {"Content-Type": "multipart/mixed; boundary=b"}}
 
     metrics = {"method": "GET", "url": f"/metrics?key={keys['blog']}"}
     analyze = {"url": f"/comments:analyze?key={keys['blog']}", "json": json.loads(content)}
     app = create_app(tiny_bundle, threads=1, keys=Keys(hashes))
-    *_, last = answers = ask(app, batch("forum"), batch("blog", "forum"), analyze, metrics)
+    *_, last = answers = ask(app, batch("forum"), batch("forum", "blog", "forum"), analyze, metrics)
     assert [answer.status_code for answer in answers] == [200] * 4
     assert all("HTTP/1.1 200" in answer.text for answer in answers[:2])
-    assert "moderation_cache_hits_total 2.0" in last.text
+    assert re.findall(r'"clientToken": ?"(\w+)"', answers[1].text) == ["forum", "blog", "forum"]
+    assert "moderation_cache_hits_total 3.0" in last.text
     assert "moderation_cache_misses_total 2.0" in last.text
 
 
