@@ -3,7 +3,6 @@
 import sys
 
 from moderation.config import KeysConfig
-from moderation.escapes import escape_name
 from moderation.serving.keys import add_key, list_keys, remove_key
 
 
@@ -18,7 +17,7 @@ def keys(config: KeysConfig) -> int:
     """
     if config.action == "list":
         for name, created in list_keys(config.keys).items():
-            print(f"{escape_name(created)}  {escape_name(name)}")
+            print(f"{created}  {name}")
     elif config.action == "add":
         print(add_key(config.keys, str(config.name)))
         print(

@@ -18,7 +18,6 @@ from typing import Any
 
 from moderation.artifacts import find_target, read_json, write_atomically
 from moderation.errors import ArtifactError, ConfigError
-from moderation.escapes import escape_name
 from moderation.locks import claimed
 
 FORMAT = "content-moderation keys"
@@ -28,6 +27,7 @@ WAIT_S = 30.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_MOST_DAY_LETTERS = 64
 
 
 class Keys:
@@ -99,7 +99,7 @@ def remove_key(path: Path, name: str) -> None:
     with claimed(path, "keys", wait_s=WAIT_S):
         known = _read(path)
         if name not in known:
-            others = ", ".join(map(escape_name, known)) or "none"
+            others = ", ".join(known) or "none"
             raise ConfigError(f"{path}: holds no key named {name}; it holds {others}.")
         _write(path, {other: facts for other, facts in known.items() if other != name})
 
@@ -128,7 +128,8 @@ def _find_problem(name: str, facts: Any) -> str:
         return 'expected {"sha256": ..., "created": ...}.'
     if not (isinstance(digest := facts.get("sha256"), str) and _DIGEST.fullmatch(digest)):
         return "its sha256 is not a text of 64 hexadecimal digits."
-    if not (isinstance(day := facts.get("created", ""), str) and day.isprintable()):
+    day = facts.get("created", "")
+    if not (isinstance(day, str) and len(day) <= _MOST_DAY_LETTERS and day.isprintable()):
         return "its day, created, is not a text such as 2026-01-31."
     return ""
 

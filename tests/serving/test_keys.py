@@ -82,6 +82,8 @@ GOOD = {"sha256": "0" * 64, "created": "2026-01-31"}
         ("forum", 7, "expected"),
         ("forum", GOOD | {"created": 20260131}, "created"),
         ("forum", GOOD | {"created": "\x1b[2J"}, "created"),
+        ("forum", GOOD | {"created": "\u202e13-10-6202"}, "created"),
+        ("forum", GOOD | {"created": "2026-01-31" * 10}, "created"),
         ("for\x1bum", GOOD, "not a name"),
         ("", GOOD, "not a name"),
     ],
