@@ -90,10 +90,11 @@ def test_the_pods_are_those_of_the_image_and_drain_in_time() -> None:
     assert f"USER {pod['securityContext']['runAsUser']}" in DOCKERFILE
     assert f"EXPOSE {container['ports'][0]['containerPort']}" in DOCKERFILE
     mounts = {one["mountPath"] for one in container["volumeMounts"]}
-    assert mounts == {"/run/secrets", "/tmp", "/data"}
+    assert mounts == {"/run/secrets", "/tmp"}
     assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
     longest = longest_stop_s(ServeConfig().timeout_s + STOP_S, float(variables["MODERATION_DRAIN_S"]))
     assert pod["terminationGracePeriodSeconds"] > longest
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels == service["spec"]["selector"] == budget["spec"]["selector"]["matchLabels"]
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert "replicas" not in deployment["spec"] and scaler["spec"]["minReplicas"] > budget["spec"]["minAvailable"]
