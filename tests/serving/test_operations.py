@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,60 @@ def test_every_rule_says_what_to_do() -> None:
             assert rule["annotations"]["summary"] and rule["annotations"]["action"], rule["alert"]
             assert rule["labels"]["severity"] in ("page", "ticket")
             assert rule["alert"] in DOCUMENT.read_text(encoding="utf-8")
+
+
+def starts_of(*workers: tuple[int, float, float]) -> list[dict[str, str]]:
+    """What Prometheus reads once a minute for an hour of workers, each with its process id, first and last minute."""
+    told: dict[int, list[str]] = {}
+    for pid, first, last in workers:
+        values = told.setdefault(pid, ["_"] * 60)
+        for minute in range(60):
+            if first <= minute < last:
+                values[minute] = str(60 * first)
+    name = 'process_start_time_seconds{{job="moderation", instance="x", pid="{}"}}'
+    return [{"series": name.format(pid), "values": " ".join(values)} for pid, values in told.items()]
+
+
+NINE = [(pid, -600, 60) for pid in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("workers", "fires"),
+    [
+        (NINE, False),
+        ([(pid + turn, 30 * turn, 30 * turn + 30) for turn in (0, 1) for pid in range(0, 18, 2)], False),
+        ([(7, -600, 30), (7, 30.5, 60)], False),
+        ([(7, -600, 30), (7, 30.5, 34), (7, 34.5, 60)], False),
+        ([*NINE, *((100 + minute, minute, minute + 3) for minute in range(0, 60, 3))], True),
+        ([(7, minute + 1, minute + 4) for minute in range(0, 60, 4)], True),
+    ],
+    ids=["many workers", "a reload", "a restart", "two restarts", "one of many dies", "the only one dies"],
+)
+def test_the_alert_of_workers_tells_a_reload_from_deaths_however_many_there_are(
+    workers: list[tuple[int, float, float]], fires: bool, tmp_path: Path
+) -> None:
+    """The last ones have the same process id as those before, as in a container, and are missing now and then."""
+    program = shutil.which("promtool")
+    if not program:
+        pytest.skip("promtool is not installed")
+    (rule,) = [
+        rule
+        for group in yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+        if rule["alert"] == "ModerationWorkersRestart"
+    ]
+    said = {name: words.replace("{{ $labels.instance }}", "x") for name, words in rule["annotations"].items()}
+    alert = {"exp_labels": rule["labels"] | {"instance": "x"}, "exp_annotations": said}
+    expected = [
+        {"eval_time": f"{minute}m", "alertname": rule["alert"], "exp_alerts": [alert] if fires else []}
+        for minute in ((40, 59) if fires else range(60))
+    ]
+    case = {"interval": "1m", "input_series": starts_of(*workers), "alert_rule_test": expected}
+    (tmp_path / "case.yml").write_text(json.dumps({"rule_files": [str(FOLDER / "alerts.yml")], "tests": [case]}))
+    found = subprocess.run(
+        [program, "test", "rules", tmp_path / "case.yml"], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_the_document_shows_the_scrape_configuration_and_no_unknown_metric(server: Server) -> None:
