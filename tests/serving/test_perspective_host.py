@@ -4,7 +4,10 @@ import json
 import os
 import shutil
 import socket
+import socketserver
+import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +32,35 @@ def certificates(tmp_path: Path) -> Path:
     return folder
 
 
+class Names(socketserver.UDPServer):
+    """A server of names that says for ten minutes ahead where `moderation` is, as Docker's does."""
+
+    address = "127.0.0.1"
+
+    class RequestHandlerClass(socketserver.BaseRequestHandler):
+        server: "Names"
+
+        def handle(self) -> None:
+            asked, line = self.request
+            is_known = asked[12:].startswith(b"\nmoderation\0\0\x01")
+            answer = struct.pack("!HHHLH4s", 0xC00C, 1, 1, 600, 4, socket.inet_aton(self.server.address))
+            head = asked[:2] + (b"\x81\x80\0\1\0\1" if is_known else b"\x81\x83\0\1\0\0") + bytes(4)
+            line.sendto(head + asked[12:] + (answer if is_known else b""), self.client_address)
+
+
 @pytest.fixture
-def tls_port(certificates: Path, server: Server, tmp_path: Path) -> Iterator[int]:
-    """The port of an nginx with the project's own lines, but for its port, its folder and its server."""
+def names() -> Iterator[Names]:
+    with Names(("127.0.0.1", 0), Names.RequestHandlerClass) as it:
+        thread = threading.Thread(target=it.serve_forever, args=(0.05,))
+        thread.start()
+        yield it
+        it.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tls_port(certificates: Path, server: Server, names: Names, tmp_path: Path) -> Iterator[int]:
+    """The port of an nginx with the project's own lines, but for its ports, its folder and who tells it names."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if not program:
         pytest.skip("nginx is not installed")
@@ -41,7 +70,8 @@ def tls_port(certificates: Path, server: Server, tmp_path: Path) -> Iterator[int
     for old, new in (
         ("listen 443", f"listen 127.0.0.1:{port}"),
         ("/certificates/", f"{certificates}/"),
-        ("http://moderation:8000", server.url),
+        ("http://moderation:8000", f"http://moderation:{server.url.rpartition(':')[2]}"),
+        ("127.0.0.11 valid=5s", f"127.0.0.1:{names.server_address[1]} valid=1s"),
     ):
         assert old in lines
         lines = lines.replace(old, new)
@@ -79,6 +109,17 @@ def test_a_client_that_trusts_the_authority_is_answered_under_googles_name(tls_p
     answer = ask(tls_port, "--cacert", certificates / "ca.pem")
     assert answer.returncode == 0, answer.stderr
     assert 0 <= json.loads(answer.stdout)["attributeScores"]["TOXICITY"]["summaryScore"]["value"] <= 1
+
+
+def test_the_server_is_found_again_where_its_address_changes(tls_port: int, certificates: Path, names: Names) -> None:
+    names.address = "127.0.0.2"  # where nobody listens
+    trusting = ("--cacert", certificates / "ca.pem")
+    assert "502 Bad Gateway" in ask(tls_port, *trusting).stdout
+    names.address = "127.0.0.1"
+    end = time.monotonic() + 60
+    while "attributeScores" not in ask(tls_port, *trusting).stdout:
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_a_client_that_does_not_is_not_led_astray(tls_port: int) -> None:
@@ -178,4 +219,5 @@ def test_the_compose_file_leads_the_name_to_nginx_with_the_files_that_are_there(
     assert service["networks"]["perspective"]["aliases"] == [HOST]
     sources = [ROOT / volume["source"] for volume in service["volumes"]]
     assert sources == [FOLDER / "nginx.conf", FOLDER / "certificates"]
-    assert service["depends_on"] == ["moderation"]
+    assert service["depends_on"] == {"moderation": {"condition": "service_healthy"}}
+    assert "\nHEALTHCHECK " in (ROOT / "Dockerfile").read_text(encoding="utf-8")
