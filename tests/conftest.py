@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 pytest_plugins = ["tests.attack_table"]
 
@@ -55,14 +57,33 @@ def own_logging() -> None:
             logger.setLevel(logging.NOTSET)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one of the test processes makes, and the others wait for and read."""
+    base = factory.getbasetemp()
+    place = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = place / "once" / name, place / f"{name}.done"
+    with FileLock(place / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(exist_ok=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real BERT of two layers with random weights and a real word-piece tokenizer, as a local folder."""
+    return made_once(tmp_path_factory, "backbone", make_backbone)
+
+
+def make_backbone(folder: Path) -> None:
+    """Write the tiny backbone."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("backbone")
+    folder.mkdir()
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
     tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -88,7 +109,6 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(folder)
-    return folder
 
 
 def make_table(n_rows: int, seed: int = 0) -> pd.DataFrame:
@@ -116,9 +136,12 @@ def table() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def table_path(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table as a CSV file."""
-    path = tmp_path_factory.mktemp("data") / "comments.csv"
-    table.to_csv(path, index=False)
-    return path
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        table.to_csv(folder / "comments.csv", index=False)
+
+    return made_once(tmp_path_factory, "data", make) / "comments.csv"
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +149,12 @@ def tiny_run(table_path: Path, tiny_backbone: Path, tmp_path_factory: pytest.Tem
     """A run folder: the tiny backbone trained on the table until its labels differ. Read it, do not change it."""
     from moderation import cli
 
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    words = f"--data-path {table_path} --backbone {tiny_backbone} --output-dir {folder} --threads 1"
-    settings = "--max-length 32 --epochs 6 --batch-size 16 --lr 5e-3 --bootstrap 0"
-    assert cli.main(["train", *words.split(), *settings.split()]) == 0
-    return folder
+    def make(folder: Path) -> None:
+        words = f"--data-path {table_path} --backbone {tiny_backbone} --output-dir {folder} --threads 1"
+        settings = "--max-length 32 --epochs 6 --batch-size 16 --lr 5e-3 --bootstrap 0"
+        assert cli.main(["train", *words.split(), *settings.split()]) == 0
+
+    return made_once(tmp_path_factory, "run", make)
 
 
 @pytest.fixture(scope="session")
@@ -139,11 +163,12 @@ def tiny_bundle(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     pytest.importorskip("onnxruntime")
     from moderation import cli
 
-    folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    words = f"export {tiny_run} --to {folder} --formats hf,onnx,onnx-int8,torchscript --threads 1 --parity-texts 100"
-    words += " --allow onnx-int8"  # a fresh tiny model differs by rounding alone, by more or less than its limit
-    assert cli.main(words.split()) == 0
-    return folder
+    def make(folder: Path) -> None:
+        words = f"export {tiny_run} --to {folder} --formats hf,onnx,onnx-int8,torchscript --threads 1"
+        words += " --allow onnx-int8"  # a fresh tiny model differs by rounding alone, by more or less than its limit
+        assert cli.main([*words.split(), "--parity-texts", "100"]) == 0
+
+    return made_once(tmp_path_factory, "tiny", make)
 
 
 @pytest.fixture(scope="session")
