@@ -39,6 +39,9 @@ class Metrics:
         self._scores = histogram("score", "Probabilities, by label: watch them for drift.", _SCORES, "label")
         self._hits = counter("cache_hits", "Texts answered from the cache.")
         self._misses = counter("cache_misses", "Texts that had to be computed.")
+        self._fallbacks = counter(
+            "rate_limit_fallbacks", "Requests that a worker counted by itself, since --rate-limit-url did not answer."
+        )
         self._waiting = gauge("waiting_tokens", "Tokens that wait in the queue.")
         self._model = self._info("model_info", "The model that answers.", "name", "version", "backend")
         self._build = self._info("build_info", "The program that answers.", "version", "python")
@@ -70,6 +73,10 @@ class Metrics:
     def waiting(self, n_tokens: int) -> None:
         """So many tokens wait now."""
         self._waiting.set(n_tokens)
+
+    def rate_limit_fallback(self) -> None:
+        """A request was counted by this worker alone, which should have been counted with those of the others."""
+        self._fallbacks.inc()
 
     def texts(self, results: Iterable[TextResult], n_hits: int) -> None:
         """Texts were answered, `n_hits` of them from the cache."""
