@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.serving.conftest import Server, started, wait_until_ready
 
 FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
 DOCUMENT = Path(__file__).parents[2] / "docs/operations.md"
+PROMTOOL = shutil.which("promtool")
 NAMES = re.compile(r"\b(?:moderation|process)_[a-z_]+\b")
 
 
@@ -53,6 +56,33 @@ def test_the_dashboard_has_no_two_panels_of_one_place_or_number() -> None:
     board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
     places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]]
     assert len(set(places)) == len(places) == len({panel["id"] for panel in board["panels"]})
+
+
+def promtool(*words: str | Path, given: str = "") -> None:
+    done = subprocess.run([str(PROMTOOL), *map(str, words)], input=given, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_prometheus_takes_the_rules_the_scrape_configuration_and_the_metrics(server: Server) -> None:
+    promtool("check", "rules", FOLDER / "alerts.yml")
+    promtool("check", "config", "--syntax-only", FOLDER / "scrape.yml")  # the key's file is not here
+    promtool("check", "metrics", given=httpx.get(f"{server.url}/metrics").text)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_each_alert_fires_for_what_is_wrong_and_for_nothing_that_is_well() -> None:
+    path = FOLDER / "alerts_test.yml"
+    promtool("test", "rules", path)
+    tried = {
+        re.findall(r'alertname="(\w+)"', case["expr"])[0]
+        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+        for case in test["promql_expr_test"]
+        if case["exp_samples"]
+    }
+    untried = {"ModerationWorkersRestart"}
+    assert expressions().keys() & tried == tried
+    assert {name for name in expressions() if name.startswith("Moderation")} - tried <= untried
 
 
 def test_every_rule_says_what_to_do() -> None:

@@ -1,6 +1,7 @@
 """Limits that workers and machines share, in a real Redis: one count, and each by itself while the server is away."""
 
 import asyncio
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from moderation import cli
-from moderation.errors import ConfigError, MissingExtraError
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.serving.app import create_app
 from moderation.serving.rates import read_rate
 from moderation.serving.redis_servers import open_pool, read_redis_url, tell_cause
@@ -149,6 +150,21 @@ def test_nobody_waits_for_a_server_that_hangs(redis: Redis, monkeypatch: pytest.
     assert limiter.take("a") is None and asyncio.run(limiter.take_soon("a")) is None
     assert len(alone) == 3
     redis.process.send_signal(signal.SIGCONT)
+    limiter.close()
+
+
+def test_the_rights_that_the_document_names_are_enough(redis: Redis) -> None:
+    document = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+    (rights,) = re.findall(r"`(~moderation:\* [^`]+)`", document)
+    client = redis_client(redis)
+    client.execute_command("ACL", "SETUSER", "counter", "on", ">pass", *rights.split())
+    check_rate_limit_url(redis.url.replace(f":{SECRET}", "counter:pass"))
+    limiter = SharedLimiter(read_rate("1/hour"), redis.url.replace(f":{SECRET}", "counter:pass"), lambda: None)
+    assert limiter.take("a") is None and limiter.take("a") is not None
+    client.execute_command("ACL", "SETUSER", "counter", "resetkeys", "~other:*")
+    with pytest.raises(ArtifactError, match="does not let this user run the commands"):
+        check_rate_limit_url(redis.url.replace(f":{SECRET}", "counter:pass"))
+    client.close()
     limiter.close()
 
 
