@@ -25,17 +25,22 @@ def families_of(server: Server) -> dict[str, Any]:
     return {family.name: family for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text)}
 
 
-def names_of(server: Server) -> set[str]:
-    """Every name of a series that the server gives, once it has answered something."""
+def labels_of(server: Server) -> dict[str, set[str]]:
+    """Every name of a series that the server gives, once it has answered something, and the labels that it has."""
     httpx.post(f"{server.url}/v1/predict", json={"texts": ["you idiot"]}, timeout=30)
-    names = {sample.name for family in families_of(server).values() for sample in family.samples}
-    return names | {family.name for family in families_of(server).values()} | {"moderation_flagged_total"}
+    found = {"moderation_flagged_total": {"label"}}  # where the model flags nothing
+    for family in families_of(server).values():
+        found.setdefault(family.name, set())
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
 
 
 def expressions() -> dict[str, str]:
     rules = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))
     board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
     found = {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
+    found["variable"] = board["templating"]["list"][1]["query"]["query"].removeprefix("label_values(").split(",")[0]
     return found | {
         f"{panel['title']} {target['refId']}": target["expr"]
         for panel in board["panels"]
@@ -44,18 +49,38 @@ def expressions() -> dict[str, str]:
 
 
 def test_rules_and_dashboard_name_metrics_that_exist(server: Server) -> None:
-    there = names_of(server)
+    there = labels_of(server)
     asked = {name: set(NAMES.findall(words)) for name, words in expressions().items()}
     assert all(names or "up{" in expressions()[name] for name, names in asked.items()), asked
-    assert {name: names - there for name, names in asked.items() if names - there} == {}
-    for words in expressions().values():
-        assert words.count("(") == words.count(")") and words.count("{") == words.count("}")
+    assert {name: names - there.keys() for name, names in asked.items() if names - there.keys()} == {}
+    for name, words in expressions().items():
+        lists = re.findall(r"\b(?:by|on|without|ignoring|group_left|group_right) *\(([^)]*)\)", words)
+        labels = {label.strip() for some in lists for label in some.split(",")} | set(
+            re.findall(r"(\w+) *[=!]~?\"", words)
+        )
+        known = {"job", "instance", ""}.union(*(there[metric] for metric in asked[name]))
+        assert labels <= known, (name, labels - known)
 
 
-def test_the_dashboard_has_no_two_panels_of_one_place_or_number() -> None:
+def test_the_dashboard_is_whole() -> None:
+    """What Grafana would not say: a panel over another one, without a source, or of a variable that nobody sets."""
     board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]]
-    assert len(set(places)) == len(places) == len({panel["id"] for panel in board["panels"]})
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        assert panel.keys() == {"id", "type", "title", "datasource", "gridPos", "fieldConfig", "targets"}
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["type"] in ("timeseries", "table")
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert all(0 <= x < 24 and y >= 0 for x, y in cells) and not taken & cells, panel["title"]
+        taken |= cells
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters and len(set(letters)) == len(letters)
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    names = [variable["name"] for variable in board["templating"]["list"]]
+    assert names == ["datasource", "job"]
+    assert set(re.findall(r"\$\{?(\w+)", json.dumps(board))) == {*names, "__rate_interval"}
+    assert all('job="$job"' in target["expr"] for panel in board["panels"] for target in panel["targets"])
 
 
 def promtool(*words: str | Path, given: str = "") -> None:
@@ -64,9 +89,13 @@ def promtool(*words: str | Path, given: str = "") -> None:
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
-def test_prometheus_takes_the_rules_the_scrape_configuration_and_the_metrics(server: Server) -> None:
+def test_prometheus_takes_rules_dashboard_scrape_configuration_and_metrics(server: Server, tmp_path: Path) -> None:
     promtool("check", "rules", FOLDER / "alerts.yml")
     promtool("check", "config", "--syntax-only", FOLDER / "scrape.yml")  # the key's file is not here
+    words = {name: words.replace("$__rate_interval", "5m") for name, words in expressions().items()}
+    rules = [{"record": f"expression:{number}", "expr": each} for number, each in enumerate(words.values())]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", "--lint-fatal", tmp_path / "rules.yml")
     promtool("check", "metrics", given=httpx.get(f"{server.url}/metrics").text)
 
 
@@ -99,7 +128,10 @@ def test_the_document_shows_the_scrape_configuration_and_no_unknown_metric(serve
     shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", document, flags=re.DOTALL)[0])["scrape_configs"][0]
     whole = yaml.safe_load((FOLDER / "scrape.yml").read_text(encoding="utf-8"))["scrape_configs"][0]
     assert shown.items() <= whole.items()
-    assert set(NAMES.findall(document)) <= names_of(server)
+    there = labels_of(server)
+    assert set(NAMES.findall(document)) <= there.keys()
+    for metric, labels in re.findall(r"`((?:moderation|process)_\w+)\{([\w,]+)\}`", document):
+        assert set(labels.split(",")) == there[metric], metric
 
 
 def test_the_scrape_configuration_reads_a_server_with_keys(keyed_server: tuple[Server, str]) -> None:
