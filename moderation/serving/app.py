@@ -120,7 +120,7 @@ def create_app(
         app.state.moderator = Moderator(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )
-        app.state.counterparts = counterparts
+        app.state.counterparts, app.state.metrics = counterparts, counts
         app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
         app.state.description = native.describe_model(app.state.moderator, counterparts)
         _warn_of_labels(counterparts)

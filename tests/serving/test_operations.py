@@ -27,7 +27,13 @@ def families_of(server: Server) -> dict[str, Any]:
 
 def labels_of(server: Server) -> dict[str, set[str]]:
     """Every name of a series that the server gives, once it has answered something, and the labels that it has."""
-    httpx.post(f"{server.url}/v1/predict", json={"texts": ["you idiot"]}, timeout=30)
+    text = {"comment": {"text": "you idiot"}}
+    for path, body in (
+        ("v1/predict", {"texts": ["you idiot"]}),
+        ("comments:analyze", text | {"requestedAttributes": {"TOXICITY": {}, "SPAM": {}}}),
+        ("comments:suggestscore", text | {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}),
+    ):
+        assert httpx.post(f"{server.url}/{path}", json=body, timeout=30).status_code == 200
     found = {"moderation_flagged_total": {"label"}}  # where the model flags nothing
     for family in families_of(server).values():
         found.setdefault(family.name, set())
@@ -123,15 +129,20 @@ def test_every_rule_says_what_to_do() -> None:
             assert rule["alert"] in DOCUMENT.read_text(encoding="utf-8")
 
 
-def test_the_document_shows_the_scrape_configuration_and_no_unknown_metric(server: Server) -> None:
+def test_documents_show_the_scrape_configuration_every_metric_and_no_other(server: Server) -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
     shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", document, flags=re.DOTALL)[0])["scrape_configs"][0]
     whole = yaml.safe_load((FOLDER / "scrape.yml").read_text(encoding="utf-8"))["scrape_configs"][0]
     assert shown.items() <= whole.items()
     there = labels_of(server)
+    every = "".join(path.read_text(encoding="utf-8") for path in sorted(DOCUMENT.parent.glob("*.md")))
     assert set(NAMES.findall(document)) <= there.keys()
-    for metric, labels in re.findall(r"`((?:moderation|process)_\w+)\{([\w,]+)\}`", document):
-        assert set(labels.split(",")) == there[metric], metric
+    said = dict(re.findall(r"`((?:moderation|process)_[a-z_]+)\{([\w,]+)\}`", every))
+    for name, family in families_of(server).items():
+        full = f"{name}_total" if family.type == "counter" else name
+        assert f"`{full}" in every, full
+        labels = set().union(*(sample.labels for sample in family.samples)) - {"le"}
+        assert not labels or set(said.get(full, "").split(",")) == labels, (full, labels)
 
 
 def test_the_scrape_configuration_reads_a_server_with_keys(keyed_server: tuple[Server, str]) -> None:
