@@ -30,6 +30,7 @@ _PORT = 6379
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _DATABASE = re.compile(r"[0-9]{1,5}", re.ASCII)
 
+_CLOSED = "the connection was closed: is it Redis or Valkey, and does it speak TLS where the URL says so?"
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "no answer in time"),
     (told.TimeoutError, "no answer in time"),
@@ -42,6 +43,7 @@ _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (told.ResponseError, "the server answers with an error: see what redis-cli says there"),
     (ssl.SSLCertVerificationError, "the server's certificate is not trusted, or is another host's"),
     (ssl.SSLError, "no agreement about TLS"),
+    (ConnectionResetError, _CLOSED),
     (ConnectionRefusedError, "connection refused: no server listens there"),
     (FileNotFoundError, "no server has its socket there"),
     (PermissionError, "this user may not use the socket"),
@@ -117,7 +119,7 @@ def tell_cause(error: BaseException) -> str:
     """Why a server could not be asked, in words of ours."""
     chain = (error, error.__cause__, error.__context__)
     found = (cause for one in chain for kind, cause in _CAUSES if isinstance(one, kind))
-    return next(found, "the connection was closed")
+    return next(found, _CLOSED)
 
 
 def _split(url: str, setting: str) -> SplitResult:
