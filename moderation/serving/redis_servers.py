@@ -94,7 +94,8 @@ def read_redis_url(url: str, setting: str) -> RedisServer:
     if not _HOST.fullmatch(host) or parts.port == 0:
         raise ConfigError(f"{setting}: no host, or no port; {_EXPECTED}.")
     options = {"host": host, "port": port}
-    options["db"] = _read_database(query.pop("db", "") or parts.path.removeprefix("/") or "0", setting)
+    named = [words for words in (parts.path.removeprefix("/"), query.pop("db", "")) if words]
+    options["db"] = _read_database("/".join(named) or "0", setting)  # two are none
     shown = f"[{host}]" if ":" in host else host
     kind = SSLConnection if parts.scheme in _TLS else Connection
     return RedisServer(f"{parts.scheme}://{shown}:{port}/{options['db']}", kind, options | query | login)

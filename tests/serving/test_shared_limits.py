@@ -213,6 +213,7 @@ def test_what_others_wrote_there_stops_no_server(redis: Redis) -> None:
         "redis://:sekret@host?socket_timeout=9999",
         "redis://:x@host?password=sekret",
         "redis://:x@host?db=1&db=2",
+        "redis://sekret/@host?db=1",
         "redis://:x@host?ssl_ca_certs=sekret",
         "rediss://:x@host?ssl_ca_certs=sekret",
         "rediss://:x@host?ssl_cert_reqs=none",
