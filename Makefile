@@ -36,7 +36,7 @@ audit: .venv-audit/.installed
 # What the image installs, with the hash of every file.
 lock: .venv-audit/.installed
 	echo setuptools==84.2.1 | .venv-audit/bin/uv pip compile --generate-hashes --universal --no-annotate --python-version 3.11 \
-		--custom-compile-command "make lock" --constraint constraints.txt --extra onnx --extra serve --extra serve-postgres \
+		--custom-compile-command "make lock" --constraint constraints.txt --extra onnx --extra serve --extra serve-postgres --extra serve-redis \
 		--output-file requirements-image.txt pyproject.toml -
 
 .venv-audit/.installed: requirements-audit.txt

@@ -30,6 +30,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "feedback": ("sqlalchemy",),
     "serve-postgres": ("psycopg",),
+    "serve-redis": ("redis",),
     "migrate": ("matplotlib",),
     "train": (
         "accelerate",

@@ -53,6 +53,14 @@ class ServeConfig:
         metavar="RATE",
         app=True,
     )
+    rate_limit_url: str | None = setting(
+        None,
+        "Redis or Valkey in which all workers and machines count for --rate-limit together: redis://HOST:6379/0, "
+        "rediss://... for TLS, or unix:///SOCKET; default: each worker counts for itself",
+        "access",
+        metavar="URL",
+        app=True,
+    )
     cors: tuple[str, ...] = setting(
         (),
         "web origins whose pages may send requests, such as https://forum.example",
@@ -134,6 +142,8 @@ class ServeConfig:
         ]
         if self.keys is not None and not self.auth:
             problems.append("--keys and --no-auth contradict each other; give one of them")
+        if self.rate_limit_url and not self.rate_limit:
+            problems.append("--rate-limit-url has no effect without --rate-limit, such as 600/minute")
         problems += [
             f"--cors is {origin}, expected origins by name as browsers send them, such as https://forum.example: in "
             "small letters, without a path or a slash at the end"

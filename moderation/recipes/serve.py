@@ -43,6 +43,11 @@ def serve(config: ServeConfig) -> int:
     find_counterparts(bundle.labels, bundle.mapping, config.map)
     if config.rate_limit:
         read_rate(config.rate_limit)
+    if config.rate_limit_url:
+        require(EXTRAS["serve-redis"], ("serve-redis",), "Counting requests together")
+        from moderation.serving.shared_limits import check_rate_limit_url
+
+        check_rate_limit_url(config.rate_limit_url)
     feedback_url = _choose_feedback(config)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(

@@ -25,6 +25,7 @@ from moderation.serving.description import complete_description
 from moderation.serving.dialects import native, openai, perspective, perspective_batch
 from moderation.serving.gate import Gate
 from moderation.serving.keys import Keys
+from moderation.serving.limiting import Limiter
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.paths import BATCH_PATHS, find_dialect, route_path
@@ -58,6 +59,7 @@ def create_app(
     thresholds: ChosenThresholds | Mapping[str, float] | str | Path | None = None,
     keys: Keys | None = None,
     rate_limit: str | None = None,
+    rate_limit_url: str | None = None,
     cors: Sequence[str] = (),
     feedback_url: str | None = None,
     map: Sequence[str] = (),
@@ -80,6 +82,7 @@ def create_app(
         thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's.
         keys: Who may ask; None: everybody who can reach the server.
         rate_limit: Requests of each key, such as `600/minute`; None: any number.
+        rate_limit_url: Redis or Valkey in which all count together; None: this process counts for itself.
         cors: Origins whose pages may ask, such as `https://forum.example`.
         feedback_url: URL of the database of moderators' decisions; None: they are not taken.
         map: What labels are called by OpenAI or Perspective, such as `offensive=harassment`; else as the bundle says.
@@ -98,7 +101,8 @@ def create_app(
         The application; once it has started, `app.state.moderator` is what answers.
 
     Raises:
-        ConfigError: a rate limit or a mapping of labels that cannot be read.
+        ConfigError: a rate limit, its URL or a mapping of labels that cannot be read.
+        MissingExtraError: the package that a URL needs is not installed.
         ArtifactError: not a bundle.
 
     Example:
@@ -108,6 +112,7 @@ def create_app(
     bundle = read_bundle(Path(model))
     counterparts = find_counterparts(bundle.labels, bundle.mapping, map)
     workshop = Workshop(max_body_bytes)
+    limiter = _make_limiter(rate_limit, rate_limit_url, counts) if rate_limit else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -116,7 +121,7 @@ def create_app(
         app.state.moderator = Moderator(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )
-        app.state.counterparts = counterparts
+        app.state.counterparts, app.state.metrics = counterparts, counts
         app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
         app.state.description = native.describe_model(app.state.moderator, counterparts)
         _warn_of_labels(counterparts)
@@ -131,6 +136,8 @@ def create_app(
         yield
         workshop.close()
         app.state.moderator.close()
+        if limiter is not None:
+            limiter.close()
         if app.state.feedback is not None:
             app.state.feedback.close()
 
@@ -159,7 +166,7 @@ def create_app(
         Gate,
         workshop=workshop,
         keys=keys,
-        rate=read_rate(rate_limit) if rate_limit else None,
+        limiter=limiter,
         metrics=counts,
         render=_render,
         check_room=lambda path: app.state.moderator.check_room() if path.endswith(_ASK_THE_MODEL) else None,
@@ -187,6 +194,20 @@ def _warn_of_labels(found: Counterparts) -> None:
         logger.warning(
             "no label is a production attribute of the Perspective API", extra={"attributes": names, "cure": cure}
         )
+
+
+def _make_limiter(rate: str, url: str | None, counts: Metrics) -> Limiter:
+    """What counts for a rate: here alone, or with others by a URL, which needs a package that a server does without.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if not url:
+        return Limiter(read_rate(rate))
+    require(EXTRAS["serve-redis"], ("serve-redis",), "Counting requests together")
+    from moderation.serving.shared_limits import SharedLimiter
+
+    return SharedLimiter(read_rate(rate), url, counts.rate_limit_fallback)
 
 
 def _open_feedback(url: str) -> "FeedbackStore":

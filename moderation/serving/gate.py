@@ -6,7 +6,6 @@ a key; and of a bug its kind and its place in the code, never its message, which
 
 import logging
 import re
-import threading
 import time
 import traceback
 import uuid
@@ -14,9 +13,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from urllib.parse import parse_qs
 
-from limits import RateLimitItem
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -26,6 +22,7 @@ from moderation.errors import ModerationError
 from moderation.serving.bodies import Body
 from moderation.serving.keyed_batches import KeyedBatch
 from moderation.serving.keys import Keys
+from moderation.serving.limiting import Limiter
 from moderation.serving.media import Media
 from moderation.serving.metrics import Metrics
 from moderation.serving.multipart import BrokenPart, Part
@@ -69,7 +66,7 @@ class Gate:
         app: The routes.
         workshop: Where they run.
         keys: Who may ask; None: everybody.
-        rate: Requests that each key (without keys: each address) may make; None: any number.
+        limiter: Counts the requests of each key (without keys: of each address); None: any number may come.
         metrics: Counts the answers.
         render: Puts a problem into the words of the dialect that a path belongs to.
         check_room: Raises where the model has no room for a request to this path.
@@ -86,7 +83,7 @@ class Gate:
         *,
         workshop: Workshop,
         keys: Keys | None,
-        rate: RateLimitItem | None,
+        limiter: Limiter | None,
         metrics: Metrics,
         render: Callable[[str, ApiProblem], Response],
         check_room: Callable[[str], None],
@@ -96,13 +93,11 @@ class Gate:
         max_body_bytes: int,
         origins: Collection[str] = (),
     ) -> None:
-        self._app, self._workshop, self._keys, self._rate = app, workshop, keys, rate
+        self._app, self._workshop, self._keys, self._limiter = app, workshop, keys, limiter
         self._metrics, self._render, self._model_version = metrics, render, model_version
         self._check_room, self._is_leaving = check_room, is_leaving
         self._body_timeout_s, self._max_body_bytes = body_timeout_s, max_body_bytes
         self._origins = origins
-        self._limiting = threading.Lock()  # parts of a batch are counted in another thread
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage()) if rate is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer why not."""
@@ -127,7 +122,7 @@ class Gate:
 
         caller = None
         try:
-            caller = scope[CALLER] = self._admit(scope, path, headers)
+            caller = scope[CALLER] = await self._admit(scope, path, headers)
             media.has_key = caller is not None
             take = body.receive
             if path in BATCH_PATHS and self._keys is not None and caller is None:
@@ -146,7 +141,7 @@ class Gate:
         finally:
             self._record(scope, status or _CLIENT_GONE, time.perf_counter() - began, request_id, caller)
 
-    def _admit(self, scope: Scope, path: str, headers: Headers) -> str | None:
+    async def _admit(self, scope: Scope, path: str, headers: Headers) -> str | None:
         """Name of the key that asks.
 
         Raises:
@@ -163,21 +158,24 @@ class Gate:
             scope[ADMIT_PART] = partial(self._admit_part, key, caller or address)
         else:
             caller = self._identify(key)
-            self._count(caller or address)
+            await self._count(caller or address)
         self._check_room(path)
         return caller
 
     def _admit_part(self, key: str, sender: str, part: Part | BrokenPart) -> tuple[Part, str | None]:
-        """A part of a batch, which may share the batch's key; one that is refused counts for the batch's sender."""
+        """A part of a batch, which may share the batch's key; one that is refused counts for the batch's sender.
+
+        This runs in a thread, which may wait for the counts.
+        """
         try:
             if isinstance(part, BrokenPart):
                 message = "This part is no HTTP request of Content-Type: application/http."
                 raise ApiProblem(400, "invalid_request", message)
             caller = self._identify(_find_part_key(part) or key)
         except ApiProblem:
-            self._count(sender)
+            self._count_part(sender)
             raise
-        self._count(caller or sender)
+        self._count_part(caller or sender)
         return part, caller
 
     def _check_first_part(self, part: Part | BrokenPart) -> None:
@@ -195,19 +193,14 @@ class Gate:
             raise ApiProblem(401, "invalid_key", "This API key is not valid.")
         return caller
 
-    def _count(self, who: str) -> None:
+    async def _count(self, who: str) -> None:
         """Take one request from those that a key may make, or an address where there are no keys."""
-        if self._rate is not None and self._limiter is not None:
-            with self._limiting:
-                fits = self._limiter.hit(self._rate, who)
-            if not fits:
-                wait_s = self._limiter.get_window_stats(self._rate, who).reset_time - time.time()
-                raise ApiProblem(
-                    429,
-                    "rate_limited",
-                    f"Too many requests: the limit is {self._rate}.",
-                    retry_after_s=max(1, round(wait_s)),
-                )
+        if self._limiter is not None:
+            _check_wait(await self._limiter.take_soon(who), self._limiter)
+
+    def _count_part(self, who: str) -> None:
+        if self._limiter is not None:
+            _check_wait(self._limiter.take(who), self._limiter)
 
     def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
         if status == 408 or self._is_leaving():
@@ -242,6 +235,12 @@ class Gate:
             f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
         ]
         logger.error("fault", extra={"request_id": request_id, "error": type(error).__name__, "trace": places})
+
+
+def _check_wait(wait_s: float | None, limiter: Limiter) -> None:
+    if wait_s is not None:
+        message = f"Too many requests: the limit is {limiter.rate}."
+        raise ApiProblem(429, "rate_limited", message, retry_after_s=max(1, round(wait_s)))
 
 
 def _check_query(query: bytes) -> None:

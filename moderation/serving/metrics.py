@@ -3,12 +3,15 @@
 Workers keep their counts in files of one folder (`count_files`), and any worker answers for all of them.
 """
 
+import collections
 import platform
 from collections.abc import Iterable
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from moderation.categories import PERSPECTIVE_NAMES, TWIN
 from moderation.extras import toolkit_version
 from moderation.inference.classifier import TextResult
 from moderation.serving.count_files import find_counts
@@ -39,6 +42,15 @@ class Metrics:
         self._scores = histogram("score", "Probabilities, by label: watch them for drift.", _SCORES, "label")
         self._hits = counter("cache_hits", "Texts answered from the cache.")
         self._misses = counter("cache_misses", "Texts that had to be computed.")
+        self._fallbacks = counter(
+            "rate_limit_fallbacks", "Requests that a worker counted by itself, since --rate-limit-url did not answer."
+        )
+        self._unsupported = counter(
+            "unsupported_attributes", "Attributes that analyze was asked for and the model lacks.", "attribute"
+        )
+        self._decisions = counter(
+            "decisions", "Decisions of moderators that came, and whether they are kept.", "outcome"
+        )
         self._waiting = gauge("waiting_tokens", "Tokens that wait in the queue.")
         self._model = self._info("model_info", "The model that answers.", "name", "version", "backend")
         self._build = self._info("build_info", "The program that answers.", "version", "python")
@@ -70,6 +82,21 @@ class Metrics:
     def waiting(self, n_tokens: int) -> None:
         """So many tokens wait now."""
         self._waiting.set(n_tokens)
+
+    def rate_limit_fallback(self) -> None:
+        """A request was counted by this worker alone, which should have been counted with those of the others."""
+        self._fallbacks.inc()
+
+    def unsupported_attributes(self, names: Iterable[str]) -> None:
+        """Attributes were asked for that the model lacks; those that nobody ever had are counted as `other`."""
+        for name, n_times in collections.Counter(
+            name if name.removesuffix(TWIN) in PERSPECTIVE_NAMES else "other" for name in names
+        ).items():
+            self._unsupported.labels(name).inc(n_times)
+
+    def decision(self, outcome: Literal["kept", "failed"]) -> None:
+        """A moderator's decision came, and is kept, or cannot be."""
+        self._decisions.labels(outcome).inc()
 
     def texts(self, results: Iterable[TextResult], n_hits: int) -> None:
         """Texts were answered, `n_hits` of them from the cache."""

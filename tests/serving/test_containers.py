@@ -40,7 +40,7 @@ def test_the_image_installs_what_is_tested_and_its_hashes() -> None:
     locked = (ROOT / "requirements-image.txt").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
     found = [re.match(r"(\S+)==(\S+)", line) for line in locked if not line.startswith("#")]
     versions = {match[1]: match[2] for match in found if match}
-    assert {"onnxruntime", "uvicorn", "tokenizers", "psycopg-binary"} <= versions.keys()
+    assert {"onnxruntime", "uvicorn", "tokenizers", "psycopg-binary", "redis"} <= versions.keys()
     assert all("--hash=sha256:" in line for line in locked if not line.startswith("#"))
     names = {name.lower().replace("_", "-"): version for name, version in pins.items()}
     assert {name: names[name] for name in versions if name in names} == {

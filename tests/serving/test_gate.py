@@ -220,6 +220,7 @@ def test_json_alone_is_read(server: Server) -> None:
         ("--keys nowhere.json", "no such file"),
         ("--cors *", "expected origins by name"),
         ("--rate-limit often", "600/minute"),
+        ("--rate-limit-url redis://host", "no effect without --rate-limit"),
         ("--feedback-url decisions.db", "not the URL of a database"),
         ("--feedback-url mysql://me:secret@host/db", "kind 'mysql'"),
         ("--workers 0", "--workers is 0"),

@@ -17,6 +17,7 @@ from tests.serving.conftest import Server, started, wait_until_ready
 
 FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
 DOCUMENT = Path(__file__).parents[2] / "docs/operations.md"
+PROMTOOL = shutil.which("promtool")
 NAMES = re.compile(r"\b(?:moderation|process)_[a-z_]+\b")
 
 
@@ -24,17 +25,28 @@ def families_of(server: Server) -> dict[str, Any]:
     return {family.name: family for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text)}
 
 
-def names_of(server: Server) -> set[str]:
-    """Every name of a series that the server gives, once it has answered something."""
-    httpx.post(f"{server.url}/v1/predict", json={"texts": ["you idiot"]}, timeout=30)
-    names = {sample.name for family in families_of(server).values() for sample in family.samples}
-    return names | {family.name for family in families_of(server).values()} | {"moderation_flagged_total"}
+def labels_of(server: Server) -> dict[str, set[str]]:
+    """Every name of a series that the server gives, once it has answered something, and the labels that it has."""
+    text = {"comment": {"text": "you idiot"}}
+    for path, body in (
+        ("v1/predict", {"texts": ["you idiot"]}),
+        ("comments:analyze", text | {"requestedAttributes": {"TOXICITY": {}, "SPAM": {}}}),
+        ("comments:suggestscore", text | {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}),
+    ):
+        assert httpx.post(f"{server.url}/{path}", json=body, timeout=30).status_code == 200
+    found = {"moderation_flagged_total": {"label"}}  # where the model flags nothing
+    for family in families_of(server).values():
+        found.setdefault(family.name, set())
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
 
 
 def expressions() -> dict[str, str]:
     rules = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))
     board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
     found = {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
+    found["variable"] = board["templating"]["list"][1]["query"]["query"].removeprefix("label_values(").split(",")[0]
     return found | {
         f"{panel['title']} {target['refId']}": target["expr"]
         for panel in board["panels"]
@@ -43,18 +55,69 @@ def expressions() -> dict[str, str]:
 
 
 def test_rules_and_dashboard_name_metrics_that_exist(server: Server) -> None:
-    there = names_of(server)
+    there = labels_of(server)
     asked = {name: set(NAMES.findall(words)) for name, words in expressions().items()}
     assert all(names or "up{" in expressions()[name] for name, names in asked.items()), asked
-    assert {name: names - there for name, names in asked.items() if names - there} == {}
-    for words in expressions().values():
-        assert words.count("(") == words.count(")") and words.count("{") == words.count("}")
+    assert {name: names - there.keys() for name, names in asked.items() if names - there.keys()} == {}
+    for name, words in expressions().items():
+        lists = re.findall(r"\b(?:by|on|without|ignoring|group_left|group_right) *\(([^)]*)\)", words)
+        labels = {label.strip() for some in lists for label in some.split(",")} | set(
+            re.findall(r"(\w+) *[=!]~?\"", words)
+        )
+        known = {"job", "instance", ""}.union(*(there[metric] for metric in asked[name]))
+        assert labels <= known, (name, labels - known)
 
 
-def test_the_dashboard_has_no_two_panels_of_one_place_or_number() -> None:
+def test_the_dashboard_is_whole() -> None:
+    """What Grafana would not say: a panel over another one, without a source, or of a variable that nobody sets."""
     board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]]
-    assert len(set(places)) == len(places) == len({panel["id"] for panel in board["panels"]})
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        assert panel.keys() == {"id", "type", "title", "datasource", "gridPos", "fieldConfig", "targets"}
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["type"] in ("timeseries", "table")
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert all(0 <= x < 24 and y >= 0 for x, y in cells) and not taken & cells, panel["title"]
+        taken |= cells
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters and len(set(letters)) == len(letters)
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    names = [variable["name"] for variable in board["templating"]["list"]]
+    assert names == ["datasource", "job"]
+    assert set(re.findall(r"\$\{?(\w+)", json.dumps(board))) == {*names, "__rate_interval"}
+    assert all('job="$job"' in target["expr"] for panel in board["panels"] for target in panel["targets"])
+
+
+def promtool(*words: str | Path, given: str = "") -> None:
+    done = subprocess.run([str(PROMTOOL), *map(str, words)], input=given, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_prometheus_takes_rules_dashboard_scrape_configuration_and_metrics(server: Server, tmp_path: Path) -> None:
+    promtool("check", "rules", FOLDER / "alerts.yml")
+    promtool("check", "config", "--syntax-only", FOLDER / "scrape.yml")  # the key's file is not here
+    words = {name: words.replace("$__rate_interval", "5m") for name, words in expressions().items()}
+    rules = [{"record": f"expression:{number}", "expr": each} for number, each in enumerate(words.values())]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", "--lint-fatal", tmp_path / "rules.yml")
+    promtool("check", "metrics", given=httpx.get(f"{server.url}/metrics").text)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_each_alert_fires_for_what_is_wrong_and_for_nothing_that_is_well() -> None:
+    path = FOLDER / "alerts_test.yml"
+    promtool("test", "rules", path)
+    tried = {
+        re.findall(r'alertname="(\w+)"', case["expr"])[0]
+        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+        for case in test["promql_expr_test"]
+        if case["exp_samples"]
+    }
+    untried = {"ModerationWorkersRestart"}
+    assert expressions().keys() & tried == tried
+    assert {name for name in expressions() if name.startswith("Moderation")} - tried <= untried
 
 
 def test_every_rule_says_what_to_do() -> None:
@@ -120,12 +183,20 @@ def test_the_alert_of_workers_tells_a_reload_from_deaths_however_many_there_are(
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_the_document_shows_the_scrape_configuration_and_no_unknown_metric(server: Server) -> None:
+def test_documents_show_the_scrape_configuration_every_metric_and_no_other(server: Server) -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
     shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", document, flags=re.DOTALL)[0])["scrape_configs"][0]
     whole = yaml.safe_load((FOLDER / "scrape.yml").read_text(encoding="utf-8"))["scrape_configs"][0]
     assert shown.items() <= whole.items()
-    assert set(NAMES.findall(document)) <= names_of(server)
+    there = labels_of(server)
+    every = "".join(path.read_text(encoding="utf-8") for path in sorted(DOCUMENT.parent.glob("*.md")))
+    assert set(NAMES.findall(document)) <= there.keys()
+    said = dict(re.findall(r"`((?:moderation|process)_[a-z_]+)\{([\w,]+)\}`", every))
+    for name, family in families_of(server).items():
+        full = f"{name}_total" if family.type == "counter" else name
+        assert f"`{full}" in every, full
+        labels = set().union(*(sample.labels for sample in family.samples)) - {"le"}
+        assert not labels or set(said.get(full, "").split(",")) == labels, (full, labels)
 
 
 def test_the_scrape_configuration_reads_a_server_with_keys(keyed_server: tuple[Server, str]) -> None:

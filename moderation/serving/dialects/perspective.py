@@ -248,8 +248,10 @@ async def take_suggestion(
         async with asyncio.timeout(_GIVE_UP_S):
             await asyncio.to_thread(store.add, decision)
     except (ArtifactError, TimeoutError) as error:
+        state.metrics.decision("failed")
         logger.error("feedback lost", extra={"error": str(error) or f"{store.name}: no answer in time"})
         raise ApiProblem(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S) from None
+    state.metrics.decision("kept")
     return SuggestCommentScoreResponse(
         client_token=asked.client_token,
         requested_languages=asked.languages,
@@ -287,6 +289,7 @@ def _choose_labels(asked: AnalyzeCommentRequest, state: Any) -> tuple[dict[str, 
     """
     names = asked.requested_attributes
     known = [name for name in names if name in state.counterparts.attributes]
+    state.metrics.unsupported_attributes(name for name in names if name not in state.counterparts.attributes)
     omit = asked.drop_unsupported_attributes
     if known and (state.perspective_missing == "omit" if omit is None else omit):
         return _find_labels(known, state), tuple(name for name in names if name not in known)

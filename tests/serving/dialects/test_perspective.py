@@ -411,9 +411,22 @@ def test_a_database_that_does_not_answer_is_a_503_in_time(
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
                 answers.append(await client.post("/comments:suggestscore", json=body))
-            return answers
+            names = ("TOXICITY", "FLIRTATION", "SPAM_EXPERIMENTAL", "my_secret", "another")
+            body = {"comment": {"text": "fool"}, "requestedAttributes": {name: {} for name in names}}
+            await client.post("/comments:analyze", json=body)
+            await client.post("/comments:analyze", json=body | {"requestedAttributes": {"FLIRTATION": {}}})
+            return [*answers, await client.get("/metrics")]
 
-    kept, lost = asyncio.run(send())
+    kept, lost, metrics = asyncio.run(send())
+    for name, labels, value in (
+        ("decisions", 'outcome="kept"', 1),
+        ("decisions", 'outcome="failed"', 1),
+        ("unsupported_attributes", 'attribute="FLIRTATION"', 2),
+        ("unsupported_attributes", 'attribute="SPAM_EXPERIMENTAL"', 1),
+        ("unsupported_attributes", 'attribute="other"', 2),
+    ):
+        assert f"moderation_{name}_total{{{labels}}} {value}.0\n" in metrics.text
+    assert "my_secret" not in metrics.text
     assert kept.status_code == 200
     refused(lost, 503, "UNAVAILABLE", "Feedback cannot be kept now.")
     (line,) = [record for record in caplog.records if record.message == "feedback lost"]
