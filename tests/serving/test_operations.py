@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from moderation.bundles import read_bundle
-from moderation.serving.metrics import Metrics
 from moderation.serving.shadow_counts import ShadowCounts
 from tests.serving.conftest import Server, started
 from tests.serving.test_lifecycle import predict_until_all_answered, wait_until
@@ -32,9 +32,9 @@ def names_of(server: Server) -> set[str]:
     """Every name of a series that the server gives, once it has answered something."""
     httpx.post(f"{server.url}/v1/predict", json={"texts": ["you idiot"]}, timeout=30)
     names = {sample.name for family in families_of(server).values() for sample in family.samples}
-    metrics = Metrics()
-    ShadowCounts(metrics.registry)  # there where a server has one
-    names |= {metric.name + end for metric in metrics.registry.collect() for end in ("", "_total")}
+    counted = CollectorRegistry()
+    ShadowCounts(counted)  # of a server that has a shadow
+    names |= {metric.name + end for metric in counted.collect() for end in ("", "_total")}
     return names | {family.name for family in families_of(server).values()} | {"moderation_flagged_total"}
 
 
