@@ -35,6 +35,7 @@ MAX_TOKENS = 500_000
 """Of one text; one of which the tokenizer makes more is dropped."""
 
 _PAUSE_S = 0.005  # between two looks whether the main bundle has a thread to spare
+_FULL = ("full", "")  # beside the faults that were logged
 _LONGEST_STOP_S = 1.0  # for the window that is being computed
 
 logger = logging.getLogger(__name__)
@@ -166,8 +167,12 @@ class Shadow:
                 else:
                     self._waiting.append((text, result))
                     self._n_characters = n_characters
+            n_waiting = 0 if self._closing.is_set() else len(self._waiting)
             self._changed.notify()
         self._count_dropped(n_dropped)
+        if n_dropped and n_waiting and _FULL not in self._logged:
+            self._logged.add(_FULL)
+            logger.warning("the shadow does not keep up; texts are dropped", extra={"waiting": n_waiting})
 
     def close(self) -> None:
         """Drop what waits, and end the thread; one that hangs ends with the process."""

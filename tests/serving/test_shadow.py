@@ -83,13 +83,15 @@ def ask(client: TestClient, *texts: str) -> None:
 def test_texts_of_every_dialect_are_compared_label_by_label(client: TestClient, tiny_bundle: Path) -> None:
     """Also those that come from the cache; of a text that is asked by its sentences the whole alone."""
     comment = {"comment": {"text": TEXTS[0]}, "requestedAttributes": {"TOXICITY": {}}}
-    for path, body in (
-        ("/v1/predict", {"texts": TEXTS, "sentences": True}),
-        ("/v1/predict", {"texts": TEXTS}),
-        ("/v1/moderations", {"input": TEXTS}),
-        ("/v1alpha1/comments:analyze", comment),
+    large = 9_000 * " "  # behind the body, which then is worked on beside the event loop
+    for path, body, padding in (
+        ("/v1/predict", {"texts": TEXTS, "sentences": True}, ""),
+        ("/v1/predict", {"texts": TEXTS}, large),
+        ("/v1/moderations", {"input": TEXTS}, ""),
+        ("/v1alpha1/comments:analyze", comment, ""),
     ):
-        assert client.post(path, json=body).status_code == 200, path
+        sent = {"content": json.dumps(body) + padding, "headers": {"Content-Type": "application/json"}}
+        assert client.post(path, **sent).status_code == 200, path
     asked = [*TEXTS * 3, TEXTS[0]]
     wait_until(lambda: n_settled(client) == len(asked))
     main = Classifier.load(SHIPPED, threads=1).classify(asked)
@@ -153,7 +155,7 @@ def test_a_shadow_that_raises_is_counted_and_logged_once_without_the_text(
 
 
 def test_while_a_shadow_hangs_answers_go_on_and_what_is_too_much_is_dropped(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, shadow = read_report(client), shadow_of(client)
     engine, began, go = shadow.classifier.window_probabilities, threading.Event(), threading.Event()
@@ -177,6 +179,9 @@ def test_while_a_shadow_hangs_answers_go_on_and_what_is_too_much_is_dropped(
         go.set()
     wait_until(lambda: read_report(client)["texts"] == before["texts"] + 4)
     assert shadow._n_characters == 0
+    assert [record.message for record in caplog.records if "keep up" in record.message] == [
+        "the shadow does not keep up; texts are dropped"
+    ]
 
 
 def test_the_shadow_computes_only_while_the_main_bundle_has_a_thread_to_spare(
