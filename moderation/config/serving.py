@@ -99,6 +99,24 @@ class ServeConfig:
         app=True,
     )
 
+    shadow: Path | None = setting(
+        None,
+        "bundle to try out beside --model: it scores a share of the texts after they were answered, and /v1/shadow and "
+        "/metrics tell what it would decide otherwise",
+        "shadow",
+        metavar="FOLDER",
+        app=True,
+    )
+    shadow_share: float = setting(
+        0.1,
+        "share of the texts that the shadow scores, above 0 and at most 1; a text is always in it, or never",
+        "shadow",
+        app=True,
+    )
+    shadow_thresholds: Path | None = setting(
+        None, "file of thresholds for the shadow to decide by, as of --thresholds; default: its bundle's", "shadow"
+    )
+
     max_wait_s: float = setting(
         5.0, "answer 429 at once where a request would wait in the queue for longer than this", "load", app=True
     )
@@ -137,6 +155,7 @@ class ServeConfig:
                 ("body_timeout_s", "more than 0", 0 < self.body_timeout_s < math.inf),
                 ("cache_texts", "0 or more", self.cache_texts >= 0),
                 ("drain_s", "0 or more", 0 <= self.drain_s < math.inf),
+                ("shadow_share", "above 0 and at most 1", 0 < self.shadow_share <= 1),
             )
             if not fine
         ]
@@ -144,6 +163,8 @@ class ServeConfig:
             problems.append("--keys and --no-auth contradict each other; give one of them")
         if self.rate_limit_url and not self.rate_limit:
             problems.append("--rate-limit-url has no effect without --rate-limit, such as 600/minute")
+        if self.shadow is None:
+            problems += no_effect(self, ["shadow_share", "shadow_thresholds"], "no effect without --shadow")
         problems += [
             f"--cors is {origin}, expected origins by name as browsers send them, such as https://forum.example: in "
             "small letters, without a path or a slash at the end"

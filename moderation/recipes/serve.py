@@ -5,8 +5,9 @@ import logging
 import socket
 from contextlib import closing
 from dataclasses import fields
+from typing import Any
 
-from moderation.bundles import SHIPPED, read_bundle
+from moderation.bundles import SHIPPED, Bundle, read_bundle
 from moderation.categories import find_counterparts
 from moderation.config import ServeConfig
 from moderation.cores import count_cores
@@ -16,6 +17,7 @@ from moderation.extras import EXTRAS, require
 from moderation.inference.backends import choose_backend
 from moderation.serving.keys import read_keys
 from moderation.serving.rates import read_rate
+from moderation.serving.shadow import choose_shadow_backend, find_common_labels
 from moderation.serving.supervisor import bind, serve_forever
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ def serve(config: ServeConfig) -> int:
         from moderation.serving.shared_limits import check_rate_limit_url
 
         check_rate_limit_url(config.rate_limit_url)
+    shadow = _choose_shadow(config, bundle)
     feedback_url = _choose_feedback(config)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(
@@ -57,7 +60,7 @@ def serve(config: ServeConfig) -> int:
         )
     settings = {field.name: getattr(config, field.name) for field in fields(config) if field.metadata.get("app")}
     settings |= {"model": bundle.path, "backend": backend, "keys": config.keys, "thresholds": chosen}
-    settings |= {"feedback_url": feedback_url}
+    settings |= {"feedback_url": feedback_url, **shadow}
     settings["threads"] = _share_cores(config)
     with bind(config.host, config.port) as bound:
         port = bound.getsockname()[1]
@@ -92,6 +95,22 @@ def _share_cores(config: ServeConfig) -> int:
         )
         return fitting
     return config.threads or fitting
+
+
+def _choose_shadow(config: ServeConfig, main: Bundle) -> dict[str, Any]:
+    """What `create_app` is told of the shadow, as far as it can be checked before a worker loads it.
+
+    Raises:
+        ModerationError: a bundle, or thresholds, that cannot be compared with the main one.
+    """
+    if config.shadow is None:
+        return {}
+    bundle = read_bundle(config.shadow)
+    find_common_labels(main, bundle)
+    chosen = choose_thresholds(config.shadow_thresholds, ())
+    apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)
+    backend = choose_shadow_backend(bundle, config.backend)
+    return {"shadow": bundle.path, "shadow_backend": backend, "shadow_thresholds": chosen}
 
 
 def _choose_feedback(config: ServeConfig) -> str | None:

@@ -19,7 +19,7 @@ from moderation.evaluation.chosen_thresholds import ChosenThresholds
 from moderation.extras import EXTRAS, require
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
-from moderation.serving import pages
+from moderation.serving import pages, shadow_report
 from moderation.serving.cors import Cors
 from moderation.serving.description import complete_description
 from moderation.serving.dialects import native, openai, perspective, perspective_batch
@@ -31,6 +31,8 @@ from moderation.serving.moderator import Moderator
 from moderation.serving.paths import BATCH_PATHS, find_dialect, route_path
 from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
 from moderation.serving.rates import read_rate
+from moderation.serving.shadow import AfterAnswer, open_shadow
+from moderation.serving.shadow_counts import ShadowCounts
 from moderation.serving.stopping import stop_gracefully
 from moderation.serving.workshop import Workshop
 
@@ -72,6 +74,10 @@ def create_app(
     max_body_bytes: int = MAX_BODY_BYTES,
     body_timeout_s: float = BODY_TIMEOUT_S,
     drain_s: float | None = None,
+    shadow: str | Path | None = None,
+    shadow_share: float = 0.1,
+    shadow_backend: str = "auto",
+    shadow_thresholds: ChosenThresholds | Mapping[str, float] | str | Path | None = None,
 ) -> FastAPI:
     """Build the server's application, for any ASGI server. The model is loaded when the application starts.
 
@@ -96,12 +102,16 @@ def create_app(
         body_timeout_s: Within which a request's body must have come (408).
         drain_s: On SIGTERM, be "not ready" for so long before the server stops listening; None: leave signals alone.
             It needs uvicorn, and changes nothing under another server.
+        shadow: Folder of a bundle that scores some texts after they were answered, to be compared; None: none does.
+        shadow_share: Share of the texts that it scores, above 0 and at most 1.
+        shadow_backend: Its engine; not one of torch's.
+        shadow_thresholds: As `thresholds`, for the shadow.
 
     Returns:
         The application; once it has started, `app.state.moderator` is what answers.
 
     Raises:
-        ConfigError: a rate limit, its URL or a mapping of labels that cannot be read.
+        ConfigError: a rate limit, its URL or a mapping of labels that cannot be read; a shadow that cannot be compared.
         MissingExtraError: the package that a URL needs is not installed.
         ArtifactError: not a bundle.
 
@@ -113,6 +123,7 @@ def create_app(
     counterparts = find_counterparts(bundle.labels, bundle.mapping, map)
     workshop = Workshop(max_body_bytes)
     limiter = _make_limiter(rate_limit, rate_limit_url, counts) if rate_limit else None
+    shadow_counts = ShadowCounts(counts.registry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -122,6 +133,16 @@ def create_app(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )
         app.state.counterparts, app.state.metrics = counterparts, counts
+        app.state.shadow = None
+        if shadow is not None:
+            app.state.shadow = open_shadow(
+                shadow,
+                app.state.moderator,
+                shadow_counts,
+                share=shadow_share,
+                backend=shadow_backend,
+                thresholds=shadow_thresholds,
+            )
         app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
         app.state.description = native.describe_model(app.state.moderator, counterparts)
         _warn_of_labels(counterparts)
@@ -135,6 +156,8 @@ def create_app(
         logger.info("ready", extra={"model_version": classifier.model_version})
         yield
         workshop.close()
+        if app.state.shadow is not None:
+            app.state.shadow.close()
         app.state.moderator.close()
         if limiter is not None:
             limiter.close()
@@ -158,10 +181,13 @@ def create_app(
         perspective_batch.make_router(),
     ):
         app.include_router(router)
+    app.include_router(shadow_report.make_router(counts))
     app.include_router(pages.make_router())
     _add_health(app, counts)
     _add_error_handlers(app)
     complete_description(app, has_keys=keys is not None)
+    if shadow is not None:
+        app.add_middleware(AfterAnswer, shadow=lambda: app.state.shadow)
     app.add_middleware(
         Gate,
         workshop=workshop,

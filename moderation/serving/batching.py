@@ -100,6 +100,7 @@ class Batcher:
         self._fastest = 0.0
         self._ready = threading.Condition()
         self._closed = False
+        self._n_free = 0  # threads that wait for work
         self._threads = [
             threading.Thread(target=self._work, name=f"batcher-{number}", daemon=True)
             for number in range(classifier.workers)
@@ -197,6 +198,11 @@ class Batcher:
         """Whether all threads are there."""
         return all(thread.is_alive() for thread in self._threads)
 
+    @property
+    def has_free_thread(self) -> bool:
+        """Whether nothing waits, and a thread has nothing to do."""
+        return not self._heap and self._n_free > 0
+
     def close(self) -> None:
         """Compute what waits, then end the threads."""
         with self._ready:
@@ -211,7 +217,9 @@ class Batcher:
     def _work(self) -> None:
         while True:
             with self._ready:
+                self._n_free += 1
                 self._ready.wait_for(lambda: self._heap or self._closed)
+                self._n_free -= 1
                 if not self._heap:
                     return
                 length, taken = self._take()

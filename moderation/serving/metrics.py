@@ -24,10 +24,14 @@ _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The counters of one server."""
+    """The counters of one server.
+
+    Attributes:
+        registry: Of this process; what else it counts is registered there.
+    """
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         counter, histogram, gauge = self._counter, self._histogram, self._gauge
         self._requests = counter("requests", "Requests by route and status.", "route", "method", "status")
         self._request_s = histogram("request_seconds", "Seconds from request to answer.", _SECONDS, "route")
@@ -116,21 +120,25 @@ class Metrics:
         """All counts, in Prometheus's text format."""
         processes = CollectorRegistry()
         processes.register(WorkerCollector())
-        together = self._registry
-        if find_counts():
-            together = CollectorRegistry()
-            MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together) + generate_latest(processes)
+        return generate_latest(self.add_up()) + generate_latest(processes)
+
+    def add_up(self) -> CollectorRegistry:
+        """The counts of all workers together, or of this process where there is no common folder."""
+        if not find_counts():
+            return self.registry
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return together
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
-        return Counter(f"moderation_{name}", help, labels, registry=self._registry)
+        return Counter(f"moderation_{name}", help, labels, registry=self.registry)
 
     def _gauge(self, name: str, help: str) -> Gauge:
-        return Gauge(f"moderation_{name}", help, registry=self._registry, multiprocess_mode="livesum")
+        return Gauge(f"moderation_{name}", help, registry=self.registry, multiprocess_mode="livesum")
 
     def _info(self, name: str, help: str, *labels: str) -> Gauge:
         """Always 1, of the processes that live: what it says is in its labels."""
-        return Gauge(f"moderation_{name}", help, labels, registry=self._registry, multiprocess_mode="livemax")
+        return Gauge(f"moderation_{name}", help, labels, registry=self.registry, multiprocess_mode="livemax")
 
     def _histogram(self, name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"moderation_{name}", help, labels, buckets=buckets, registry=self._registry)
+        return Histogram(f"moderation_{name}", help, labels, buckets=buckets, registry=self.registry)

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -44,7 +44,10 @@ class Moderator:
     Attributes:
         draining: Set when the server is about to stop: it is no longer ready, and still answers.
         leaving: Set when this process is to end, for good or for another one: connections are not kept for more.
+        on_results: Is told the texts that were read, without parts of others, and their results; it may not raise.
     """
+
+    on_results: Callable[[Sequence[str], Sequence[TextResult]], None] | None = None
 
     def __init__(
         self, classifier: Classifier, metrics: Metrics, *, max_wait_s: float, timeout_s: float, cache_texts: int
@@ -100,6 +103,8 @@ class Moderator:
         probabilities = np.stack([rows[key][0] for key in keys])
         results = self.classifier.decide(probabilities, np.array([rows[key][1] for key in keys], dtype=np.int64))
         self._metrics.texts(results[:n_counted], sum(key in known for key in keys[:n_counted]))
+        if self.on_results is not None:
+            self.on_results(texts[:n_counted], results[:n_counted])
         return results
 
     def check_size(self, texts: Sequence[str]) -> None:
@@ -132,6 +137,11 @@ class Moderator:
     def is_ready(self) -> bool:
         """Whether requests should be sent here."""
         return self._batcher.is_working and not self.draining
+
+    @property
+    def has_free_thread(self) -> bool:
+        """Whether no text waits to be cut or computed, and a thread has nothing to do."""
+        return not any(self._n_coming.values()) and self._batcher.has_free_thread
 
     def close(self) -> None:
         """Finish what waits, and let go of the engine."""

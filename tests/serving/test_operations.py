@@ -3,17 +3,22 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from moderation.bundles import read_bundle
-from tests.serving.conftest import Server, started, wait_until_ready
+from moderation.serving.shadow_counts import ShadowCounts
+from tests.serving.conftest import Server, started
+from tests.serving.test_lifecycle import predict_until_all_answered, wait_until
 
 FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
 DOCUMENT = Path(__file__).parents[2] / "docs/operations.md"
@@ -25,8 +30,18 @@ def families_of(server: Server) -> dict[str, Any]:
     return {family.name: family for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text)}
 
 
-def labels_of(server: Server) -> dict[str, set[str]]:
-    """Every name of a series that the server gives, once it has answered something, and the labels that it has."""
+@pytest.fixture(scope="module")
+def pair(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A server of two workers with a shadow, a copy of their bundle, and the folder of that."""
+    folder = tmp_path_factory.mktemp("pair")
+    shadow = shutil.copytree(tiny_bundle, folder / "shadow")
+    words = "--workers 2 --backend onnx --shadow-share 1 --cache-texts 0".split()
+    with started(tiny_bundle, folder, *words, "--shadow", str(shadow)) as server:
+        yield server, shadow
+
+
+def labels_of(server: Server, *others: Server) -> dict[str, set[str]]:
+    """Every name of a series that servers give, the first once it has answered something, and the labels that it has."""
     text = {"comment": {"text": "you idiot"}}
     for path, body in (
         ("v1/predict", {"texts": ["you idiot"]}),
@@ -35,7 +50,7 @@ def labels_of(server: Server) -> dict[str, set[str]]:
     ):
         assert httpx.post(f"{server.url}/{path}", json=body, timeout=30).status_code == 200
     found = {"moderation_flagged_total": {"label"}}  # where the model flags nothing
-    for family in families_of(server).values():
+    for family in (family for one in (server, *others) for family in families_of(one).values()):
         found.setdefault(family.name, set())
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
@@ -183,16 +198,18 @@ def test_the_alert_of_workers_tells_a_reload_from_deaths_however_many_there_are(
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_documents_show_the_scrape_configuration_every_metric_and_no_other(server: Server) -> None:
+def test_documents_show_the_scrape_configuration_every_metric_and_no_other(
+    server: Server, pair: tuple[Server, Path]
+) -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
     shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", document, flags=re.DOTALL)[0])["scrape_configs"][0]
     whole = yaml.safe_load((FOLDER / "scrape.yml").read_text(encoding="utf-8"))["scrape_configs"][0]
     assert shown.items() <= whole.items()
-    there = labels_of(server)
+    there = labels_of(server, pair[0])
     every = "".join(path.read_text(encoding="utf-8") for path in sorted(DOCUMENT.parent.glob("*.md")))
     assert set(NAMES.findall(document)) <= there.keys()
     said = dict(re.findall(r"`((?:moderation|process)_[a-z_]+)\{([\w,]+)\}`", every))
-    for name, family in families_of(server).items():
+    for name, family in (families_of(server) | families_of(pair[0])).items():
         full = f"{name}_total" if family.type == "counter" else name
         assert f"`{full}" in every, full
         labels = set().union(*(sample.labels for sample in family.samples)) - {"le"}
@@ -207,25 +224,50 @@ def test_the_scrape_configuration_reads_a_server_with_keys(keyed_server: tuple[S
     assert httpx.get(server.url + job["metrics_path"]).status_code == 401
 
 
-def test_model_program_and_process_are_said_of_each_worker(tiny_bundle: Path, tmp_path: Path) -> None:
-    bundle = read_bundle(tiny_bundle)
-    with started(tiny_bundle, tmp_path, "--workers", "2", "--backend", "onnx") as server:
-        wait_until_ready(server)
-        pids: set[str] = set()
-        for _ in range(300):  # the second worker comes when it has loaded the model
-            families = families_of(server)
-            pids = {sample.labels["pid"] for sample in families["process_resident_memory_bytes"].samples}
-            if len(pids) == 2:
-                break
-            httpx.get(f"{server.url}/livez")
-        (model,) = families["moderation_model_info"].samples
-        assert (model.labels["name"], model.labels["version"]) == (bundle.name, bundle.version)
-        assert (model.labels["backend"], model.value) == ("onnx", 1)
-        (build,) = families["moderation_build_info"].samples
-        assert build.value == 1 and build.labels["python"]
-        assert len(pids) == 2
-        for name in ("process_cpu_seconds", "process_open_fds", "process_start_time_seconds"):
-            assert all(sample.value > 0 for sample in families[name].samples), name
+def test_model_program_and_process_are_said_of_each_worker(pair: tuple[Server, Path], tiny_bundle: Path) -> None:
+    bundle, (server, _) = read_bundle(tiny_bundle), pair
+    pids: set[str] = set()
+    for _ in range(300):  # the second worker comes when it has loaded the model
+        families = families_of(server)
+        pids = {sample.labels["pid"] for sample in families["process_resident_memory_bytes"].samples}
+        if len(pids) == 2:
+            break
+        httpx.get(f"{server.url}/livez")
+    (model,) = families["moderation_model_info"].samples
+    assert (model.labels["name"], model.labels["version"]) == (bundle.name, bundle.version)
+    assert (model.labels["backend"], model.value) == ("onnx", 1)
+    (build,) = families["moderation_build_info"].samples
+    assert build.value == 1 and build.labels["python"]
+    assert len(pids) == 2
+    for name in ("process_cpu_seconds", "process_open_fds", "process_start_time_seconds"):
+        assert all(sample.value > 0 for sample in families[name].samples), name
+
+
+def test_a_shadow_is_told_of_all_workers_and_a_damaged_one_is_not_taken_over(pair: tuple[Server, Path]) -> None:
+    """The old one goes on, in workers that go on; what it has counted stays."""
+    server, shadow = pair
+    n_asked = predict_until_all_answered(server, 2)
+    report: dict[str, Any] = {}
+
+    def is_compared(n_texts: int) -> bool:
+        nonlocal report
+        report = httpx.get(f"{server.url}/v1/shadow", timeout=60).json()
+        return bool(report["texts"] + report["dropped"] == n_texts)
+
+    wait_until(lambda: is_compared(n_asked))
+    assert report["failed"] == report["changed"]["texts"] == 0 < report["texts"]
+    assert all(found["largest_difference"] == 0 for found in report["labels"].values()), "they are the same"
+    flagged = {s.labels["label"]: s.value for s in families_of(server)["moderation_flagged"].samples if s.value}
+    if not report["dropped"]:
+        assert {label: n for label, found in report["labels"].items() if (n := found["both_flagged"])} == flagged
+    model = shadow / "onnx/model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the old one goes on" in "".join(server.log))
+    (reason,) = (line["error"] for line in server.lines() if line["event"] == "this worker cannot start")
+    assert str(model) in reason
+    assert httpx.post(f"{server.url}/v1/predict", json={"texts": ["kind"]}, timeout=60).status_code == 200
+    wait_until(lambda: is_compared(n_asked + 1))
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
