@@ -4,20 +4,16 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
-import httpx
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from moderation import cli
 from moderation.categories import ATTRIBUTES, CATEGORIES
 from moderation.config import ServeConfig
 from moderation.flags import from_plain
 from moderation.serving.problems import ApiProblem
-from moderation.serving.shadow_counts import ShadowCounts
 from tests.serving.conftest import Server
 from tests.test_readme import flags_of
 
@@ -45,18 +41,6 @@ def test_settings_exist() -> None:
     settings = {name.replace("-", "_"): value for name, value in tomllib.loads(toml).items()}
     assert from_plain(ServeConfig, settings, "serving.md").cors == ("https://forum.example",)
     assert {"serve", "keys", "feedback"} <= cli.VERBS.keys()
-
-
-def test_metrics_are_all_named(server: Server) -> None:
-    httpx.post(f"{server.url}/v1/predict", json={"texts": ["you idiot"]})
-    counted = CollectorRegistry()
-    ShadowCounts(counted)  # of a server that has a shadow
-    said = httpx.get(f"{server.url}/metrics").text + generate_latest(counted).decode()
-    kinds = re.findall(r"^# TYPE (\w+) \w+$", said, flags=re.MULTILINE)
-    named = set(re.findall(r"`((?:moderation|process)_\w+)(?:\{[^`]*)?`", DOCUMENT + OPERATIONS))
-    if sys.platform != "linux":  # where no process says what it takes
-        named = {name for name in named if name.startswith("moderation_")}
-    assert named == set(kinds)
 
 
 def test_errors_categories_and_attributes_are_all_named() -> None:
