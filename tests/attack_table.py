@@ -46,7 +46,7 @@ _KEY = pytest.StashKey[Attack]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Another size of the same tests."""
-    parser.addoption("--long", action="store_true", help="try hostile cases in great number; takes an hour or more")
+    parser.addoption("--long", action="store_true", help="try hostile cases in great number; takes hours")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

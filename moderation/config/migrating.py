@@ -60,7 +60,7 @@ class MigrateConfig:
     )
     others: Literal["off", "bundle"] = setting(
         "off",
-        "labels without old scores: off writes a threshold of 1 for them, so that they flag nothing as before; bundle "
+        "labels without old scores: off writes a threshold of 1 for them, so that they flag next to nothing; bundle "
         "keeps the bundle's",
     )
     changes: int = setting(20, "comments to list for each attribute that are decided otherwise, by row number")

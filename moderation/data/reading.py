@@ -25,7 +25,7 @@ from moderation.data.csv_rows import RAGGED, TOO_LONG, open_csv
 from moderation.data.encodings import check_is_text, is_unicode
 from moderation.data.json_objects import parse_object, read_lines
 from moderation.data.parquet_files import open_parquet
-from moderation.data.whole_files import HELD_PER_BYTE, Room, text_pieces
+from moderation.data.whole_files import HELD_PER_BYTE, Room, read_lines_whole, text_pieces
 from moderation.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ def _check_values(path: Path, batch: pa.RecordBatch, n_before: int) -> None:
 
 
 def _read_json_lines(path: Path) -> pa.Table:
-    content = b"".join(text_pieces(path))
+    content = read_lines_whole(path)
     problems = _find_broken_lines(path, content)
     if problems:  # before pyarrow sees them: it takes two objects on a line for two rows, and crashes on a line `null`
         raise DataError(_describe_broken_json(path, problems))

@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
+from moderation.data import bounds
 from moderation.data.compression import unpacked_pieces
 from moderation.data.encodings import Utf8Recoder, guess_encoding
 from moderation.errors import DataError
@@ -55,6 +56,41 @@ def text_pieces(path: Path) -> Iterator[bytes]:
     if recoder is not None:
         yield recoder.recode(b"", final=True)
     checked.feed(b"", final=True)
+
+
+def read_lines_whole(path: Path) -> bytes:
+    """A text whose lines end in line feeds; of a line that breaks its bound only as much as tells that it does.
+
+    Raises:
+        DataError: as `text_pieces`; a line has no end.
+    """
+    lines = _Lines(path)
+    return b"".join(map(lines.shorten, text_pieces(path)))
+
+
+class _Lines:
+    """Cuts off what a line has beyond its bound."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._n_bytes = self._n_ended = 0  # of the line that is not at its end; lines that are
+
+    def shorten(self, content: bytes) -> bytes:
+        """The next bytes, without the tail of a line that began before them.
+
+        Raises:
+            DataError: a line without end.
+        """
+        end = content.find(b"\n")
+        tail = content if end < 0 else content[:end]
+        kept = max(0, bounds.CELL_BYTES + 1 - self._n_bytes)
+        self._n_bytes += len(tail)
+        if self._n_bytes > bounds.SKIPPED_BYTES:
+            raise bounds.endless_line(str(self._path), self._n_ended + 1)
+        if end >= 0:
+            self._n_bytes = len(content) - content.rfind(b"\n") - 1
+            self._n_ended += content.count(b"\n")
+        return content if len(tail) <= kept else tail[:kept] + content[len(tail) :]
 
 
 class _Utf8Check:

@@ -152,7 +152,8 @@ def _read_words(flag: str, words: Sequence[str]) -> dict[str, float]:
         except ValueError:
             value = float("nan")
         if not 0 < value <= 1 or (flag == "--flag-rate" and value == 1):
-            raise ConfigError(f"{flag}: expected a number above 0 and below 1, or NAME=NUMBER for one alone.")
+            end = "below 1" if flag == "--flag-rate" else "at most 1"
+            raise ConfigError(f"{flag}: expected a number above 0 and {end}, or NAME=NUMBER for one alone.")
         name = name.strip()
         if flag == "--old-threshold" and name:
             known = perspective_name(name)

@@ -81,4 +81,4 @@ def _count_free_files() -> int:
         n_open = sum(1 for _ in Path("/proc/self/fd").iterdir())
     except OSError:
         n_open = 0
-    return max(1, most // 4, min(MAX_CONNECTIONS, most - n_open - _OTHER_FILES))
+    return min(MAX_CONNECTIONS, max(1, most // 4, most - n_open - _OTHER_FILES))

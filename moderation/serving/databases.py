@@ -136,7 +136,7 @@ def open_database(url: URL, wait_s: float) -> Engine:
 
 
 def make_file(path: Path) -> None:
-    """Make the file of an SQLite database where there is none, and let nobody but its owner read it.
+    """Make the file of an SQLite database where there is none, one that nobody but its owner may read.
 
     Raises:
         ArtifactError: no such folder, a folder in its place, or it may not be written.
@@ -153,6 +153,10 @@ def make_file(path: Path) -> None:
         raise ArtifactError(
             f"{path}: cannot be written ({error.strerror}). Choose a folder that this user may write to."
         ) from None
+
+
+def close_to_others(path: Path) -> None:
+    """Let nobody but its owner read the file of an SQLite database, nor what an earlier version left beside it."""
     for one in (path, *(path.with_name(path.name + more) for more in ("-wal", "-shm"))):
         with suppress(OSError):  # not there, or somebody else's
             if one.stat().st_mode & 0o777 != _OWN and one.is_file():

@@ -19,7 +19,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from moderation.errors import ArtifactError
-from moderation.serving.databases import file_of, make_file, open_database, read_url, show_url, tell_cause
+from moderation.serving.databases import (
+    close_to_others,
+    file_of,
+    make_file,
+    open_database,
+    read_url,
+    show_url,
+    tell_cause,
+)
 from moderation.serving.decisions import WAIT_S, Decision, StoredDecision
 
 CHECK_WITHIN_S = 6.0
@@ -43,6 +51,7 @@ _TABLE = Table(
     Column("model_version", String, nullable=False),
     Column("model_scores", JSON(none_as_null=True)),
 )
+_CREATE = CreateTable(_TABLE, if_not_exists=True)
 _IDS_AT_ONCE = 500
 _ROWS_AT_ONCE = 1000
 
@@ -166,7 +175,13 @@ class FeedbackStore:
     def _try_out(self) -> None:
         """Put a decision in and take it back."""
         with self._plain_errors("kept"):
-            self._make_table()
+            path = file_of(self._url)
+            if path is not None:
+                make_file(path)
+                close_to_others(path)
+                self._create()
+            else:
+                self._make_table()
             there = {str(column["name"]) for column in inspect(self._engine).get_columns(_TABLE.name)}
             if lacking := {column.name for column in _TABLE.columns} - there:
                 raise ArtifactError(
@@ -179,21 +194,25 @@ class FeedbackStore:
 
     def _put(self, decision: Decision) -> bool:
         """Write a decision, and say whether it is where the next one will be: a file may be moved at any time."""
-        self._make_table()
         path = file_of(self._url)
+        if path is None:
+            self._make_table()
+            with self._engine.begin() as connection:
+                connection.execute(_TABLE.insert(), _as_row(decision))
+            return True
+        make_file(path)
         before = _identify(path)
         with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # waits for other writers once, here
+            connection.execute(_CREATE)  # each time: another file may have taken its place
             connection.execute(_TABLE.insert(), _as_row(decision))
             connection.commit()  # the file is still open, so that no other one gets its number
-            return path is None or (before is not None and before == _identify(path))
+            return before is not None and before == _identify(path)
 
     def _make_table(self) -> None:
-        path = file_of(self._url)
+        """In PostgreSQL, once."""
         with self._lock:
-            if path is not None:  # each time: another file may have taken its place
-                make_file(path)
-                self._create()
-            elif not self._has_table:
+            if not self._has_table:
                 try:
                     self._create()
                 except SQLAlchemyError:  # another process made it at the very same time
@@ -202,7 +221,7 @@ class FeedbackStore:
 
     def _create(self) -> None:
         with self._engine.begin() as connection:
-            connection.execute(CreateTable(_TABLE, if_not_exists=True))
+            connection.execute(_CREATE)
 
     def _read(self, query: Select[Any]) -> Sequence[Any]:
         """Rows of one query: in SQLite, who reads holds up who writes."""
@@ -230,13 +249,13 @@ class FeedbackStore:
             ) from None
 
 
-def _identify(path: Path | None) -> tuple[int, int] | None:
+def _identify(path: Path) -> tuple[int, int] | None:
     """Which file it is that has this name now; None: none has."""
     try:
-        found = path.stat() if path is not None else None
+        found = path.stat()
     except OSError:
         return None
-    return None if found is None else (found.st_dev, found.st_ino)
+    return found.st_dev, found.st_ino
 
 
 def _as_row(decision: Decision) -> dict[str, Any]:

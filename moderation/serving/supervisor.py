@@ -3,6 +3,7 @@
 This process loads no model. Its workers are uvicorn servers that build the application themselves.
 """
 
+import asyncio
 import errno
 import logging
 import multiprocessing
@@ -94,9 +95,17 @@ def longest_stop_s(stop_within_s: float, drain_s: float) -> float:
 
 
 class _Worker(Process):
-    """uvicorn's process, with a place among the workers; where it cannot start, it says why in one line of the log."""
+    """uvicorn's process, with a place among the workers; where it cannot start, it says why in one line of the log.
+
+    Attributes:
+        is_reaped: Whether it has ended, and nothing of it is left.
+        pause_s: Between its end and the start of its successor; longer with each one in a row that never answered.
+        replace_after: When the successor may start, by the monotonic clock.
+    """
 
     is_reaped = False
+    pause_s = 0.0
+    replace_after = 0.0
 
     def __init__(self, config: Config, sockets: list[socket.socket], place: int) -> None:
         super().__init__(config, sockets)
@@ -131,8 +140,6 @@ class _Supervisor(Multiprocess):
 
     was_ready = False
     failed = False
-    _pause_s = 0.0
-    _start_after = 0.0
 
     def __init__(self, config: Config, sockets: list[socket.socket], leave_within_s: float) -> None:
         super().__init__(config, sockets)
@@ -191,11 +198,11 @@ class _Supervisor(Multiprocess):
                     logger.error("a worker could not start", extra={"exit_code": process.exitcode})
                     self.should_exit.set()
                     return
-                logger.error("a worker died", extra={"exit_code": process.exitcode, "replaced_in_s": self._pause_s})
-                self._start_after = time.monotonic() + self._pause_s
-                self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.5)
-            if time.monotonic() >= self._start_after:
+                logger.error("a worker died", extra={"exit_code": process.exitcode, "replaced_in_s": process.pause_s})
+                process.replace_after = time.monotonic() + process.pause_s
+            if time.monotonic() >= process.replace_after:
                 self.processes[number] = self._start()
+                self.processes[number].pause_s = min(_LONGEST_PAUSE_S, 2 * process.pause_s + 0.5)
 
     def _start(self) -> _Worker:
         """A new worker, at a place that none of those has who live."""
@@ -248,7 +255,7 @@ class _Supervisor(Multiprocess):
             if not process.process.is_alive():
                 return False
             if process.is_ready(timeout=1):
-                self.was_ready, self._pause_s = True, 0.0
+                self.was_ready, process.pause_s = True, 0.0
                 return True
             if not self.was_ready or self._is_told_to_stop() or process.ping(timeout=0.1):
                 return process.process.is_alive()
@@ -280,6 +287,8 @@ class _TellingWhy:
             error = sys.exception()
             if message["type"] == "lifespan.startup.failed" and isinstance(error, ModerationError):
                 _log_why(error)
+                message = {"type": message["type"]}
+            elif isinstance(error, asyncio.CancelledError):  # uvicorn could not listen, and says so by itself
                 message = {"type": message["type"]}
             await send(message)
 

@@ -24,6 +24,7 @@ from moderation.data import bounds, parquet_pages, whole_files
 from moderation.data.compression import open_unpacked
 from moderation.data.json_objects import parse_object, read_lines
 from moderation.data.reading import read_table
+from moderation.data.whole_files import read_lines_whole
 from moderation.errors import DataError
 from moderation.inference.lines import TOO_LONG, pipe_lines
 from moderation.inference.streams import open_table
@@ -146,21 +147,25 @@ def test_what_unpacks_to_very_much_is_refused_before_it_is_read(tmp_path: Path, 
         try_both(written(tmp_path, "one line", packing, n_bytes), attack, PACKED)
 
 
-EXPECTED = {
-    "empty lines": "empty lines follow each other",
-    "lines of blanks": "empty lines follow each other",
-    "one line": "does not end within",
-    "blanks": "does not end within",
-    "zero bytes": "does not end within",
-}
+ENDLESS, EMPTY = "does not end within", "empty lines follow each other"
+PLAIN = [
+    *((name, ENDLESS) for name in ("one cell", "one line", "quotes", "a row of commas", "a row of empty quotes")),
+    *((name, ENDLESS) for name in ("a header of commas", "zero bytes", "tabs", "one line of JSON", "blanks")),
+    *((name, ENDLESS) for name in ("brackets", "pairs of brackets", "an astral letter and a long line")),
+    *((name, EMPTY) for name in ("empty lines", "empty lines with carriage returns", "lines of blanks")),
+    ("UTF-16, empty lines", EMPTY),
+    *((name, None) for name in ("ragged rows", "a quote that stays open", "UTF-16, one line")),  # rows with errors
+]
 
 
 @pytest.mark.hostile("bombs: plain tables")
-@pytest.mark.parametrize("name", [name for name in bombs.CONTENTS if name not in ("small rows", "small objects")])
-def test_a_table_without_end_costs_little_memory(name: str, tmp_path: Path, attack: Attack) -> None:
+@pytest.mark.parametrize(("name", "expected"), PLAIN)
+def test_a_table_without_end_costs_little_memory(
+    name: str, expected: str | None, tmp_path: Path, attack: Attack
+) -> None:
     slow = name in ("ragged rows", "a quote that stays open")  # each line is a row with an error
     n_bytes = attack.cases(1 << 14 if slow else 6 << 20, 1 << 23 if slow else 3 << 29)
-    try_both(written(tmp_path, name, "", n_bytes), attack, EXPECTED.get(name))
+    try_both(written(tmp_path, name, "", n_bytes), attack, expected)
 
 
 @pytest.mark.hostile("bombs: plain tables")
@@ -598,3 +603,25 @@ def test_headers_that_readers_understand_differently_are_refused(content):
     assert parquet_pages._Compact(b"\x15\x04\x26\x80\x01\x00").read_struct() == {(1, 5): 2, (3, 6): 64}
     with pytest.raises(ValueError, match=r"cut off|has to be|comes twice"):
         parquet_pages._Compact(content).read_struct()
+
+
+@pytest.mark.hostile("bombs: plain tables")
+@pytest.mark.parametrize("n_pieces", [1, 3, 40])
+def test_the_tail_of_a_long_line_of_json_is_not_held(n_pieces: int, tmp_path: Path, monkeypatch) -> None:
+    """And the lines around it are what they were, with their numbers."""
+    monkeypatch.setattr(bounds, "CELL_BYTES", 1 << 20)
+    monkeypatch.setattr(bounds, "SKIPPED_BYTES", 30 << 20)
+    path, sound = tmp_path / "t.jsonl", b'{"comment_text": "a", "toxic": 0}\n'
+    path.write_bytes(
+        sound * 2 + b'{"comment_text": "' + b"x" * (n_pieces << 20) + b'"}\n' + sound + b"nonsense\n" + sound
+    )
+    if n_pieces == 40:
+        with pytest.raises(DataError, match="line 3 does not end within"):
+            read_lines_whole(path)
+        return
+    lines = read_lines_whole(path).splitlines(keepends=True)
+    assert lines[:2] + lines[3:] == [sound, sound, sound, b"nonsense\n", sound]
+    assert bounds.is_too_long(len(lines[2]) - 1)
+    assert len(lines[2]) < 3 << 20
+    with pytest.raises(DataError, match=r"(?s)3.*5"):
+        read_table(path)

@@ -213,6 +213,13 @@ def test_the_limit_leaves_room_below_that_of_the_system() -> None:
     assert 0 < Connections().most < most
 
 
+@pytest.mark.parametrize("most", [1, 64, 2**16, 2**20])
+def test_however_high_the_limit_of_the_system_ours_stays(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (most, most))
+    assert 1 <= Connections().most <= min(most, connections_module.MAX_CONNECTIONS)
+    assert most < 2**16 or Connections().most == connections_module.MAX_CONNECTIONS
+
+
 @pytest.mark.hostile("out of descriptors")
 def test_running_out_of_descriptors_floods_no_log(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:

@@ -304,13 +304,33 @@ def test_a_look_keeps_nothing_and_makes_the_file_for_its_owner(tmp_path: Path) -
         store.close()
 
 
-def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+def test_a_file_that_others_could_read_is_closed_to_them_at_the_start(tmp_path: Path) -> None:
+    """Rights that it is given later are somebody's choice."""
     path = tmp_path / "f.db"
-    path.touch()
-    path.chmod(0o644)
+    for one in (path, tmp_path / "f.db-wal", tmp_path / "f.db-shm"):
+        one.touch()
+        one.chmod(0o644)
     store = FeedbackStore(f"sqlite:///{path}")
     store.check()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()} == {0o600}
+    path.chmod(0o640)
+    store.add(decision())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    store.close()
+
+
+def test_a_decision_opens_a_file_once(tmp_path: Path) -> None:
+    """Table and row are written together: a new file that holds one has both."""
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    opened: list[object] = []
+    committed: list[object] = []
+    event.listen(store._engine, "connect", lambda connection, _: opened.append(connection))
+    event.listen(store._engine, "commit", committed.append)
+    for _ in range(2):
+        store.add(decision())
+    assert (len(opened), len(committed)) == (2, 2)
+    assert len(kept_in(tmp_path / "f.db")) == 2
+    store.close()
 
 
 def foreign(path: Path) -> None:

@@ -405,7 +405,7 @@ def test_a_replacement_that_cannot_start_stops_nobody_else(tiny_bundle: Path, tm
         content = model.read_bytes()
         model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         workers_of(server)[0].kill()
-        wait_until(lambda: predict(server, ["you idiot"]) and "this worker cannot start" in "".join(server.log))
+        wait_until(lambda: predict(server, ["you idiot"]) and "".join(server.log).count("a worker died") >= 2)
         assert server.process.poll() is None
         model.write_bytes(content)
         end = time.monotonic() + 30
@@ -415,6 +415,8 @@ def test_a_replacement_that_cannot_start_stops_nobody_else(tiny_bundle: Path, tm
     said = [json.loads(line) for line in server.log]
     reasons = [line["error"] for line in said if line["event"] == "this worker cannot start"]
     assert reasons and all("model.onnx" in reason for reason in reasons)
+    pauses = [line["replaced_in_s"] for line in said if line["event"] == "a worker died"]
+    assert pauses[:2] == [0.0, 0.5] and sorted(set(pauses)) == pauses, "who answers says nothing of the other"
     assert "Traceback" not in "".join(server.log)
 
 
