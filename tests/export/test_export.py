@@ -13,14 +13,16 @@ import pytest
 from moderation import Classifier, cli
 from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
 from moderation.bundles import MANIFEST, read_bundle, write_manifest
+from moderation.config import ExportConfig
 from moderation.errors import ArtifactError
 from moderation.export.float_layers import layer_groups
 from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import check_again, compare
-from moderation.export.staging import staged_folder
+from moderation.export.staging import recover_target, staged_folder
 from moderation.export.torchscript import write_torchscript
 from moderation.export.validation_curves import read_curves
-from moderation.recipes.export import read_metrics
+from moderation.locks import claimed
+from moderation.recipes.export import export, read_metrics
 from moderation.training.model import build_model
 
 
