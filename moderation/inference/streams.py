@@ -5,7 +5,7 @@ fixed number of rows, fewer where they hold very much text, so that the same fil
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,12 @@ class StreamedTable:
 
 
 def open_table(
-    path: Path, *, text_column: str, dialect: CsvDialect = _STANDARD, keep_objects: bool = False
+    path: Path,
+    *,
+    text_column: str,
+    dialect: CsvDialect = _STANDARD,
+    keep_objects: bool = False,
+    results: Collection[str] = (),
 ) -> StreamedTable:
     r"""Open a file and learn its columns.
 
@@ -83,6 +88,7 @@ def open_table(
         dialect: How a CSV or TSV file is written.
         keep_objects: Give the lines of a JSON lines file as they stand, in the column `json_lines.OBJECT`, and
             beside it the text column alone.
+        results: Names that are added to the rows later; of a table with very many names they are told all the same.
 
     Raises:
         DataError: no such file, an unknown ending, no or another text column, two columns of one name, not the format
@@ -96,7 +102,7 @@ def open_table(
     if ending == ".parquet":
         table = _open_parquet(path, text_column)
     elif ending in (".jsonl", ".ndjson"):
-        table = _open_json_lines(path, text_column, keep_objects)
+        table = _open_json_lines(path, text_column, keep_objects, results)
     else:
         table = _open_csv(path, text_column, dialect)
     _check_text_column(path, table)
@@ -216,10 +222,10 @@ def _recut(batches: Iterator[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.Re
 # JSON lines
 
 
-def _open_json_lines(path: Path, text_column: str, keep_objects: bool) -> StreamedTable:
+def _open_json_lines(path: Path, text_column: str, keep_objects: bool, results: Collection[str]) -> StreamedTable:
     with open_unpacked(path) as (_, stream, _packed), reading(path):
         lines = read_lines(as_utf8(stream).stream, str(path))
-        columns = scan_objects(lines, text_column, str(path), keep_objects=keep_objects)
+        columns = scan_objects(lines, text_column, str(path), keep_objects=keep_objects, results=results)
     text_column = columns.text_column
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:

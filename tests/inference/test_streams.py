@@ -208,6 +208,19 @@ def test_objects_are_kept_to_the_letter(tmp_path):
     assert lines[6] == '{"p": 0.5}'
 
 
+def test_of_very_many_names_those_are_kept_that_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "COLUMNS", 3)
+    others = {f"{start}{number}": 1 for start in ("", "p_", "flag_") for number in range(9)}
+    for text_column in ("words", "comment_text", "body"):
+        row = others | {"p_toxic": 0.5, text_column: "a", "flagged": True}
+        (tmp_path / "t.jsonl").write_text(json.dumps(row), encoding="utf-8")
+        asked = "words" if text_column == "words" else "comment_text"
+        results = ["p_toxic", "flagged", "error"]
+        table = open_table(tmp_path / "t.jsonl", text_column=asked, keep_objects=True, results=results)
+        assert table.names == ("0", "1", "2", "p_toxic", text_column, "flagged")
+        assert rows_of(table) == [{OBJECT: json.dumps(row), text_column: "a"}]
+
+
 def test_json_knows_no_nan():
     batch = pa.RecordBatch.from_pydict(
         {"a": pa.array([float("nan"), 1e-5], pa.float32()), "b": [float("inf"), 0.1], "c": [[float("nan")], None]}

@@ -152,7 +152,8 @@ def test_patterns_that_may_take_for_ever(pattern):
 @pytest.mark.parametrize(
     "pattern",
     [r"(?<x>a\g<x>?)", r"\k<x>", "(?(1)a|b)", "(?~a)", "(*FAIL)", "(?{1})", "(?x) a", "a**", "a{2}{3}", "*a", "(", "a)",
-     "[", "[]a]", "\\", r"\Q", r"(\w+)\1", "a{3,2}", "(|){999999}", "a{100001}", "a{0,100001}", r"\X", "(?:" * 30 + ")" * 30],
+     "[", "[]a]", "\\", r"\Q", r"(\w+)\1", "a{3,2}", "(|){999999}", "a{100001}", "a{0,100001}", r"\X",
+     "(?:" * 30 + ")" * 30],
 )  # fmt: skip
 def test_patterns_that_are_not_known_are_refused(pattern):
     with pytest.raises(ValueError, match=r"\w"):
