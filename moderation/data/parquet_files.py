@@ -2,9 +2,10 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -46,7 +47,7 @@ class ParquetTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches: the file's, but a column whose values are stored once and referred to has those values."""
+        """Of the batches: the file's, with the values of dictionaries in place of what refers to them, and no views."""
         return pa.schema([pa.field(field.name, _plain(field.type)) for field in self.file.schema_arrow])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -79,12 +80,7 @@ def open_parquet(path: Path) -> Iterator[ParquetTable]:
     Raises:
         DataError: as `open_unpacked` and `measure_pages`, or it is no Parquet file.
     """
-    with open_unpacked(path) as (_, stream, packed), tempfile.TemporaryFile() as unpacked:
-        source = packed
-        if stream is not packed:
-            source = unpacked
-            for piece in unpacked_pieces(path):
-                source.write(piece)
+    with open_unpacked(path) as (_, stream, packed), _seekable(path, stream, packed) as source:
         try:  # without pre_buffer and with a buffer, or a row group would be read as a whole
             file = pa.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
         except MemoryError:
@@ -96,6 +92,26 @@ def open_parquet(path: Path) -> Iterator[ParquetTable]:
             n_packed = path.stat().st_size
             groups = measure_pages(source, file.metadata, str(path), n_packed=n_packed)
             yield ParquetTable(path, file, groups, n_packed)
+
+
+@contextmanager
+def _seekable(path: Path, stream: IO[bytes], packed: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The bytes of a table in a file whose end can be read first."""
+    if stream is packed:
+        yield packed
+        return
+    with ExitStack() as stack:
+        try:
+            unpacked = stack.enter_context(tempfile.TemporaryFile())
+            for piece in unpacked_pieces(path):
+                unpacked.write(piece)
+            unpacked.flush()
+        except OSError as error:
+            raise DataError(
+                f"{path}: could not be unpacked into the folder for temporary files ({error.strerror}). Free some "
+                "space there, name another folder with TMPDIR, or unpack the file yourself."
+            ) from None
+        yield unpacked
 
 
 def _check_fixed_sizes(schema: pa.Schema, where: str) -> None:
@@ -125,4 +141,9 @@ def _value_bytes(kind: pa.DataType) -> int:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """The type in which values are handed on: of the kinds of texts and bytes the ones whose lengths can be told."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind

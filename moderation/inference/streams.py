@@ -194,8 +194,7 @@ def _without_long_texts(batch: pa.RecordBatch, text_column: str, share: float) -
     texts = batch.column(place)
     errors = pa.nulls(batch.num_rows, pa.string())
     if not pa.types.is_null(texts.type) and texts.nbytes > bounds.CELL_BYTES:
-        measurable = texts.cast(pa.large_string()) if pa.types.is_string_view(texts.type) else texts
-        too_long = pc.greater(pc.binary_length(measurable), bounds.CELL_BYTES)
+        too_long = pc.greater(pc.binary_length(texts), bounds.CELL_BYTES)
         texts = pc.if_else(too_long, pa.scalar(None, texts.type), texts)
         errors = pc.if_else(too_long, TOO_LONG, None)
         batch = batch.set_column(place, batch.schema.field(place), texts)

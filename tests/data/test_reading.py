@@ -1,5 +1,6 @@
 import gzip
 import json
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -99,6 +100,16 @@ def test_dictionary_encoded_texts_become_plain_texts(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     found = read_table(tmp_path / "t.parquet")
     assert isinstance(found["comment_text"].dtype, pd.StringDtype)
+
+
+def test_only_packed_parquet_takes_a_temporary_file(
+    tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame.to_parquet(tmp_path / "t.parquet")
+    packed = compress(".gz", "t.parquet", (tmp_path / "t.parquet").read_bytes(), tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert len(read_table(tmp_path / "t.parquet")) == len(frame)
+    refuse(packed, "could not be unpacked into the folder for temporary files (No such file", "TMPDIR")
 
 
 def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
