@@ -100,18 +100,24 @@ def _seekable(path: Path, stream: IO[bytes], packed: IO[bytes]) -> Iterator[IO[b
     if stream is packed:
         yield packed
         return
-    with ExitStack() as stack:
-        try:
+    with _unpack(path) as unpacked:
+        yield unpacked
+
+
+def _unpack(path: Path) -> IO[bytes]:
+    try:
+        with ExitStack() as stack:
             unpacked = stack.enter_context(tempfile.TemporaryFile())
             for piece in unpacked_pieces(path):
                 unpacked.write(piece)
             unpacked.flush()
-        except OSError as error:
-            raise DataError(
-                f"{path}: could not be unpacked into the folder for temporary files ({error.strerror}). Free some "
-                "space there, name another folder with TMPDIR, or unpack the file yourself."
-            ) from None
-        yield unpacked
+            stack.pop_all()
+            return unpacked
+    except OSError as error:  # of closing it, too
+        raise DataError(
+            f"{path}: could not be unpacked into the folder for temporary files ({error.strerror}). Free some space "
+            "there, name another folder with TMPDIR, or unpack the file yourself."
+        ) from None
 
 
 def _check_fixed_sizes(schema: pa.Schema, where: str) -> None:

@@ -2,6 +2,8 @@ import gzip
 import json
 import tempfile
 import zipfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
@@ -103,10 +105,15 @@ def test_dictionary_encoded_texts_become_plain_texts(tmp_path: Path) -> None:
 
 
 def test_only_packed_parquet_takes_a_temporary_file(
-    tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    frame: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+    full_disk: Callable[[int], AbstractContextManager[None]],
 ) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     packed = compress(".gz", "t.parquet", (tmp_path / "t.parquet").read_bytes(), tmp_path)
+    with full_disk(1_000):
+        refuse(packed, "could not be unpacked into the folder for temporary files (File too large)")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     assert len(read_table(tmp_path / "t.parquet")) == len(frame)
     refuse(packed, "could not be unpacked into the folder for temporary files (No such file", "TMPDIR")
