@@ -203,6 +203,62 @@ def test_a_text_that_grows_without_end_ends_with_an_error(tmp_path, content):
         bounded.encode("!a" * 200)
 
 
+def replace(pattern, content="\u00e9" * 60, kind="Regex"):
+    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+def precompiled(table):
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(compile_table(table)).decode()}
+
+
+BERT = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None}
+BEYOND_ASCII = [
+    *("\u00e9", "(?i)\u00e9", "[\u00e9\u00e0]+", "\u00e9{2}", "(?<!a)(?:\u00e9|\u4e2d)a?(?!b)", "(?>\u00e9)"),
+    *("a\u00e9", "(?i)[\u00e9\U0001f600]", "\u00e9\ufe0f?"),
+]
+MAYBE_ASCII = [
+    *("(?i)\u017f", "(?i)[\u00e9\u212a]", "(?i)\u00df", "(?i)\ufb03", "\u00e9|e", "\u00e9?e", "[^\u00e9]", "."),
+    *("[\u00e9-\u00ff]", "(?<=\u00e9)e", "\u00e9{2}?a", "\u00e9{0}a", "(?:\u00e9)*a"),
+]
+OF_ASCII = {
+    True: [
+        *map(replace, BEYOND_ASCII),
+        *(replace("\u00e9", kind="String"), replace("a", "a" * 64), precompiled({"\u00e9": "e" * 40, "a": "aa"})),
+        *({"type": kind} for kind in ("NFKD", "NFC", "Lowercase", "StripAccents", "Nmt")),
+        *({"type": "Prepend", "prepend": "a"}, BERT | {"lowercase": True}),
+    ],
+    False: [
+        *map(replace, MAYBE_ASCII),
+        *(replace("e", kind="String"), precompiled({"a": "a" * 65}), precompiled({"a": "\u00e9"})),
+        *({"type": "Prepend", "prepend": "\u2581"}, {"type": "ByteLevel"}),
+    ],
+}
+
+
+@pytest.mark.parametrize("is_bounded", [True, False])
+def test_steps_that_keep_a_text_of_ascii_short_are_told(is_bounded):
+    signs = "".join(map(chr, range(128)))
+    for step in OF_ASCII[is_bounded]:
+        content = json.loads(bert().to_str()) | {"normalizer": step}
+        facts = check_tokenizer(json.dumps(content).encode())
+        assert facts.is_bounded_for_ascii == is_bounded, step
+        if is_bounded:
+            found = Tokenizer.from_str(json.dumps(content)).normalizer.normalize_str(signs + signs[::-1])
+            assert found.isascii() and len(found) <= 64 * 256, step
+
+
+@pytest.mark.parametrize("name", ["included", "bert, folded"])
+def test_texts_of_ascii_are_not_normalised_twice(name, tmp_path, monkeypatch):
+    path = SHIPPED / TOKENIZER
+    if name != "included":
+        path = tmp_path / TOKENIZER
+        MAKERS[name]().save(str(path))
+    bounded, seen = BoundedTokenizer(path), []
+    monkeypatch.setattr(bounded._limits, "hold_for", lambda text: seen.append(text) or True)
+    assert bounded.encode("You are an 1d10t!").ids and bounded.normalise("a\r\n") and bounded.encode("\u00e9").ids
+    assert seen == ["\u00e9"]
+
+
 @pytest.mark.hostile("tokenizer: patterns that run away")
 def test_many_patterns_that_grow_with_the_text_do_not_take_a_long_word(tmp_path):
     tokenizer = json.loads(bert().to_str())
