@@ -1,5 +1,6 @@
 """Parquet files -> record batches in bounded memory, for training and for scoring."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,12 +29,14 @@ class ParquetTable:
         file: Open for reading.
         groups: Its row groups.
         n_packed: Bytes of the file as it lies on the disk.
+        state: Of the file on the disk, another one after each change.
     """
 
     path: Path
     file: pa.parquet.ParquetFile
     groups: list[RowGroup]
     n_packed: int
+    state: tuple[int, ...]
 
     @property
     def n_rows(self) -> int:
@@ -74,8 +77,12 @@ class ParquetTable:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[ParquetTable]:
+def open_parquet(path: Path, before: ParquetTable | None = None) -> Iterator[ParquetTable]:
     """Open a file whose end must be read first; a compressed one is unpacked to the disk for that.
+
+    Args:
+        path: The file.
+        before: The same as it was opened before; what was measured then is taken where it has not changed.
 
     Raises:
         DataError: as `open_unpacked` and `measure_pages`, or it is no Parquet file.
@@ -89,9 +96,13 @@ def open_parquet(path: Path) -> Iterator[ParquetTable]:
             raise broken_parquet(str(path)) from None
         with file:
             _check_fixed_sizes(file.schema_arrow, str(path))
-            n_packed = path.stat().st_size
-            groups = measure_pages(source, file.metadata, str(path), n_packed=n_packed)
-            yield ParquetTable(path, file, groups, n_packed)
+            status = os.fstat(packed.fileno())
+            state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if before is not None and before.state == state:
+                groups = before.groups
+            else:
+                groups = measure_pages(source, file.metadata, str(path), n_packed=status.st_size)
+            yield ParquetTable(path, file, groups, status.st_size, state)
 
 
 @contextmanager

@@ -96,8 +96,8 @@ def open_table(
     """
     with open_unpacked(path) as (ending, stream, _packed), reading(path):
         beginning = stream.read(8)
-    check_unpacked(path)
-    if ending != ".parquet":
+    if ending != ".parquet":  # which is unpacked as a whole, and checked with that, when it is opened
+        check_unpacked(path)
         check_is_text(beginning, str(path))
     if ending == ".parquet":
         table = _open_parquet(path, text_column)
@@ -174,12 +174,12 @@ def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | Non
 
 
 def _open_parquet(path: Path, text_column: str) -> StreamedTable:
-    with open_parquet(path) as table:
-        plain, n_rows = table.schema, table.n_rows
+    with open_parquet(path) as opened:
+        plain, n_rows = opened.schema, opened.n_rows
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:
         n_read = 0
-        with open_parquet(path) as table:
+        with open_parquet(path, opened) as table:
             for batch in _recut(table.batches(), chunk_rows):
                 n_read += batch.num_rows
                 yield _without_long_texts(batch, column, n_read / n_rows)

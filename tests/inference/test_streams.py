@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moderation.data import bounds
+from moderation.data import bounds, parquet_files
 from moderation.errors import ConfigError, DataError
 from moderation.inference import streams
 from moderation.inference.json_lines import OBJECT
@@ -254,6 +254,23 @@ def test_a_column_of_numbers_is_no_column_of_texts(tmp_path):
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match="holds int64; expected texts"):
         open_table(tmp_path / "t.parquet", text_column="text")
+
+
+def test_parquet_is_measured_once_unless_it_changes(tmp_path, monkeypatch):
+    found = []
+    for name in ("measure_pages", "unpacked_pieces"):
+        work = getattr(parquet_files, name)
+        monkeypatch.setattr(
+            parquet_files, name, lambda *args, work=work, name=name, **more: found.append(name) or work(*args, **more)
+        )
+    plain, path = tmp_path / "t.parquet", tmp_path / "t.parquet.gz"
+    for text in ("a", "b"):
+        pq.write_table(pa.table({"text": [text]}), plain)
+        path.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+        if text == "a":
+            table = open_table(path, text_column="text")
+        assert rows_of(table) == [{"text": text}]
+    assert sorted(found) == ["measure_pages"] * 2 + ["unpacked_pieces"] * 3
 
 
 def test_a_table_without_rows_has_no_chunks(tmp_path):
