@@ -323,8 +323,11 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     Raises:
         ArtifactError: missing, truncated, not an array, not numeric, or another one than its sidecar was written with.
     """
+    beside = sidecar(path)
     try:
         with open_regular(path) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest() if beside.is_file() else None
+            file.seek(0)
             array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file; expected an array saved by numpy (.npy).") from error
@@ -338,9 +341,10 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         ) from error
     if array.dtype.kind not in "fiub":
         raise ArtifactError(f"{path}: holds no numeric array; expected float32 (n_examples, n_labels).")
-    beside = sidecar(path)
-    recorded = read_json(beside, "what is known of the array beside it").get("sha256") if beside.is_file() else None
-    if recorded is not None and recorded != sha256(path):
+    if found is None:
+        return array
+    recorded = read_json(beside, "what is known of the array beside it").get("sha256")
+    if recorded not in (None, found):
         raise ArtifactError(
             f"{path}: was changed since {beside.name} was written beside it, or what wrote both was killed in between "
             "(its SHA-256 differs). Write both again (those of a run: moderation evaluate), or restore it; where the "

@@ -7,7 +7,7 @@ bundle whose version is known is known to the last byte.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -101,6 +101,8 @@ class Bundle:
         files: Path relative to the folder, with slashes -> `sha256`, `bytes`.
         manifest: All of it, also metrics, parity and provenance.
         mapping: Label -> OpenAI's categories and Perspective's attributes that it was mapped to at export.
+        n_tokens: Of the model's vocabulary; None: its configuration does not say.
+        pad_id: Token that fills up a batch; the mask hides it, so that 0 does where the model names none.
     """
 
     path: Path
@@ -116,6 +118,8 @@ class Bundle:
     files: dict[str, dict[str, Any]]
     manifest: dict[str, Any]
     mapping: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    n_tokens: int | None = None
+    pad_id: int = 0
 
     @property
     def short_version(self) -> str:
@@ -165,9 +169,7 @@ def read_bundle(path: Path) -> Bundle:
             f"{path / MANIFEST}: changed since the export (its version is not the hash of its content). Take the "
             "bundle from its source again, or export it anew."
         )
-    bundle = _checked(path, content)
-    _check_config(bundle)
-    return bundle
+    return _with_config(_checked(path, content))
 
 
 def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
@@ -223,8 +225,7 @@ def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
     files.pop(MANIFEST, None)
     sealed = {"format": FORMAT, "format_version": FORMAT_VERSION} | content | {"files": files}
     sealed["version"] = manifest_version(sealed)
-    bundle = _checked(path, sealed)
-    _check_config(bundle)
+    bundle = _with_config(_checked(path, sealed))
     write_json(path / MANIFEST, sealed)
     return bundle
 
@@ -315,13 +316,12 @@ def _find_problem(bundle: Bundle) -> str | None:
     return None
 
 
-def _check_config(bundle: Bundle) -> None:
-    """The plain Hugging Face folder has the manifest's labels, reads its windows, and brings no code."""
-    for name in CONFIGURATIONS:
-        if name in bundle.files:
-            check_content(_read_sealed_json(bundle, name), str(bundle.path / name), _NO_CODE)
-    where = bundle.path / MODEL_CONFIG
-    config = _read_sealed_json(bundle, MODEL_CONFIG)
+def _with_config(bundle: Bundle) -> Bundle:
+    """A bundle whose plain Hugging Face folder has the manifest's labels, reads its windows, and brings no code."""
+    contents = {name: _read_sealed_json(bundle, name) for name in CONFIGURATIONS if name in bundle.files}
+    for name, content in contents.items():
+        check_content(content, str(bundle.path / name), _NO_CODE)
+    where, config = bundle.path / MODEL_CONFIG, contents[MODEL_CONFIG]
     names = config.get("id2label", {})
     try:
         found = [str(names[key])[:200] for key in sorted(names, key=int)[: len(bundle.labels) + 9]]
@@ -336,6 +336,7 @@ def _check_config(bundle: Bundle) -> None:
     positions = config.get("max_position_embeddings")
     if is_whole(positions) and positions < bundle.window_length:
         raise ArtifactError(f"{where}: reads {positions} tokens, and the bundle's windows have {bundle.window_length}.")
+    return replace(bundle, n_tokens=n_tokens, pad_id=pad_id or 0)
 
 
 def _read_sealed_json(bundle: Bundle, name: str) -> dict[str, Any]:

@@ -326,9 +326,10 @@ def _main(argv: Sequence[str] | None) -> int:
         print(f"moderation {verb}: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:  # the machine's fault or a path's; what this toolkit writes is an ArtifactError by now
-        if error.filename is None and error.errno not in DISK_FULL:
+        if error.errno is None:  # a library's, with words of its own
             raise
-        cure = "Free some space." if error.errno in DISK_FULL else "Check the path and its rights."
+        where = "Check the path and its rights." if error.filename else "See that disks and TMPDIR can be written."
+        cure = "Free some space." if error.errno in DISK_FULL else where
         print(f"moderation {verb}: {error.filename or 'a file'}: {error.strerror}. {cure}", file=sys.stderr)
         return 1
     except Exception as error:

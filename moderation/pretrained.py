@@ -58,16 +58,17 @@ _NOTHING_RUNS = "No code is run that a model's files name."
 _OTHER_MODEL = "Take a model that transformers knows by itself; where it does know this one, remove that key."
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder whose files would have transformers run code, wait for ever, or read other files than its own.
+def check_folder(folder: Path, configurations: Iterable[tuple[Path, Mapping[str, Any]]]) -> None:
+    """Refuse a folder whose files would have transformers run code, or read other files than its own.
+
+    Args:
+        folder: Local.
+        configurations: Path and content of those in it.
 
     Raises:
         ArtifactError: names the file and the key.
     """
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ArtifactError(f"{path}: a pipe, a socket or a device; expected a regular file. Remove it.")
-    for path, content in _configurations(folder):
+    for path, content in configurations:
         check_content(content, str(path))
     check_names((path.name for path in folder.glob("*")), str(folder))
 
@@ -115,7 +116,14 @@ def check_content(content: Mapping[str, Any], where: str, cure: str = _OTHER_MOD
 
 
 def _configurations(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Path and content of each configuration of a model or a tokenizer that stands there."""
+    """Path and content of each configuration of a model or a tokenizer, in a folder where nothing has to be waited for.
+
+    Raises:
+        ArtifactError: there is something else than files and folders, or no configuration that can be read.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ArtifactError(f"{path}: a pipe, a socket or a device; expected a regular file. Remove it.")
     for name in CONFIGURATIONS:
         path = folder / name
         if path.exists() and not path.is_file():
@@ -234,9 +242,10 @@ def read_pipeline(folder: Path) -> Any:
 
 def _door(folder: Path) -> Any:
     """transformers, once a folder was found to bring no code and to name nothing that it does not know."""
-    check_folder(folder)
+    configurations = [*_configurations(folder)]
+    check_folder(folder, configurations)
     auto = _transformers()
-    for path, content in _configurations(folder):
+    for path, content in configurations:
         _check_tokenizer_class(content, str(path))
         if path.name == _CONFIG and "model_type" in content:
             _check_type(content, str(path))

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 from unittest.mock import Mock
 
 import numpy as np
@@ -300,6 +301,21 @@ def test_a_kill_between_an_array_and_its_sidecar_leaves_the_new_array_and_a_cure
     with pytest.raises(ArtifactError, match=r"killed in between .* moderation evaluate"):
         read_array(path)
     write_array(path, np.ones((7, 3)), {"split": "val"})
+    assert read_array(path).all()
+
+
+def test_an_array_that_is_replaced_while_it_is_read_is_the_one_that_was_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = tmp_path / "preds_val.npy", np.lib.format.read_array
+    write_array(path, np.ones((7, 3)), {"split": "val"})
+
+    def read_late(file: IO[bytes], **settings: bool) -> object:
+        path.unlink()
+        np.save(path, np.zeros((7, 3)))
+        return read(file, **settings)
+
+    monkeypatch.setattr(np.lib.format, "read_array", read_late)
     assert read_array(path).all()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moderation import Classifier
+from moderation import Classifier, artifacts
 from moderation.bundles import (
     MANIFEST,
     check_files,
@@ -41,6 +41,13 @@ def test_a_bundle_reads_back_what_was_sealed(tiny_bundle):
     assert len(bundle.thresholds) == len(bundle.labels)
     on_disk = {file.relative_to(tiny_bundle).as_posix() for file in tiny_bundle.rglob("*") if file.is_file()}
     assert set(bundle.files) == on_disk - {MANIFEST}
+
+
+def test_each_small_file_is_read_once_at_load(tiny_bundle, monkeypatch):
+    read, names = artifacts.read_bytes, []
+    monkeypatch.setattr(artifacts, "read_bytes", lambda path, most: names.append(path.name) or read(path, most))
+    Classifier.load(tiny_bundle, backend="onnx", threads=1).close()
+    assert sorted(names) == ["config.json", MANIFEST, "tokenizer_config.json"]
 
 
 def test_sealing_again_changes_nothing(copy):

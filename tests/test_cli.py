@@ -239,3 +239,16 @@ def test_too_little_memory_is_a_message(
         monkeypatch.setattr(check, "_read_all", Mock(side_effect=error))
         assert cli.main(["check", str(tmp_path / "t.csv")]) == 1
         assert capsys.readouterr().err.startswith("moderation check: not enough memory.")
+
+
+def test_an_error_of_the_system_that_names_no_file_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error, cure in ((OSError(2, "No usable temporary directory found"), "TMPDIR"), (OSError(28, "Full"), "space")):
+        monkeypatch.setattr(check, "_read_all", Mock(side_effect=error))
+        assert cli.main(["check", str(tmp_path / "t.csv")]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"moderation check: a file: {error.strerror}. ") and cure in said
+    monkeypatch.setattr(check, "_read_all", Mock(side_effect=OSError("what a library says")))
+    with pytest.raises(OSError, match="what a library says"):
+        cli.main(["check", str(tmp_path / "t.csv")])

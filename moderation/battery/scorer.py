@@ -3,14 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from moderation.battery.rules import any_flagged
 from moderation.bundles import Bundle
 from moderation.evaluation.probabilities import BoolArray, FloatArray
 from moderation.inference.classifier import Classifier
-
-_CHUNK = 1000  # texts between two steps of the bar; results do not depend on it
+from moderation.inference.progress import some_at_once
 
 
 class Scorer:
@@ -46,11 +44,8 @@ class Scorer:
         """
         texts = list(texts)
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        with tqdm(total=len(new), desc=what, unit=" texts", disable=None) as bar:
-            for start in range(0, len(new), _CHUNK):
-                part = new[start : start + _CHUNK]
-                self._compute(part)
-                bar.update(len(part))
+        for part in some_at_once(new, what):
+            self._compute(part)
         return self._gather(texts)
 
     def _compute(self, texts: Sequence[str]) -> None:

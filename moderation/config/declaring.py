@@ -64,7 +64,8 @@ def setting(
         metavar: What its flag takes, such as URL; default: by its name and type (see `flags.py`).
         app: Whether it is an argument of `serving.app.create_app` too.
         empty: Whether an empty variable is a value; for every other setting it counts as unset.
-        once: Whether its flag is refused when it comes again; of every other flag the last one counts.
+        once: Whether its flag is refused when it comes again; of every other flag the last one counts, or, of
+            one that takes several values, all of them together.
     """
     metadata = {"help": help, "group": group, "short": short, "metavar": metavar, "app": app}
     metadata |= {"empty": empty, "once": once}

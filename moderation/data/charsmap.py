@@ -6,7 +6,7 @@ Structure, IEEE Transactions on Software Engineering 15(9), 1989; the layout of 
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ def compile_table(table: Mapping[str, str]) -> bytes:
 def longest_replacement(compiled: bytes) -> int:
     """Length in characters of the longest text that a compiled table puts in place of another.
 
+    Raises:
+        ValueError: no such table, or one that leads outside of itself.
+    """
+    return max(map(len, find_replacements(compiled)), default=0)
+
+
+def find_replacements(compiled: bytes, *, of_ascii: bool = False) -> Iterator[str]:
+    """The texts that a compiled table puts in place of others, or in place of texts of ASCII.
+
     Every place of the trie that a text can lead to is looked at, since the library that reads the table does not check
     where it is sent.
 
@@ -65,19 +74,25 @@ def longest_replacement(compiled: bytes) -> int:
     units = np.frombuffer(compiled, "<u4", n_bytes // 4, offset=4).astype(np.int64)
     texts = compiled[4 + n_bytes :]
     texts.decode("utf-8")
-    leaves = _find_leaves(units)
+    leaves = _find_leaves(units, highest=127 if of_ascii else 255)
     if leaves.size and leaves.max() >= len(units):
         raise ValueError("a table that leads outside of itself")
     starts = np.unique(units[leaves] & (_IS_VALUE - 1)).tolist()
     if starts and starts[-1] > len(texts):
         raise ValueError("a table that leads outside of itself")
     ends = texts + b"\0"
-    return max((len(texts[start : ends.index(b"\0", start)].decode("utf-8")) for start in starts), default=0)
+    for start in starts:
+        yield texts[start : ends.index(b"\0", start)].decode("utf-8")
 
 
-def _find_leaves(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Places of the values that a text can lead to, from the root of the trie on, all nodes of one depth at once."""
-    byte = np.arange(1, 256)
+def _find_leaves(units: npt.NDArray[np.int64], highest: int) -> npt.NDArray[np.int64]:
+    """Places of the values that a text can lead to, from the root of the trie on, all nodes of one depth at once.
+
+    Args:
+        units: The trie.
+        highest: Of the bytes of the text.
+    """
+    byte = np.arange(1, highest + 1)
     seen = np.zeros(len(units), dtype=bool)
     bases, leaves = _offset(units[:1]), [np.empty(0, dtype=np.int64)]
     while bases.size:

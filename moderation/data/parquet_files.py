@@ -1,10 +1,12 @@
 """Parquet files -> record batches in bounded memory, for training and for scoring."""
 
+import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -27,12 +29,14 @@ class ParquetTable:
         file: Open for reading.
         groups: Its row groups.
         n_packed: Bytes of the file as it lies on the disk.
+        state: Of the file on the disk, another one after each change.
     """
 
     path: Path
     file: pa.parquet.ParquetFile
     groups: list[RowGroup]
     n_packed: int
+    state: tuple[int, ...]
 
     @property
     def n_rows(self) -> int:
@@ -46,7 +50,7 @@ class ParquetTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches: the file's, but a column whose values are stored once and referred to has those values."""
+        """Of the batches: the file's, with the values of dictionaries in place of what refers to them, and no views."""
         return pa.schema([pa.field(field.name, _plain(field.type)) for field in self.file.schema_arrow])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -73,18 +77,17 @@ class ParquetTable:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[ParquetTable]:
+def open_parquet(path: Path, before: ParquetTable | None = None) -> Iterator[ParquetTable]:
     """Open a file whose end must be read first; a compressed one is unpacked to the disk for that.
+
+    Args:
+        path: The file.
+        before: The same as it was opened before; what was measured then is taken where it has not changed.
 
     Raises:
         DataError: as `open_unpacked` and `measure_pages`, or it is no Parquet file.
     """
-    with open_unpacked(path) as (_, stream, packed), tempfile.TemporaryFile() as unpacked:
-        source = packed
-        if stream is not packed:
-            source = unpacked
-            for piece in unpacked_pieces(path):
-                source.write(piece)
+    with open_unpacked(path) as (_, stream, packed), _seekable(path, stream, packed) as source:
         try:  # without pre_buffer and with a buffer, or a row group would be read as a whole
             file = pa.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
         except MemoryError:
@@ -93,9 +96,39 @@ def open_parquet(path: Path) -> Iterator[ParquetTable]:
             raise broken_parquet(str(path)) from None
         with file:
             _check_fixed_sizes(file.schema_arrow, str(path))
-            n_packed = path.stat().st_size
-            groups = measure_pages(source, file.metadata, str(path), n_packed=n_packed)
-            yield ParquetTable(path, file, groups, n_packed)
+            status = os.fstat(packed.fileno())
+            state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if before is not None and before.state == state:
+                groups = before.groups
+            else:
+                groups = measure_pages(source, file.metadata, str(path), n_packed=status.st_size)
+            yield ParquetTable(path, file, groups, status.st_size, state)
+
+
+@contextmanager
+def _seekable(path: Path, stream: IO[bytes], packed: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The bytes of a table in a file whose end can be read first."""
+    if stream is packed:
+        yield packed
+        return
+    with _unpack(path) as unpacked:
+        yield unpacked
+
+
+def _unpack(path: Path) -> IO[bytes]:
+    try:
+        with ExitStack() as stack:
+            unpacked = stack.enter_context(tempfile.TemporaryFile())
+            for piece in unpacked_pieces(path):
+                unpacked.write(piece)
+            unpacked.flush()
+            stack.pop_all()
+            return unpacked
+    except OSError as error:  # of closing it, too
+        raise DataError(
+            f"{path}: could not be unpacked into the folder for temporary files ({error.strerror}). Free some space "
+            "there, name another folder with TMPDIR, or unpack the file yourself."
+        ) from None
 
 
 def _check_fixed_sizes(schema: pa.Schema, where: str) -> None:
@@ -125,4 +158,9 @@ def _value_bytes(kind: pa.DataType) -> int:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """The type in which values are handed on: of the kinds of texts and bytes the ones whose lengths can be told."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind

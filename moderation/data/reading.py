@@ -87,7 +87,7 @@ def read_table(
     if not table.num_rows:
         raise DataError(f"{path}: no rows; expected at least one below the header. Check that the export was complete.")
     try:
-        frame: pd.DataFrame = _plain(table).to_pandas(ignore_metadata=True)
+        frame: pd.DataFrame = _in_utc(table).to_pandas(ignore_metadata=True)
     except MemoryError:
         raise
     except (pa.ArrowException, ValueError, OverflowError):
@@ -320,12 +320,10 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "object")
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """Replace dictionary-encoded columns by their values, and zones, which may be unknown here, by UTC."""
+def _in_utc(table: pa.Table) -> pa.Table:
+    """Replace zones of times, which may be unknown here, by UTC."""
     for position, field in enumerate(table.schema):
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if pa.types.is_timestamp(kind) and kind.tz is not None:
-            kind = pa.timestamp(kind.unit, "UTC")
-        if kind != field.type:
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            kind = pa.timestamp(field.type.unit, "UTC")
             table = table.set_column(position, field.name, table.column(position).cast(kind))
     return table

@@ -1,11 +1,12 @@
 """A bundle grows in a folder of its own and takes its place when it is whole.
 
 A folder cannot be replaced at once: the old bundle is moved aside first. A kill between the two leaves it there, under
-a name that ends in `.old`, and the next export puts it back.
+a name that ends in `.old`, and the next export puts it back. Whoever exports holds the claim on the target meanwhile.
 """
 
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from moderation.errors import ArtifactError
 
 logger = logging.getLogger(__name__)
 
-_FORMER = ".old"
+_GROWING, _FORMER = ".tmp", ".old"
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     check_target(target, overwrite=overwrite)
     target = Path(os.path.realpath(target))  # of a link what it points to, so that the link itself stays
     mark = uuid.uuid4().hex[:12]  # process ids are not unique on a volume of several machines
-    staging = target.with_name(f".{target.name}.{mark}.tmp")
+    staging = target.with_name(f".{target.name}.{mark}{_GROWING}")
     former = target.with_name(f".{target.name}.{mark}{_FORMER}")
     try:
         staging.mkdir(parents=True)
@@ -63,12 +64,11 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that a bundle may not take the place of; one that a killed export moved aside is put back first.
+    """Refuse a folder that a bundle may not take the place of.
 
     Raises:
         ArtifactError: it holds something else, or a bundle that is not to be replaced.
     """
-    _put_back(Path(os.path.realpath(target)))
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / MANIFEST).is_file():
@@ -79,16 +79,35 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise ArtifactError(f"{target}: already holds a bundle. Choose another --to, or pass --overwrite.")
 
 
+def recover_target(target: Path) -> None:
+    """Put a bundle back that a killed export moved aside, and remove what else killed exports left.
+
+    Args:
+        target: Claimed by the caller: to an export that is under way it would do harm.
+
+    Raises:
+        ArtifactError: the bundle could not be put back.
+    """
+    target = Path(os.path.realpath(target))
+    if not target.parent.is_dir():
+        return
+    _put_back(target)
+    endings = (_GROWING, _FORMER) if (target / MANIFEST).is_file() else (_GROWING,)
+    for ending in endings:
+        for path in _left_behind(target, ending):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _left_behind(target: Path, ending: str) -> list[Path]:
+    """Folders that an export made beside the target."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}{re.escape(ending)}", re.DOTALL)
+    return [path for path in target.parent.iterdir() if name.fullmatch(path.name) and path.is_dir()]
+
+
 def _put_back(target: Path) -> None:
     """Give the bundle that a killed export left aside its name again, where nothing stands there now."""
-    if target.exists() or not target.parent.is_dir():
-        return
-    left = [
-        path
-        for path in target.parent.iterdir()
-        if path.name.startswith(f".{target.name}.") and path.name.endswith(_FORMER) and (path / MANIFEST).is_file()
-    ]
-    if not left:
+    left = [path for path in _left_behind(target, _FORMER) if (path / MANIFEST).is_file()]
+    if target.exists() or not left:
         return
     newest = max(left, key=lambda path: path.stat().st_ctime)
     try:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
-from moderation.inference.graph_files import check_openvino, read_onnx
+from moderation.inference.graph_files import read_onnx, read_openvino
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 
@@ -127,7 +127,7 @@ class OpenVinoBackend:
     round_to = 16
     batch_tokens = 512
 
-    def __init__(self, path: str, threads: int, device: str) -> None:
+    def __init__(self, graph: bytes, weights: bytes, threads: int, device: str) -> None:
         import openvino
 
         if device != "cpu":
@@ -138,7 +138,8 @@ class OpenVinoBackend:
             "INFERENCE_PRECISION_HINT": "f32",  # or newer processors would take bfloat16 for what is not int8
             "ENABLE_CPU_PINNING": False,  # or several processes would sit on the same cores
         }
-        model: Any = openvino.Core().compile_model(path, "CPU", settings)
+        core = openvino.Core()
+        model: Any = core.compile_model(core.read_model(graph, weights), "CPU", settings)
         self.workers = threads
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
@@ -267,8 +268,8 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         if name.startswith("onnx"):
             return OnnxBackend(read_onnx(path), threads, device)
         if name == "openvino":
-            check_openvino(path)
-            return OpenVinoBackend(str(path), threads, device)
+            weights = bundle.path / str(FORMS[name].weights)
+            return OpenVinoBackend(read_openvino(path), weights.read_bytes(), threads, device)
         return TorchBackend(_load_torch(bundle, name), threads, device)
     except ModerationError:
         raise

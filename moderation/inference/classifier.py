@@ -1,6 +1,5 @@
 """The classifier: texts in, probabilities and decisions out, from a bundle and from nothing else."""
 
-import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,7 +97,7 @@ class Classifier:
         self.model_version = f"{bundle.short_version}/{backend_name}"
         self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
         self._windows = Windows(bundle.path / TOKENIZER, length=bundle.window_length, overlap=bundle.window_overlap)
-        self._pad_id = _read_pad_id(bundle.path, self._windows.highest_id)
+        _check_tokens(bundle, self._windows.highest_id)
         self._first_pid = self._lock_pid = os.getpid()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -251,7 +250,7 @@ class Classifier:
             batch_tokens=backend.batch_tokens if self._batch_tokens is None else self._batch_tokens,
             round_to=backend.round_to,
             longest=self.bundle.window_length,
-            pad_id=self._pad_id,
+            pad_id=self.bundle.pad_id,
         )
 
     def padded_length(self, window: Window) -> int:
@@ -358,20 +357,13 @@ def _as_list(texts: Iterable[str]) -> list[str]:
         raise DataError(f"texts: found {type(texts).__name__}, expected a text or a list of them.") from None
 
 
-def _read_pad_id(folder: Path, highest_id: int) -> int:
-    """Token that fills up a batch; the mask hides it, so that 0 does where the model names none.
-
-    Raises:
-        ArtifactError: the model knows fewer tokens than its tokenizer.
-    """
-    config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
-    n_tokens = config.get("vocab_size")
-    if n_tokens is not None and highest_id >= n_tokens:
+def _check_tokens(bundle: Bundle, highest_id: int) -> None:
+    """Refuse a model that knows fewer tokens than its tokenizer."""
+    if bundle.n_tokens is not None and highest_id >= bundle.n_tokens:
         raise ArtifactError(
-            f"{folder / TOKENIZER}: token {highest_id}, but the model knows {n_tokens} ({MODEL_CONFIG}, vocab_size). "
-            "Take the whole bundle again."
+            f"{bundle.path / TOKENIZER}: token {highest_id}, but the model knows {bundle.n_tokens} ({MODEL_CONFIG}, "
+            "vocab_size). Take the whole bundle again."
         )
-    return int(config.get("pad_token_id") or 0)
 
 
 def _load_again(

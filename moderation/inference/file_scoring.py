@@ -32,7 +32,7 @@ from moderation.inference.outputs import OutputFormat, open_output, output_forma
 from moderation.inference.pace import Pace
 from moderation.inference.parts import Part, Parts, check_output, describe_file
 from moderation.inference.progress import Progress
-from moderation.inference.records import PIPE_COLUMN, NamesLanguages
+from moderation.inference.records import PIPE_COLUMN, NamesLanguages, result_names
 from moderation.inference.scoring import check_free_names, score_batch, scored_schema
 from moderation.inference.streams import Chunk, StreamedTable, open_table
 from moderation.inference.tally import Tally
@@ -56,7 +56,7 @@ class Job:
         classifier: Loaded.
         languages: Tells the language of a text; None: nobody does.
         tally: Counts what was done.
-        target: The file to write, as `claim_output` found it; None: what the output of the settings points to.
+        output: The file to write, as `claim_output` found it; `-` for standard output.
         clock: Seconds that only grow.
     """
 
@@ -64,13 +64,8 @@ class Job:
     classifier: Classifier
     languages: NamesLanguages | None
     tally: Tally
-    target: Path | None = None
+    output: Path
     clock: Callable[[], float] = time.monotonic
-
-    @property
-    def output(self) -> Path:
-        """The file to write."""
-        return self.target or resolve_target(Path(self.config.output or "-"))
 
     @property
     def form(self) -> OutputFormat:
@@ -218,6 +213,7 @@ def _open(job: Job, *, keep_objects: bool) -> tuple[Job, StreamedTable]:
         text_column=config.text_column,
         dialect=CsvDialect(delimiter=config.delimiter, quoting=config.quoting, escape=config.escape),
         keep_objects=keep_objects,
+        results=result_names(job.classifier.labels, flag_columns=config.flag_columns),
     )
     check_free_names(table.names, job.classifier.labels, str(job.input_path), flag_columns=config.flag_columns)
     return replace(job, config=replace(config, text_column=table.text_column)), table

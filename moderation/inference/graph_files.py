@@ -89,8 +89,8 @@ def read_onnx(path: Path) -> bytes:
     return content
 
 
-def check_openvino(path: Path) -> None:
-    """Check the graph of an OpenVINO model, as `read_onnx` checks that of an ONNX file.
+def read_openvino(path: Path) -> bytes:
+    """Read the graph of an OpenVINO model, checked as `read_onnx` checks that of an ONNX file; without its weights.
 
     Raises:
         ArtifactError: no such graph.
@@ -98,6 +98,7 @@ def check_openvino(path: Path) -> None:
     try:
         content = read_bytes(path, _MOST_XML)
         _check_layers(content)
+        return content
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except expat.ExpatError:

@@ -1,17 +1,17 @@
 """JSON lines as Arrow columns. A line may also travel as it stands, so that nothing in it changes on the way."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from moderation.data import bounds
-from moderation.data.columns import find_text_column
+from moderation.data.columns import TEXT_COLUMN, TEXT_NAMES, find_text_column
 from moderation.data.encodings import is_unicode
 from moderation.data.json_objects import parse_object
 from moderation.errors import DataError
-from moderation.inference.records import NO_STRING, NO_UNICODE, result_names
+from moderation.inference.records import NO_STRING, NO_UNICODE
 
 OBJECT = "\0object"  # column that holds whole objects, as the text of their lines
 BROKEN = "not a JSON object"
@@ -25,7 +25,6 @@ _TYPES = {  # of a column, by the kinds of its values; what is not among them be
     frozenset({"fraction"}): pa.float64(),
     frozenset({"fraction", "whole"}): pa.float64(),
 }
-_RESULTS = frozenset(result_names(()))
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,9 @@ class ObjectColumns:
         return pa.schema([(OBJECT, pa.string()), (text_column, pa.string())] if keep_objects else [*self.types.items()])
 
 
-def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, keep_objects: bool) -> ObjectColumns:
+def scan_objects(
+    lines: Iterable[str | None], text_column: str, where: str, *, keep_objects: bool, results: Collection[str] = ()
+) -> ObjectColumns:
     """Learn the columns of JSON lines and count the rows.
 
     Args:
@@ -57,12 +58,15 @@ def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, k
         text_column: Always a column of texts, whatever else stands in some of its rows; found by
             `data.columns.find_text_column`.
         where: Names the file in a message.
-        keep_objects: More names than a table has columns are no fault; only such as may be a result's are kept then.
+        keep_objects: More names than a table has columns are no fault; of those beyond, the ones that may be the text
+            column's and `results` are kept.
+        results: Names that are added to the objects later, and must not stand there yet.
 
     Raises:
         DataError: no line is an object, or there are too many names.
     """
     kinds: dict[str, set[str]] = {}
+    kept = {text_column, *results, *(TEXT_NAMES if text_column == TEXT_COLUMN else ())}
     n_rows = 0
     for line in lines:
         n_rows += 1
@@ -73,7 +77,7 @@ def scan_objects(lines: Iterable[str | None], text_column: str, where: str, *, k
                         f"{where}: more than {bounds.COLUMNS:,} different names in its objects, too many for columns "
                         "of a table. Choose an output that ends in .jsonl, which keeps the objects as they are."
                     )
-                if len(kinds) >= bounds.COLUMNS and not (name in _RESULTS or name.startswith(("p_", "flag_"))):
+                if len(kinds) >= bounds.COLUMNS and name not in kept:
                     continue
                 kinds[name] = set()
             if value is not None:

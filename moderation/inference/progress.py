@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +14,21 @@ from moderation.durations import duration
 logger = logging.getLogger(__name__)
 
 EVERY_S = 60.0
+_TEXTS_AT_ONCE = 500  # results do not depend on it
+
+
+def some_at_once(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:
+    """Texts in parts, with a bar on a terminal that moves when a part is done.
+
+    Args:
+        texts: All of them.
+        what: Stands beside the bar.
+    """
+    with tqdm(total=len(texts), desc=what, unit=" texts", disable=None) as bar:
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = texts[start : start + _TEXTS_AT_ONCE]
+            yield part
+            bar.update(len(part))
 
 
 class Progress:

@@ -5,7 +5,7 @@ fixed number of rows, fewer where they hold very much text, so that the same fil
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,12 @@ class StreamedTable:
 
 
 def open_table(
-    path: Path, *, text_column: str, dialect: CsvDialect = _STANDARD, keep_objects: bool = False
+    path: Path,
+    *,
+    text_column: str,
+    dialect: CsvDialect = _STANDARD,
+    keep_objects: bool = False,
+    results: Collection[str] = (),
 ) -> StreamedTable:
     r"""Open a file and learn its columns.
 
@@ -83,6 +88,7 @@ def open_table(
         dialect: How a CSV or TSV file is written.
         keep_objects: Give the lines of a JSON lines file as they stand, in the column `json_lines.OBJECT`, and
             beside it the text column alone.
+        results: Names that are added to the rows later; of a table with very many names they are told all the same.
 
     Raises:
         DataError: no such file, an unknown ending, no or another text column, two columns of one name, not the format
@@ -90,13 +96,13 @@ def open_table(
     """
     with open_unpacked(path) as (ending, stream, _packed), reading(path):
         beginning = stream.read(8)
-    check_unpacked(path)
-    if ending != ".parquet":
+    if ending != ".parquet":  # which is unpacked as a whole, and checked with that, when it is opened
+        check_unpacked(path)
         check_is_text(beginning, str(path))
     if ending == ".parquet":
         table = _open_parquet(path, text_column)
     elif ending in (".jsonl", ".ndjson"):
-        table = _open_json_lines(path, text_column, keep_objects)
+        table = _open_json_lines(path, text_column, keep_objects, results)
     else:
         table = _open_csv(path, text_column, dialect)
     _check_text_column(path, table)
@@ -168,12 +174,12 @@ def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | Non
 
 
 def _open_parquet(path: Path, text_column: str) -> StreamedTable:
-    with open_parquet(path) as table:
-        plain, n_rows = table.schema, table.n_rows
+    with open_parquet(path) as opened:
+        plain, n_rows = opened.schema, opened.n_rows
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:
         n_read = 0
-        with open_parquet(path) as table:
+        with open_parquet(path, opened) as table:
             for batch in _recut(table.batches(), chunk_rows):
                 n_read += batch.num_rows
                 yield _without_long_texts(batch, column, n_read / n_rows)
@@ -188,8 +194,7 @@ def _without_long_texts(batch: pa.RecordBatch, text_column: str, share: float) -
     texts = batch.column(place)
     errors = pa.nulls(batch.num_rows, pa.string())
     if not pa.types.is_null(texts.type) and texts.nbytes > bounds.CELL_BYTES:
-        measurable = texts.cast(pa.large_string()) if pa.types.is_string_view(texts.type) else texts
-        too_long = pc.greater(pc.binary_length(measurable), bounds.CELL_BYTES)
+        too_long = pc.greater(pc.binary_length(texts), bounds.CELL_BYTES)
         texts = pc.if_else(too_long, pa.scalar(None, texts.type), texts)
         errors = pc.if_else(too_long, TOO_LONG, None)
         batch = batch.set_column(place, batch.schema.field(place), texts)
@@ -216,10 +221,10 @@ def _recut(batches: Iterator[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.Re
 # JSON lines
 
 
-def _open_json_lines(path: Path, text_column: str, keep_objects: bool) -> StreamedTable:
+def _open_json_lines(path: Path, text_column: str, keep_objects: bool, results: Collection[str]) -> StreamedTable:
     with open_unpacked(path) as (_, stream, _packed), reading(path):
         lines = read_lines(as_utf8(stream).stream, str(path))
-        columns = scan_objects(lines, text_column, str(path), keep_objects=keep_objects)
+        columns = scan_objects(lines, text_column, str(path), keep_objects=keep_objects, results=results)
     text_column = columns.text_column
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:

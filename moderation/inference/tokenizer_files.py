@@ -41,6 +41,7 @@ class BoundedTokenizer:
         with self._naming("cannot be read"):
             self._n_open = facts.n_open
             self._limits = None if facts.is_bounded else _GrowthLimits(facts)
+            self._is_bounded_for_ascii = facts.is_bounded_for_ascii
             for token in facts.normalised:
                 self._check_work(token)
             self.tokenizer: Any = Tokenizer.from_buffer(content)
@@ -84,7 +85,9 @@ class BoundedTokenizer:
                 f"{self.path}: its {self._n_open} patterns may take too long for a word of {len(text):,} characters. "
                 "Take the bundle from a source that you trust."
             )
-        if self._limits is not None and not self._limits.hold_for(text):
+        if self._limits is None or (self._is_bounded_for_ascii and text.isascii()):
+            return
+        if not self._limits.hold_for(text):
             raise ArtifactError(
                 f"{self.path}: makes a text of {len(text):,} characters more than {_MOST_GROWTH} times longer. "
                 "Take the bundle from a source that you trust."

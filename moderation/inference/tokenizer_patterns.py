@@ -39,6 +39,7 @@ class Cost(NamedTuple):
         work: Steps until all of these were tried.
         once: Steps until it has matched or failed, with nothing behind it.
         failing: Steps until it has failed; 0 where it never fails.
+        foreign: Characters beyond ASCII that it takes at least, in any case that it may take letters in.
     """
 
     width: int
@@ -47,11 +48,13 @@ class Cost(NamedTuple):
     work: int
     once: int
     failing: int
+    foreign: int
 
 
-_CHARACTER = Cost(1, 1, 1, 1, 1, 1)
-_ANCHOR = Cost(0, 0, 1, 1, 1, 1)
-_NOTHING = Cost(0, 0, 1, 0, 0, 0)
+_CHARACTER = Cost(1, 1, 1, 1, 1, 1, 0)
+_FOREIGN = Cost(1, 1, 1, 1, 1, 1, 1)
+_ANCHOR = Cost(0, 0, 1, 1, 1, 1, 0)
+_NOTHING = Cost(0, 0, 1, 0, 0, 0, 0)
 
 
 def measure(pattern: str) -> Cost:
@@ -114,6 +117,7 @@ class _Reader:
             sum(branch.work for branch in branches),
             sum(branch.once for branch in branches),
             0 if any(not branch.failing for branch in branches) else sum(branch.failing for branch in branches),
+            min(branch.foreign for branch in branches),
         )
 
     def _branch(self) -> Cost:
@@ -153,14 +157,15 @@ class _Reader:
         if sign == "(":
             return self._group()
         if sign == "[":
+            start = self.place
             self._skip_class()
-            return _CHARACTER
+            return _character(self.pattern[start + 1 : self.place - 1])
         if sign == "\\":
             return self._escape()
         if sign in "*+?":
             raise ValueError("a repetition of nothing")
         self.place += 1
-        return _ANCHOR if sign in "^$" else _CHARACTER
+        return _ANCHOR if sign in "^$" else _character(sign)
 
     def _group(self) -> Cost:
         if flags := _FLAGS.match(self.pattern, self.place):
@@ -182,9 +187,9 @@ class _Reader:
         self.place += 1
         self.depth -= 1
         if opening and opening[1]:  # looks around and takes nothing
-            return _cost(0, 0, 1, *(inner.once + 1,) * 3)
+            return _cost(0, 0, 1, *(inner.once + 1,) * 3, 0)
         if opening and opening[2]:
-            return _cost(inner.width, inner.longest, 1, inner.once, inner.once, inner.failing)
+            return _cost(inner.width, inner.longest, 1, inner.once, inner.once, inner.failing, inner.foreign)
         if not opening or opening[3] is None:
             self.longest_group = max(self.longest_group, inner.longest)
         return inner
@@ -196,7 +201,7 @@ class _Reader:
         self.place = found.end()
         if found["back"]:
             self.refers_back = True
-            return _cost(0, 4, 1, 4, 4, 4)
+            return _cost(0, 4, 1, 4, 4, 4, 0)
         return _ANCHOR if found["anchor"] else _CHARACTER
 
     def _skip_class(self) -> None:
@@ -227,6 +232,11 @@ class _Reader:
         return self.pattern[self.place : self.place + 1]
 
 
+def _character(signs: str) -> Cost:
+    """Cost of a character, or of one of a set: beyond ASCII where no sign of them is, or becomes, of ASCII."""
+    return _CHARACTER if any(map(str.isascii, signs + signs.casefold() + signs.lower() + signs.upper())) else _FOREIGN
+
+
 def _join(item: Cost, rest: Cost) -> Cost:
     """Cost of two pieces, one behind the other: what fails in the second is tried again for each way of the first."""
     return _cost(
@@ -236,6 +246,7 @@ def _join(item: Cost, rest: Cost) -> Cost:
         item.work + item.ways * rest.work,
         (item.work + item.ways * rest.failing if rest.failing else item.once) + rest.once,
         item.work + item.ways * rest.failing if rest.failing else item.failing,
+        item.foreign + rest.foreign,
     )
 
 
@@ -258,4 +269,5 @@ def _repeat(item: Cost, low: int, high: int) -> Cost:
                 ways = _MOST
                 break
         failing = 0 if not low else item.failing if low == 1 else work
-    return _cost(item.width * low, item.longest * high, ways, work, work, failing if item.failing else 0)
+    failing = failing if item.failing else 0
+    return _cost(item.width * low, item.longest * high, ways, work, work, failing, item.foreign * low)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from moderation.data.charsmap import longest_replacement
+from moderation.data.charsmap import find_replacements, longest_replacement
 from moderation.escapes import escape_name
 from moderation.inference.tokenizer_patterns import UnknownNotation, read_pattern
 from moderation.strict_json import refuse_constant, unique_pairs
@@ -72,6 +72,7 @@ class TokenizerFacts:
         steps: Of its normalisation, in order, without sequences of them.
         growing: Whether each of these may make a text longer.
         is_bounded: Whether all of them together cannot make a text many times longer.
+        is_bounded_for_ascii: Whether they cannot where the text is of ASCII, and leave it so.
         separators: Tokens at which a text is taken apart before it is normalised.
         normalised: Tokens that are normalised themselves, when the file is opened.
         n_open: Patterns whose work at each place of a text may grow with the text.
@@ -81,9 +82,34 @@ class TokenizerFacts:
     steps: tuple[Mapping[str, Any], ...]
     growing: tuple[bool, ...]
     is_bounded: bool
+    is_bounded_for_ascii: bool
     separators: tuple[str, ...]
     normalised: tuple[str, ...]
     n_open: int
+
+
+class _Taken(NamedTuple):
+    """What a pattern takes of a text.
+
+    Args:
+        width: Characters at least.
+        is_foreign: Whether always some beyond ASCII, so that it takes nothing of a text of ASCII.
+    """
+
+    width: int
+    is_foreign: bool
+
+
+class _Growth(NamedTuple):
+    """How many times longer a step can make a text.
+
+    Args:
+        of_any: Of any text.
+        of_ascii: Of one of ASCII; infinite where that may not stay so.
+    """
+
+    of_any: float
+    of_ascii: float
 
 
 class _Work(NamedTuple):
@@ -119,14 +145,17 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     )
     highest += [_check_added(token) for token in added]
     _check_sizes((token["content"] for token in added), "added_tokens", _MOST_OF_ADDED)
-    is_bounded = math.prod(growths) <= _HARMLESS_GROWTH
+    is_bounded = math.prod(growth.of_any for growth in growths) <= _HARMLESS_GROWTH
+    is_bounded_for_ascii = math.prod(growth.of_ascii for growth in growths) <= _HARMLESS_GROWTH
     separators = tuple(token["content"] for token in added if not token.get("normalized"))
     normalised = tuple(token["content"] for token in added if token.get("normalized"))
     if not is_bounded and any(token.get(key) for token in added for key in ("single_word", "rstrip")):
         raise ValueError("added_tokens: single_word or rstrip beside a normalizer that may make a text much longer")
     n_open = sum(work.is_open for work in works)
-    growing = tuple(growth > 1 for growth in growths)
-    return TokenizerFacts(max(highest), steps, growing, is_bounded, separators, normalised, n_open)
+    growing = tuple(growth.of_any > 1 for growth in growths)
+    return TokenizerFacts(
+        max(highest), steps, growing, is_bounded, is_bounded_for_ascii, separators, normalised, n_open
+    )
 
 
 def _expect(holds: bool, otherwise: str) -> None:
@@ -178,26 +207,31 @@ def _steps(tokenizer: Mapping[str, Any], name: str, inner: str) -> Iterator[Mapp
         waiting += reversed(steps)
 
 
-def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> float:
-    """Return how many times longer it can make a text."""
+def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> _Growth:
     kind = step.get("type")
     if isinstance(kind, str) and kind in _GROWTH_BY_KIND:
-        return _GROWTH_BY_KIND[kind]
+        return _Growth(_GROWTH_BY_KIND[kind], math.inf if kind == "ByteLevel" else 1)
     if kind == "Prepend":
-        _text(step, "prepend", 8)
-        return 1  # once in a text
+        return _Growth(1, 1 if _text(step, "prepend", 8).isascii() else math.inf)  # once in a text
     if kind == "Precompiled":
         try:
-            return max(1, longest_replacement(base64.b64decode(step["precompiled_charsmap"], validate=True)))
+            table = base64.b64decode(step["precompiled_charsmap"], validate=True)
+            return _Growth(max(1, longest_replacement(table)), _growth_by(find_replacements(table, of_ascii=True)))
         except (ValueError, TypeError, KeyError):
             raise ValueError("Precompiled.precompiled_charsmap: no table that can be read") from None
     if kind == "Replace":
-        return max(1.0, len(_text(step, "content", _LONGEST_CONTENT)) / _check_pattern(step, works))
+        content, taken = _text(step, "content", _LONGEST_CONTENT), _check_pattern(step, works)
+        growth = max(1.0, len(content) / taken.width)
+        return _Growth(growth, 1 if taken.is_foreign else growth if content.isascii() else math.inf)
     raise ValueError(f"normalizer: a step of the kind {escape_name(repr(kind))}, which is not known")
 
 
-def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> int:
-    """Return how many characters it takes at least."""
+def _growth_by(replacements: Iterable[str]) -> float:
+    """How many times longer a text of ASCII becomes whose characters are replaced."""
+    return max(len(text) if text.isascii() else math.inf for text in ("a", *replacements))
+
+
+def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> _Taken:
     pattern = _mapping(step.get("pattern"), f"{_kind(step)}.pattern")
     if len(pattern) != 1 or not pattern.keys() <= {"String", "Regex"}:
         raise ValueError(f"{_kind(step)}.pattern: expected String or Regex")
@@ -205,7 +239,7 @@ def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> int:
     if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_PATTERN:
         raise ValueError(f"{_kind(step)}.pattern: expected a text of 1 to {_LONGEST_PATTERN:,} characters")
     if kind == "String":
-        return len(text)
+        return _Taken(len(text), not text.isascii())
     try:
         cost, is_open = read_pattern(text)
     except UnknownNotation as error:
@@ -215,7 +249,8 @@ def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> int:
     _expect(cost.once <= _MOST_STEPS_OF_PATTERN, f"{_kind(step)}.pattern: a regular expression that may take too long")
     _expect(cost.width > 0, f"{_kind(step)}.pattern: a regular expression that takes no character")
     works.append(_Work(cost.once, is_open))
-    return max(1, cost.width // 3) if _IGNORES_CASE.search(text) else cost.width
+    width = max(1, cost.width // 3) if _IGNORES_CASE.search(text) else cost.width
+    return _Taken(width, cost.foreign > 0)
 
 
 def _check_pre_tokenizers(steps: list[Mapping[str, Any]], works: list[_Work]) -> None:

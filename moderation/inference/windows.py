@@ -146,7 +146,10 @@ def _beginnings(word_ids: Sequence[int | None]) -> bytes:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """Pieces of at most `_PIECE` characters that end before white space where there is some, with their offsets."""
+    """Pieces with their offsets: of at most `_PIECE` characters, unless a word of ASCII is longer, up to its end.
+
+    They end before white space where there is some.
+    """
     start = 0
     while len(text) - start > _PIECE:
         end = _find_gap(text, start, start + _PIECE)

@@ -54,8 +54,9 @@ def evaluate(config: EvaluateConfig) -> int:
 
 
 def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> int:
+    if config.checkpoint.is_file():  # a missing one is named by what loads it
+        check_unchanged(source, config.checkpoint, source.calibration)
     checkpoint = load_checkpoint(config.checkpoint)
-    check_unchanged(source, config.checkpoint, source.calibration)
     calibrated = source.calibration.is_file()
     calibrators = load_calibrators(source.calibration, checkpoint.labels)
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)

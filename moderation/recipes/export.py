@@ -35,7 +35,7 @@ from moderation.export.huggingface import write_huggingface
 from moderation.export.onnx_graph import write_onnx
 from moderation.export.openvino_int8 import groups_in_openvino
 from moderation.export.parity import format_parity, write_odd_answers
-from moderation.export.staging import check_target, staged_folder
+from moderation.export.staging import check_target, recover_target, staged_folder
 from moderation.export.torchserve_archive import write_torchserve
 from moderation.export.triton_repository import write_triton
 from moderation.export.validation_curves import read_curves
@@ -77,13 +77,15 @@ def export(config: ExportConfig) -> int:
     """
     _check_first(config)
     with claimed(config.to, "export", source=config.run):
+        recover_target(config.to)
+        check_target(config.to, overwrite=config.overwrite)
         return _export(config)
 
 
 def _export(config: ExportConfig) -> int:
     run = RunFolder(config.run)
-    checkpoint = load_checkpoint(run.checkpoint_best)
     check_unchanged(run, run.checkpoint_best, run.calibration)
+    checkpoint = load_checkpoint(run.checkpoint_best)
     tokenizer = load_own_tokenizer(run, checkpoint)
     settings = _settings(run, config)
     content = _describe(run, config, checkpoint, settings)
@@ -141,12 +143,10 @@ def _check_first(config: ExportConfig) -> None:
     """Check before anything is loaded what would come to light only after minutes.
 
     Raises:
-        ArtifactError: something stands in the bundle's place.
         ConfigError: a text about the model that cannot be read; no form among those asked for that the classifier runs,
             or a run folder's name that is none.
         MissingExtraError: a package that a form takes is not installed.
     """
-    check_target(config.to, overwrite=config.overwrite)
     _read_about(config)
     running = [name for name, form in FORMS.items() if form.runs]
     if not set(config.formats) & set(running):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from moderation.artifacts import find_target, write_atomically, write_json
 from moderation.bundles import SHIPPED
@@ -14,14 +13,13 @@ from moderation.data.reading import read_table
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.inference.classifier import Classifier
+from moderation.inference.progress import some_at_once
 from moderation.locks import claimed
 from moderation.migration.attributes import Attribute, Options, find_doubts, match_attributes
 from moderation.migration.matching import Match, compare, match_rate
 from moderation.migration.old_scores import OldScores, read_comments, read_old_scores
 from moderation.migration.page import render_page
 from moderation.migration.summary import Migration, Together, format_migration, to_json, to_thresholds
-
-_TEXTS_AT_ONCE = 256
 
 
 def migrate(config: MigrateConfig) -> int:
@@ -123,12 +121,7 @@ def _together(old: OldScores, now: BoolArray, attributes: Sequence[Attribute]) -
 
 
 def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
-    found = np.empty((len(texts), len(classifier.labels)), dtype=np.float32)
-    with tqdm(total=len(texts), desc="Scoring", unit=" comments", disable=None) as bar:
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            part = texts[start : start + _TEXTS_AT_ONCE]
-            found[start : start + len(part)] = classifier.probabilities(part)
-            bar.update(len(part))
+    found = np.concatenate([classifier.probabilities(part) for part in some_at_once(texts, "Scoring")])
     n_wrong = int(np.isnan(found).any(axis=1).sum())
     if n_wrong:
         raise ArtifactError(

@@ -70,7 +70,7 @@ def score(config: ScoreConfig) -> int:
             if not of_files:
                 _stream_lines(config, classifier, languages, lines, tally)
             else:
-                job = files.Job(config, classifier, languages, tally, target)
+                job = files.Job(config, classifier, languages, tally, target or Path("-"))
                 if of_lines:
                     files.score_lines(job, lines)
                 elif to_stdout:

@@ -143,9 +143,8 @@ def nothing_half_written(run: RunFolder, record: dict[str, Any]) -> Iterator[Non
         begun = bool(record) and not record["settings"]["resume"]
         if is_main() and begun and not sealed_states(run.resume_dir):
             _clear(run)
-        for folder in (run.resume_dir, run.path):
-            with suppress(OSError):  # not there, or it holds something
-                folder.rmdir()
+        with suppress(OSError):  # not there, or it holds something
+            run.resume_dir.rmdir()
         raise
 
 

@@ -565,8 +565,11 @@ def test_the_bound_of_a_line_is_the_same_everywhere(end: str, tmp_path: Path, mo
         line = json.dumps({"t": "x" * (n - 9)}) + end
         assert ([*read_lines(io.BytesIO(line.encode()), "t.jsonl")] != [None]) == is_taken
         (tmp_path / "t.csv").write_bytes(f"comment_text\n{'x' * n}{end}".encode())
-        pa.parquet.write_table(pa.table({"comment_text": ["x" * n]}), tmp_path / "t.parquet")
-        for path in (tmp_path / "t.csv", tmp_path / "t.parquet"):
+        kinds = (pa.string(), pa.large_string(), pa.string_view())
+        tables = [tmp_path / f"t{number}.parquet" for number in range(len(kinds))]
+        for path, kind in zip(tables, kinds, strict=True):
+            pa.parquet.write_table(pa.table({"comment_text": pa.array(["x" * n], kind)}), path)
+        for path in (tmp_path / "t.csv", *tables):
             assert (errors_of(path) == [None]) == is_taken
             if is_taken:
                 assert len(read_table(path)) == 1

@@ -1,6 +1,9 @@
 import gzip
 import json
+import tempfile
 import zipfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
@@ -99,6 +102,21 @@ def test_dictionary_encoded_texts_become_plain_texts(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     found = read_table(tmp_path / "t.parquet")
     assert isinstance(found["comment_text"].dtype, pd.StringDtype)
+
+
+def test_only_packed_parquet_takes_a_temporary_file(
+    tmp_path: Path,
+    frame: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+    full_disk: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    frame.to_parquet(tmp_path / "t.parquet")
+    packed = compress(".gz", "t.parquet", (tmp_path / "t.parquet").read_bytes(), tmp_path)
+    with full_disk(1_000):
+        refuse(packed, "could not be unpacked into the folder for temporary files (File too large)")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert len(read_table(tmp_path / "t.parquet")) == len(frame)
+    refuse(packed, "could not be unpacked into the folder for temporary files (No such file", "TMPDIR")
 
 
 def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:

@@ -195,11 +195,13 @@ def test_what_is_no_longer_what_the_training_wrote_is_refused(run, tmp_path, cap
         best.write_bytes(content)
         with pytest.raises(ArtifactError, match=r"checkpoint_best\.pt: is not the file that the training wrote"):
             check_unchanged(record, best)
-        if number == 0:  # in the middle of the weights, which torch reads as they are
-            for words in (["evaluate", "--checkpoint", best], ["export", run, "--to", tmp_path / "b"]):
-                assert cli.main([str(word) for word in words]) == 1
-                assert "is not the file that the training wrote" in capsys.readouterr().err
-                assert not (tmp_path / "b").exists()
+        if number == 0:  # in the middle of the weights, which torch reads as they are; and half a file
+            for changed in (bytes(content), whole[: len(whole) // 2]):
+                best.write_bytes(changed)
+                for words in (["evaluate", "--checkpoint", best], ["export", run, "--to", tmp_path / "b"]):
+                    assert cli.main([str(word) for word in words]) == 1
+                    assert "is not the file that the training wrote" in capsys.readouterr().err
+                    assert not (tmp_path / "b").exists()
         attack.tried()
 
 

@@ -424,7 +424,7 @@ def test_the_fingerprint_names_engine_and_cores(tiny_bundle, tmp_path):
     config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", model=tiny_bundle)
     table = streams.open_table(config.input_path, text_column="comment_text")
     with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
-        job = file_scoring.Job(config, classifier, None, Tally(classifier.labels))
+        job = file_scoring.Job(config, classifier, None, Tally(classifier.labels), config.output)
         found = file_scoring._fingerprint(job, table, {"bytes": 1})
     assert found["onnxruntime"] == importlib.metadata.version("onnxruntime")
     assert {"tokenizers", "content-moderation", "py3langid"} < set(found)

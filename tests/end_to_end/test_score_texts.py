@@ -88,7 +88,7 @@ def test_without_a_terminal_a_line_tells_how_far_it_is(tmp_path, caplog, monkeyp
     caplog.set_level("INFO")
     with Classifier.load(threads=1) as classifier:
         tally = Tally(classifier.labels)
-        file_scoring.score_file(file_scoring.Job(config, classifier, None, tally, clock=lambda: next(seconds)))
+        file_scoring.score_file(file_scoring.Job(config, classifier, None, tally, config.output, lambda: next(seconds)))
     lines = [record.getMessage() for record in caplog.records if "rows/s" in record.getMessage()]
     assert lines
     assert all("of about 400 rows" in line or "left" in line for line in lines)
@@ -103,7 +103,8 @@ def test_a_part_ends_when_it_has_taken_long_enough(tmp_path, monkeypatch):
         for name, tick in (("slow", 10.0), ("quick", 0.0)):
             now = iter(tick * number for number in range(10**9))
             config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / f"{name}.parquet")
-            job = file_scoring.Job(config, classifier, None, Tally(classifier.labels), clock=lambda now=now: next(now))
+            tally = Tally(classifier.labels)
+            job = file_scoring.Job(config, classifier, None, tally, config.output, lambda now=now: next(now))
             sizes = []
             with monkeypatch.context() as watched:
                 write = file_scoring.Parts.write

@@ -13,14 +13,16 @@ import pytest
 from moderation import Classifier, cli
 from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
 from moderation.bundles import MANIFEST, read_bundle, write_manifest
+from moderation.config import ExportConfig
 from moderation.errors import ArtifactError
 from moderation.export.float_layers import layer_groups
 from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import check_again, compare
-from moderation.export.staging import staged_folder
+from moderation.export.staging import recover_target, staged_folder
 from moderation.export.torchscript import write_torchscript
 from moderation.export.validation_curves import read_curves
-from moderation.recipes.export import read_metrics
+from moderation.locks import claimed
+from moderation.recipes.export import export, read_metrics
 from moderation.training.model import build_model
 
 
@@ -361,15 +363,33 @@ def test_torchscript_on_a_full_disk_is_an_error_and_no_crash(tiny_backbone, tmp_
 
 def test_a_bundle_that_a_kill_left_aside_is_put_back(bundle, tmp_path):
     version = read_bundle(bundle).version
-    bundle.rename(tmp_path / ".tiny.123.old")  # between the two renames
-    with pytest.raises(ArtifactError, match="already holds a bundle"), staged_folder(bundle, overwrite=False):
-        pass
+    (tmp_path / ".tiny.aaaaaaaaaaaa.tmp").mkdir()
+    (tmp_path / ".tiny.en.bbbbbbbbbbbb.old").mkdir()  # of a bundle called tiny.en
+    (tmp_path / ".tiny.en.bbbbbbbbbbbb.old" / MANIFEST).write_text("{}")
+    bundle.rename(tmp_path / ".tiny.0123456789ab.old")  # between the two renames
+    with pytest.raises(ArtifactError, match="already holds a bundle"):
+        export(ExportConfig(run=tmp_path, to=bundle))
     assert read_bundle(bundle).version == version
+    shutil.rmtree(tmp_path / ".tiny.en.bbbbbbbbbbbb.old")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
     bundle.rename(tmp_path / ".tiny.0123456789ab.old")
+    (tmp_path / "tiny").mkdir()  # by somebody else: what was moved aside is the only one of its kind
+    recover_target(bundle)
+    assert (tmp_path / ".tiny.0123456789ab.old").is_dir()
+    bundle.rmdir()
+    recover_target(bundle)
     with staged_folder(bundle, overwrite=True) as folder:
         (folder / "new").write_text("")
     assert [path.name for path in bundle.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_second_export_leaves_alone_what_the_first_has_moved_aside(bundle, tmp_path):
+    with claimed(bundle, "export"):
+        bundle.rename(tmp_path / ".tiny.0123456789ab.old")
+        with pytest.raises(ArtifactError, match="another process is writing it"):
+            export(ExportConfig(run=tmp_path, to=bundle, overwrite=True))
+        assert not bundle.exists()
 
 
 def test_two_processes_of_one_id_do_not_share_a_folder(tmp_path, monkeypatch):

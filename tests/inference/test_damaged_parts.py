@@ -44,8 +44,8 @@ def score(classifier: Classifier, folder: Path, name: str = "in.csv", **settings
     config = ScoreConfig(
         input_path=folder / name, output=folder / "out.csv", **{"chunk_rows": 3, "backend": "onnx"} | settings
     )
-    with claim_output(config):
-        score_file(Job(config, classifier, None, Tally(classifier.labels)))
+    with claim_output(config) as output:
+        score_file(Job(config, classifier, None, Tally(classifier.labels), output))
     return (folder / "out.csv").read_bytes() + (folder / "out.csv.meta.json").read_bytes()
 
 

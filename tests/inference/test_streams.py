@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moderation.data import bounds
+from moderation.data import bounds, parquet_files
 from moderation.errors import ConfigError, DataError
 from moderation.inference import streams
 from moderation.inference.json_lines import OBJECT
@@ -208,6 +208,19 @@ def test_objects_are_kept_to_the_letter(tmp_path):
     assert lines[6] == '{"p": 0.5}'
 
 
+def test_of_very_many_names_those_are_kept_that_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "COLUMNS", 3)
+    others = {f"{start}{number}": 1 for start in ("", "p_", "flag_") for number in range(9)}
+    for text_column in ("words", "comment_text", "body"):
+        row = others | {"p_toxic": 0.5, text_column: "a", "flagged": True}
+        (tmp_path / "t.jsonl").write_text(json.dumps(row), encoding="utf-8")
+        asked = "words" if text_column == "words" else "comment_text"
+        results = ["p_toxic", "flagged", "error"]
+        table = open_table(tmp_path / "t.jsonl", text_column=asked, keep_objects=True, results=results)
+        assert table.names == ("0", "1", "2", "p_toxic", text_column, "flagged")
+        assert rows_of(table) == [{OBJECT: json.dumps(row), text_column: "a"}]
+
+
 def test_json_knows_no_nan():
     batch = pa.RecordBatch.from_pydict(
         {"a": pa.array([float("nan"), 1e-5], pa.float32()), "b": [float("inf"), 0.1], "c": [[float("nan")], None]}
@@ -241,6 +254,23 @@ def test_a_column_of_numbers_is_no_column_of_texts(tmp_path):
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match="holds int64; expected texts"):
         open_table(tmp_path / "t.parquet", text_column="text")
+
+
+def test_parquet_is_measured_once_unless_it_changes(tmp_path, monkeypatch):
+    found = []
+    for name in ("measure_pages", "unpacked_pieces"):
+        work = getattr(parquet_files, name)
+        monkeypatch.setattr(
+            parquet_files, name, lambda *args, work=work, name=name, **more: found.append(name) or work(*args, **more)
+        )
+    plain, path = tmp_path / "t.parquet", tmp_path / "t.parquet.gz"
+    for text in ("a", "b"):
+        pq.write_table(pa.table({"text": [text]}), plain)
+        path.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+        if text == "a":
+            table = open_table(path, text_column="text")
+        assert rows_of(table) == [{"text": text}]
+    assert sorted(found) == ["measure_pages"] * 2 + ["unpacked_pieces"] * 3
 
 
 def test_a_table_without_rows_has_no_chunks(tmp_path):

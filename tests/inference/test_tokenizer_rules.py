@@ -1,6 +1,7 @@
 """What a tokenizer.json may hold: that of real backbones, and nothing that hangs or crashes."""
 
 import base64
+import contextlib
 import json
 import random
 
@@ -9,7 +10,7 @@ from tokenizers import Regex as Pattern
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from moderation.bundles import SHIPPED, TOKENIZER
-from moderation.data.charsmap import compile_table, longest_replacement
+from moderation.data.charsmap import compile_table, find_replacements, longest_replacement
 from moderation.errors import ArtifactError
 from moderation.inference.tokenizer_files import BoundedTokenizer
 from moderation.inference.tokenizer_patterns import measure
@@ -184,6 +185,10 @@ def test_a_damaged_table_is_refused_or_harmless(attack):
         normaliser = Tokenizer.from_str(json.dumps(tokenizer)).normalizer
         for text in texts:
             assert len(normaliser.normalize_str(text)) <= max(1, longest) * len(text)
+        of_ascii = [*find_replacements(bytes(content), of_ascii=True)]
+        found = normaliser.normalize_str(SIGNS)
+        assert len(found) <= max(1, *map(len, of_ascii), 1) * len(SIGNS)
+        assert found.isascii() or not all(map(str.isascii, of_ascii))
     assert n_taken
 
 
@@ -201,6 +206,103 @@ def test_a_text_that_grows_without_end_ends_with_an_error(tmp_path, content):
         ArtifactError, match=r"tokenizer\.json: makes a text of 400 characters more than 24 times longer"
     ):
         bounded.encode("!a" * 200)
+
+
+def replace(pattern, content="\u00e9" * 60, kind="Regex"):
+    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+def precompiled(table):
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(compile_table(table)).decode()}
+
+
+BERT = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None}
+SIGNS = "".join(map(chr, range(128))) + "\r\nssffifflstSSFFIst kKi'n" + "".join(map(chr, range(127, -1, -1)))
+BEYOND_ASCII = [
+    *("\u00e9", "(?i)\u00e9", "[\u00e9\u00e0]+", "\u00e9{2}", "(?<!a)(?:\u00e9|\u4e2d)a?(?!b)", "(?>\u00e9)"),
+    *("a\u00e9", "(?i)[\u00e9\U0001f600]", "\u00e9\ufe0f?"),
+]
+MAYBE_ASCII = [
+    *("(?i)\u017f", "(?i)[\u00e9\u212a]", "(?i)\u00df", "(?i)\ufb03", "\u00e9|e", "\u00e9?e", "[^\u00e9]", "."),
+    *("[\u00e9-\u00ff]", "(?<=\u00e9)e", "\u00e9{2}?a", "\u00e9{0}a", "(?:\u00e9)*a"),
+]
+OF_ASCII = {
+    True: [
+        *map(replace, BEYOND_ASCII),
+        *(replace("\u00e9", kind="String"), replace("a", "a" * 64), precompiled({"\u00e9": "e" * 40, "a": "aa"})),
+        *({"type": kind} for kind in ("NFKD", "NFC", "Lowercase", "StripAccents", "Nmt")),
+        *({"type": "Prepend", "prepend": "a"}, BERT | {"lowercase": True}),
+    ],
+    False: [
+        *map(replace, MAYBE_ASCII),
+        *(replace("e", kind="String"), precompiled({"a": "a" * 65}), precompiled({"a": "\u00e9"})),
+        *({"type": "Prepend", "prepend": "\u2581"}, {"type": "ByteLevel"}),
+    ],
+}
+
+
+@pytest.mark.parametrize("is_bounded", [True, False])
+def test_steps_that_keep_a_text_of_ascii_short_are_told(is_bounded):
+    for step in OF_ASCII[is_bounded]:
+        content = json.loads(bert().to_str()) | {"normalizer": step}
+        facts = check_tokenizer(json.dumps(content).encode())
+        assert facts.is_bounded_for_ascii == is_bounded, step
+        if is_bounded:
+            found = Tokenizer.from_str(json.dumps(content)).normalizer.normalize_str(SIGNS)
+            assert found.isascii() and len(found) <= 64 * len(SIGNS), step
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+def test_what_is_said_to_take_nothing_of_ascii_takes_nothing(attack):
+    """Patterns put together at random, in which letters beyond ASCII stand that fold to those of it."""
+    rng = random.Random(5)
+    letters = "\u00e9\u017f\u212a\u00df\ufb03\u0130\u01f0\u0345\u00b5\u4e2d\u1e9e\ufb06\u0149\U0001f600"
+    atoms = [
+        *letters,
+        *"ask.^$",
+        "st",
+        r"\p{L}",
+        r"\b",
+        *(f"[{one}\u00e9]" for one in letters),
+        "[a\u00e9]",
+        "[^\u00e9]",
+    ]
+    groups = ["(?:", "(", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?-i:"]
+    ends = [*["", "", "", ""], "?", "*", "+", "{2}", "{0}", "{0,2}", "{1,3}", "{2}?", "+?"]
+
+    def pattern(depth):
+        pieces = []
+        for _ in range(rng.randint(1, 3)):
+            inner = "|".join(pattern(depth - 1) for _ in range(rng.randint(1, 2))) if depth else ""
+            pieces.append(rng.choice(groups) + inner + ")" if depth and rng.random() < 0.4 else rng.choice(atoms))
+            pieces.append(rng.choice(ends))
+        return "".join(pieces)
+
+    def taken(pattern):
+        with contextlib.suppress(Exception):  # of the library, which takes less than is read here
+            cost = measure(pattern)
+            return normalizers.Replace(Pattern(pattern), "\u2603") if cost.foreign and cost.once < 10_000 else None
+        return None
+
+    n_tried = 0
+    while n_tried < attack.cases(200, 20_000):
+        tried = rng.choice(["", "(?i)"]) + pattern(2)
+        if step := taken(tried):
+            assert step.normalize_str(SIGNS) == SIGNS, tried
+            n_tried += 1
+    attack.tried(n_tried)
+
+
+@pytest.mark.parametrize("name", ["included", "bert, folded"])
+def test_texts_of_ascii_are_not_normalised_twice(name, tmp_path, monkeypatch):
+    path = SHIPPED / TOKENIZER
+    if name != "included":
+        path = tmp_path / TOKENIZER
+        MAKERS[name]().save(str(path))
+    bounded, seen = BoundedTokenizer(path), []
+    monkeypatch.setattr(bounded._limits, "hold_for", lambda text: seen.append(text) or True)
+    assert bounded.encode("You are an 1d10t!").ids and bounded.normalise("a\r\n") and bounded.encode("\u00e9").ids
+    assert seen == ["\u00e9"]
 
 
 @pytest.mark.hostile("tokenizer: patterns that run away")
