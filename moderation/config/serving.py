@@ -90,6 +90,13 @@ class ServeConfig:
         "dialects",
         app=True,
     )
+    perspective_languages: Literal["refuse", "as-model"] = setting(
+        "refuse",
+        "what analyze does with a text in a language that the model does not read: answer 400, or score it all the "
+        "same and say so in the header X-Model-Language",
+        "dialects",
+        app=True,
+    )
 
     max_wait_s: float = setting(
         5.0, "answer 429 at once where a request would wait in the queue for longer than this", "load", app=True
@@ -122,6 +129,11 @@ class ServeConfig:
                 ("host", "an address or a name", bool(self.host)),
                 ("openai_images", "refuse | ignore", self.openai_images in ("refuse", "ignore")),
                 ("perspective_missing", "omit | refuse", self.perspective_missing in ("omit", "refuse")),
+                (
+                    "perspective_languages",
+                    "refuse | as-model",
+                    self.perspective_languages in ("refuse", "as-model"),
+                ),
                 ("max_wait_s", "more than 0", 0 < self.max_wait_s < math.inf),
                 ("timeout_s", "more than 0", 0 < self.timeout_s < math.inf),
                 ("max_texts", "1 or more", self.max_texts >= 1),

@@ -23,6 +23,7 @@ from moderation.serving import pages
 from moderation.serving.cors import Cors
 from moderation.serving.description import complete_description
 from moderation.serving.dialects import native, openai, perspective, perspective_batch
+from moderation.serving.dialects.perspective_languages import LanguageRule
 from moderation.serving.gate import Gate
 from moderation.serving.keys import Keys
 from moderation.serving.metrics import Metrics
@@ -63,6 +64,7 @@ def create_app(
     map: Sequence[str] = (),
     openai_images: str = "refuse",
     perspective_missing: str = "omit",
+    perspective_languages: str = "refuse",
     max_wait_s: float = 5.0,
     timeout_s: float = 30.0,
     cache_texts: int = 50_000,
@@ -85,6 +87,8 @@ def create_app(
         map: What labels are called by OpenAI or Perspective, such as `offensive=harassment`; else as the bundle says.
         openai_images: What `/v1/moderations` does with an image beside a text: `refuse` or `ignore`.
         perspective_missing: What analyze does with attributes that the model lacks beside others: `omit` or `refuse`.
+        perspective_languages: What analyze does with texts in languages that the model does not read: `refuse` them,
+            or score them `as-model`.
         max_wait_s: A request that would be answered later than that is refused with 429.
         timeout_s: A request that has no answer then gets 504.
         cache_texts: Results kept, by hash; 0: none.
@@ -116,6 +120,7 @@ def create_app(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )
         app.state.counterparts = counterparts
+        app.state.language_rule = LanguageRule(app.state.languages, classifier.languages, perspective_languages, counts)
         app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
         app.state.description = native.describe_model(app.state.moderator, counterparts)
         _warn_of_labels(counterparts)

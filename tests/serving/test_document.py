@@ -47,6 +47,8 @@ def test_settings_exist() -> None:
 
 def test_metrics_are_all_named(server: Server) -> None:
     httpx.post(f"{server.url}/v1/predict", json={"texts": ["you idiot"]})
+    analyze = {"comment": {"text": "you idiot"}, "requestedAttributes": {"TOXICITY": {}}}
+    assert httpx.post(f"{server.url}/comments:analyze", json=analyze).status_code == 200
     kinds = re.findall(r"^# TYPE (\w+) \w+$", httpx.get(f"{server.url}/metrics").text, flags=re.MULTILINE)
     named = set(re.findall(r"`((?:moderation|process)_\w+)(?:\{[^`]*)?`", DOCUMENT + OPERATIONS))
     if sys.platform != "linux":  # where no process says what it takes
