@@ -60,6 +60,21 @@ class ServeConfig:
         metavar="ORIGIN",
         app=True,
     )
+    public_url: str | None = setting(
+        None,
+        "address of the server as clients know it, such as https://moderation.example/prefix, for the discovery "
+        "document behind a proxy; default: as each request says",
+        "access",
+        metavar="URL",
+        app=True,
+    )
+    trusted_proxy: tuple[str, ...] = setting(
+        (),
+        "address or network of a proxy whose X-Forwarded-For, -Proto, -Host and -Prefix are believed; default: none",
+        "access",
+        metavar="ADDRESS",
+        app=True,
+    )
     feedback_url: str | None = setting(
         "sqlite:///moderation-feedback.db",
         "database for moderators' decisions: sqlite:///FILE or postgresql+psycopg://...; '' accepts none",

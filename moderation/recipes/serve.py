@@ -14,6 +14,7 @@ from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.chosen_thresholds import apply_chosen, choose_thresholds
 from moderation.extras import EXTRAS, require
 from moderation.inference.backends import choose_backend
+from moderation.serving.addresses import read_proxies, read_public_url
 from moderation.serving.keys import read_keys
 from moderation.serving.rates import read_rate
 from moderation.serving.supervisor import bind, serve_forever
@@ -43,6 +44,9 @@ def serve(config: ServeConfig) -> int:
     find_counterparts(bundle.labels, bundle.mapping, config.map)
     if config.rate_limit:
         read_rate(config.rate_limit)
+    if config.public_url is not None:
+        read_public_url(config.public_url)
+    read_proxies(config.trusted_proxy)
     feedback_url = _choose_feedback(config)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(

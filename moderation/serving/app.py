@@ -20,6 +20,7 @@ from moderation.extras import EXTRAS, require
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
 from moderation.serving import pages
+from moderation.serving.addresses import PublicAddress, path_of, read_proxies, read_public_url
 from moderation.serving.cors import Cors
 from moderation.serving.description import complete_description
 from moderation.serving.dialects import native, openai, perspective, perspective_batch
@@ -60,6 +61,8 @@ def create_app(
     keys: Keys | None = None,
     rate_limit: str | None = None,
     cors: Sequence[str] = (),
+    public_url: str | None = None,
+    trusted_proxy: Sequence[str] = (),
     feedback_url: str | None = None,
     map: Sequence[str] = (),
     openai_images: str = "refuse",
@@ -83,6 +86,8 @@ def create_app(
         keys: Who may ask; None: everybody who can reach the server.
         rate_limit: Requests of each key, such as `600/minute`; None: any number.
         cors: Origins whose pages may ask, such as `https://forum.example`.
+        public_url: Address of the server as clients know it, such as `https://moderation.example/prefix`.
+        trusted_proxy: Addresses and networks of proxies whose `X-Forwarded-*` headers are believed.
         feedback_url: URL of the database of moderators' decisions; None: they are not taken.
         map: What labels are called by OpenAI or Perspective, such as `offensive=harassment`; else as the bundle says.
         openai_images: What `/v1/moderations` does with an image beside a text: `refuse` or `ignore`.
@@ -101,7 +106,7 @@ def create_app(
         The application; once it has started, `app.state.moderator` is what answers.
 
     Raises:
-        ConfigError: a rate limit or a mapping of labels that cannot be read.
+        ConfigError: a rate limit, a mapping of labels or an address that cannot be read.
         ArtifactError: not a bundle.
 
     Example:
@@ -111,6 +116,8 @@ def create_app(
     bundle = read_bundle(Path(model))
     counterparts = find_counterparts(bundle.labels, bundle.mapping, map)
     workshop = Workshop(max_body_bytes)
+    proxies = read_proxies(trusted_proxy)
+    root_url = None if public_url is None else read_public_url(public_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -122,6 +129,7 @@ def create_app(
         app.state.counterparts = counterparts
         app.state.language_rule = LanguageRule(app.state.languages, classifier.languages, perspective_languages, counts)
         app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
+        app.state.root_url = root_url
         app.state.description = native.describe_model(app.state.moderator, counterparts)
         _warn_of_labels(counterparts)
         app.state.feedback = _open_feedback(feedback_url) if feedback_url else None
@@ -143,6 +151,8 @@ def create_app(
         version="1",
         description="Multi-label toxicity: the server's own language, OpenAI's and the Perspective API's.",
         lifespan=lifespan,
+        root_path_in_servers=root_url is None,
+        servers=[{"url": root_url}] if root_url else None,
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # it would send a key on to an address of the client's making
@@ -175,6 +185,8 @@ def create_app(
     )
     if cors:
         app.add_middleware(Cors, origins=cors)
+    if proxies or root_url:
+        app.add_middleware(PublicAddress, proxies=proxies, root_path=path_of(root_url or ""))
     return app
 
 

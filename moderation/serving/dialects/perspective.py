@@ -136,7 +136,8 @@ async def discover(request: Request, version: str = VERSION) -> Response:
     if version != VERSION:
         raise ApiProblem(404, "not_found", f"No such version of this API; expected version={VERSION}.")
     root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
-    return Response(render_api(str(request.base_url.replace(path=f"{root}/"))), media_type="application/json")
+    url = request.app.state.root_url or str(request.base_url.replace(path=f"{root}/"))
+    return Response(render_api(url), media_type="application/json")
 
 
 def render_problem(problem: ApiProblem) -> JSONResponse:

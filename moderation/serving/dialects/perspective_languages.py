@@ -1,4 +1,4 @@
-"""In which languages analyze answers: in those that the model reads, and, where it is told so, in all others as well."""
+"""In which languages analyze answers: those that the model reads, and, where it is told so, all others as well."""
 
 import logging
 import re
