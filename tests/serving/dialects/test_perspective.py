@@ -13,8 +13,6 @@ import httpx
 import psutil
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from moderation.categories import find_attributes
 from moderation.data.reading import read_table
@@ -244,38 +242,6 @@ def test_a_body_that_cannot_be_read_is_a_clear_400_that_quotes_nothing(server: A
     assert (answer.status_code, error["code"], error["status"]) == (400, 400, "INVALID_ARGUMENT")
     assert error["message"].startswith(("Invalid JSON payload received. ", "Invalid value at '"))
     assert "fool" not in answer.text
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
-FIELDS = ("comment", "text", "requestedAttributes", "TOXICITY", "scoreThreshold", "languages", "attributeScores")
-MORE_FIELDS = ("summaryScore", "value", "spanScores", "begin", "clientToken", "communityId", "spanAnnotations")
-fields = st.sampled_from([*FIELDS, *MORE_FIELDS])
-odd = st.recursive(json_values, lambda inner: st.dictionaries(fields, inner, max_size=4), max_leaves=10)
-parts = st.fixed_dictionaries(
-    {},
-    optional={
-        "comment": odd | st.fixed_dictionaries({"text": st.text() | odd}),
-        "requestedAttributes": odd | st.dictionaries(st.sampled_from(ATTRIBUTES), odd | st.just({}), max_size=2),
-        "attributeScores": odd
-        | st.dictionaries(st.just("INSULT"), st.fixed_dictionaries({"summaryScore": odd | st.just({"value": 1})})),
-        "languages": odd | st.lists(st.sampled_from(["en", "it", ""]), max_size=2),
-        "clientToken": st.text() | odd,
-    },
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(body=odd | parts, method=st.sampled_from(["analyze", "suggestscore"]))
-def test_whatever_is_sent_is_answered_or_refused_by_name(server: Any, body: Any, method: str) -> None:
-    content = json.dumps(body).encode()
-    answer = httpx.post(f"{server.url}/comments:{method}", content=content, headers=JSON)
-    assert answer.status_code in (200, 400), answer.text
-    if answer.status_code == 400:
-        assert answer.json()["error"]["status"] == "INVALID_ARGUMENT"
 
 
 def test_keys_are_asked_for_as_google_does(keyed_server: Any) -> None:
