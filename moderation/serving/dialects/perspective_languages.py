@@ -92,8 +92,9 @@ class LanguageRule:
             read = named
         if is_read:
             return TextLanguage(named, detected, self._label(read or named))
-        label = self._label(named)
-        scored = self._otherwise == "as-model" and any(map(_TAG.fullmatch, named))
+        tags = list(filter(_TAG.fullmatch, named))
+        label = self._label(tags or named)
+        scored = self._otherwise == "as-model" and bool(tags)
         self._warn(label, scored)
         if scored:
             return TextLanguage(named, detected, label, ", ".join(self._known))

@@ -37,7 +37,7 @@ def counted(metrics: str) -> dict[tuple[str, str], int]:
 
 
 SCORED = [["en"], ["EN-gb"], ["en_US"], ["en", "it"], ["es", "en-AU"], ["You fool!", "en"], None]
-FOREIGN = [["es"], ["fr"], ["pt-BR"], ["fr", "de"], ["xq"], ["klingon"], ["hi-Latn"]]
+FOREIGN = [["You fool!", "es"], ["fr"], ["pt-BR"], ["fr", "de"], ["xq"], ["klingon"], ["hi-Latn"]]
 NONE = [["You fool!"], [""], ["e"], ["es,fr"]]
 
 
