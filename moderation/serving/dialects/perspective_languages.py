@@ -62,7 +62,7 @@ class LanguageRule:
     def __init__(self, languages: Languages, known: Sequence[str], otherwise: str, metrics: Metrics) -> None:
         self._languages, self._known, self._otherwise, self._metrics = languages, tuple(known), otherwise, metrics
         self._countable = ISO_639_1 | {_primary(code) for code in known}
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, bool]] = set()
         self._warning = threading.Lock()  # requests are read on two event loops and in threads
 
     @property
@@ -118,9 +118,9 @@ class LanguageRule:
     def _warn(self, label: str, scored: bool) -> None:
         """Say it once for each language, of which there is a bounded number."""
         with self._warning:
-            if label in self._warned:
+            if (label, scored) in self._warned:
                 return
-            self._warned.add(label)
+            self._warned.add((label, scored))
         done = "scored as if they were in its own" if scored else "refused; some clients then take them for clean"
         logger.warning(
             f"texts in a language that the model does not read are {done}",
@@ -141,4 +141,4 @@ def _refusal(attribute: str, named: Sequence[str], detected: str, asked: Sequenc
 
 
 def _primary(code: str) -> str:
-    return code.lower().replace("_", "-").partition("-")[0]
+    return code.strip().lower().replace("_", "-").partition("-")[0]

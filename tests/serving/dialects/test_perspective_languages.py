@@ -88,7 +88,8 @@ def test_one_language_of_the_model_is_enough_and_others_go_by_the_setting(
     n_other = found.pop(("other", outcome)) + (found.pop(("other", "refused")) if outcome == "as_model" else 0)
     assert (found, n_other) == (expected, 2 + len(NONE) + 1)  # xq and klingon; one is in the batch
     warned = [record.language for record in caplog.records if "that the model does not read" in record.message]
-    assert sorted(warned) == sorted({language for language, what in found if what == outcome} | {"other"})
+    named = [language for language, what in found if what == outcome]
+    assert sorted(warned) == sorted([*named, "other", *(["other"] if outcome == "as_model" else [])])
     assert "fool" not in caplog.text + metrics.text
 
 
@@ -108,12 +109,19 @@ def rule(*known: str, otherwise: str = "as-model") -> LanguageRule:
         (("en", "de"), "de-AT", True),
         (("en", "de"), "den", False),
         (("EN",), "en", True),
+        (("en",), " en\n", True),
+        (("en",), "\uff45\uff4e", False),
         (("zh-Hans",), "zh-TW", False),
         ((), "xx", True),
     ],
 )
 def test_names_are_compared_as_far_as_both_go(known: tuple[str, ...], asked: str, read: bool) -> None:
-    assert (rule(*known).judge("kind", [asked], "TOXICITY").read_as is None) == read
+    if read:
+        found = rule(*known, otherwise="refuse").judge("kind", [asked], "TOXICITY")
+        assert (found.read_as, found.label) == (None, asked.strip()[:2] if asked != "xx" else "other")
+    else:
+        with pytest.raises(PerspectiveProblem):
+            rule(*known, otherwise="refuse").judge("kind", [asked], "TOXICITY")
 
 
 def test_a_model_of_a_regional_language_reads_texts_in_it() -> None:
