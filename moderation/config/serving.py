@@ -68,6 +68,21 @@ class ServeConfig:
         metavar="ORIGIN",
         app=True,
     )
+    public_url: str | None = setting(
+        None,
+        "address of the server as clients know it, such as https://moderation.example/prefix, for the discovery "
+        "document behind a proxy; default: as each request says",
+        "access",
+        metavar="URL",
+        app=True,
+    )
+    trusted_proxy: tuple[str, ...] = setting(
+        (),
+        "address or network of a proxy whose X-Forwarded-For, -Proto, -Host and -Prefix are believed; default: none",
+        "access",
+        metavar="ADDRESS",
+        app=True,
+    )
     feedback_url: str | None = setting(
         "sqlite:///moderation-feedback.db",
         "database for moderators' decisions: sqlite:///FILE or postgresql+psycopg://...; '' accepts none",
@@ -95,6 +110,13 @@ class ServeConfig:
         "omit",
         "what analyze does where the model has only some of the attributes asked for: leave out the others and list "
         "them, or answer 400",
+        "dialects",
+        app=True,
+    )
+    perspective_languages: Literal["refuse", "as-model"] = setting(
+        "refuse",
+        "what analyze does with a text in a language that the model does not read: answer 400, or score it all the "
+        "same and say so in the header X-Model-Language",
         "dialects",
         app=True,
     )
@@ -148,6 +170,11 @@ class ServeConfig:
                 ("host", "an address or a name", bool(self.host)),
                 ("openai_images", "refuse | ignore", self.openai_images in ("refuse", "ignore")),
                 ("perspective_missing", "omit | refuse", self.perspective_missing in ("omit", "refuse")),
+                (
+                    "perspective_languages",
+                    "refuse | as-model",
+                    self.perspective_languages in ("refuse", "as-model"),
+                ),
                 ("max_wait_s", "more than 0", 0 < self.max_wait_s < math.inf),
                 ("timeout_s", "more than 0", 0 < self.timeout_s < math.inf),
                 ("max_texts", "1 or more", self.max_texts >= 1),

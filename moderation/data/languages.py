@@ -50,6 +50,18 @@ def is_english(code: str) -> bool:
     return code.strip().lower().replace("_", "-").split("-")[0] == "en"
 
 
+def same_language(one: str, other: str) -> bool:
+    """Tell whether two codes name one language: of their parts, all that both have are the same.
+
+    >>> [same_language("en", code) for code in ("EN", "en-GB", "en_US", "eng", "")]
+    [True, True, True, False, False]
+    >>> same_language("pt-BR", "pt"), same_language("zh-Hans", "zh-TW")
+    (True, False)
+    """
+    parts, others = (code.strip().lower().replace("_", "-").split("-") for code in (one, other))
+    return all(part == same for part, same in zip(parts, others, strict=False))
+
+
 def detect_foreign(texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], int]:
     """Find the texts that are clearly written in another language than English.
 
@@ -162,12 +174,12 @@ class Languages:
             ISO 639-1 code; `und` where the script tells that it is none of the model's, but not which it is.
         """
         code = self.detect(text) if detected is None else detected
-        if not trained_on or code in trained_on:
+        if not trained_on or any(same_language(code, known) for known in trained_on):
             return None
         read = self._read(text[:_FEWER_CHARACTERS])
         sure = _n_letters(read) >= _SURE_LETTERS
         if code == UNDETERMINED:
-            sure = sure and list(trained_on) == ["en"] and _is_other_script(text[:_FEWER_CHARACTERS], read)
+            sure = sure and all(map(is_english, trained_on)) and _is_other_script(text[:_FEWER_CHARACTERS], read)
         return code if sure else None
 
     def describe(self, text: str, trained_on: Sequence[str]) -> dict[str, str | bool]:
@@ -180,7 +192,7 @@ class Languages:
         code = self.detect(text)
         if code == UNDETERMINED:
             return {"code": code, "supported": self.foreign(text, trained_on, code) is None}
-        return {"code": code, "supported": not trained_on or code in trained_on}
+        return {"code": code, "supported": not trained_on or any(same_language(code, known) for known in trained_on)}
 
     def _read(self, text: str) -> str:
         return text if self._normalise is None else self._normalise(text)

@@ -15,6 +15,7 @@ from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.chosen_thresholds import apply_chosen, choose_thresholds
 from moderation.extras import EXTRAS, require
 from moderation.inference.backends import choose_backend
+from moderation.serving.addresses import read_proxies, read_public_url
 from moderation.serving.keys import read_keys
 from moderation.serving.rates import read_rate
 from moderation.serving.shadow import choose_shadow_backend, find_common_labels
@@ -51,6 +52,9 @@ def serve(config: ServeConfig) -> int:
 
         check_rate_limit_url(config.rate_limit_url)
     shadow = _choose_shadow(config, bundle)
+    if config.public_url is not None:
+        read_public_url(config.public_url)
+    read_proxies(config.trusted_proxy)
     feedback_url = _choose_feedback(config)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(

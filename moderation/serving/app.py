@@ -20,9 +20,11 @@ from moderation.extras import EXTRAS, require
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
 from moderation.serving import pages, shadow_report
+from moderation.serving.addresses import PublicAddress, path_of, read_proxies, read_public_url
 from moderation.serving.cors import Cors
 from moderation.serving.description import complete_description
 from moderation.serving.dialects import native, openai, perspective, perspective_batch
+from moderation.serving.dialects.perspective_languages import LanguageRule
 from moderation.serving.gate import Gate
 from moderation.serving.keys import Keys
 from moderation.serving.limiting import Limiter
@@ -63,10 +65,13 @@ def create_app(
     rate_limit: str | None = None,
     rate_limit_url: str | None = None,
     cors: Sequence[str] = (),
+    public_url: str | None = None,
+    trusted_proxy: Sequence[str] = (),
     feedback_url: str | None = None,
     map: Sequence[str] = (),
     openai_images: str = "refuse",
     perspective_missing: str = "omit",
+    perspective_languages: str = "refuse",
     max_wait_s: float = 5.0,
     timeout_s: float = 30.0,
     cache_texts: int = 50_000,
@@ -90,10 +95,14 @@ def create_app(
         rate_limit: Requests of each key, such as `600/minute`; None: any number.
         rate_limit_url: Redis or Valkey in which all count together; None: this process counts for itself.
         cors: Origins whose pages may ask, such as `https://forum.example`.
+        public_url: Address of the server as clients know it, such as `https://moderation.example/prefix`.
+        trusted_proxy: Addresses and networks of proxies whose `X-Forwarded-*` headers are believed.
         feedback_url: URL of the database of moderators' decisions; None: they are not taken.
         map: What labels are called by OpenAI or Perspective, such as `offensive=harassment`; else as the bundle says.
         openai_images: What `/v1/moderations` does with an image beside a text: `refuse` or `ignore`.
         perspective_missing: What analyze does with attributes that the model lacks beside others: `omit` or `refuse`.
+        perspective_languages: What analyze does with texts in languages that the model does not read: `refuse` them,
+            or score them `as-model`.
         max_wait_s: A request that would be answered later than that is refused with 429.
         timeout_s: A request that has no answer then gets 504.
         cache_texts: Results kept, by hash; 0: none.
@@ -111,7 +120,8 @@ def create_app(
         The application; once it has started, `app.state.moderator` is what answers.
 
     Raises:
-        ConfigError: a rate limit, its URL or a mapping of labels that cannot be read; a shadow that cannot be compared.
+        ConfigError: a rate limit, its URL, a mapping of labels or an address that cannot be read; a shadow that cannot
+            be compared.
         MissingExtraError: the package that a URL needs is not installed.
         ArtifactError: not a bundle.
 
@@ -124,6 +134,8 @@ def create_app(
     workshop = Workshop(max_body_bytes)
     limiter = _make_limiter(rate_limit, rate_limit_url, counts) if rate_limit else None
     shadow_counts = ShadowCounts(counts.registry)
+    proxies = read_proxies(trusted_proxy)
+    root_url = None if public_url is None else read_public_url(public_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -133,6 +145,7 @@ def create_app(
             classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
         )
         app.state.counterparts, app.state.metrics = counterparts, counts
+        app.state.language_rule = LanguageRule(app.state.languages, classifier.languages, perspective_languages, counts)
         app.state.shadow = None
         if shadow is not None:
             app.state.shadow = open_shadow(
@@ -144,6 +157,7 @@ def create_app(
                 thresholds=shadow_thresholds,
             )
         app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
+        app.state.root_url = root_url
         app.state.description = native.describe_model(app.state.moderator, counterparts)
         _warn_of_labels(counterparts)
         app.state.feedback = _open_feedback(feedback_url) if feedback_url else None
@@ -169,6 +183,8 @@ def create_app(
         version="1",
         description="Multi-label toxicity: the server's own language, OpenAI's and the Perspective API's.",
         lifespan=lifespan,
+        root_path_in_servers=root_url is None,
+        servers=[{"url": root_url}] if root_url else None,
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # it would send a key on to an address of the client's making
@@ -204,6 +220,8 @@ def create_app(
     )
     if cors:
         app.add_middleware(Cors, origins=cors)
+    if proxies or root_url:
+        app.add_middleware(PublicAddress, proxies=proxies, root_path=path_of(root_url or ""))
     return app
 
 

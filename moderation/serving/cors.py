@@ -28,7 +28,7 @@ class Cors(CORSMiddleware):
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             allow_private_network=True,  # an origin that is named may reach a server inside, too
-            expose_headers=["X-Request-Id", "X-Model-Version", "Retry-After"],
+            expose_headers=["X-Request-Id", "X-Model-Version", "X-Model-Language", "Retry-After"],
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

@@ -28,7 +28,7 @@ def complete_description(app: FastAPI, *, has_keys: bool) -> None:
             document = describe()
             if has_keys:
                 _declare_keys(document)
-            _declare_languages(document, app.state.moderator.classifier.languages)
+            _declare_languages(document, app.state.language_rule.only)
         return describe()
 
     app.openapi = describe_completely  # type: ignore[method-assign]  # FastAPI's way to change the document
@@ -42,10 +42,11 @@ def _declare_keys(document: dict[str, Any]) -> None:
 
 
 def _declare_languages(document: dict[str, Any], languages: tuple[str, ...]) -> None:
-    """Languages that may be named in `analyze`, which refuses all others."""
-    codes = "|".join(map(re.escape, languages))
+    """Languages of which `analyze` wants one, where a request names any; none: it takes all."""
+    codes = "|".join(re.escape(code) for code in languages)
     for path, methods in document["paths"].items():
         if path.endswith(":analyze") and codes:
             content = methods["post"]["requestBody"]["content"]["application/json"]
             several, one, _ = content["schema"]["properties"]["languages"]["anyOf"]
-            several["items"]["pattern"] = one["pattern"] = f"^({codes})([-_].*)?$"
+            one["pattern"] = f"^({codes})([-_].*)?$"
+            several["anyOf"] = [{"contains": {"type": "string", "pattern": one["pattern"]}}, {"maxItems": 0}]

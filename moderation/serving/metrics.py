@@ -43,6 +43,9 @@ class Metrics:
         self._batch_tokens = counter("tokens", "Tokens computed, padding included.")
         self._texts = counter("texts", "Texts answered.")
         self._flagged = counter("flagged", "Texts flagged, by label.", "label")
+        self._languages = counter(
+            "languages", "Texts sent to analyze, by their language and what was done.", "language", "outcome"
+        )
         self._scores = histogram("score", "Probabilities, by label: watch them for drift.", _SCORES, "label")
         self._hits = counter("cache_hits", "Texts answered from the cache.")
         self._misses = counter("cache_misses", "Texts that had to be computed.")
@@ -115,6 +118,10 @@ class Metrics:
         self._texts.inc(n_texts)
         self._hits.inc(n_hits)
         self._misses.inc(n_texts - n_hits)
+
+    def language(self, language: str, outcome: str) -> None:
+        """A text in this language, of a bounded number of them, was `scored`, scored `as_model`, or `refused`."""
+        self._languages.labels(language, outcome).inc()
 
     def render(self) -> bytes:
         """All counts, in Prometheus's text format."""

@@ -5,7 +5,7 @@ A score is the model's probability of a label. Nothing that is analyzed is ever 
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from moderation.inference.sentences import split_sentences
 from moderation.serving.decisions import WAIT_S, Decision
 from moderation.serving.dialects.offsets import to_utf16
 from moderation.serving.dialects.perspective_discovery import VERSION, render_api
+from moderation.serving.dialects.perspective_languages import TextLanguage
 from moderation.serving.dialects.perspective_models import (
     MAX_TEXT_BYTES,
     AnalyzeCommentRequest,
@@ -58,6 +59,7 @@ _MESSAGES = {
     "unauthorized": "Method doesn't allow unregistered callers. Please use an API key: ?key=KEY.",
     "invalid_key": "API key not valid. Please pass a valid API key.",
 }
+_REASONS = {"invalid_key": "API_KEY_INVALID", "rate_limited": "RATE_LIMIT_EXCEEDED"}
 
 _SOON_S = 0.5
 _GIVE_UP_S = 2.0 * WAIT_S  # by then the database itself has mostly said what it lacks
@@ -74,8 +76,7 @@ class Analysis:
         text: Of the comment.
         labels: Attribute asked for -> label of the model.
         unsupported: Attributes asked for that are left out.
-        languages: Of the answer.
-        detected: Language of the text.
+        language: Of the text.
         spans: Sentences to score too, in code points.
     """
 
@@ -83,8 +84,7 @@ class Analysis:
     text: str
     labels: dict[str, str]
     unsupported: tuple[str, ...]
-    languages: list[str]
-    detected: str
+    language: TextLanguage
     spans: list[tuple[int, int]]
 
     @property
@@ -121,8 +121,8 @@ async def analyze(request: Request) -> Response:
     asked = read_message(AnalyzeCommentRequest, await request.body())
     analysis = prepare(request.app.state, asked)
     texts = [analysis.text, *analysis.pieces]
-    whole, *parts = await request.app.state.moderator.read(texts, caller=request.scope[CALLER])
-    return render_message(put_together(request.app.state, analysis, whole, parts))
+    whole, *parts = await request.app.state.moderator.read(texts, caller=request.scope[CALLER], n_counted=1)
+    return put_together(request.app.state, analysis, whole, parts)
 
 
 async def suggest_score(request: Request) -> Response:
@@ -136,7 +136,8 @@ async def discover(request: Request, version: str = VERSION) -> Response:
     if version != VERSION:
         raise ApiProblem(404, "not_found", f"No such version of this API; expected version={VERSION}.")
     root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
-    return Response(render_api(str(request.base_url.replace(path=f"{root}/"))), media_type="application/json")
+    url = request.app.state.root_url or str(request.base_url.replace(path=f"{root}/"))
+    return Response(render_api(url), media_type="application/json")
 
 
 def render_problem(problem: ApiProblem) -> JSONResponse:
@@ -148,9 +149,9 @@ def render_problem(problem: ApiProblem) -> JSONResponse:
     error = {"code": code, "message": _MESSAGES.get(problem.kind, problem.message), "status": status}
     if isinstance(problem, PerspectiveProblem):
         error["details"] = problem.details
-    elif problem.kind == "invalid_key":
+    elif problem.kind in _REASONS:
         kind = "type.googleapis.com/google.rpc.ErrorInfo"
-        error["details"] = [{"@type": kind, "reason": "API_KEY_INVALID", "domain": "googleapis.com"}]
+        error["details"] = [{"@type": kind, "reason": _REASONS[problem.kind], "domain": "googleapis.com"}]
     return JSONResponse({"error": error}, status_code=code, headers=problem.headers)
 
 
@@ -169,17 +170,12 @@ def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES)
     text = _read_text(asked.comment)
     moderator.check_size([text])
     labels, unsupported = _choose_labels(asked, state)
-    detected = state.languages.detect(text)
-    foreign = state.languages.foreign(text, moderator.classifier.languages, detected)
-    languages = _choose_languages(asked.languages, detected, foreign, moderator)
-    _check_languages(languages, detected, list(labels), moderator)
+    language = state.language_rule.judge(text, asked.languages, next(iter(labels)))
     spans = split_sentences(text, most=most) if asked.span_annotations else []
-    return Analysis(asked, text, labels, unsupported, languages, detected, spans)
+    return Analysis(asked, text, labels, unsupported, language, spans)
 
 
-def put_together(
-    state: Any, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]
-) -> AnalyzeCommentResponse:
+def put_together(state: Any, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]) -> Response:
     """The answer, from what the model says of the text and of each of its spans."""
     asked, text, spans = analysis.asked, analysis.text, analysis.spans
     if not asked.span_annotations:  # one span all the same, which some clients read
@@ -190,14 +186,16 @@ def put_together(
         for name, label in analysis.labels.items()
         if whole.probabilities[label] >= (asked.requested_attributes[name].score_threshold or 0.0)
     }
-    return AnalyzeCommentResponse(
+    state.language_rule.count(analysis.language)
+    answer = AnalyzeCommentResponse(
         attribute_scores=scores or None,
-        languages=analysis.languages,
-        detected_languages=[analysis.detected],
+        languages=analysis.language.named,
+        detected_languages=[analysis.language.detected],
         unsupported_attributes=list(map(show_name, analysis.unsupported)) or None,
         client_token=asked.client_token,
         model_version=state.moderator.classifier.model_version,
     )
+    return render_message(answer, analysis.language.headers)
 
 
 def _score(
@@ -301,35 +299,13 @@ def _find_labels(names: Iterable[str], state: Any) -> dict[str, str]:
     known = state.counterparts.attributes
     for name in names:
         if name not in known:
-            raise ApiProblem(400, "invalid_request", f"Unknown requested attribute: {show_name(name)}")
+            raise PerspectiveProblem(f"Unknown requested attribute: {show_name(name)}", "INVALID_REQUEST")
     return {name: known[name] for name in names}
 
 
-def _choose_languages(
-    asked: Sequence[str] | None, detected: str, foreign: str | None, moderator: Moderator
-) -> list[str]:
-    """Languages that were asked for; else the one detected; where that is not sure, the first that the model knows."""
-    if asked:
-        return list(asked)
-    known = moderator.classifier.languages
-    return [foreign or detected] if foreign or detected in known or not known else [known[0]]
-
-
-def _check_languages(languages: Sequence[str], detected: str, attributes: Sequence[str], moderator: Moderator) -> None:
-    known = moderator.classifier.languages
-    foreign = [code for code in languages if known and code.lower().replace("_", "-").split("-")[0] not in known]
-    if foreign:
-        named = ", ".join(map(show_name, foreign))
-        raise PerspectiveProblem(
-            f"Attribute {attributes[0]} does not support request languages: {named}",
-            "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
-            {"languageNotSupportedByAttributeError": {"detectedLanguages": [detected], "attribute": attributes[0]}},
-        )
-
-
-def render_message(message: Message) -> Response:
+def render_message(message: Message, headers: Mapping[str, str] | None = None) -> Response:
     """A message as an answer."""
-    return Response(message.model_dump_json(exclude_none=True), media_type="application/json")
+    return Response(message.model_dump_json(exclude_none=True), headers=headers, media_type="application/json")
 
 
 def _describe_body(kind: type[Message], attributes: Sequence[str]) -> dict[str, Any]:

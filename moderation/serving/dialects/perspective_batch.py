@@ -153,7 +153,7 @@ async def _analyze(state: Any, analyses: Sequence[Analysis], caller: str | None)
 def _put_together_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> list[Response]:
     parts = iter(results[len(analyses) :])
     return [
-        render_message(put_together(state, analysis, whole, [next(parts) for _ in analysis.spans]))
+        put_together(state, analysis, whole, [next(parts) for _ in analysis.spans])
         for analysis, whole in zip(analyses, results, strict=False)
     ]
 

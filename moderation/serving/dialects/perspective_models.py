@@ -195,7 +195,10 @@ class AnalyzeCommentRequest(Message):
         Field(min_length=1, max_length=_MOST),
         BeforeValidator(_refuse_many),
     ]
-    languages: Annotated[_Languages | None, Field(description="ISO 639-1; detected where absent")] = None
+    languages: Annotated[
+        _Languages | None,
+        Field(description="ISO 639-1 or BCP 47; one of them has to be the model's; detected where absent"),
+    ] = None
     context: Context | None = None
     span_annotations: Annotated[_Boolean | None, Field(description="score each sentence too")] = None
     do_not_store: Annotated[_Boolean | None, Field(description="nothing is ever stored by this method")] = None
@@ -301,7 +304,7 @@ def read_message(kind: type[_Model], body: bytes) -> _Model:
     where = ".".join(part for part in (*parents, name) if part) or "body"
     message = f"Invalid value at '{where}': {first['msg']}."
     if where in ("requestedAttributes", "requested_attributes") and not content.get(where):
-        raise PerspectiveProblem(message, "NO_REQUESTED_ATTRIBUTES")
+        raise PerspectiveProblem("Missing requested_attributes", "NO_REQUESTED_ATTRIBUTES")
     raise ApiProblem(400, "invalid_request", message, param=where)
 
 

@@ -24,8 +24,6 @@ from tests.serving.in_process import ask
 
 PATH = "/v1alpha1/comments:analyze"
 BODY: dict[str, Any] = {"comment": {"text": "you idiot"}, "requestedAttributes": {"TOXICITY": {}}, "languages": ["en"]}
-# As peRspective, a client for R, writes it: lists of one item come as the item.
-R_BODY = '{"comment":{"text":"you idiot"},"languages":"en","requestedAttributes":{"TOXICITY":{}},"doNotStore":true}'
 
 
 def analyze(server: Server, **more: Any) -> httpx.Response:
@@ -34,12 +32,6 @@ def analyze(server: Server, **more: Any) -> httpx.Response:
 
 def read(**more: Any) -> AnalyzeCommentRequest:
     return read_message(AnalyzeCommentRequest, json.dumps(BODY | more).encode())
-
-
-def test_the_body_of_the_client_for_r_is_answered(server: Server) -> None:
-    answer = httpx.post(server.url + PATH, content=R_BODY, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["languages"]) == (200, ["en"])
-    assert answer.json()["attributeScores"] == analyze(server).json()["attributeScores"]
 
 
 def attribute(parameters: Any) -> dict[str, Any]:

@@ -109,6 +109,27 @@ def test_a_batch_of_25_with_refusals_in_it(keyed_server: tuple[Server, str]) -> 
     assert answers[3] == single.json()
 
 
+def test_modelgauges_annotator_gets_each_score_by_its_index(keyed_server: tuple[Server, str]) -> None:
+    """It sends 25 in a batch, whose names are their indices, and takes another error than 429 and 5xx for the end."""
+    recorded = json.loads((Path(__file__).parents[1] / "clients/recorded/modelgauge.json").read_text(encoding="utf-8"))
+    server, key = keyed_server
+    bodies = [recorded["requests"][number % 2]["body"] for number in range(25)]
+    answers: list[Any] = [None] * 25
+
+    def keep(name: str, answer: Any, error: Any) -> None:
+        answers[int(name)] = error or answer
+
+    with build(server, key) as client:
+        batch = client.new_batch_http_request()
+        for number, body in enumerate(bodies):
+            text = {"text": f"{body['comment']['text']} {number}"}
+            batch.add(client.comments().analyze(body=body | {"comment": text}), request_id=str(number), callback=keep)
+        batch.execute()
+    for body, answer in zip(bodies, answers, strict=True):
+        assert answer["attributeScores"].keys() == body["requestedAttributes"].keys()
+        assert all(0 <= score["summaryScore"]["value"] <= 1 for score in answer["attributeScores"].values())
+
+
 def asked_alone(token: str) -> dict[str, Any]:
     text = f"you idiot {token} \N{PILE OF POO}"
     return BODY | {"comment": {"text": text}, "clientToken": token, "spanAnnotations": True}

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.attack_table import Attack
+
 CLIENTS = Path(__file__).parents[1] / "clients"
 COMMENT = "you stupid idiot"
 ATTRIBUTES = ("TOXICITY", "SEVERE_TOXICITY", "PROFANITY", "THREAT", "INSULT", "IDENTITY_ATTACK")
@@ -145,7 +147,8 @@ def cut_in_javascript(url: str, key: str, texts: list[str]) -> list[dict[str, An
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_fetch_in_javascript_cuts_out_whole_sentences(keyed_server: Any) -> None:
+@pytest.mark.hostile("offsets: emoji in JavaScript")
+def test_fetch_in_javascript_cuts_out_whole_sentences(keyed_server: Any, attack: Attack) -> None:
     server, key = keyed_server
     random = Random(0)
     words = [
@@ -157,13 +160,14 @@ def test_fetch_in_javascript_cuts_out_whole_sentences(keyed_server: Any) -> None
         "\U0001f44d\U0001f3fd",
     ]
     texts, expected = [], []
-    for _ in range(100):
+    for _ in range(attack.cases(100, 1000)):
         sentences = [f"You {' '.join(random.choices(words, k=3))} idiot!" for _ in range(random.randint(1, 4))]
         texts.append(" ".join(sentences))
         expected.append(sentences)
     found = cut_in_javascript(server.url, key, texts)
     assert [one["status"] for one in found] == [200] * len(texts)
     assert [one["sentences"] for one in found] == expected
+    attack.tried(len(texts))
 
 
 def test_fetch_in_javascript_is_told_why_a_server_without_keys_refuses_it(server: Any) -> None:
