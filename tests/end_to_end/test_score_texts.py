@@ -37,7 +37,7 @@ def test_a_text_in_the_place_of_a_file_is_told_what_to_do_without_being_quoted(w
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["you are an idiot", "", "żółć 🙂", "--kind", "a\rb"])
+@pytest.mark.parametrize("text", ["you are an idiot", "", "--żółć 🙂\rb"])
 def test_one_text_gives_the_line_that_the_pipe_gives(text, tmp_path):
     code, out, err = run("score", f"--text={text}")
     process = start("score", "-", stdin=subprocess.PIPE)
@@ -47,7 +47,7 @@ def test_one_text_gives_the_line_that_the_pipe_gives(text, tmp_path):
     assert "thresholds: the bundle's" in err
 
 
-@pytest.mark.parametrize("content", [b"caf\xe9 \xff", b"\xe9", b"\xed\xa0\xbd half a pair"])
+@pytest.mark.parametrize("content", [b"caf\xe9 \xff", b"\xed\xa0\xbd half a pair"])
 def test_one_text_that_is_not_utf8_is_an_error_of_its_row(content):
     given = subprocess.run(
         [sys.executable.encode(), b"-m", b"moderation", b"score", b"--text=" + content],

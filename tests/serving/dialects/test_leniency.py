@@ -161,6 +161,7 @@ def test_a_request_for_nothing_says_so_as_google_does(name: str, none: Any, serv
     body = {"comment": {"text": "kind"}, name: none}
     error = httpx.post(server.url + PATH, json=body).json()["error"]
     assert (error["code"], error["details"][0]["errorType"]) == (400, "NO_REQUESTED_ATTRIBUTES")
+    assert error["message"] == "Missing requested_attributes"
 
 
 MANY = {"TOXICITY": {}, "SEXUALLY_EXPLICIT": {}, "FLIRTATION": {}, "You fool!": {}}
@@ -178,10 +179,9 @@ def test_attributes_that_the_model_lacks_are_left_out_and_listed(server: Server)
 def test_no_score_at_all_is_an_error_since_it_would_read_as_a_low_one(server: Server) -> None:
     for more in ({}, {"dropUnsupportedAttributes": True}):
         answer = analyze(server, requestedAttributes={"FLIRTATION": {}}, **more)
-        assert (answer.status_code, answer.json()["error"]["message"]) == (
-            400,
-            "Unknown requested attribute: FLIRTATION",
-        )
+        error = answer.json()["error"]
+        assert (answer.status_code, error["message"]) == (400, "Unknown requested attribute: FLIRTATION")
+        assert error["details"][0]["errorType"] == "INVALID_REQUEST"
 
 
 def test_who_wants_an_error_for_what_is_lacking_gets_one(server: Server, tiny_bundle: Path) -> None:
