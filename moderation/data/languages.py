@@ -47,7 +47,16 @@ def is_english(code: str) -> bool:
     >>> [is_english(code) for code in ("en", "EN", "en-US", "en_GB", " en ", "es", "english", "eng")]
     [True, True, True, True, True, False, False, False]
     """
-    return code.strip().lower().replace("_", "-").split("-")[0] == "en"
+    return language_parts(code)[0] == "en"
+
+
+def language_parts(code: str) -> list[str]:
+    """The parts of a language code, in small letters.
+
+    >>> language_parts("zh_Hans-TW"), language_parts(" EN ")
+    (['zh', 'hans', 'tw'], ['en'])
+    """
+    return code.strip().lower().replace("_", "-").split("-")
 
 
 def same_language(one: str, other: str) -> bool:
@@ -58,8 +67,7 @@ def same_language(one: str, other: str) -> bool:
     >>> same_language("pt-BR", "pt"), same_language("zh-Hans", "zh-TW")
     (True, False)
     """
-    parts, others = (code.strip().lower().replace("_", "-").split("-") for code in (one, other))
-    return all(part == same for part, same in zip(parts, others, strict=False))
+    return all(part == same for part, same in zip(language_parts(one), language_parts(other), strict=False))
 
 
 def detect_foreign(texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], int]:

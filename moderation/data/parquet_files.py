@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -116,19 +116,34 @@ def _seekable(path: Path, stream: IO[bytes], packed: IO[bytes]) -> Iterator[IO[b
 
 
 def _unpack(path: Path) -> IO[bytes]:
-    try:
-        with ExitStack() as stack:
-            unpacked = stack.enter_context(tempfile.TemporaryFile())
-            for piece in unpacked_pieces(path):
+    """Unpack a file into a temporary one, which is removed when it is closed."""
+    with ExitStack() as stack:
+        with _writing_temporary_file(path):
+            unpacked = tempfile.TemporaryFile()  # noqa: SIM115
+        stack.callback(_close, unpacked)
+        for piece in unpacked_pieces(path):  # whose own errors name the table
+            with _writing_temporary_file(path):
                 unpacked.write(piece)
+        with _writing_temporary_file(path):
             unpacked.flush()
-            stack.pop_all()
-            return unpacked
-    except OSError as error:  # of closing it, too
+        stack.pop_all()
+        return unpacked
+
+
+@contextmanager
+def _writing_temporary_file(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         raise DataError(
             f"{path}: could not be unpacked into the folder for temporary files ({error.strerror}). Free some space "
             "there, name another folder with TMPDIR, or unpack the file yourself."
         ) from None
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # what could not be written is tried again at the end
+        file.close()
 
 
 def _check_fixed_sizes(schema: pa.Schema, where: str) -> None:
@@ -158,7 +173,7 @@ def _value_bytes(kind: pa.DataType) -> int:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type in which values are handed on: of the kinds of texts and bytes the ones whose lengths can be told."""
+    """The type in which values are handed on: for texts and bytes one whose lengths are known before they are read."""
     if pa.types.is_dictionary(kind):
         return kind.value_type
     if pa.types.is_string_view(kind):

@@ -72,7 +72,7 @@ class TokenizerFacts:
         steps: Of its normalisation, in order, without sequences of them.
         growing: Whether each of these may make a text longer.
         is_bounded: Whether all of them together cannot make a text many times longer.
-        is_bounded_for_ascii: Whether they cannot where the text is of ASCII, and leave it so.
+        is_bounded_for_ascii: Whether that holds for texts of ASCII alone, which then stay ASCII.
         separators: Tokens at which a text is taken apart before it is normalised.
         normalised: Tokens that are normalised themselves, when the file is opened.
         n_open: Patterns whose work at each place of a text may grow with the text.

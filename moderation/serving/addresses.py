@@ -7,17 +7,18 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from moderation.errors import ConfigError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
+_MAPPED_BITS = 96  # ::ffff:0:0/96 holds all of IPv4
 _LONGEST, _LONGEST_CHAIN = 256, 1024  # characters of a prefix, and of the addresses that a request has come by
 _OWN = frozenset({"v1", "v1alpha1", "batch", "page", "livez", "readyz", "metrics", "openapi.json"})
-_PEER = "moderation.peer"  # under this name a scope holds who has sent the request, whoever it says that it is for
+_WITH_PORT = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 
 
 def read_public_url(words: str) -> str:
@@ -36,9 +37,10 @@ def read_public_url(words: str) -> str:
         url, port = urlsplit(""), None
     path = url.path.rstrip("/")
     fine = url.scheme in ("http", "https") and _HOST.fullmatch(url.netloc) and port != 0
+    said = ", in which a user is named" if "@" in words else f" is {words[:200]!r}"
     if not fine or len(path) > _LONGEST or not _PREFIX.fullmatch(path) or re.search(r"[?#\s]", words):
         raise ConfigError(
-            f"--public-url is {_hide_user(words)!r}, expected the address of the server as clients know it, such as "
+            f"--public-url{said}, expected the address of the server as clients know it, such as "
             "https://moderation.example/prefix: http or https, without user, query or fragment, and a path of letters, "
             "digits and - . _ ~."
         )
@@ -76,18 +78,24 @@ def read_proxies(words: Sequence[str]) -> tuple[Network, ...]:
             ) from None
         if network.prefixlen == 0:
             raise ConfigError(f"--trusted-proxy {word}: everybody could then say who they are. Name your proxies.")
-        found.append(network)
+        found.append(_as_ipv4(network))
     return tuple(found)
+
+
+def _as_ipv4(network: Network) -> Network:
+    """A network of IPv4 addresses as an IPv6 socket sees them, as itself: requests' addresses are read so too."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen <= _MAPPED_BITS:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
 
 
 class PublicAddress:
     """ASGI middleware that puts a request back into the words of the client that sent it to a proxy.
 
-    It believes what a proxy says of a request, where the request comes from one that is trusted.
-
-    `X-Forwarded-For` tells the client's address and `X-Forwarded-Proto` the scheme, by uvicorn's middleware;
-    `X-Forwarded-Host` tells the host, and `X-Forwarded-Prefix` what the proxy has taken off the path. Of several values
-    of these two the last one counts, which is that of the proxy itself.
+    Where a request comes from a trusted proxy, `X-Forwarded-For` tells the client's address: the last one that is not a
+    trusted proxy's. `X-Forwarded-Proto` tells the scheme, `X-Forwarded-Host` the host, and `X-Forwarded-Prefix` what
+    the proxy has removed from the path; of several values the last one counts, which is that of the proxy itself.
 
     Args:
         app: What stands behind.
@@ -97,61 +105,70 @@ class PublicAddress:
 
     def __init__(self, app: ASGIApp, proxies: Sequence[Network], root_path: str = "") -> None:
         self._app, self._proxies, self._root_path = app, proxies, root_path
-        self._of_uvicorn = ProxyHeadersMiddleware(self._check_client, list(map(str, proxies)))  # type: ignore[arg-type]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on as its client has sent it to the proxy."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if self._root_path and not scope.get("root_path"):
-            scope["root_path"] = self._root_path
-        host, port = scope.get("client") or ("", 0)
-        address = _read_address(host)
-        scope["client"] = scope[_PEER] = (str(address or host), port)
-        if address is not None and any(address in network for network in self._proxies):
-            _believe(scope)
-        await self._of_uvicorn(scope, receive, send)  # type: ignore[arg-type]
-
-    async def _check_client(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What is no address counts as the proxy itself: else anybody who can send it could be anybody."""
-        client = _read_address(scope["client"][0])
-        scope["client"] = scope[_PEER] if client is None else (str(client), scope["client"][1])
+        if scope["type"] == "http":
+            if self._root_path and not scope.get("root_path"):
+                scope["root_path"] = self._root_path
+            host, port = scope.get("client") or ("", 0)
+            address = _read_address(host)
+            scope["client"] = (str(address or host), port)
+            if address is not None and self._is_proxy(address):
+                self._believe(scope)
         await self._app(scope, receive, send)
 
+    def _is_proxy(self, address: _Address) -> bool:
+        return any(address in network for network in self._proxies)
 
-def _believe(scope: Scope) -> None:
-    headers = Headers(scope=scope)
-    replaced = {b"x-forwarded-for": _join_end(headers.getlist("x-forwarded-for")).encode("latin-1")}
-    host, prefix = (_last(headers, f"x-forwarded-{name}") for name in ("host", "prefix"))
-    if _HOST.fullmatch(host):
-        replaced[b"host"] = host.encode()
-    others = [pair for pair in scope["headers"] if pair[0] not in replaced]
-    scope["headers"] = [pair for pair in replaced.items() if pair[1]] + others
-    prefix = prefix.rstrip("/")
-    if prefix and not scope.get("root_path") and len(prefix) <= _LONGEST and _PREFIX.fullmatch(prefix):
-        scope["root_path"], scope["path"] = prefix, prefix + scope["path"]
-        scope["raw_path"] = prefix.encode() + scope.get("raw_path", b"")
+    def _believe(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if client := self._find_client(headers):
+            scope["client"] = (client, 0)
+        scheme, host, prefix = (_last(headers, f"x-forwarded-{name}") for name in ("proto", "host", "prefix"))
+        if scheme.lower() in ("http", "https"):
+            scope["scheme"] = scheme.lower()
+        if _HOST.fullmatch(host):
+            others = [pair for pair in scope["headers"] if pair[0] != b"host"]
+            scope["headers"] = [(b"host", host.encode()), *others]
+        prefix = prefix.rstrip("/")
+        if prefix and not scope.get("root_path") and len(prefix) <= _LONGEST and _PREFIX.fullmatch(prefix):
+            scope["root_path"], scope["path"] = prefix, prefix + scope["path"]
+            scope["raw_path"] = prefix.encode() + scope.get("raw_path", b"")
+
+    def _find_client(self, headers: Headers) -> str:
+        """The last address of the chain that is not a proxy's, else the first; "" where there is none.
+
+        What stands before something that is no address is not believed: anybody could have sent it.
+        """
+        found = ""
+        chain = ",".join(headers.getlist("x-forwarded-for"))
+        if len(chain) > _LONGEST_CHAIN:
+            chain = chain[-_LONGEST_CHAIN:].partition(",")[2]
+        for word in reversed(chain.split(",")):
+            address = _read_address(_without_port(word.strip()))
+            if address is None:
+                break
+            found = str(address)
+            if not self._is_proxy(address):
+                break
+        return found
 
 
-def _join_end(values: Sequence[str]) -> str:
-    """The last addresses of a list; to read a long one takes milliseconds, and all of it but the end is hearsay."""
-    joined = ",".join(values)
-    return joined if len(joined) <= _LONGEST_CHAIN else joined[-_LONGEST_CHAIN:].partition(",")[2]
+def _without_port(word: str) -> str:
+    """An address from a chain, where some proxies write a port behind it: `1.2.3.4:5`, `[::1]:5`."""
+    match = _WITH_PORT.fullmatch(word)
+    return match[1] or match[2] if match else word
 
 
 def _last(headers: Headers, name: str) -> str:
     return ",".join(headers.getlist(name)).rpartition(",")[2].strip()
 
 
-def _read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _read_address(host: str) -> _Address | None:
     """An address; one of IPv4 that a socket of IPv6 has seen, as itself."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _hide_user(words: str) -> str:
-    return re.sub(r"[^/]*@", "...@", words)[:200]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ def create_app(
             It needs uvicorn, and changes nothing under another server.
         shadow: Folder of a bundle that scores some texts after they were answered, to be compared; None: none does.
         shadow_share: Share of the texts that it scores, above 0 and at most 1.
-        shadow_backend: Its engine; not one of torch's.
+        shadow_backend: Its engine; one of torch's counts as `auto`.
         shadow_thresholds: As `thresholds`, for the shadow.
 
     Returns:
@@ -133,50 +133,50 @@ def create_app(
     counterparts = find_counterparts(bundle.labels, bundle.mapping, map)
     workshop = Workshop(max_body_bytes)
     limiter = _make_limiter(rate_limit, rate_limit_url, counts) if rate_limit else None
-    shadow_counts = ShadowCounts(counts.registry)
     proxies = read_proxies(trusted_proxy)
     root_url = None if public_url is None else read_public_url(public_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         classifier = Classifier.load(model, backend=backend, threads=threads, thresholds=thresholds)
-        app.state.languages = Languages("Detecting languages", "serve", classifier.normalise)
-        app.state.moderator = Moderator(
-            classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
-        )
-        app.state.counterparts, app.state.metrics = counterparts, counts
-        app.state.language_rule = LanguageRule(app.state.languages, classifier.languages, perspective_languages, counts)
-        app.state.shadow = None
-        if shadow is not None:
-            app.state.shadow = open_shadow(
-                shadow,
-                app.state.moderator,
-                shadow_counts,
-                share=shadow_share,
-                backend=shadow_backend,
-                thresholds=shadow_thresholds,
+        with ExitStack() as stack:  # closes what was opened, the last first, also where something cannot be
+            app.state.feedback = _open_feedback(feedback_url) if feedback_url else None
+            if app.state.feedback is not None:
+                stack.callback(app.state.feedback.close)
+            if limiter is not None:
+                stack.callback(limiter.close)
+            app.state.moderator = Moderator(
+                classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
             )
-        app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
-        app.state.root_url = root_url
-        app.state.description = native.describe_model(app.state.moderator, counterparts)
-        _warn_of_labels(counterparts)
-        app.state.feedback = _open_feedback(feedback_url) if feedback_url else None
-        if app.state.feedback is not None:  # `moderation serve` has refused what cannot be; here texts are still read
-            asyncio.get_running_loop().run_in_executor(None, app.state.feedback.look)
-        if drain_s is not None:
-            stop_gracefully(app.state.moderator, drain_s)
-        counts.started(classifier.bundle.name, classifier.bundle.version, classifier.backend_name)
-        workshop.open()
-        logger.info("ready", extra={"model_version": classifier.model_version})
-        yield
-        workshop.close()
-        if app.state.shadow is not None:
-            app.state.shadow.close()
-        app.state.moderator.close()
-        if limiter is not None:
-            limiter.close()
-        if app.state.feedback is not None:
-            app.state.feedback.close()
+            stack.callback(app.state.moderator.close)
+            app.state.shadow = None
+            if shadow is not None:
+                app.state.shadow = open_shadow(
+                    shadow,
+                    app.state.moderator,
+                    ShadowCounts(counts.registry),
+                    share=shadow_share,
+                    backend=shadow_backend,
+                    thresholds=shadow_thresholds,
+                )
+                stack.callback(app.state.shadow.close)
+            app.state.counterparts, app.state.metrics, app.state.root_url = counterparts, counts, root_url
+            app.state.languages = Languages("Detecting languages", "serve", classifier.normalise)
+            app.state.language_rule = LanguageRule(
+                app.state.languages, classifier.languages, perspective_languages, counts
+            )
+            app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
+            app.state.description = native.describe_model(app.state.moderator, counterparts)
+            _warn_of_labels(counterparts)
+            if app.state.feedback is not None:  # `moderation serve` refused what cannot be; here texts are still read
+                asyncio.get_running_loop().run_in_executor(None, app.state.feedback.look)
+            if drain_s is not None:
+                stop_gracefully(app.state.moderator, drain_s)
+            counts.started(classifier.bundle.name, classifier.bundle.version, classifier.backend_name)
+            workshop.open()
+            stack.callback(workshop.close)
+            logger.info("ready", extra={"model_version": classifier.model_version})
+            yield
 
     app = FastAPI(
         title="content-moderation",

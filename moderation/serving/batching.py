@@ -201,7 +201,7 @@ class Batcher:
     @property
     def has_free_thread(self) -> bool:
         """Whether nothing waits, and a thread has nothing to do."""
-        return not self._heap and self._n_free > 0
+        return self._n_tokens == 0 and self._n_free > 0
 
     def close(self) -> None:
         """Compute what waits, then end the threads."""

@@ -8,6 +8,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
+from moderation.serving.dialects.perspective_languages import MODEL_LANGUAGE
+
 _LONGEST = 4096  # characters of the headers that a page may ask for
 _NAME = r"[\w!#$%&'*+.^`|~-]+"
 _NAMES = re.compile(rf"{_NAME}(?:[ \t]*,[ \t]*{_NAME})*", re.ASCII)
@@ -28,7 +30,7 @@ class Cors(CORSMiddleware):
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             allow_private_network=True,  # an origin that is named may reach a server inside, too
-            expose_headers=["X-Request-Id", "X-Model-Version", "X-Model-Language", "Retry-After"],
+            expose_headers=["X-Request-Id", "X-Model-Version", MODEL_LANGUAGE, "Retry-After"],
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from moderation.data.languages import language_parts
 from moderation.serving.gate import OPEN_PATHS
 
 _SCHEMES = {
@@ -34,6 +35,11 @@ def complete_description(app: FastAPI, *, has_keys: bool) -> None:
     app.openapi = describe_completely  # type: ignore[method-assign]  # FastAPI's way to change the document
 
 
+def _any_case(word: str) -> str:
+    """A pattern: JSON schema has no flag for it."""
+    return "".join(f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else re.escape(letter) for letter in word)
+
+
 def _declare_keys(document: dict[str, Any]) -> None:
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for path, methods in document["paths"].items():
@@ -42,8 +48,11 @@ def _declare_keys(document: dict[str, Any]) -> None:
 
 
 def _declare_languages(document: dict[str, Any], languages: tuple[str, ...]) -> None:
-    """Languages of which `analyze` wants one, where a request names any; none: it takes all."""
-    codes = "|".join(re.escape(code) for code in languages)
+    """Languages of which `analyze` wants one, where a request names any; none: it takes all.
+
+    The pattern says less than the server's rule, which compares all parts that two names both have.
+    """
+    codes = "|".join(sorted({_any_case(language_parts(code)[0]) for code in languages}))
     for path, methods in document["paths"].items():
         if path.endswith(":analyze") and codes:
             content = methods["post"]["requestBody"]["content"]["application/json"]

@@ -27,7 +27,7 @@ WAIT_S = 30.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MOST_DAY_LETTERS = 64
+_LONGEST_CREATED = 64
 
 
 class Keys:
@@ -129,7 +129,7 @@ def _find_problem(name: str, facts: Any) -> str:
     if not (isinstance(digest := facts.get("sha256"), str) and _DIGEST.fullmatch(digest)):
         return "its sha256 is not a text of 64 hexadecimal digits."
     day = facts.get("created", "")
-    if not (isinstance(day, str) and len(day) <= _MOST_DAY_LETTERS and day.isprintable()):
+    if not (isinstance(day, str) and len(day) <= _LONGEST_CREATED and day.isprintable()):
         return "its day, created, is not a text such as 2026-01-31."
     return ""
 

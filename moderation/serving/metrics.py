@@ -27,7 +27,7 @@ class Metrics:
     """The counters of one server.
 
     Attributes:
-        registry: Of this process; what else it counts is registered there.
+        registry: Of this process; other modules register their counters there.
     """
 
     def __init__(self) -> None:

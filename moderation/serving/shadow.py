@@ -1,6 +1,6 @@
 """A second bundle that scores a share of the texts after they were answered, so that a team sees what would change.
 
-It takes nothing from who asks. A text comes to it when the answer has been sent; one thread computes it, window by
+No answer waits for it. A text comes to it when the answer has been sent; one thread computes it, window by
 window, each one only while the main bundle has a thread to spare. What does not fit its small queue is dropped and
 counted. Whatever goes wrong here is logged once and counted, and no client sees it.
 """
@@ -35,7 +35,6 @@ MAX_TOKENS = 500_000
 """Of one text; one of which the tokenizer makes more is dropped."""
 
 _PAUSE_S = 0.005  # between two looks whether the main bundle has a thread to spare
-_FULL = ("full", "")  # beside the faults that were logged
 _LONGEST_STOP_S = 1.0  # for the window that is being computed
 
 logger = logging.getLogger(__name__)
@@ -141,37 +140,44 @@ class Shadow:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._logged: set[tuple[str, str]] = set()
+        self._told_full = False
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
     def offer(self, texts: Sequence[str], results: Sequence[TextResult]) -> None:
         """Take the texts that are in the share, once the request at work has its answer; at once outside of any."""
         try:
-            found = [pair for pair in zip(texts, results, strict=True) if is_chosen(pair[0], self.share)]
             unsent = _unsent.get()
             if unsent is None:
-                self.take(found)
+                self.take(list(zip(texts, results, strict=True)))
             else:
-                unsent += found
+                unsent += zip(texts, results, strict=True)
         except Exception as error:
             self._log_once(error)
 
     def take(self, answered: Sequence[_Answered]) -> None:
-        """Queue texts with their results, as many as there is room for."""
+        """Queue the texts that are in the share with their results, as many as there is room for."""
+        try:
+            self._queue([pair for pair in answered if is_chosen(pair[0], self.share)])
+        except Exception as error:
+            self._log_once(error)
+
+    def _queue(self, chosen: Sequence[_Answered]) -> None:
         n_dropped = 0
         with self._changed:
-            for text, result in answered:
+            for text, result in chosen:
                 n_characters = self._n_characters + len(text)
                 if self._closing.is_set() or len(self._waiting) >= MAX_TEXTS or n_characters > MAX_CHARACTERS:
                     n_dropped += 1
                 else:
                     self._waiting.append((text, result))
                     self._n_characters = n_characters
-            n_waiting = 0 if self._closing.is_set() else len(self._waiting)
+            n_waiting = len(self._waiting)
+            tell = n_dropped > 0 and not (self._closing.is_set() or self._told_full)
+            self._told_full |= tell
             self._changed.notify()
         self._count_dropped(n_dropped)
-        if n_dropped and n_waiting and _FULL not in self._logged:
-            self._logged.add(_FULL)
+        if tell:
             logger.warning("the shadow does not keep up; texts are dropped", extra={"waiting": n_waiting})
 
     def close(self) -> None:

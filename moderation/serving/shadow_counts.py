@@ -1,6 +1,6 @@
 """What is counted of a shadow: its decisions beside those of the main bundle, label by label.
 
-Every series names both models. After a reload with another bundle the counts begin anew, in series of their own, and no
+Every count names both models. After a reload with another bundle the counts begin anew, in series of their own, and no
 figure mixes two models.
 """
 

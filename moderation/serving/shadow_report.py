@@ -1,6 +1,6 @@
 """`/v1/shadow`: what the shadow would decide otherwise, of all workers together."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry
@@ -97,14 +97,16 @@ def report(main: Classifier, shadow: Shadow, registry: CollectorRegistry) -> Sha
 
 
 def _read_counts(registry: CollectorRegistry, models: str) -> _Counts:
-    """Name without its beginning, and values of the labels but `models` and `le` -> value."""
+    """Name without its beginning, and values of the labels but `models` -> value; buckets are left out."""
     found: _Counts = {}
     for metric in registry.collect():
         for sample in metric.samples:
-            if sample.name.startswith(PREFIX) and sample.labels.get("models") == models:
-                labels: dict[str, Any] = dict(sample.labels)
-                names = [name for name in ("label", "main", "shadow", "changed") if name in labels]
-                found[(sample.name.removeprefix(f"{PREFIX}_"), *(labels[name] for name in names))] = sample.value
+            name = sample.name.removeprefix(f"{PREFIX}_")
+            if name != sample.name and sample.labels.get("models") == models and "le" not in sample.labels:
+                values = (
+                    sample.labels[label] for label in ("label", "main", "shadow", "changed") if label in sample.labels
+                )
+                found[(name, *values)] = sample.value
     return found
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +74,14 @@ def started(bundle: Path, folder: Path, *words: str, **environment: str) -> Iter
         process.stdout.close()
         assert process.stderr is not None
         process.stderr.close()
+
+
+def wait_until(what: Callable[[], object]) -> None:
+    """However slow the machine is."""
+    end = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < end, "it did not come in time"
+        time.sleep(0.005)
 
 
 def wait_until_ready(server: Server, timeout_s: float = 60) -> None:

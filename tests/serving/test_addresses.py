@@ -73,7 +73,9 @@ def test_an_address_is_read_and_ends_with_a_slash(words: str) -> None:
     assert read_public_url(found) == found and found.endswith("/")
 
 
-@pytest.mark.parametrize("words", [*BAD.split(), "", " ", "https://x/a b", "https://x\n", "user:secret@x"])
+@pytest.mark.parametrize(
+    "words", [*BAD.split(), "", " ", "https://x/a b", "https://x\n", "user:secret@x", "https://u:secret/1@x"]
+)
 def test_what_is_no_address_is_refused_without_its_password(words: str) -> None:
     with pytest.raises(ConfigError, match="--public-url") as refused:
         read_public_url(words)
@@ -114,6 +116,13 @@ def test_a_proxy_is_believed_where_it_is_trusted(proxies: tuple[str, ...], tiny_
     )
 
 
+def test_a_proxy_of_ipv4_may_be_named_as_a_socket_of_ipv6_sees_it() -> None:
+    assert read_proxies(["::ffff:10.0.0.0/104"]) == read_proxies(["10.0.0.0/8"])
+    for named in ("::ffff:10.0.0.1", "10.0.0.1"):
+        for client in ("::ffff:10.0.0.1", "10.0.0.1"):
+            assert pass_on([named], client, [("X-Forwarded-For", "1.2.3.4")])["client"][0] == "1.2.3.4"
+
+
 def pass_on(proxies: list[str], client: str, headers: list[tuple[str, str]]) -> dict[str, Any]:
     """The scope of a request behind the middleware."""
     seen: dict[str, Any] = {}
@@ -144,6 +153,12 @@ def pass_on(proxies: list[str], client: str, headers: list[tuple[str, str]]) -> 
         ("10.0.0.1", [("X-Forwarded-For", "1.2.3.4:5")], {"address": "1.2.3.4"}),
         ("10.0.0.1", [("X-Forwarded-For", "9.9.9.9"), ("X-Forwarded-For", "1.2.3.4")], {"address": "1.2.3.4"}),
         ("10.0.0.1", [("X-Forwarded-For", "1.2.3.4, unknown")], {"address": "10.0.0.1"}),
+        ("10.0.0.1", [("X-Forwarded-For", "1.2.3.4, unknown, 10.0.0.2")], {"address": "10.0.0.2"}),
+        (
+            "10.0.0.1",
+            [("X-Forwarded-For", "1.2.3.4" + "0" * 2000 + ", 198.51.100.7" + ",10.0.0.9" * 100)],
+            {"address": "198.51.100.7"},
+        ),
         ("10.0.0.1", [("X-Forwarded-For", "")], {"address": "10.0.0.1"}),
         ("10.0.0.1", [("X-Forwarded-For", "1.2.3.4" + ",10.0.0.9" * 5000)], {"address": "10.0.0.9"}),
         ("192.0.2.1", list(SAID.items()), {"address": "192.0.2.1", "host": b"own", "path": "/x", "scheme": "http"}),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moderation.inference.windows import Window
 from moderation.serving.batching import MAX_TOKENS, Batcher
 from moderation.serving.problems import ApiProblem
+from tests.serving.conftest import wait_until
 
 
 class Counting:
@@ -81,6 +82,26 @@ def test_a_text_has_the_highest_of_its_windows_and_their_number(batcher: Batcher
     probabilities, n_windows = batcher.submit([(0, window(100)), (0, window(300)), (1, window(200))], 3).result(5)
     assert probabilities.tolist() == np.float32([[0.3, 0.5], [0.2, 0.5], [0, 0]]).tolist()
     assert n_windows.tolist() == [2, 1, 0]
+
+
+def test_a_thread_is_free_while_another_computes_and_nothing_waits() -> None:
+    engine = Counting(workers=2)
+    batcher = Batcher(engine, Noting(), max_wait_s=5)
+    wait_until(lambda: batcher.has_free_thread)
+    engine.go.clear()
+    first = batcher.submit([(0, window(100))], 1)
+    assert engine.called.wait(30)
+    wait_until(lambda: batcher.has_free_thread)
+    engine.called.clear()
+    others = [batcher.submit([(0, window(200))], 1)]
+    assert engine.called.wait(30)
+    assert not batcher.has_free_thread, "both compute"
+    others.append(batcher.submit([(0, window(300))], 1))
+    assert not batcher.has_free_thread
+    engine.go.set()
+    wait([first, *others])
+    wait_until(lambda: batcher.has_free_thread)
+    batcher.close()
 
 
 def test_no_window_is_an_answer_too(batcher: Batcher) -> None:

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -30,7 +30,7 @@ from moderation.serving import count_files
 from moderation.serving.app import create_app
 from moderation.serving.supervisor import _TellingWhy, bind
 from tests.attack_table import Attack
-from tests.serving.conftest import Server, started, wait_until_ready
+from tests.serving.conftest import Server, started, wait_until, wait_until_ready
 from tests.serving.test_app import predict, read_metrics
 
 
@@ -119,14 +119,6 @@ def windows(self, text, watch=None):
     return cut(self, text, watch)
 Classifier.windows = windows
 """
-
-
-def wait_until(what: Callable[[], object]) -> None:
-    """However slow the machine is."""
-    end = time.monotonic() + 120
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_every_accepted_request_is_answered_when_the_server_stops(tiny_bundle: Path, tmp_path: Path) -> None:

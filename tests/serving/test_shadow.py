@@ -7,8 +7,7 @@ import logging
 import random
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +29,13 @@ from moderation.serving import shadow as shadow_module
 from moderation.serving.app import create_app
 from moderation.serving.shadow import AfterAnswer, Shadow, choose_shadow_backend, find_common_labels, is_chosen
 from moderation.serving.shadow_counts import ShadowCounts
-from tests.serving.conftest import Server
+from tests.serving.conftest import Server, wait_until
 
 pytest.importorskip("onnxruntime")
 Probabilities = npt.NDArray[np.float32]
 
 TEXTS = ["you idiot", "kind river bread.", "kill them! damn stupid idiot. fine", "", "a b c d e f g " * 20 + "idiot"]
 SHADOW_THRESHOLDS = {"toxic": 0.02, "insult": 1.0}  # so that both kinds of changes are among the texts
-
-
-def wait_until(what: Callable[[], object]) -> None:
-    """However slow the machine is."""
-    end = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +194,15 @@ def test_the_shadow_computes_only_while_the_main_bundle_has_a_thread_to_spare(
         found: Probabilities = engines["shadow"](windows)
         return found
 
+    n_looks = 0
+
+    def look() -> bool:
+        nonlocal n_looks
+        n_looks += 1
+        return bool(moderator.has_free_thread)
+
     wait_until(lambda: moderator.has_free_thread)
+    monkeypatch.setattr(shadow, "_may_work", look)
     monkeypatch.setattr(moderator.classifier, "window_probabilities", main)
     monkeypatch.setattr(shadow.classifier, "window_probabilities", note)
     before = n_settled(client)
@@ -211,7 +210,7 @@ def test_the_shadow_computes_only_while_the_main_bundle_has_a_thread_to_spare(
     busy.start()
     assert began.wait(60) and not moderator.has_free_thread
     shadow.take([("waits", moderator.classifier.decide(np.zeros((1, 6), np.float32), np.ones(1, np.int64))[0])])
-    time.sleep(3 * shadow_module._PAUSE_S)
+    wait_until(lambda: n_looks >= 3)
     go.set()
     busy.join()
     wait_until(lambda: n_settled(client) == before + 2)

@@ -122,7 +122,7 @@ async def analyze(request: Request) -> Response:
     analysis = prepare(request.app.state, asked)
     texts = [analysis.text, *analysis.pieces]
     whole, *parts = await request.app.state.moderator.read(texts, caller=request.scope[CALLER], n_counted=1)
-    return put_together(request.app.state, analysis, whole, parts)
+    return render_analysis(request.app.state, analysis, whole, parts)
 
 
 async def suggest_score(request: Request) -> Response:
@@ -175,8 +175,8 @@ def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES)
     return Analysis(asked, text, labels, unsupported, language, spans)
 
 
-def put_together(state: Any, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]) -> Response:
-    """The answer, from what the model says of the text and of each of its spans."""
+def render_analysis(state: Any, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]) -> Response:
+    """The answer, from what the model says of the text and of each of its spans; its language is counted."""
     asked, text, spans = analysis.asked, analysis.text, analysis.spans
     if not asked.span_annotations:  # one span all the same, which some clients read
         spans, parts = [(0, len(text))], [whole]

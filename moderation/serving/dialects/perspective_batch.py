@@ -16,7 +16,7 @@ from moderation.serving.dialects.perspective import (
     MAX_SENTENCES,
     Analysis,
     prepare,
-    put_together,
+    render_analysis,
     render_message,
     render_problem,
     take_suggestion,
@@ -147,13 +147,13 @@ async def _analyze(state: Any, analyses: Sequence[Analysis], caller: str | None)
         results = await state.moderator.read([*texts, *pieces], caller=caller, n_counted=len(texts))
     except ApiProblem as problem:
         return [render_problem(problem) for _ in analyses]
-    return await run_in_threadpool(_put_together_all, state, analyses, results)
+    return await run_in_threadpool(_render_all, state, analyses, results)
 
 
-def _put_together_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> list[Response]:
+def _render_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> list[Response]:
     parts = iter(results[len(analyses) :])
     return [
-        put_together(state, analysis, whole, [next(parts) for _ in analysis.spans])
+        render_analysis(state, analysis, whole, [next(parts) for _ in analysis.spans])
         for analysis, whole in zip(analyses, results, strict=False)
     ]
 
@@ -173,6 +173,7 @@ async def _answer_all(state: Any, ready: Sequence[_Ready], analysed: Mapping[int
             answers.append(render_problem(part.asked))
         elif lost is not None or time.monotonic() >= end:
             lost = lost or ApiProblem(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S)
+            state.metrics.decision("failed")
             answers.append(render_problem(lost))
         else:
             try:

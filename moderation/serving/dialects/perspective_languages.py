@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moderation.data.languages import Languages, same_language
+from moderation.data.languages import Languages, language_parts, same_language
 from moderation.serving.dialects.perspective_models import PerspectiveProblem, show_name
 from moderation.serving.metrics import Metrics
 
@@ -35,18 +35,18 @@ class TextLanguage:
         named: For the answer: the languages that were asked for, else the one of the text.
         detected: Language that the text seems to be in.
         label: For the metrics, one of a bounded number.
-        read_as: Languages of the model, where the text is in none of them.
+        foreign_to: Languages of the model, where the text is in none of them.
     """
 
     named: list[str]
     detected: str
     label: str
-    read_as: str | None = None
+    foreign_to: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
         """Of the answer."""
-        return {} if self.read_as is None else {MODEL_LANGUAGE: self.read_as}
+        return {} if self.foreign_to is None else {MODEL_LANGUAGE: self.foreign_to}
 
 
 class LanguageRule:
@@ -61,7 +61,7 @@ class LanguageRule:
 
     def __init__(self, languages: Languages, known: Sequence[str], otherwise: str, metrics: Metrics) -> None:
         self._languages, self._known, self._otherwise, self._metrics = languages, tuple(known), otherwise, metrics
-        self._countable = ISO_639_1 | {_primary(code) for code in known}
+        self._countable = ISO_639_1 | {language_parts(code)[0] for code in known}
         self._warned: set[tuple[str, bool]] = set()
         self._warning = threading.Lock()  # requests are read on two event loops and in threads
 
@@ -103,7 +103,7 @@ class LanguageRule:
 
     def count(self, language: TextLanguage) -> None:
         """A text was scored."""
-        self._metrics.language(language.label, "scored" if language.read_as is None else "as_model")
+        self._metrics.language(language.label, "scored" if language.foreign_to is None else "as_model")
 
     def _name(self, detected: str, foreign: str | None) -> str:
         """The language of a text; where that is not sure, the first that the model knows."""
@@ -112,7 +112,7 @@ class LanguageRule:
         return self._known[0]
 
     def _label(self, codes: Sequence[str]) -> str:
-        primary = _primary(codes[0])
+        primary = language_parts(codes[0])[0]
         return primary if primary in self._countable else OTHER
 
     def _warn(self, label: str, scored: bool) -> None:
@@ -138,7 +138,3 @@ def _refusal(attribute: str, named: Sequence[str], detected: str, asked: Sequenc
         "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
         {"languageNotSupportedByAttributeError": detail},
     )
-
-
-def _primary(code: str) -> str:
-    return code.strip().lower().replace("_", "-").partition("-")[0]

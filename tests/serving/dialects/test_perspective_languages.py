@@ -118,7 +118,7 @@ def rule(*known: str, otherwise: str = "as-model") -> LanguageRule:
 def test_names_are_compared_as_far_as_both_go(known: tuple[str, ...], asked: str, read: bool) -> None:
     if read:
         found = rule(*known, otherwise="refuse").judge("kind", [asked], "TOXICITY")
-        assert (found.read_as, found.label) == (None, asked.strip()[:2] if asked != "xx" else "other")
+        assert (found.foreign_to, found.label) == (None, asked.strip()[:2] if asked != "xx" else "other")
     else:
         with pytest.raises(PerspectiveProblem):
             rule(*known, otherwise="refuse").judge("kind", [asked], "TOXICITY")

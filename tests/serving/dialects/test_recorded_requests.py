@@ -1,4 +1,4 @@
-"""What clients of the Perspective API send, byte for byte, and what each reads of the answer; the table of them."""
+"""What clients of the Perspective API send, and what each reads of the answer; the table of them."""
 
 import json
 import re
