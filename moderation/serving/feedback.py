@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from moderation.errors import ArtifactError
+from moderation.locks import claimed
 from moderation.serving.databases import (
     close_to_others,
     file_of,
@@ -77,6 +78,7 @@ class FeedbackStore:
         self.name = show_url(self._url)
         self._engine = open_database(self._url, WAIT_S)
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._has_table = False
         self._works = True  # until something says otherwise
         self._looked_at = 0.0
@@ -176,21 +178,26 @@ class FeedbackStore:
         """Put a decision in and take it back."""
         with self._plain_errors("kept"):
             path = file_of(self._url)
-            if path is not None:
+            if path is None:
+                self._make_table()
+                self._check_table()
+                return
+            with self._writing_alone(path):
                 make_file(path)
                 close_to_others(path)
                 self._create()
-            else:
-                self._make_table()
-            there = {str(column["name"]) for column in inspect(self._engine).get_columns(_TABLE.name)}
-            if lacking := {column.name for column in _TABLE.columns} - there:
-                raise ArtifactError(
-                    f"{self.name}: has a table {_TABLE.name} of something else: it lacks {', '.join(sorted(lacking))}. "
-                    "Name another database with --feedback-url."
-                )
-            with self._engine.connect() as connection, connection.begin() as transaction:
-                connection.execute(_TABLE.insert(), _as_row(Decision("", False, {}, {}, (), "")))
-                transaction.rollback()
+                self._check_table()
+
+    def _check_table(self) -> None:
+        there = {str(column["name"]) for column in inspect(self._engine).get_columns(_TABLE.name)}
+        if lacking := {column.name for column in _TABLE.columns} - there:
+            raise ArtifactError(
+                f"{self.name}: has a table {_TABLE.name} of something else: it lacks {', '.join(sorted(lacking))}. "
+                "Name another database with --feedback-url."
+            )
+        with self._engine.connect() as connection, connection.begin() as transaction:
+            connection.execute(_TABLE.insert(), _as_row(Decision("", False, {}, {}, (), "")))
+            transaction.rollback()
 
     def _put(self, decision: Decision) -> bool:
         """Write a decision, and say whether it is where the next one will be: a file may be moved at any time."""
@@ -200,14 +207,31 @@ class FeedbackStore:
             with self._engine.begin() as connection:
                 connection.execute(_TABLE.insert(), _as_row(decision))
             return True
-        make_file(path)
-        before = _identify(path)
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # waits for other writers once, here
-            connection.execute(_CREATE)  # each time: another file may have taken its place
-            connection.execute(_TABLE.insert(), _as_row(decision))
-            connection.commit()  # the file is still open, so that no other one gets its number
-            return before is not None and before == _identify(path)
+        with self._writing_alone(path):
+            make_file(path)
+            before = _identify(path)
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # waits for other writers once, here
+                connection.execute(_CREATE)  # each time: another file may have taken its place
+                connection.execute(_TABLE.insert(), _as_row(decision))
+                connection.commit()  # the file is still open, so that no other one gets its number
+                return before is not None and before == _identify(path)
+
+    @contextmanager
+    def _writing_alone(self, path: Path) -> Iterator[None]:
+        """Write to a file of SQLite while no other thread or server does, from before it is opened.
+
+        SQLite looks for the journal of a transaction by the file's name. Were the file moved while two write, one to
+        the old and one to the new file, the first would take the other's journal for one of its own, and undo by it
+        what the old file holds.
+        """
+        if not self._writing.acquire(timeout=WAIT_S):
+            raise ArtifactError(f"{self.name}: too many decisions wait to be written.")
+        try:
+            with claimed(path, "keep decisions", wait_s=WAIT_S):
+                yield
+        finally:
+            self._writing.release()
 
     def _make_table(self) -> None:
         """In PostgreSQL, once."""

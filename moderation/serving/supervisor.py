@@ -181,7 +181,7 @@ class _Supervisor(Multiprocess):
             if not is_ready:
                 self._retire(new, RETIRE)
                 if not self._is_told_to_stop():
-                    logger.error("a new worker could not start; the old one goes on", extra={"kept": old.pid})
+                    _log_failed_reload(old)
                 return
             self.processes[number] = new
             self._retire(old, RETIRE)
@@ -260,6 +260,13 @@ class _Supervisor(Multiprocess):
             if not self.was_ready or self._is_told_to_stop() or process.ping(timeout=0.1):
                 return process.process.is_alive()
         return False
+
+
+def _log_failed_reload(old: _Worker) -> None:
+    if old.process.is_alive():
+        logger.error("a new worker could not start; the old one goes on", extra={"kept": old.pid})
+    else:
+        logger.error("a new worker could not start; it is tried again")
 
 
 def build_app(settings: dict[str, Any]) -> Any:
