@@ -17,7 +17,7 @@ from moderation.extras import EXTRAS, require
 from moderation.inference.backends import choose_backend
 from moderation.serving.addresses import read_proxies, read_public_url
 from moderation.serving.keys import read_keys
-from moderation.serving.rates import read_rate
+from moderation.serving.rates import read_rate, require_shared_counting
 from moderation.serving.shadow import choose_shadow_backend, find_common_labels
 from moderation.serving.supervisor import bind, serve_forever
 
@@ -47,7 +47,7 @@ def serve(config: ServeConfig) -> int:
     if config.rate_limit:
         read_rate(config.rate_limit)
     if config.rate_limit_url:
-        require(EXTRAS["serve-redis"], ("serve-redis",), "Counting requests together")
+        require_shared_counting()
         from moderation.serving.shared_limits import check_rate_limit_url
 
         check_rate_limit_url(config.rate_limit_url)

@@ -32,7 +32,7 @@ from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator
 from moderation.serving.paths import BATCH_PATHS, find_dialect, route_path
 from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
-from moderation.serving.rates import read_rate
+from moderation.serving.rates import read_rate, require_shared_counting
 from moderation.serving.shadow import AfterAnswer, open_shadow
 from moderation.serving.shadow_counts import ShadowCounts
 from moderation.serving.stopping import stop_gracefully
@@ -248,7 +248,7 @@ def _make_limiter(rate: str, url: str | None, counts: Metrics) -> Limiter:
     """
     if not url:
         return Limiter(read_rate(rate))
-    require(EXTRAS["serve-redis"], ("serve-redis",), "Counting requests together")
+    require_shared_counting()
     from moderation.serving.shared_limits import SharedLimiter
 
     return SharedLimiter(read_rate(rate), url, counts.rate_limit_fallback)

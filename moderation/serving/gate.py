@@ -4,12 +4,14 @@ The gate writes one log line per request. It names the route's pattern, never th
 a key; and of a bug its kind and its place in the code, never its message, which may hold a text.
 """
 
+import asyncio
 import logging
 import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -33,8 +35,11 @@ from moderation.serving.workshop import Workshop
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest"})
 """Answered without a key: the page, health, and what describes the server."""
 
-ADMIT_PART = "moderation.admit_part"
-"""Under this name the scope of a batch holds what admits one of its parts and names its key, or refuses it."""
+IDENTIFY_PART = "moderation.identify_part"
+"""Under this name the scope of a batch holds what names the key of one of its parts, or refuses it."""
+
+COUNT_PARTS = "moderation.count_parts"
+"""Under this name the scope of a batch holds what counts its parts, by the names of their keys, and refuses some."""
 
 CALLER = "moderation.caller"
 """Under this name a scope holds the name of the key that asks; None where nobody needs one."""
@@ -153,30 +158,28 @@ class Gate:
             return None
         address = str((scope.get("client") or ("",))[0])
         key = _find_key(query, headers)
-        if path in BATCH_PATHS:  # each of its parts is admitted by itself, with its own key or this one
+        if path in BATCH_PATHS:  # each of its parts is a request of its own, with its own key or this one
             caller = self._identify(key) if key else None
-            scope[ADMIT_PART] = partial(self._admit_part, key, caller or address)
+            scope[IDENTIFY_PART] = partial(self._identify_part, key)
+            scope[COUNT_PARTS] = partial(self._count_parts, caller or address)
         else:
             caller = self._identify(key)
-            await self._count(caller or address)
+            (refusal,) = await self._count([caller or address])
+            if refusal is not None:
+                raise refusal
         self._check_room(path)
         return caller
 
-    def _admit_part(self, key: str, sender: str, part: Part | BrokenPart) -> tuple[Part, str | None]:
-        """A part of a batch, which may share the batch's key; one that is refused counts for the batch's sender.
+    def _identify_part(self, key: str, part: Part | BrokenPart) -> tuple[Part, str | None]:
+        """A part of a batch, which may share the batch's key, and the name of its key."""
+        if isinstance(part, BrokenPart):
+            message = "This part is no HTTP request of Content-Type: application/http."
+            raise ApiProblem(400, "invalid_request", message)
+        return part, self._identify(_find_part_key(part) or key)
 
-        This runs in a thread, which may wait for the counts.
-        """
-        try:
-            if isinstance(part, BrokenPart):
-                message = "This part is no HTTP request of Content-Type: application/http."
-                raise ApiProblem(400, "invalid_request", message)
-            caller = self._identify(_find_part_key(part) or key)
-        except ApiProblem:
-            self._count_part(sender)
-            raise
-        self._count_part(caller or sender)
-        return part, caller
+    async def _count_parts(self, sender: str, callers: Sequence[str | None]) -> list[ApiProblem | None]:
+        """As `_count`; a part without a key, or with a wrong one, counts for the batch's sender."""
+        return await self._count([caller or sender for caller in callers])
 
     def _check_first_part(self, part: Part | BrokenPart) -> None:
         """Refuse a batch none of which was looked at, unless its first part has a key."""
@@ -193,14 +196,23 @@ class Gate:
             raise ApiProblem(401, "invalid_key", "This API key is not valid.")
         return caller
 
-    async def _count(self, who: str) -> None:
-        """Take one request from those that a key may make, or an address where there are no keys."""
-        if self._limiter is not None:
-            _check_wait(await self._limiter.take_soon(who), self._limiter)
+    async def _count(self, requests: Sequence[str]) -> list[ApiProblem | None]:
+        """Count requests, each for a key, or an address where there are no keys; why each is refused, if it is.
 
-    def _count_part(self, who: str) -> None:
-        if self._limiter is not None:
-            _check_wait(self._limiter.take(who), self._limiter)
+        All that count for the same key are taken at once, however many they are; the first ones are let through.
+        """
+        if self._limiter is None:
+            return [None] * len(requests)
+        asked = Counter(requests)
+        found = await asyncio.gather(*(self._limiter.take(who, n) for who, n in asked.items()))
+        taken = dict(zip(asked, found, strict=True))
+        seen: Counter[str] = Counter()
+        refusals: list[ApiProblem | None] = []
+        for who in requests:
+            seen[who] += 1
+            is_over = seen[who] > taken[who].n
+            refusals.append(_refuse_rate(self._limiter, taken[who].wait_s) if is_over else None)
+        return refusals
 
     def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
         if status == 408 or self._is_leaving():
@@ -237,10 +249,9 @@ class Gate:
         logger.error("fault", extra={"request_id": request_id, "error": type(error).__name__, "trace": places})
 
 
-def _check_wait(wait_s: float | None, limiter: Limiter) -> None:
-    if wait_s is not None:
-        message = f"Too many requests: the limit is {limiter.rate}."
-        raise ApiProblem(429, "rate_limited", message, retry_after_s=max(1, round(wait_s)))
+def _refuse_rate(limiter: Limiter, wait_s: float) -> ApiProblem:
+    message = f"Too many requests: the limit is {limiter.rate}."
+    return ApiProblem(429, "rate_limited", message, retry_after_s=max(1, round(wait_s)))
 
 
 def _check_query(query: bytes) -> None:

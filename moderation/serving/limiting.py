@@ -2,14 +2,27 @@
 
 import threading
 import time
+from typing import NamedTuple
 
 from limits import RateLimitItem
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 
+class Taken(NamedTuple):
+    """What was taken from the requests that somebody may make.
+
+    Args:
+        n: How many requests, at most as many as were asked for.
+        wait_s: Seconds until there is one again; 0 where there were enough.
+    """
+
+    n: int
+    wait_s: float = 0.0
+
+
 class Limiter:
-    """Counts the requests that each makes. Threads may share it.
+    """Counts the requests that each makes. Threads and event loops may share it.
 
     Args:
         rate: Requests that each may make.
@@ -20,26 +33,27 @@ class Limiter:
         self._lock = threading.Lock()
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    def take(self, who: str) -> float | None:
-        """Take one request from those that somebody may make.
-
-        Returns:
-            None where there was one left; else the seconds until there is one again.
-        """
+    async def take(self, who: str, n: int = 1) -> Taken:
+        """Take requests from those that somebody may make; where fewer are left, those."""
         with self._lock:
-            return take_from(self._own, self.rate, who)
-
-    async def take_soon(self, who: str) -> float | None:
-        """As `take`, on an event loop, which goes on meanwhile."""
-        return self.take(who)
+            return take_from(self._own, self.rate, who, n)
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release connections and threads."""
 
 
-def take_from(counts: SlidingWindowCounterRateLimiter, rate: RateLimitItem, who: str) -> float | None:
-    """Take one request from those that are left by these counts; see `Limiter.take`."""
-    if counts.hit(rate, who):
-        return None
-    wait_s = counts.get_window_stats(rate, who).reset_time - time.time()
-    return min(max(wait_s, 0.0), float(rate.get_expiry()))
+def take_from(counts: SlidingWindowCounterRateLimiter, rate: RateLimitItem, who: str, n: int = 1) -> Taken:
+    """Take requests from those that are left by these counts; see `Limiter.take`.
+
+    The counts are asked once where enough are left, and a few times where there are fewer, however many are wanted.
+    """
+    n_taken, left = n, None
+    while n_taken and not counts.hit(rate, who, cost=n_taken):
+        most = n_taken - 1 if left is None else n_taken // 2  # from the second time on: others have just taken some
+        left = counts.get_window_stats(rate, who)
+        n_taken = min(most, left.remaining)
+    if left is None:
+        return Taken(n)
+    if n_taken:
+        left = counts.get_window_stats(rate, who)
+    return Taken(n_taken, min(max(left.reset_time - time.time(), 0.0), float(rate.get_expiry())))

@@ -90,9 +90,9 @@ class Metrics:
         """So many tokens wait now."""
         self._waiting.set(n_tokens)
 
-    def rate_limit_fallback(self) -> None:
-        """A request was counted by this worker alone, which should have been counted with those of the others."""
-        self._fallbacks.inc()
+    def rate_limit_fallback(self, n: int) -> None:
+        """Requests were counted by this worker alone, which should have been counted with those of the others."""
+        self._fallbacks.inc(n)
 
     def unsupported_attributes(self, names: Iterable[str]) -> None:
         """Attributes were asked for that the model lacks; those that nobody ever had are counted as `other`."""

@@ -5,6 +5,7 @@ import re
 from limits import RateLimitItem, parse_many
 
 from moderation.errors import ConfigError
+from moderation.extras import EXTRAS, require
 
 _MOST_REQUESTS = 999_999_999
 _MOST_UNITS = 9_999  # seconds, minutes and so on
@@ -29,3 +30,12 @@ def read_rate(words: str) -> RateLimitItem:
             "100 per 5 minutes."
         )
     return rate
+
+
+def require_shared_counting() -> None:
+    """Refuse to count in a server of Redis or Valkey without the package for it, which most servers do without.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    require(EXTRAS["serve-redis"], ("serve-redis",), "Counting requests together")

@@ -28,9 +28,10 @@ _UNIX = ("unix", "redis+unix", "valkey+unix")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _PORT = 6379
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
-_DATABASE = re.compile(r"[0-9]{1,5}", re.ASCII)
+_DATABASE = re.compile(r"[0-9]{1,5}")
 
 _CLOSED = "the connection was closed: is it Redis or Valkey, and does it speak TLS where the URL says so?"
+_FOREIGN = "the counts there were written by somebody else"
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "no answer in time"),
     (told.TimeoutError, "no answer in time"),
@@ -48,10 +49,11 @@ _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (FileNotFoundError, "no server has its socket there"),
     (PermissionError, "this user may not use the socket"),
     (socket.gaierror, "no such host"),
-    (UnicodeError, "no such host"),
+    (UnicodeDecodeError, _FOREIGN),
+    (UnicodeError, "no such host"),  # its name cannot be encoded
     (OSError, "the host cannot be reached"),
-    (ValueError, "the counts there were written by somebody else"),
-    (ArithmeticError, "the counts there were written by somebody else"),
+    (ValueError, _FOREIGN),
+    (ArithmeticError, _FOREIGN),
 )
 """What the client raises -> what is told of it: its own words may repeat anything."""
 
@@ -102,9 +104,10 @@ def read_redis_url(url: str, setting: str) -> RedisServer:
 
 
 def open_pool(server: RedisServer, wait_s: float) -> ConnectionPool:
-    """Connections, made when they are used, none of which waits for longer than `wait_s` for anything.
+    """Connections, made when they are used; each waits for the server no longer than `wait_s` at a time.
 
-    One that the server has closed meanwhile is made anew, once.
+    The search for the host's address takes as long as the system lets it: whoever must not wait for that asks from
+    another thread. One that the server has closed meanwhile is made anew, once.
     """
     return ConnectionPool(
         connection_class=server.kind,
@@ -120,7 +123,8 @@ def tell_cause(error: BaseException) -> str:
     """Why a server could not be asked, in words of ours."""
     chain = (error, error.__cause__, error.__context__)
     found = (cause for one in chain for kind, cause in _CAUSES if isinstance(one, kind))
-    return next(found, _CLOSED)
+    unknown = _CLOSED if isinstance(error, told.RedisError) else f"an unexpected {type(error).__name__}"
+    return next(found, unknown)
 
 
 def _split(url: str, setting: str) -> SplitResult:
@@ -131,7 +135,7 @@ def _split(url: str, setting: str) -> SplitResult:
         raise ConfigError(f"{setting}: not the URL of a server; {_EXPECTED}.") from None
     if parts.scheme not in (*_PLAIN, *_TLS, *_UNIX):
         raise ConfigError(f"{setting}: another kind of URL; {_EXPECTED}.")
-    if parts.fragment or "#" in url or not url.isprintable() or " " in url:
+    if "#" in url or not url.isprintable() or " " in url:
         raise ConfigError(f"{setting}: a '#', a blank or a control character; {_EXPECTED}.")
     return parts
 

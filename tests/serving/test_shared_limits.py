@@ -8,16 +8,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moderation import cli
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.serving import shared_limits
 from moderation.serving.app import create_app
+from moderation.serving.limiting import Limiter, Taken, take_from
 from moderation.serving.rates import read_rate
 from moderation.serving.redis_servers import open_pool, read_redis_url, tell_cause
 from moderation.serving.shared_limits import SharedLimiter, check_rate_limit_url
@@ -69,6 +75,73 @@ def redis() -> Iterator[Redis]:
         shutil.rmtree(folder)
 
 
+@dataclass
+class Held:
+    """An answer of a server that comes when a test says so."""
+
+    answer: Callable[[], Taken] = lambda: Taken(1)
+    is_asked: threading.Event = field(default_factory=threading.Event)
+    may_answer: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self) -> Taken:
+        self.is_asked.set()
+        assert self.may_answer.wait(60)
+        return self.answer()
+
+
+class Play:
+    """A server whose answers are written down beforehand, and a clock that stands still between them."""
+
+    def __init__(self) -> None:
+        self.answers: list[Callable[[], Taken]] = []
+        self.n_asked, self.now_s = 0, 1000.0
+
+    def take(self, *_: object) -> Taken:
+        self.n_asked += 1
+        return self.answers.pop(0)()
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    play = Play()
+    monkeypatch.setattr(shared_limits, "take_from", play.take)
+    monkeypatch.setattr(shared_limits, "time", SimpleNamespace(monotonic=lambda: play.now_s))
+    monkeypatch.setattr(SharedLimiter, "again_s", 5.0)
+    return play
+
+
+def there() -> Taken:
+    return Taken(1)
+
+
+def lost() -> Taken:
+    raise ConnectionRefusedError("hush-hush")
+
+
+def ignore(_: int) -> None:
+    pass
+
+
+def take(limiter: Limiter, who: str = "a") -> bool:
+    return asyncio.run(limiter.take(who)).n == 1
+
+
+async def begin(limiter: Limiter, answer: Held) -> "asyncio.Task[Taken]":
+    """Ask, and go on when the server knows of it."""
+    asked = asyncio.create_task(limiter.take("a"))
+    while not answer.is_asked.is_set():
+        await asyncio.sleep(0)
+    return asked
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """What the log says of a limiter: `lost` and why, or `back`."""
+    records = [record.__dict__ for record in caplog.records if record.name == shared_limits.__name__]
+    assert SECRET not in str(records)
+    kinds = {"this worker counts for --rate-limit by itself": "lost"}
+    return [(kinds.get(record["msg"], "back"), record.get("why", "")) for record in records]
+
+
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here depends on how busy this machine is."""
@@ -81,19 +154,25 @@ def test_servers_share_a_limit_and_tell_the_store_no_names(tiny_bundle: Path, re
     part = b"--b\r\nContent-Type: application/http\r\n\r\nPOST /comments:analyze HTTP/1.1\r\n\r\n{}\r\n"
     batch = {
         "url": "/batch",
-        "content": 2 * part + b"--b--",
+        "content": 1000 * part + b"--b--",
         "headers": {"Content-Type": "multipart/mixed; boundary=b"},
     }
     assert [answer.status_code for answer in ask(first, MODEL, MODEL, MODEL)] == [200] * 3
+    client = redis_client(redis)
+    n_before = n_questions(client)
     parts, refused = ask(second, batch, MODEL)
-    assert [parts.text.count(f"HTTP/1.1 {status}") for status in (400, 429)] == [1, 1]  # one was left
+    assert re.findall(r"HTTP/1.1 (\d+)", parts.text) == ["400"] + 999 * ["429"]  # one was left
+    assert n_questions(client) - n_before <= 10  # not one for each part
     assert refused.status_code == 429
     assert 1 <= int(refused.headers["Retry-After"]) <= 3600
-    client = redis_client(redis)
     names = client.keys("*")
     assert names and all(name.startswith(b"moderation:") and b"127.0.0.1" not in name for name in names)
     assert all(0 < client.ttl(name) <= 7200 for name in names)
     client.close()
+
+
+def n_questions(client: Any) -> int:
+    return int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
 
 
 def redis_client(server: Redis) -> Any:
@@ -105,52 +184,202 @@ def redis_client(server: Redis) -> Any:
 
 
 def test_each_worker_counts_alone_while_the_server_is_away(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
-    alone: list[None] = []
-    here, there = (SharedLimiter(read_rate("2/hour"), redis.url, lambda: alone.append(None)) for _ in "ab")
-    assert [here.take("a"), there.take("a")] == [None, None]
-    assert here.take("a") is not None and not alone
+    alone: list[int] = []
+    here, there = (SharedLimiter(read_rate("2/hour"), redis.url, alone.append) for _ in "ab")
+    assert [take(here), take(there)] == [True, True]
+    assert not take(here) and not alone
     redis.kill()
     for one in (here, there):
-        assert [one.take("a") is None for _ in range(4)] == [True, True, False, False]
+        assert [take(one) for _ in range(4)] == [True, True, False, False]
     assert len(alone) == 8
     redis.start()
-    assert [here.take("a"), there.take("a")] == [None, None]
-    assert asyncio.run(here.take_soon("a")) is not None and len(alone) == 8
+    assert [take(here), take(there)] == [True, True]
+    assert not take(here) and len(alone) == 8
     here.close()
-    assert here.take("b") is None  # its connections are made anew
+    assert take(here, "b")  # its connections are made anew
     here.close()
     there.close()
-    said = [record.__dict__ for record in caplog.records if record.name.startswith("moderation")]
-    assert [("by itself" in line["msg"], "together again" in line["msg"]) for line in said] == (
-        2 * [(True, False)] + 2 * [(False, True)]
-    )
-    assert all(line["why"].startswith(("connection refused", "the connection was closed")) for line in said[:2])
-    assert SECRET not in str(said)
+    assert [kind for kind, _ in said(caplog)] == ["lost", "lost", "back", "back"]
+    assert all(why.startswith(("connection refused", "the connection was closed")) for _, why in said(caplog)[:2])
 
 
 def test_nobody_waits_for_a_server_that_hangs(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SharedLimiter, "wait_s", 0.2)
     monkeypatch.setattr(SharedLimiter, "again_s", 3600.0)
-    alone: list[None] = []
-    limiter = SharedLimiter(read_rate("9/hour"), redis.url, lambda: alone.append(None))
+    alone: list[int] = []
+    limiter = SharedLimiter(read_rate("9/hour"), redis.url, alone.append)
     assert redis.process is not None
     redis.process.send_signal(signal.SIGSTOP)
 
     async def ask_beside_others() -> int:
         n_turns = 0
-        asked = asyncio.ensure_future(limiter.take_soon("a"))
+        asked = asyncio.ensure_future(limiter.take("a"))
         while not asked.done():
             n_turns += 1
             await asyncio.sleep(0)
-        assert await asked is None
+        assert (await asked).n == 1
         return n_turns
 
     assert asyncio.run(ask_beside_others()) > 3
-    monkeypatch.setattr(limiter, "_ask", None)  # it is left alone now
-    assert limiter.take("a") is None and asyncio.run(limiter.take_soon("a")) is None
-    assert len(alone) == 3
+    monkeypatch.setattr(limiter, "_take_there", None)  # it is left alone now
+    assert take(limiter) and asyncio.run(limiter.take("a", 5)).n == 5
+    assert alone == [1, 1, 5]
     redis.process.send_signal(signal.SIGCONT)
     limiter.close()
+
+
+def test_only_a_request_that_tries_it_again_ends_an_outage(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    limiter = SharedLimiter(read_rate("9/hour"), "redis://host", ignore)
+    late, too_late, probe = Held(), Held(lost), Held()
+    play.answers = [late, too_late, lost]
+
+    async def ask_all() -> None:
+        before = [await begin(limiter, late), await begin(limiter, too_late)]
+        await limiter.take("a")
+        late.may_answer.set()  # it was asked before the server was lost
+        await before[0]
+        play.now_s += 4.9
+        await limiter.take("a")
+        assert (play.n_asked, [kind for kind, _ in said(caplog)]) == (3, ["lost"])
+        play.now_s += 0.2
+        play.answers = [probe]
+        trying = await begin(limiter, probe)
+        await limiter.take("a")  # one request tries at a time
+        probe.may_answer.set()
+        await trying
+        too_late.may_answer.set()  # it was asked before the server was back
+        await before[1]
+        play.answers = [there]
+        await limiter.take("a")
+        assert (play.n_asked, [kind for kind, _ in said(caplog)]) == (5, ["lost", "back"])
+
+    asyncio.run(ask_all())
+    limiter.close()
+
+
+def test_a_request_that_tries_in_vain_makes_the_others_wait_anew(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    limiter = SharedLimiter(read_rate("9/hour"), "redis://host", ignore)
+    for seconds, answers in ((0, [lost]), (4, []), (2, [lost]), (4, []), (2, [there]), (0, [there]), (0, [lost])):
+        play.now_s += seconds
+        play.answers = list(answers)
+        assert take(limiter) and not play.answers
+    assert [kind for kind, _ in said(caplog)] == ["lost", "back", "lost"]
+    limiter.close()
+
+
+@pytest.mark.parametrize("error", [KeyError, AttributeError, RecursionError, MemoryError, StopIteration, EOFError])
+def test_no_failure_of_a_store_is_one_of_the_server(
+    error: type[Exception], play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Taken:
+        raise error(SECRET)
+
+    alone: list[int] = []
+    limiter = SharedLimiter(read_rate("1/hour"), "redis://host", alone.append)
+    play.answers = [fail]
+    assert [take(limiter), take(limiter)] == [True, False] and alone == [1, 1]
+    assert said(caplog) == [("lost", f"an unexpected {error.__name__}")]
+    play.answers = [fail]
+    with pytest.raises(ArtifactError, match=f"requests cannot be counted there .an unexpected {error.__name__}"):
+        check_rate_limit_url("redis://host")
+    limiter.close()
+
+
+def test_a_system_without_threads_stops_no_request(
+    play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(shared_limits.ThreadPoolExecutor, "submit", fail)
+    limiter = SharedLimiter(read_rate("1/hour"), "redis://host", ignore)
+    assert [take(limiter), take(limiter)] == [True, False]
+    assert said(caplog) == [("lost", "an unexpected RuntimeError")]
+    limiter.close()
+
+
+def test_who_leaves_waits_no_longer(play: Play) -> None:
+    limiter = SharedLimiter(read_rate("9/hour"), "redis://host", ignore)
+    held = Held()
+    play.answers = [held]
+
+    async def leave() -> None:
+        asked = await begin(limiter, held)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(leave())
+    held.may_answer.set()
+    limiter.close()
+
+
+def test_closing_cancels_questions_and_says_nothing_of_the_server(
+    play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    pool = shared_limits.ThreadPoolExecutor
+    monkeypatch.setattr(shared_limits, "ThreadPoolExecutor", lambda *_, **words: made.append(0) or pool(1, **words))
+    alone: list[int] = []
+    limiter = SharedLimiter(read_rate("9/hour"), "redis://host", alone.append)
+    limiter.close()
+    assert not made
+    held = Held(lost)
+    play.answers = [held, there]
+
+    async def close_meanwhile() -> None:
+        running = await begin(limiter, held)
+        queued = asyncio.create_task(limiter.take("a"))
+        await asyncio.sleep(0)
+        limiter.close()
+        assert await queued == Taken(1)
+        held.may_answer.set()
+        assert await running == Taken(1)
+
+    asyncio.run(close_meanwhile())
+    assert (len(made), alone, said(caplog)) == (1, [1, 1], [])
+    assert take(limiter) and (len(made), len(alone)) == (2, 2)
+    limiter.close()
+
+
+@pytest.mark.hostile("rate limit: batches")
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 50))
+def test_as_many_are_let_through_at_once_as_one_by_one(sizes: list[int], limit: int) -> None:
+    rate = read_rate(f"{limit}/day")
+    together, apart = Limiter(rate), Limiter(rate)
+    for n in sizes:
+        taken = asyncio.run(together.take("a", n))
+        assert taken.n == sum(take(apart) for _ in range(n))
+        assert (taken.wait_s > 0) == (taken.n < n)
+
+
+@pytest.mark.hostile("rate limit: batches")
+def test_requests_that_others_take_meanwhile_are_nobody_elses() -> None:
+    class Crowded:
+        """Counts from which others take as many as this, each time that they were looked at."""
+
+        def __init__(self, left: int, step: int) -> None:
+            self.left, self.step, self.n_asked = left, step, 0
+
+        def hit(self, *_: object, cost: int) -> bool:
+            self.n_asked += 1
+            if cost > self.left:
+                return False
+            self.left -= cost
+            return True
+
+        def get_window_stats(self, *_: object) -> Any:
+            found = SimpleNamespace(remaining=self.left, reset_time=0.0)
+            self.left = max(0, self.left - self.step) if self.step else 0
+            return found
+
+    for left in (0, 1, 7, 100, 999, 1000, 5000):
+        for step in (1, 2, 50, 900):
+            counts = Crowded(left, step)
+            taken = take_from(counts, read_rate("9/hour"), "a", 1000)  # type: ignore[arg-type]
+            assert 0 <= taken.n <= min(left, 1000) and counts.left >= 0 and counts.n_asked <= 12
+            assert (taken.n == 1000) == (left >= 1000)
 
 
 def test_the_rights_that_the_document_names_are_enough(redis: Redis) -> None:
@@ -159,8 +388,8 @@ def test_the_rights_that_the_document_names_are_enough(redis: Redis) -> None:
     client = redis_client(redis)
     client.execute_command("ACL", "SETUSER", "counter", "on", ">pass", *rights.split())
     check_rate_limit_url(redis.url.replace(f":{SECRET}", "counter:pass"))
-    limiter = SharedLimiter(read_rate("1/hour"), redis.url.replace(f":{SECRET}", "counter:pass"), lambda: None)
-    assert limiter.take("a") is None and limiter.take("a") is not None
+    limiter = SharedLimiter(read_rate("1/hour"), redis.url.replace(f":{SECRET}", "counter:pass"), ignore)
+    assert take(limiter) and not take(limiter)
     client.execute_command("ACL", "SETUSER", "counter", "resetkeys", "~other:*")
     with pytest.raises(ArtifactError, match="does not let this user run the commands"):
         check_rate_limit_url(redis.url.replace(f":{SECRET}", "counter:pass"))
@@ -170,18 +399,18 @@ def test_the_rights_that_the_document_names_are_enough(redis: Redis) -> None:
 
 @pytest.mark.hostile("rate limit: a store that others write to")
 def test_what_others_wrote_there_stops_no_server(redis: Redis) -> None:
-    limiter = SharedLimiter(read_rate("2/hour"), redis.url, lambda: None)
-    assert limiter.take("a") is None
+    limiter = SharedLimiter(read_rate("2/hour"), redis.url, ignore)
+    assert take(limiter)
     client = redis_client(redis)
     (name,) = client.keys("*")
     for value in ("x", "1e9", "-5", "9" * 400, "nan", "inf", ""):
         for one in (name, name + b"/-1"):
             client.set(one, value, px=7_000_000)
-        waits = [limiter.take("a"), limiter.take("b")]
-        assert all(wait is None or 0 <= wait <= 3600 for wait in waits), (value, waits)
+        found = [asyncio.run(limiter.take(who, n)) for who, n in (("a", 1), ("b", 1), ("a", 1000))]
+        assert all(0 <= taken.n <= 2 and 0 <= taken.wait_s <= 3600 for taken in found), (value, found)
     client.delete(name)
     client.lpush(name, "a list")
-    assert limiter.take("c") is None
+    assert take(limiter, "c")
     client.close()
     limiter.close()
 
@@ -271,6 +500,20 @@ def test_a_server_that_cannot_count_is_refused_at_the_start(
         assert "sekret" not in said + caplog.text and SECRET not in said + caplog.text
 
 
+def test_the_start_waits_for_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = threading.Event()
+
+    def resolve(*_: object, **__: object) -> None:
+        is_over.wait(30)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(shared_limits, "_START_WITHIN_S", 0.05)
+    with pytest.raises(ArtifactError, match="no answer in time"):
+        check_rate_limit_url("redis://host")
+    is_over.set()
+
+
 def test_the_package_that_it_needs_is_named(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,5 +525,7 @@ def test_the_package_that_it_needs_is_named(
 
 
 def test_what_is_no_failure_of_a_connection_is_told_in_words_of_ours() -> None:
-    assert tell_cause(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "secret")) == "no such host"
-    assert "secret" not in tell_cause(ValueError("secret"))
+    foreign = "the counts there were written by somebody else"
+    assert tell_cause(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "secret")) == foreign
+    assert tell_cause(ValueError("secret")) == foreign
+    assert tell_cause(UnicodeEncodeError("idna", "secret", 0, 1, "secret")) == "no such host"

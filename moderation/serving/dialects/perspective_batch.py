@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from moderation.serving.dialects.perspective_models import (
     SuggestCommentScoreRequest,
     read_message,
 )
-from moderation.serving.gate import ADMIT_PART
+from moderation.serving.gate import COUNT_PARTS, IDENTIFY_PART
 from moderation.serving.multipart import BrokenPart, Part, read_part, render_parts, split_parts
 from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
@@ -43,8 +43,27 @@ _ANALYZE, _SUGGEST = ((f"/v1alpha1/comments:{name}", f"/comments:{name}") for na
 
 
 @dataclass(frozen=True, eq=False)
+class _Read:
+    """A part whose head was read.
+
+    Args:
+        content_id: By which its answer is known.
+        problem: Why it is refused, if it is.
+        caller: Name of the key that it came with, if any.
+        is_decision: Whether it brings a decision.
+        body: Its bytes.
+    """
+
+    content_id: str
+    problem: ApiProblem | None = None
+    caller: str | None = None
+    is_decision: bool = False
+    body: bytes = b""
+
+
+@dataclass(frozen=True, eq=False)
 class _Ready:
-    """A part that was read.
+    """A part whose body was read, too.
 
     Args:
         content_id: By which its answer is known.
@@ -68,61 +87,76 @@ def make_router() -> APIRouter:
 async def answer_batch(request: Request) -> Response:
     """Each part's answer, with a status of its own; all texts are computed together."""
     state = request.app.state
-    body = await request.body()  # where the gate has looked at the headers
-    parts = split_parts(request.headers["content-type"], body, most=MAX_PARTS)
-    ready = await run_in_threadpool(_prepare_all, state, request.scope, parts)
+    ready = await _read_batch(request)
     analysed = await _analyze_all(state, ready)
     answers = await _answer_all(state, ready, analysed)
     return render_parts([(part.content_id, answer) for part, answer in zip(ready, answers, strict=True)])
 
 
-def _prepare_all(state: Any, scope: Any, parts: Sequence[bytes]) -> list[_Ready]:
+async def _read_batch(request: Request) -> list[_Ready]:
     """Read the parts; of each, what is asked is kept alone.
+
+    All that were looked at count together, before the bodies are read.
 
     Raises:
         ApiProblem: too many are refused before their body is looked at; the last one's problem.
     """
-    most = min(MAX_SENTENCES, max(1, _MAX_SPANS // len(parts)))
-    ready: list[_Ready] = []
+    body = await request.body()  # where the gate has looked at the headers
+    parts = split_parts(request.headers["content-type"], body, most=MAX_PARTS)
+    count: Callable[[Sequence[str | None]], Awaitable[list[ApiProblem | None]]] = request.scope[COUNT_PARTS]
+    read, excess = await run_in_threadpool(_read_heads, request.scope, parts)
+    refusals = await count([part.caller for part in read])
+    if excess is not None:
+        raise excess
+    return await run_in_threadpool(_prepare_all, request.app.state, read, refusals)
+
+
+def _read_heads(scope: Any, parts: Sequence[bytes]) -> tuple[list[_Read], ApiProblem | None]:
+    """Parts without their bodies' content, up to the one that is one too many refused; and that one's problem."""
+    read: list[_Read] = []
     n_refused = 0
     for content in parts:
-        part = read_part(content)
-        try:
-            request, caller, is_decision = _admit(scope, part)
-        except ApiProblem as problem:
-            n_refused += problem.status != 429  # it says nothing against the parts before
+        read.append(_read_head(scope, read_part(content)))
+        if (problem := read[-1].problem) is not None:
+            n_refused += 1
             if n_refused > MAX_REFUSED_PARTS:
                 reason = f"More than {MAX_REFUSED_PARTS} parts are refused, so all of them are. Of the last one: "
-                raise ApiProblem(problem.status, problem.kind, reason + problem.message) from None
-            ready.append(_Ready(part.content_id, problem))
-            continue
+                return read, ApiProblem(problem.status, problem.kind, reason + problem.message)
+    return read, None
+
+
+def _read_head(scope: Any, part: Part | BrokenPart) -> _Read:
+    """Whether a part is a request to this API, with a key where one is needed, and which one."""
+    identify: Callable[[Part | BrokenPart], tuple[Part, str | None]] = scope[IDENTIFY_PART]
+    try:
+        request, caller = identify(part)
+    except ApiProblem as problem:
+        return _Read(part.content_id, problem)
+    path = route_path({"path": request.path, "root_path": scope.get("root_path", "")})
+    if path not in (*_ANALYZE, *_SUGGEST):
+        return _Read(part.content_id, ApiProblem(404, "not_found", "There is nothing at this path."), caller)
+    if request.method != "POST":
+        other = ApiProblem(405, "method_not_allowed", "This path does not take that method.", allow="POST")
+        return _Read(part.content_id, other, caller)
+    return _Read(part.content_id, None, caller, path in _SUGGEST, request.body)
+
+
+def _prepare_all(state: Any, read: Sequence[_Read], refusals: Sequence[ApiProblem | None]) -> list[_Ready]:
+    most = min(MAX_SENTENCES, max(1, _MAX_SPANS // len(read)))
+    ready: list[_Ready] = []
+    for part, refusal in zip(read, refusals, strict=True):
         try:
-            ready.append(_Ready(part.content_id, _prepare(state, is_decision, request, most), caller))
+            asked = refusal or part.problem or _prepare(state, part, most)
         except ApiProblem as problem:
-            ready.append(_Ready(part.content_id, problem))
+            asked = problem
+        ready.append(_Ready(part.content_id, asked, part.caller))
     return ready
 
 
-def _admit(scope: Any, part: Part | BrokenPart) -> tuple[Part, str | None, bool]:
-    """A part that is a request to this API, the name of its key, and whether it brings a decision.
-
-    Raises:
-        ApiProblem: it is refused.
-    """
-    admit: Callable[[Part | BrokenPart], tuple[Part, str | None]] = scope[ADMIT_PART]
-    request, caller = admit(part)
-    path = route_path({"path": request.path, "root_path": scope.get("root_path", "")})
-    if path not in (*_ANALYZE, *_SUGGEST):
-        raise ApiProblem(404, "not_found", "There is nothing at this path.")
-    if request.method != "POST":
-        raise ApiProblem(405, "method_not_allowed", "This path does not take that method.", allow="POST")
-    return request, caller, path in _SUGGEST
-
-
-def _prepare(state: Any, is_decision: bool, request: Part, most: int) -> Analysis | SuggestCommentScoreRequest:
-    if is_decision:
-        return read_message(SuggestCommentScoreRequest, request.body)
-    return prepare(state, read_message(AnalyzeCommentRequest, request.body), most)
+def _prepare(state: Any, part: _Read, most: int) -> Analysis | SuggestCommentScoreRequest:
+    if part.is_decision:
+        return read_message(SuggestCommentScoreRequest, part.body)
+    return prepare(state, read_message(AnalyzeCommentRequest, part.body), most)
 
 
 async def _analyze_all(state: Any, ready: Sequence[_Ready]) -> dict[int, Response]:

@@ -229,13 +229,16 @@ def test_many_parts_that_ask_for_nothing_are_refused_at_once(bad: str, status: i
 
 def test_refused_parts_count_as_requests(tiny_bundle: Path) -> None:
     key = "a-key"
-    keys = Keys({"forum": hashlib.sha256(key.encode()).hexdigest()})
+    keys = Keys({name: hashlib.sha256(it.encode()).hexdigest() for name, it in (("forum", key), ("blog", "another"))})
     app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="4/hour")
     refused = [part(BODY, "/comments:analyze?key=wrong"), part(BODY, "/nowhere"), "--b\r\n\r\nfool\r\n"]
     content = "".join([*refused, *[part(BODY)] * 3]) + "--b--"
-    first, second = ask(app, *[{"url": f"/batch?key={key}", "content": content, "headers": KIND}] * 2)
+    mixed = "".join([part(BODY, "/comments:analyze?key=another"), part(BODY)] * 5) + "--b--"
+    asked = [{"url": f"/batch?key={key}", "content": it, "headers": KIND} for it in (content, content, mixed)]
+    first, second, third = ask(app, *asked)
     assert [status for status, _ in read(first)] == [400, 404, 400, 200, 429, 429]
     assert [status for status, _ in read(second)] == [429] * 6
+    assert [status for status, _ in read(third)] == [200, 429] * 4 + [429, 429]  # each by its own key
 
 
 def test_what_is_no_batch_is_refused_in_googles_form(server: Server) -> None:
