@@ -24,7 +24,7 @@ from moderation.errors import ModerationError
 from moderation.serving.bodies import Body
 from moderation.serving.keyed_batches import KeyedBatch
 from moderation.serving.keys import Keys
-from moderation.serving.limiting import Limiter
+from moderation.serving.limiting import Limiter, budget_of
 from moderation.serving.media import Media
 from moderation.serving.metrics import Metrics
 from moderation.serving.multipart import BrokenPart, Part
@@ -156,7 +156,7 @@ class Gate:
         _check_query(query)
         if path in OPEN_PATHS or path.startswith(_OPEN_PREFIX):
             return None
-        address = str((scope.get("client") or ("",))[0])
+        address = budget_of(str((scope.get("client") or ("",))[0]))
         key = _find_key(query, headers)
         if path in BATCH_PATHS:  # each of its parts is a request of its own, with its own key or this one
             caller = self._identify(key) if key else None
