@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from moderation.bundles import SHIPPED, read_bundle
 from moderation.categories import ATTRIBUTES, Counterparts, find_counterparts
 from moderation.data.languages import Languages
+from moderation.errors import ModerationError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds
 from moderation.extras import EXTRAS, require
 from moderation.inference.classifier import Classifier
@@ -83,6 +84,7 @@ def create_app(
     shadow_share: float = 0.1,
     shadow_backend: str = "auto",
     shadow_thresholds: ChosenThresholds | Mapping[str, float] | str | Path | None = None,
+    shadow_may_fail: bool = False,
 ) -> FastAPI:
     """Build the server's application, for any ASGI server. The model is loaded when the application starts.
 
@@ -115,6 +117,7 @@ def create_app(
         shadow_share: Share of the texts that it scores, above 0 and at most 1.
         shadow_backend: Its engine; one of torch's counts as `auto`.
         shadow_thresholds: As `thresholds`, for the shadow.
+        shadow_may_fail: Go on without a shadow, and log why, where it cannot be loaded.
 
     Returns:
         The application; once it has started, `app.state.moderator` is what answers.
@@ -151,15 +154,20 @@ def create_app(
             stack.callback(app.state.moderator.close)
             app.state.shadow = None
             if shadow is not None:
-                app.state.shadow = open_shadow(
-                    shadow,
-                    app.state.moderator,
-                    ShadowCounts(counts.registry),
-                    share=shadow_share,
-                    backend=shadow_backend,
-                    thresholds=shadow_thresholds,
-                )
-                stack.callback(app.state.shadow.close)
+                try:
+                    app.state.shadow = open_shadow(
+                        shadow,
+                        app.state.moderator,
+                        ShadowCounts(counts.registry),
+                        share=shadow_share,
+                        backend=shadow_backend,
+                        thresholds=shadow_thresholds,
+                    )
+                    stack.callback(app.state.shadow.close)
+                except ModerationError as error:
+                    if not shadow_may_fail:
+                        raise
+                    logger.error("this worker has no shadow", extra={"error": str(error)})
             app.state.counterparts, app.state.metrics, app.state.root_url = counterparts, counts, root_url
             app.state.languages = Languages("Detecting languages", "serve", classifier.normalise)
             app.state.language_rule = LanguageRule(

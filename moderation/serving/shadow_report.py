@@ -15,6 +15,7 @@ from moderation.serving.shadow import Shadow
 from moderation.serving.shadow_counts import PREFIX
 
 _Counts = dict[tuple[str, ...], float]
+_NONE = "There is no shadow: the server was started without --shadow, or could not load it, as its log says."
 
 
 class Side(BaseModel):
@@ -74,7 +75,7 @@ def make_router(metrics: Metrics) -> APIRouter:
         """What the bundle of `--shadow` would decide otherwise; 404 where there is none."""
         found: Shadow | None = request.app.state.shadow
         if found is None:
-            raise ApiProblem(404, "not_found", "There is no shadow: the server was started without --shadow.")
+            raise ApiProblem(404, "not_found", _NONE)
         return report(request.app.state.moderator.classifier, found, metrics.add_up())
 
     return router

@@ -107,12 +107,15 @@ class _Worker(Process):
     pause_s = 0.0
     replace_after = 0.0
 
-    def __init__(self, config: Config, sockets: list[socket.socket], place: int) -> None:
+    def __init__(self, config: Config, sockets: list[socket.socket], place: int, *, replaces: bool) -> None:
         super().__init__(config, sockets)
-        self.place = place
+        self.place, self._replaces = place, replaces
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         take_place(self.place)
+        if self._replaces:
+            build: Any = self.config.app
+            self.config.app = partial(build, shadow_may_fail=True)
         try:
             super().target(sockets)
         except (ModerationError, OSError) as error:
@@ -201,15 +204,19 @@ class _Supervisor(Multiprocess):
                 logger.error("a worker died", extra={"exit_code": process.exitcode, "replaced_in_s": process.pause_s})
                 process.replace_after = time.monotonic() + process.pause_s
             if time.monotonic() >= process.replace_after:
-                self.processes[number] = self._start()
+                self.processes[number] = self._start(replaces=self.was_ready)
                 self.processes[number].pause_s = min(_LONGEST_PAUSE_S, 2 * process.pause_s + 0.5)
 
-    def _start(self) -> _Worker:
-        """A new worker, at a place that none of those has who live."""
+    def _start(self, *, replaces: bool = False) -> _Worker:
+        """A new worker, at a place that none of those has who live.
+
+        Args:
+            replaces: Whether it takes the place of one that died: then nobody is left whom its failure would warn.
+        """
         place = next(place for place in count() if place not in self._places)
         self._places.add(place)
         renew_folder()
-        process = _Worker(self.config, self.sockets, place)
+        process = _Worker(self.config, self.sockets, place, replaces=replaces)
         process.start()
         return process
 
@@ -269,14 +276,14 @@ def _log_failed_reload(old: _Worker) -> None:
         logger.error("a new worker could not start; it is tried again")
 
 
-def build_app(settings: dict[str, Any]) -> Any:
+def build_app(settings: dict[str, Any], **more: Any) -> Any:
     """In a worker: the application. Its keys are read here, so that a worker started anew knows the newest."""
     from moderation.serving.app import create_app
 
     escape_output()
     threading.Thread(target=_end_with_supervisor, name="orphan", daemon=True).start()
     path = settings["keys"]
-    return _TellingWhy(create_app(**settings | {"keys": None if path is None else read_keys(path)}))
+    return _TellingWhy(create_app(**settings | {"keys": None if path is None else read_keys(path)} | more))
 
 
 class _TellingWhy:

@@ -8,9 +8,11 @@ own; only its bytes come and go through the first one. There is one such thread:
 import asyncio
 import threading
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +27,18 @@ LARGE_BYTES = 8_192
 _BODIES_AT_WORK = 32  # of the largest size: what may be held at once, for memory's sake
 _LONGEST_STOP_S = 5.0
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
+_local = threading.local()  # of the workshop's own thread: `thread` does its heavy work
+
+
+async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwargs) -> _T:
+    """Do what takes a processor for milliseconds in a thread beside the event loop; the workshop's loop has one for it.
+
+    Many threads would take the processor in turns with the other loop, which then answered everybody late.
+    """
+    context = copy_context()
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(getattr(_local, "thread", None), lambda: context.run(work, *arguments, **names))
 
 
 class Workshop:
@@ -71,8 +85,9 @@ class Workshop:
 
     async def _run(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        ready.set()
-        await self._stop.wait()
+        with ThreadPoolExecutor(1, thread_name_prefix="heavy work") as _local.thread:
+            ready.set()
+            await self._stop.wait()
 
 
 def _is_small(headers: Headers) -> bool:

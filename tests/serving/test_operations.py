@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from moderation.bundles import read_bundle
 from tests.serving.conftest import Server, started, wait_until
-from tests.serving.test_lifecycle import predict_until_all_answered
+from tests.serving.test_lifecycle import predict_until_all_answered, workers_of
 
 FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
 DOCUMENT = Path(__file__).parents[2] / "docs/operations.md"
@@ -267,6 +267,10 @@ def test_a_shadow_is_told_of_all_workers_and_a_damaged_one_is_not_taken_over(pai
     assert str(model) in reason
     assert httpx.post(f"{server.url}/v1/predict", json={"texts": ["kind"]}, timeout=60).status_code == 200
     wait_until(lambda: is_compared(n_asked + 1))
+    died, _ = workers_of(server)
+    died.kill()
+    wait_until(lambda: '"ready"' in "".join(server.log).partition('"this worker has no shadow"')[2])
+    assert httpx.post(f"{server.url}/v1/predict", json={"texts": ["kind"]}, timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])

@@ -24,7 +24,7 @@ from moderation.serving.media import Media
 from moderation.serving.metrics import Metrics
 from moderation.serving.moderator import Moderator, _GivenUp
 from moderation.serving.problems import ApiProblem
-from moderation.serving.workshop import LARGE_BYTES, Workshop
+from moderation.serving.workshop import LARGE_BYTES, Workshop, run_heavy
 from tests.attack_table import Attack
 from tests.serving.test_hostile import DIALECTS, NATIVE, PERSPECTIVE, Dialect, check_refused
 
@@ -81,6 +81,30 @@ def test_what_is_small_stays_and_what_is_large_or_of_unknown_length_goes_aside()
     assert run_app(scope_of(**{"transfer-encoding": "chunked"}), b"a", b"b", b"") == ("workshop", b"ab")
     for coding, where in (("gzip", "workshop"), ("identity", here), ("", here), ("identity, gzip", "workshop")):
         assert run_app(scope_of(**{"content-length": "1", "content-encoding": coding}), b"a") == (where, b"a")
+
+
+def test_heavy_work_of_many_large_requests_has_one_thread() -> None:
+    threads: set[str] = set()
+
+    def work() -> None:
+        threads.add(threading.current_thread().name)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await asyncio.gather(*(run_heavy(work) for _ in range(10)))
+
+    async def main() -> None:
+        shop = Workshop(100_000)
+        shop.open()
+        try:
+            await asyncio.gather(*(shop.run(app, scope_of(), pieces_of(b"x"), None) for _ in range(10)))  # type: ignore[arg-type]
+            large = scope_of(**{"transfer-encoding": "chunked"})
+            await asyncio.gather(*(shop.run(app, large, pieces_of(b"x"), None) for _ in range(10)))  # type: ignore[arg-type]
+        finally:
+            shop.close()
+
+    asyncio.run(main())
+    assert len([name for name in threads if name.startswith("heavy work")]) == 1
 
 
 def test_until_it_is_open_everything_stays() -> None:

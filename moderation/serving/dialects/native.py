@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
@@ -17,6 +16,7 @@ from moderation.serving.gate import CALLER
 from moderation.serving.json_bodies import JsonRoute, keep_one_unknown
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
+from moderation.serving.workshop import run_heavy
 
 MAX_SENTENCES = 512
 """Of one request, shared evenly among its texts; the last one of a text holds all the rest."""
@@ -140,7 +140,7 @@ async def _predict(state: Any, body: PredictRequest, caller: str | None) -> dict
     pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]
     found = await moderator.read([*body.texts, *pieces], caller=caller, n_counted=len(body.texts))
     if len(found) > _FEW:  # not on the event loop, where all others would wait
-        return await run_in_threadpool(_put_together, state, body, spans, found)
+        return await run_heavy(_put_together, state, body, spans, found)
     return _put_together(state, body, spans, found)
 
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from moderation.categories import BOTH, CATEGORIES, Counterparts
@@ -23,6 +22,7 @@ from moderation.serving.gate import CALLER
 from moderation.serving.json_bodies import read_json
 from moderation.serving.moderator import Moderator
 from moderation.serving.problems import ApiProblem
+from moderation.serving.workshop import run_heavy
 
 _FEW = 8  # texts whose results are put together at once
 _KINDS = {401: "authentication_error", 429: "rate_limit_error"} | dict.fromkeys((500, 501, 503, 504), "server_error")
@@ -109,7 +109,7 @@ def make_router(max_texts: int) -> APIRouter:
         known = moderator.classifier.languages
         work = (asked.texts, results, state.counterparts, state.languages, known)
         # Many are not put together on the event loop, where all others would wait.
-        found = await run_in_threadpool(_put_together, *work) if len(results) > _FEW else _put_together(*work)
+        found = await run_heavy(_put_together, *work) if len(results) > _FEW else _put_together(*work)
         answer: dict[str, Any] = {
             "id": f"modr-{uuid.uuid4().hex}",
             "model": asked.model,

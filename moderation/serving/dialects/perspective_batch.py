@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from moderation.serving.decisions import WAIT_S
@@ -30,6 +29,7 @@ from moderation.serving.gate import COUNT_PARTS, IDENTIFY_PART
 from moderation.serving.multipart import BrokenPart, Part, read_part, render_parts, split_parts
 from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.problems import ApiProblem
+from moderation.serving.workshop import run_heavy
 
 MAX_PARTS = 1000
 """Requests in one batch."""
@@ -104,11 +104,11 @@ async def _read_batch(request: Request) -> list[_Ready]:
     body = await request.body()  # where the gate has looked at the headers
     parts = split_parts(request.headers["content-type"], body, most=MAX_PARTS)
     count: Callable[[Sequence[str | None]], Awaitable[list[ApiProblem | None]]] = request.scope[COUNT_PARTS]
-    read, excess = await run_in_threadpool(_read_heads, request.scope, parts)
+    read, excess = await run_heavy(_read_heads, request.scope, parts)
     refusals = await count([part.caller for part in read])
     if excess is not None:
         raise excess
-    return await run_in_threadpool(_prepare_all, request.app.state, read, refusals)
+    return await run_heavy(_prepare_all, request.app.state, read, refusals)
 
 
 def _read_heads(scope: Any, parts: Sequence[bytes]) -> tuple[list[_Read], ApiProblem | None]:
@@ -181,7 +181,7 @@ async def _analyze(state: Any, analyses: Sequence[Analysis], caller: str | None)
         results = await state.moderator.read([*texts, *pieces], caller=caller, n_counted=len(texts))
     except ApiProblem as problem:
         return [render_problem(problem) for _ in analyses]
-    return await run_in_threadpool(_render_all, state, analyses, results)
+    return await run_heavy(_render_all, state, analyses, results)
 
 
 def _render_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> list[Response]:
