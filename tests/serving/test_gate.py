@@ -245,6 +245,7 @@ def test_a_port_in_use_is_said(tiny_bundle: Path, capsys: pytest.CaptureFixture[
 
 def test_settings_come_from_the_environment_too(tiny_bundle: Path, tmp_path: Path) -> None:
     with started(tiny_bundle, tmp_path, MODERATION_RATE_LIMIT="1/hour", MODERATION_CORS="https://a.example") as server:
+        assert server.process.stdout is not None and server.process.stdout.readline() == "ready\n"
         assert [httpx.get(f"{server.url}/v1/model").status_code for _ in range(2)] == [200, 429]
 
 
