@@ -5,20 +5,43 @@
     moderation migrate comments.csv --answers answers.jsonl -o migration --old-threshold 0.8
 
 One answer a line, in the order of the table's rows: an empty line where there was none, an error in the API's words. It
-asks once a second, which is the API's usual quota, and goes on where it stopped. `--host` names another server.
+asks once a second, which is the API's usual quota, and goes on where it stopped. `--host` names another server, and
+`--text-column` the column of the comments where it has no usual name, such as `comment_text`, `text` or `body`.
 """
 
 import argparse
 import csv
 import json
 import os
+import re
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 ATTRIBUTES = ("TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT")
+TEXT_COLUMN = "comment_text"
+# Else the one column that has one of these names, as `moderation migrate` takes it.
+TEXT_NAMES = {
+    "text",
+    "texts",
+    "comment",
+    "comments",
+    "tweet",
+    "tweets",
+    "post",
+    "message",
+    "messages",
+    "msg",
+    "body",
+    "content",
+}
+TEXT_NAMES |= {
+    f"{name}_{part}" for name in ("comment", "tweet", "post", "message") for part in ("text", "body", "content")
+}
+TEXT_NAMES |= {"full_text", "raw_text", "text_content", "selftext", "sentence", "review", "utterance"}
 LONGEST = 20_480  # bytes of a comment that the API takes
 
 
@@ -27,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="CSV with the comments")
     parser.add_argument("answers", type=Path, help="JSON lines to write, or to go on with")
-    parser.add_argument("--text-column", default="comment_text")
+    parser.add_argument("--text-column", help=f"default: {TEXT_COLUMN}, or the one column that has a usual name")
     parser.add_argument("--attributes", nargs="+", default=ATTRIBUTES)
     parser.add_argument("--per-second", type=float, default=1.0)
     parser.add_argument("--host", default="https://commentanalyzer.googleapis.com")
@@ -36,16 +59,31 @@ def main() -> None:
     address = f"{words.host}/v1alpha1/comments:analyze"
     with words.table.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, strict=True)
-        if words.text_column not in (rows.fieldnames or ()):
-            sys.exit(f"{words.table}: no column {words.text_column}; columns there: {', '.join(rows.fieldnames or ())}")
+        column = find_text_column(words.table, rows.fieldnames or (), words.text_column)
         n_done = keep_whole_lines(words.answers)
         with words.answers.open("a", encoding="utf-8") as answers:
             for number, row in enumerate(rows, start=1):
                 if number <= n_done:
                     continue
-                text = row[words.text_column] or ""  # a row that is too short has none
+                text = row[column] or ""  # a row that is too short has none
                 answers.write(ask(address, text, words.attributes, 1 / words.per_second) + "\n")
                 answers.flush()
+
+
+def find_text_column(table: Path, columns: Sequence[str], asked: str | None) -> str:
+    """The column that was asked for; else `comment_text`, or the only one that has a usual name."""
+    if asked is not None:
+        found = [asked] if asked in columns else []
+    elif TEXT_COLUMN in columns:
+        found = [TEXT_COLUMN]
+    else:
+        found = [name for name in columns if re.sub(r"[\s.-]+", "_", name.strip().lower()) in TEXT_NAMES]
+    if len(found) != 1:
+        what = (
+            f"no column {asked or TEXT_COLUMN}" if not found else f"several may hold the comments: {', '.join(found)}"
+        )
+        sys.exit(f"{table}: {what}. Name the one that holds the comments, --text-column NAME, of {', '.join(columns)}.")
+    return found[0]
 
 
 def keep_whole_lines(path: Path) -> int:

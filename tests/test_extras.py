@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -251,9 +252,12 @@ def test_a_module_of_this_toolkit_that_is_missing_is_a_bug_and_a_strangers_is_cu
 def serving(environment: Mapping[str, str], python: str | Path, folder: Path) -> Iterator[str]:
     """Address of a server with the included model."""
     command = [str(python), "-m", "moderation", "serve", "--port", "0", "--drain-s", "0"]
-    with subprocess.Popen(
-        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with (
+        (folder / "log").open("w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             url = process.stdout.readline().partition(" at ")[2].partition(" ")[0]
@@ -283,6 +287,13 @@ def test_a_real_server_answers_without_tables_and_training(tmp_path: Path) -> No
         body = {"comment": {"text": "you are an idiot"}, "requestedAttributes": {"TOXICITY": {}}}
         assert ask(f"{url}v1alpha1/comments:analyze", **body)["attributeScores"]
         assert b"<html" in urllib.request.urlopen(url, timeout=60).read()[:2000]
+        suggested = {"comment": body["comment"], "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+            ask(f"{url}v1alpha1/comments:suggestscore", **suggested)
+        said = json.load(refused.value)["error"]["message"]
+        assert "its log says the reason" in said and "sqlalchemy" not in said
+    (why,) = (line for line in (tmp_path / "log").read_text().splitlines() if "suggestscore answers 404" in line)
+    assert "sqlalchemy" in why and "pip install '.[feedback]'" in why
 
 
 @pytest.mark.slow

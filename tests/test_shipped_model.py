@@ -1,6 +1,7 @@
 """The model that the package brings: there, whole, small, without a network, and sensible."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,10 @@ def test_it_is_small_and_whole(capsys):
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 25_000_000
     assert cli.main(["verify"]) == 0, "where no bundle is named it is this one"
-    assert "compact-en@" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "compact-en@" in said
+    bounded = r"^onnx-int8 +\d+ +\S+ +\S+ \(limit 2e-02\) +passed$"
+    assert re.search(bounded, said, re.MULTILINE), "the limit is beside the difference from the export, which it bounds"
 
 
 def test_its_card_is_the_one_of_the_docs():

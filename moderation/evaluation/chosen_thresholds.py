@@ -4,10 +4,11 @@ A light module: the server and `moderation score` import it, and neither has pan
 """
 
 import json
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +26,10 @@ _EXPECTED = (
     'or {"LABEL": NUMBER, ...}'
 )
 _NAME = re.compile(r"[\w.=-]+( [\w.=-]+)?")
+_MODEL_VERSION = re.compile(r"(?P<name>[^@]{1,200}@[0-9a-f]{12})[0-9a-f]{0,52}(/.{1,40})?")
 _LARGEST = 1 << 22  # bytes of a file of thresholds; a larger one is something else
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ class ChosenThresholds:
         values: Label -> threshold, above 0 and at most 1.
         where: Where they were set, for messages.
         calibrated: Whether they were tuned on calibrated probabilities; None: nobody says.
+        made_for: The bundle that they were found for, as `name@version` with twelve digits; None: nobody says.
     """
 
     values: Mapping[str, float]
     where: str
     calibrated: bool | None = None
+    made_for: str | None = None
 
 
 def choose_thresholds(path: Path | None, words: Sequence[str]) -> ChosenThresholds | None:
@@ -62,7 +68,7 @@ def choose_thresholds(path: Path | None, words: Sequence[str]) -> ChosenThreshol
         return chosen
     if chosen is None:
         return ChosenThresholds(single, "--threshold")
-    return ChosenThresholds({**chosen.values, **single}, f"{chosen.where} and --threshold", chosen.calibrated)
+    return replace(chosen, values={**chosen.values, **single}, where=f"{chosen.where} and --threshold")
 
 
 def parse_words(words: Iterable[str]) -> dict[str, float]:
@@ -107,7 +113,10 @@ def read_chosen(path: Path) -> ChosenThresholds:
     about = content.get("about") if values is inner else None
     calibrated = about.get("calibrated") if isinstance(about, dict) else None
     return ChosenThresholds(
-        _check_values(values, str(path)), str(path), calibrated if isinstance(calibrated, bool) else None
+        _check_values(values, str(path)),
+        str(path),
+        calibrated if isinstance(calibrated, bool) else None,
+        None if values is content else _read_made_for(about if isinstance(about, dict) else content),
     )
 
 
@@ -158,6 +167,28 @@ def apply_chosen(
             "know better, set the numbers with --threshold LABEL=NUMBER."
         )
     return tuple(chosen.values.get(label, threshold) for label, threshold in zip(labels, shipped, strict=True))
+
+
+def warn_of_other_bundle(chosen: ChosenThresholds | None, bundle: str) -> None:
+    """Say it in the log where thresholds were found for another bundle than the one that they are to decide for.
+
+    Args:
+        chosen: What was set; None: nothing.
+        bundle: `name@version` of the model, with twelve digits.
+    """
+    if chosen is not None and chosen.made_for not in (None, bundle):
+        logger.warning(
+            "%s: thresholds that were made for %s; this model is %s, whose probabilities are others. Make them anew "
+            "(moderation migrate --model FOLDER, or on the server's page), or go without them for the bundle's own.",
+            *(chosen.where, chosen.made_for, bundle),
+        )
+
+
+def _read_made_for(about: Mapping[str, Any]) -> str | None:
+    """The bundle in a `model_version` of this toolkit, without the engine; None: there is none."""
+    version = about.get("model_version")
+    found = _MODEL_VERSION.fullmatch(version) if isinstance(version, str) and version.isprintable() else None
+    return found["name"] if found else None
 
 
 def _read_object(path: Path) -> dict[str, Any]:

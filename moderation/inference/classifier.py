@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle
 from moderation.errors import ArtifactError, ConfigError, DataError
-from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen
+from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
 from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import (
     Backend,
@@ -127,7 +127,8 @@ class Classifier:
                 (onnxruntime and torch on a processor: each window alone). With `onnx-int8`, other numbers let a text's
                 probabilities move with its company: docs/bundle.md says by how much.
             check_hashes: Compare every file that is read with its SHA-256 in the bundle.
-            thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's.
+            thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's. The log
+                warns where the file was made for another bundle.
 
         Raises:
             ArtifactError: not a bundle, one of a newer version, a missing, changed or foreign file, no such form.
@@ -141,6 +142,7 @@ class Classifier:
         apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)  # refuse before hashing
         name = choose_backend(bundle, backend, device)
         check_files(bundle, files_of_backend(bundle, name) if check_hashes else ())
+        warn_of_other_bundle(chosen, bundle.short_version)
         return cls(bundle, name, threads, device, batch_tokens, chosen)
 
     def probabilities(self, texts: Iterable[str]) -> FloatArray:
@@ -275,7 +277,8 @@ class Classifier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as the way to load it there; the bundle must be in the same place."""
-        settings = (self.backend_name, self._threads, self._device, self._batch_tokens, self._chosen)
+        chosen = self._chosen and replace(self._chosen, made_for=None)  # the log has warned of it here
+        settings = (self.backend_name, self._threads, self._device, self._batch_tokens, chosen)
         return _load_again, (str(self.bundle.path.resolve()), self.bundle.version, *settings)
 
     def __repr__(self) -> str:

@@ -18,9 +18,6 @@ logger = logging.getLogger(__name__)
 
 Basis = Literal["rate", "agreement"]
 
-_FEW = 30  # flags below which an interval is hardly worth its name
-_POOR = 0.4  # kappa; Landis & Koch 1977 call what is above "moderate"
-
 
 @dataclass(frozen=True)
 class Change:
@@ -146,34 +143,6 @@ def match_attributes(
     if not matched:
         raise DataError("No attribute could be matched: none has a label of this model and comments on both sides.")
     return matched
-
-
-def find_doubts(old: OldScores, attributes: Sequence[Attribute], rates: Mapping[str, Match]) -> list[str]:
-    """What makes thresholds doubtful: too few flags, old and new that hardly agree, rows without a score."""
-    doubts = []
-    for one in attributes:
-        if one.n_old < _FEW:
-            doubts.append(
-                f"{one.name}: only {one.n_old} comments were flagged before, so that its threshold is a guess. "
-                f"{_FEW} or more would do; its interval says how much it may be off."
-            )
-        kappa = one.by_agreement.kappa or 0.0
-        if kappa < _POOR:
-            doubts.append(
-                f"{one.name}: old and new decisions hardly agree (kappa {kappa:.2f} at best). Are "
-                "the scores those of these comments, and is the text in the language of the model?"
-            )
-        n_without = len(old.texts) - one.n
-        if n_without:
-            doubts.append(
-                f"{one.name}: {n_without:,} of {len(old.texts):,} comments have no old score and are left out."
-            )
-    doubts += [
-        f"{label}: {match.n_flagged} comments reach its threshold, so that it is a guess."
-        for label, match in rates.items()
-        if match.n_flagged < _FEW
-    ]
-    return doubts
 
 
 def _match(

@@ -9,13 +9,15 @@ from moderation.artifacts import find_target, write_atomically, write_json
 from moderation.bundles import SHIPPED
 from moderation.categories import find_attributes, perspective_name
 from moderation.config import DEFAULT_OLD_THRESHOLD, MigrateConfig
+from moderation.data.languages import Languages
 from moderation.data.reading import read_table
-from moderation.errors import ArtifactError, ConfigError
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.inference.classifier import Classifier
 from moderation.inference.progress import some_at_once
 from moderation.locks import claimed
-from moderation.migration.attributes import Attribute, Options, find_doubts, match_attributes
+from moderation.migration.attributes import Attribute, Options, match_attributes
+from moderation.migration.doubts import find_doubts, find_foreign, find_low
 from moderation.migration.matching import Match, compare, match_rate
 from moderation.migration.old_scores import OldScores, read_comments, read_old_scores
 from moderation.migration.page import render_page
@@ -105,7 +107,11 @@ def _match(
         rates=by_rate,
         together=_together(old, np.any(predict(probabilities, thresholds), axis=1), attributes),
         others=others,
-        warnings=find_doubts(old, attributes, by_rate),
+        warnings=[
+            *_find_foreign(classifier, old.texts, config.seed),
+            *find_doubts(old, attributes, by_rate),
+            *find_low(chosen, classifier.bundle.manifest.get("curves")),
+        ],
     )
 
 
@@ -118,6 +124,14 @@ def _together(old: OldScores, now: BoolArray, attributes: Sequence[Attribute]) -
     before = np.any([found >= one.old_threshold for found, one in zip(scores, attributes, strict=True)], axis=0)
     agreement, kappa = compare(now[here], before[here])  # NaN reaches no threshold
     return Together(int(here.sum()), int(now[here].sum()), int(before[here].sum()), agreement, kappa)
+
+
+def _find_foreign(classifier: Classifier, texts: Sequence[str], seed: int) -> list[str]:
+    try:
+        languages = Languages("Looking at the languages of the comments", "migrate", classifier.normalise)
+    except MissingExtraError as error:
+        return [f"nobody looked whether the model reads the language of the comments. {error}"]
+    return find_foreign(texts, languages, classifier.languages, seed)
 
 
 def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:

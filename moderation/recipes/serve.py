@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import fields
 from typing import Any
 
@@ -69,7 +69,7 @@ def serve(config: ServeConfig) -> int:
     with bind(config.host, config.port) as bound:
         port = bound.getsockname()[1]
         host = f"[{config.host}]" if ":" in config.host else config.host
-        print(f"{bundle.short_version} at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+        print(f"{bundle.short_version} starts at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
         return serve_forever(
             settings,
             host=config.host,
@@ -78,7 +78,14 @@ def serve(config: ServeConfig) -> int:
             stop_within_s=config.timeout_s + STOP_S,
             socket_to_use=bound,
             log_level=config.log_level,
+            on_ready=_say_ready,
         )
+
+
+def _say_ready() -> None:
+    """Behind the line that names the address, which nobody may read any more."""
+    with suppress(OSError, ValueError):
+        print("ready", flush=True)
 
 
 def _share_cores(config: ServeConfig) -> int:
@@ -126,13 +133,14 @@ def _choose_feedback(config: ServeConfig) -> str | None:
     """
     default = {field.name: field.default for field in fields(ServeConfig)}["feedback_url"]
     if not config.feedback_url:
+        logger.info("No decisions of moderators are taken (suggestscore answers 404), since --feedback-url is empty.")
         return None
     try:
         require(EXTRAS["feedback"], ("feedback",), "Keeping moderators' decisions")
     except MissingExtraError as error:
         if config.feedback_url != default:
             raise
-        logger.warning("No decisions of moderators are taken. %s", error)
+        logger.warning("No decisions of moderators are taken (suggestscore answers 404). %s", error)
         return None
     from moderation.serving.feedback import FeedbackStore
 

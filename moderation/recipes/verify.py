@@ -25,7 +25,7 @@ def verify(config: VerifyConfig) -> int:
     foreign = find_foreign(bundle)
     print(f"{bundle.short_version}: {len(bundle.files)} files are as exported.")
     texts, kept = read_odd_answers(bundle.path, bundle.labels)
-    rows = [["form", "texts", "from torch", "from export", "limit", "verdict"]]
+    rows = [["form", "texts", "from torch", "from export", "verdict"]]
     failed = [f"{name}: not named in {MANIFEST}" for name in foreign]
     for backend, (form, _) in BACKENDS.items():
         if form not in bundle.forms:
@@ -34,10 +34,10 @@ def verify(config: VerifyConfig) -> int:
             with Classifier.load(bundle.path, backend=backend, threads=config.threads, check_hashes=False) as it:
                 row = check_again(form, it.probabilities(texts), kept)
         except MissingExtraError as error:
-            rows.append([form, "", "", "", "", f"skipped: pip install '.[{error.extra}]'"])
+            rows.append([form, "", "", "", f"skipped: pip install '.[{error.extra}]'"])
             continue
         except ModerationError as error:
-            rows.append([form, "", "", "", "", "FAILED: not compared"])
+            rows.append([form, "", "", "", "FAILED: not compared"])
             failed.append(f"{form}: {error}")
             continue
         rows.append(_cells(row))
@@ -46,7 +46,7 @@ def verify(config: VerifyConfig) -> int:
         elif not row["passed"]:
             failed.append(f"{form}: its answers on odd texts are not those of the export")
     rows += [
-        [form, "", "", "", "", "hashed only"]
+        [form, "", "", "", "hashed only"]
         for form in bundle.forms
         if form not in {form for form, _ in BACKENDS.values()}
     ]
@@ -57,7 +57,11 @@ def verify(config: VerifyConfig) -> int:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    differences = [f"{row[name]:.1e}" for name in ("from_torch", "from_export")]
-    differences.append(f"{row['limit']:.0e} {row['judged']}")
+    """The difference that is judged has its limit beside it; the other one has none."""
+    bounded = f" (limit {row['limit']:.0e})"
+    differences = [
+        f"{row[name.replace(' ', '_')]:.1e}" + (bounded if row["judged"] == name else "")
+        for name in ("from torch", "from export")
+    ]
     verdict = "passed" if row["passed"] else "FAILED" if row["n_texts"] else "FAILED: nothing compared"
     return [row["form"], str(row["n_texts"]), *differences, verdict]

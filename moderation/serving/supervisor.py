@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -50,6 +50,7 @@ def serve_forever(
     stop_within_s: float,
     socket_to_use: socket.socket,
     log_level: LogLevel = "info",
+    on_ready: Callable[[], None] = lambda: None,
 ) -> int:
     """Run the workers until SIGTERM or Ctrl-C.
 
@@ -61,6 +62,7 @@ def serve_forever(
         stop_within_s: Requests in flight are answered for so long after a stop was asked for.
         socket_to_use: Bound, from `bind`.
         log_level: Of the workers' log too.
+        on_ready: Called once, when the first worker answers.
 
     Returns:
         0; 1 where the workers could not start.
@@ -84,7 +86,7 @@ def serve_forever(
     )
     leave_within_s = longest_stop_s(stop_within_s, settings["drain_s"])
     with counts_folder():
-        supervisor = _Supervisor(config, [socket_to_use], leave_within_s)
+        supervisor = _Supervisor(config, [socket_to_use], leave_within_s, on_ready)
         supervisor.run()
         return 1 if supervisor.failed else 0
 
@@ -144,10 +146,12 @@ class _Supervisor(Multiprocess):
     was_ready = False
     failed = False
 
-    def __init__(self, config: Config, sockets: list[socket.socket], leave_within_s: float) -> None:
+    def __init__(
+        self, config: Config, sockets: list[socket.socket], leave_within_s: float, on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config, sockets)
         self.processes: list[_Worker] = []  # type: ignore[assignment]  # uvicorn's own class, which ours extends
-        self._leave_within_s = leave_within_s
+        self._leave_within_s, self._on_ready = leave_within_s, on_ready
         self._leaving: list[tuple[_Worker, float]] = []  # with the time until which they may still answer
         self._places: set[int] = set()  # of all workers that were not reaped
 
@@ -262,7 +266,10 @@ class _Supervisor(Multiprocess):
             if not process.process.is_alive():
                 return False
             if process.is_ready(timeout=1):
-                self.was_ready, process.pause_s = True, 0.0
+                process.pause_s = 0.0
+                if not self.was_ready:
+                    self.was_ready = True
+                    self._on_ready()
                 return True
             if not self.was_ready or self._is_told_to_stop() or process.ping(timeout=0.1):
                 return process.process.is_alive()

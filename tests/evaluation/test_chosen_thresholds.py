@@ -15,6 +15,7 @@ from moderation.evaluation.chosen_thresholds import (
     choose_thresholds,
     parse_words,
     read_chosen,
+    warn_of_other_bundle,
 )
 from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
 
@@ -58,6 +59,31 @@ def test_a_partial_set_moves_the_labels_that_it_names(content, tmp_path):
 def test_what_the_page_copies_is_read(tmp_path):
     copied = json.dumps({"toxic": 0.7000000000000001, "insult": 1}, indent=2)
     assert apply(read_chosen(write(tmp_path / "t.json", "\ufeff" + copied))) == (0.7000000000000001, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("version", "made_for"),
+    [
+        ("compact-en@0123456789ab/onnx-int8", "compact-en@0123456789ab"),
+        ("compact-en@0123456789ab", "compact-en@0123456789ab"),
+        ("my model@" + "0123456789ab" * 5 + "cdef", "my model@0123456789ab"),
+        *((other, None) for other in (None, 7, "", "you walnut", "a@b", "a\n@0123456789ab", "a@0123456789ab/", ["a"])),
+    ],
+)
+def test_a_file_that_names_another_bundle_is_warned_of_once_and_an_engine_makes_no_other(
+    version, made_for, tmp_path, caplog
+):
+    for name, content in (("about", {"about": {"model_version": version}}), ("top", {"model_version": version})):
+        path = write(tmp_path / f"{name}.json", content | {"thresholds": {"toxic": 0.8}})
+        chosen = choose_thresholds(path, ["insult=0.7"])
+        assert chosen.made_for == made_for
+        for bundle, is_other in ((made_for, False), ("new@ba9876543210", made_for is not None)):
+            caplog.clear()
+            warn_of_other_bundle(chosen, bundle)
+            assert len(caplog.records) == is_other
+            if is_other:
+                assert all(said in caplog.text for said in (str(path), made_for, bundle, "moderation migrate --model"))
+    warn_of_other_bundle(None, "new@ba9876543210")
 
 
 def test_words_count_before_the_file_and_the_file_before_the_bundle(tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from moderation.errors import ConfigError, DataError
-from moderation.migration.attributes import Options, find_doubts, match_attributes
+from moderation.migration.attributes import Options, match_attributes
+from moderation.migration.doubts import find_doubts, find_low
 from moderation.migration.old_scores import OldScores
 
 PROBABILITIES = np.random.default_rng(0).random((200, 2)).astype(np.float32)
@@ -57,3 +58,22 @@ def test_what_changes_most_comes_first() -> None:
     for change in one.changes:
         assert change.old_score == scores[change.row - 1]
         assert change.flagged == (change.probability >= np.float32(one.taken.threshold)) != (change.old_score >= 0.8)
+
+
+CURVE = {"n_positives": 10, "threshold": [0.0, 0.2, 0.6], "precision": [0.1, 0.5, None], "flagged": [1.0, 0.2, 0.0]}
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(1e-9, "11%"), (0.2, "11%"), (0.21, None), (0.6, None), (0.9, None)])
+def test_a_threshold_that_flags_a_tenth_of_harmless_comments_is_low(threshold, share) -> None:
+    curves = {"split": "val", "n_examples": 100, "labels": {"toxic": CURVE}}
+    said = find_low({"toxic": threshold, "unknown": threshold}, curves)
+    assert [share in one for one in said] == [True] * (share is not None)
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [None, [], {}, {"labels": {"toxic": CURVE}}, {"n_examples": 10, "labels": {"toxic": CURVE}}]
+    + [{"n_examples": 100, "labels": {"toxic": CURVE | {key: value}}} for key in CURVE for value in ("x", {}, None)],
+)
+def test_a_bundle_with_other_curves_or_none_says_nothing_of_thresholds(curves) -> None:
+    assert find_low({"toxic": 1e-9}, curves) == []

@@ -1,6 +1,7 @@
 """`moderation migrate` from end to end with the included model: known relations, thresholds, errors."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_known_thresholds_are_found_and_taken_by_the_classifier(table, tmp_path,
     printed = capsys.readouterr().out
     assert "so off (threshold 1): severe_toxic, obscene, threat, identity_hate" in printed
     assert "Mind this: INSULT: only" in printed
+    assert "languages" not in printed
     assert "FLIRTATION: the model has no label for it" in caplog.text
     assert "1 of 41 rows left out" in caplog.text
     page = (folder / "report.html").read_text()
@@ -90,12 +92,29 @@ def test_texts_are_shown_where_they_are_asked_for(table, tmp_path, capsys) -> No
     assert all(b"walnut" not in path.read_bytes() for path in (tmp_path / "out").iterdir())
 
 
-def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys) -> None:
+def test_comments_that_the_model_does_not_read_are_told_and_so_are_their_low_thresholds(tmp_path, capsys) -> None:
+    words = (("el vecino", "tu hermano", "mi profesor"), ("no entiende nada de lo que pasa", "merece que lo echen hoy"))
+    texts = [f"{who} {what}, {number} veces" for who in words[0] for what in words[1] for number in range(5)]
+    scores = [0.9 if "echen" in text else 0.1 for text in texts]
+    pd.DataFrame({"body": texts, "TOXICITY": scores}).to_csv(tmp_path / "es.csv", index=False)
+    assert run(tmp_path / "es.csv", "-o", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert (
+        "Mind this: 30 of 30 comments looked at are in languages that the model was not trained on (es 30)" in printed
+    )
+    assert "is very low for this model" in printed
+    assert "veces" not in printed
+
+
+def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid", None)
     assert run(table, "-o", tmp_path / "out", "--flag-rate", "0.1", "toxic=0.25") == 0
     numbers = json.loads((tmp_path / "out" / "migration.json").read_text())
     assert numbers["rates"]["toxic"]["n_flagged"] == 10
     assert numbers["rates"]["insult"]["n_flagged"] == 4
-    assert f"flagged for any label: {numbers['together']['n_new']} of 40" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"flagged for any label: {numbers['together']['n_new']} of 40" in printed
+    assert "nobody looked whether the model reads the language" in printed and "pip install '.[migrate]'" in printed
 
 
 @pytest.mark.parametrize(

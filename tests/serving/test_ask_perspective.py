@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from moderation.data.columns import TEXT_NAMES
 from moderation.data.reading import read_table
 from moderation.migration.old_scores import read_old_scores
 from tests.serving.conftest import Server
@@ -37,7 +41,7 @@ def test_a_wrong_key_or_no_network_is_no_answer(keyed_server: tuple[Server, str]
     """Every row would count as asked, and nobody could ask again."""
     server, key = keyed_server
     table, answers = tmp_path / "comments.csv", tmp_path / "answers.jsonl"
-    table.write_text("id,comment_text\n1\n2,kind bread\n")
+    table.write_text("id,Body\n1\n2,kind bread\n")
     for host, sent in ((server.url, "wrong"), ("http://127.0.0.1:9", key)):
         words = [sys.executable, SCRIPT, table, answers, "--host", host, "--per-second", "10000"]
         done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PERSPECTIVE_KEY": sent})
@@ -47,3 +51,28 @@ def test_a_wrong_key_or_no_network_is_no_answer(keyed_server: tuple[Server, str]
     words[words.index("http://127.0.0.1:9")] = server.url
     subprocess.run(words, check=True, env=os.environ | {"PERSPECTIVE_KEY": key})
     assert "attributeScores" in answers.read_text().splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "found"),
+    [
+        (["id", "comment_text", "body"], None, "comment_text"),
+        (["id", "Comment Body"], None, "Comment Body"),
+        (["id", "words"], "words", "words"),
+        (["id", "body"], "words", None),
+        (["id", "body", "text"], None, None),
+        (["id"], None, None),
+        ([], None, None),
+    ],
+)
+def test_the_column_is_the_one_that_migrate_takes_or_its_cure_is_named(
+    columns: list[str], asked: str | None, found: str | None
+) -> None:
+    example = runpy.run_path(str(SCRIPT))
+    assert example["TEXT_NAMES"] == TEXT_NAMES
+    find = example["find_text_column"]
+    if found is not None:
+        assert find(Path("t.csv"), columns, asked) == found
+    else:
+        with pytest.raises(SystemExit, match=re.escape("--text-column NAME")):
+            find(Path("t.csv"), columns, asked)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import signal
 import socket
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from moderation import Classifier, cli
+from moderation.bundles import MANIFEST, read_bundle, write_manifest
 from moderation.serving.app import create_app
 from moderation.serving.keys import Keys
 from tests.serving.conftest import Server, add_key, exchange, started
@@ -243,15 +245,31 @@ def test_a_port_in_use_is_said(tiny_bundle: Path, capsys: pytest.CaptureFixture[
 
 def test_settings_come_from_the_environment_too(tiny_bundle: Path, tmp_path: Path) -> None:
     with started(tiny_bundle, tmp_path, MODERATION_RATE_LIMIT="1/hour", MODERATION_CORS="https://a.example") as server:
+        assert server.process.stdout is not None and server.process.stdout.readline() == "ready\n"
         assert [httpx.get(f"{server.url}/v1/model").status_code for _ in range(2)] == [200, 429]
 
 
-def test_keys_are_read_again_at_hup(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_keys_and_the_bundle_are_read_again_at_hup_and_thresholds_of_the_old_one_are_told(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     add_key(tmp_path, "first")
-    with started(tiny_bundle, tmp_path, "--keys", "keys.json") as server:
+    bundle = read_bundle(tiny_bundle)
+    about = {"model_version": f"{bundle.short_version}/onnx"}
+    made = {"about": about, "thresholds": dict.fromkeys(bundle.labels, 0.5)}
+    (tmp_path / "t.json").write_text(json.dumps(made), encoding="utf-8")
+    new = shutil.copytree(tiny_bundle, tmp_path / "new")
+    write_manifest(new, json.loads((new / MANIFEST).read_text(encoding="utf-8")) | {"name": "new"})
+    model = tmp_path / "bundle"
+    model.symlink_to(tiny_bundle)
+    with started(model, tmp_path, "--keys", "keys.json", "--thresholds", "t.json") as server:
+        assert "made for" not in "".join(server.log)
+        model.unlink()
+        model.symlink_to(new)
         late = add_key(tmp_path, "late")
         server.process.send_signal(signal.SIGHUP)
         end = time.monotonic() + 60
         while httpx.get(f"{server.url}/v1/model", headers={"X-API-Key": late}).status_code != 200:
             assert time.monotonic() < end
             time.sleep(0.2)
+        (said,) = (line["event"] for line in server.lines() if "made for" in line["event"])
+        assert bundle.short_version in said and read_bundle(new).short_version in said

@@ -101,11 +101,13 @@ def test_an_entry_that_is_none_is_named(name: str, facts: object, complaint: str
 def test_the_verb_adds_lists_and_removes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "keys.json")
     assert cli.main(["keys", "add", "--keys", path, "--name", "forum"]) == 0
-    key = capsys.readouterr().out.strip()
+    key, said = (stream.strip() for stream in capsys.readouterr())
     assert read_keys(Path(path)).find(key) == "forum"
+    assert "takes notice at SIGHUP" in said and key not in said
     assert cli.main(["keys", "list", "--keys", path]) == 0
     assert capsys.readouterr().out.split()[1] == "forum"
     assert cli.main(["keys", "remove", "--keys", path, "--name", "forum"]) == 0
+    assert "takes notice at SIGHUP" in capsys.readouterr().out
     assert list_keys(Path(path)) == {} and json.loads(Path(path).read_text())["keys"] == {}
     assert cli.main(["keys", "add", "--keys", path]) == 2
     assert "--name is missing" in capsys.readouterr().err

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from moderation.config import ServeConfig
+from moderation.serving.addresses import read_public_url
 from tests.serving.conftest import Server
 
 ROOT = Path(__file__).parents[2]
@@ -219,5 +221,9 @@ def test_the_compose_file_leads_the_name_to_nginx_with_the_files_that_are_there(
     assert service["networks"]["perspective"]["aliases"] == [HOST]
     sources = [ROOT / volume["source"] for volume in service["volumes"]]
     assert sources == [FOLDER / "nginx.conf", FOLDER / "certificates"]
+    variables = compose["services"]["moderation"]["environment"]
+    assert variables == {"MODERATION_PUBLIC_URL": f"https://{HOST}"}
+    assert read_public_url(f"https://{HOST}") == f"https://{HOST}/"
+    assert ServeConfig.__dataclass_fields__["public_url"].metadata["app"], "a setting of the server"
     assert service["depends_on"] == {"moderation": {"condition": "service_healthy"}}
     assert "\nHEALTHCHECK " in (ROOT / "Dockerfile").read_text(encoding="utf-8")

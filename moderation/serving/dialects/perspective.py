@@ -226,7 +226,12 @@ async def take_suggestion(
     moderator: Moderator = state.moderator
     store: FeedbackStore | None = state.feedback
     if store is None:
-        raise ApiProblem(404, "not_found", "This server takes no feedback; its operator can say where to keep it.")
+        raise ApiProblem(
+            404,
+            "not_found",
+            "This server is not set up to keep feedback, and suggestscore needs that. To its operator its log says the "
+            "reason and the cure, among the first lines.",
+        )
     text = _read_text(asked.comment)
     labels = _find_labels(asked.attribute_scores, state)
     detected = state.languages.detect(text)

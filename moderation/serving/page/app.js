@@ -155,7 +155,8 @@ function askForKey({ kind }) {
 }
 
 async function copyThresholds() {
-  const text = JSON.stringify(labels.thresholds, null, 2);
+  const copied = { model_version: state.model.model_version, thresholds: labels.thresholds };
+  const text = JSON.stringify(copied, null, 2);
   try {
     await navigator.clipboard.writeText(text);
     at("status").textContent = "Thresholds copied";
@@ -163,7 +164,7 @@ async function copyThresholds() {
     setTimeout(() => (at("copy").textContent = "Copy thresholds as JSON"), 1500);
   } catch {
     // Without https, and not on this machine, a page may not write to the clipboard: people can.
-    Object.assign(at("json"), { hidden: false, value: text, rows: state.model.labels.length + 2 });
+    Object.assign(at("json"), { hidden: false, value: text, rows: text.split("\n").length });
     at("json").select();
   }
 }
