@@ -135,16 +135,24 @@ def open_database(url: URL, wait_s: float) -> Engine:
     return engine
 
 
-def make_file(path: Path) -> None:
-    """Make the file of an SQLite database where there is none, one that nobody but its owner may read.
+def check_place(path: Path) -> None:
+    """Find out whether a file of SQLite may stand there.
 
     Raises:
-        ArtifactError: no such folder, a folder in its place, or it may not be written.
+        ArtifactError: no such folder, or a folder in its place.
     """
     if path.is_dir():
         raise ArtifactError(f"{path}: a folder; expected a file of SQLite, or one that can be made there.")
     if not path.parent.is_dir():
         raise ArtifactError(f"{path}: there is no folder {path.parent}. Make it first, or name another file.")
+
+
+def make_file(path: Path) -> None:
+    """Make the file of an SQLite database where there is none, one that nobody but its owner may read.
+
+    Raises:
+        ArtifactError: it may not be written.
+    """
     try:
         _make_private(path)
         if not os.access(path, os.R_OK | os.W_OK):

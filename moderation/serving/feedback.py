@@ -21,6 +21,7 @@ from sqlalchemy.schema import CreateTable
 from moderation.errors import ArtifactError
 from moderation.locks import claimed
 from moderation.serving.databases import (
+    check_place,
     close_to_others,
     file_of,
     make_file,
@@ -225,6 +226,7 @@ class FeedbackStore:
         the old and one to the new file, the first would take the other's journal for one of its own, and undo by it
         what the old file holds.
         """
+        check_place(path)  # to lock it makes folders
         if not self._writing.acquire(timeout=WAIT_S):
             raise ArtifactError(f"{self.name}: too many decisions wait to be written.")
         try:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from moderation.serving import feedback
 from moderation.serving.decisions import Decision
 from moderation.serving.feedback import FeedbackStore
 from tests.attack_table import Attack
+from tests.serving.conftest import wait_until
 
 TEXT = "You \0 fool \N{PILE OF POO} \u202e" + '"; DROP TABLE feedback; --'
 
@@ -381,7 +383,7 @@ def test_what_would_refuse_a_decision_is_refused_at_the_start(
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no folder that nobody may write to")
 def test_a_folder_that_may_not_be_written_is_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--port", "0", "--feedback-url", "sqlite:////sys/kernel/f.db"]) == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert "Choose a folder that may be written" in capsys.readouterr().err
 
 
 @pytest.mark.hostile("feedback: PostgreSQL that is not there")
@@ -481,6 +483,38 @@ def test_a_decision_that_was_answered_is_kept_whatever_becomes_of_the_file(
         folder.mkdir()
         change_while_it_writes(folder, change, moment)
         attack.tried()
+
+
+@pytest.mark.hostile("feedback: file moved while several write")
+def test_a_file_that_is_moved_while_several_write_keeps_what_it_holds(attack: Attack, tmp_path: Path) -> None:
+    """By threads of two stores, which lock each other out as the workers of a server do."""
+    path = tmp_path / "f.db"
+    stores = [FeedbackStore(f"sqlite:///{path}") for _ in range(2)]
+    answered: list[str] = []
+    stop = threading.Event()
+
+    def write(number: int) -> None:
+        for turn in count():
+            text = f"{number}-{turn}"
+            if stop.is_set():
+                return
+            with contextlib.suppress(ArtifactError):
+                stores[number % 2].add(decision(text))
+                answered.append(text)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for move in range(moves := attack.cases(3, 30)):
+        seen = len(answered)
+        wait_until(lambda seen=seen: len(answered) >= seen + 12 and path.exists())  # type: ignore[misc]
+        path.rename(tmp_path / f"old{move}.db")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    kept = [text for one in tmp_path.glob("*.db") for text in kept_in(one)]
+    assert set(answered) <= set(kept)
+    attack.tried(moves)
 
 
 def change_while_it_writes(folder: Path, change: str, moment: str) -> None:
