@@ -58,6 +58,12 @@ def stands_in_list(kind: pa.DataType) -> bool:
     return any(largest_list(part) if is_list(kind) else stands_in_list(part) for part in parts_of(kind))
 
 
+def holds_list_views(kind: pa.DataType) -> bool:
+    """Whether views of lists stand in a type. Arrow reads some of them as places beyond the values that there are."""
+    is_view = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    return is_view or any(map(holds_list_views, parts_of(kind)))
+
+
 def nests_too_deep(kind: pa.DataType) -> bool:
     """Whether more than `bounds.NESTING` types stand within each other."""
     level: list[pa.DataType] = [kind]

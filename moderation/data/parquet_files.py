@@ -17,6 +17,7 @@ from moderation.data.columns import show_names
 from moderation.data.compression import open_unpacked, unpacked_pieces
 from moderation.data.fixed_sizes import (
     expanded_bytes,
+    holds_list_views,
     largest_list,
     nests_too_deep,
     row_bytes_at_least,
@@ -182,6 +183,11 @@ def _check_types(schema: pa.Schema, where: str) -> None:
             raise DataError(
                 f"{where}: the column {show_names([field.name])} holds values within each other; expected "
                 f"{bounds.NESTING} levels at most. Leave it out."
+            )
+        if holds_list_views(field.type):
+            raise DataError(
+                f"{where}: the column {show_names([field.name])} holds views of lists (list_view), which are not read. "
+                "Leave it out, or write it as lists."
             )
         n_bytes = max(largest_list(field.type), row_bytes_at_least(field.type))
         if n_bytes > bounds.CELL_BYTES:
