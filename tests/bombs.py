@@ -277,9 +277,9 @@ class NestedTypes:
         """A type with so many others within it."""
         if not depth:
             words = pa.dictionary(pa.int32(), pa.string())
-            plain = (pa.int32(), pa.float64(), pa.string(), pa.large_binary(), pa.binary(40), pa.bool_(), pa.null())
+            plain = (pa.int32(), pa.float64(), pa.string(), pa.large_binary(), pa.binary(40), pa.bool_())
             return self._numbers.choice([*plain, words, pa.duration("s"), pa.decimal128(20, 2)])
-        inner, size = self.kind(depth - 1), self._numbers.choice([1, 3, 50])
+        inner, size = self.kind(depth - 1), self._numbers.choice([1, 3, 20])
         kinds = {
             "list": lambda: pa.list_(inner),
             "large": lambda: pa.large_list(inner),
