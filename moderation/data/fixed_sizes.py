@@ -15,19 +15,20 @@ _LISTS = (
     pa.types.is_large_list_view,
     pa.types.is_map,
 )
-_PLACE = 16  # bytes of the largest place and length of a list or a text
+_PLACE = 24  # bytes of the largest place and length of a list or a text; and some more
 
 
 def slot_bytes(kind: pa.DataType) -> int:
     """What a value takes at least, even where it is missing; rather too much than too little.
 
     >>> slot_bytes(pa.int64()), slot_bytes(pa.list_(pa.int64())), slot_bytes(pa.list_(pa.int64(), 100))
-    (8, 16, 801)
+    (8, 24, 813)
     """
     if is_list(kind):
         return _PLACE
     if pa.types.is_fixed_size_list(kind):
-        return 1 + int(kind.list_size) * max(1, slot_bytes(kind.value_type))
+        size = int(kind.list_size)
+        return 1 + size * max(1, slot_bytes(kind.value_type)) + size // 8  # a bit says whether a value is there
     if parts := parts_of(kind):
         return _PLACE + sum(map(slot_bytes, parts))
     try:
@@ -47,7 +48,7 @@ def largest_list(kind: pa.DataType) -> int:
     """Bytes of the largest list of a fixed size, wherever it stands in a type; 0: there is none.
 
     >>> largest_list(pa.map_(pa.string(), pa.list_(pa.int8(), 100))), largest_list(pa.list_(pa.int8()))
-    (101, 0)
+    (113, 0)
     """
     own = slot_bytes(kind) if pa.types.is_fixed_size_list(kind) else 0
     return max([own, *map(largest_list, parts_of(kind))])
