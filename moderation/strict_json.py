@@ -18,9 +18,7 @@ def parse_strictly(text: str | bytes) -> Any:
     >>> parse_strictly('{"a": 1e300, "b": [2]}')
     {'a': 1e+300, 'b': [2]}
     """
-    return json.loads(
-        text, object_pairs_hook=unique_pairs, parse_constant=_refuse_constant, parse_float=_parse_finite
-    )
+    return json.loads(text, object_pairs_hook=unique_pairs, parse_constant=_refuse_constant, parse_float=_parse_finite)
 
 
 class RepeatedName(ValueError):

@@ -1,5 +1,6 @@
-"""What lists of a fixed size take in memory. One that is missing takes as much as any other, and next to nothing in a
-Parquet file.
+"""What lists of a fixed size take in memory.
+
+One that is missing takes as much as any other, and next to nothing in a Parquet file.
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,6 @@
 A line is an object of its own, in which no name stands twice and no number is NaN or infinite.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import IO, Any

@@ -44,7 +44,7 @@ def encode_header(names: Sequence[str], delimiter: str, *, safe: bool = False) -
 
 
 def as_plain_cell(cell: str, delimiter: str = ",") -> str:
-    """A cell that no spreadsheet takes for a formula: where it may, with an apostrophe in front.
+    r"""A cell that no spreadsheet takes for a formula: where it may, with an apostrophe in front.
 
     Spreadsheets look behind blanks, and some of them read full-width signs as the narrow ones. Plain numbers stay.
     A spreadsheet that expects another delimiter cuts cells where that one stands, within quotes too: what then begins

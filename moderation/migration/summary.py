@@ -13,7 +13,6 @@ from moderation.evaluation.tables import align, interval, number
 from moderation.migration.attributes import Attribute, Change
 from moderation.migration.matching import Match
 
-
 _CHOSEN_BY = "moderation migrate"
 _TITLE = b"<title>Thresholds in place of Perspective's</title>"  # of the page
 _BEGINNING = 1 << 16  # bytes of the page in which it stands
