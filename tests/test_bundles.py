@@ -17,6 +17,7 @@ from moderation.bundles import (
 )
 from moderation.calibrators import Calibrator
 from moderation.errors import ArtifactError
+from tests.bundle_mutator import seal
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`moderation migrate` from end to end with the included model: known relations, thresholds, errors."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -121,8 +122,11 @@ def test_an_earlier_migration_is_replaced_only_if_asked(table, tmp_path, capsys)
     assert run(table, "-o", tmp_path) == 1
     assert "--overwrite" in capsys.readouterr().err
     (tmp_path / "migration.json").unlink()
-    assert run(table, "-o", tmp_path, "--overwrite") == 0
-    assert "Thresholds in place of" in (tmp_path / "report.html").read_text()
+    odd = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    odd.write_bytes(table.read_bytes())
+    assert run(odd, "-o", tmp_path, "--overwrite") == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Thresholds in place of" in page and r"caf\udce9.csv" in page
 
 
 @pytest.mark.parametrize("name", ["thresholds.json", "migration.json", "report.html"])
