@@ -29,6 +29,7 @@ from moderation.manifests import (
     read_thresholds,
     read_window,
 )
+from moderation.model_bounds import MOST_TOKENS
 from moderation.pretrained import CONFIGURATIONS, check_content, check_names
 
 MANIFEST = "moderation.json"
@@ -329,9 +330,9 @@ def _with_config(bundle: Bundle) -> Bundle:
         found = []
     check_same_labels(found, bundle.labels, f"{where} (id2label)")
     n_tokens, pad_id = config.get("vocab_size"), config.get("pad_token_id")
-    if n_tokens is not None and (not is_whole(n_tokens) or n_tokens < 1):
+    if n_tokens is not None and (not is_whole(n_tokens) or not 0 < n_tokens <= MOST_TOKENS):
         raise ArtifactError(f"{where}: its vocab_size is no number of tokens.")
-    if pad_id is not None and (not is_whole(pad_id) or not 0 <= pad_id < (n_tokens or pad_id + 1)):
+    if pad_id is not None and (not is_whole(pad_id) or not 0 <= pad_id < (n_tokens or MOST_TOKENS)):
         raise ArtifactError(f"{where}: its pad_token_id is no number of a token.")
     positions = config.get("max_position_embeddings")
     if is_whole(positions) and positions < bundle.window_length:

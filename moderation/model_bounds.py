@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+MOST_TOKENS = 1 << 24
+"""Of a vocabulary."""
+
 _MOST_LAYERS = 10_000
 _COUNTED = (
     "layer",

@@ -1,9 +1,24 @@
-"""JSON by one strict rule, as hooks of `json.loads`: no name twice in an object, no NaN and no infinity.
+"""JSON by one strict rule: no name twice in an object, no NaN and no infinity, nor a number that would become one.
 
 Of a name that stands twice Python keeps the last value in silence, and other readers the first.
 """
 
+import json
+import math
 from typing import Any
+
+
+def parse_strictly(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or breaks the rule; `RepeatedName` for a name that stands twice.
+        RecursionError: it nests very deep.
+
+    >>> parse_strictly('{"a": 1e300, "b": [2]}')
+    {'a': 1e+300, 'b': [2]}
+    """
+    return json.loads(text, object_pairs_hook=unique_pairs, parse_constant=_refuse_constant, parse_float=_parse_finite)
 
 
 class RepeatedName(ValueError):
@@ -24,8 +39,7 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     Raises:
         RepeatedName: a name stands twice.
 
-    >>> import json
-    >>> json.loads('{"a": 1, "b": 2}', object_pairs_hook=unique_pairs)
+    >>> unique_pairs([("a", 1), ("b", 2)])
     {'a': 1, 'b': 2}
     """
     found = dict(pairs)
@@ -38,10 +52,12 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def refuse_constant(constant: str) -> None:
-    """Refuse NaN and infinities; for `parse_constant`.
-
-    Raises:
-        ValueError: always.
-    """
+def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant}, which is no number of JSON")
+
+
+def _parse_finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number that is too large")
+    return number

@@ -3,11 +3,13 @@
 import gzip
 import io
 import json
+import random
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -231,11 +233,91 @@ def parquet_numbers(path: Path, value: float, n_rows: int, n_in_row: int) -> Non
     pa.parquet.write_table(table, path, compression="zstd", max_rows_per_page=1)
 
 
-def parquet_missing_lists(path: Path, n_rows: int, size: int, *, within: bool) -> None:
-    """Lists of a fixed size that are missing in all rows, on their own or within objects."""
-    kind = pa.list_(pa.float32(), size)
-    cells = pa.array([{"a": None}] * n_rows, pa.struct([("a", kind)])) if within else pa.array([None] * n_rows, kind)
+def _one_each(values: pa.Array) -> pa.Array:
+    return pa.array(np.arange(len(values) + 1, dtype=np.int32))
+
+
+MISSING_LISTS: dict[str, Callable[[pa.Array], pa.Array]] = {
+    "alone": lambda lists: lists,
+    "in an object": lambda lists: pa.StructArray.from_arrays([lists], ["a"]),
+    "as a tensor": lambda lists: pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(lists.type.value_type, [lists.type.list_size]), lists
+    ),
+    "in a list": lambda lists: pa.ListArray.from_arrays(_one_each(lists), lists),
+    "in a view": lambda lists: pa.LargeListViewArray.from_arrays(
+        np.arange(len(lists)), np.ones(len(lists), dtype=np.int64), lists
+    ),
+    "in a map": lambda lists: pa.MapArray.from_arrays(_one_each(lists), np.arange(len(lists)), lists),
+    "all in one row": lambda lists: pa.ListArray.from_arrays([0, *[len(lists)] * len(lists)], lists),
+    "of objects in it": lambda lists: pa.nulls(
+        len(lists),
+        pa.list_(pa.struct([(str(n), pa.float64()) for n in range(100)]), max(1, lists.type.list_size // 200)),
+    ),
+}
+"""Where lists of a fixed size stand that are missing in all rows."""
+
+
+def parquet_missing_lists(path: Path, n_rows: int, size: int, where: str) -> None:
+    """Lists of a fixed size that are missing in all rows."""
+    cells = MISSING_LISTS[where](pa.nulls(n_rows, pa.list_(pa.float32(), size)))
     pa.parquet.write_table(pa.table({"comment_text": ["a"] * n_rows, "toxic": [0] * n_rows, "many": cells}), path)
+
+
+class NestedTypes:
+    """Draws types of Arrow that Parquet files hold, and values of them, of which many are missing.
+
+    Args:
+        numbers: Draws.
+    """
+
+    def __init__(self, numbers: random.Random) -> None:
+        self._numbers = numbers
+
+    def kind(self, depth: int) -> pa.DataType:
+        """A type with so many others within it."""
+        if not depth:
+            words = pa.dictionary(pa.int32(), pa.string())
+            plain = (pa.int32(), pa.float64(), pa.string(), pa.large_binary(), pa.binary(40), pa.bool_())
+            return self._numbers.choice([*plain, words, pa.duration("s"), pa.decimal128(20, 2)])
+        inner, size = self.kind(depth - 1), self._numbers.choice([1, 3, 20])
+        kinds = {
+            "list": lambda: pa.list_(inner),
+            "large": lambda: pa.large_list(inner),
+            "view": lambda: pa.list_view(inner),
+            "large view": lambda: pa.large_list_view(inner),
+            "map": lambda: pa.map_(pa.string(), inner),
+            "object": lambda: pa.struct([("a", inner), ("b", pa.int64()), ("c", self.kind(depth - 1))]),
+            "extension": lambda: pa.opaque(pa.list_(inner, size), "lists", "tests"),
+        }
+        return kinds.get(self._numbers.choice([*kinds, "fixed", "fixed", "fixed"]), lambda: pa.list_(inner, size))()
+
+    def column(self, kind: pa.DataType, n_rows: int) -> pa.Array:
+        """Values of a type."""
+        if isinstance(kind, pa.BaseExtensionType):
+            return pa.ExtensionArray.from_storage(kind, self.column(kind.storage_type, n_rows))
+        missing = pa.array([self._numbers.random() < 0.6 for _ in range(n_rows)])
+        if pa.types.is_struct(kind):
+            parts = [self.column(kind.field(place).type, n_rows) for place in range(kind.num_fields)]
+            return pa.StructArray.from_arrays(parts, fields=list(kind), mask=missing)
+        if pa.types.is_fixed_size_list(kind):
+            values = self.column(kind.value_type, n_rows * kind.list_size)
+            return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=missing)
+        if not pa.types.is_nested(kind):
+            return pa.nulls(n_rows, kind)
+        counts = np.array([self._numbers.choice([0, 1, 4]) for _ in range(n_rows)])
+        ends, n_values = np.cumsum(counts), int(counts.sum())
+        if pa.types.is_map(kind):
+            keys = pa.array([str(number) for number in range(n_values)])
+            offsets = pa.array([0, *ends], pa.int32())
+            return pa.MapArray.from_arrays(offsets, keys, self.column(kind.item_type, n_values), type=kind)
+        values, starts, sizes = self.column(kind.value_type, n_values), pa.array(ends - counts), pa.array(counts)
+        if pa.types.is_large_list_view(kind):
+            return pa.LargeListViewArray.from_arrays(starts, sizes, values, type=kind)
+        if pa.types.is_list_view(kind):
+            return pa.ListViewArray.from_arrays(starts.cast("int32"), sizes.cast("int32"), values, type=kind)
+        if pa.types.is_large_list(kind):
+            return pa.LargeListArray.from_arrays(pa.array([0, *ends]), values, type=kind)
+        return pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), values, type=kind)
 
 
 def many_columns(path: Path, n_columns: int) -> None:

@@ -17,6 +17,7 @@ from moderation.bundles import (
 )
 from moderation.calibrators import Calibrator
 from moderation.errors import ArtifactError
+from tests.bundle_mutator import seal
 
 
 @pytest.fixture
@@ -107,12 +108,16 @@ def test_swapped_labels_in_the_models_configuration_are_refused(copy):
     [
         ({"auto_map": {"AutoConfig": "code.Config"}}, "names code to run"),
         ({"pad_token_id": [1]}, "pad_token_id"),
+        ({"pad_token_id": 10**30, "vocab_size": None}, "pad_token_id"),
+        ({"pad_token_id": 10**6, "vocab_size": None}, "pad_token_id is no token of tokenizer.json"),
+        ({"pad_token_id": 10**25, "vocab_size": 10**30}, "vocab_size"),
         ({"id2label": {"0": 0}}, "other labels"),
     ],
 )
 def test_a_models_configuration_that_makes_no_sense_is_refused(copy, changes, words):
     config = json.loads((copy / "config.json").read_text()) | changes
     (copy / "config.json").write_text(json.dumps(config))
+    seal(copy)
     with pytest.raises(ArtifactError, match=words):
         Classifier.load(copy)
 

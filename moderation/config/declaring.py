@@ -33,8 +33,8 @@ ESCAPE_HELP = "character of a CSV file that makes a following quote or delimiter
 
 
 CSV_SAFE_HELP = (
-    "of CSV and TSV: put an apostrophe before cells that a spreadsheet would run as formulas, those that begin with =, "
-    "+, -, @, a tab or a line break; this changes the data"
+    "of CSV and TSV: put an apostrophe before what a spreadsheet would run as a formula: cells that begin with =, +, "
+    "-, @, a tab or a line break, and such signs where another delimiter would cut a cell; this changes the data"
 )
 THRESHOLDS_HELP = (
     "file of thresholds to decide by: thresholds.json, the JSON that the server's page copies, or "

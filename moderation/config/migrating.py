@@ -67,7 +67,7 @@ class MigrateConfig:
     show_texts: bool = setting(False, "show the first 80 characters of these comments on the terminal")
     bootstrap: int = setting(500, "resamples of the intervals; 0: none")
     seed: int = setting(42, "seed of the resamples")
-    overwrite: bool = setting(False, "replace what the folder holds of an earlier migration")
+    overwrite: bool = setting(False, "replace what the folder holds of an earlier migration, and nothing else")
     model: Path | None = setting(
         None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
     )

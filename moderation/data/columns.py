@@ -48,7 +48,7 @@ def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
         return but_for_blanks[0]
     if asked != TEXT_COLUMN:
         return asked
-    usual = [name for name in columns if re.sub(r"[\s.-]+", "_", name.strip().lower()) in TEXT_NAMES]
+    usual = [name for name in columns if _is_usual(name)]
     if len(usual) > 1:
         raise DataError(
             f"{where}: no column {asked!r}, and several others that may hold the texts: {show_names(usual)}. Name the "
@@ -58,6 +58,19 @@ def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
         return asked
     logger.info("%s: the texts are taken from the column %s.", where, show_names(usual))
     return usual[0]
+
+
+def may_hold_texts(name: str, asked: str) -> bool:
+    """Whether `find_text_column` would look at a name.
+
+    >>> [may_hold_texts(name, "comment_text") for name in ("TEXT", " comment_text", "toxic")]
+    [True, True, False]
+    """
+    return strip_blanks(name) == strip_blanks(asked) or (asked == TEXT_COLUMN and _is_usual(name))
+
+
+def _is_usual(name: str) -> bool:
+    return re.sub(r"[\s.-]+", "_", name.strip().lower()) in TEXT_NAMES
 
 
 def strip_blanks(name: str) -> str:

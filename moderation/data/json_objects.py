@@ -3,13 +3,12 @@
 A line is an object of its own, in which no name stands twice and no number is NaN or infinite.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import IO, Any
 
 from moderation.data import bounds
-from moderation.strict_json import refuse_constant, unique_pairs
+from moderation.strict_json import parse_strictly
 
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]')
 
@@ -62,7 +61,7 @@ def parse_object(line: str | None) -> dict[str, Any] | None:
     if line is None or _nests_too_deep(line):
         return None
     try:
-        found = json.loads(line, object_pairs_hook=unique_pairs, parse_constant=refuse_constant)
+        found = parse_strictly(line)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

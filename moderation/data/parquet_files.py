@@ -1,12 +1,13 @@
 """Parquet files -> record batches in bounded memory, for training and for scoring."""
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -14,9 +15,18 @@ import pyarrow.parquet
 from moderation.data import bounds
 from moderation.data.columns import show_names
 from moderation.data.compression import open_unpacked, unpacked_pieces
+from moderation.data.fixed_sizes import (
+    expanded_bytes,
+    holds_list_views,
+    largest_list,
+    nests_too_deep,
+    row_bytes_at_least,
+    stands_in_list,
+)
 from moderation.data.parquet_pages import RowGroup, broken_parquet, check_decoded, measure_pages
 from moderation.errors import DataError
 
+_IN_PIECES: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}  # or a row group would be read as a whole
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
@@ -26,6 +36,7 @@ class ParquetTable:
 
     Args:
         path: Where it lies.
+        source: Its bytes.
         file: Open for reading.
         groups: Its row groups.
         n_packed: Bytes of the file as it lies on the disk.
@@ -33,6 +44,7 @@ class ParquetTable:
     """
 
     path: Path
+    source: IO[bytes]
     file: pa.parquet.ParquetFile
     groups: list[RowGroup]
     n_packed: int
@@ -60,10 +72,11 @@ class ParquetTable:
             DataError: damaged; what is decoded becomes very much more than the file.
         """
         schema, n_bytes = self.schema, 0
-        most_rows = max(1, bounds.DECODED_BYTES // max(1, sum(_fixed_bytes(field.type) for field in schema)))
+        most_rows = max(1, bounds.DECODED_BYTES // max(1, sum(row_bytes_at_least(field.type) for field in schema)))
         try:
             for number, group in enumerate(self.groups):
                 n_rows = min(most_rows, group.rows_at_once)
+                self._check_expanded(number, n_rows, n_bytes)
                 for found in self.file.iter_batches(batch_size=n_rows, row_groups=[number]):
                     columns = [column.cast(field.type) for column, field in zip(found.columns, schema, strict=True)]
                     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -74,6 +87,24 @@ class ParquetTable:
             raise
         except _BROKEN:
             raise broken_parquet(str(self.path)) from None
+
+    def _check_expanded(self, group: int, n_rows: int, n_before: int) -> None:
+        """Refuse a row group whose lists of a fixed size would fill the memory; read without them, it does not."""
+        kinds = {place: kind for place, kind in enumerate(self.schema.types) if stands_in_list(kind)}
+        if not kinds:
+            return
+        n_bytes = n_before
+        plain = pa.parquet.ParquetFile(self.source, metadata=_without_fixed_sizes(self.file.metadata), **_IN_PIECES)
+        for found in plain.iter_batches(batch_size=n_rows, row_groups=[group]):
+            sizes = {place: expanded_bytes(kind, found.column(place)) for place, kind in kinds.items()}
+            n_bytes += sum(sizes.values())
+            check_decoded(n_bytes, self.n_packed, str(self.path))
+            if sum(sizes.values()) > 4 * bounds.DECODED_BYTES:
+                name = self.schema.names[max(sizes, key=lambda place: sizes[place])]
+                raise DataError(
+                    f"{self.path}: the column {show_names([name])} holds lists of {max(sizes.values()) / 1e6:,.0f} MB "
+                    f"in {found.num_rows:,} rows. Leave it out."
+                )
 
 
 @contextmanager
@@ -88,21 +119,21 @@ def open_parquet(path: Path, before: ParquetTable | None = None) -> Iterator[Par
         DataError: as `open_unpacked` and `measure_pages`, or it is no Parquet file.
     """
     with open_unpacked(path) as (_, stream, packed), _seekable(path, stream, packed) as source:
-        try:  # without pre_buffer and with a buffer, or a row group would be read as a whole
-            file = pa.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
+        try:
+            file = pa.parquet.ParquetFile(source, **_IN_PIECES)
         except MemoryError:
             raise
         except _BROKEN:
             raise broken_parquet(str(path)) from None
         with file:
-            _check_fixed_sizes(file.schema_arrow, str(path))
+            _check_types(file.schema_arrow, str(path))
             status = os.fstat(packed.fileno())
             state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if before is not None and before.state == state:
                 groups = before.groups
             else:
                 groups = measure_pages(source, file.metadata, str(path), n_packed=status.st_size)
-            yield ParquetTable(path, file, groups, status.st_size, state)
+            yield ParquetTable(path, source, file, groups, status.st_size, state)
 
 
 @contextmanager
@@ -146,30 +177,30 @@ def _close(file: IO[bytes]) -> None:
         file.close()
 
 
-def _check_fixed_sizes(schema: pa.Schema, where: str) -> None:
+def _check_types(schema: pa.Schema, where: str) -> None:
     for field in schema:
-        n_bytes = _fixed_bytes(field.type)
+        if nests_too_deep(field.type):
+            raise DataError(
+                f"{where}: the column {show_names([field.name])} holds values within each other; expected "
+                f"{bounds.NESTING} levels at most. Leave it out."
+            )
+        if holds_list_views(field.type):
+            raise DataError(
+                f"{where}: the column {show_names([field.name])} holds views of lists (list_view), which are not read. "
+                "Leave it out, or write it as lists."
+            )
+        n_bytes = max(largest_list(field.type), row_bytes_at_least(field.type))
         if n_bytes > bounds.CELL_BYTES:
             raise DataError(
                 f"{where}: the column {show_names([field.name])} holds lists of {n_bytes:,} bytes. Leave it out."
             )
 
 
-def _fixed_bytes(kind: pa.DataType) -> int:
-    """What lists of a fixed size take in a row; also where they are missing, and take next to nothing in the file."""
-    if pa.types.is_fixed_size_list(kind):
-        size: int = kind.list_size
-        return size * max(1, _fixed_bytes(kind.value_type) or _value_bytes(kind.value_type))
-    if pa.types.is_struct(kind):
-        return sum(_fixed_bytes(kind.field(place).type) for place in range(kind.num_fields))
-    return 0
-
-
-def _value_bytes(kind: pa.DataType) -> int:
-    try:
-        return int(kind.bit_width) // 8
-    except ValueError:  # a type whose values differ in length
-        return 16
+def _without_fixed_sizes(metadata: pa.parquet.FileMetaData) -> pa.parquet.FileMetaData:
+    """What a file says of itself, but for the types of Arrow: lists of a fixed size are read as lists of any length."""
+    content = io.BytesIO()
+    metadata.write_metadata_file(content)
+    return pa.parquet.read_metadata(io.BytesIO(content.getvalue().replace(b"ARROW:schema", b"arrow:schema")))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

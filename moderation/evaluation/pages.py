@@ -9,7 +9,9 @@ from moderation.evaluation.tables import interval, number
 
 
 def render(template: Path, values: Mapping[str, Any], filters: Mapping[str, Callable[..., str]] | None = None) -> str:
-    """Fill in a template; it may include `tables.css`, the style of pages that are mostly tables.
+    r"""Fill in a template; it may include `tables.css`, the style of pages that are mostly tables.
+
+    Of a file's name that is not UTF-8 the page shows each foreign byte as its escape, as in `\udce9`.
 
     Args:
         template: A file of jinja2, which must find every value that it names.
@@ -29,7 +31,8 @@ def render(template: Path, values: Mapping[str, Any], filters: Mapping[str, Call
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "interval": interval, **(filters or {})}
-    return environment.get_template(template.name).render(values)
+    page = environment.get_template(template.name).render(values)
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def embed_png(picture: bytes) -> str:

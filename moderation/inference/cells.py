@@ -17,6 +17,8 @@ from moderation.inference.records import FLAGGED, join_flagged, number_text
 _UNSEEN = rf"\s\u200c\u200d{CONTROLS}"  # with the joiners, which are not escaped
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"  # narrow, full-width, small, the sign of minus
 _FORMULA = re.compile(rf"[{_UNSEEN}]*[{_SIGNS}]|[\t\r\n]")
+_LATER_FORMULA = re.compile(rf'["{_UNSEEN}]*[{_SIGNS}]')  # in the middle of a cell, cut by another delimiter
+_SEPARATORS = ";,|\t\r\n"  # between cells, for one spreadsheet or another
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-inf")
 _NO_VALUE = (ValueError, OverflowError, pa.ArrowException)  # of a value that Python does not know
 
@@ -41,15 +43,33 @@ def encode_header(names: Sequence[str], delimiter: str, *, safe: bool = False) -
     return _join([[name] for name in names], delimiter, safe=safe)
 
 
-def as_plain_cell(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: where it may, with an apostrophe in front.
+def as_plain_cell(cell: str, delimiter: str = ",") -> str:
+    r"""A cell that no spreadsheet takes for a formula: where it may, with an apostrophe in front.
 
     Spreadsheets look behind blanks, and some of them read full-width signs as the narrow ones. Plain numbers stay.
+    A spreadsheet that expects another delimiter cuts cells where that one stands, within quotes too: what then begins
+    there gets an apostrophe as well.
+
+    Args:
+        cell: Its text.
+        delimiter: Of the file.
 
     >>> as_plain_cell("=1+1"), as_plain_cell(" @SUM(A1)"), as_plain_cell("-0.5"), as_plain_cell("a=b")
     ("'=1+1", "' @SUM(A1)", '-0.5', 'a=b')
+    >>> as_plain_cell("hi;=1+1"), as_plain_cell("hi,=1+1"), as_plain_cell("hi,=1+1", "\t")
+    ("hi;'=1+1", 'hi,=1+1', "hi,'=1+1")
     """
-    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+    foreign = _SEPARATORS.replace(delimiter, "")
+    marked = re.sub(f"(?<=[{foreign}])[^{foreign}]+", lambda piece: _mark(piece[0]), cell)
+    return f"'{marked}" if _is_formula(cell, _FORMULA) else marked
+
+
+def _mark(piece: str) -> str:
+    return f"'{piece}" if _is_formula(piece, _LATER_FORMULA) else piece
+
+
+def _is_formula(cell: str, formula: re.Pattern[str]) -> bool:
+    return bool(formula.match(cell)) and not _NUMBER.fullmatch(cell)
 
 
 def encode_json_lines(batch: pa.RecordBatch) -> bytes:
@@ -86,7 +106,7 @@ def _join(columns: list[list[str]], delimiter: str, *, safe: bool) -> bytes:
     special = re.compile(f'["\r\n{re.escape(delimiter)}]|^\ufeff')  # the last would be a byte order mark in a line
 
     def quote(cell: str) -> str:
-        cell = as_plain_cell(cell) if safe else cell
+        cell = as_plain_cell(cell, delimiter) if safe else cell
         return '"' + cell.replace('"', '""') + '"' if special.search(cell) else cell
 
     quoted = [[quote(cell) for cell in column] for column in columns]
@@ -153,10 +173,36 @@ def _finite(value: Any) -> Any:
 
 def _values(column: pa.Array) -> list[Any]:
     """Python values; as text those that Python does not know, which Parquet files may hold."""
+    column = _with_whole_times(column)
     try:
         return list(column.to_pylist())
     except _NO_VALUE:
         return [_value(column.slice(row, 1)) for row in range(len(column))]
+
+
+def _with_whole_times(column: pa.Array) -> pa.Array:
+    """The column with times of nanoseconds as text: Python has none, and Arrow would cut them off."""
+    kind = _text_for_times(column.type)
+    try:
+        return column if kind == column.type else column.cast(kind)
+    except pa.ArrowException:
+        return column
+
+
+def _text_for_times(kind: pa.DataType) -> pa.DataType:
+    """The type with texts in place of times of nanoseconds, at any depth."""
+    if kind == pa.time64("ns"):
+        return pa.string()
+    if pa.types.is_map(kind):
+        return pa.map_(_text_for_times(kind.key_type), _text_for_times(kind.item_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_text_for_times(field.type)) for field in kind])
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        return kind
+    inner = kind.value_field.with_type(_text_for_times(kind.value_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(inner, kind.list_size)
+    return pa.large_list(inner) if pa.types.is_large_list(kind) else pa.list_(inner)
 
 
 def _value(single: pa.Array) -> Any:

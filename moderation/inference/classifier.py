@@ -367,6 +367,10 @@ def _check_tokens(bundle: Bundle, highest_id: int) -> None:
             f"{bundle.path / TOKENIZER}: token {highest_id}, but the model knows {bundle.n_tokens} ({MODEL_CONFIG}, "
             "vocab_size). Take the whole bundle again."
         )
+    if bundle.n_tokens is None and bundle.pad_id > highest_id:
+        raise ArtifactError(
+            f"{bundle.path / MODEL_CONFIG}: its pad_token_id is no token of {TOKENIZER}. Take the whole bundle again."
+        )
 
 
 def _load_again(

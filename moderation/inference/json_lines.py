@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from moderation.data import bounds
-from moderation.data.columns import TEXT_COLUMN, TEXT_NAMES, find_text_column
+from moderation.data.columns import check_column_names, find_text_column, may_hold_texts
 from moderation.data.encodings import is_unicode
 from moderation.data.json_objects import parse_object
 from moderation.errors import DataError
@@ -33,12 +33,14 @@ class ObjectColumns:
 
     Args:
         types: Column -> type, in the order in which the names first occur.
+        names: Column -> its name in the objects, where that is another one: a table holds no half of a surrogate pair.
         text_column: Which of them holds the texts.
         mixed: Columns of text that hold JSON, since their values are objects, lists, or of several kinds.
         n_rows: Lines, broken ones included.
     """
 
     types: dict[str, pa.DataType]
+    names: dict[str, str]
     text_column: str
     mixed: frozenset[str]
     n_rows: int
@@ -63,10 +65,10 @@ def scan_objects(
         results: Names that are added to the objects later, and must not stand there yet.
 
     Raises:
-        DataError: no line is an object, or there are too many names.
+        DataError: no line is an object, there are too many names, or two that would be one in a table.
     """
     kinds: dict[str, set[str]] = {}
-    kept = {text_column, *results, *(TEXT_NAMES if text_column == TEXT_COLUMN else ())}
+    kept = frozenset(results)
     n_rows = 0
     for line in lines:
         n_rows += 1
@@ -77,19 +79,24 @@ def scan_objects(
                         f"{where}: more than {bounds.COLUMNS:,} different names in its objects, too many for columns "
                         "of a table. Choose an output that ends in .jsonl, which keeps the objects as they are."
                     )
-                if len(kinds) >= bounds.COLUMNS and name not in kept:
+                counts = name in kept or (len(kinds) < 2 * bounds.COLUMNS and may_hold_texts(name, text_column))
+                if len(kinds) >= bounds.COLUMNS and not counts:
                     continue
                 kinds[name] = set()
             if value is not None:
                 kinds[name].add(_kind(value))
     if not kinds:
         raise DataError(f'{where}: no line is a JSON object; expected one a line, such as {{"{text_column}": "…"}}.')
-    text_column = find_text_column(kinds, text_column, where)
-    mixed = frozenset(name for name, found in kinds.items() if found and frozenset(found) not in _TYPES)
-    types = {name: _TYPES.get(frozenset(found), pa.string()) for name, found in kinds.items()}
+    columns = {name: _as_unicode(name) for name in kinds}
+    if not keep_objects:
+        check_column_names(columns.values(), where)
+    text_column = _as_unicode(find_text_column(kinds, text_column, where))
+    mixed = {columns[name] for name, found in kinds.items() if found and frozenset(found) not in _TYPES}
+    types = {columns[name]: _TYPES.get(frozenset(found), pa.string()) for name, found in kinds.items()}
     if text_column in types:
         types[text_column], mixed = pa.string(), mixed - {text_column}
-    return ObjectColumns(types, text_column, mixed, n_rows)
+    names = {column: name for name, column in columns.items() if name != column}
+    return ObjectColumns(types, names, text_column, frozenset(mixed), n_rows)
 
 
 def object_batch(
@@ -97,8 +104,8 @@ def object_batch(
 ) -> tuple[pa.RecordBatch, pa.Array]:
     r"""Rows of JSON lines, and what is wrong with each.
 
-    Half a surrogate pair, which no table can hold, becomes its escape, as in `\ud83d`; in the text column it is an
-    error as well.
+    Half a surrogate pair, which no table can hold, becomes its escape, as in `\ud83d`, also in the name of a column; in
+    a text it is an error as well.
 
     Args:
         lines: As of `data.json_objects.read_lines`.
@@ -114,7 +121,8 @@ def object_batch(
         DataError: a value is not of the kind that `scan_objects` found.
     """
     objects = [parse_object(line) for line in lines]
-    errors = [BROKEN if found is None else _text_error(found.get(text_column)) for found in objects]
+    text_name = columns.names.get(text_column, text_column)
+    errors = [BROKEN if found is None else _text_error(found.get(text_name)) for found in objects]
     schema = columns.schema(text_column, keep_objects)
     arrays = []
     for field in schema:
@@ -122,7 +130,8 @@ def object_batch(
             values = [line if found is not None else None for line, found in zip(lines, objects, strict=True)]
         else:
             as_json = field.name in columns.mixed
-            cells = [found.get(field.name) if found is not None else None for found in objects]
+            name = columns.names.get(field.name, field.name)
+            cells = [found.get(name) if found is not None else None for found in objects]
             values = [_as_text(cell, as_json) for cell in cells] if pa.types.is_string(field.type) else cells
         try:
             arrays.append(pa.array(values, field.type))
@@ -156,4 +165,8 @@ def _as_text(value: object, as_json: bool) -> str | None:
     if as_json or not isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False)
         return text if is_unicode(text) else json.dumps(value)
-    return value if is_unicode(value) else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _as_unicode(value)
+
+
+def _as_unicode(text: str) -> str:
+    return text if is_unicode(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")

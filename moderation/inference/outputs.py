@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from moderation.data.fixed_sizes import is_list, slot_bytes
 from moderation.data.formats import COMPRESSIONS, FORMATS
 from moderation.errors import ConfigError
 from moderation.inference.cells import encode_csv, encode_header, encode_json_lines
@@ -25,7 +26,6 @@ _PIECE_BYTES = 1 << 18  # handed to a compressor at once
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can name
 
 _OF_BYTES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-_OF_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 Write = Callable[[pa.RecordBatch], None]
 Metadata = Callable[[], dict[str, str]]
@@ -233,6 +233,8 @@ def row_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
 
 
 def _value_bytes(column: pa.Array) -> npt.NDArray[np.int64]:
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
     kind = column.type
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
         column = column.cast(pa.large_binary())
@@ -242,10 +244,13 @@ def _value_bytes(column: pa.Array) -> npt.NDArray[np.int64]:
     if pa.types.is_map(kind):
         column = column.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
         kind = column.type
-    if any(test(kind) for test in _OF_LISTS):
+    if is_list(kind) or pa.types.is_fixed_size_list(kind):
         ends = np.cumsum(_numbers(pc.list_value_length(column)))
         inner = np.concatenate([[0], np.cumsum(_value_bytes(column.flatten()))])
-        return np.diff(inner[ends], prepend=0)
+        found = np.diff(inner[ends], prepend=0)
+        if pa.types.is_fixed_size_list(kind):  # one that is missing takes as much as any other
+            found[np.asarray(column.is_null())] = slot_bytes(kind)
+        return found
     if pa.types.is_struct(kind):
         parts = [_value_bytes(part) for part in column.flatten()]
         return np.asarray(sum(parts, np.zeros(len(column), dtype=np.int64)))

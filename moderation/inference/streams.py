@@ -23,7 +23,7 @@ from moderation.data.encodings import as_utf8, check_is_text
 from moderation.data.json_objects import read_lines
 from moderation.data.parquet_files import open_parquet
 from moderation.errors import DataError
-from moderation.inference.json_lines import object_batch, scan_objects
+from moderation.inference.json_lines import OBJECT, object_batch, scan_objects
 from moderation.inference.scoring import is_text
 
 CHUNK_BYTES = 1 << 24  # of cells: a chunk that reaches them ends, however few rows it has
@@ -112,6 +112,8 @@ def open_table(
 def _check_text_column(path: Path, table: StreamedTable) -> None:
     text_column = table.text_column
     check_column_names(table.names, str(path))
+    if OBJECT in table.names:
+        raise DataError(f"{path}: a column is named {OBJECT!r}, which is taken here. Rename it.")
     if text_column not in table.names:
         typed = suggest_delimiter(table.names)
         cure = f", or the delimiter with --delimiter {typed}" if typed else ""

@@ -5,7 +5,6 @@ of its own language on a damaged table, and works for as long as a pattern or a 
 """
 
 import base64
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from moderation.data.charsmap import find_replacements, longest_replacement
 from moderation.escapes import escape_name
 from moderation.inference.tokenizer_patterns import UnknownNotation, read_pattern
-from moderation.strict_json import refuse_constant, unique_pairs
+from moderation.strict_json import parse_strictly
 
 MOST_BYTES = 128 << 20
 """Size of a `tokenizer.json`."""
@@ -128,7 +127,7 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     if len(content) > MOST_BYTES:
         raise ValueError(f"{len(content):,} bytes, expected {MOST_BYTES:,} at most")
     try:
-        tokenizer = json.loads(content, object_pairs_hook=unique_pairs, parse_constant=refuse_constant)
+        tokenizer = parse_strictly(content)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _expect(isinstance(tokenizer, dict), "no JSON object")

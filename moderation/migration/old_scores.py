@@ -135,7 +135,16 @@ def _find_answers(frame: pd.DataFrame, text_column: str, path: Path, problems: l
             continue
         if column == _ANSWER or any(_scores_of(cell) for cell in cells[~is_empty(cells)].head(_LOOK_AT)):
             wrap = (lambda cell: {_ANSWER: _parse(cell)}) if column == _ANSWER else _parse
-            return _spread((_scores_of(wrap(cell)) for cell in cells), str(path), problems)
+            empty = is_empty(cells)
+            found = [{} if none else _scores_of(wrap(cell)) for cell, none in zip(cells, empty, strict=True)]
+            wrong = [row for row, scores in enumerate(found, start=1) if scores is None]
+            if wrong:
+                problems.append(
+                    f"column {show_names([column])}: {len(wrong):,} cells hold no answer of the API "
+                    f"({show_rows(wrong[:6])}, counted from 1 below the header); expected a JSON object. Leave a cell "
+                    "empty where there was no answer."
+                )
+            return _spread((scores or {} for scores in found), str(path), problems)
     raise DataError(
         f"{path}: no old scores; columns there: {show_names(frame.columns)}. Expected columns named as Perspective's "
         "attributes, such as TOXICITY; or a column of the API's answers in JSON; or a file of them, one a line: "
@@ -155,14 +164,17 @@ def _read_answers(path: Path, n_rows: int) -> Iterator[dict[str, float]]:
     with open_unpacked(path) as (_, stream, _), reading(path):
         for n_lines, line in enumerate(iter(partial(stream.readline, bounds.CELL_BYTES + 2), b""), start=1):
             too_long = bounds.is_too_long(len(line.rstrip(b"\r\n")))
-            answer = None if too_long else _parse_line(line)
-            if answer is None:
+            scores = None if too_long else _scores_of_line(line)
+            if scores is None:
                 wrong.append(n_lines)
             if too_long or n_lines > n_rows or len(wrong) > _MOST_WRONG:
                 break
-            yield _scores_of(answer)
+            yield scores or {}
     if wrong:
-        raise DataError(f"{path}: no JSON object in some lines ({show_rows(wrong)}); expected answers of the API.")
+        raise DataError(
+            f"{path}: no JSON object in some lines, or one that is no answer ({show_rows(wrong)}); expected answers of "
+            "the API."
+        )
     if n_lines != n_rows:
         found = f"more than {n_rows:,}" if n_lines > n_rows else f"{n_lines:,}"
         raise DataError(
@@ -171,13 +183,13 @@ def _read_answers(path: Path, n_rows: int) -> Iterator[dict[str, float]]:
         )
 
 
-def _parse_line(line: bytes) -> dict[str, Any] | None:
-    """The object of a line, an empty one of a line without any; None: neither."""
+def _scores_of_line(line: bytes) -> dict[str, float] | None:
+    """The scores of a line, none of an empty one; None: it holds no answer."""
     try:
         text = line.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         return None
-    return parse_object(text) if text else {}
+    return _scores_of(parse_object(text)) if text else {}
 
 
 def _spread(answers: Iterable[dict[str, float]], where: str, problems: list[str]) -> dict[str, FloatValues]:
@@ -191,7 +203,7 @@ def _spread(answers: Iterable[dict[str, float]], where: str, problems: list[str]
         )
     scores = {name: np.array([one.get(name, np.nan) for one in found], dtype=np.float64) for name in names}
     for name, values in scores.items():
-        problems += _check(name, values, ~np.isnan(values))
+        problems += _check(name, values, np.array([name in one for one in found], dtype=np.bool_))
     n_without = sum(not one for one in found)
     if n_without:
         logger.info(
@@ -200,25 +212,40 @@ def _spread(answers: Iterable[dict[str, float]], where: str, problems: list[str]
     return scores
 
 
-def _scores_of(answer: Any) -> dict[str, float]:
-    """Attribute -> score of one answer, or of one that was wrapped in another object; none where it is no answer."""
+def _scores_of(answer: Any) -> dict[str, float] | None:
+    """Attribute -> score of one answer, or of one that was wrapped in another object.
+
+    Returns:
+        No scores of an object without any, such as that of a failed request; NaN for one that is no number. None: it
+        is no object, or one whose scores are not where they ought to be.
+    """
     answer = _parse(answer)
     if not isinstance(answer, dict):
-        return {}
+        return None
     if _ANSWER not in answer:
         inner = [value for value in answer.values() if isinstance(value, dict) and _ANSWER in value]
-        return _scores_of(inner[0]) if len(inner) == 1 else {}
+        return _scores_of(inner[0]) if len(inner) == 1 else None if inner else {}
     scores = _parse(answer[_ANSWER])
+    if scores is None:
+        return {}
+    if not isinstance(scores, dict):
+        return None
     found: dict[str, float] = {}
-    for key, value in scores.items() if isinstance(scores, dict) else ():
+    for key, value in scores.items():
         name = perspective_name(key)
         for step in ("summaryScore", "value"):
             value = value.get(step) if isinstance(value, dict) else value
-        if name is None or not isinstance(value, (int, float)) or isinstance(value, bool):
+        if name is None or value is None:
             continue
         if name not in found or key == name:  # TOXICITY counts, where TOXICITY_EXPERIMENTAL stands beside it
-            found[name] = float(value) if abs(value) < _LARGEST else math.inf
+            found[name] = _as_score(value)
     return found
+
+
+def _as_score(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return math.nan
+    return float(value) if abs(value) < _LARGEST else math.inf
 
 
 def _parse(cell: Any) -> Any:

@@ -1,13 +1,22 @@
 """A migration in words for the terminal, as JSON, and as the thresholds file that the server takes."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from moderation.artifacts import read_json
+from moderation.errors import ArtifactError
 from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
 from moderation.evaluation.tables import align, interval, number
 from moderation.migration.attributes import Attribute, Change
 from moderation.migration.matching import Match
+
+_CHOSEN_BY = "moderation migrate"
+_TITLE = b"<title>Thresholds in place of Perspective's</title>"  # of the page
+_BEGINNING = 1 << 16  # bytes of the page in which it stands
+_NUMBERS = {"attributes", "rates", "together", "others"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def to_thresholds(migration: Migration) -> dict[str, Any]:
         "version": VERSION,
         "about": {
             "calibrated": migration.calibrated,
-            "chosen_by": "moderation migrate",
+            "chosen_by": _CHOSEN_BY,
             "model_version": migration.model_version,
         },
         "thresholds": {label: {"threshold": value} for label, value in migration.thresholds.items()},
@@ -127,6 +136,20 @@ def to_json(migration: Migration) -> dict[str, Any]:
         "others": dict(migration.others),
         "warnings": list(migration.warnings),
     }
+
+
+def is_migrated(path: Path) -> bool:
+    """Whether a file was written by a migration, as far as its content tells."""
+    if path.suffix == ".html":
+        with suppress(OSError), path.open("rb") as file:
+            return _TITLE in file.read(_BEGINNING)
+        return False
+    try:
+        found = read_json(path, "")
+    except ArtifactError:
+        return False
+    about = found.get("about")
+    return (isinstance(about, dict) and about.get("chosen_by") == _CHOSEN_BY) or found.keys() >= _NUMBERS
 
 
 def format_migration(migration: Migration, texts: Mapping[int, str] | None = None) -> str:

@@ -322,7 +322,8 @@ def _finish(folder: Path, content: dict[str, Any], config: ExportConfig) -> None
     """Write the card and the manifest; then what servers need, which is made from a complete bundle."""
     bundle = write_manifest(folder, content)
     with write_atomically(folder / CARD) as temporary:
-        temporary.write_text(write_card(bundle, about=_read_about(config), licence=config.licence), encoding="utf-8")
+        card = write_card(bundle, about=_read_about(config), licence=config.licence)
+        temporary.write_text(card, encoding="utf-8", errors="backslashreplace")  # a table's name may be no UTF-8
     write_manifest(folder, content)
     for form in (form for form in SERVER_FORMS if form in config.formats):
         write = write_triton if form == "triton" else write_torchserve

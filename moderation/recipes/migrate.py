@@ -21,7 +21,7 @@ from moderation.migration.doubts import find_doubts, find_foreign, find_low
 from moderation.migration.matching import Match, compare, match_rate
 from moderation.migration.old_scores import OldScores, read_comments, read_old_scores
 from moderation.migration.page import render_page
-from moderation.migration.summary import Migration, Together, format_migration, to_json, to_thresholds
+from moderation.migration.summary import Migration, Together, format_migration, is_migrated, to_json, to_thresholds
 
 
 def migrate(config: MigrateConfig) -> int:
@@ -40,7 +40,7 @@ def migrate(config: MigrateConfig) -> int:
 def _migrate(config: MigrateConfig) -> int:
     names = ("thresholds.json", "migration.json", "report.html")
     thresholds, numbers, page = (config.output_dir / name for name in names)
-    _check_target((thresholds, numbers, page), overwrite=config.overwrite)
+    _check_targets((thresholds, numbers, page), overwrite=config.overwrite)
     old_thresholds = _read_words("--old-threshold", config.old_threshold)
     rates = _read_words("--flag-rate", config.flag_rate)
     frame = read_table(config.input_path, delimiter=config.delimiter, quoting=config.quoting, escape=config.escape)
@@ -179,7 +179,17 @@ def _check_labels(rates: dict[str, float], labels: Sequence[str]) -> None:
         raise ConfigError(f"--flag-rate: {', '.join(unknown)}: no label of this model; it has {', '.join(labels)}.")
 
 
-def _check_target(paths: Sequence[Path], *, overwrite: bool) -> None:
-    there = [str(path) for path in map(find_target, paths) if path.exists()]
+def _check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse to write where something stands that was not given up, or that is no part of an earlier migration."""
+    there = [path for path in map(find_target, paths) if path.exists()]
     if there and not overwrite:
-        raise ArtifactError(f"{', '.join(there)}: exists. Choose another --output-dir, or replace it with --overwrite.")
+        raise ArtifactError(
+            f"{', '.join(map(str, there))}: exists. Choose another --output-dir, or replace an earlier migration with "
+            "--overwrite."
+        )
+    others = [str(path) for path in there if not is_migrated(path)]
+    if others:
+        raise ArtifactError(
+            f"{', '.join(others)}: exists, and comes from no earlier migration; --overwrite replaces nothing else. "
+            "Choose another --output-dir."
+        )

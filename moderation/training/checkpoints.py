@@ -5,6 +5,7 @@ from elsewhere runs none. The same model gives the same bytes, whatever process 
 """
 
 import errno
+import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 from moderation.artifacts import is_failed_write, open_regular, write_atomically
 from moderation.errors import ArtifactError
 from moderation.labels import as_labels
+from moderation.manifests import LONGEST_WINDOW, is_whole
 from moderation.memory import is_out_of_memory
 from moderation.model_bounds import no_larger_than
 from moderation.pretrained import make_config, make_model
@@ -91,9 +93,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         model = make_model(config)
         model.load_state_dict(content["weights"])
         labels = as_labels(content["labels"])
-        about = dict(content["about"])
         if len(labels) != config.num_labels:
             raise ValueError("the labels are not those of the logits")
+        about = _check_about(content["about"])
+        model.eval()  # type: ignore[no-untyped-call]
+        _try_out(model)
     except ArtifactError:
         raise
     except Exception as error:  # a stranger's values make transformers stumble in ways that nobody lists
@@ -102,8 +106,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ArtifactError(
             f"{path}: a checkpoint whose parts do not fit together; it was changed or damaged."
         ) from error
-    model.eval()  # type: ignore[no-untyped-call]
     return Checkpoint(model, labels, about)
+
+
+def _check_about(about: Any) -> dict[str, Any]:
+    """The facts about a checkpoint, all of them such as JSON can hold."""
+    json.dumps(about)
+    length, step = about.get("max_length"), about.get("step")
+    if length is not None and not (is_whole(length) and 0 < length <= LONGEST_WINDOW):
+        raise ValueError("a length that no text is cut at")
+    if step is not None and not is_whole(step):
+        raise ValueError("a step that is no number")
+    return dict(about)
+
+
+def _try_out(model: PreTrainedModel) -> None:
+    """Let a model classify texts of two lengths: some settings are wrong for the first text, or for another length."""
+    end = model.config.eos_token_id if is_whole(getattr(model.config, "eos_token_id", None)) else 0  # some look for it
+    for length in (8, 9):
+        row = torch.full((1, length), int(end == 0))
+        row[0, -1] = end
+        with torch.inference_mode():
+            logits = model(input_ids=row, attention_mask=torch.ones_like(row)).logits
+        if logits.shape != (1, model.config.num_labels):
+            raise ValueError("no logit for each label")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,11 +23,14 @@ import pytest
 from moderation import memory
 from moderation.data import bounds, parquet_pages, whole_files
 from moderation.data.compression import open_unpacked
+from moderation.data.fixed_sizes import expanded_bytes, holds_list_views, slot_bytes
 from moderation.data.json_objects import parse_object, read_lines
+from moderation.data.parquet_files import _without_fixed_sizes, open_parquet
 from moderation.data.reading import read_table
 from moderation.data.whole_files import read_lines_whole
 from moderation.errors import DataError
 from moderation.inference.lines import TOO_LONG, pipe_lines
+from moderation.inference.outputs import row_bytes
 from moderation.inference.streams import open_table
 from tests import bombs
 from tests.attack_table import Attack
@@ -346,15 +349,43 @@ def test_lists_of_very_many_equal_numbers_are_refused(value: float, tmp_path: Pa
 
 
 @pytest.mark.hostile("bombs: Parquet")
-@pytest.mark.parametrize("within", [False, True])
-def test_lists_of_a_fixed_size_that_are_missing_take_little_memory(
-    within: bool, tmp_path: Path, attack: Attack
-) -> None:
+@pytest.mark.parametrize("where", bombs.MISSING_LISTS)
+def test_lists_of_a_fixed_size_that_are_missing_take_little_memory(where: str, tmp_path: Path, attack: Attack) -> None:
     path, n_rows = tmp_path / "t.parquet", attack.cases(400, 3000)
-    make(lambda: bombs.parquet_missing_lists(path, n_rows, attack.cases(10_000, 100_000), within=within))
-    try_both(path, attack, "times the file")
-    make(lambda: bombs.parquet_missing_lists(path, 1, attack.cases(70_000, 250_000_000), within=within))
-    try_both(path, attack, "holds lists of")
+    make(lambda: bombs.parquet_missing_lists(path, n_rows, attack.cases(10_000, 100_000), where))
+    try_both(path, attack, "views of lists" if where == "in a view" else "times the file")
+    make(lambda: bombs.parquet_missing_lists(path, 1, attack.cases(70_000, 20_000_000), where))
+    try_both(path, attack, "views of lists" if where == "in a view" else "holds lists of")
+
+
+@pytest.mark.hostile("bombs: Parquet")
+def test_what_lists_of_a_fixed_size_take_is_what_arrow_says(
+    tmp_path: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Types that nest three deep, in any order: what is measured before is never less than what Arrow then takes."""
+    path, n_rows = tmp_path / "t.parquet", 16
+    monkeypatch.setattr(bounds, "DECODED_BYTES", 1 << 24)
+    monkeypatch.setattr(bounds, "UNPACKED_STRETCH", 1 << 28)
+    for case in range(attack.cases(60, 5000)):
+        drawn = bombs.NestedTypes(random.Random(SEED + case))
+        kind = drawn.kind(3)
+        missing = pa.nulls(n_rows, kind)
+        assert missing.nbytes <= n_rows * slot_bytes(kind) + 1000, (SEED + case, kind)
+        column = drawn.column(kind, n_rows)
+        pa.parquet.write_table(pa.table({"comment_text": ["a"] * n_rows, "many": column}), path)
+        if holds_list_views(kind):
+            with pytest.raises(DataError, match="views of lists"), open_parquet(path):
+                pass
+            continue
+        with open_parquet(path) as table:
+            read = pa.Table.from_batches(table.batches())["many"]
+            assert read.to_pylist() == column.to_pylist(), (SEED + case, kind)
+            plain = pa.parquet.ParquetFile(path, metadata=_without_fixed_sizes(table.file.metadata)).read()["many"]
+        measured = sum(expanded_bytes(read.type, chunk) for chunk in plain.chunks)
+        assert read.nbytes <= measured + 4 * plain.nbytes + 1000, (SEED + case, kind)
+        counted = row_bytes(pa.record_batch([column], ["many"])).sum()
+        assert read.nbytes <= counted + 4 * plain.nbytes + 1000, (SEED + case, kind)
+        attack.tried()
 
 
 @pytest.mark.hostile("bombs: Parquet")

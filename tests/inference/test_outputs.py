@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import random
+import re
 import string
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +122,21 @@ FORMULAS = (
     *("\ufeff=1", "\u200b\u2060=1", "\x00=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20A1", "\ufe661", "\u22121+1"),
     *("-", "=", "--1", "+-1", "-1-1", "- 1", '="a"', "-0x1", "+1e5a", "-\u0661"),
 )
+MIDDLE = (
+    *(
+        "hi;=1+1",
+        "hi;=HYPERLINK(1)",
+        "a|@b",
+        'a;"=1"',
+        "a; =1",
+        "a\n=1",
+        "a\r\n+1+1",
+        "a;\uff1d1",
+        "a;-0.5;=x",
+        ";\u200b=1",
+    ),
+    *("a\n\n\n=1", 'say "x;=1"', "a;;=1", 'a;"""=1'),
+)
 PLAIN = (
     "",
     "a",
@@ -150,7 +166,7 @@ def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack)
         for _ in range(attack.cases(200, 20_000))
     ]
     made = [cell for cell in made if cell[-2:] not in ("+1", "-1") or len(cell) > 2]
-    texts = [*FORMULAS, *made, *PLAIN]
+    texts = [*FORMULAS, *made, *MIDDLE, *PLAIN]
     numbers = pa.array([-0.5] * len(texts), pa.float32())
     flagged = pa.array([["=1"]] * len(texts), pa.list_(pa.string()))
     columns = {"=HYPERLINK(1)": pa.array(texts), "p_-x": numbers, "n": pa.array([-7] * len(texts)), "flagged": flagged}
@@ -164,9 +180,16 @@ def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack)
         text = io.StringIO(content.decode(), newline="")
         found[safe] = list(csv.reader(text, delimiter="\t" if ending == ".tsv" else ","))
     assert found[False] == [["=HYPERLINK(1)", "p_-x", "n", "flagged"], *([text, "-0.5", "-7", "=1"] for text in texts)]
-    changed = [f"'{text}" for text in (*FORMULAS, *made)]
-    expected = [[text, "-0.5", "-7", "'=1"] for text in (*changed, *PLAIN)]
-    assert found[True] == [["'=HYPERLINK(1)", "p_-x", "n", "flagged"], *expected]
+    assert found[True][0] == ["'=HYPERLINK(1)", "p_-x", "n", "flagged"]
+    sign = re.compile('["\\s\0\u200b\u202e\ufeff]*[=+@\uff1d\uff0b\uff0d\uff20\ufe66\u2212-]')
+    foreign = "[;|\\r\\n,]" if ending == ".tsv" else "[;|\\r\\n\\t]"
+    for (cell, *others), text in zip(found[True][1:], texts, strict=True):
+        assert others == ["-0.5", "-7", "'=1"]
+        assert cell.replace("'", "") == text.replace("'", "")
+        assert cell.startswith("'") == (text in {*FORMULAS, *made, "'=1"}), ascii(text)
+        assert (cell == text) == (text in PLAIN), ascii(text)
+        pieces = re.split(foreign, cell)[1:]
+        assert not [piece for piece in pieces if sign.match(piece) and piece not in ("-0.5", "+1", "-1")], ascii(cell)
     attack.tried(len(texts))
 
 
@@ -195,6 +218,6 @@ def test_what_was_scored_can_be_read_again(rows, ending, delimiter):
     assert {error for _, error in found} <= {None, ROWS_WITHIN}
 
 
-@pytest.mark.parametrize("unseen", ["\u061c", "\u180e", "\U000e0020", "\u200d", "\u00a0", "\t", "\ufff9"])
+@pytest.mark.parametrize("unseen", ["\u061c", "\u180e", "\U000e0020", "\u200d", "\u00a0", "\ufff9"])
 def test_a_formula_behind_what_nobody_sees_is_made_plain(unseen):
     assert as_plain_cell(f"{unseen}=1+1") == f"'{unseen}=1+1"

@@ -132,6 +132,34 @@ def test_a_file_of_answers_that_does_not_fit(tmp_path, lines, said) -> None:
         read(path, answers=answers)
 
 
+NO_ANSWERS = (
+    '{"attributeScores": {"TOXICITY"',  # cut off
+    "[1]",
+    "none",
+    '{"attributeScores": [0.5]}',
+    '{"attributeScores": "0.5"}',
+    '{"attributeScores": {"TOXICITY": 1e999}}',
+    '{"a": {"attributeScores": {}}, "b": {"attributeScores": {}}}',
+)
+NO_NUMBERS = ('"0.9"', "true", '{"summaryScore": {"value": "0.9"}}', '{"summaryScore": [0.9]}')
+
+
+@pytest.mark.parametrize("within", ["a column", "a file"])
+def test_what_is_no_answer_is_never_taken_for_a_missing_one(tmp_path, within) -> None:
+    path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
+    wrong = [(cell, "row 2") for cell in NO_ANSWERS]
+    numbers = [f'{{"attributeScores": {{"TOXICITY": {score}}}}}' for score in NO_NUMBERS]
+    wrong += [(cell, "values that are no numbers.*row 2") for cell in numbers]
+    for cell, said in wrong:
+        cells = [json.dumps(answer(TOXICITY=0.5)), cell, "", json.dumps(ERROR)]
+        answers.write_text("\n".join(cells) + "\n")
+        frame = pd.DataFrame({"comment_text": list("abcd")} | ({"raw": cells} if within == "a column" else {}))
+        frame.to_csv(path, index=False)
+        with pytest.raises(DataError, match=said) as caught:
+            read(path, answers=answers if within == "a file" else None)
+        assert "0.9" not in str(caught.value)
+
+
 def test_a_score_that_no_float_can_hold_is_out_of_range(tmp_path) -> None:
     path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
     path.write_text("comment_text\na\n", encoding="utf-8")

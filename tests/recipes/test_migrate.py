@@ -1,6 +1,7 @@
 """`moderation migrate` from end to end with the included model: known relations, thresholds, errors."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -136,12 +137,29 @@ def test_what_cannot_be_is_refused_and_nothing_written(table, tmp_path, capsys, 
 
 
 def test_an_earlier_migration_is_replaced_only_if_asked(table, tmp_path, capsys) -> None:
-    (tmp_path / "report.html").write_text("mine")
+    assert run(table, "-o", tmp_path) == 0
     assert run(table, "-o", tmp_path) == 1
     assert "--overwrite" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert run(table, "-o", tmp_path, "--overwrite") == 0
-    assert "Thresholds in place of" in (tmp_path / "report.html").read_text()
+    (tmp_path / "migration.json").unlink()
+    odd = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    odd.write_bytes(table.read_bytes())
+    assert run(odd, "-o", tmp_path, "--overwrite") == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Thresholds in place of" in page and r"caf\udce9.csv" in page
+
+
+@pytest.mark.parametrize("name", ["thresholds.json", "migration.json", "report.html"])
+def test_nothing_but_an_earlier_migration_is_replaced(table, tmp_path, capsys, name) -> None:
+    """Such as what a training run, or somebody's own hand, has written; or the table, where a link leads to it."""
+    kept = table.read_bytes()
+    content = {"format": "content-moderation thresholds", "about": {"chosen_by": "moderation train"}, "thresholds": {}}
+    for make in (lambda path: path.write_text(json.dumps(content)), lambda path: path.symlink_to(table)):
+        (tmp_path / name).unlink(missing_ok=True)
+        make(tmp_path / name)
+        assert run(table, "-o", tmp_path, "--overwrite") == 1
+        assert "comes from no earlier migration" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert table.read_bytes() == kept
 
 
 def test_a_model_that_answers_no_number_sets_no_threshold(table, tmp_path, capsys, monkeypatch) -> None:

@@ -187,12 +187,33 @@ def test_a_newer_version(path):
         {"model_type": "vit"},
         {"hidden_act": "unheard-of"},
         {"id2label": {0: "toxic"}},
+        {"chunk_size_feed_forward": 4},
+        {"chunk_size_feed_forward": 7},
+        {"chunk_size_feed_forward": "x"},
+        {"return_dict": False},
     ],
     ids=str,
 )
 def test_a_configuration_that_does_not_fit_the_weights(path, changes):
     config = torch.load(path, weights_only=True)["config"]
     assert "do not fit together" in refusal(altered(path, config=config | changes))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"max_length": "x"},
+        {"max_length": 10**30},
+        {"max_length": 0},
+        {"step": torch.zeros(2)},
+        {"step": "x"},
+        {1: b"x"},
+    ],
+    ids=str,
+)
+def test_facts_that_are_none_are_refused(path, facts):
+    about = torch.load(path, weights_only=True)["about"]
+    assert "do not fit together" in refusal(altered(path, about=about | facts))
 
 
 @pytest.mark.parametrize("model_type", ["unheard-of", None, ["bert"], 3])
