@@ -40,6 +40,7 @@ FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
 _NO_CODE = "A bundle holds no such thing: take it from a source that you trust, or export it anew."
 _UPGRADE = "Cure: take a newer version of the toolkit."
+_MOST_TOKENS = 1 << 24  # of a vocabulary; tokenizers hold no more either
 
 SHIPPED = Path(__file__).parent / "models" / "compact-en"
 """The bundle that the package brings, used where none is named."""
@@ -329,9 +330,9 @@ def _with_config(bundle: Bundle) -> Bundle:
         found = []
     check_same_labels(found, bundle.labels, f"{where} (id2label)")
     n_tokens, pad_id = config.get("vocab_size"), config.get("pad_token_id")
-    if n_tokens is not None and (not is_whole(n_tokens) or n_tokens < 1):
+    if n_tokens is not None and (not is_whole(n_tokens) or not 0 < n_tokens <= _MOST_TOKENS):
         raise ArtifactError(f"{where}: its vocab_size is no number of tokens.")
-    if pad_id is not None and (not is_whole(pad_id) or not 0 <= pad_id < (n_tokens or pad_id + 1)):
+    if pad_id is not None and (not is_whole(pad_id) or not 0 <= pad_id < (n_tokens or _MOST_TOKENS)):
         raise ArtifactError(f"{where}: its pad_token_id is no number of a token.")
     positions = config.get("max_position_embeddings")
     if is_whole(positions) and positions < bundle.window_length:

@@ -22,6 +22,7 @@ from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle,
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
 from moderation.inference.graph_files import read_onnx, read_openvino
+from moderation.inference.openvino_indices import keep_in_range
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 
@@ -139,7 +140,9 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,  # or several processes would sit on the same cores
         }
         core = openvino.Core()
-        model: Any = core.compile_model(core.read_model(graph, weights), "CPU", settings)
+        graph_read = core.read_model(graph, weights)
+        keep_in_range(graph_read)
+        model: Any = core.compile_model(graph_read, "CPU", settings)
         self.workers = threads
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):

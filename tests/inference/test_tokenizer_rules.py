@@ -300,7 +300,7 @@ def test_texts_of_ascii_are_not_normalised_twice(name, tmp_path, monkeypatch):
         path = tmp_path / TOKENIZER
         MAKERS[name]().save(str(path))
     bounded, seen = BoundedTokenizer(path), []
-    monkeypatch.setattr(bounded._limits, "hold_for", lambda text: seen.append(text) or True)
+    monkeypatch.setattr(bounded._limits, "hold_for", lambda text, *, in_pieces: seen.append(text) or True)
     assert bounded.encode("You are an 1d10t!").ids and bounded.normalise("a\r\n") and bounded.encode("\u00e9").ids
     assert seen == ["\u00e9"]
 
