@@ -12,7 +12,9 @@ from moderation.escapes import escape_name
 # Numbers of fields in onnx.proto, which never change.
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
-_NODE_OPERATION, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
+_ATTRIBUTE_NAME, _ATTRIBUTE_NUMBER = 1, 3
+_TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 2, 8, 9
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 _TENSOR_SIZES, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _SPARSE_PARTS = (1, 2)
@@ -66,6 +68,11 @@ _OPERATIONS_NAMED = """
     Mul Neg Not Or PRelu Pad Pow QLinearMatMul QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceProd ReduceSum
     Relu Reshape Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where
 """
+# A processor stops at a division of the lowest whole number by -1, which onnxruntime does not look for.
+_OF_FRACTIONS = (b"Cos", b"DequantizeLinear", b"Erf", b"Exp", b"LayerNormalization", b"Log", b"Reciprocal", b"Sigmoid")
+_OF_FRACTIONS += (b"Sin", b"Softmax", b"Softplus", b"Sqrt", b"Tanh")
+_FRACTIONS = (1, 10, 11, 16)  # types: float, float16, double, bfloat16
+_WHOLE = {6: 4, 7: 8}  # types int32 and int64, bytes of each
 _OPERATIONS = frozenset(name.encode() for name in _OPERATIONS_NAMED.split())
 _LAYERS = frozenset(_LAYERS_NAMED.split())
 _OPERATION_SET = re.compile("opset[0-9]{1,3}")
@@ -167,24 +174,79 @@ def _check_model(model: memoryview) -> None:
 
 
 def _check_graph(graph: memoryview) -> None:
+    divisors = _Divisors()
     for number, value in _fields(graph, _GRAPH):
         if number == _GRAPH_NODE:
             _check_node(value)
+            divisors.add_node(value)
         elif number == _GRAPH_INITIALIZER:
             _check_tensor(value)
+            divisors.add_tensor(value)
         elif number == _GRAPH_SPARSE:
             _check_sparse(value)
+    divisors.check()
 
 
 def _check_node(node: memoryview) -> None:
+    operation = b""
     for number, value in _fields(node, _NODE):
         if number == _NODE_DOMAIN and bytes(value) not in _DOMAINS:
             raise ValueError("it holds an operation that is not ONNX's own")
-        if number == _NODE_OPERATION and bytes(value) not in _OPERATIONS:
-            name = escape_name(bytes(value).decode("utf-8", "replace"))
-            raise ValueError(f"it holds an operation {name}, which no bundle needs")
+        if number == _NODE_OPERATION:
+            operation = bytes(value)
         if number == _NODE_ATTRIBUTE:
             _check_attribute(value)
+    if operation not in _OPERATIONS:
+        name = escape_name(operation.decode("utf-8", "replace"))
+        raise ValueError(f"it holds an operation {name}, which no bundle needs")
+
+
+class _Divisors:
+    """What a graph divides, and by what: fractions, or whole numbers that stand in the file."""
+
+    def __init__(self) -> None:
+        self.fractions: set[bytes] = set()  # names of values that are no whole numbers
+        self.harmless: set[bytes] = set()  # names of constants that are neither 0 nor -1
+        self.known: set[bytes] = set()
+        self.divisions: list[list[bytes]] = []
+
+    def add_tensor(self, tensor: memoryview, name: bytes | None = None) -> None:
+        """Take a constant, of the name that it has itself where it is not given."""
+        found = {number: bytes(value) for number, value in _fields(tensor, _TENSOR)}
+        kind = next(_numbers(memoryview(found.get(_TENSOR_TYPE, b"\0"))))
+        raw, size = found.get(_TENSOR_RAW, b""), _WHOLE.get(kind, 0)
+        numbers = {raw[place : place + size] for place in range(0, len(raw), size)} if size else set()
+        is_harmless = bool(numbers) and not numbers & {b"\0" * size, b"\xff" * size}
+        self._add(found.get(_TENSOR_NAME, b"") if name is None else name, kind in _FRACTIONS, is_harmless)
+
+    def add_node(self, node: memoryview) -> None:
+        """Take what a node gives."""
+        fields = [(number, value) for number, value in _fields(node, _NODE)]
+        operation = next((bytes(value) for number, value in fields if number == _NODE_OPERATION), b"")
+        outputs = [bytes(value) for number, value in fields if number == _NODE_OUTPUT]
+        if operation == b"Div":
+            self.divisions.append([bytes(value) for number, value in fields if number == _NODE_INPUT])
+        attributes = [dict(_fields(value, _ATTRIBUTE)) for number, value in fields if number == _NODE_ATTRIBUTE]
+        if operation == b"Constant" and len(attributes) == len(outputs) == 1 and _ATTRIBUTE_TENSORS[0] in attributes[0]:
+            self.add_tensor(attributes[0][_ATTRIBUTE_TENSORS[0]], outputs[0])
+            return
+        types = [next(_numbers(it[_ATTRIBUTE_NUMBER])) for it in attributes if it.get(_ATTRIBUTE_NAME, b"") == b"to"]
+        is_fraction = operation in _OF_FRACTIONS or (operation == b"Cast" and types[:1] in [[it] for it in _FRACTIONS])
+        for name in outputs:
+            self._add(name, is_fraction, False)
+
+    def _add(self, name: bytes, is_fraction: bool, is_harmless: bool) -> None:
+        if name in self.known and name:
+            raise ValueError("it gives one name to two values")
+        self.known.add(name)
+        self.fractions |= {name} if is_fraction else set()
+        self.harmless |= {name} if is_harmless else set()
+
+    def check(self) -> None:
+        """Refuse a division of numbers that may be whole by what may be 0 or -1."""
+        for inputs in self.divisions:
+            if self.fractions.isdisjoint(inputs) and inputs[1:2] and inputs[1] not in self.harmless:
+                raise ValueError("it divides whole numbers by what may be 0 or -1")
 
 
 def _check_attribute(attribute: memoryview) -> None:
