@@ -21,8 +21,8 @@ import numpy.typing as npt
 from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
-from moderation.inference.graph_files import read_onnx, read_openvino
-from moderation.inference.openvino_indices import keep_in_range
+from moderation.inference.graph_files import read_onnx, read_openvino, refuse_graph
+from moderation.inference.openvino_indices import UnboundedIndexError, keep_in_range
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 
@@ -276,6 +276,8 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         return TorchBackend(_load_torch(bundle, name), threads, device)
     except ModerationError:
         raise
+    except UnboundedIndexError as error:
+        raise refuse_graph(path, str(error)) from None
     except TimeoutError as error:
         raise ArtifactError(
             f"{path}: its graph takes more than {_LONGEST_S:.0f} s for eight tokens, and was stopped. Choose another "

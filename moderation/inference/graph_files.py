@@ -66,11 +66,14 @@ _OPERATIONS_NAMED = """
     DynamicQuantizeLinear Elu Equal Erf Exp Expand Flatten Gather GatherElements Gelu Gemm Greater GreaterOrEqual
     HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Less LessOrEqual Log MatMul MatMulInteger Max Min Mish
     Mul Neg Not Or PRelu Pad Pow QLinearMatMul QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceProd ReduceSum
-    Relu Reshape Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where
+    Relu Reshape Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze
+    Where
 """
 # A processor stops at a division of the lowest whole number by -1, which onnxruntime does not look for.
-_OF_FRACTIONS = (b"Cos", b"DequantizeLinear", b"Erf", b"Exp", b"LayerNormalization", b"Log", b"Reciprocal", b"Sigmoid")
-_OF_FRACTIONS += (b"Sin", b"Softmax", b"Softplus", b"Sqrt", b"Tanh")
+_OF_FRACTIONS_NAMED = (
+    "Cos DequantizeLinear Erf Exp LayerNormalization Log Reciprocal Sigmoid Sin Softmax Softplus Sqrt Tanh"
+)
+_OF_FRACTIONS = frozenset(name.encode() for name in _OF_FRACTIONS_NAMED.split())
 _FRACTIONS = (1, 10, 11, 16)  # types: float, float16, double, bfloat16
 _WHOLE = {6: 4, 7: 8}  # types int32 and int64, bytes of each
 _OPERATIONS = frozenset(name.encode() for name in _OPERATIONS_NAMED.split())
@@ -96,7 +99,7 @@ def read_onnx(path: Path) -> bytes:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
-        raise _refusal(path, str(error)) from None
+        raise refuse_graph(path, str(error)) from None
     return content
 
 
@@ -113,9 +116,9 @@ def read_openvino(path: Path) -> bytes:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except expat.ExpatError:
-        raise _refusal(path, "it is no XML") from None
+        raise refuse_graph(path, "it is no XML") from None
     except ValueError as error:
-        raise _refusal(path, str(error)) from None
+        raise refuse_graph(path, str(error)) from None
 
 
 def _check_layers(content: bytes) -> None:
@@ -155,7 +158,8 @@ def _check_layers(content: bytes) -> None:
     parser.Parse(content, True)
 
 
-def _refusal(path: Path, reason: str) -> ArtifactError:
+def refuse_graph(path: Path, reason: str) -> ArtifactError:
+    """The error of a graph that is not taken; for the caller to raise."""
     return ArtifactError(
         f"{path}: not a graph that a bundle may hold: {reason}. Take the bundle from a source that you trust."
     )

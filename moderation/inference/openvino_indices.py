@@ -1,7 +1,7 @@
 """Places, axes and divisors that an OpenVINO model computes while it runs, kept in range.
 
-OpenVINO's engine does not check them: it reads outside its memory, or the processor stops at a division of whole numbers.
-An axis or a divisor has to be written in the file. Places in a table, such as token ids, are computed by every model;
+OpenVINO's engine does not check them: it reads outside its memory, or the processor stops at a division by zero. An
+axis or a divisor has to be written in the file. Places in a table, such as token ids, are computed by every model;
 layers that keep them within the table are put before those that look up.
 """
 
@@ -9,25 +9,29 @@ from typing import Any
 
 import numpy as np
 
-_WRITTEN = {  # kind of layer -> inputs that may not depend on the text
-    "Broadcast": (2,),
-    "CumSum": (1,),
-    "FakeQuantize": (1, 2, 3, 4),
-    "Gather": (2,),
-    "MVN": (1,),
-    "ReduceMax": (1,),
-    "ReduceMean": (1,),
-    "ReduceProd": (1,),
-    "ReduceSum": (1,),
-    "Slice": (4,),
-    "Split": (1,),
-    "Squeeze": (1,),
-    "Transpose": (1,),
-    "Unsqueeze": (1,),
-    "VariadicSplit": (1, 2),
+_AXES = {  # kind of layer -> the input that holds axes
+    "CumSum": 1,
+    "Gather": 2,
+    "MVN": 1,
+    "ReduceMax": 1,
+    "ReduceMean": 1,
+    "ReduceProd": 1,
+    "ReduceSum": 1,
+    "Slice": 4,
+    "Split": 1,
+    "Squeeze": 1,
+    "Transpose": 1,
+    "Unsqueeze": 1,
+    "VariadicSplit": 1,
 }
+_WRITTEN = {"Broadcast": (2,), "FakeQuantize": (1, 2, 3, 4), "VariadicSplit": (2,)}  # other inputs not to be computed
 _WHOLE_DIVISIONS = ("Divide", "FloorMod", "Mod")
 _MOST = (1 << 31) - 1
+_MOST_AXES = 64
+
+
+class UnboundedIndexError(ValueError):
+    """A layer that may read outside of its memory."""
 
 
 def keep_in_range(model: Any) -> None:
@@ -39,13 +43,17 @@ def keep_in_range(model: Any) -> None:
         model: An `openvino.Model`, changed in place.
 
     Raises:
-        ValueError: a layer whose places, axes or divisors cannot be kept in range.
+        UnboundedIndexError: a layer whose places, axes or divisors cannot be kept in range.
     """
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
+        if any(value.get_partial_shape().rank.is_dynamic for value in node.outputs()):
+            raise UnboundedIndexError(f"it holds a layer {kind} of an unknown number of dimensions")
+        if kind in _AXES and node.get_input_size() > _AXES[kind]:
+            _check_axes(node, _AXES[kind])
         for place in _WRITTEN.get(kind, ()):
-            if place < node.get_input_size() and not _is_written(node.input_value(place)):
-                raise ValueError(f"a layer {kind} computes its axes or sizes from the text")
+            if place < node.get_input_size() and _numbers(node.input_value(place)) is None:
+                raise UnboundedIndexError(f"it holds a layer {kind} that computes sizes from the text")
         if kind in _WHOLE_DIVISIONS and not node.get_element_type().is_real():
             _check_divisor(node)
         if kind == "Range":
@@ -56,65 +64,65 @@ def keep_in_range(model: Any) -> None:
             _bound_gather_elements(node)
 
 
-def _is_written(value: Any) -> bool:
-    """Whether a value is the same for all texts: computed of constants and of numbers of dimensions alone."""
-    waiting, seen = [value], set()
-    while waiting:
-        output = waiting.pop()
-        node = output.get_node()
-        name = node.get_name()
-        if name in seen or node.get_type_name() == "Constant":
-            continue
-        seen.add(name)
-        if node.get_type_name() == "ShapeOf" and node.input(0).get_partial_shape().is_static:
-            continue
-        if not node.get_input_size():
-            return False
-        waiting += [source.get_source_output() for source in node.inputs()]
-    return True
-
-
-def _constant(value: Any) -> Any:
-    """The numbers of a constant, or None."""
+def _numbers(value: Any) -> Any:
+    """The numbers of a constant, or of a range between constants, as the axes of MVN are; otherwise None."""
     node = value.get_node()
-    return node.data if node.get_type_name() == "Constant" else None
+    if node.get_type_name() == "Constant":
+        return node.data
+    if node.get_type_name() == "Range":
+        ends = [source.get_source_output().get_node() for source in node.inputs()]
+        if all(end.get_type_name() == "Constant" and end.data.size == 1 for end in ends):
+            start, stop, step = (int(end.data.reshape(-1)[0]) for end in ends)
+            return np.arange(start, stop, step) if step and max(abs(start), abs(stop)) <= _MOST_AXES else None
+    return None
+
+
+def _check_axes(node: Any, place: int) -> None:
+    axes, kind = _numbers(node.input_value(place)), node.get_type_name()
+    rank = len((node.output(0) if kind == "Unsqueeze" else node.input(0)).get_partial_shape())
+    if axes is None or not ((axes >= -rank) & (axes < rank)).all():
+        raise UnboundedIndexError(f"it holds a layer {kind} whose axes are computed, or out of range")
 
 
 def _check_divisor(node: Any) -> None:
-    divisor = _constant(node.input_value(1))
+    divisor = _numbers(node.input_value(1))
     if divisor is None or not ((divisor != 0) & (divisor != -1)).all():
-        raise ValueError(f"a layer {node.get_type_name()} divides whole numbers by what may be 0 or -1")
+        raise UnboundedIndexError(
+            f"it holds a layer {node.get_type_name()} that divides whole numbers by what may be 0 or -1"
+        )
 
 
 def _check_step(node: Any) -> None:
-    step = _constant(node.input_value(2))
+    step = _numbers(node.input_value(2))
     if step is None or not (step != 0).all():
-        raise ValueError("a layer Range counts in steps that may be 0")
+        raise UnboundedIndexError("it holds a layer Range that counts in steps that may be 0")
 
 
 def _bound_gather(node: Any) -> None:
-    axis = _constant(node.input_value(2))
+    axis = _numbers(node.input_value(2))
     shape = node.input(0).get_partial_shape()
-    if axis is None or axis.size != 1 or shape.rank.is_dynamic:
-        raise ValueError("a layer Gather of an axis or a table that is not known before")
+    if axis.size != 1:
+        raise UnboundedIndexError("it holds a layer Gather of several axes")
     size = shape[int(axis.reshape(-1)[0])]
     if size.is_dynamic:
         if len(shape) == 1:  # of more dimensions the engine gives zeros for a place outside
-            raise ValueError("a layer Gather reads a list of a size that is not known before")
+            raise UnboundedIndexError(
+                "it holds a layer Gather that reads a list of a size that is not known before it runs"
+            )
         return
-    places, n = _constant(node.input_value(1)), size.get_length()
+    places, n = _numbers(node.input_value(1)), size.get_length()
     if places is None:
         _replace_places(node, n)
     elif not ((places >= -n) & (places < n)).all():
-        raise ValueError("a layer Gather reads a place outside of its table")
+        raise UnboundedIndexError("it holds a layer Gather that reads a place outside of its table")
 
 
 def _bound_gather_elements(node: Any) -> None:
     """Each place has a table of its own where other dimensions go, whose sizes the engine compares."""
     shape = node.input(0).get_partial_shape()
-    if shape.rank.is_dynamic:
-        raise ValueError("a layer GatherElements of a table that is not known before")
     axis = node.get_attributes()["axis"]
+    if not -len(shape) <= axis < len(shape):
+        raise UnboundedIndexError("it holds a layer GatherElements of an axis out of range")
     size = shape[axis]
     _replace_places(node, size.get_length() if size.is_static else None, axis)
 
@@ -132,7 +140,7 @@ def _replace_places(node: Any, n: int | None, axis: int = 0) -> None:
     places = node.input_value(1)
     kind = places.get_element_type().to_dtype()
     if n == 0:
-        raise ValueError(f"a layer {node.get_type_name()} reads an empty table")
+        raise UnboundedIndexError(f"it holds a layer {node.get_type_name()} that reads an empty table")
     if n is not None:
         low, high = layers.constant(np.array(-n, kind)), layers.constant(np.array(n - 1, kind))
         bounded = layers.minimum(layers.maximum(places, low), high)

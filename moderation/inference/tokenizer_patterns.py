@@ -14,7 +14,7 @@ _MOST_REPEATS = 100_000  # that the library takes
 _MOST = 10**12  # numbers stop here; far beyond what is allowed
 _DEEPEST = 24  # groups within groups
 
-# What is surely read as Oniguruma reads it; all else is refused, such as `{,}` or seven digits, which are letters there.
+# What is surely read as Oniguruma reads it. All else is refused: `{,}`, say, or seven digits, which are letters there.
 _QUANTIFIER = re.compile(r"[*+?]|\{([0-9]{1,6})\}|\{(?!,\})([0-9]{0,6}),([0-9]{0,6})\}")
 _PLAIN = re.compile(r"[^\[\]\\]+")
 _GROUP = re.compile(r"\(\?(?:(=|!|<=|<!)|(>)|([im]*(?:-[im]+)?):|<[A-Za-z_]\w{0,31}>)", re.ASCII)
@@ -172,7 +172,7 @@ class _Reader:
         if sign in "*+?":
             raise ValueError("a repetition of nothing")
         if sign in "{}]":
-            raise UnknownNotation(f"{sign} as a letter, without a backslash,")
+            raise UnknownNotation(f"{sign} without a backslash before it")
         self.place += 1
         return _ANCHOR if sign in "^$" else _character(sign)
 

@@ -390,7 +390,7 @@ def test_no_match_is_narrower_than_what_is_read(attack):
         try:
             cost, is_open = read_pattern(tried)
             split = pre_tokenizers.Split(Pattern(tried), "removed", invert=True)
-        except Exception:  # noqa: S112 # refused here, or by the library
+        except Exception:  # refused here, or by the library
             continue
         if not cost.width or cost.once > 10_000:
             continue
@@ -431,6 +431,41 @@ def test_many_patterns_that_grow_with_the_text_do_not_take_a_long_word(tmp_path)
         bounded.encode("a" * 50_000)
     shipped = BoundedTokenizer(SHIPPED / TOKENIZER)
     assert shipped.encode("a" * 50_000).ids
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+@pytest.mark.parametrize(
+    "growth", [[replace("x", "y" * 64, "String")], [replace("y", "x" * 60), replace("x", "y" * 60)]]
+)
+@pytest.mark.parametrize("n_before", [1, 60])
+def test_what_comes_before_each_piece_is_counted_for_each(tmp_path, growth, n_before):
+    """Pieces of a letter each, between tokens at which a text is taken apart before it is normalised."""
+    tokenizer = json.loads(bert().to_str())
+    steps = [*[{"type": "Prepend", "prepend": "x" * 8}] * n_before, *growth]
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    token = {"id": 3, "content": "b", "single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    tokenizer["added_tokens"] = [token | {"normalized": False}]
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    bounded = BoundedTokenizer(tmp_path / TOKENIZER)
+    for text in ("bc" * 200, "c" + "b" * 200 + "c" * 3 + "bc" * 100):
+        with pytest.raises(ArtifactError, match=r"more than 24 times longer"):
+            bounded.encode(text)
+    with pytest.raises(ArtifactError, match=r"more than 24 times longer"):
+        bounded.normalise("c") and bounded.normalise("x" * 40)
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+def test_a_token_at_which_texts_are_taken_apart_grows_where_they_are_not(tmp_path):
+    tokenizer = json.loads(bert().to_str())
+    steps = [replace("b", "bb" * 30, "String")] * 4
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    token = {"id": 3, "content": "b", "single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    tokenizer["added_tokens"] = [token | {"normalized": False}]
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    bounded = BoundedTokenizer(tmp_path / TOKENIZER)
+    assert bounded.encode("b" * 40).ids
+    with pytest.raises(ArtifactError, match=r"more than 24 times longer"):
+        bounded.normalise("b" * 40)
 
 
 @pytest.mark.hostile("tokenizer: texts that grow")
