@@ -79,6 +79,8 @@ _WHOLE = {6: 4, 7: 8}  # types int32 and int64, bytes of each
 _OPERATIONS = frozenset(name.encode() for name in _OPERATIONS_NAMED.split())
 _LAYERS = frozenset(_LAYERS_NAMED.split())
 _OPERATION_SET = re.compile("opset[0-9]{1,3}")
+_DIGITS = re.compile(r"(?<![.0-9e-])[0-9]+(?![.0-9e])")  # of whole numbers
+_LONGEST_NUMBER = 6
 _IR_VERSIONS = ("10", "11")
 _MOST_XML = 64 << 20  # bytes; the weights are in another file
 _DEEPEST = 64  # elements within each other
@@ -133,6 +135,8 @@ def _check_layers(content: bytes) -> None:
             raise ValueError("it is no graph of OpenVINO, or one of an unknown version")
         if depth > _DEEPEST:
             raise ValueError("it is nested too deeply")
+        if name == "data":
+            _check_numbers(attributes)
         if name != "layer":
             return
         if attributes.get("type") not in _LAYERS:
@@ -156,6 +160,15 @@ def _check_layers(content: bytes) -> None:
     if not content.startswith(b"<"):
         raise ValueError("it is no XML in UTF-8 that begins with its first mark")
     parser.Parse(content, True)
+
+
+def _check_numbers(attributes: Mapping[str, str]) -> None:
+    """Bound strides, axes and the like: OpenVINO multiplies them without looking for an overflow."""
+    for name, value in attributes.items():
+        if name in ("offset", "size", "shape"):  # compared with the weights
+            continue
+        if any(len(number) > _LONGEST_NUMBER for number in _DIGITS.findall(value)):
+            raise ValueError(f"it holds a layer whose {escape_name(name)} is far too large")
 
 
 def refuse_graph(path: Path, reason: str) -> ArtifactError:

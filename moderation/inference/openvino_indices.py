@@ -24,7 +24,7 @@ _AXES = {  # kind of layer -> the input that holds axes
     "Unsqueeze": 1,
     "VariadicSplit": 1,
 }
-_WRITTEN = {"Broadcast": (2,), "FakeQuantize": (1, 2, 3, 4), "VariadicSplit": (2,)}  # other inputs not to be computed
+_WRITTEN = {"Broadcast": (2,), "FakeQuantize": (1, 2, 3, 4)}  # inputs that must stand in the file
 _WHOLE_DIVISIONS = ("Divide", "FloorMod", "Mod")
 _MOST = (1 << 31) - 1
 _MOST_AXES = 64
@@ -45,8 +45,15 @@ def keep_in_range(model: Any) -> None:
     Raises:
         UnboundedIndexError: a layer whose places, axes or divisors cannot be kept in range.
     """
+    fixed: set[str] = set()  # names of layers that read constants alone, and so run already when the graph is opened
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
+        sources = {source.get_source_output().get_node().get_name() for source in node.inputs()}
+        if kind == "Constant" or (sources and sources <= fixed):
+            fixed.add(node.get_name())
+            shape = node.output(0).get_partial_shape()
+            if kind == "MVN" and (shape.is_dynamic or 0 in shape.to_shape()):  # it then reads outside of the table
+                raise UnboundedIndexError("it holds a layer MVN of an empty table")
         if any(value.get_partial_shape().rank.is_dynamic for value in node.outputs()):
             raise UnboundedIndexError(f"it holds a layer {kind} of an unknown number of dimensions")
         if kind in _AXES and node.get_input_size() > _AXES[kind]:
@@ -58,7 +65,9 @@ def keep_in_range(model: Any) -> None:
             _check_divisor(node)
         if kind == "Range":
             _check_step(node)
-        if kind == "Gather":
+        elif kind == "VariadicSplit":
+            _check_lengths(node)
+        elif kind == "Gather":
             _bound_gather(node)
         elif kind == "GatherElements":
             _bound_gather_elements(node)
@@ -96,6 +105,16 @@ def _check_step(node: Any) -> None:
     step = _numbers(node.input_value(2))
     if step is None or not (step != 0).all():
         raise UnboundedIndexError("it holds a layer Range that counts in steps that may be 0")
+
+
+def _check_lengths(node: Any) -> None:
+    axis, lengths = (_numbers(node.input_value(place)) for place in (1, 2))
+    if lengths is None or axis.size != 1 or (lengths < -1).any() or (lengths == -1).sum() > 1:
+        raise UnboundedIndexError("it holds a layer VariadicSplit whose lengths are computed, or are none")
+    size = node.input(0).get_partial_shape()[int(axis.reshape(-1)[0])]
+    least = sum(length for length in lengths.tolist() if length > 0)
+    if size.is_static and not (least <= size.get_length() if -1 in lengths else least == size.get_length()):
+        raise UnboundedIndexError("it holds a layer VariadicSplit that cuts at a place outside of its table")
 
 
 def _bound_gather(node: Any) -> None:

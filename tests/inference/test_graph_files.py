@@ -184,6 +184,7 @@ GRAPHS |= {
             "FloorMod",
         )
     },
+    "huge stride": NET.format(f'{LAYER.format("Convolution")[:-2]}><data strides="1,4611686018427387904"/></layer>'),
     "no type": NET.format('<layer id="0" version="opset1"/>'),
     "no version": NET.format('<layer id="0" type="ReLU"/>'),
     "version of somebody": NET.format('<layer id="0" type="ReLU" version="opset1evil"/>'),
