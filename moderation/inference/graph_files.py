@@ -79,7 +79,7 @@ _WHOLE = {6: 4, 7: 8}  # types int32 and int64, bytes of each
 _OPERATIONS = frozenset(name.encode() for name in _OPERATIONS_NAMED.split())
 _LAYERS = frozenset(_LAYERS_NAMED.split())
 _OPERATION_SET = re.compile("opset[0-9]{1,3}")
-_DIGITS = re.compile(r"(?<![.0-9e-])[0-9]+(?![.0-9e])")  # of whole numbers
+_NUMBER_OF_LAYER = re.compile(r"\s*[-+]?([0-9]*)")  # what OpenVINO reads of a text as a whole number
 _LONGEST_NUMBER = 6
 _IR_VERSIONS = ("10", "11")
 _MOST_XML = 64 << 20  # bytes; the weights are in another file
@@ -167,7 +167,8 @@ def _check_numbers(attributes: Mapping[str, str]) -> None:
     for name, value in attributes.items():
         if name in ("offset", "size", "shape"):  # compared with the weights
             continue
-        if any(len(number) > _LONGEST_NUMBER for number in _DIGITS.findall(value)):
+        numbers = [found[1] for found in map(_NUMBER_OF_LAYER.match, value.split(",")) if found]
+        if any(len(number) > _LONGEST_NUMBER for number in numbers):
             raise ValueError(f"it holds a layer whose {escape_name(name)} is far too large")
 
 

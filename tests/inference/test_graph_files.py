@@ -184,7 +184,16 @@ GRAPHS |= {
             "FloorMod",
         )
     },
-    "huge stride": NET.format(f'{LAYER.format("Convolution")[:-2]}><data strides="1,4611686018427387904"/></layer>'),
+    **{
+        number: NET.format(f'{LAYER.format("Convolution")[:-2]}><data strides="{number}"/></layer>')
+        for number in (
+            "4611686018427387904",
+            "1,4611686018427387904",
+            "-4611686018427387904",
+            " 1000000.5",
+            "1,9999999x",
+        )
+    },
     "no type": NET.format('<layer id="0" version="opset1"/>'),
     "no version": NET.format('<layer id="0" type="ReLU"/>'),
     "version of somebody": NET.format('<layer id="0" type="ReLU" version="opset1evil"/>'),
