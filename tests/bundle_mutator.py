@@ -862,7 +862,7 @@ def openvino_mutations() -> list[Mutation]:
 
     def kind(content: str, rng: random.Random) -> str:
         found = rng.choice(list(re.finditer(r'type="(\w+)"', content)))
-        other = rng.choice(["Relu", "Concat", "MatMul", "Gather", "Nope", "Result", "Parameter", "Const"])
+        other = rng.choice(["ReLU", "Concat", "MatMul", "Gather", "Nope", "Result", "Parameter", "Const"])
         return f'{content[: found.start()]}type="{other}"{content[found.end() :]}'
 
     def unlisted(folder: Path, _: random.Random) -> None:

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
-from moderation.inference.graph_files import read_onnx, read_openvino
+from moderation.inference.graph_files import read_onnx, read_openvino, refuse_graph
+from moderation.inference.openvino_indices import UnboundedIndexError, keep_in_range
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 
@@ -139,7 +140,9 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,  # or several processes would sit on the same cores
         }
         core = openvino.Core()
-        model: Any = core.compile_model(core.read_model(graph, weights), "CPU", settings)
+        graph_read = core.read_model(graph, weights)
+        keep_in_range(graph_read)
+        model: Any = core.compile_model(graph_read, "CPU", settings)
         self.workers = threads
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
@@ -273,6 +276,8 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         return TorchBackend(_load_torch(bundle, name), threads, device)
     except ModerationError:
         raise
+    except UnboundedIndexError as error:
+        raise refuse_graph(path, str(error)) from None
     except TimeoutError as error:
         raise ArtifactError(
             f"{path}: its graph takes more than {_LONGEST_S:.0f} s for eight tokens, and was stopped. Choose another "

@@ -12,7 +12,9 @@ from moderation.escapes import escape_name
 # Numbers of fields in onnx.proto, which never change.
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
-_NODE_OPERATION, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
+_ATTRIBUTE_NAME, _ATTRIBUTE_NUMBER = 1, 3
+_TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 2, 8, 9
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 _TENSOR_SIZES, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _SPARSE_PARTS = (1, 2)
@@ -45,26 +47,40 @@ _SPARSE = {1: "bytes", 2: "bytes", 3: "number*"}
 _SIZES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 _MOST_FIELDS = 1 << 29  # a larger number does not fit into a tag of 32 bits, and other readers cut it off
 
-_DOMAINS = (b"", b"ai.onnx", b"com.microsoft")
+_DOMAINS = (b"", b"ai.onnx")
 _OTHER_FORMAT = b"ORTM"  # by which onnxruntime knows its own format, whatever the rest may be read as
-_REFUSED = (b"EPContext",)  # names a file to load
 _MOST_VALUES = 1 << 40  # a negative size reads as a larger one
 _MOST_SIZES = 64  # of a tensor; usual are up to 5
-# Layers of OpenVINO that exported classifiers consist of. None loops, remembers a text, or loads anything; others are
-# refused, and so is another spelling: OpenVINO takes small letters for large ones.
+# What exported classifiers consist of: encoders such as BERT, DistilBERT, RoBERTa, MPNet, ALBERT, ELECTRA, DeBERTa and
+# ModernBERT, with the usual activations. Nothing here loops, remembers a text, loads anything, or writes at a place
+# that the graph computes; others are refused, and so is another spelling: OpenVINO takes small letters for large ones.
 _LAYERS_NAMED = """
-    Abs Add BatchNormInference Broadcast Ceiling Clamp Concat Const Convert ConvertLike Convolution Cos
-    CumSum Divide Einsum Elu Equal Erf Exp FakeQuantize Floor FloorMod Gather GatherElements
-    GatherND Gelu Greater GreaterEqual GroupConvolution HSwish HardSigmoid Identity Less LessEqual Log LogSoftmax
-    LogicalAnd LogicalNot LogicalOr LogicalXor MVN MatMul Maximum Minimum Mish Mod Multiply Negative NonZero
-    NormalizeL2 NotEqual OneHot PReLU Pad Parameter Power Range ReLU ReduceL1 ReduceL2 ReduceLogicalAnd
-    ReduceLogicalOr ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Result Round
-    ScaledDotProductAttention ScatterElementsUpdate ScatterNDUpdate ScatterUpdate Select Selu ShapeOf Sigmoid Sign Sin
-    Slice SoftMax SoftPlus SoftSign Softmax Split Sqrt SquaredDifference Squeeze StridedSlice Subtract Swish Tanh Tile
-    TopK Transpose Unsqueeze VariadicSplit
+    Abs Add Broadcast Ceiling Clamp Concat Const Convert Convolution Cos CumSum Divide Elu Equal Erf Exp FakeQuantize
+    Gather GatherElements Gelu Greater GreaterEqual GroupConvolution HSwish Identity Less LessEqual Log LogicalAnd
+    LogicalNot LogicalOr MVN MatMul Maximum Minimum Mish Multiply Negative NotEqual PReLU Pad Parameter Power Range ReLU
+    ReduceMax ReduceMean ReduceProd ReduceSum Reshape Result Select ShapeOf Sigmoid Sign Sin Slice SoftMax SoftPlus
+    Split Sqrt Squeeze StridedSlice Subtract Swish Tanh Tile Transpose Unsqueeze VariadicSplit
 """
+_OPERATIONS_NAMED = """
+    Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv ConvInteger Cos CumSum DequantizeLinear Div
+    DynamicQuantizeLinear Elu Equal Erf Exp Expand Flatten Gather GatherElements Gelu Gemm Greater GreaterOrEqual
+    HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Less LessOrEqual Log MatMul MatMulInteger Max Min Mish
+    Mul Neg Not Or PRelu Pad Pow QLinearMatMul QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceProd ReduceSum
+    Relu Reshape Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze
+    Where
+"""
+# A processor stops at a division of the lowest whole number by -1, which onnxruntime does not look for.
+_OF_FRACTIONS_NAMED = (
+    "Cos DequantizeLinear Erf Exp LayerNormalization Log Reciprocal Sigmoid Sin Softmax Softplus Sqrt Tanh"
+)
+_OF_FRACTIONS = frozenset(name.encode() for name in _OF_FRACTIONS_NAMED.split())
+_FRACTIONS = (1, 10, 11, 16)  # types: float, float16, double, bfloat16
+_WHOLE = {6: 4, 7: 8}  # types int32 and int64, bytes of each
+_OPERATIONS = frozenset(name.encode() for name in _OPERATIONS_NAMED.split())
 _LAYERS = frozenset(_LAYERS_NAMED.split())
 _OPERATION_SET = re.compile("opset[0-9]{1,3}")
+_NUMBER_OF_LAYER = re.compile(r"\s*[-+]?([0-9]*)")  # what OpenVINO reads of a text as a whole number
+_LONGEST_NUMBER = 6
 _IR_VERSIONS = ("10", "11")
 _MOST_XML = 64 << 20  # bytes; the weights are in another file
 _DEEPEST = 64  # elements within each other
@@ -85,7 +101,7 @@ def read_onnx(path: Path) -> bytes:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
-        raise _refusal(path, str(error)) from None
+        raise refuse_graph(path, str(error)) from None
     return content
 
 
@@ -102,9 +118,9 @@ def read_openvino(path: Path) -> bytes:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except expat.ExpatError:
-        raise _refusal(path, "it is no XML") from None
+        raise refuse_graph(path, "it is no XML") from None
     except ValueError as error:
-        raise _refusal(path, str(error)) from None
+        raise refuse_graph(path, str(error)) from None
 
 
 def _check_layers(content: bytes) -> None:
@@ -119,6 +135,8 @@ def _check_layers(content: bytes) -> None:
             raise ValueError("it is no graph of OpenVINO, or one of an unknown version")
         if depth > _DEEPEST:
             raise ValueError("it is nested too deeply")
+        if name == "data":
+            _check_numbers(attributes)
         if name != "layer":
             return
         if attributes.get("type") not in _LAYERS:
@@ -144,7 +162,18 @@ def _check_layers(content: bytes) -> None:
     parser.Parse(content, True)
 
 
-def _refusal(path: Path, reason: str) -> ArtifactError:
+def _check_numbers(attributes: Mapping[str, str]) -> None:
+    """Bound strides, axes and the like: OpenVINO multiplies them without looking for an overflow."""
+    for name, value in attributes.items():
+        if name in ("offset", "size", "shape"):  # compared with the weights
+            continue
+        numbers = [found[1] for found in map(_NUMBER_OF_LAYER.match, value.split(",")) if found]
+        if any(len(number) > _LONGEST_NUMBER for number in numbers):
+            raise ValueError(f"it holds a layer whose {escape_name(name)} is far too large")
+
+
+def refuse_graph(path: Path, reason: str) -> ArtifactError:
+    """The error of a graph that is not taken; for the caller to raise."""
     return ArtifactError(
         f"{path}: not a graph that a bundle may hold: {reason}. Take the bundle from a source that you trust."
     )
@@ -163,23 +192,79 @@ def _check_model(model: memoryview) -> None:
 
 
 def _check_graph(graph: memoryview) -> None:
+    divisors = _Divisors()
     for number, value in _fields(graph, _GRAPH):
         if number == _GRAPH_NODE:
             _check_node(value)
+            divisors.add_node(value)
         elif number == _GRAPH_INITIALIZER:
             _check_tensor(value)
+            divisors.add_tensor(value)
         elif number == _GRAPH_SPARSE:
             _check_sparse(value)
+    divisors.check()
 
 
 def _check_node(node: memoryview) -> None:
+    operation = b""
     for number, value in _fields(node, _NODE):
         if number == _NODE_DOMAIN and bytes(value) not in _DOMAINS:
             raise ValueError("it holds an operation that is not ONNX's own")
-        if number == _NODE_OPERATION and bytes(value) in _REFUSED:
-            raise ValueError("it names another file to load")
+        if number == _NODE_OPERATION:
+            operation = bytes(value)
         if number == _NODE_ATTRIBUTE:
             _check_attribute(value)
+    if operation not in _OPERATIONS:
+        name = escape_name(operation.decode("utf-8", "replace"))
+        raise ValueError(f"it holds an operation {name}, which no bundle needs")
+
+
+class _Divisors:
+    """What a graph divides, and by what: fractions, or whole numbers that stand in the file."""
+
+    def __init__(self) -> None:
+        self.fractions: set[bytes] = set()  # names of values that are no whole numbers
+        self.harmless: set[bytes] = set()  # names of constants that are neither 0 nor -1
+        self.known: set[bytes] = set()
+        self.divisions: list[list[bytes]] = []
+
+    def add_tensor(self, tensor: memoryview, name: bytes | None = None) -> None:
+        """Take a constant, of the name that it has itself where it is not given."""
+        found = {number: bytes(value) for number, value in _fields(tensor, _TENSOR)}
+        kind = next(_numbers(memoryview(found.get(_TENSOR_TYPE, b"\0"))))
+        raw, size = found.get(_TENSOR_RAW, b""), _WHOLE.get(kind, 0)
+        numbers = {raw[place : place + size] for place in range(0, len(raw), size)} if size else set()
+        is_harmless = bool(numbers) and not numbers & {b"\0" * size, b"\xff" * size}
+        self._add(found.get(_TENSOR_NAME, b"") if name is None else name, kind in _FRACTIONS, is_harmless)
+
+    def add_node(self, node: memoryview) -> None:
+        """Take what a node gives."""
+        fields = [(number, value) for number, value in _fields(node, _NODE)]
+        operation = next((bytes(value) for number, value in fields if number == _NODE_OPERATION), b"")
+        outputs = [bytes(value) for number, value in fields if number == _NODE_OUTPUT]
+        if operation == b"Div":
+            self.divisions.append([bytes(value) for number, value in fields if number == _NODE_INPUT])
+        attributes = [dict(_fields(value, _ATTRIBUTE)) for number, value in fields if number == _NODE_ATTRIBUTE]
+        if operation == b"Constant" and len(attributes) == len(outputs) == 1 and _ATTRIBUTE_TENSORS[0] in attributes[0]:
+            self.add_tensor(attributes[0][_ATTRIBUTE_TENSORS[0]], outputs[0])
+            return
+        types = [next(_numbers(it[_ATTRIBUTE_NUMBER])) for it in attributes if it.get(_ATTRIBUTE_NAME, b"") == b"to"]
+        is_fraction = operation in _OF_FRACTIONS or (operation == b"Cast" and types[:1] in [[it] for it in _FRACTIONS])
+        for name in outputs:
+            self._add(name, is_fraction, False)
+
+    def _add(self, name: bytes, is_fraction: bool, is_harmless: bool) -> None:
+        if name in self.known and name:
+            raise ValueError("it gives one name to two values")
+        self.known.add(name)
+        self.fractions |= {name} if is_fraction else set()
+        self.harmless |= {name} if is_harmless else set()
+
+    def check(self) -> None:
+        """Refuse a division of numbers that may be whole by what may be 0 or -1."""
+        for inputs in self.divisions:
+            if self.fractions.isdisjoint(inputs) and inputs[1:2] and inputs[1] not in self.harmless:
+                raise ValueError("it divides whole numbers by what may be 0 or -1")
 
 
 def _check_attribute(attribute: memoryview) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +43,8 @@ class BoundedTokenizer:
             self._n_open = facts.n_open
             self._limits = None if facts.is_bounded else _GrowthLimits(facts)
             self._is_bounded_for_ascii = facts.is_bounded_for_ascii
-            for token in facts.normalised:
-                self._check_work(token)
+            for token in facts.normalised:  # each is normalised whole, when the file is opened
+                self._check_work(token, in_pieces=False)
             self.tokenizer: Any = Tokenizer.from_buffer(content)
             self.tokenizer.no_truncation()
             self.tokenizer.no_padding()
@@ -76,10 +77,10 @@ class BoundedTokenizer:
         if (normaliser := self.tokenizer.normalizer) is None:
             return text
         with self._naming("fails on a text"):
-            self._check_work(text)
+            self._check_work(text, in_pieces=False)
             return str(normaliser.normalize_str(text))
 
-    def _check_work(self, text: str) -> None:
+    def _check_work(self, text: str, *, in_pieces: bool = True) -> None:
         if self._n_open * len(text) ** 2 > _MOST_STEPS_OF_TEXT:
             raise ArtifactError(
                 f"{self.path}: its {self._n_open} patterns may take too long for a word of {len(text):,} characters. "
@@ -87,7 +88,7 @@ class BoundedTokenizer:
             )
         if self._limits is None or (self._is_bounded_for_ascii and text.isascii()):
             return
-        if not self._limits.hold_for(text):
+        if not self._limits.hold_for(text, in_pieces=in_pieces):
             raise ArtifactError(
                 f"{self.path}: makes a text of {len(text):,} characters more than {_MOST_GROWTH} times longer. "
                 "Take the bundle from a source that you trust."
@@ -117,20 +118,31 @@ class _GrowthLimits:
         found = sorted(map(re.escape, facts.separators), key=len, reverse=True)
         self.separator = re.compile("|".join(found)) if found else None
 
-    def hold_for(self, text: str) -> bool:
-        """Whether no step makes a part of the text too long."""
-        parts = self.separator.split(text) if self.separator else [text]
-        stripped = [part.rstrip() for part in parts[:-1]]  # a separator may take the blanks before it
-        return all(self._hold_for_part(part) for part in {*parts, *stripped} if part)
+    def hold_for(self, text: str, *, in_pieces: bool = True) -> bool:
+        """Whether no step makes the text too long.
 
-    def _hold_for_part(self, part: str) -> bool:
-        limit = _MOST_GROWTH * len(part) + _ROOM
-        text = NormalizedString(part)
-        for group in self.groups:
-            group.normalize(text)
-            if len(text.normalized) > limit:
+        Args:
+            text: What to read.
+            in_pieces: Whether it is taken apart at separators first, and each piece is normalised by itself.
+        """
+        parts = self.separator.split(text) if self.separator and in_pieces else [text]
+        left = _MOST_GROWTH * len(text) + _ROOM  # for all pieces together, of which there may be many
+        for part, n in Counter(part for part in parts if part).items():
+            # A separator may take the blanks before it.
+            left -= n * max(self._longest(one, left // n) for one in {part, part.rstrip()})
+            if left < 0:
                 return False
         return True
+
+    def _longest(self, part: str, limit: int) -> int:
+        """Characters of a piece behind the step that leaves most of them, or behind the first that leaves too many."""
+        text, longest = NormalizedString(part), len(part)
+        for group in self.groups:
+            group.normalize(text)
+            longest = max(longest, len(text.normalized))
+            if longest > limit:
+                break
+        return longest
 
 
 def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, Any]]]:

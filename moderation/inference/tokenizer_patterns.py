@@ -14,15 +14,20 @@ _MOST_REPEATS = 100_000  # that the library takes
 _MOST = 10**12  # numbers stop here; far beyond what is allowed
 _DEEPEST = 24  # groups within groups
 
-_QUANTIFIER = re.compile(r"[*+?]|\{(\d{1,6})\}|\{(\d{0,6}),(\d{0,6})\}")
+# What is surely read as Oniguruma reads it. All else is refused: `{,}`, say, or seven digits, which are letters there.
+_QUANTIFIER = re.compile(r"[*+?]|\{([0-9]{1,6})\}|\{(?!,\})([0-9]{0,6}),([0-9]{0,6})\}")
 _PLAIN = re.compile(r"[^\[\]\\]+")
-_GROUP = re.compile(r"\(\?(?:(=|!|<=|<!)|(>)|([imsa-]*):|<\w+>)")
-_FLAGS = re.compile(r"\(\?[ims-]+\)")
-_ESCAPE = re.compile(
-    r"\\(?:(?P<anchor>[bBAzZG])|(?P<back>[1-9])(?!\d)"
-    r"|[pP]\{\^?[\w ]+\}|x\{[0-9a-fA-F]{1,8}\}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[dDwWsShHntrfvae]|[^\w])",
-    re.ASCII,
+_GROUP = re.compile(r"\(\?(?:(=|!|<=|<!)|(>)|([im]*(?:-[im]+)?):|<[A-Za-z_]\w{0,31}>)", re.ASCII)
+_FLAGS = re.compile(r"\(\?(?:[im]+(?:-[im]+)?|-[im]+)\)")
+_NAMED_CLASS = re.compile(
+    r"\[:\^?(?:alnum|alpha|ascii|blank|cntrl|digit|graph|lower|print|punct|space|upper|word|xdigit):\]"
 )
+_OF_ONE_CHARACTER = (
+    r"[pP]\{\^?[A-Za-z][A-Za-z_ ]*\}|x\{[0-9a-fA-F]{1,8}\}|x[0-7][0-9a-fA-F]"  # from \x80 on: of one byte
+    r"|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|[dDwWsShHntrfvae]|[-\[\](){}*+?.^$|/\\!\"#%&,:;=@_~ ]"
+)
+_ESCAPE = re.compile(rf"\\(?:(?P<anchor>[bBAzZG])|(?P<back>[1-9])(?!\d)|{_OF_ONE_CHARACTER})", re.ASCII)
+_ESCAPE_IN_CLASS = re.compile(rf"\\(?:{_OF_ONE_CHARACTER}|')", re.ASCII)
 
 
 class UnknownNotation(ValueError):
@@ -105,7 +110,9 @@ class _Reader:
         return cost
 
     def _alternatives(self) -> Cost:
-        """Cost of `a|b`."""
+        """Cost of `a|b`. Flags hold for all of it, and so may stand before it only."""
+        if flags := _FLAGS.match(self.pattern, self.place):
+            self.place = flags.end()
         branches = [self._branch()]
         while self._next() == "|":
             self.place += 1
@@ -148,7 +155,7 @@ class _Reader:
             low = 0 if exact is not None else low
         elif self._next() == "+" and sign in "*+?":  # as many as possible, for good
             self.place += 1
-        if _QUANTIFIER.match(self.pattern, self.place):
+        if self._next() in ("*", "+", "?", "{"):
             raise ValueError("a repetition of a repetition")
         return _repeat(item, low, high)
 
@@ -164,13 +171,14 @@ class _Reader:
             return self._escape()
         if sign in "*+?":
             raise ValueError("a repetition of nothing")
+        if sign in "{}]":
+            raise UnknownNotation(f"{sign} without a backslash before it")
         self.place += 1
         return _ANCHOR if sign in "^$" else _character(sign)
 
     def _group(self) -> Cost:
-        if flags := _FLAGS.match(self.pattern, self.place):
-            self.place = flags.end()
-            return _ANCHOR
+        if _FLAGS.match(self.pattern, self.place):
+            raise UnknownNotation("a flag behind the beginning of a pattern or group")
         opening = _GROUP.match(self.pattern, self.place)
         if opening:
             self.place = opening.end()
@@ -194,11 +202,13 @@ class _Reader:
             self.longest_group = max(self.longest_group, inner.longest)
         return inner
 
-    def _escape(self) -> Cost:
-        found = _ESCAPE.match(self.pattern, self.place)
+    def _escape(self, known: re.Pattern[str] = _ESCAPE) -> Cost:
+        found = known.match(self.pattern, self.place)
         if not found:
             raise UnknownNotation(f"the escape {escape_name(self.pattern[self.place : self.place + 2])}")
         self.place = found.end()
+        if known is _ESCAPE_IN_CLASS:
+            return _CHARACTER
         if found["back"]:
             self.refers_back = True
             return _cost(0, 4, 1, 4, 4, 4, 0)
@@ -212,7 +222,13 @@ class _Reader:
             if sign == "":
                 raise ValueError("a set of characters without its end")
             if sign == "\\":
-                self._escape()
+                self._escape(_ESCAPE_IN_CLASS)
+                continue
+            if depth and self.pattern.startswith("[:", self.place):
+                named = _NAMED_CLASS.match(self.pattern, self.place)
+                if not named:
+                    raise UnknownNotation("[: in a set of characters")
+                self.place = named.end()
                 continue
             if plain := _PLAIN.match(self.pattern, self.place):
                 self.place = plain.end()

@@ -211,7 +211,8 @@ def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> _Growth:
     if isinstance(kind, str) and kind in _GROWTH_BY_KIND:
         return _Growth(_GROWTH_BY_KIND[kind], math.inf if kind == "ByteLevel" else 1)
     if kind == "Prepend":
-        return _Growth(1, 1 if _text(step, "prepend", 8).isascii() else math.inf)  # once in a text
+        text = _text(step, "prepend", 8)  # comes anew before each piece between added tokens, which may be a letter
+        return _Growth(1 + len(text), 1 + len(text) if text.isascii() else math.inf)
     if kind == "Precompiled":
         try:
             table = base64.b64decode(step["precompiled_charsmap"], validate=True)

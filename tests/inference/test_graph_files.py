@@ -1,5 +1,8 @@
 """Graphs that the check and the engine could read differently: the check refuses them."""
 
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,80 @@ def test_a_model_that_readers_understand_differently_is_refused(name: str, tmp_p
         read_onnx(path)
 
 
+def divided(divisor: str, *, by: int = 0, to: int = onnx.TensorProto.INT64) -> bytes:
+    """A model that divides its input, taken as whole numbers or not, by the output of an operation or by a constant."""
+    helper, whole = onnx.helper, onnx.TensorProto.INT64
+    cast = helper.make_node("Cast", ["x"], ["w"], to=to)
+    made = {"constant": helper.make_node("Constant", [], ["d"], value=helper.make_tensor("", whole, [1], [by]))}
+    given = helper.make_node("Neg" if divisor == "initializer" else divisor, ["w"], ["d"])
+    constants = [helper.make_tensor("d", whole, [2], [3, by])]
+    given = made.get(divisor, given) if divisor == "constant" else given
+    nodes = [cast, *([] if divisor == "initializer" else [given]), helper.make_node("Div", ["w", "d"], ["y"])]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants if divisor == "initializer" else [])
+    return bytes(helper.make_model(graph).SerializeToString())
+
+
+def raw(content: bytes) -> bytes:
+    """The same with its constants as bytes, as exporters write them."""
+    made = onnx.load_from_string(content)
+    tensors = [
+        *made.graph.initializer,
+        *(node.attribute[0].t for node in made.graph.node if node.op_type == "Constant"),
+    ]
+    for tensor in tensors:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    return bytes(made.SerializeToString())
+
+
+@pytest.mark.hostile("bundle: graph that computes places")
+@pytest.mark.parametrize("divisor", ["Neg", "Abs", "Relu", "constant", "initializer"])
+@pytest.mark.parametrize("by", [0, -1])
+def test_a_division_of_whole_numbers_by_what_may_be_minus_one_is_refused(divisor, by, tmp_path):
+    path = tmp_path / "model.onnx"
+    for content in (divided(divisor, by=by), raw(divided(divisor, by=by))):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match="divides whole numbers by what may be 0 or -1"):
+            read_onnx(path)
+
+
+def test_other_divisions_are_taken(tmp_path):
+    path = tmp_path / "model.onnx"
+    for content in (
+        raw(divided("constant", by=8)),
+        raw(divided("initializer", by=-2)),
+        divided("Sqrt"),
+        divided("Neg", to=1),
+    ):
+        path.write_bytes(content)
+        assert read_onnx(path) == content
+
+
+@pytest.mark.hostile("bundle: graph that computes places")
+@pytest.mark.parametrize(
+    "operation", ["ScatterND", "GatherND", "TopK", "OneHot", "Mod", "NonZero", "Einsum", "EPContext", ""]
+)
+def test_an_operation_that_no_export_needs_is_refused(operation, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model(graph=field(1, onnx.helper.make_node(operation, ["x"], ["z"]).SerializeToString())))
+    with pytest.raises(ArtifactError, match="which no bundle needs"):
+        read_onnx(path)
+
+
+@pytest.mark.hostile("bundle: graph that computes places")
+def test_places_that_a_graph_computes_stay_within_its_tables(attack):
+    """In a process of its own, which an index out of range would end."""
+    pytest.importorskip("openvino")
+    script = Path(__file__).with_name("computed_indices.py")
+    found = subprocess.run(
+        [sys.executable, script, str(attack.cases(1, 13))], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, (found.stdout.splitlines()[-1:], found.stderr[-2_000:])
+    verdicts = Counter(line.rpartition(": ")[2] for line in found.stdout.splitlines())
+    assert verdicts.keys() <= {"answered", "refused", "error"} and min(verdicts["answered"], verdicts["refused"]) > 10
+    attack.tried(verdicts.total())
+
+
 NET = '<net name="n" version="11"><layers>{}</layers></net>'
 LAYER = '<layer id="0" name="a" type="{}" version="opset1"/>'
 GRAPHS = {
@@ -95,25 +172,47 @@ GRAPHS = {
 GRAPHS |= {kind: NET.format(LAYER.format(kind)) for kind in ("READVALUE", "assign", "ASSIGN", "Loop ", "&#76;oop", "")}
 GRAPHS |= {
     "result in small letters": NET.format(LAYER.format("result")),
+    **{
+        kind: NET.format(LAYER.format(kind))
+        for kind in (
+            "ScatterUpdate",
+            "ScatterElementsUpdate",
+            "ScatterNDUpdate",
+            "GatherND",
+            "TopK",
+            "OneHot",
+            "FloorMod",
+        )
+    },
+    **{
+        number: NET.format(f'{LAYER.format("Convolution")[:-2]}><data strides="{number}"/></layer>')
+        for number in (
+            "4611686018427387904",
+            "1,4611686018427387904",
+            "-4611686018427387904",
+            " 1000000.5",
+            "1,9999999x",
+        )
+    },
     "no type": NET.format('<layer id="0" version="opset1"/>'),
-    "no version": NET.format('<layer id="0" type="Relu"/>'),
-    "version of somebody": NET.format('<layer id="0" type="Relu" version="opset1evil"/>'),
-    "extension": NET.format('<layer id="0" type="Relu" version="extension"/>'),
-    "type twice": NET.format('<layer id="0" type="Relu" type="Loop" version="opset1"/>'),
+    "no version": NET.format('<layer id="0" type="ReLU"/>'),
+    "version of somebody": NET.format('<layer id="0" type="ReLU" version="opset1evil"/>'),
+    "extension": NET.format('<layer id="0" type="ReLU" version="extension"/>'),
+    "type twice": NET.format('<layer id="0" type="ReLU" type="Loop" version="opset1"/>'),
     "loop within another element": NET.format(f"<a><body>{LAYER.format('Loop')}</body></a>"),
     "entity": f'<!DOCTYPE net [<!ENTITY a "Loop">]>{NET.format(LAYER.format("&a;"))}',
     "unknown entity": NET.format(LAYER.format("&a;")),
-    "latin-1": '<?xml version="1.0" encoding="ISO-8859-1"?>' + NET.format(LAYER.format("Relu")),
-    "UTF-7": '<?xml version="1.0" encoding="UTF-7"?>' + NET.format(LAYER.format("Relu")),
-    "UTF-16 declared": '<?xml version="1.0" encoding="UTF-16"?>' + NET.format(LAYER.format("Relu")),
+    "latin-1": '<?xml version="1.0" encoding="ISO-8859-1"?>' + NET.format(LAYER.format("ReLU")),
+    "UTF-7": '<?xml version="1.0" encoding="UTF-7"?>' + NET.format(LAYER.format("ReLU")),
+    "UTF-16 declared": '<?xml version="1.0" encoding="UTF-16"?>' + NET.format(LAYER.format("ReLU")),
     "two roots": NET.format("") * 2,
-    "another root": f"<x>{NET.format(LAYER.format('Relu'))}</x>",
-    "another version": NET.format(LAYER.format("Relu")).replace('"11"', '"7"'),
+    "another root": f"<x>{NET.format(LAYER.format('ReLU'))}</x>",
+    "another version": NET.format(LAYER.format("ReLU")).replace('"11"', '"7"'),
     "deep": NET.format("<a>" * 10_000 + "</a>" * 10_000),
-    "NUL": NET.format(LAYER.format("Relu")) + "\0",
+    "NUL": NET.format(LAYER.format("ReLU")) + "\0",
 }
 ENCODED = {
-    name: NET.format(LAYER.format("Relu")).encode(name) for name in ("utf-16", "utf-16-be", "utf-32", "utf-8-sig")
+    name: NET.format(LAYER.format("ReLU")).encode(name) for name in ("utf-16", "utf-16-be", "utf-32", "utf-8-sig")
 }
 
 
@@ -129,5 +228,5 @@ def test_layers_that_loop_or_that_readers_understand_differently_are_refused(nam
 @pytest.mark.parametrize("declaration", ["", '<?xml version="1.0"?>\n', '<?xml version="1.0" encoding="utf-8"?>'])
 def test_usual_layers_are_taken(declaration: str, tmp_path: Path) -> None:
     path = tmp_path / "model.xml"
-    path.write_text(declaration + NET.format(LAYER.format("Relu") + LAYER.format("Const")))
+    path.write_text(declaration + NET.format(LAYER.format("ReLU") + LAYER.format("Const")))
     assert read_openvino(path) == path.read_bytes()

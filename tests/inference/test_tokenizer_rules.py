@@ -13,7 +13,7 @@ from moderation.bundles import SHIPPED, TOKENIZER
 from moderation.data.charsmap import compile_table, find_replacements, longest_replacement
 from moderation.errors import ArtifactError
 from moderation.inference.tokenizer_files import BoundedTokenizer
-from moderation.inference.tokenizer_patterns import measure
+from moderation.inference.tokenizer_patterns import measure, read_pattern
 from moderation.inference.tokenizer_rules import check_tokenizer
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -154,7 +154,10 @@ def test_patterns_that_may_take_for_ever(pattern):
     "pattern",
     [r"(?<x>a\g<x>?)", r"\k<x>", "(?(1)a|b)", "(?~a)", "(*FAIL)", "(?{1})", "(?x) a", "a**", "a{2}{3}", "*a", "(", "a)",
      "[", "[]a]", "\\", r"\Q", r"(\w+)\1", "a{3,2}", "(|){999999}", "a{100001}", "a{0,100001}", r"\X",
-     "(?:" * 30 + ")" * 30],
+     "(?:" * 30 + ")" * 30,
+     "a{0000001}", "(?:a|aa){0000001,}", "a{,}", "a{2, 3}", "a{\u0662}", "a{", "a}", "a]", "a{2}+", "(?=a)b{1,2}*",
+     r"\xF0\x9F\x98\x80", r"[\xC3\xA9]", r"\x4", r"\ud83d\ude00", r"\'", r"\`", r"\<", r"\R", r"\0", r"\012", r"[\1]",
+     r"[a\b]", "a(?m)b|c", "a|(?i)b", "(?m)(?i)a", "(?m)*", "(?s)a", "(?ix:a)", "(?<1>a)", "[[:foo:]]", "[[:alpha]]"],
 )  # fmt: skip
 def test_patterns_that_are_not_known_are_refused(pattern):
     with pytest.raises(ValueError, match=r"\w"):
@@ -293,6 +296,117 @@ def test_what_is_said_to_take_nothing_of_ascii_takes_nothing(attack):
     attack.tried(n_tried)
 
 
+NOTATION = [
+    *"aabbfs1 -&:'#.^$|?*+{}[]()\\",
+    *(
+        "\u00e9",
+        "\U0001f600",
+        "\u0663",
+        "{2}",
+        "{0000001}",
+        "{,}",
+        "{,3}",
+        "{1,2}",
+        "{2,}",
+        "{3}?",
+        "+?",
+        "*+",
+        "(?:",
+        "(?m)",
+    ),
+    *(
+        "(?i)",
+        "(?-m:",
+        "(?i:",
+        "(?=",
+        "(?!",
+        "(?<=",
+        "(?<!",
+        "(?>",
+        "(?<n>",
+        "(?#",
+        "[^",
+        "[a",
+        "b]",
+        "&&",
+        "[:alpha:]",
+        "[:",
+    ),
+    *(
+        r"\x41",
+        r"\xF0\x9F",
+        r"\xC3\xA9",
+        r"\x{e9}",
+        r"\x{1f600}",
+        r"\u0061",
+        r"\ud83d",
+        r"\1",
+        r"\b",
+        r"\B",
+        r"\A",
+        r"\z",
+    ),
+    *(
+        r"\R",
+        r"\X",
+        r"\K",
+        r"\'",
+        r"\<",
+        r"\d",
+        r"\h",
+        r"\p{L}",
+        r"\P{^Lu}",
+        r"\n",
+        r"\s",
+        r"\W",
+        r"\0",
+        r"\8",
+        r"\]",
+        r"\-",
+    ),
+]
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+def test_no_match_is_narrower_than_what_is_read(attack):
+    """Notation put together at random: what is accepted, the library's Oniguruma reads in the same way."""
+    seed = 23
+    rng = random.Random(seed)
+
+    def pattern(depth):
+        pieces = []
+        for _ in range(rng.randint(1, 4)):
+            if depth and rng.random() < 0.4:
+                inner = "|".join(pattern(depth - 1) for _ in range(rng.randint(1, 2)))
+                pieces.append(rng.choice(["(?:", "(", "(?>", "(?i:", "(?-i:", "(?=", "(?<!", "(?m)("]) + inner + ")")
+            else:
+                pieces.append(rng.choice(NOTATION))
+            pieces.append(rng.choice(["", "", "", "?", "+", "{2}", "{1,3}", "{,2}", "{2}?", "*?"]))
+        return "".join(pieces)
+
+    n_tried = 0
+    for _ in range(attack.cases(12_000, 2_000_000)):
+        tried = pattern(2) if rng.random() < 0.5 else "".join(rng.choices(NOTATION, k=rng.randint(1, 9)))
+        try:
+            cost, is_open = read_pattern(tried)
+            split = pre_tokenizers.Split(Pattern(tried), "removed", invert=True)
+        except Exception:  # refused here, or by the library
+            continue
+        if not cost.width or cost.once > 10_000:
+            continue
+        is_folded = "(?i" in tried  # one letter may stand for three, and the other way about
+        text = "aabb\u00e9ffss\U0001f600'{2}a]" + "".join(
+            rng.choices("aabbfs1 -&:{}^]\u00e9\U0001f600\ufb03\n\u0663", k=60)
+        )
+        for found, _ in split.pre_tokenize_str(text):
+            width = max(1, cost.width // 3) if is_folded else cost.width
+            assert width <= len(found), (seed, tried, cost, found)
+            assert is_open or is_folded or len(found) <= cost.longest, (seed, tried, cost, found)
+        n_tried += 1
+    assert n_tried > 500
+    attack.tried(n_tried)
+
+
 @pytest.mark.parametrize("name", ["included", "bert, folded"])
 def test_texts_of_ascii_are_not_normalised_twice(name, tmp_path, monkeypatch):
     path = SHIPPED / TOKENIZER
@@ -300,7 +414,7 @@ def test_texts_of_ascii_are_not_normalised_twice(name, tmp_path, monkeypatch):
         path = tmp_path / TOKENIZER
         MAKERS[name]().save(str(path))
     bounded, seen = BoundedTokenizer(path), []
-    monkeypatch.setattr(bounded._limits, "hold_for", lambda text: seen.append(text) or True)
+    monkeypatch.setattr(bounded._limits, "hold_for", lambda text, *, in_pieces: seen.append(text) or True)
     assert bounded.encode("You are an 1d10t!").ids and bounded.normalise("a\r\n") and bounded.encode("\u00e9").ids
     assert seen == ["\u00e9"]
 
@@ -317,6 +431,41 @@ def test_many_patterns_that_grow_with_the_text_do_not_take_a_long_word(tmp_path)
         bounded.encode("a" * 50_000)
     shipped = BoundedTokenizer(SHIPPED / TOKENIZER)
     assert shipped.encode("a" * 50_000).ids
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+@pytest.mark.parametrize(
+    "growth", [[replace("x", "y" * 64, "String")], [replace("y", "x" * 60), replace("x", "y" * 60)]]
+)
+@pytest.mark.parametrize("n_before", [1, 60])
+def test_what_comes_before_each_piece_is_counted_for_each(tmp_path, growth, n_before):
+    """Pieces of a letter each, between tokens at which a text is taken apart before it is normalised."""
+    tokenizer = json.loads(bert().to_str())
+    steps = [*[{"type": "Prepend", "prepend": "x" * 8}] * n_before, *growth]
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    token = {"id": 3, "content": "b", "single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    tokenizer["added_tokens"] = [token | {"normalized": False}]
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    bounded = BoundedTokenizer(tmp_path / TOKENIZER)
+    for text in ("bc" * 200, "c" + "b" * 200 + "c" * 3 + "bc" * 100):
+        with pytest.raises(ArtifactError, match=r"more than 24 times longer"):
+            bounded.encode(text)
+    with pytest.raises(ArtifactError, match=r"more than 24 times longer"):
+        bounded.normalise("c") and bounded.normalise("x" * 40)
+
+
+@pytest.mark.hostile("tokenizer: texts that grow")
+def test_a_token_at_which_texts_are_taken_apart_grows_where_they_are_not(tmp_path):
+    tokenizer = json.loads(bert().to_str())
+    steps = [replace("b", "bb" * 30, "String")] * 4
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    token = {"id": 3, "content": "b", "single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    tokenizer["added_tokens"] = [token | {"normalized": False}]
+    (tmp_path / TOKENIZER).write_text(json.dumps(tokenizer))
+    bounded = BoundedTokenizer(tmp_path / TOKENIZER)
+    assert bounded.encode("b" * 40).ids
+    with pytest.raises(ArtifactError, match=r"more than 24 times longer"):
+        bounded.normalise("b" * 40)
 
 
 @pytest.mark.hostile("tokenizer: texts that grow")

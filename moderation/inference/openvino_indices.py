@@ -1,0 +1,174 @@
+"""Places, axes and divisors that an OpenVINO model computes while it runs, kept in range.
+
+OpenVINO's engine does not check them: it reads outside its memory, or the processor stops at a division by zero. An
+axis or a divisor has to be written in the file. Places in a table, such as token ids, are computed by every model;
+layers that keep them within the table are put before those that look up.
+"""
+
+from typing import Any
+
+import numpy as np
+
+_AXES = {  # kind of layer -> the input that holds axes
+    "CumSum": 1,
+    "Gather": 2,
+    "MVN": 1,
+    "ReduceMax": 1,
+    "ReduceMean": 1,
+    "ReduceProd": 1,
+    "ReduceSum": 1,
+    "Slice": 4,
+    "Split": 1,
+    "Squeeze": 1,
+    "Transpose": 1,
+    "Unsqueeze": 1,
+    "VariadicSplit": 1,
+}
+_WRITTEN = {"Broadcast": (2,), "FakeQuantize": (1, 2, 3, 4)}  # inputs that must stand in the file
+_WHOLE_DIVISIONS = ("Divide", "FloorMod", "Mod")
+_MOST = (1 << 31) - 1
+_MOST_AXES = 64
+
+
+class UnboundedIndexError(ValueError):
+    """A layer that may read outside of its memory."""
+
+
+def keep_in_range(model: Any) -> None:
+    """Check the layers of a model, and put others before those that look up places in a table.
+
+    What is in range stays the same to the bit.
+
+    Args:
+        model: An `openvino.Model`, changed in place.
+
+    Raises:
+        UnboundedIndexError: a layer whose places, axes or divisors cannot be kept in range.
+    """
+    fixed: set[str] = set()  # names of layers that read constants alone, and so run already when the graph is opened
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        sources = {source.get_source_output().get_node().get_name() for source in node.inputs()}
+        if kind == "Constant" or (sources and sources <= fixed):
+            fixed.add(node.get_name())
+            shape = node.output(0).get_partial_shape()
+            if kind == "MVN" and (shape.is_dynamic or 0 in shape.to_shape()):  # it then reads outside of the table
+                raise UnboundedIndexError("it holds a layer MVN of an empty table")
+        if any(value.get_partial_shape().rank.is_dynamic for value in node.outputs()):
+            raise UnboundedIndexError(f"it holds a layer {kind} of an unknown number of dimensions")
+        if kind in _AXES and node.get_input_size() > _AXES[kind]:
+            _check_axes(node, _AXES[kind])
+        for place in _WRITTEN.get(kind, ()):
+            if place < node.get_input_size() and _numbers(node.input_value(place)) is None:
+                raise UnboundedIndexError(f"it holds a layer {kind} that computes sizes from the text")
+        if kind in _WHOLE_DIVISIONS and not node.get_element_type().is_real():
+            _check_divisor(node)
+        if kind == "Range":
+            _check_step(node)
+        elif kind == "VariadicSplit":
+            _check_lengths(node)
+        elif kind == "Gather":
+            _bound_gather(node)
+        elif kind == "GatherElements":
+            _bound_gather_elements(node)
+
+
+def _numbers(value: Any) -> Any:
+    """The numbers of a constant, or of a range between constants, as the axes of MVN are; otherwise None."""
+    node = value.get_node()
+    if node.get_type_name() == "Constant":
+        return node.data
+    if node.get_type_name() == "Range":
+        ends = [source.get_source_output().get_node() for source in node.inputs()]
+        if all(end.get_type_name() == "Constant" and end.data.size == 1 for end in ends):
+            start, stop, step = (int(end.data.reshape(-1)[0]) for end in ends)
+            return np.arange(start, stop, step) if step and max(abs(start), abs(stop)) <= _MOST_AXES else None
+    return None
+
+
+def _check_axes(node: Any, place: int) -> None:
+    axes, kind = _numbers(node.input_value(place)), node.get_type_name()
+    rank = len((node.output(0) if kind == "Unsqueeze" else node.input(0)).get_partial_shape())
+    if axes is None or not ((axes >= -rank) & (axes < rank)).all():
+        raise UnboundedIndexError(f"it holds a layer {kind} whose axes are computed, or out of range")
+
+
+def _check_divisor(node: Any) -> None:
+    divisor = _numbers(node.input_value(1))
+    if divisor is None or not ((divisor != 0) & (divisor != -1)).all():
+        raise UnboundedIndexError(
+            f"it holds a layer {node.get_type_name()} that divides whole numbers by what may be 0 or -1"
+        )
+
+
+def _check_step(node: Any) -> None:
+    step = _numbers(node.input_value(2))
+    if step is None or not (step != 0).all():
+        raise UnboundedIndexError("it holds a layer Range that counts in steps that may be 0")
+
+
+def _check_lengths(node: Any) -> None:
+    axis, lengths = (_numbers(node.input_value(place)) for place in (1, 2))
+    if lengths is None or axis.size != 1 or (lengths < -1).any() or (lengths == -1).sum() > 1:
+        raise UnboundedIndexError("it holds a layer VariadicSplit whose lengths are computed, or are none")
+    size = node.input(0).get_partial_shape()[int(axis.reshape(-1)[0])]
+    least = sum(length for length in lengths.tolist() if length > 0)
+    if size.is_static and not (least <= size.get_length() if -1 in lengths else least == size.get_length()):
+        raise UnboundedIndexError("it holds a layer VariadicSplit that cuts at a place outside of its table")
+
+
+def _bound_gather(node: Any) -> None:
+    axis = _numbers(node.input_value(2))
+    shape = node.input(0).get_partial_shape()
+    if axis.size != 1:
+        raise UnboundedIndexError("it holds a layer Gather of several axes")
+    size = shape[int(axis.reshape(-1)[0])]
+    if size.is_dynamic:
+        if len(shape) == 1:  # of more dimensions the engine gives zeros for a place outside
+            raise UnboundedIndexError(
+                "it holds a layer Gather that reads a list of a size that is not known before it runs"
+            )
+        return
+    places, n = _numbers(node.input_value(1)), size.get_length()
+    if places is None:
+        _replace_places(node, n)
+    elif not ((places >= -n) & (places < n)).all():
+        raise UnboundedIndexError("it holds a layer Gather that reads a place outside of its table")
+
+
+def _bound_gather_elements(node: Any) -> None:
+    """Each place has a table of its own where other dimensions go, whose sizes the engine compares."""
+    shape = node.input(0).get_partial_shape()
+    axis = node.get_attributes()["axis"]
+    if not -len(shape) <= axis < len(shape):
+        raise UnboundedIndexError("it holds a layer GatherElements of an axis out of range")
+    size = shape[axis]
+    _replace_places(node, size.get_length() if size.is_static else None, axis)
+
+
+def _replace_places(node: Any, n: int | None, axis: int = 0) -> None:
+    """Put layers before a lookup: `min(max(places, -n), n - 1)`, and of an empty table none.
+
+    Args:
+        node: Of the lookup.
+        n: Size of the table; None: it is known while the model runs.
+        axis: Of the table.
+    """
+    from openvino import opset13 as layers
+
+    places = node.input_value(1)
+    kind = places.get_element_type().to_dtype()
+    if n == 0:
+        raise UnboundedIndexError(f"it holds a layer {node.get_type_name()} that reads an empty table")
+    if n is not None:
+        low, high = layers.constant(np.array(-n, kind)), layers.constant(np.array(n - 1, kind))
+        bounded = layers.minimum(layers.maximum(places, low), high)
+    else:
+        numbers = [layers.constant(np.array([value], np.int64)) for value in (0, 1, axis, _MOST)]
+        none, one, place, most = numbers
+        size = layers.gather(layers.shape_of(node.input_value(0)), place, layers.constant(np.array(0, np.int64)))
+        high = layers.convert(layers.subtract(size, one), places.get_element_type().to_string())
+        low = layers.convert(layers.negative(size), places.get_element_type().to_string())
+        bounded = layers.minimum(layers.maximum(places, low), high)
+        bounded = layers.slice(bounded, none, layers.multiply(layers.minimum(size, one), most), one, place)
+    node.input(1).replace_source_output(bounded.output(0))
