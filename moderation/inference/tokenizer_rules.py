@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from moderation.data.charsmap import find_replacements, longest_replacement
 from moderation.escapes import escape_name
 from moderation.inference.tokenizer_patterns import UnknownNotation, read_pattern
+from moderation.model_bounds import MOST_TOKENS
 from moderation.strict_json import parse_strictly
 
 MOST_BYTES = 128 << 20
@@ -24,7 +25,7 @@ _MOST_STEPS_OF_PATTERNS = 500_000
 _LONGEST_PATTERN = 16_384
 _LONGEST_CONTENT = 64
 _LONGEST_WORD = 1_000  # of WordPiece, whose work grows with its square
-_MOST_IDS = 1 << 24
+_MOST_IDS = MOST_TOKENS
 _LONGEST_TOKEN = 1_024  # bytes; some vocabularies hold long runs of spaces or dashes
 _MOST_OF_TOKENS = 1 << 25  # bytes of a vocabulary; those of a million tokens take 10 MB
 _MOST_OF_UNIGRAM = 1 << 22  # whose tree takes some 300 times the tokens; XLM-R's 250,000 take 3 MB
