@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -25,6 +25,14 @@ def pytest_configure() -> None:
     """Programs that a shell starts in the background ignore Ctrl-C, and so would those that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test has logged may hold file names that are not UTF-8, which cannot travel between processes."""
+    report = yield
+    report.sections = [(name, content.encode(errors="backslashreplace").decode()) for name, content in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
