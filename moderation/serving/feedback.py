@@ -6,10 +6,11 @@ passed on.
 
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -183,7 +184,7 @@ class FeedbackStore:
                 self._make_table()
                 self._check_table()
                 return
-            with self._writing_alone(path):
+            with self._alone(path):
                 make_file(path)
                 close_to_others(path)
                 self._create()
@@ -208,7 +209,7 @@ class FeedbackStore:
             with self._engine.begin() as connection:
                 connection.execute(_TABLE.insert(), _as_row(decision))
             return True
-        with self._writing_alone(path):
+        with self._alone(path):
             make_file(path)
             before = _identify(path)
             with self._engine.connect() as connection:
@@ -219,18 +220,18 @@ class FeedbackStore:
                 return before is not None and before == _identify(path)
 
     @contextmanager
-    def _writing_alone(self, path: Path) -> Iterator[None]:
-        """Write to a file of SQLite while no other thread or server does, from before it is opened.
+    def _alone(self, path: Path) -> Iterator[None]:
+        """Use a file of SQLite while no other thread or process of ours does, from before it is opened.
 
-        SQLite looks for the journal of a transaction by the file's name. Were the file moved while two write, one to
-        the old and one to the new file, the first would take the other's journal for one of its own, and undo by it
-        what the old file holds.
+        SQLite looks for the journal of a transaction by the file's name. Were the file moved while one has the old file
+        open and another writes to the new one, the first would take the other's journal for one of its own, and undo by
+        it what the old file holds.
         """
         check_place(path)  # to lock it makes folders
         if not self._writing.acquire(timeout=WAIT_S):
-            raise ArtifactError(f"{self.name}: too many decisions wait to be written.")
+            raise ArtifactError(f"{self.name}: too many wait to use it.")
         try:
-            with claimed(path, "keep decisions", wait_s=WAIT_S):
+            with claimed(path, "serve or feedback", wait_s=WAIT_S):
                 yield
         finally:
             self._writing.release()
@@ -250,9 +251,14 @@ class FeedbackStore:
             connection.execute(_CREATE)
 
     def _read(self, query: Select[Any]) -> Sequence[Any]:
-        """Rows of one query: in SQLite, who reads holds up who writes."""
-        with self._plain_errors("read"), self._engine.connect() as connection:
-            return connection.execute(query).all()
+        """Rows of one query, read while nobody writes: a reader too would take another file's journal for its own."""
+        path = file_of(self._url)
+        with self._plain_errors("read"):
+            can_lock = path is not None and os.access(path.parent, os.W_OK)  # who cannot can undo nothing there, either
+            with self._alone(path) if path is not None and can_lock else nullcontext():
+                self._check_there()
+                with self._engine.connect() as connection:
+                    return connection.execute(query).all()
 
     def _check_there(self) -> None:
         """Reading makes no file."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import ParamSpec, Self, TypeVar
 
 from starlette.datastructures import Headers
@@ -26,6 +27,7 @@ LARGE_BYTES = 8_192
 
 _BODIES_AT_WORK = 32  # of the largest size: what may be held at once, for memory's sake
 _LONGEST_STOP_S = 5.0
+_LONGEST_LINE_S = 5.0  # that heavy work waits for the one thread before it is refused
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _local = threading.local()  # of the workshop's own thread: `thread` does its heavy work
@@ -35,10 +37,19 @@ async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwa
     """Do what takes a processor for milliseconds in a thread beside the event loop; the workshop's loop has one for it.
 
     Many threads would take the processor in turns with the other loop, which then answered everybody late.
+
+    Raises:
+        ApiProblem: 429, the work of others before it takes too long.
     """
-    context = copy_context()
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(getattr(_local, "thread", None), lambda: context.run(work, *arguments, **names))
+    thread: ThreadPoolExecutor | None = getattr(_local, "thread", None)
+    if thread is None:
+        return await asyncio.to_thread(work, *arguments, **names)
+    at_work = thread.submit(copy_context().run, partial(work, *arguments, **names))
+    found = asyncio.wrap_future(at_work)
+    await asyncio.wait([found], timeout=_LONGEST_LINE_S)
+    if not found.done() and at_work.cancel():  # it has not begun
+        raise ApiProblem(429, "queue_full", "Too many large requests are at work. Try again later.", retry_after_s=1)
+    return await found
 
 
 class Workshop:

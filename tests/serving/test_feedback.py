@@ -502,7 +502,13 @@ def test_a_file_that_is_moved_while_several_write_keeps_what_it_holds(attack: At
                 stores[number % 2].add(decision(text))
                 answered.append(text)
 
+    def read() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(ArtifactError):  # there is none just now, or one without a table
+                list(stores[0].decisions())
+
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    threads += [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
     for move in range(moves := attack.cases(3, 30)):

@@ -107,6 +107,38 @@ def test_heavy_work_of_many_large_requests_has_one_thread() -> None:
     assert len([name for name in threads if name.startswith("heavy work")]) == 1
 
 
+def test_heavy_work_does_not_wait_for_others_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workshop_module, "_LONGEST_LINE_S", 0.05)
+    began, go, found = threading.Event(), threading.Event(), []
+
+    def hold() -> str:
+        began.set()
+        assert go.wait(60)
+        return "held"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        first = asyncio.create_task(run_heavy(hold))
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        with pytest.raises(ApiProblem) as refused:
+            await run_heavy(found.append, "must not run")
+        found.append(refused.value.status)
+        go.set()
+        found.append(await first)
+
+    async def main() -> None:
+        shop = Workshop(100_000)
+        shop.open()
+        try:
+            await shop.run(app, scope_of(**{"transfer-encoding": "chunked"}), pieces_of(b"x"), None)  # type: ignore[arg-type]
+        finally:
+            shop.close()
+
+    asyncio.run(main())
+    assert found == [429, "held"]
+
+
 def test_until_it_is_open_everything_stays() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert threading.current_thread() is threading.main_thread()

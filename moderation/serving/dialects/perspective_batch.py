@@ -21,6 +21,7 @@ from moderation.serving.dialects.perspective import (
     take_suggestion,
 )
 from moderation.serving.dialects.perspective_models import (
+    MAX_TEXT_BYTES,
     AnalyzeCommentRequest,
     SuggestCommentScoreRequest,
     read_message,
@@ -143,20 +144,52 @@ def _read_head(scope: Any, part: Part | BrokenPart) -> _Read:
 
 def _prepare_all(state: Any, read: Sequence[_Read], refusals: Sequence[ApiProblem | None]) -> list[_Ready]:
     most = min(MAX_SENTENCES, max(1, _MAX_SPANS // len(read)))
+    messages = [refusal or _read_message(part) for part, refusal in zip(read, refusals, strict=True)]
+    too_much = _check_sizes(state, read, messages)
     ready: list[_Ready] = []
-    for part, refusal in zip(read, refusals, strict=True):
-        try:
-            asked = refusal or part.problem or _prepare(state, part, most)
-        except ApiProblem as problem:
-            asked = problem
+    for part, message in zip(read, messages, strict=True):
+        asked: Analysis | SuggestCommentScoreRequest | ApiProblem
+        if isinstance(message, AnalyzeCommentRequest):
+            asked = too_much[part.caller] or _prepare(state, message, most)
+        else:
+            asked = message
         ready.append(_Ready(part.content_id, asked, part.caller))
     return ready
 
 
-def _prepare(state: Any, part: _Read, most: int) -> Analysis | SuggestCommentScoreRequest:
-    if part.is_decision:
-        return read_message(SuggestCommentScoreRequest, part.body)
-    return prepare(state, read_message(AnalyzeCommentRequest, part.body), most)
+def _read_message(part: _Read) -> AnalyzeCommentRequest | SuggestCommentScoreRequest | ApiProblem:
+    try:
+        if part.problem is not None:
+            return part.problem
+        if part.is_decision:
+            return read_message(SuggestCommentScoreRequest, part.body)
+        return read_message(AnalyzeCommentRequest, part.body)
+    except ApiProblem as problem:
+        return problem
+
+
+def _check_sizes(state: Any, read: Sequence[_Read], messages: Sequence[object]) -> dict[str | None, ApiProblem | None]:
+    """Why the texts of each key are too much together, if they are, before languages and sentences are looked for."""
+    texts: dict[str | None, list[str]] = {part.caller: [] for part in read}
+    for part, message in zip(read, messages, strict=True):
+        if isinstance(message, AnalyzeCommentRequest) and len(text := message.comment.text or "") <= MAX_TEXT_BYTES:
+            texts[part.caller].append(text)
+    return {caller: _check_size(state, some) for caller, some in texts.items()}
+
+
+def _check_size(state: Any, texts: Sequence[str]) -> ApiProblem | None:
+    try:
+        state.moderator.check_size(texts)
+    except ApiProblem as problem:
+        return problem
+    return None
+
+
+def _prepare(state: Any, asked: AnalyzeCommentRequest, most: int) -> Analysis | ApiProblem:
+    try:
+        return prepare(state, asked, most)
+    except ApiProblem as problem:
+        return problem
 
 
 async def _analyze_all(state: Any, ready: Sequence[_Ready]) -> dict[int, Response]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from email.parser import BytesParser
 from email.policy import HTTP
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from moderation.serving.dialects import perspective_batch
 from moderation.serving.dialects.perspective_batch import MAX_REFUSED_PARTS
 from moderation.serving.feedback import FeedbackStore
 from moderation.serving.keys import Keys
+from moderation.serving.problems import ApiProblem
 from tests.serving.conftest import Server, exchange, started
 from tests.serving.in_process import ask
 
@@ -300,3 +302,20 @@ def test_a_batch_does_not_wait_for_each_decision_that_cannot_be_kept(
     (answer,) = ask(app, {"url": "/batch", "content": content, "headers": KIND})
     assert [status for status, _ in read(answer)] == [503, 200] * 3
     assert len(tried) == (0 if slow else 1)
+
+
+def test_texts_that_are_too_much_together_are_refused_before_anything_is_made_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of one key; those of another one go on."""
+
+    class Full:
+        def check_size(self, texts: list[str]) -> None:
+            if len(texts) > 2:
+                raise ApiProblem(413, "too_large", "Too much.")
+
+    monkeypatch.setattr(perspective_batch, "prepare", lambda state, asked, most: asked.comment.text)
+    body = json.dumps({"comment": {"text": "kind"}, "requestedAttributes": {"TOXICITY": {}}}).encode()
+    read = [perspective_batch._Read(str(n), None, caller, False, body) for n, caller in enumerate("aabaa")]
+    ready = perspective_batch._prepare_all(SimpleNamespace(moderator=Full()), read, [None] * len(read))
+    assert [getattr(part.asked, "status", part.asked) for part in ready] == [413, 413, "kind", 413, 413]
