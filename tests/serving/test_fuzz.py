@@ -151,27 +151,30 @@ def draw_for(path: str) -> st.SearchStrategy[bytes]:
     return batches() if path == "/batch" else bodies(TARGETS[path][0])
 
 
-def check_parts(answer: httpx.Response) -> None:
-    """Each part of a batch's answer has a status of its own, and what belongs to it."""
+def check_parts(answer: httpx.Response) -> Counter[int]:
+    """Each part of a batch's answer has a status of its own, and what belongs to it; gives how often each came."""
+    statuses: Counter[int] = Counter()
     head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
     parts = list(BytesParser(policy=HTTP).parsebytes(head + answer.content).iter_parts())
     assert parts
     for part in parts:
         status, _, content = part.get_content().decode().partition("\r\n\r\n")
         found = json.loads(content)
+        statuses[int(status.split()[1])] += 1
         if int(status.split()[1]) == 200:
             assert found["detectedLanguages"]
         else:
             assert ERROR <= set(found["error"]) <= ERROR | {"details"}
             assert found["error"]["code"] == int(status.split()[1]) < 500
+    return statuses
 
 
-def check(path: str, form: set[str], answer: httpx.Response) -> None:
+def check(path: str, form: set[str], answer: httpx.Response) -> Counter[int]:
+    """Gives the status, or those of a batch's parts."""
     assert answer.status_code == 200 or 400 <= answer.status_code < 500, answer.text
     if path == "/batch" and answer.status_code == 200:
         assert MARK not in answer.text
-        check_parts(answer)
-        return
+        return check_parts(answer)
     content = answer.json()
     assert answer.headers["x-model-version"]
     assert MARK not in answer.text and "Traceback" not in answer.text
@@ -187,6 +190,7 @@ def check(path: str, form: set[str], answer: httpx.Response) -> None:
         assert content["rootUrl"].startswith("http://127.0.0.1:")
     else:
         assert content["detectedLanguages"]
+    return Counter([answer.status_code])
 
 
 def fuzz(server: Server, path: str, n_bodies: int, number: int) -> Counter[int]:
@@ -198,9 +202,7 @@ def fuzz(server: Server, path: str, n_bodies: int, number: int) -> Counter[int]:
     @settings(max_examples=n_bodies, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(draw_for(path))
     def send(drawn: bytes) -> None:
-        answer = ask(client, path, drawn)
-        statuses[answer.status_code] += 1
-        check(path, form, answer)
+        statuses.update(check(path, form, ask(client, path, drawn)))
 
     with httpx.Client(base_url=server.url, timeout=60) as client:
         send()
