@@ -25,6 +25,7 @@ _AXES = {  # kind of layer -> the input that holds axes
     "VariadicSplit": 1,
 }
 _WRITTEN = {"Broadcast": (2,), "FakeQuantize": (1, 2, 3, 4)}  # inputs that must stand in the file
+_STEPS = {"Range": 2, "Slice": 3, "StridedSlice": 3}  # kind of layer -> the input that holds steps
 _WHOLE_DIVISIONS = ("Divide", "FloorMod", "Mod")
 _MOST = (1 << 31) - 1
 _MOST_AXES = 64
@@ -63,9 +64,9 @@ def keep_in_range(model: Any) -> None:
                 raise UnboundedIndexError(f"it holds a layer {kind} that computes sizes from the text")
         if kind in _WHOLE_DIVISIONS and not node.get_element_type().is_real():
             _check_divisor(node)
-        if kind == "Range":
-            _check_step(node)
-        elif kind == "VariadicSplit":
+        if kind in _STEPS and node.get_input_size() > _STEPS[kind]:
+            _check_steps(node, _STEPS[kind])
+        if kind == "VariadicSplit":
             _check_lengths(node)
         elif kind == "Gather":
             _bound_gather(node)
@@ -101,10 +102,10 @@ def _check_divisor(node: Any) -> None:
         )
 
 
-def _check_step(node: Any) -> None:
-    step = _numbers(node.input_value(2))
-    if step is None or not (step != 0).all():
-        raise UnboundedIndexError("it holds a layer Range that counts in steps that may be 0")
+def _check_steps(node: Any, place: int) -> None:
+    steps = _numbers(node.input_value(place))
+    if steps is None or not (steps != 0).all():
+        raise UnboundedIndexError(f"it holds a layer {node.get_type_name()} that goes in steps that may be 0")
 
 
 def _check_lengths(node: Any) -> None:

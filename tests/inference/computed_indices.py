@@ -58,6 +58,9 @@ CASES: dict[str, Callable[[Any, Any, Any], Any]] = {  # of a table of 64, a plac
     "Slice, step": lambda table, place, one: op.slice(table, NONE, whole(2**40), place),
     "Slice, axes": lambda table, place, one: op.slice(table, NONE, one, one, place),
     "StridedSlice": lambda table, place, one: op.strided_slice(table, place, whole(2**40), whole(1), [0], [0]),
+    "StridedSlice, step": lambda table, place, one: op.strided_slice(
+        table, NONE, whole(64), op.subtract(one, one), [0], [0]
+    ),
     "Pad": lambda table, place, one: op.pad(table, place, NONE, "reflect"),
     "Broadcast, axes": lambda table, place, one: op.broadcast(table, whole(64, 8), place, "EXPLICIT"),
     "Reshape": lambda table, place, one: op.reshape(table, op.concat([place, whole(-1)], 0), False),

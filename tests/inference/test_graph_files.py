@@ -5,9 +5,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from moderation.errors import ArtifactError
+from moderation.inference.backends import OpenVinoBackend
 from moderation.inference.graph_files import read_onnx, read_openvino
 
 onnx = pytest.importorskip("onnx")
@@ -162,6 +164,38 @@ def test_places_that_a_graph_computes_stay_within_its_tables(attack):
     verdicts = Counter(line.rpartition(": ")[2] for line in found.stdout.splitlines())
     assert verdicts.keys() <= {"answered", "refused", "error"} and min(verdicts["answered"], verdicts["refused"]) > 10
     attack.tried(verdicts.total())
+
+
+@pytest.mark.hostile("bundle: graph that fails while it runs")
+def test_a_graph_that_fails_for_one_text_raises_and_gives_no_answer_of_another(tmp_path, attack):
+    """Two tables of different lengths are added where a text holds the token 7."""
+    openvino = pytest.importorskip("openvino")
+    op = openvino.opset13
+    ids, mask = (op.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask"))
+    axes, first, one = (op.constant(np.array(numbers, np.int64)) for numbers in ([0, 1], [0], [1]))
+    holds = op.reduce_max(op.convert(op.equal(ids, op.constant(np.int64(7))), "i64"), axes, False)
+    ones = op.broadcast(op.constant(np.float32(1)), op.reshape(op.add(holds, op.constant(np.int64(9))), one, False))
+    highest = op.convert(op.reduce_max(op.multiply(ids, mask), axes, False), "f32")
+    count = op.add(highest, op.constant(np.float32(9)))
+    nine = op.range(op.constant(np.float32(0)), op.subtract(count, highest), op.constant(np.float32(1)), "f32")
+    total = op.add(op.reduce_sum(op.add(ones, nine), first, True), highest)
+    answer = op.unsqueeze(total, first)
+    answer.output(0).set_names({"logits"})
+    for parameter in (ids, mask):
+        parameter.output(0).set_names({parameter.get_friendly_name()})
+    openvino.save_model(
+        openvino.Model([op.result(answer)], [ids, mask], "graph"), tmp_path / "g.xml", compress_to_fp16=False
+    )
+    backend = OpenVinoBackend((tmp_path / "g.xml").read_bytes(), (tmp_path / "g.bin").read_bytes(), 1, "cpu")
+
+    def ask(*tokens: int) -> list[float]:
+        return backend.logits(np.array([tokens]), np.ones((1, len(tokens)), np.int64)).ravel().tolist()
+
+    for n in range(attack.cases(3, 50)):
+        assert ask(1, n % 5) == [45 + max(1, n % 5)]
+        with pytest.raises(RuntimeError):
+            ask(1, 7)
+        attack.tried()
 
 
 NET = '<net name="n" version="11"><layers>{}</layers></net>'
