@@ -2,7 +2,8 @@
 
 Reading a body, checking it, finding sentences, putting an answer together: all of it takes time in proportion to the
 body. So a request whose body is large, or does not say how large it is, runs on a second event loop, in a thread of its
-own; only its bytes come and go through the first one. There is one such thread: large requests wait for each other.
+own; only its bytes come and go through the first one. What takes a processor for long has one more thread. So large
+requests wait for each other, and one that would wait too long is refused.
 """
 
 import asyncio

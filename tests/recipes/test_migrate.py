@@ -14,15 +14,12 @@ from moderation import Classifier, cli
 SECRET = "you are an absolute walnut and an idiot"
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory) -> Path:
-    """Comments, some of them empty, with old scores that rise with this model's probabilities."""
-    texts = [f"you are a{' very' * (i % 7)} {word}" for i, word in enumerate(["idiot", "friend", "fool", "baker"] * 10)]
-    texts[7] = SECRET
+def with_old_scores(texts: list[str]) -> pd.DataFrame:
+    """Comments with old scores that rise with this model's probabilities, and one that holds nothing."""
     with Classifier.load() as classifier:
         probabilities = classifier.probabilities(texts).astype(float)
         labels = classifier.labels
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "comment_text": [*texts, " "],
             "TOXICITY": [*np.sqrt(probabilities[:, labels.index("toxic")]), 0.5],
@@ -30,8 +27,15 @@ def table(tmp_path_factory) -> Path:
             "FLIRTATION": [*np.linspace(0, 1, len(texts)), 0.5],
         }
     )
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    """Some comments with old scores."""
+    texts = [f"you are a{' very' * (i % 7)} {word}" for i, word in enumerate(["idiot", "friend", "fool", "baker"] * 10)]
+    texts[7] = SECRET
     path = tmp_path_factory.mktemp("migrate") / "old.csv"
-    frame.to_csv(path, index=False)
+    with_old_scores(texts).to_csv(path, index=False)
     return path
 
 
@@ -64,6 +68,18 @@ def test_known_thresholds_are_found_and_taken_by_the_classifier(table, tmp_path,
     assert "data:image/png;base64," in page
     for said in (printed, page, json.dumps(numbers), caplog.text):
         assert "walnut" not in said
+
+
+@pytest.mark.slow
+def test_known_thresholds_are_found_on_5000_real_comments(shared: Path, tmp_path) -> None:
+    comments = pd.read_parquet(shared / "data/jigsaw/train.parquet", columns=["comment_text"])["comment_text"]
+    with_old_scores(comments.head(5000).tolist()).to_parquet(tmp_path / "old.parquet")
+    assert run(tmp_path / "old.parquet", "-o", tmp_path / "out", "--old-threshold", "0.8", "insult=0.5") == 0
+    numbers = json.loads((tmp_path / "out/migration.json").read_text())
+    found = {one["name"]: one["by_rate"] for one in numbers["attributes"]}
+    for name, truth in (("TOXICITY", 0.8**2), ("INSULT", 0.5)):
+        low, high = found[name]["interval"]
+        assert low <= truth <= high, (name, found[name])
 
 
 def test_labels_without_old_scores_may_keep_their_thresholds(table, tmp_path, capsys) -> None:
