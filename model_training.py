@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moderation.data.cleaning import load_english_only
     from moderation.data.encoding import df_to_hfds
-    from moderation.data.loading import load_english_only
     from moderation.evaluation.metrics import compute_metrics, eval_with_thresholds
-    from moderation.evaluation.reporting import save_logs_and_plots
     from moderation.evaluation.thresholds import tune_thresholds
+    from moderation.report.render import save_logs_and_plots
     from moderation.training.balancing import build_balanced_sampler_and_pos_weight
     from moderation.training.model import freeze_for_speed
     from moderation.training.trainer import PosWeightTrainer
 
 _HOMES = {
-    "load_english_only": "moderation.data.loading",
+    "load_english_only": "moderation.data.cleaning",
     "df_to_hfds": "moderation.data.encoding",
     "build_balanced_sampler_and_pos_weight": "moderation.training.balancing",
     "PosWeightTrainer": "moderation.training.trainer",
@@ -34,7 +34,7 @@ _HOMES = {
     "compute_metrics": "moderation.evaluation.metrics",
     "tune_thresholds": "moderation.evaluation.thresholds",
     "eval_with_thresholds": "moderation.evaluation.metrics",
-    "save_logs_and_plots": "moderation.evaluation.reporting",
+    "save_logs_and_plots": "moderation.report.render",
 }
 
 __all__ = [

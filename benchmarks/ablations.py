@@ -31,9 +31,9 @@ from tables import print_table, write_json
 
 from moderation import artifacts
 from moderation.artifacts import RunFolder, read_json
-from moderation.battery.rules import MAIN_LABEL
-from moderation.data.preparing import load_splits
+from moderation.data.splits import load_splits
 from moderation.errors import ConfigError
+from moderation.suites.rules import MAIN_LABEL
 
 CONFIG = Path("configs/compact-en.toml")
 RECIPE = "the recipe"
@@ -201,7 +201,7 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
 
 
 def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Figures of the battery, of the plain weights."""
+    """Figures of the suites, of the plain weights."""
     bundle = folder / "bundle"
     evasion = f"evasion={options.output_dir / 'rest.parquet'}"
     found: dict[tuple[str, str], float] = {}

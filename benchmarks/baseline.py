@@ -30,7 +30,7 @@ from tables import print_table, write_json
 
 from moderation.artifacts import RunFolder, read_array, read_json, sha256
 from moderation.config import TrainConfig
-from moderation.data.preparing import Splits, load_splits
+from moderation.data.splits import Splits, load_splits
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.evaluation.thresholds import threshold_array, tune_thresholds

@@ -23,9 +23,9 @@ def read_texts(data_path: Path, n_texts: int) -> list[str]:
     Raises:
         DataError: the table cannot be read, has no such column, or no text in it.
     """
-    from moderation.data.columns import show_names
-    from moderation.data.reading import read_table
     from moderation.errors import DataError
+    from moderation.tables.columns import show_names
+    from moderation.tables.reading import read_table
 
     table = read_table(data_path)
     if TEXT_COLUMN not in table.columns:
@@ -53,7 +53,7 @@ def find_backbone(name: str, scratch: Path) -> Path:
     """
     from transformers import DistilBertConfig
 
-    from moderation.backbones import resolve_backbone
+    from moderation.backbones.registry import resolve_backbone
     from moderation.bundles import SHIPPED
     from moderation.errors import ArtifactError
 
@@ -84,7 +84,7 @@ def build_bundle(folder: Path, backbone_name: str, texts: list[str]) -> None:
 
     import torch
 
-    from moderation.backbones import load_tokenizer
+    from moderation.backbones.registry import load_tokenizer
     from moderation.bundles import write_manifest
     from moderation.export.forms import Trained, write_form
     from moderation.export.huggingface import write_huggingface

@@ -12,13 +12,13 @@ from typing import Any
 import running
 from tables import print_table, write_json
 
-from moderation.backbones import load_tokenizer, resolve_backbone
-from moderation.data.description import describe
+from moderation.backbones.registry import load_tokenizer, resolve_backbone
+from moderation.data.cleaning import load_english_only
 from moderation.data.encoding import df_to_hfds
-from moderation.data.loading import load_english_only
-from moderation.data.reading import read_table
+from moderation.data.profile import describe
 from moderation.data.splitting import split_examples
-from moderation.training.reproducibility import peak_memory_bytes
+from moderation.tables.reading import read_table
+from moderation.training.environment import peak_memory_bytes
 
 
 def main() -> None:

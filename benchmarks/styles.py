@@ -17,11 +17,11 @@ from pathlib import Path
 import pandas as pd
 from tables import print_table
 
-from moderation.battery.scorer import Scorer
 from moderation.bundles import SHIPPED
-from moderation.data.edits import EVASIONS, STYLES, edit_text
+from moderation.data.disguises import EVASIONS, STYLES, edit_text
 from moderation.data.languages import Languages
 from moderation.inference.classifier import Classifier
+from moderation.suites.scorer import Scorer
 
 SAMPLE = Path(__file__).parent.parent / "moderation" / "data" / "sample" / "comments.csv"
 N_TOXIC, N_EMOJI, N_FOREIGN = 150, 300, 300

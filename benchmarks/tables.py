@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from moderation import artifacts
-from moderation.evaluation.tables import align
+from moderation.text_tables import align
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

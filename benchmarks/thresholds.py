@@ -19,9 +19,9 @@ from sklearn.metrics import f1_score
 
 from moderation.artifacts import write_json
 from moderation.evaluation.probabilities import FloatArray, predict, sigmoid
-from moderation.evaluation.tables import align
 from moderation.evaluation.thresholds import threshold_array, tune_thresholds
 from moderation.labels import JIGSAW_LABELS
+from moderation.text_tables import align
 
 PREVALENCE = (0.1, 0.01, 0.05, 0.003, 0.05, 0.009)
 GRID = np.arange(1, 100) / 100

@@ -24,9 +24,9 @@ import torch
 from tables import print_table, write_json
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
-from moderation.backbones import load_tokenizer, resolve_backbone
+from moderation.backbones.registry import load_tokenizer, resolve_backbone
 from moderation.data.encoding import df_to_hfds
-from moderation.data.preparing import load_splits
+from moderation.data.splits import load_splits
 from moderation.evaluation.metrics import compute_metrics
 from moderation.training.batching import BucketedBatches
 from moderation.training.model import build_model

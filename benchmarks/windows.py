@@ -20,7 +20,7 @@ from tqdm import tqdm
 from moderation import Classifier
 from moderation.artifacts import RunFolder
 from moderation.evaluation.probabilities import predict
-from moderation.training.rebuilding import rebuild_splits, run_settings, settings_of_moved_table
+from moderation.training.runs import rebuild_splits, run_settings, settings_of_moved_table
 
 Pooling = dict[str, Any]
 POOLINGS: Pooling = {

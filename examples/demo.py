@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 import model_training
-from moderation.backbones import load_tokenizer
+from moderation.backbones.registry import load_tokenizer
 from moderation.data.encoding import df_to_hfds
+from moderation.evaluation.calibration import load_calibrators
 from moderation.evaluation.probabilities import calibrate, predict
-from moderation.evaluation.recalibration import load_calibrators
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import load_checkpoint

@@ -1,6 +1,6 @@
 """Give a bundle, trained with `--fold-disguises`, today's steps that read disguised words; nothing else of it changes.
 
-The bundle's `tokenizer.json` gets the steps of `moderation.data.disguises` before its own normalisation, the card is
+The bundle's `tokenizer.json` gets the steps of `moderation.data.folding` before its own normalisation, the card is
 written anew, the manifest sealed. The answers on odd texts that `moderation verify` compares are computed again where
 the tokenizer reads a text otherwise than before: by the forms that the bundle holds, since the weights of torch are
 not in it. `parity.json` names these texts under `without_torch`.
@@ -19,10 +19,9 @@ from tokenizers import Tokenizer, normalizers
 
 from moderation.artifacts import read_json, write_json
 from moderation.bundles import CARD, MANIFEST, TOKENIZER, check_files, read_bundle, write_manifest
-from moderation.data.disguises import reading_steps
+from moderation.data.folding import reading_steps
 from moderation.export.card import write_card
-from moderation.export.odd_texts import ODD_TEXTS
-from moderation.export.parity import PARITY_FILE
+from moderation.export.parity import ODD_TEXTS, PARITY_FILE
 from moderation.export.staging import staged_folder
 from moderation.inference.backends import BACKENDS
 from moderation.inference.classifier import Classifier

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
@@ -360,3 +361,23 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name by a hard link; copy it where links are not to be had.
+
+    Files of a bundle are replaced and never rewritten in place, so that two names may share their bytes.
+
+    Args:
+        source: The file.
+        target: Its second name; a file that stands there is replaced, missing folders are made.
+
+    Raises:
+        ArtifactError: the target cannot be written.
+    """
+    with write_atomically(target) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, a file system without links
+            shutil.copyfile(source, temporary)

@@ -1,7 +1,6 @@
-"""Verbs -> recipes; errors -> exit codes. Recipes are imported when their verb is called, so that `--help` is quick."""
+"""Verbs -> commands; errors -> exit codes. A command is imported when its verb is called, so that `--help` is quick."""
 
 import argparse
-import dataclasses
 import errno
 import importlib
 import logging
@@ -24,6 +23,7 @@ from moderation.extras import missing_extra, modules_of, require, toolkit_versio
 from moderation.flags import add_flags, merge, warn_of_variables
 from moderation.logs import LogLevel, configure_logs
 from moderation.memory import is_out_of_memory
+from moderation.options import change, flatten
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ EXIT_CODES = {
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: its settings, its recipe `moderation.recipes.<name>:<name>`, its help.
+    """One verb: its settings, its command `moderation.commands.<name>:<name>`, its help.
 
-    Settings with a property `recipe` say themselves by which recipe they are done, and those with `extras` what they
+    Settings with a property `command` say themselves which command does the work, and those with `extras` what they
     need.
 
     Args:
@@ -265,7 +265,7 @@ def main_by_form(argv: Sequence[str]) -> int:
 
 
 def _run(verb: str, flags: dict[str, Any], level: LogLevel | None) -> int:
-    """Settings, then the recipe that does the verb.
+    """Read the settings, then run the command.
 
     Raises:
         ModerationError: what a user can cause and cure; also a package that is not installed.
@@ -279,15 +279,15 @@ def _run(verb: str, flags: dict[str, Any], level: LogLevel | None) -> int:
         readers = {name: other.config_class for name, other in VERBS.items() if other.environment}
         warn_of_variables(about.config_class, os.environ, readers)
         settings = _fit_threads(settings)
-    name, extras = getattr(settings, "recipe", verb), getattr(settings, "extras", about.extras)
+    name, extras = getattr(settings, "command", verb), getattr(settings, "extras", about.extras)
     for extra in _WHOLE & set(extras):
         require(modules_of(extra), extras)
     if about.heavy and name == verb:
         logger.info("Loading PyTorch ...")
     try:
-        recipe = getattr(importlib.import_module(f"moderation.recipes.{name}"), name)
+        command = getattr(importlib.import_module(f"moderation.commands.{name}"), name)
         with nullcontext() if about.until_stopped else _ended_by_sigterm():
-            return int(recipe(settings))
+            return int(command(settings))
     except ModuleNotFoundError as error:
         if missing := missing_extra(error, extras):
             raise missing from error
@@ -296,11 +296,11 @@ def _run(verb: str, flags: dict[str, Any], level: LogLevel | None) -> int:
 
 def _fit_threads(settings: Any) -> Any:
     """Settings with no more threads than there are cores: more would only slow each other down."""
-    threads = getattr(settings, "threads", None)
+    threads = flatten(settings).get("threads")
     if threads is None or threads <= (n_cores := count_cores()):
         return settings
     logger.warning("--threads %d: only %d cores may be used here; taking %d.", threads, n_cores, n_cores)
-    return dataclasses.replace(settings, threads=n_cores)
+    return change(settings, threads=n_cores)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,19 +1,19 @@
 """Flags, TOML keys and variables, derived from the dataclasses in `config`. Defaults < TOML < environment < flags."""
 
 import argparse
-import dataclasses
 import logging
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args
 
 from moderation.errors import ConfigError
 from moderation.logs import LogLevel
+from moderation.options import Options, Setting, build, flag_of, flatten, kind_of, settings_of
 from moderation.variables import PREFIX, closest, sort_variables
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Options)
 
 _METAVARS = {
     "_s": "SECONDS",
@@ -41,47 +41,54 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
     """
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings; flags override it")
     groups: dict[str, Any] = {}
-    hints = get_type_hints(config_class)
-    if "log_level" not in hints:
+    settings = settings_of(config_class)
+    if "log_level" not in settings:
         parser.add_argument(
             "--log-level",
             choices=get_args(LogLevel),
             default=argparse.SUPPRESS,
             help="how much to say on standard error (default: info)",
         )
-    for field in dataclasses.fields(config_class):
-        if field.name == positional:
-            kind, choices, _ = _kind(hints[field.name])
-            parser.add_argument(
-                field.name,
-                type=_whole if kind is int else kind,
-                choices=choices,
-                nargs="?" if types.NoneType in get_args(hints[field.name]) else None,
-                metavar=None if choices else field.metadata.get("metavar") or field.name.removesuffix("_path").upper(),
-                help=field.metadata["help"].replace("%", "%%"),
-            )
+    for one in settings.values():
+        if one.name == positional:
+            _add_positional(parser, one)
             continue
-        title = field.metadata["group"]
-        if title and title not in groups:
-            groups[title] = parser.add_argument_group(title)
-        place = groups.get(title, parser)
-        if field.default is False:  # --no-... unsets what a file set; the help need not show it
-            place.add_argument(
-                f"--no-{_flag(field.name)[2:]}",
-                dest=field.name,
-                action="store_false",
-                default=argparse.SUPPRESS,
-                help=argparse.SUPPRESS,
-            )
+        if one.heading and one.heading not in groups:
+            groups[one.heading] = parser.add_argument_group(one.heading)
+        _add_flag(groups.get(one.heading, parser), one)
+
+
+def _add_positional(parser: argparse.ArgumentParser, one: Setting) -> None:
+    kind, choices, _ = kind_of(one.hint)
+    parser.add_argument(
+        one.name,
+        type=_whole if kind is int else kind,
+        choices=choices,
+        nargs="?" if types.NoneType in get_args(one.hint) else None,
+        metavar=None if choices else one.about.get("metavar") or one.name.removesuffix("_path").upper(),
+        help=one.about["help"].replace("%", "%%"),
+    )
+
+
+def _add_flag(place: Any, one: Setting) -> None:
+    """Add the flag of a setting to a parser or a group of one."""
+    if one.default is False:  # --no-... unsets what a file set; the help need not show it
         place.add_argument(
-            *field.metadata["short"],
-            _flag(field.name),
-            dest=field.name,
+            f"--no-{one.flag[2:]}",
+            dest=one.name,
+            action="store_false",
             default=argparse.SUPPRESS,
-            help=field.metadata["help"].replace("%", "%%") + _default_help(field.default),
-            **_argument(hints[field.name], _metavar(field, hints[field.name]), off=field.default is False),
-            **({"action": _Once} if field.metadata["once"] else {}),
+            help=argparse.SUPPRESS,
         )
+    place.add_argument(
+        *one.about["short"],
+        one.flag,
+        dest=one.name,
+        default=argparse.SUPPRESS,
+        help=one.about["help"].replace("%", "%%") + _default_help(one.default),
+        **_argument(one),
+        **({"action": _Once} if one.about["once"] else {}),
+    )
 
 
 class _Once(argparse.Action):
@@ -109,12 +116,12 @@ def merge(config_class: type[Config], flags: dict[str, Any], environment: Mappin
     named = (environment or {}).get(PREFIX + "CONFIG")
     config_path = flags.pop("config", None) or (Path(named) if named else None)
     settings = _read_toml(config_path, config_class) if config_path else {}
-    return config_class(**(settings | _read_environment(environment or {}, config_class) | flags))
+    return build(config_class, settings | _read_environment(environment or {}, config_class) | flags)
 
 
 def to_plain(config: Any) -> dict[str, Any]:
     """The settings as JSON-ready values: paths as strings, tuples as lists."""
-    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+    return {key: _plain(value) for key, value in flatten(config).items()}
 
 
 def from_plain(config_class: type[Config], settings: dict[str, Any], where: str) -> Config:
@@ -123,7 +130,7 @@ def from_plain(config_class: type[Config], settings: dict[str, Any], where: str)
     Raises:
         ConfigError: unknown keys or values of the wrong type, all of them in one message.
     """
-    return config_class(**_typed(config_class, settings, where))
+    return build(config_class, _typed(config_class, settings, where))
 
 
 def _read_toml(path: Path, config_class: type[Any]) -> dict[str, Any]:
@@ -168,26 +175,25 @@ def warn_of_variables(
         environment: All variables.
         read_by: Verbs that do read variables -> their settings.
     """
-    everywhere = {name for settings in read_by.values() for name in get_type_hints(settings)}
+    everywhere = {name for settings in read_by.values() for name in settings_of(settings)}
     found = sort_variables(environment, everywhere)
-    here = {"config", "log_level", *get_type_hints(config_class)}
+    here = {"config", "log_level", *settings_of(config_class)}
     named = {*found.settings, *(["config"] if environment.get(PREFIX + "CONFIG") else [])}
     for name in sorted(named & here):
         verbs = ", ".join(f"moderation {verb}" for verb in read_by)
-        logger.warning("%s%s is read by %s alone; here give %s.", PREFIX, name.upper(), verbs, _flag(name))
+        logger.warning("%s%s is read by %s alone; here give %s.", PREFIX, name.upper(), verbs, flag_of(name))
     for variable, guess in found.unknown.items():
         hint = f" Did you mean {guess}?" if guess else ""
         logger.warning("%s is set, and nothing reads it.%s", variable, hint)
 
 
 def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -> dict[str, Any]:
-    fields = {field.name: field for field in dataclasses.fields(config_class)}
-    hints = get_type_hints(config_class)
-    variables = sort_variables(environment, hints)
+    settings = settings_of(config_class)
+    variables = sort_variables(environment, settings)
     found, problems = {}, [_unknown_variable(name, guess) for name, guess in variables.unknown.items()]
     for name, value in variables.settings.items():
-        kind, choices, many = _kind(hints[name])
-        if not value and not fields[name].metadata.get("empty"):  # an empty variable is how many unset one
+        kind, choices, many = kind_of(settings[name].hint)
+        if not value and not settings[name].about.get("empty"):  # an empty variable is how many unset one
             continue
         try:
             parts = [_parse(part.strip(), kind) for part in value.split(",") if part.strip()]
@@ -206,7 +212,7 @@ def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -
             "setting give %s; enableServiceLinks: false in the pod's specification keeps such variables away.",
             PREFIX,
             name.upper(),
-            _flag(name),
+            flag_of(name),
         )
     return found
 
@@ -239,19 +245,18 @@ _whole.__name__ = "int"  # which argparse names where a word is none
 
 
 def _typed(config_class: type[Any], settings: dict[str, Any], where: str) -> dict[str, Any]:
-    hints = get_type_hints(config_class)
-    unknown = sorted(set(settings) - set(hints))
+    known = settings_of(config_class)
+    unknown = sorted(set(settings) - set(known))
     shown = [name if len(name) <= 60 else f"(a name of {len(name):,} characters)" for name in unknown[:10]]
     shown += [f"and {len(unknown) - 10:,} more"] if len(unknown) > 10 else []
-    guesses = ", ".join(filter(None, (closest(name, list(hints)) for name in unknown[:10] if len(name) <= 60)))
+    guesses = ", ".join(filter(None, (closest(name, list(known)) for name in unknown[:10] if len(name) <= 60)))
     hint = f" Did you mean {guesses}?" if guesses else ""
-    problems = [f"unknown settings: {', '.join(shown)}.{hint} Known: {', '.join(hints)}"] if unknown else []
-    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    problems = [f"unknown settings: {', '.join(shown)}.{hint} Known: {', '.join(known)}"] if unknown else []
     typed = {}
-    for key in hints.keys() & settings.keys():
+    for key in known.keys() & settings.keys():
         try:
-            unset = settings[key] is None and defaults[key] is None
-            typed[key] = None if unset else _coerce(settings[key], hints[key])
+            unset = settings[key] is None and known[key].default is None
+            typed[key] = None if unset else _coerce(settings[key], known[key].hint)
         except TypeError as error:
             problems.append(f"{key}: {error}")
     if problems:
@@ -266,7 +271,7 @@ def _coerce(value: Any, hint: Any) -> Any:
     Raises:
         TypeError: it is of another one.
     """
-    kind, _, many = _kind(hint)
+    kind, _, many = kind_of(hint)
     if many:
         if not isinstance(value, list):
             raise TypeError(f"expected a list, found {type(value).__name__}")
@@ -284,29 +289,19 @@ def _coerce(value: Any, hint: Any) -> Any:
     raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
 
 
-def _kind(hint: Any) -> tuple[Any, tuple[Any, ...] | None, bool]:
-    """Type of one value, its choices, and whether the field holds several."""
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(part for part in get_args(hint) if part is not types.NoneType)
-    if get_origin(hint) is tuple:
-        kind, choices, _ = _kind(get_args(hint)[0])
-        return kind, choices, True
-    if get_origin(hint) is Literal:
-        return str, get_args(hint), False
-    return hint, None, False
-
-
-def _metavar(field: "dataclasses.Field[Any]", hint: Any) -> str:
+def _metavar(one: Setting, kind: Any) -> str:
     """What a flag's value is called in its help."""
-    by_name = (what for ending, what in _METAVARS.items() if field.name.endswith(ending))
-    by_type = {Path: "FILE", int: "N", float: "X"}.get(_kind(hint)[0], "VALUE")
-    return str(field.metadata.get("metavar") or next(by_name, by_type))
+    by_name = (what for ending, what in _METAVARS.items() if one.name.endswith(ending))
+    by_type = {Path: "FILE", int: "N", float: "X"}.get(kind, "VALUE")
+    return str(one.about.get("metavar") or next(by_name, by_type))
 
 
-def _argument(hint: Any, metavar: str, *, off: bool) -> dict[str, Any]:
-    kind, choices, many = _kind(hint)
+def _argument(one: Setting) -> dict[str, Any]:
+    """What argparse has to know of a setting."""
+    kind, choices, many = kind_of(one.hint)
     if kind is bool:
-        return {"action": "store_true" if off else argparse.BooleanOptionalAction}
+        return {"action": "store_true" if one.default is False else argparse.BooleanOptionalAction}
+    metavar = _metavar(one, kind)
     argument: dict[str, Any] = {
         "type": _whole if kind is int else kind,
         "choices": choices,
@@ -341,10 +336,6 @@ class _StoreTuple(argparse.Action):
 def _default_help(default: Any) -> str:
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else "yes" if default is True else default
     return "" if default in (None, (), False) else f" (default: {shown})".replace("%", "%%")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _plain(value: Any) -> Any:

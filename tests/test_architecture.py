@@ -18,16 +18,18 @@ LINES = (
     ("errors", "escapes"),
     (
         *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "locks", "logs"),
-        *("memory", "model_bounds", "strict_json", "variables"),
+        *("memory", "model_bounds", "strict_json", "text_tables", "variables"),
     ),
-    ("config", "flags", "artifacts", "manifests"),
+    ("options", "artifacts", "manifests"),
+    ("config", "flags"),
     ("pretrained",),
-    ("hub", "wheels", "bundles"),
-    ("backbones",),
+    ("bundles", "backbones", "tables"),
     ("data", "evaluation"),
-    ("training", "inference"),
-    ("export", "serving", "battery", "migration"),
-    ("recipes",),
+    ("inspection", "report", "training"),
+    ("inference",),
+    ("scoring",),
+    ("export", "serving", "suites", "migration"),
+    ("commands",),
     ("cli",),
     ("__main__", "model_training"),
 )
@@ -35,7 +37,7 @@ LEVEL = {part: level for level, line in enumerate(LINES) for part in line}
 
 
 def name_of(path: Path) -> str:
-    """`moderation/data/reading.py` -> `moderation.data.reading`."""
+    """`moderation/tables/reading.py` -> `moderation.tables.reading`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -87,22 +89,22 @@ def may_import(part: str, other: str) -> bool:
 def test_the_reader_of_imports_sees_what_hides() -> None:
     tree = ast.parse(
         "from typing import TYPE_CHECKING\n"
-        "if TYPE_CHECKING:\n    from moderation.data.loading import clean_table\n"
-        "def f():\n    import moderation.cli\n    from moderation import errors\n    from ..data import reading\n"
+        "if TYPE_CHECKING:\n    from moderation.data.cleaning import clean_table\n"
+        "def f():\n    import moderation.cli\n    from moderation import errors\n    from ..data import splits\n"
         "importlib.import_module('moderation.flags')\n"
     )
     assert set(imports_of(tree, "moderation.training.model")) == {
-        "moderation.data.loading",
+        "moderation.data.cleaning",
         "moderation.cli",
         "moderation.errors",
-        "moderation.data.reading",
+        "moderation.data.splits",
         "moderation.flags",
     }
 
 
 def test_the_rule_of_the_layers_can_be_broken() -> None:
     assert may_import("data", "errors")
-    assert may_import("recipes", "training")
+    assert may_import("commands", "training")
     assert not may_import("data", "evaluation")
     assert not may_import("config", "flags")
     assert not may_import("evaluation", "training")
@@ -121,13 +123,13 @@ def test_a_module_imports_lower_lines_only_and_siblings_never(module: str) -> No
     assert not broken, f"{module} imports {broken}"
 
 
-def test_recipes_do_not_import_each_other() -> None:
+def test_commands_do_not_import_each_other() -> None:
     pairs = [
         (module, other)
         for module in IMPORTS
-        if part_of(module) == "recipes"
+        if part_of(module) == "commands"
         for other in IMPORTS[module]
-        if part_of(other) == "recipes" and other != module
+        if part_of(other) == "commands" and other != module
     ]
     assert not pairs
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from moderation import cli
+from moderation.commands import check
 from moderation.errors import ConfigError
 from moderation.flags import merge
-from moderation.recipes import check
 
 ROOT = Path(__file__).parents[1]
 
@@ -168,7 +168,7 @@ def test_the_help_of_a_verb_names_its_exit_codes_and_what_its_flags_take(
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_has_a_recipe_of_its_name(verb: str) -> None:
-    source = (ROOT / "moderation" / "recipes" / f"{verb}.py").read_text(encoding="utf-8")
+    source = (ROOT / "moderation" / "commands" / f"{verb}.py").read_text(encoding="utf-8")
     assert f"\ndef {verb}(config: {cli.VERBS[verb].config_class.__name__}) -> int:" in source
 
 

@@ -120,7 +120,7 @@ def test_all_problems_come_in_one_message() -> None:
             {"batch_size": 0, "threads": 0, "bootstrap": -1, "split": "train"},
             ["--checkpoint is missing", "--batch-size is 0", "--threads is 0", "--bootstrap is -1", "--split is train"],
         ),
-        (CheckConfig, {"max_length": 7}, ["--max-length is 7"]),
+        (CheckConfig, {"max_length": 7}, ["--max-length is 7", "--max-length: only with --backbone"]),
     ],
 )
 def test_the_other_verbs_check_theirs(config_class: type[Any], settings: dict[str, Any], complaints: list[str]) -> None:

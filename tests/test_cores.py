@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from moderation import cli, cores
+from moderation.commands import serve
 from moderation.config import ServeConfig
 from moderation.cores import count_cores, read_quota
-from moderation.recipes import serve
 
 
 @pytest.mark.parametrize(

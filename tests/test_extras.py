@@ -131,10 +131,16 @@ def test_the_servers_environment_holds_no_tables_and_no_training() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import moderation.serving.app", "import moderation.recipes.serve", "from moderation import Classifier",
-     "import moderation.serving.supervisor", "import moderation.recipes.keys", "import moderation.recipes.verify",
-     "import moderation.recipes.tune"],
-)  # fmt: skip
+    [
+        "import moderation.serving.app",
+        "import moderation.commands.serve",
+        "from moderation import Classifier",
+        "import moderation.serving.processes.supervisor",
+        "import moderation.commands.keys",
+        "import moderation.commands.verify",
+        "import moderation.commands.tune",
+    ],
+)
 def test_what_serves_and_what_needs_no_table_imports_none_of_their_packages(code: str, tmp_path: Path) -> None:
     tail = f"; import sys; print(*(name for name in {TABLES_AND_TRAINING!r} if name in sys.modules))"
     done = run(os.environ | {"PYTHONPATH": str(ROOT)}, "-c", code + tail)

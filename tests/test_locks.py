@@ -191,7 +191,7 @@ VERBS: dict[str, tuple[str, Callable[[Path], Path], bool]] = {
     "suites": ("evaluate --suite hatecheck={0}/t.csv --json {0}/b.json", lambda folder: folder / "b.json", False),
     "page": (
         "evaluate --suite hatecheck={0}/t.csv --output-dir {0}/b",
-        lambda folder: folder / "b" / "battery.html",
+        lambda folder: folder / "b" / "suites.html",
         False,
     ),
     "feedback": ("feedback export -o {0}/f.csv --overwrite", lambda folder: folder / "f.csv", False),

@@ -1,7 +1,6 @@
 """A message never names a cure that the command refuses: every flag in it is a flag of every verb that can say it."""
 
 import ast
-import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,23 +8,20 @@ from pathlib import Path
 import pytest
 
 from moderation import cli
-from moderation.config import EvaluateConfig, ScoreConfig
+from moderation.config import EvaluateConfig
+from moderation.options import settings_of
 
 ROOT = Path(__file__).parents[1] / "moderation"
-TABLES = ("columns", "csv_dialects", "csv_rows", "label_forms", "loading", "reading", "validation")
-STREAMS = ("data/columns", "data/csv_dialects", "data/csv_rows", "inference/streams", "inference/json_lines")
+STREAMS = ("tables/columns", "tables/csv_dialects", "tables/csv_rows", "scoring/readers", "scoring/json_lines")
+TABLES = (*STREAMS[:3], "tables/reading", "data/label_forms", "data/cleaning", "data/validation")
 
 
 def flags_of(verb: str) -> set[str]:
-    return {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(cli.VERBS[verb].config_class)}
+    return {one.flag for one in settings_of(cli.VERBS[verb].config_class).values()}
 
 
 def flags_for_a_bundle() -> set[str]:
-    return {
-        f"--{field.name.replace('_', '-')}"
-        for field in dataclasses.fields(EvaluateConfig)
-        if not field.metadata["group"].startswith("a checkpoint")
-    }
+    return {one.flag for one in settings_of(EvaluateConfig).values() if not one.heading.startswith("a checkpoint")}
 
 
 def named_flags(path: Path) -> set[str]:
@@ -49,12 +45,10 @@ def strings(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("verb", ["train", "check", "evaluate"])
 def test_messages_about_tables_name_flags_of_every_verb_that_reads_one(name: str, verb: str) -> None:
-    assert named_flags(ROOT / "data" / f"{name}.py") <= flags_of(verb)
+    assert named_flags(ROOT / f"{name}.py") <= flags_of(verb)
 
 
-@pytest.mark.parametrize(
-    "path", [*sorted((ROOT / "battery").glob("*.py")), *(ROOT / "data" / f"{n}.py" for n in TABLES)]
-)
+@pytest.mark.parametrize("path", [*sorted((ROOT / "suites").glob("*.py")), *(ROOT / f"{n}.py" for n in TABLES)])
 def test_messages_about_suites_name_flags_that_go_with_a_bundle(path: Path) -> None:
     mentioned = {"--extra-train-path", "--help"}  # how the bundle was trained, and no cure
     assert named_flags(path) - mentioned <= flags_for_a_bundle()
@@ -62,14 +56,12 @@ def test_messages_about_suites_name_flags_that_go_with_a_bundle(path: Path) -> N
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_messages_about_files_to_score_name_flags_of_score(name: str) -> None:
-    assert named_flags(ROOT / f"{name}.py") <= {
-        f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(ScoreConfig)
-    }
+    assert named_flags(ROOT / f"{name}.py") <= flags_of("score")
 
 
 def test_the_test_sees_flags() -> None:
-    assert {"--delimiter", "--quoting", "--escape"} <= named_flags(ROOT / "data" / "csv_dialects.py")
-    assert "--suite" in named_flags(ROOT / "battery" / "suites.py")
+    assert {"--delimiter", "--quoting", "--escape"} <= named_flags(ROOT / "tables" / "csv_dialects.py")
+    assert "--suite" in named_flags(ROOT / "suites" / "registry.py")
 
 
 TABLES_OF_OTHERS = {  # what stands in the file, and the flags that the message must name and that then read it

@@ -20,7 +20,7 @@ import pytest
 
 from moderation import cli, pretrained
 from moderation.artifacts import sha256
-from moderation.backbones import load_tokenizer, resolve_backbone
+from moderation.backbones.registry import load_tokenizer, resolve_backbone
 from moderation.bundles import manifest_version, read_bundle
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import Classifier

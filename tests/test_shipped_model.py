@@ -10,8 +10,8 @@ import pytest
 
 from moderation import Classifier, cli
 from moderation.bundles import SHIPPED, read_bundle
-from moderation.data.reading import read_table
 from moderation.data.training_texts import count_seen, read_sketch
+from moderation.tables.reading import read_table
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_NETWORK = """

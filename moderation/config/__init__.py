@@ -5,11 +5,12 @@ Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); 
 """
 
 from moderation.config.bundling import BUNDLE_NAME, ExportConfig, ExportFormat, ScoreConfig, VerifyConfig
-from moderation.config.declaring import Backend, setting
+from moderation.config.declaring import Backend
 from moderation.config.evaluating import EvaluateConfig
 from moderation.config.migrating import DEFAULT_OLD_THRESHOLD, MigrateConfig
 from moderation.config.serving import FeedbackConfig, KeysConfig, ServeConfig
 from moderation.config.training import CheckConfig, TableConfig, TrainConfig, TuneConfig
+from moderation.options import setting
 
 __all__ = [
     "BUNDLE_NAME",

@@ -15,11 +15,9 @@ from moderation.config.declaring import (
     THRESHOLDS_HELP,
     Backend,
     Quoting,
-    no_effect,
-    raise_problems,
-    setting,
 )
 from moderation.escapes import LONGEST_NAME
+from moderation.options import Options, no_effect, setting
 
 ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
 
@@ -28,7 +26,7 @@ BUNDLE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(Options):
     """Settings of `moderation export`."""
 
     run: Path = setting(None, "run folder of a finished training")
@@ -54,56 +52,36 @@ class ExportConfig:
         metavar="LABEL=NAME",
     )
     overwrite: bool = setting(False, "replace the bundle that the folder holds")
-    overlap: int | None = setting(None, "tokens that two windows of a long text share; default: a quarter of a window")
-    parity_texts: int = setting(2000, "real texts on which each form is compared with torch")
+    overlap: int | None = setting(
+        None, "tokens that two windows of a long text share; default: a quarter of a window", at_least=0
+    )
+    parity_texts: int = setting(2000, "real texts on which each form is compared with torch", at_least=1)
     data_path: Path | None = setting(None, "the run's table, if it was moved since")
-    threads: int | None = setting(None, "processor threads; default: all cores")
+    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a path is missing, a form unknown, a name that is none of a folder, or a number out of range.
-        """
+    def problems(self) -> list[str]:
+        """Problems between settings: a missing path, an unknown form, a name no folder can have, a number."""
         problems = [f"--{name} is missing" for name in ("run", "to") if getattr(self, name) is None]
         known = get_args(ExportFormat)
-        problems += [
-            f"--{name} is {', '.join(getattr(self, name)) or 'empty'}, expected {' | '.join(known)}"
-            for name in ("formats", "allow")
-            if not set(getattr(self, name)) <= set(known) or (name == "formats" and not self.formats)
-        ]
+        if not self.formats:
+            problems.append("--formats is empty, expected one or more forms")
         if self.name is not None and not BUNDLE_NAME.fullmatch(self.name):
             problems.append(f"--name is {self.name}, expected up to 200 letters, digits, '.', '_' and '-' alone")
         if unused := [form for form in self.allow if form in known and form not in self.formats]:
             problems.append(f"--allow {', '.join(unused)}: not among --formats, so that there is nothing to keep")
-        if self.overlap is not None and self.overlap < 0:
-            problems.append(f"--overlap is {self.overlap}, expected 0 or more")
-        if self.parity_texts < 1:
-            problems.append(f"--parity-texts is {self.parity_texts}, expected 1 or more")
-        if self.threads is not None and self.threads < 1:
-            problems.append(f"--threads is {self.threads}, expected 1 or more")
-        raise_problems(problems)
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig:
+class VerifyConfig(Options):
     """Settings of `moderation verify`."""
 
     bundle: Path | None = setting(None, "folder of a bundle; default: the included English model")
-    threads: int | None = setting(None, "processor threads; default: all cores")
-
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a number out of range.
-        """
-        fine = self.threads is None or self.threads >= 1
-        raise_problems([] if fine else [f"--threads is {self.threads}, expected 1 or more"])
+    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
+class ScoreConfig(Options):
     """Settings of `moderation score`."""
 
     input_path: Path | None = setting(
@@ -124,12 +102,14 @@ class ScoreConfig:
     quoting: Quoting = setting("standard", QUOTING_HELP)
     escape: str | None = setting(None, ESCAPE_HELP, metavar="CHARACTER")
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
-    threads: int | None = setting(None, "processor threads; default: all cores")
+    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
     flag_columns: bool = setting(False, "also write a true/false column flag_LABEL for each label")
     csv_safe: bool = setting(False, CSV_SAFE_HELP)
-    chunk_rows: int = setting(2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so")
+    chunk_rows: int = setting(
+        2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so", at_least=1
+    )
     resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
     overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
 
@@ -139,12 +119,8 @@ class ScoreConfig:
         piped = str(self.input_path or "-") == "-" and str(self.output or "-") == "-"
         return ("onnx",) if piped else ("onnx", "tables")
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a path is missing, or a value that cannot be.
-        """
+    def problems(self) -> list[str]:
+        """Problems between settings: a path is missing, or a value that cannot be."""
         problems: list[str] = []
         piped = self.text is not None or str(self.input_path) == "-"
         if self.text is not None and self.input_path is not None:
@@ -158,11 +134,4 @@ class ScoreConfig:
             problems += no_effect(self, ["csv_safe"], "of no effect on standard output, which gets JSON lines")
         if self.resume and (piped or str(self.output) == "-"):
             problems.append("--resume needs a file to read and one to write; standard input and output cannot go back")
-        if self.backend not in get_args(Backend):
-            problems.append(f"--backend is {self.backend}, expected {' | '.join(get_args(Backend))}")
-        problems += [
-            f"--{name.replace('_', '-')} is {value}, expected 1 or more"
-            for name, value in (("threads", self.threads), ("chunk_rows", self.chunk_rows))
-            if value is not None and value < 1
-        ]
-        raise_problems(problems)
+        return problems

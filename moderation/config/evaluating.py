@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from moderation.config.declaring import (
     DELIMITER_HELP,
@@ -17,10 +17,8 @@ from moderation.config.declaring import (
     Backend,
     LabelFormat,
     Quoting,
-    no_effect,
-    raise_problems,
-    setting,
 )
+from moderation.options import Options, no_effect, setting
 
 _OF_CHECKPOINT = "a checkpoint on its test split or another table"
 _OF_BUNDLE = "a bundle on suites of others"
@@ -28,7 +26,7 @@ _TABLE = "how a table is written (--data-path: default as in training; every --s
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(Options):
     """Settings of `moderation evaluate`."""
 
     checkpoint: Path = setting(None, "checkpoint_best.pt or checkpoint_final.pt of a run folder", _OF_CHECKPOINT)
@@ -36,7 +34,7 @@ class EvaluateConfig:
         None, "another table to evaluate on; default: the run's own test split", _OF_CHECKPOINT
     )
     split: Literal["val", "test"] = setting("test", "split of the run's data to evaluate on", _OF_CHECKPOINT)
-    batch_size: int = setting(32, "examples per batch", _OF_CHECKPOINT)
+    batch_size: int = setting(32, "examples per batch", _OF_CHECKPOINT, at_least=1)
 
     bundle: Path | None = setting(
         None, "folder of a bundle to measure on each --suite; default: the included English model"
@@ -51,9 +49,11 @@ class EvaluateConfig:
     json: Path | None = setting(None, "write all numbers here as JSON", _OF_BUNDLE)
     html: Path | None = setting(None, "write a page for people here", _OF_BUNDLE)
     max_texts: int | None = setting(
-        None, "measure a random part of this many rows of each suite, for a quick look", _OF_BUNDLE
+        None, "measure a random part of this many rows of each suite, for a quick look", _OF_BUNDLE, at_least=1
     )
-    seed: int = setting(42, "seed of the random parts, the edits and the intervals", _OF_BUNDLE)
+    seed: int = setting(
+        42, "seed of the random parts, the edits and the intervals", _OF_BUNDLE, at_least=0, at_most=2**32 - 1
+    )
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds", _OF_BUNDLE)
 
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, _OF_BUNDLE, metavar="LABEL=NUMBER")
@@ -81,21 +81,21 @@ class EvaluateConfig:
     )
     output_dir: Path | None = setting(
         None,
-        "where to write; default for a checkpoint: its own folder; for a bundle, battery.json and battery.html go here",
+        "where to write; default for a checkpoint: its own folder; for a bundle, suites.json and suites.html go here",
     )
-    threads: int | None = setting(None, "processor threads; default: all cores")
-    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
+    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
+    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", at_least=0)
 
     @property
     def table_settings(self) -> dict[str, Any]:
         """What was said of how a table is written, as arguments of `data.loading.TableForm`."""
-        names = [field.name for field in fields(self) if field.metadata["group"] == _TABLE]
+        names = [field.name for field in fields(self) if field.metadata["heading"] == _TABLE]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
-    def recipe(self) -> str:
-        """Name of the recipe: that of a bundle is another one, which needs no torch."""
-        return "battery" if self._is_of_bundle else "evaluate"
+    def command(self) -> str:
+        """Module that does it: `suites` measures a bundle and needs no torch."""
+        return "suites" if self._is_of_bundle else "evaluate"
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -108,39 +108,21 @@ class EvaluateConfig:
 
     @property
     def json_path(self) -> Path | None:
-        """Where the battery's numbers go."""
-        return self.json or (self.output_dir / "battery.json" if self.output_dir else None)
+        """Where the suites' numbers go."""
+        return self.json or (self.output_dir / "suites.json" if self.output_dir else None)
 
     @property
     def html_path(self) -> Path | None:
-        """Where the battery's page goes."""
-        return self.html or (self.output_dir / "battery.html" if self.output_dir else None)
+        """Where the suites' page goes."""
+        return self.html or (self.output_dir / "suites.html" if self.output_dir else None)
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: neither checkpoint nor bundle, settings of both, or a number out of range.
-        """
-        problems = self._problems_of_form()
-        problems += [
-            f"--{name.replace('_', '-')} is {getattr(self, name)}, expected {rule}"
-            for name, rule, fine in (
-                ("split", "val | test", self.split in ("val", "test")),
-                ("batch_size", "1 or more", self.batch_size >= 1),
-                ("threads", "1 or more", self.threads is None or self.threads >= 1),
-                ("bootstrap", "0 or more", self.bootstrap >= 0),
-                ("max_texts", "1 or more", self.max_texts is None or self.max_texts >= 1),
-                ("seed", "0 to 4294967295", 0 <= self.seed < 2**32),
-                ("backend", " | ".join(get_args(Backend)), self.backend in get_args(Backend)),
-            )
-            if not fine
-        ]
-        raise_problems(problems)
+    def problems(self) -> list[str]:
+        """Problems between settings: neither checkpoint nor bundle, settings of both, or a number out of range."""
+        return self._problems_of_form()
 
     def _problems_of_form(self) -> list[str]:
         foreign = _OF_CHECKPOINT if self._is_of_bundle else _OF_BUNDLE
-        names = [field.name for field in fields(self) if field.metadata["group"] == foreign]
+        names = [field.name for field in fields(self) if field.metadata["heading"] == foreign]
         if self._is_of_bundle:
             problems = (
                 [] if self.suite else ["--suite is missing: name one or more, such as hatecheck=test_suite_cases.csv"]
@@ -152,6 +134,6 @@ class EvaluateConfig:
             ]
         problems = no_effect(self, names, "for a bundle alone; leave --checkpoint out")
         if self.data_path is None:
-            names = [field.name for field in fields(self) if field.metadata["group"] == _TABLE]
+            names = [field.name for field in fields(self) if field.metadata["heading"] == _TABLE]
             problems += no_effect(self, names, "how to read --data-path, which is not given")
         return problems

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from moderation.config.declaring import (
     DELIMITER_HELP,
@@ -11,20 +11,18 @@ from moderation.config.declaring import (
     TEXT_COLUMN_HELP,
     Backend,
     Quoting,
-    no_effect,
-    raise_problems,
-    setting,
 )
+from moderation.options import Options, no_effect, setting
 
 DEFAULT_OLD_THRESHOLD = 0.8
-"""That of Coral, and of most recipes for the Perspective API."""
+"""That of Coral, and of most guides to the Perspective API."""
 
 _OLD = "the old decisions"
 _TABLE = "how the table is written"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MigrateConfig:
+class MigrateConfig(Options):
     """Settings of `moderation migrate`."""
 
     input_path: Path = setting(
@@ -63,27 +61,25 @@ class MigrateConfig:
         "labels without old scores: off writes a threshold of 1 for them, so that they flag next to nothing; bundle "
         "keeps the bundle's",
     )
-    changes: int = setting(20, "comments to list for each attribute that are decided otherwise, by row number")
+    changes: int = setting(
+        20, "comments to list for each attribute that are decided otherwise, by row number", at_least=0
+    )
     show_texts: bool = setting(False, "show the first 80 characters of these comments on the terminal")
-    bootstrap: int = setting(500, "resamples of the intervals; 0: none")
-    seed: int = setting(42, "seed of the resamples")
+    bootstrap: int = setting(500, "resamples of the intervals; 0: none", at_least=0)
+    seed: int = setting(42, "seed of the resamples", at_least=0)
     overwrite: bool = setting(False, "replace what the folder holds of an earlier migration, and nothing else")
     model: Path | None = setting(
         None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
     )
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
-    threads: int | None = setting(None, "processor threads; default: all cores")
+    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
     text_column: str = setting("comment_text", TEXT_COLUMN_HELP, _TABLE)
     delimiter: str | None = setting(None, DELIMITER_HELP, _TABLE, metavar="CHARACTER")
     quoting: Quoting = setting("standard", QUOTING_HELP, _TABLE)
     escape: str | None = setting(None, ESCAPE_HELP, _TABLE, metavar="CHARACTER")
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a path is missing, or a value that cannot be.
-        """
+    def problems(self) -> list[str]:
+        """Problems between settings: a path is missing, or a value that cannot be."""
         problems = [
             f"{flag} is missing: {what}"
             for flag, what, value in (
@@ -94,20 +90,4 @@ class MigrateConfig:
         ]
         if self.flag_rate:
             problems += no_effect(self, ["answers", "old_threshold", "match"], "of no effect beside --flag-rate")
-        if self.match not in ("rate", "agreement"):
-            problems.append(f"--match is {self.match}, expected rate | agreement")
-        if self.others not in ("off", "bundle"):
-            problems.append(f"--others is {self.others}, expected off | bundle")
-        if self.backend not in get_args(Backend):
-            problems.append(f"--backend is {self.backend}, expected {' | '.join(get_args(Backend))}")
-        problems += [
-            f"--{name} is {value}, expected {least} or more"
-            for name, value, least in (
-                ("changes", self.changes, 0),
-                ("bootstrap", self.bootstrap, 0),
-                ("seed", self.seed, 0),
-                ("threads", 1 if self.threads is None else self.threads, 1),
-            )
-            if value < least
-        ]
-        raise_problems(problems)
+        return problems

@@ -1,27 +1,24 @@
 """Settings of the verbs around the server: serve, keys, feedback."""
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from moderation.config.declaring import (
     CSV_SAFE_HELP,
     THRESHOLD_HELP,
     THRESHOLDS_HELP,
     Backend,
-    no_effect,
-    raise_problems,
-    setting,
 )
 from moderation.logs import LogLevel
+from moderation.options import Options, no_effect, setting
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?")  # another one matches no page
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig:
+class ServeConfig(Options):
     """Settings of `moderation serve`."""
 
     model: Path | None = setting(
@@ -30,11 +27,13 @@ class ServeConfig:
     host: str = setting(
         "127.0.0.1", "address to listen on; one that others can reach needs --keys or --no-auth", metavar="HOST"
     )
-    port: int = setting(8000, "port to listen on; 0 takes any free one and prints it", metavar="PORT")
-    workers: int = setting(1, "processes; each loads the model, and one that dies is replaced")
+    port: int = setting(
+        8000, "port to listen on; 0 takes any free one and prints it", metavar="PORT", at_least=0, at_most=65535
+    )
+    workers: int = setting(1, "processes; each loads the model, and one that dies is replaced", at_least=1)
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
     threads: int | None = setting(
-        None, "processor threads of each worker; default: all cores, divided among the workers"
+        None, "processor threads of each worker; default: all cores, divided among the workers", at_least=1
     )
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
@@ -134,58 +133,38 @@ class ServeConfig:
         "share of the texts that the shadow scores, above 0 and at most 1; a text is always in it, or never",
         "shadow",
         app=True,
+        above=0,
+        at_most=1,
     )
     shadow_thresholds: Path | None = setting(
         None, "file of thresholds for the shadow to decide by, as of --thresholds; default: its bundle's", "shadow"
     )
 
     max_wait_s: float = setting(
-        5.0, "answer 429 at once where a request would wait in the queue for longer than this", "load", app=True
+        5.0,
+        "answer 429 at once where a request would wait in the queue for longer than this",
+        "load",
+        app=True,
+        above=0,
     )
-    timeout_s: float = setting(30.0, "answer 504 where there is no answer after this time", "load", app=True)
-    max_texts: int = setting(256, "most texts in one request", "load", app=True)
-    max_body_bytes: int = setting(2_000_000, "largest body of a request", "load", app=True)
-    body_timeout_s: float = setting(10.0, "time within which the whole body must arrive", "load", app=True)
+    timeout_s: float = setting(30.0, "answer 504 where there is no answer after this time", "load", app=True, above=0)
+    max_texts: int = setting(256, "most texts in one request", "load", app=True, at_least=1)
+    max_body_bytes: int = setting(2_000_000, "largest body of a request", "load", app=True, at_least=1)
+    body_timeout_s: float = setting(10.0, "time within which the whole body must arrive", "load", app=True, above=0)
     cache_texts: int = setting(
-        50_000, "results to keep for texts that come again, found by their hash; 0 keeps none", "load", app=True
+        50_000,
+        "results to keep for texts that come again, found by their hash; 0 keeps none",
+        "load",
+        app=True,
+        at_least=0,
     )
     drain_s: float = setting(
-        1.0, "after SIGTERM, report not ready for this long, then stop listening", "load", app=True
+        1.0, "after SIGTERM, report not ready for this long, then stop listening", "load", app=True, at_least=0
     )
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a value that cannot be.
-        """
-        problems = [
-            f"--{name.replace('_', '-')} is {getattr(self, name)}, expected {rule}"
-            for name, rule, fine in (
-                ("port", "0 to 65535", 0 <= self.port <= 65535),
-                ("workers", "1 or more", self.workers >= 1),
-                ("threads", "1 or more", self.threads is None or self.threads >= 1),
-                ("backend", " | ".join(get_args(Backend)), self.backend in get_args(Backend)),
-                ("log_level", " | ".join(get_args(LogLevel)), self.log_level in get_args(LogLevel)),
-                ("host", "an address or a name", bool(self.host)),
-                ("openai_images", "refuse | ignore", self.openai_images in ("refuse", "ignore")),
-                ("perspective_missing", "omit | refuse", self.perspective_missing in ("omit", "refuse")),
-                (
-                    "perspective_languages",
-                    "refuse | as-model",
-                    self.perspective_languages in ("refuse", "as-model"),
-                ),
-                ("max_wait_s", "more than 0", 0 < self.max_wait_s < math.inf),
-                ("timeout_s", "more than 0", 0 < self.timeout_s < math.inf),
-                ("max_texts", "1 or more", self.max_texts >= 1),
-                ("max_body_bytes", "1 or more", self.max_body_bytes >= 1),
-                ("body_timeout_s", "more than 0", 0 < self.body_timeout_s < math.inf),
-                ("cache_texts", "0 or more", self.cache_texts >= 0),
-                ("drain_s", "0 or more", 0 <= self.drain_s < math.inf),
-                ("shadow_share", "above 0 and at most 1", 0 < self.shadow_share <= 1),
-            )
-            if not fine
-        ]
+    def problems(self) -> list[str]:
+        """Problems between settings: a value that cannot be."""
+        problems = [] if self.host else ["--host is empty, expected an address or a name"]
         if self.keys is not None and not self.auth:
             problems.append("--keys and --no-auth contradict each other; give one of them")
         if self.rate_limit_url and not self.rate_limit:
@@ -198,31 +177,28 @@ class ServeConfig:
             for origin in self.cors
             if not _ORIGIN.fullmatch(origin)
         ]
-        raise_problems(problems)
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeysConfig:
+class KeysConfig(Options):
     """Settings of `moderation keys`."""
 
     action: Literal["add", "list", "remove"] = setting("list", "what to do")
     keys: Path = setting(Path("keys.json"), "file of the keys' hashes; the first add makes it")
     name: str | None = setting(None, "whose key it is: the one to add or remove", metavar="NAME")
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: no name where one is needed, or one where it would do nothing.
-        """
+    def problems(self) -> list[str]:
+        """Problems between settings: no name where one is needed, or one where it would do nothing."""
         if self.action == "list":
-            raise_problems(no_effect(self, ["name"], "has no effect on `list`, which shows every key"))
-        elif not self.name:
-            raise_problems([f"--name is missing: whose key to {self.action}"])
+            return no_effect(self, ["name"], "has no effect on `list`, which shows every key")
+        if not self.name:
+            return [f"--name is missing: whose key to {self.action}"]
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedbackConfig:
+class FeedbackConfig(Options):
     """Settings of `moderation feedback`."""
 
     action: Literal["export"] = setting("export", "what to do: write the decisions as a table for training")
@@ -244,10 +220,6 @@ class FeedbackConfig:
     csv_safe: bool = setting(False, CSV_SAFE_HELP)
     overwrite: bool = setting(False, "replace the file where it exists")
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: no file to write.
-        """
-        raise_problems([] if self.output is not None else ["--output is missing: name the table to write"])
+    def problems(self) -> list[str]:
+        """Problems between settings: no file to write."""
+        return [] if self.output is not None else ["--output is missing: name the table to write"]

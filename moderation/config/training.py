@@ -1,9 +1,8 @@
 """Settings of the verbs around a training: train, tune, check."""
 
-import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from moderation.config.declaring import (
     DELIMITER_HELP,
@@ -16,10 +15,8 @@ from moderation.config.declaring import (
     TEXT_COLUMN_HELP,
     LabelFormat,
     Quoting,
-    no_effect,
-    raise_problems,
-    setting,
 )
+from moderation.options import Options, no_effect, setting
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PosWeight = Literal["off", "sqrt", "balanced"]
@@ -29,7 +26,7 @@ BestMetric = Literal["macro_average_precision", "macro_roc_auc", "loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableConfig:
+class TableConfig(Options):
     """How to read a table of labelled comments."""
 
     data_path: Path = setting(None, "labelled comments: CSV, TSV, Parquet or JSONL, also .gz .zip .zst", "data")
@@ -58,10 +55,10 @@ class TrainConfig(TableConfig):
 
     val_path: Path | None = setting(None, "validation table; default: a part of --data-path", "data")
     test_path: Path | None = setting(None, "test table; default: a part of --data-path", "data")
-    val_size: float = setting(0.1, "share of the texts for validation", "data", metavar="SHARE")
-    test_size: float = setting(0.1, "share of the texts for testing", "data", metavar="SHARE")
+    val_size: float = setting(0.1, "share of the texts for validation", "data", metavar="SHARE", above=0, below=1)
+    test_size: float = setting(0.1, "share of the texts for testing", "data", metavar="SHARE", above=0, below=1)
     max_train_examples: int | None = setting(
-        None, "train on a random part of the train split, of this many rows", "data"
+        None, "train on a random part of the train split, of this many rows", "data", at_least=1
     )
     extra_train_path: Path | None = setting(
         None,
@@ -71,17 +68,21 @@ class TrainConfig(TableConfig):
     disguised: float = setting(
         0.0,
         "disguised copies to add per train row, each with one of the edits by which people hide words "
-        "(docs/battery.md); with --fold-disguises only the edits that folding does not fully undo",
+        "(docs/suites.md); with --fold-disguises only the edits that folding does not fully undo",
         "data",
+        at_least=0,
+        at_most=1,
     )
 
     output_dir: Path | None = setting(None, "run folder; default: runs/<date>-<backbone>", "run")
     overwrite: bool = setting(False, "replace the run that the folder holds", "run")
     resume: bool = setting(False, "continue the interrupted run in --output-dir", "run")
     dry_run: bool = setting(False, "go through every phase on a handful of examples and keep nothing", "run")
-    seed: int = setting(42, "seed of the splits, the weights, the order and dropout", "run")
+    seed: int = setting(
+        42, "seed of the splits, the weights, the order and dropout", "run", at_least=0, at_most=2**32 - 1
+    )
     track: tuple[Tracker, ...] = setting((), "also log to these trackers", "run", metavar="TRACKER")
-    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", "run")
+    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", "run", at_least=0)
 
     backbone: str = setting(
         "distilbert/distilbert-base-multilingual-cased",
@@ -93,31 +94,41 @@ class TrainConfig(TableConfig):
         None, "hub revision of the backbone (commit, tag or branch)", "model", metavar="REVISION"
     )
     random_weights: bool = setting(False, "start from random weights instead of the pretrained ones", "model")
-    max_length: int = setting(256, "tokens to read of each text; longer texts are cut, and counted", "model")
+    max_length: int = setting(
+        256, "tokens to read of each text; longer texts are cut, and counted", "model", at_least=8
+    )
     fold_disguises: bool = setting(
         False,
         "read accents, look-alikes, digits for letters, spaced or repeated letters as plain ones; for English only",
         "model",
     )
-    attention_dropout: float = setting(0.0, "dropout on attention; 0 allows the fused attention kernel", "model")
+    attention_dropout: float = setting(
+        0.0, "dropout on attention; 0 allows the fused attention kernel", "model", at_least=0, below=1
+    )
     freeze_embeddings: bool = setting(False, "keep the embeddings as they are", "model")
-    freeze_layers: int = setting(0, "keep the embeddings and the lowest N layers as they are", "model")
+    freeze_layers: int = setting(0, "keep the embeddings and the lowest N layers as they are", "model", at_least=0)
 
-    epochs: float = setting(3.0, "passes over the train split", "training")
-    batch_size: int = setting(16, "examples per step, over all processes", "training")
-    lr: float = setting(2e-5, "peak learning rate", "training")
-    head_lr: float | None = setting(None, "peak learning rate of the classification head; default: --lr", "training")
-    weight_decay: float = setting(0.01, "AdamW's weight decay", "training")
-    warmup: float = setting(0.06, "share of the steps over which the learning rate rises", "training")
-    grad_accumulation: int = setting(1, "batches per optimizer step", "training")
-    max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0: do not", "training")
+    epochs: float = setting(3.0, "passes over the train split", "training", above=0)
+    batch_size: int = setting(16, "examples per step, over all processes", "training", at_least=1)
+    lr: float = setting(2e-5, "peak learning rate", "training", above=0)
+    head_lr: float | None = setting(
+        None, "peak learning rate of the classification head; default: --lr", "training", above=0
+    )
+    weight_decay: float = setting(0.01, "AdamW's weight decay", "training", at_least=0)
+    warmup: float = setting(
+        0.06, "share of the steps over which the learning rate rises", "training", at_least=0, at_most=1
+    )
+    grad_accumulation: int = setting(1, "batches per optimizer step", "training", at_least=1)
+    max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0: do not", "training", at_least=0)
     pos_weight: PosWeight = setting("sqrt", "weight of positives in the loss", "training")
-    pos_weight_cap: float = setting(50.0, "largest weight of positives", "training")
+    pos_weight_cap: float = setting(50.0, "largest weight of positives", "training", at_least=1)
     negatives: float = setting(
         1.0,
         "share of the train rows without any label that one epoch sees, in turn; rows of --extra-train-path are "
         "always seen, and pos_weight counts all",
         "training",
+        above=0,
+        at_most=1,
     )
     balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement", "training")
     precision: Precision = setting(
@@ -126,9 +137,9 @@ class TrainConfig(TableConfig):
     best_metric: BestMetric = setting(
         "macro_average_precision", "validation metric that picks the best checkpoint", "training"
     )
-    patience: int = setting(0, "stop after N evaluations without a better metric; 0: never", "training")
-    save_every: int = setting(500, "optimizer steps between two states to resume from", "training")
-    threads: int | None = setting(None, "processor threads; default: all cores", "run")
+    patience: int = setting(0, "stop after N evaluations without a better metric; 0: never", "training", at_least=0)
+    save_every: int = setting(500, "optimizer steps between two states to resume from", "training", at_least=1)
+    threads: int | None = setting(None, "processor threads; default: all cores", "run", at_least=1)
 
     calibration: Calibration = setting(
         "auto", "auto fits each label's probabilities to the val split; none leaves them as they are", "thresholds"
@@ -172,66 +183,27 @@ class TrainConfig(TableConfig):
     @property
     def fit_settings(self) -> dict[str, Any]:
         """The settings of the training proper, as arguments of `training.fitting.fit`; precision as asked for."""
-        names = [field.name for field in fields(self) if field.metadata["group"] == "training"]
+        names = [field.name for field in fields(self) if field.metadata["heading"] == "training"]
         names += ["random_weights", "attention_dropout", "freeze_embeddings", "freeze_layers"]
         names += ["seed", "resume", "track"]
         return {name: getattr(self, name) for name in names}
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: every value out of range, in one message.
-        """
-        problems = [
-            f"--{name.replace('_', '-')} is {getattr(self, name)}, expected {rule}"
-            for name, rule, fine in (
-                ("val_size", "between 0 and 1", 0 < self.val_size < 1),
-                ("test_size", "between 0 and 1, and with --val-size below 1", 0 < self.test_size < 1 - self.val_size),
-                ("epochs", "more than 0", self.epochs > 0),
-                ("batch_size", "1 or more", self.batch_size >= 1),
-                ("lr", "more than 0", self.lr > 0),
-                ("head_lr", "more than 0", self.head_lr is None or self.head_lr > 0),
-                ("disguised", "from 0 to 1", 0 <= self.disguised <= 1),
-                ("negatives", "above 0, at most 1", 0 < self.negatives <= 1),
-                ("weight_decay", "0 or more", self.weight_decay >= 0),
-                ("warmup", "between 0 and 1", 0 <= self.warmup <= 1),
-                ("max_length", "8 or more", self.max_length >= 8),
-                ("freeze_layers", "0 or more", self.freeze_layers >= 0),
-                ("grad_accumulation", "1 or more", self.grad_accumulation >= 1),
-                ("max_grad_norm", "0 or more", self.max_grad_norm >= 0),
-                ("pos_weight_cap", "1 or more", self.pos_weight_cap >= 1),
-                ("patience", "0 or more", self.patience >= 0),
-                ("save_every", "1 or more", self.save_every >= 1),
-                ("max_train_examples", "1 or more", self.max_train_examples is None or self.max_train_examples >= 1),
-                ("bootstrap", "0 or more", self.bootstrap >= 0),
-                ("threads", "1 or more", self.threads is None or self.threads >= 1),
-                ("seed", "0 to 4294967295", 0 <= self.seed < 2**32),
-                ("attention_dropout", "from 0 to below 1", 0 <= self.attention_dropout < 1),
-                ("track", " | ".join(get_args(Tracker)), set(self.track) <= set(get_args(Tracker))),
-                ("precision", " | ".join(get_args(Precision)), self.precision in get_args(Precision)),
-                ("pos_weight", " | ".join(get_args(PosWeight)), self.pos_weight in get_args(PosWeight)),
-                ("calibration", " | ".join(get_args(Calibration)), self.calibration in get_args(Calibration)),
-                ("best_metric", " | ".join(get_args(BestMetric)), self.best_metric in get_args(BestMetric)),
-            )
-            if not fine
-        ]
+    def problems(self) -> list[str]:
+        """Problems between settings: every value out of range, in one message."""
+        problems = []
+        if self.val_size + self.test_size >= 1:
+            problems.append(f"--test-size is {self.test_size}, expected, with --val-size, below 1")
         if self.balanced_sampler and self.negatives < 1:
             problems.append("--negatives and --balanced-sampler both choose what an epoch sees: leave one of them out")
-        problems += [
-            f"--{name.replace('_', '-')} is {value}, expected a finite number"
-            for name, value in vars(self).items()
-            if isinstance(value, float) and math.isinf(value)
-        ]
         if self.data_path is None:
             problems.insert(0, "--data-path is missing: name a table of labelled comments")
         if self.resume and self.output_dir is None:
             problems.append("--resume needs --output-dir, the folder of the interrupted run")
-        raise_problems(problems)
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneConfig:
+class TuneConfig(Options):
     """Settings of `moderation tune`."""
 
     preds: Path = setting(None, "probabilities of the validation split: .npy, (n_examples, n_labels)")
@@ -243,21 +215,12 @@ class TuneConfig:
         metavar="OBJECTIVE",
     )
     out: Path | None = setting(None, "where to write; default: thresholds.json beside --preds")
-    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none")
-    seed: int = setting(42, "seed of the bootstrap and of the cross-fitting folds")
+    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", at_least=0)
+    seed: int = setting(42, "seed of the bootstrap and of the cross-fitting folds", at_least=0, at_most=2**32 - 1)
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a path is missing or a number out of range.
-        """
-        problems = [f"--{name} is missing" for name in ("preds", "labels") if getattr(self, name) is None]
-        if self.bootstrap < 0:
-            problems.append(f"--bootstrap is {self.bootstrap}, expected 0 or more")
-        if self.seed < 0:
-            problems.append(f"--seed is {self.seed}, expected 0 or more")
-        raise_problems(problems)
+    def problems(self) -> list[str]:
+        """Problems between settings: a path is missing or a number out of range."""
+        return [f"--{name} is missing" for name in ("preds", "labels") if getattr(self, name) is None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,16 +231,11 @@ class CheckConfig(TableConfig):
         (), "further tables, such as those for --val-path: with the same labels; texts that two files share are counted"
     )
     backbone: str | None = setting(None, "count tokens with this backbone's tokenizer", metavar="BACKBONE")
-    max_length: int = setting(256, "with --backbone: count the texts with more tokens than this")
+    max_length: int = setting(256, "with --backbone: count the texts with more tokens than this", at_least=8)
     json: Path | None = setting(None, "also write the report here as JSON; - prints it instead of the table")
 
-    def __post_init__(self) -> None:
-        """Check values that need no file.
-
-        Raises:
-            ConfigError: a number out of range, or one that would do nothing.
-        """
-        problems = [] if self.max_length >= 8 else [f"--max-length is {self.max_length}, expected 8 or more"]
-        if not problems and self.backbone is None:
-            problems += no_effect(self, ["max_length"], "only with --backbone, whose tokenizer counts the tokens")
-        raise_problems(problems)
+    def problems(self) -> list[str]:
+        """Problems between settings: a number out of range, or one that would do nothing."""
+        if self.backbone is None:
+            return no_effect(self, ["max_length"], "only with --backbone, whose tokenizer counts the tokens")
+        return []

@@ -1,286 +1,292 @@
-"""Spellings that hide a word from a filter, read as the word that people read."""
+"""Edits by which a text evades a classifier while people still read it, and harmless things that stand in texts.
 
-from __future__ import annotations
+Each is a pure function of a text and a random generator; `edit_text` seeds one from the text itself, so that the same
+text is edited in the same way in any order. Who evades edits the word that would give them away. The edits do not know
+which one that is, and so change every word of three letters or more (`spaced letters`, `swapped letters`: of four).
+"""
 
 import logging
-import sys
+import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
 
-from moderation.data.charsmap import compile_table
-from moderation.data.looks import Letters, find_flags, find_letters, find_pictures, find_squared_words, reduce_forms
+import numpy as np
+import pandas as pd
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from moderation.data.styles import (
+    ALPHABETS,
+    currency_signs,
+    invisible_letters,
+    keycaps,
+    restyle,
+    stacked_marks,
+    struck_through,
+)
+
+Edit = Callable[[str, Random], str]
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
+_GAP = re.compile(r"(?<=\S) (?=\S)")
+_SHARE = 0.5  # of what could be changed in a word is changed, and at least one character
+
+_LEET = {"a": "4@", "b": "8", "e": "3", "g": "9", "i": "1!", "l": "1", "o": "0", "s": "5$", "t": "7"}
+_HOMOGLYPHS = {  # Cyrillic letters that look the same
+    "a": "\u0430",
+    "c": "\u0441",
+    "d": "\u0501",
+    "e": "\u0435",
+    "h": "\u04bb",
+    "i": "\u0456",
+    "j": "\u0458",
+    "o": "\u043e",
+    "p": "\u0440",
+    "s": "\u0455",
+    "x": "\u0445",
+    "y": "\u0443",
+    "A": "\u0410",
+    "B": "\u0412",
+    "C": "\u0421",
+    "E": "\u0415",
+    "H": "\u041d",
+    "K": "\u041a",
+    "M": "\u041c",
+    "O": "\u041e",
+    "P": "\u0420",
+    "T": "\u0422",
+    "X": "\u0425",
+}
+_ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
+_MARKS = "\u0300\u0301\u0302\u0303\u0308"
+_CURRENCIES = "$\u20ac\u00a3"
+_CODE = (
+    "for (i = 0; i < n; i++) { total += a[i]; }",
+    "SELECT name, price FROM items WHERE id = 42;",
+    "def area(w, h): return w * h",
+    '<a href="/home?tab=2#top">Home</a>',
+)
+_FOREIGN = (
+    "\u039a\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1",  # Greek: good morning
+    "\u0421\u043f\u0430\u0441\u0438\u0431\u043e",  # Russian: thank you
+    "\u0634\u0643\u0631\u0627",  # Arabic: thanks
+    "\u05e9\u05dc\u05d5\u05dd",  # Hebrew: hello
+    "\u0928\u092e\u0938\u094d\u0924\u0947",  # Hindi: hello
+    "\u4f60\u597d",  # Chinese: hello
+    "\u3042\u308a\u304c\u3068\u3046",  # Japanese: thank you
+)
+
+_FRIENDLY = (
+    "Thanks for the photos, they came out so well.",
+    "The soup was lovely, I will make it again on Sunday.",
+    "My sister says hello to all of you.",
+    "Does anybody know when the library opens?",
+    "We walked along the river until it rained.",
+    "I have fixed the two links in the second section.",
+    "Good luck with the exam tomorrow!",
+    "The bus was late again, so I read half of the book.",
+    "What a beautiful garden you have.",
+    "Please bring a cake if you like.",
+    "I moved the table of results to the end.",
+    "It was nice to meet everybody at last.",
+)
+
+
+def leetspeak(text: str, random: Random) -> str:
+    """Digits and signs for letters: `stupid` -> `5tup1d`."""
+    return _replace(text, random, {letter: signs for low, signs in _LEET.items() for letter in (low, low.upper())})
+
+
+def homoglyphs(text: str, random: Random) -> str:
+    """Cyrillic letters for Latin ones that look the same."""
+    return _replace(text, random, _HOMOGLYPHS)
+
+
+def zero_width(text: str, random: Random) -> str:
+    """A character without width between two letters of each word."""
+
+    def split(word: str) -> str:
+        place = random.randrange(1, len(word))
+        return word[:place] + random.choice(_ZERO_WIDTH) + word[place:]
+
+    return _WORD.sub(lambda found: split(found[0]), text)
+
+
+def spaced_letters(text: str, random: Random) -> str:
+    """Blanks between the letters of each word of four letters or more."""
+    return _LONG_WORD.sub(lambda found: " ".join(found[0]), text)
+
+
+def repeated_letters(text: str, random: Random) -> str:
+    """One letter of each word three to five times."""
+
+    def stretch(word: str) -> str:
+        place = random.randrange(len(word))
+        return word[:place] + word[place] * random.randint(3, 5) + word[place + 1 :]
+
+    return _WORD.sub(lambda found: stretch(found[0]), text)
+
+
+def missing_spaces(text: str, random: Random) -> str:
+    """Every second blank between two words, by chance, is not there; at least one."""
+    gaps = [found.start() for found in _GAP.finditer(text)]
+    dropped = _choose(gaps, random)
+    return "".join(character for place, character in enumerate(text) if place not in dropped)
+
+
+def diacritics(text: str, random: Random) -> str:
+    """Accents on letters: `stupid` -> `st\u00fap\u00efd`."""
+
+    def accent(letter: str) -> str:
+        return unicodedata.normalize("NFC", letter + random.choice(_MARKS))
+
+    return _WORD.sub(lambda found: _change(found[0], random, str.isascii, accent), text)
+
+
+def swapped_letters(text: str, random: Random) -> str:
+    """Two neighbouring letters within each word of four letters or more change places; first and last stay."""
+
+    def swap(word: str) -> str:
+        places = [place for place in range(1, len(word) - 2) if word[place] != word[place + 1]]
+        if not places:
+            return word
+        place = random.choice(places)
+        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+
+    return _LONG_WORD.sub(lambda found: swap(found[0]), text)
+
+
+def with_id(text: str, random: Random) -> str:
+    """An identifier between two words: `3f0c9a1e-77b2`."""
+    return _insert(text, random, f"{random.getrandbits(32):08x}-{random.getrandbits(16):04x}")
+
+
+def with_price(text: str, random: Random) -> str:
+    """A price between two words: `$1,299.90`."""
+    price = f"{random.randrange(1, 5000):,}.{random.randrange(100):02}"
+    return _insert(text, random, random.choice(_CURRENCIES) + price)
+
+
+def with_code(text: str, random: Random) -> str:
+    """A line of code between two words."""
+    return _insert(text, random, random.choice(_CODE))
+
+
+def with_foreign_script(text: str, random: Random) -> str:
+    """A friendly word in another script between two words."""
+    return _insert(text, random, random.choice(_FOREIGN))
+
+
+def friendly_sentences(text: str, random: Random) -> str:
+    """Two to six friendly sentences, half of them in front of the text and half behind it."""
+    chosen = random.sample(_FRIENDLY, random.randint(2, 6))
+    place = len(chosen) // 2
+    return " ".join((*chosen[:place], text, *chosen[place:]))
+
+
+def _in_style(style: str) -> Edit:
+    return lambda text, random: restyle(style, text)
+
+
+# Those that training may learn from.
+_LEARNT: Mapping[str, Edit] = {
+    "leetspeak": leetspeak,
+    "homoglyphs": homoglyphs,
+    "zero-width characters": zero_width,
+    "spaced letters": spaced_letters,
+    "repeated letters": repeated_letters,
+    "missing spaces": missing_spaces,
+    "diacritics": diacritics,
+    "swapped letters": swapped_letters,
+}
+DISGUISES = tuple(_LEARNT)
+# Whole texts in the letters of generators, and with marks and letters that show nothing.
+STYLES: Mapping[str, Edit] = {
+    **{style: _in_style(style) for style in ALPHABETS},
+    "currency signs": currency_signs,
+    "struck-through letters": struck_through,
+    "keycaps": keycaps,
+    "stacked marks": stacked_marks,
+    "invisible letters": invisible_letters,
+}
+# So few friendly sentences would be learnt by heart.
+EVASIONS: Mapping[str, Edit] = {**_LEARNT, "friendly sentences": friendly_sentences, **STYLES}
+# What `moderation.data.folding.fold_disguises` undoes in part or not at all: of words spelled with blanks it joins
+# neighbours too, and of leetspeak it leaves what may be a name or a number.
+STUBBORN = ("leetspeak", "spaced letters", "missing spaces", "swapped letters")
+INSERTIONS: Mapping[str, Edit] = {
+    "ids": with_id,
+    "prices": with_price,
+    "code": with_code,
+    "non-Latin text": with_foreign_script,
+}
+
+
+def edit_text(name: str, text: str, seed: int) -> str:
+    """Apply one of `EVASIONS` or `INSERTIONS`; the same arguments give the same text, in every process.
+
+    >>> edit_text("spaced letters", "You are wonderful.", seed=0)
+    'You are w o n d e r f u l.'
+    """
+    edit = EVASIONS.get(name) or INSERTIONS[name]
+    return edit(text, Random(f"{seed}/{name}/{text}"))
+
+
+def _replace(text: str, random: Random, table: Mapping[str, str]) -> str:
+    """Put one of the table's characters for a share of the letters of each word."""
+    return _WORD.sub(
+        lambda found: _change(found[0], random, table.__contains__, lambda letter: random.choice(table[letter])), text
+    )
+
+
+def _change(word: str, random: Random, may: Callable[[str], bool], change: Callable[[str], str]) -> str:
+    chosen = _choose([place for place, letter in enumerate(word) if may(letter)], random)
+    return "".join(change(letter) if place in chosen else letter for place, letter in enumerate(word))
+
+
+def _choose(places: list[int], random: Random) -> set[int]:
+    """A share of the places by chance, and at least one where there are any."""
+    chosen = {place for place in places if random.random() < _SHARE}
+    return chosen or ({random.choice(places)} if places else set())
+
+
+def _insert(text: str, random: Random, addition: str) -> str:
+    """Put something between two words, or at an end."""
+    place = random.choice([0, *(found.start() for found in _GAP.finditer(text)), len(text)])
+    return " ".join(part for part in (text[:place], addition, text[place:].removeprefix(" ")) if part)
+
 
 logger = logging.getLogger(__name__)
 
-# A step sees the text as the step before left it, and begins with what it replaces, or a text would be searched slowly.
-# Each is local, so that a text of any kind takes time in proportion to its length. Digits and signs are read as letters
-# with care: of "A55", "US$500", "mp3" and "bob@example.com" nothing is changed, and a number before a unit stays one.
-# Who writes in capitals must have two of them beside the digit.
-_L = r"\p{L}"
-_SIGN = "[0134579@$!8]"
-_UNITS = (
-    "bits?|chan|days?|hours?|hrs?|kids?|miles?|mins?|minutes?|months?|people|points?|secs?|seconds?|stars?|times|weeks?|"
-    "years?|yrs?"
-)
-_INSIDE = (
-    rf"(?:(?<=\p{{Ll}}|\p{{Ll}}{_SIGN}|\p{{Ll}}{_SIGN}{_SIGN}|\p{{Lu}}{{2}})#(?={_SIGN}{{0,2}}{_L})"
-    rf"|(?<={_L}|{_L}{_SIGN})#(?=\p{{Ll}}|\p{{Lu}}{{2}}))"
-)
-_AT_END = rf"(?<={_L}{{3}})#(?!\w)"
-_AT_START = rf"(?<![\w.,@$])#(?!(?:{_UNITS})\b)(?={_L}(?:{_L}|{_SIGN}){{2}})"
-_ANYWHERE = f"{_INSIDE}|{_AT_END}|{_AT_START}"
-_BLANK = r"[ .\-*\u00b7/]"
-_ANY_MARK = r"[\p{P}\p{S}]"
-_MARK = rf"[{_ANY_MARK}&&[^\p{{Ps}}\p{{Pe}}?&@\\.\-*]]"  # none of `p(a|b)`, a URL, an address or `\n`, nor of `_BLANK`
-# What shows nothing: all that Unicode calls ignorable, the blanks that it calls signs, and skin tones.
-_NOTHING = r"\p{Default_Ignorable_Code_Point}\p{Emoji_Modifier}\x{2800}\x{1d159}\x{fff9}-\x{fffc}"
 
+def add_disguised(
+    frame: pd.DataFrame,
+    share: float,
+    seed: int,
+    text_column: str = "comment_text",
+    edits: Sequence[str] = DISGUISES,
+) -> pd.DataFrame:
+    """Append disguised copies of a part of the rows, with the labels of the originals.
 
-def _between_letters(gap: str, n_letters: int) -> str:
-    """Pattern of what stands between single Latin letters: `f|u|c|k`.
+    Each copy has one of the edits, drawn by chance. Clean comments are copied at the same share as toxic ones, or the
+    disguise itself would be learnt as a sign of toxicity.
 
     Args:
-        gap: Pattern of it, of a fixed length.
-        n_letters: Letters that must stand so in a row; in fewer it stays.
-    """
-
-    def before(n: int) -> str:
-        letters = f"[A-Za-z]{gap}" * n
-        return rf"(?<=\A{letters}|[^\p{{L}}\p{{N}}]{letters})"
-
-    def behind(n: int) -> str:
-        return rf"(?={gap.join(['[A-Za-z]'] * n)}(?![\p{{L}}\p{{N}}]))"
-
-    return f"{gap}(?:{'|'.join(before(n) + behind(n_letters - n) for n in range(1, n_letters))})"
-
-
-_STEPS: tuple[tuple[str, str], ...] = (
-    # Letters that have two readings, and units of measurement.
-    ("\u00df(?<!\\w.)(?=\\p{L}{2})", "b"),
-    ("\u03bc(?:(?<=[A-Za-z].)|(?<!\\w.)(?=\\p{L}{4})(?!mol|gram|sec))", "u"),
-    # Four single letters or more with signs between them, alone or between blanks; three with two signs, as brackets.
-    (_between_letters(_MARK, 4), ""),
-    (_between_letters(f" {_MARK} ", 4), ""),
-    (_between_letters(_ANY_MARK * 2, 3), ""),
-    # Three single letters or more in a row: `i d i o t`, `i.d.i.o.t`; not what stands behind an apostrophe or a slash.
-    (
-        rf"{_BLANK}(?:(?<=\A{_L}.|[^\w'\u2019/]{_L}.)(?={_L}{_BLANK}{_L}\b)"
-        rf"|(?<=\A{_L}{_BLANK}{_L}.|[^\w'\u2019/]{_L}{_BLANK}{_L}.)(?={_L}\b))",
-        "",
-    ),
-    # Signs: `sh!t`, `b@stard`, `@ss`, `a$$hole`, `$tupid`; no end of a sentence, address, mention or amount.
-    (r"(?<=\p{Ll})!(?=\p{Ll})", "i"),
-    (rf"(?<={_L})@(?={_L}|\$)(?!{_L}[\w-]*\.{_L})|(?<!\w)@(?=[sS]{{2}}|\$\$)", "a"),
-    (rf"(?<=\p{{Ll}}|\p{{Ll}}\$)\$(?!\$?\d)|(?<![\w$.])\$(?=\p{{Ll}}(?:{_L}|{_SIGN}))", "s"),
-    *((_ANYWHERE.replace("#", digit), letter) for digit, letter in zip("0345789", "oeastbg", strict=True)),
-    # 1 stands for l as often as for i: for l after a vowel, after another l, and at the start before a vowel.
-    (r"(?<=[aeiouAEIOU])11\b", "ll"),
-    (rf"(?<=[aeiouAEIOU])1(?={_SIGN}{{0,2}}{_L})|(?<![\w.,@$])1(?=[aeouAEOU]{_L}{{2}})", "l"),
-    (r"(?<=[lL])1(?!\d)", "l"),
-    (_ANYWHERE.replace("#", "1"), "i"),
-    # The same letter three times or more: twice where that makes common words, once elsewhere (`stuuuupid`); not where
-    # nothing else is in the word (`www`), and no Roman numeral.
-    (
-        r"[sSgGlLoO](?i:(?<=[au].|[kp]i.)(?<=s)s*(?=ss)|(?<=[ai]g)g*(?=gg)|(?<=[aeiu]l)l*(?=ll)"
-        r"|(?<=[bgl]o)o*(?=oo[bdk]))",
-        "",
-    ),
-    (rf"(?i)(?!\b({_L})\1+\b)(?!(?<=[vx])iii?\b)({_L})\2+(?=\2)", ""),
-)
-
-
-_LONG_O = "\u0254(?=\u02d0)"  # of a transcription, `f\u0254\u02d0k`; elsewhere it is read as c
-_MU = "\u03bc"  # read as u by a step of its own, since it is a unit too
-_LONGEST = 4  # characters that one is read as
-_UNREAD = " \U0001f3f4 "  # a picture that is read as no word, in the place of any other
-_CLOSING = "\u2202"
-_CALLERS = "a an the you u ur your are is fat ugly dirty filthy stupid dumb little old like such these those of fucking"
-_CALLING = "|".join(f"\\b{word} {{0,2}}." for word in _CALLERS.split())  # a picture stands between blanks
-# Letters of other scripts are read as Latin ones beside these, Greek ones (`\u0394x`) in words of three letters;
-# signs within words, at a word's beginning (not `\u00a3bn`), and those of currencies at its end.
-_LATIN = "[A-Za-z]"
-_NO_SCALE = r"(?!(?:bn|mn|tn|mil|pcm|pa|pw|ea)\b)"
-
-
-def _beside_latin(letters: str, all_letters: str) -> str:
-    """Pattern of letters of other scripts where they stand beside Latin ones, or beside others that do.
-
-    It begins with the letters, so that a text without them is passed over fast; `.` behind it is the letter found.
-    """
-    other = f"[{all_letters}]"
-    before = "|".join(f"{_LATIN}{other * n}." for n in range(3))
-    return (
-        f"[{letters}](?:(?<!\\p{{Greek}})(?:(?<={before})|(?={other}{{0,6}}{_LATIN}))"
-        f"|(?<={_LATIN}{_LATIN}.)|(?<={before})(?={_LATIN}|{other})|(?<={other}.)(?={_LATIN})"
-        f"|(?={other}{{1,6}}{_LATIN}|{_LATIN}(?:{_LATIN}|{other})))"
-    )
-
-
-def _signs_in_words(signs: str, all_signs: str) -> str:
-    """Pattern of signs where they stand for a letter of a word, beside letters or other such signs."""
-    other = f"[{all_signs}]"
-    pattern = (
-        f"[{signs}](?:(?<={_LATIN}.)(?={_LATIN}|{other})|(?<={other}.)(?={_LATIN})"
-        f"|(?<![\\w.,$].)(?={_LATIN}{{2}}|{_LATIN}{other}|{other}{_LATIN}){_NO_SCALE})"
-    )
-    if closing := "".join(sign for sign in signs if unicodedata.category(sign) == "Sc" or sign in _CLOSING):
-        pattern += f"|[{closing}](?<={_LATIN}{{2}}.|{_LATIN}{other}.)(?!\\w|{other}\\w|{other}{other})"
-    return pattern
-
-
-def _pictures_in_words(pictures: str, all_pictures: str) -> str:
-    """Pattern of pictures where they stand for a letter between two others, one or two of them."""
-    other = f"[{all_pictures}]"
-    return f"[{pictures}](?:(?<={_LATIN}.)(?={other}?{_LATIN})|(?<={_LATIN}{other}.)(?={_LATIN}))"
-
-
-def _in_mixed_words(letters: str) -> str:
-    """Pattern of Cyrillic letters in words that hold letters of other alphabets, at most four letters away."""
-    cyrillic = r"\x{400}-\x{45f}"
-    other = f"[\\p{{L}}&&[^{cyrillic}]]"
-    before = "|".join(f"{other}[{cyrillic}]{{{n}}}." for n in range(4))
-    return f"[{letters}](?:(?<={before})|(?=[{cyrillic}]{{0,3}}{other}))"
-
-
-@dataclass(frozen=True)
-class _Looks:
-    """What reads letters by their looks: steps before and after the table of single characters, which is one pass."""
-
-    before: tuple[tuple[str, str], ...]
-    table: bytes
-    after: tuple[tuple[str, str], ...]
-
-
-@cache
-def _look_steps() -> _Looks:
-    found = find_letters()
-    before = [(_in_mixed_words(own), latin) for latin, own in _by_latin(found.russian).items()]
-    letters = {letter: latin for letter, latin in found.beside.items() if unicodedata.category(letter)[0] in "LN"}
-    signs = {sign: latin for sign, latin in found.beside.items() if sign not in letters}
-    pictures = {sign: signs.pop(sign) for sign in sorted(signs.keys() & find_pictures().read.keys())}
-    own_letters, own_signs, own_pictures = _by_latin(letters), _by_latin(signs), _by_latin(pictures)
-    after = []
-    for latin in sorted(own_letters.keys() | own_signs.keys() | own_pictures.keys()):
-        patterns = [_beside_latin(own_letters[latin], f"{''.join(letters)}{_MU}")] if latin in own_letters else []
-        patterns += [_signs_in_words(own_signs[latin], "".join(signs))] if latin in own_signs else []
-        patterns += [_pictures_in_words(own_pictures[latin], "".join(pictures))] if latin in own_pictures else []
-        after.append(("|".join(patterns), latin))
-    after += [(picture, f" {picture} ") for picture in sorted(pictures)]  # those that stand for no letter
-    return _Looks(tuple(before), compile_table(_whole_table(found)), tuple(after))
-
-
-def _by_latin(letters: Mapping[str, str]) -> dict[str, str]:
-    """Latin small letter -> all characters that are read as it, whatever their case, so that one pass is enough."""
-    found: dict[str, str] = {}
-    for letter, latin in letters.items():
-        found[latin.lower()] = found.get(latin.lower(), "") + letter
-    return found
-
-
-def _whole_table(found: Letters) -> dict[str, str]:
-    """Every character that is read otherwise than its decomposition says, and as what.
-
-    A sign in brackets is read without them, an emoji as its name or by itself, between blanks; what a decomposition
-    makes longer than four characters, the greetings of Arabic, is cut there.
-    """
-    from tokenizers import normalizers
-
-    plain_steps = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents()])
-    letters = found.everywhere
-    table = letters | {sign: word if len(word) < 3 else f" {word} " for sign, word in find_squared_words().items()}
-    for character in map(chr, range(0x80, sys.maxunicode + 1)):
-        if character in letters or not unicodedata.decomposition(character):
-            continue
-        read = "".join(letters.get(letter, letter) for letter in reduce_forms(character))[:_LONGEST]
-        if read and read != plain_steps.normalize_str(character):
-            table[character] = read
-    known = table.keys() | found.beside.keys()
-    return table | {picture: f" {read} " for picture, read in find_pictures().read.items() if picture not in known}
-
-
-def _newer_marks() -> str:
-    """Marks and format characters that the step of the tokenizer for accents does not know yet."""
-    from tokenizers import normalizers
-
-    strip = normalizers.StripAccents().normalize_str
-    kinds = ("Mn", "Mc", "Me", "Cf")
-    characters = (chr(place) for place in range(0x80, sys.maxunicode + 1))
-    return "".join(one for one in characters if unicodedata.category(one) in kinds and strip(one))
-
-
-def _flag_pattern() -> str:
-    """A flag that stands alone; regional indicators beside others, blanks between them or not, are letters."""
-    gap = r"[\s\p{Default_Ignorable_Code_Point}]"
-    apart = f"(?<!\\p{{RI}}|\\p{{RI}}{gap}|\\p{{RI}}{gap}{gap})"
-    return f"{apart}(?:{'|'.join(sorted(find_flags()))})(?!{gap}{{0,2}}\\p{{RI}})"
-
-
-def reading_steps() -> list[Any]:
-    """Normalisers of `tokenizers`, in order, that read disguised words as plain ones.
-
-    Each takes time in proportion to a text's length.
-
-    Raises:
-        MissingExtraError: a package that knows how characters look is not installed.
-    """
-    from tokenizers import Regex, normalizers
-
-    looks = _look_steps()
-
-    def replace(pattern: str, plain: str) -> Any:
-        return normalizers.Replace(Regex(pattern), plain)
-
-    return [
-        replace(_flag_pattern(), _UNREAD),
-        replace(f"(?i)[{''.join(find_pictures().called)}](?<!{_CALLING})", _UNREAD),
-        replace(_LONG_O, "o"),
-        *(replace(*step) for step in looks.before),
-        normalizers.Precompiled(looks.table),
-        normalizers.NFKD(),
-        normalizers.StripAccents(),
-        replace(f"[{_NOTHING}{_newer_marks()}]", ""),
-        *(replace(*step) for step in (*looks.after, *_STEPS)),
-    ]
-
-
-def fold_disguises(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Give a fast tokenizer first steps that read disguised words as plain ones.
-
-    Letters that look like Latin ones are read as these (`looks`), letters in compatibility forms (Unicode's NFKD:
-    full-width, circled and mathematical ones) and accents are reduced, emoji that stand for things read as words, what
-    shows nothing dropped, single letters in a row joined, digits and signs within words read as letters, letters that
-    stand three times or more read once; then comes the tokenizer's own normalisation. The steps stand in
-    `tokenizer.json`, so that every backend takes them, and offsets still point into the text as it was written. Russian
-    or Greek text becomes unreadable to the model: for models of English alone.
-
-    Args:
-        tokenizer: A fast one; its own normalisation is changed.
+        frame: Rows of the train split alone: a copy of a row of another split would give its label away.
+        share: Copies per row, in [0, 1].
+        seed: Fixes the rows, their edits and what each edit draws.
+        text_column: Column of the texts.
+        edits: Names in `moderation.data.disguises.EVASIONS`.
 
     Returns:
-        A tokenizer of the general class, since those of single architectures build their normalisation anew when
-        they are loaded and would lose the steps.
-
-    Raises:
-        MissingExtraError: as of `reading_steps`.
+        The rows, then the copies; the frame itself for a share of 0.
     """
-    from tokenizers import normalizers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = tokenizer.backend_tokenizer
-    own = [] if backend.normalizer is None else [backend.normalizer]
-    backend.normalizer = normalizers.Sequence([*reading_steps(), *own])
-    logger.info("Tokenizer: disguised words are read as plain ones.")
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend,
-        model_max_length=tokenizer.model_max_length,
-        model_input_names=tokenizer.model_input_names,
-        padding_side=tokenizer.padding_side,
-        truncation_side=tokenizer.truncation_side,
-        **tokenizer.special_tokens_map,
-    )
+    n_copies = round(share * len(frame))
+    if not n_copies:
+        return frame
+    rng = np.random.default_rng([seed, 3])
+    copies = frame.iloc[np.sort(rng.choice(len(frame), n_copies, replace=False))].copy()
+    names = Random(seed).choices(edits, k=n_copies)
+    copies[text_column] = [edit_text(name, text, seed) for name, text in zip(names, copies[text_column], strict=True)]
+    logger.info("Augmentation: %d disguised copies added to the train split.", n_copies)
+    return pd.concat([frame, copies], ignore_index=True)

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from moderation.config.declaring import LabelFormat
-from moderation.data.columns import show_names, show_rows
 from moderation.data.validation import NO, YES
 from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS
+from moderation.tables.columns import show_names, show_rows
 
 NO_LABEL = ("none", "normal", "clean", "neither", "ok", "not")
 """Classes that mean no label where nobody says which do; `not_...`, `not-...` and `not ...` do as well."""

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moderation.data.columns import show_names, show_rows
 from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS, find_alike, name_problem
+from moderation.tables.columns import show_names, show_rows
 
 Mask = npt.NDArray[np.bool_]
 

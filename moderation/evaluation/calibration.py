@@ -1,145 +1,302 @@
-"""Do probabilities mean what they say: shares of positives per bin of probability, with their uncertainty."""
+"""Make probabilities mean what they say: per label, the map of logits that held-out log-loss prefers."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.isotonic import isotonic_regression
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
-from moderation.calibrators import Calibrator
-from moderation.evaluation.probabilities import BoolArray, FloatArray
+from moderation.artifacts import read_json, write_json
+from moderation.calibrators import METHODS, Calibrator, FloatValues, Method, read_calibrators
+from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.evaluation.folds import deal_folds
+from moderation.evaluation.probabilities import BoolArray, check_pair, sigmoid
+from moderation.labels import as_labels, check_same_labels
 
-N_BINS = 15
-FloatValues = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+_SURE = 30.0  # logits beyond are as good as this one; in float64 its probability is still apart from 1
+_LEAST_STEP = 0.25  # log-odds between two knots: steeper maps would magnify the rounding of a backend
+_LEAST_SLOPE = 1e-3  # a flatter map would make one float32 number of many logits
+_ALIKE = 1e-3  # logits that differ by less say nothing
+_ROUNDING = 1e-12
+
+
+def fit_calibrator(method: Method, logits: FloatValues, positive: BoolArray) -> Calibrator | None:
+    """Fit one method to the examples of one label.
+
+    Targets are smoothed by one example of each class (Platt 1999), so that no number of examples makes certain.
+
+    Isotonic regression alone is a staircase that ties whatever stands on one step. Here each step becomes one knot, at
+    its mean probability (as in centred isotonic regression, Oron & Flournoy 2017), and the map is the broken line
+    through the knots in log-odds, which rises strictly. Steps less than 0.25 apart in log-odds are pooled.
+
+    Args:
+        method: Which.
+        logits: `(n_examples,)`.
+        positive: bool `(n_examples,)`.
+
+    Returns:
+        None where the method would turn the order around or tie it, or the logits are all alike.
+    """
+    if method == "none":
+        return Calibrator()
+    order = np.argsort(logits, kind="stable")
+    logits, positive = np.clip(logits[order], -_SURE, _SURE), positive[order]
+    n_positives = int(positive.sum())
+    low, high = 1 / (len(positive) - n_positives + 2), (n_positives + 1) / (n_positives + 2)  # what 0 and 1 stand for
+    if method == "isotonic":
+        return Calibrator("isotonic", knots=_knots(logits, positive, low, high))
+    slope, intercept = _fit_line(logits, np.where(positive, high, low), with_intercept=method == "platt")
+    return Calibrator(method, slope, intercept) if slope > _LEAST_SLOPE else None
+
+
+def held_out_losses(
+    logits: FloatValues, positive: BoolArray, folds: int, rng: np.random.Generator
+) -> dict[Method, FloatValues]:
+    """Log-loss of every example by every method, fitted without that example's fold.
+
+    Folds are stratified by target and dealt out over the sorted examples, so that the order of the rows does not
+    matter; they are the same for all methods.
+
+    Args:
+        logits: `(n_examples,)`.
+        positive: bool `(n_examples,)`, True and False at least `folds` times each.
+        folds: Parts, 2 or more.
+        rng: Deals out the folds.
+
+    Returns:
+        Method -> `(n_examples,)`, the simplest method first; without those that gave no calibrator.
+    """
+    order = np.lexsort((positive, logits))
+    logits, positive = logits[order], positive[order]
+    fold = deal_folds(positive, folds, rng)
+    losses: dict[Method, FloatValues] = {}
+    for method in METHODS:
+        parts = [fit_calibrator(method, logits[fold != k], positive[fold != k]) for k in range(folds)]
+        calibrated = np.empty_like(logits)
+        for k, calibrator in enumerate(parts):
+            if calibrator is not None:
+                calibrated[fold == k] = calibrator.apply(logits[fold == k])
+        if None not in parts:
+            losses[method] = np.logaddexp(0.0, np.where(positive, -calibrated, calibrated))
+    return losses
+
+
+def choose_method(losses: Mapping[Method, FloatValues]) -> Method:
+    """The first method whose losses are within one standard error of the best one's.
+
+    The one-standard-error rule (Breiman et al. 1984, sec. 3.4.3), with the error of the difference example by example,
+    since all methods see the same ones: nothing is changed for a gain that chance may have made.
+
+    Args:
+        losses: Method -> `(n_examples,)`, the simplest method first.
+
+    >>> same = np.array([0.2, 0.4, 0.1, 0.3])
+    >>> choose_method({"none": same, "platt": same - [0.01, -0.01, 0.02, 0.0]})
+    'none'
+    >>> choose_method({"none": same, "platt": same - [0.01, 0.02, 0.02, 0.01]})
+    'platt'
+    """
+    best = min(losses, key=lambda method: float(losses[method].mean()))
+    for method, loss in losses.items():
+        excess = loss - losses[best]
+        if excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)):
+            return method
+    return best
+
+
+def _fit_line(logits: FloatValues, shares: FloatValues, *, with_intercept: bool) -> tuple[float, float]:
+    """Logistic regression of one feature on targets between 0 and 1: each example counts once as 1 and once as 0."""
+    centre = float(logits.mean()) if with_intercept else 0.0
+    scale = float(np.sqrt(np.mean((logits - centre) ** 2)))
+    if scale < _ALIKE:
+        return 0.0, 0.0
+    feature = ((logits - centre) / scale)[:, None]
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", fit_intercept=with_intercept, tol=1e-9)
+    model.fit(
+        np.concatenate([feature, feature]),
+        np.repeat([1, 0], len(logits)),
+        sample_weight=np.concatenate([shares, 1 - shares]),
+    )
+    slope = float(model.coef_[0, 0]) / scale
+    return slope, float(np.ravel(model.intercept_)[0]) - slope * centre
+
+
+def _knots(logits: FloatValues, positive: BoolArray, low: float, high: float) -> tuple[tuple[float, float], ...]:
+    """Isotonic regression of ascending logits; each of its steps, pooled where they are near, as one knot."""
+    starts = np.flatnonzero(np.append(True, np.diff(logits) > 0))  # equal logits are one point
+    probabilities = 1 / (1 + np.exp(-logits))
+    sums: FloatValues = np.add.reduceat(np.stack([np.ones_like(logits), probabilities, positive]), starts, axis=1)
+    rising = isotonic_regression(sums[2] / sums[0], sample_weight=sums[0])
+    steps = np.add.reduceat(sums, np.flatnonzero(np.append(True, np.diff(rising) > _ROUNDING)), axis=1).T
+
+    pooled: list[npt.NDArray[np.float64]] = []  # of a count, a sum of probabilities and one of positives each
+    for step in steps:
+        if pooled and _log_odds(step[1] / step[0]) - _log_odds(pooled[-1][1] / pooled[-1][0]) < _LEAST_STEP:
+            pooled[-1] = pooled[-1] + step
+        else:
+            pooled.append(step)
+    return tuple((_log_odds(claimed / n), _log_odds(low + (high - low) * true / n)) for n, claimed, true in pooled)
+
+
+def _log_odds(share: float) -> float:
+    return float(np.log(share) - np.log1p(-share))
+
+
+FORMAT = "content-moderation calibration"
+VERSION = 1
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ReliabilityBins:
-    """The bins that hold an example, by rising probability. All arrays `(n_filled_bins,)`.
+class CalibrationResult:
+    """The calibrator of one label and why it was chosen.
 
     Args:
-        position: int, which of the bins between 0 and 1, from 0.
-        count: int, examples in it.
-        probability: Their mean probability.
-        share: Share of positives among them, what the probability claims.
-        low: Lower end of the share's 95 % interval.
-        high: Upper end.
+        calibrator: Of the method chosen, fitted to all examples.
+        log_loss: Method -> mean log-loss of examples that it was not fitted to; empty where there were too few to fit.
+        n_positives: Positive examples among those that it was fitted to.
+        n_examples: All of them.
     """
 
-    position: IntArray
-    count: IntArray
-    probability: FloatValues
-    share: FloatValues
-    low: FloatValues
-    high: FloatValues
+    calibrator: Calibrator
+    log_loss: dict[str, float]
+    n_positives: int
+    n_examples: int
 
 
-def reliability_bins(probabilities: FloatArray, positive: BoolArray, n_bins: int = N_BINS) -> ReliabilityBins:
-    """Sort one label's examples into the bins of `expected_calibration_error`: equal width, the last one closed.
+def fit_calibrators(
+    logits: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    labels: Sequence[str],
+    *,
+    seed: int = 42,
+    folds: int = 5,
+    min_examples: int = 10,
+) -> dict[str, CalibrationResult]:
+    """Choose and fit one calibrator per label.
 
-    Args:
-        probabilities: `(n_examples,)`, in [0, 1].
-        positive: bool `(n_examples,)`.
-        n_bins: Bins between 0 and 1.
-
-    >>> bins = reliability_bins(np.float32([0.1, 0.1, 0.9, 1.0]), np.array([False, True, True, True]))
-    >>> bins.count.tolist(), bins.share.tolist()
-    ([2, 1, 1], [0.5, 1.0, 1.0])
-    """
-    scores = np.asarray(probabilities, dtype=np.float64)
-    bins = np.minimum((scores * n_bins).astype(np.int64), n_bins - 1)
-    count = np.bincount(bins, minlength=n_bins)
-    filled = np.flatnonzero(count)
-    n = count[filled]
-    n_positives = np.bincount(bins, weights=positive, minlength=n_bins)[filled]
-    low, high = wilson_interval(n_positives, n)
-    mean = np.bincount(bins, weights=scores, minlength=n_bins)[filled] / n
-    return ReliabilityBins(filled, n, mean, n_positives / n, low, high)
-
-
-def expected_calibration_error(probabilities: FloatArray, positive: npt.ArrayLike, n_bins: int = N_BINS) -> float:
-    """Return the mean gap between probability and share of positives over bins of equal width.
-
-    Naeini et al. 2015 (AAAI), Guo et al. 2017 (ICML, 15 bins), applied to the probability of the positive class. Bins
-    of equal width, as in these papers: with rare labels, bins of equal mass would put all high probabilities, the
-    ones that decide, into one. Weighted by the examples in a bin, so empty ones do not count.
+    Each method is fitted to all folds but one and judged by its log-loss on that one. Of the methods `none`,
+    `temperature`, `platt`, `isotonic`, the simplest is taken that is within one standard error of the best
+    (`choose_method`), and fitted again to all examples. Each map rises strictly, so that ranking stays, and with it
+    ROC-AUC and what a tuned threshold flags.
 
     Args:
-        probabilities: `(n_examples,)`, in [0, 1].
-        positive: `(n_examples,)`, 0/1 or bool.
-        n_bins: Bins between 0 and 1.
-
-    >>> expected_calibration_error(np.float32([0.25, 0.25, 0.25, 0.25]), [1, 0, 0, 0])
-    0.0
-    """
-    bins = reliability_bins(probabilities, np.asarray(positive, dtype=bool), n_bins)
-    return float(np.average(np.abs(bins.probability - bins.share), weights=bins.count))
-
-
-def measure_calibration(probabilities: FloatArray, positive: BoolArray) -> dict[str, float]:
-    """Return `brier` (Brier 1950), `log_loss` and `ece` of one label.
-
-    Log-loss takes probabilities as at least one float32 step away from 0 and 1, as scikit-learn does.
-
-    Args:
-        probabilities: float32 `(n_examples,)`, in [0, 1].
-        positive: bool `(n_examples,)`.
-    """
-    scores = np.asarray(probabilities, dtype=np.float64)
-    step = float(np.finfo(np.float32).eps)
-    of_truth = np.clip(np.where(positive, scores, 1 - scores), step, 1 - step)
-    return {
-        "brier": float(np.mean((scores - positive) ** 2)),
-        "log_loss": float(-np.log(of_truth).mean()),
-        "ece": expected_calibration_error(probabilities, positive),
-    }
-
-
-def compare_calibration(
-    before: FloatArray, after: FloatArray, targets: FloatArray, labels: Sequence[str], calibrators: Sequence[Calibrator]
-) -> dict[str, Any]:
-    """Measure probabilities before and after calibration.
-
-    Args:
-        before: float32 `(n_examples, n_labels)`, the sigmoid alone.
-        after: Of the same shape, calibrated.
+        logits: `(n_examples, n_labels)`, of the validation split, columns in `labels` order.
         targets: Of the same shape, 0 or 1.
         labels: Ordered labels.
-        calibrators: One per label, in that order.
+        seed: Of the folds.
+        folds: 2 or more.
+        min_examples: With fewer positives, or fewer negatives, a label keeps `none`; a warning says so.
 
     Returns:
-        Label -> `method`, `before`, `after` (each as `measure_calibration` gives it), and `bins`: the points of the
-        reliability diagram before, `probability`, `share` and `count`, lists of one length.
+        Label to result, in `labels` order. The order of the examples does not matter.
+
+    Raises:
+        DataError: logits that are not finite, targets other than 0 and 1, or shapes that do not fit.
+        ConfigError: labels are empty or named twice, or a number is out of range.
+
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.normal(size=(4000, 1))
+    >>> targets = rng.random((4000, 1)) < sigmoid(2 * logits - 1)
+    >>> calibrator = fit_calibrators(logits, targets, ["toxic"])["toxic"].calibrator
+    >>> calibrator.method, round(calibrator.slope), round(calibrator.intercept)
+    ('platt', 2, -1)
     """
-    compared: dict[str, Any] = {}
-    for i, label in enumerate(labels):
-        positive = targets[:, i] == 1
-        bins = reliability_bins(before[:, i], positive)
-        compared[label] = {
-            "method": calibrators[i].method,
-            "before": measure_calibration(before[:, i], positive),
-            "after": measure_calibration(after[:, i], positive),
-            "bins": {name: getattr(bins, name).tolist() for name in ("probability", "share", "count")},
-        }
-    return compared
+    labels = as_labels(labels)
+    if seed < 0 or folds < 2 or min_examples < folds:
+        raise ConfigError("Calibration: expected a seed of 0 or more, 2 folds or more, and min_examples of as many.")
+    values = np.asarray(logits, dtype=np.float64)
+    _, truth = check_pair(sigmoid(values), targets, len(labels), ("sigmoid(logits)", "targets"))
+    if not np.isfinite(values).all():
+        raise DataError("logits: infinite values; the training diverged. Expected a finite number in every cell.")
+
+    results = {}
+    with threadpool_limits(
+        1, "blas"
+    ):  # products with one column: more threads would wait for each other, and round anew
+        for column, label in enumerate(labels):
+            rng = np.random.default_rng([seed, column])
+            results[label] = _fit_label(values[:, column], truth[:, column] == 1, folds, rng, min_examples)
+    few = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.log_loss]
+    if few:
+        _log.warning("Fewer than %d positives or negatives, so not calibrated: %s", min_examples, ", ".join(few))
+    return results
 
 
-def wilson_interval(successes: npt.ArrayLike, n: npt.ArrayLike) -> tuple[FloatValues, FloatValues]:
-    """Return the 95 % score interval of a share (Wilson 1927, JASA 22); it stays in [0, 1] and holds for small n.
+def calibrators_of(results: Mapping[str, CalibrationResult], labels: Sequence[str]) -> tuple[Calibrator, ...]:
+    """The calibrators in `labels` order, as `calibrate` takes them."""
+    return tuple(results[label].calibrator for label in labels)
+
+
+def save_calibration(
+    path: Path, results: Mapping[str, CalibrationResult], labels: Sequence[str], about: dict[str, Any]
+) -> None:
+    """Write `calibration.json`.
 
     Args:
-        successes: Counts, of any shape.
-        n: Counts that these are out of, 1 or more.
+        path: The file.
+        results: Label to result, for each of `labels`.
+        labels: Ordered labels.
+        about: Where the calibrators come from; anything JSON can hold.
 
-    >>> low, high = wilson_interval(8, 10)
-    >>> round(float(low), 2), round(float(high), 2)
-    (0.49, 0.94)
+    Raises:
+        ArtifactError: the file cannot be written, or the results are for other labels.
     """
-    total = np.asarray(n, dtype=np.float64)
-    share = np.asarray(successes, dtype=np.float64) / total
-    z = 1.959963984540054  # 97.5 % quantile of the normal distribution
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return np.clip(centre - half, 0, share), np.clip(centre + half, share, 1)
+    labels = as_labels(labels)
+    check_same_labels(list(results), labels, "Calibrators to save")
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "labels": list(labels),
+        "calibrators": {label: result.calibrator.to_plain() for label, result in results.items()},
+        "held_out_log_loss": {label: result.log_loss for label, result in results.items()},
+        "n_positives": {label: result.n_positives for label, result in results.items()},
+        "about": about,
+    }
+    write_json(path, content)
+
+
+def load_calibrators(path: Path, labels: Sequence[str]) -> tuple[Calibrator, ...]:
+    """Read the calibrators of a run, in `labels` order; of one without `calibration.json`, those that change nothing.
+
+    Args:
+        path: Where the file stands, or does not.
+        labels: Ordered labels of the model.
+
+    Raises:
+        ArtifactError: broken, no file of calibrators, from a newer version, or made for other labels.
+    """
+    if not path.is_file():
+        return (Calibrator(),) * len(labels)
+    content = read_json(path, "calibration.json as `moderation train` writes it")
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise ArtifactError(
+            f"{path}: format {content.get('format')!r}, version {content.get('version')!r}; expected {FORMAT!r}, "
+            f"{VERSION}. Update this program, or train again."
+        )
+    try:
+        check_same_labels(content["labels"], labels, str(path))
+        return read_calibrators(content["calibrators"], labels)
+    except (KeyError, TypeError, ConfigError) as error:
+        reason = str(error) if isinstance(error, ConfigError) else "incomplete"
+        raise ArtifactError(f"{path}: no calibrators that can be read ({reason}). Was it changed by hand?") from error
+
+
+def _fit_label(
+    logits: FloatValues, positive: BoolArray, folds: int, rng: np.random.Generator, min_examples: int
+) -> CalibrationResult:
+    n, n_positives = len(logits), int(positive.sum())
+    if min(n_positives, n - n_positives) < min_examples:
+        return CalibrationResult(Calibrator(), {}, n_positives, n)
+    order = np.lexsort((positive, logits))  # sums round the same, in whatever order the examples come
+    logits, positive = logits[order], positive[order]
+    losses = held_out_losses(logits, positive, folds, rng)
+    calibrator = fit_calibrator(choose_method(losses), logits, positive) or Calibrator()
+    return CalibrationResult(calibrator, {name: float(loss.mean()) for name, loss in losses.items()}, n_positives, n)

@@ -9,12 +9,12 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from moderation.evaluation.bootstrap import MEASURES, percentile_interval, resample
-from moderation.evaluation.calibration import measure_calibration
 from moderation.evaluation.objectives import fbeta, ratio
 from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict, sigmoid
-from moderation.evaluation.tables import align, interval, number
+from moderation.evaluation.reliability import measure_calibration
 from moderation.evaluation.thresholds import ThresholdResult, threshold_array
 from moderation.labels import as_labels
+from moderation.text_tables import align, interval, number
 
 _log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
 from moderation.evaluation.cuts import sort_by_probability
 from moderation.evaluation.objectives import Objective, fbeta, parse_objective, ratio
 from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair
-from moderation.evaluation.tables import align, interval, number
 from moderation.evaluation.tuning import bootstrap_interval, choose_threshold, count_decisions, cross_fit
 from moderation.labels import as_labels, check_same_labels
+from moderation.text_tables import align, interval, number
 
 DEFAULT_THRESHOLD = 0.5
 

@@ -1,19 +1,43 @@
 """One model, written in its forms; each form is a few files of the bundle under a fixed name."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from transformers import PreTrainedModel
 
+from moderation.artifacts import link_or_copy, write_atomically
 from moderation.bundles import FORMS
-from moderation.export.copying import link_or_copy
 from moderation.export.huggingface import write_torch_weights
+from moderation.export.onnx_graph import example_inputs, traceable
 from moderation.export.onnx_int8 import write_onnx_int8
 from moderation.export.openvino_int8 import write_openvino_int8
-from moderation.export.torchscript import write_torchscript
+
+MAIN_FILE = "torchscript/model.pt"
+
+
+def write_torchscript(path: Path, model: PreTrainedModel) -> None:
+    """Trace the model; called as `module(input_ids, attention_mask)`, it gives logits for any number of windows.
+
+    Args:
+        path: The `.pt` file.
+        model: Left as it was.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    jit: Any = torch.jit
+    content = io.BytesIO()  # on a full disk torch would end the process; and a file's name would become its content
+    with traceable(model) as wrapper:
+        jit.save(jit.trace(wrapper, example_inputs(), check_trace=False), content)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
 
 GRAPH_FORMS = ("onnx", "onnx-int8", "openvino")
 INT8_FORMS = ("onnx-int8", "openvino")

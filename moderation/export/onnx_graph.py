@@ -1,14 +1,75 @@
 """The classifier as an ONNX graph in float32, for ONNX Runtime and as the source of the int8 forms."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from moderation.artifacts import write_atomically
 from moderation.errors import MissingExtraError
-from moderation.export.first_position import keep_first_position
-from moderation.export.logits import example_inputs, traceable
+from moderation.export.graph_pruning import keep_first_position
+
+
+class LogitsOnly(nn.Module):
+    """A sequence classifier that returns its bare logits, as tracing needs it.
+
+    Args:
+        model: A sequence classifier of transformers.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Compute logits.
+
+        Args:
+            input_ids: int64 `(n_windows, n_tokens)`.
+            attention_mask: int64, of the same shape; 0 marks padding.
+
+        Returns:
+            float32 `(n_windows, n_labels)`.
+        """
+        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+
+def example_inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two windows of which one is padded, so that a trace keeps the mask: int64 `(2, 16)` each."""
+    input_ids = torch.arange(32).reshape(2, 16) % 7 + 5
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[1, 10:] = 0
+    return input_ids, attention_mask
+
+
+@contextmanager
+def traceable(model: PreTrainedModel) -> Iterator[LogitsOnly]:
+    """Yield the model as tracing wants it: without dropout, without gradients, its attention as plain products.
+
+    The fused attention of torch becomes a graph with tests for NaN that keep runtimes from fusing it again. Warnings
+    about what a trace cannot follow are kept quiet: `parity` measures whether it could.
+    """
+    was_training, attention = model.training, model.config._attn_implementation
+    verbosity = transformers_logging.get_verbosity()
+    changeable: Any = model
+    changeable.set_attn_implementation("eager")
+    try:
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield LogitsOnly(model).eval()
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        changeable.set_attn_implementation(attention)
+        model.train(was_training)
+
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "logits"

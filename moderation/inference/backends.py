@@ -21,8 +21,8 @@ import numpy.typing as npt
 from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
-from moderation.inference.graph_files import read_onnx, read_openvino, refuse_graph
-from moderation.inference.openvino_indices import UnboundedIndexError, keep_in_range
+from moderation.inspection.graph_files import read_onnx, read_openvino, refuse_graph
+from moderation.inspection.openvino_indices import UnboundedIndexError, keep_in_range
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 

@@ -23,8 +23,7 @@ from moderation.inference.backends import (
     main_file,
     open_backend,
 )
-from moderation.inference.batches import Batch, make_batches, padded_length
-from moderation.inference.engines import Engine
+from moderation.inference.engines import Batch, Engine, make_batches, padded_length
 from moderation.inference.windows import Watch, Window, Windows, check_texts
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it

@@ -3,14 +3,75 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from moderation.errors import ArtifactError
 from moderation.inference.backends import Backend, FloatArray
-from moderation.inference.batches import Batch
 from moderation.memory import is_out_of_memory
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows that are computed together.
+
+    Args:
+        places: Of its windows among all, int64 `(n_windows,)`.
+        input_ids: int64 `(n_windows, n_tokens)`.
+        attention_mask: int64 of the same shape: 1 for a token, 0 for padding.
+    """
+
+    places: npt.NDArray[np.int64]
+    input_ids: npt.NDArray[np.int64]
+    attention_mask: npt.NDArray[np.int64]
+
+
+def make_batches(
+    windows: Sequence[Sequence[int]], *, batch_tokens: int, round_to: int, longest: int, pad_id: int
+) -> list[Batch]:
+    """Group windows of the same padded length, longest first.
+
+    How far a window is padded does not depend on the others, and only windows of one length are computed together. So
+    an engine whose arithmetic is the same for each row gives a window the same answer in any company.
+
+    Args:
+        windows: Token ids of each.
+        batch_tokens: Tokens of a batch at most, padding included; a window longer than that is a batch of its own.
+            0: each window alone.
+        round_to: Lengths are padded to a multiple of it: an engine that prepares its kernels per shape meets few.
+        longest: Tokens that the encoder takes; nothing is padded beyond.
+        pad_id: Token that fills up.
+    """
+    lengths = np.array([padded_length(len(ids), round_to, longest) for ids in windows], dtype=np.int64)
+    batches = []
+    for n_tokens in np.unique(lengths)[::-1].tolist():
+        places = np.flatnonzero(lengths == n_tokens)
+        size = max(1, batch_tokens // n_tokens)
+        for start in range(0, len(places), size):
+            part = places[start : start + size]
+            batches.append(_stack([windows[place] for place in part], part, n_tokens, pad_id))
+    return batches
+
+
+def padded_length(n_tokens: int, round_to: int, longest: int) -> int:
+    """Tokens of a window with its padding.
+
+    >>> [padded_length(n, round_to=16, longest=40) for n in (3, 16, 33, 40, 50)]
+    [16, 16, 40, 40, 50]
+    """
+    return max(1, n_tokens, min(n_tokens + -n_tokens % round_to, longest))
+
+
+def _stack(windows: Sequence[Sequence[int]], places: npt.NDArray[np.int64], n_tokens: int, pad_id: int) -> Batch:
+    input_ids = np.full((len(windows), n_tokens), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((len(windows), n_tokens), dtype=np.int64)
+    for row, ids in enumerate(windows):
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+    return Batch(places, input_ids, attention_mask)
 
 
 class Engine:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderation.data.encodings import is_unicode
 from moderation.errors import ArtifactError, DataError
-from moderation.inference.tokenizer_files import BoundedTokenizer
+from moderation.inspection.tokenizer_files import BoundedTokenizer
+from moderation.tables.encodings import is_unicode
 
 _PIECE = 2_000  # characters that the tokenizer is given at once: for one it may make many tokens
 _GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters

@@ -18,12 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.categories import perspective_name
-from moderation.data import bounds
-from moderation.data.columns import find_text_column, show_names, show_rows
-from moderation.data.compression import check_unpacked, open_unpacked, reading
-from moderation.data.json_objects import parse_object
 from moderation.data.validation import as_numbers, is_empty, text_problems
 from moderation.errors import DataError
+from moderation.tables import bounds
+from moderation.tables.columns import find_text_column, show_names, show_rows
+from moderation.tables.compression import check_unpacked, open_unpacked, reading
+from moderation.tables.json_objects import parse_object
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from moderation.evaluation.figures import BLUE, GREY, ORANGE, new_grid, to_png
-from moderation.evaluation.pages import embed_png, render
 from moderation.evaluation.probabilities import predict
 from moderation.migration.attributes import Attribute
 from moderation.migration.summary import Migration
+from moderation.report.render import embed_png, render
+from moderation.report.style import BLUE, GREY, ORANGE, new_grid, to_png
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _MOST_POINTS = 3000  # of a colour in a panel; more would only darken it

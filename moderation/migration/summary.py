@@ -9,9 +9,9 @@ from typing import Any
 from moderation.artifacts import read_json
 from moderation.errors import ArtifactError
 from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
-from moderation.evaluation.tables import align, interval, number
 from moderation.migration.attributes import Attribute, Change
 from moderation.migration.matching import Match
+from moderation.text_tables import align, interval, number
 
 _CHOSEN_BY = "moderation migrate"
 _TITLE = b"<title>Thresholds in place of Perspective's</title>"  # of the page

@@ -20,27 +20,29 @@ from moderation.evaluation.chosen_thresholds import ChosenThresholds
 from moderation.extras import EXTRAS, require
 from moderation.inference.classifier import Classifier
 from moderation.serving import metrics as metrics_module
-from moderation.serving import pages, shadow_report
+from moderation.serving import static
 from moderation.serving.addresses import PublicAddress, path_of, read_proxies, read_public_url
 from moderation.serving.cors import Cors
-from moderation.serving.description import complete_description
-from moderation.serving.dialects import native, openai, perspective, perspective_batch
-from moderation.serving.dialects.perspective_languages import LanguageRule
-from moderation.serving.gate import Gate
+from moderation.serving.dialects import native, openai
+from moderation.serving.dialects.perspective import batch, routes
+from moderation.serving.dialects.perspective.languages import LanguageRule
+from moderation.serving.errors import KIND_OF_STATUS, ApiError
+from moderation.serving.heavy_requests import HeavyRequests
 from moderation.serving.keys import Keys
-from moderation.serving.limiting import Limiter
+from moderation.serving.limits.local import Limiter
+from moderation.serving.limits.rates import read_rate, require_shared_counting
 from moderation.serving.metrics import Metrics
-from moderation.serving.moderator import Moderator
+from moderation.serving.middleware import Gate
+from moderation.serving.openapi import complete_description
 from moderation.serving.paths import BATCH_PATHS, find_dialect, route_path
-from moderation.serving.problems import KIND_OF_STATUS, ApiProblem
-from moderation.serving.rates import read_rate, require_shared_counting
-from moderation.serving.shadow import AfterAnswer, open_shadow
-from moderation.serving.shadow_counts import ShadowCounts
-from moderation.serving.stopping import stop_gracefully
-from moderation.serving.workshop import Workshop
+from moderation.serving.processes.stopping import stop_gracefully
+from moderation.serving.service import PredictionService
+from moderation.serving.shadow import report
+from moderation.serving.shadow.counts import ShadowCounts
+from moderation.serving.shadow.scoring import AfterAnswer, open_shadow
 
 if TYPE_CHECKING:
-    from moderation.serving.feedback import FeedbackStore
+    from moderation.serving.feedback.store import FeedbackStore
 
 MAX_TEXTS = 256
 MAX_BODY_BYTES = 2_000_000
@@ -50,7 +52,7 @@ _ASK_THE_MODEL = ("/v1/predict", "/v1/moderations", "/comments:analyze", *BATCH_
 _RENDER = {
     "native": native.render_problem,
     "openai": openai.render_problem,
-    "perspective": perspective.render_problem,
+    "perspective": routes.render_problem,
 }
 
 logger = logging.getLogger(__name__)
@@ -120,7 +122,7 @@ def create_app(
         shadow_may_fail: Go on without a shadow, and log why, where it cannot be loaded.
 
     Returns:
-        The application; once it has started, `app.state.moderator` is what answers.
+        The application; once it has started, `app.state.service` is what answers.
 
     Raises:
         ConfigError: a rate limit, its URL, a mapping of labels or an address that cannot be read; a shadow that cannot
@@ -134,7 +136,7 @@ def create_app(
     counts = Metrics()
     bundle = read_bundle(Path(model))
     counterparts = find_counterparts(bundle.labels, bundle.mapping, map)
-    workshop = Workshop(max_body_bytes)
+    heavy_requests = HeavyRequests(max_body_bytes)
     limiter = _make_limiter(rate_limit, rate_limit_url, counts) if rate_limit else None
     proxies = read_proxies(trusted_proxy)
     root_url = None if public_url is None else read_public_url(public_url)
@@ -148,16 +150,16 @@ def create_app(
                 stack.callback(app.state.feedback.close)
             if limiter is not None:
                 stack.callback(limiter.close)
-            app.state.moderator = Moderator(
+            app.state.service = PredictionService(
                 classifier, counts, max_wait_s=max_wait_s, timeout_s=timeout_s, cache_texts=cache_texts
             )
-            stack.callback(app.state.moderator.close)
+            stack.callback(app.state.service.close)
             app.state.shadow = None
             if shadow is not None:
                 try:
                     app.state.shadow = open_shadow(
                         shadow,
-                        app.state.moderator,
+                        app.state.service,
                         ShadowCounts(counts.registry),
                         share=shadow_share,
                         backend=shadow_backend,
@@ -174,15 +176,15 @@ def create_app(
                 app.state.languages, classifier.languages, perspective_languages, counts
             )
             app.state.openai_images, app.state.perspective_missing = openai_images, perspective_missing
-            app.state.description = native.describe_model(app.state.moderator, counterparts)
+            app.state.description = native.describe_model(app.state.service, counterparts)
             _warn_of_labels(counterparts)
             if app.state.feedback is not None:  # `moderation serve` refused what cannot be; here texts are still read
                 asyncio.get_running_loop().run_in_executor(None, app.state.feedback.look)
             if drain_s is not None:
-                stop_gracefully(app.state.moderator, drain_s)
+                stop_gracefully(app.state.service, drain_s)
             counts.started(classifier.bundle.name, classifier.bundle.version, classifier.backend_name)
-            workshop.open()
-            stack.callback(workshop.close)
+            heavy_requests.open()
+            stack.callback(heavy_requests.close)
             logger.info("ready", extra={"model_version": classifier.model_version})
             yield
 
@@ -201,12 +203,12 @@ def create_app(
     for router in (
         native.make_router(max_texts),
         openai.make_router(max_texts),
-        perspective.make_router(list(counterparts.attributes)),
-        perspective_batch.make_router(),
+        routes.make_router(list(counterparts.attributes)),
+        batch.make_router(),
     ):
         app.include_router(router)
-    app.include_router(shadow_report.make_router(counts))
-    app.include_router(pages.make_router())
+    app.include_router(report.make_router(counts))
+    app.include_router(static.make_router())
     _add_health(app, counts)
     _add_error_handlers(app)
     complete_description(app, has_keys=keys is not None)
@@ -214,14 +216,14 @@ def create_app(
         app.add_middleware(AfterAnswer, shadow=lambda: app.state.shadow)
     app.add_middleware(
         Gate,
-        workshop=workshop,
+        heavy_requests=heavy_requests,
         keys=keys,
         limiter=limiter,
         metrics=counts,
         render=_render,
-        check_room=lambda path: app.state.moderator.check_room() if path.endswith(_ASK_THE_MODEL) else None,
-        model_version=lambda: str(app.state.moderator.classifier.model_version),
-        is_leaving=lambda: bool(app.state.moderator.leaving),
+        check_room=lambda path: app.state.service.check_room() if path.endswith(_ASK_THE_MODEL) else None,
+        model_version=lambda: str(app.state.service.classifier.model_version),
+        is_leaving=lambda: bool(app.state.service.leaving),
         body_timeout_s=body_timeout_s,
         max_body_bytes=max_body_bytes,
         origins=tuple(cors),
@@ -257,7 +259,7 @@ def _make_limiter(rate: str, url: str | None, counts: Metrics) -> Limiter:
     if not url:
         return Limiter(read_rate(rate))
     require_shared_counting()
-    from moderation.serving.shared_limits import SharedLimiter
+    from moderation.serving.limits.shared import SharedLimiter
 
     return SharedLimiter(read_rate(rate), url, counts.rate_limit_fallback)
 
@@ -269,7 +271,7 @@ def _open_feedback(url: str) -> "FeedbackStore":
         MissingExtraError: it is not installed.
     """
     require(EXTRAS["feedback"], ("feedback",), "Keeping moderators' decisions")
-    from moderation.serving.feedback import FeedbackStore
+    from moderation.serving.feedback.store import FeedbackStore
 
     return FeedbackStore(url)
 
@@ -285,11 +287,11 @@ def _add_health(app: FastAPI, counts: Metrics) -> None:
     @app.get("/readyz", tags=["health"], responses={"503": {"model": dict[str, str]}})
     async def readyz(request: Request) -> JSONResponse:
         """The model is loaded and warm, and the server is not about to stop; also whether decisions can be kept."""
-        moderator: Moderator = request.app.state.moderator
+        service: PredictionService = request.app.state.service
         store: FeedbackStore | None = request.app.state.feedback
-        status = "ready" if moderator.is_ready else "draining" if moderator.draining else "broken"
+        status = "ready" if service.is_ready else "draining" if service.draining else "broken"
         found = {"status": status, "feedback": "off" if store is None else store.state()}
-        return JSONResponse(found, status_code=200 if moderator.is_ready else 503)
+        return JSONResponse(found, status_code=200 if service.is_ready else 503)
 
     @app.get("/metrics", tags=["health"], response_class=Response, responses={"200": {"content": {"text/plain": {}}}})
     def metrics() -> Response:  # in a thread: the counts of all workers are in files
@@ -301,24 +303,24 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
         return _render(route_path(request.scope), _as_problem(error))
 
-    for kind in (ApiProblem, HTTPException, RequestValidationError):
+    for kind in (ApiError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, refuse)
 
 
-def _as_problem(error: Exception) -> ApiProblem:
+def _as_problem(error: Exception) -> ApiError:
     """A library's refusal as one of ours, without anything of what was sent."""
-    if isinstance(error, ApiProblem):
+    if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestValidationError):
         parts = error.errors()
         if any(part["type"] == "json_invalid" for part in parts):
-            return ApiProblem(400, "invalid_json", "The body is not valid JSON.")
+            return ApiError(400, "invalid_json", "The body is not valid JSON.")
         found = dict.fromkeys(map(_describe, parts[:5]))
-        return ApiProblem(422, "invalid_request", "; ".join(found), param=_find_field(parts[0]))
+        return ApiError(422, "invalid_request", "; ".join(found), param=_find_field(parts[0]))
     status = getattr(error, "status_code", 500)
     kind = KIND_OF_STATUS.get(status, "invalid_request" if status < 500 else "internal")
     allow = (getattr(error, "headers", None) or {}).get("Allow")
-    return ApiProblem(status, kind, _MESSAGES.get(status, "The request cannot be answered."), allow=allow)
+    return ApiError(status, kind, _MESSAGES.get(status, "The request cannot be answered."), allow=allow)
 
 
 _MESSAGES = {
@@ -343,6 +345,6 @@ def _find_field(part: Any) -> str | None:
     return str(part["loc"][1]) if known else None
 
 
-def _render(path: str, problem: ApiProblem) -> Response:
+def _render(path: str, problem: ApiError) -> Response:
     """A problem in the words of the dialect that a path belongs to."""
     return _RENDER[find_dialect(path)](problem)

@@ -8,7 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from moderation.serving.dialects.perspective_languages import MODEL_LANGUAGE
+from moderation.serving.dialects.perspective.languages import MODEL_LANGUAGE
 
 _LONGEST = 4096  # characters of the headers that a page may ask for
 _NAME = r"[\w!#$%&'*+.^`|~-]+"

@@ -19,9 +19,9 @@ from moderation.evaluation.metrics import compute_metrics
 from moderation.training.balancing import PosWeightRule, example_weights, pos_weight_of
 from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveState, has_stopped_early
 from moderation.training.checkpoints import save_checkpoint
+from moderation.training.environment import n_processes
 from moderation.training.model import build_model, freeze_for_speed
 from moderation.training.precision import Resolved
-from moderation.training.processes import n_processes
 from moderation.training.states import choose_state, remove_other_states
 from moderation.training.tracking import report_to
 from moderation.training.trainer import PosWeightTrainer

@@ -3,8 +3,7 @@ import re
 import pandas as pd
 import pytest
 
-from moderation.data.augmenting import add_disguised
-from moderation.data.edits import _FRIENDLY, DISGUISES
+from moderation.data.disguises import _FRIENDLY, DISGUISES, add_disguised
 
 FRAME = pd.DataFrame(
     {"comment_text": [f"remarkable comment number {i} about gardens" for i in range(400)], "toxic": [0, 0, 0, 1] * 100}

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moderation.data.cleaning import TableForm, clean_table, load_english_only
 from moderation.data.label_forms import spread_labels
-from moderation.data.loading import TableForm, clean_table, load_english_only
 from moderation.errors import ConfigError, DataError
 
 SECRET = "zanzibar"

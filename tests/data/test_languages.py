@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moderation.data.edits import edit_text
+from moderation.data.disguises import edit_text
 from moderation.data.languages import Languages
 from moderation.inference.classifier import Classifier
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, normalizers
 
 from moderation.bundles import SHIPPED, TOKENIZER
 from moderation.data.charsmap import compile_table
-from moderation.data.edits import STYLES, edit_text
+from moderation.data.disguises import STYLES, edit_text
 from moderation.data.styles import ALPHABETS
 from moderation.inference.classifier import Classifier
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from moderation import cli
-from moderation.battery.hatecheck import read_hatecheck
 from moderation.bundles import MANIFEST, SHIPPED, manifest_version
 from moderation.errors import DataError
-from moderation.inference.cells import as_plain_cell
+from moderation.scoring.cells import as_plain_cell
+from moderation.suites.hatecheck import read_hatecheck
 from tests.attack_table import Attack
 from tests.hostile_names import OBEYED, SHOWN, TOO_MUCH, compose, obeyed_in
 

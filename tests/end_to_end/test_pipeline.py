@@ -10,11 +10,11 @@ import pytest
 import model_training
 from moderation import cli
 from moderation.artifacts import RunFolder
-from moderation.data.preparing import load_splits
+from moderation.data.splits import load_splits
 from moderation.errors import ArtifactError
+from moderation.evaluation.calibration import load_calibrators
 from moderation.evaluation.probabilities import calibrate
-from moderation.evaluation.recalibration import load_calibrators
-from moderation.training.record import check_unchanged
+from moderation.training.run_record import check_unchanged
 from tests.hostile_names import obeyed_in
 
 SMALL = ["--max-length", "32", "--epochs", "1", "--batch-size", "16", "--lr", "1e-3", "--bootstrap", "20"]

@@ -11,8 +11,8 @@ import pytest
 
 from moderation import Classifier, cli
 from moderation.config import TrainConfig
-from moderation.data.edits import edit_text
-from moderation.data.loading import load_english_only
+from moderation.data.cleaning import load_english_only
+from moderation.data.disguises import edit_text
 from moderation.flags import merge
 from moderation.labels import JIGSAW_LABELS
 

@@ -9,8 +9,8 @@ import pytest
 
 from moderation import Classifier
 from moderation.config import ScoreConfig
-from moderation.inference import file_scoring
-from moderation.inference.tally import Tally
+from moderation.scoring import run as file_scoring
+from moderation.scoring.summary import ScoreSummary
 from tests.end_to_end.test_score import ROOT, SECRET, run, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
@@ -87,12 +87,14 @@ def test_without_a_terminal_a_line_tells_how_far_it_is(tmp_path, caplog, monkeyp
     config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", chunk_rows=50)
     caplog.set_level("INFO")
     with Classifier.load(threads=1) as classifier:
-        tally = Tally(classifier.labels)
-        file_scoring.score_file(file_scoring.Job(config, classifier, None, tally, config.output, lambda: next(seconds)))
+        summary = ScoreSummary(classifier.labels)
+        file_scoring.score_file(
+            file_scoring.Job(config, classifier, None, summary, config.output, lambda: next(seconds))
+        )
     lines = [record.getMessage() for record in caplog.records if "rows/s" in record.getMessage()]
     assert lines
     assert all("of about 400 rows" in line or "left" in line for line in lines)
-    assert (tally.n_rows, tally.n_new) == (400, 400)
+    assert (summary.n_rows, summary.n_new) == (400, 400)
 
 
 def test_a_part_ends_when_it_has_taken_long_enough(tmp_path, monkeypatch):
@@ -103,8 +105,8 @@ def test_a_part_ends_when_it_has_taken_long_enough(tmp_path, monkeypatch):
         for name, tick in (("slow", 10.0), ("quick", 0.0)):
             now = iter(tick * number for number in range(10**9))
             config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / f"{name}.parquet")
-            tally = Tally(classifier.labels)
-            job = file_scoring.Job(config, classifier, None, tally, config.output, lambda now=now: next(now))
+            summary = ScoreSummary(classifier.labels)
+            job = file_scoring.Job(config, classifier, None, summary, config.output, lambda now=now: next(now))
             sizes = []
             with monkeypatch.context() as watched:
                 write = file_scoring.Parts.write

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moderation.inference.records import result_names
+from moderation.scoring.records import result_names
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")

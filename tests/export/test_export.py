@@ -13,16 +13,15 @@ import pytest
 from moderation import Classifier, cli
 from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
 from moderation.bundles import MANIFEST, read_bundle, write_manifest
+from moderation.commands.export import export, read_metrics
 from moderation.config import ExportConfig
 from moderation.errors import ArtifactError
-from moderation.export.float_layers import layer_groups
-from moderation.export.odd_texts import ODD_TEXTS
-from moderation.export.parity import check_again, compare
+from moderation.export.card import read_curves
+from moderation.export.forms import write_torchscript
+from moderation.export.mixed_precision import layer_groups
+from moderation.export.parity import ODD_TEXTS, check_again, compare
 from moderation.export.staging import recover_target, staged_folder
-from moderation.export.torchscript import write_torchscript
-from moderation.export.validation_curves import read_curves
 from moderation.locks import claimed
-from moderation.recipes.export import export, read_metrics
 from moderation.training.model import build_model
 
 
@@ -243,7 +242,7 @@ def test_what_can_be_known_is_told_before_anything_is_loaded(tmp_path, capsys, w
     ],
 )
 def test_a_missing_package_is_told_before_anything_is_loaded(tmp_path, capsys, monkeypatch, form, package, extra):
-    monkeypatch.setattr("moderation.recipes.export.find_spec", lambda name: None if name == package else name)
+    monkeypatch.setattr("moderation.commands.export.find_spec", lambda name: None if name == package else name)
     words = ["export", str(tmp_path / "run"), "--to", str(tmp_path / "b"), "--formats", f"hf,{form}"]
     assert cli.main(words) == 2
     assert f"pip install '.[{extra}]'" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from moderation import Classifier, cli
 from moderation.bundles import FORMS, read_bundle
-from moderation.export.float_layers import layer_groups, leave_until_passed, rank_groups
+from moderation.export.mixed_precision import layer_groups, leave_until_passed, rank_groups
 from moderation.export.onnx_int8 import write_onnx_int8
 from moderation.training.batching import PAD_TO_MULTIPLE_OF
 from tests.bundle_mutator import mutate, openvino_mutations

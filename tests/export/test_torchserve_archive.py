@@ -19,8 +19,8 @@ import pytest
 from moderation import Classifier
 from moderation.bundles import check_files, read_bundle, write_manifest
 from moderation.errors import ArtifactError, MissingExtraError
-from moderation.export import torchserve_archive
-from moderation.export.torchserve_archive import write_torchserve
+from moderation.export.torchserve import archive
+from moderation.export.torchserve.archive import write_torchserve
 
 NAME = "toxicity"
 TEXTS = ["you are kind", "", "\U0001f600 \u65e5\u672c\u8a9e", "nul\x00inside", "river bread " * 300 + "idiot", "fine"]
@@ -108,7 +108,7 @@ def test_what_the_archiver_refuses_is_told(tiny_bundle: Path, tmp_path: Path) ->
 
 
 def test_a_missing_archiver_is_told_with_its_cure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchserve_archive, "find_spec", lambda name: None)
+    monkeypatch.setattr(archive, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"'\.\[torchserve\]'"):
         write_torchserve(tiny_bundle, NAME)
 

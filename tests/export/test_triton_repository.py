@@ -22,7 +22,7 @@ from tritonclient.grpc import model_config_pb2
 from moderation import Classifier
 from moderation.bundles import read_bundle
 from moderation.errors import ArtifactError
-from moderation.export.triton_repository import write_triton
+from moderation.export.triton.repository import write_triton
 
 NAME = "toxicity"
 TEXTS = [

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moderation.data.reading import read_table
 from moderation.errors import DataError
 from moderation.migration.old_scores import read_old_scores
+from moderation.tables.reading import read_table
 
 SECRET = "you utter walnut"
 

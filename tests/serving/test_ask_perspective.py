@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moderation.data.columns import TEXT_NAMES
-from moderation.data.reading import read_table
 from moderation.migration.old_scores import read_old_scores
+from moderation.tables.columns import TEXT_NAMES
+from moderation.tables.reading import read_table
 from tests.serving.conftest import Server
 
 SCRIPT = Path(__file__).parents[2] / "examples/ask_perspective.py"

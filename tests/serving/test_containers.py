@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from moderation.commands.serve import STOP_S
 from moderation.config import ServeConfig
-from moderation.recipes.serve import STOP_S
-from moderation.serving.supervisor import longest_stop_s
+from moderation.serving.processes.supervisor import longest_stop_s
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")

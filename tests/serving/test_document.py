@@ -13,7 +13,7 @@ from moderation import cli
 from moderation.categories import ATTRIBUTES, CATEGORIES
 from moderation.config import ServeConfig
 from moderation.flags import from_plain
-from moderation.serving.problems import ApiProblem
+from moderation.serving.errors import ApiError
 from tests.serving.conftest import Server
 from tests.test_readme import flags_of
 
@@ -46,5 +46,5 @@ def test_settings_exist() -> None:
 def test_errors_categories_and_attributes_are_all_named() -> None:
     prose = re.sub(r"```.*?```", "", DOCUMENT, flags=re.DOTALL)
     named = set(re.findall(r"`([^`]+)`", prose))
-    assert set(ApiProblem.KINDS) <= named
+    assert set(ApiError.KINDS) <= named
     assert CATEGORIES.keys() | ATTRIBUTES.keys() | set(ATTRIBUTES.values()) <= named

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from moderation.serving.problems import ApiProblem
+from moderation.serving.errors import ApiError
 from tests.attack_table import Attack
 from tests.hostile_names import OBEYED, SHOWN, obeyed_in
 from tests.serving.conftest import Server, exchange, started
@@ -107,7 +107,7 @@ def check_refused(dialect: Dialect, answer: httpx.Response, *statuses: int) -> N
     error = answer.json()["error"]
     assert dialect.form <= set(error) <= dialect.form | {"details"}
     assert error["message"]
-    assert dialect is not NATIVE or error["type"] in ApiProblem.KINDS
+    assert dialect is not NATIVE or error["type"] in ApiError.KINDS
     assert dialect is not PERSPECTIVE or error["code"] == answer.status_code
     assert MARK not in answer.text and "Traceback" not in answer.text and "site-packages" not in answer.text
     assert {"X-Request-Id", "X-Model-Version"} <= {name.title() for name in answer.headers}
@@ -452,7 +452,7 @@ def test_a_fault_is_named_by_its_request_alone(dialect: Dialect, hostile: Server
     faults = [line for line in hostile.lines() if line["event"] == "fault"]
     fault = next(fault for fault in faults if fault["request_id"] == f"asked-for-it-{dialect.field}")
     assert fault["error"] == "RuntimeError"
-    assert any("moderator.py" in place for place in fault["trace"])
+    assert any("service.py" in place for place in fault["trace"])
 
 
 @pytest.mark.hostile("terminal: log of the server")

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from moderation.bundles import read_bundle
 from tests.serving.conftest import Server, started, wait_until
-from tests.serving.test_lifecycle import predict_until_all_answered, workers_of
+from tests.serving.processes.test_lifecycle import predict_until_all_answered, workers_of
 
 FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
 DOCUMENT = Path(__file__).parents[2] / "docs/operations.md"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from moderation.commands.serve import STOP_S
 from moderation.config import ServeConfig
 from moderation.flags import merge
-from moderation.recipes.serve import STOP_S
-from moderation.serving.supervisor import longest_stop_s
+from moderation.serving.processes.supervisor import longest_stop_s
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/moderation.service"
 DOCUMENT = Path(__file__).parents[2] / "docs/operations.md"

@@ -10,7 +10,7 @@ import h11
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from moderation.serving.protocol import BoundedProtocol
+from moderation.serving.connection.protocol import BoundedProtocol
 
 
 @dataclass

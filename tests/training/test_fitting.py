@@ -12,10 +12,10 @@ from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.metrics import compute_metrics
 from moderation.labels import JIGSAW_LABELS
 from moderation.training.checkpoints import load_checkpoint
+from moderation.training.environment import make_reproducible
 from moderation.training.fitting import fit
 from moderation.training.model import build_model
 from moderation.training.prediction import predict_logits
-from moderation.training.reproducibility import make_reproducible
 from moderation.training.states import MANIFEST, choose_state, reading_state, seal_state, sealed_states
 
 STEPS_IN_EPOCH = 8  # 64 examples in batches of 8

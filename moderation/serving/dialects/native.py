@@ -10,13 +10,13 @@ from moderation.bundles import CARD, check_files
 from moderation.categories import Counterparts
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
+from moderation.serving.bodies.json_bodies import JsonRoute, keep_one_unknown
 from moderation.serving.dialects.language import Language
 from moderation.serving.dialects.openai import describe_categories
-from moderation.serving.gate import CALLER
-from moderation.serving.json_bodies import JsonRoute, keep_one_unknown
-from moderation.serving.moderator import Moderator
-from moderation.serving.problems import ApiProblem
-from moderation.serving.workshop import run_heavy
+from moderation.serving.errors import ApiError
+from moderation.serving.heavy_requests import run_heavy
+from moderation.serving.middleware import CALLER
+from moderation.serving.service import PredictionService
 
 MAX_SENTENCES = 512
 """Of one request, shared evenly among its texts; the last one of a text holds all the rest."""
@@ -121,7 +121,7 @@ def make_router(max_texts: int) -> APIRouter:
     async def predict(body: PredictRequest, request: Request) -> Response:
         """Probabilities, thresholds and flagged labels of texts."""
         if len(body.texts) > max_texts:
-            raise ApiProblem(413, "too_many_texts", f"{len(body.texts)} texts; expected {max_texts} at most.")
+            raise ApiError(413, "too_many_texts", f"{len(body.texts)} texts; expected {max_texts} at most.")
         return JSONResponse(await _predict(request.app.state, body, request.scope[CALLER]))
 
     @router.get("/model", response_model=ModelAnswer)
@@ -133,12 +133,12 @@ def make_router(max_texts: int) -> APIRouter:
 
 
 async def _predict(state: Any, body: PredictRequest, caller: str | None) -> dict[str, Any]:
-    moderator: Moderator = state.moderator
-    moderator.check_size(body.texts)
+    service: PredictionService = state.service
+    service.check_size(body.texts)
     most = max(1, MAX_SENTENCES // max(1, len(body.texts)))
     spans = [split_sentences(text, most=most) if body.sentences else [] for text in body.texts]
     pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]
-    found = await moderator.read([*body.texts, *pieces], caller=caller, n_counted=len(body.texts))
+    found = await service.read([*body.texts, *pieces], caller=caller, n_counted=len(body.texts))
     if len(found) > _FEW:  # not on the event loop, where all others would wait
         return await run_heavy(_put_together, state, body, spans, found)
     return _put_together(state, body, spans, found)
@@ -147,8 +147,8 @@ async def _predict(state: Any, body: PredictRequest, caller: str | None) -> dict
 def _put_together(
     state: Any, body: PredictRequest, spans: list[list[tuple[int, int]]], found: list[TextResult]
 ) -> dict[str, Any]:
-    moderator: Moderator = state.moderator
-    languages = moderator.classifier.languages
+    service: PredictionService = state.service
+    languages = service.classifier.languages
     sentences = iter(found[len(body.texts) :])
     results = []
     for text, some, result in zip(body.texts, spans, found, strict=False):
@@ -160,9 +160,9 @@ def _put_together(
             answer["sentences"] = [{"begin": begin, "end": end} | _decided(next(sentences)) for begin, end in some]
         results.append(answer)
     return {
-        "model_version": moderator.classifier.model_version,
-        "thresholds": moderator.classifier.thresholds_by_label,
-        "thresholds_from": moderator.classifier.thresholds_from,
+        "model_version": service.classifier.model_version,
+        "thresholds": service.classifier.thresholds_by_label,
+        "thresholds_from": service.classifier.thresholds_from,
         "results": results,
     }
 
@@ -171,9 +171,9 @@ def _decided(result: TextResult) -> dict[str, Any]:
     return {"probabilities": result.probabilities, "flagged": list(result.flagged)}
 
 
-def describe_model(moderator: Moderator, counterparts: Counterparts) -> dict[str, Any]:
+def describe_model(service: PredictionService, counterparts: Counterparts) -> dict[str, Any]:
     """What `/v1/model` answers, as in `ModelAnswer`."""
-    classifier = moderator.classifier
+    classifier = service.classifier
     bundle = classifier.bundle
     return {
         "model_version": classifier.model_version,
@@ -188,19 +188,19 @@ def describe_model(moderator: Moderator, counterparts: Counterparts) -> dict[str
         "categories": describe_categories(counterparts),
         "labels_without_category": list(counterparts.without_category),
         "attributes": counterparts.attributes,
-        "card": _read_card(moderator),
+        "card": _read_card(service),
     }
 
 
-def _read_card(moderator: Moderator) -> str:
-    bundle = moderator.classifier.bundle
+def _read_card(service: PredictionService) -> str:
+    bundle = service.classifier.bundle
     if CARD not in bundle.files:
         return ""
     check_files(bundle, [CARD])
     return (bundle.path / CARD).read_text(encoding="utf-8")
 
 
-def render_problem(problem: ApiProblem) -> JSONResponse:
+def render_problem(problem: ApiError) -> JSONResponse:
     """A refusal in the server's own words."""
     body = {"error": {"type": problem.kind, "message": problem.message}}
     return JSONResponse(body, status_code=problem.status, headers=problem.headers)

@@ -16,13 +16,13 @@ from starlette.responses import JSONResponse, Response
 from moderation.categories import BOTH, CATEGORIES, Counterparts
 from moderation.data.languages import Languages
 from moderation.inference.classifier import TextResult
+from moderation.serving.bodies.json_bodies import read_json
 from moderation.serving.dialects.language import Language
 from moderation.serving.dialects.openai_requests import ModerationRequest, read_request
-from moderation.serving.gate import CALLER
-from moderation.serving.json_bodies import read_json
-from moderation.serving.moderator import Moderator
-from moderation.serving.problems import ApiProblem
-from moderation.serving.workshop import run_heavy
+from moderation.serving.errors import ApiError
+from moderation.serving.heavy_requests import run_heavy
+from moderation.serving.middleware import CALLER
+from moderation.serving.service import PredictionService
 
 _FEW = 8  # texts whose results are put together at once
 _KINDS = {401: "authentication_error", 429: "rate_limit_error"} | dict.fromkeys((500, 501, 503, 504), "server_error")
@@ -93,28 +93,28 @@ def make_router(max_texts: int) -> APIRouter:
         state = request.app.state
         asked = read_request(read_json(await request.body()), ignore_images=state.openai_images == "ignore")
         if len(asked.texts) > max_texts:
-            raise ApiProblem(
+            raise ApiError(
                 413, "too_many_texts", f"{len(asked.texts)} inputs; expected {max_texts} at most.", param="input"
             )
         if not state.counterparts.has_categories:
-            raise ApiProblem(
+            raise ApiError(
                 501,
                 "no_categories",
                 "No label of this server's model goes into a category of OpenAI's, so nothing can be said here. Cure, "
                 "for its operator: moderation serve --map LABEL=CATEGORY, such as --map offensive=harassment. The "
                 "model's own labels are answered at /v1/predict.",
             )
-        moderator: Moderator = state.moderator
-        results = await moderator.read(asked.texts, caller=request.scope[CALLER])
-        known = moderator.classifier.languages
+        service: PredictionService = state.service
+        results = await service.read(asked.texts, caller=request.scope[CALLER])
+        known = service.classifier.languages
         work = (asked.texts, results, state.counterparts, state.languages, known)
         # Many are not put together on the event loop, where all others would wait.
         found = await run_heavy(_put_together, *work) if len(results) > _FEW else _put_together(*work)
         answer: dict[str, Any] = {
             "id": f"modr-{uuid.uuid4().hex}",
             "model": asked.model,
-            "model_version": moderator.classifier.model_version,
-            "thresholds_from": moderator.classifier.thresholds_from,
+            "model_version": service.classifier.model_version,
+            "thresholds_from": service.classifier.thresholds_from,
         }
         answer |= {"ignored_images": asked.n_images} if asked.n_images else {}
         return JSONResponse(answer | {"results": found})
@@ -170,7 +170,7 @@ def categorise(result: TextResult, counterparts: Counterparts) -> dict[str, Any]
     }
 
 
-def render_problem(problem: ApiProblem) -> JSONResponse:
+def render_problem(problem: ApiError) -> JSONResponse:
     """A refusal in OpenAI's words."""
     detail = {
         "message": problem.message,

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from moderation.serving.dialects.perspective_models import show_name
-from moderation.serving.problems import ApiProblem
+from moderation.serving.dialects.perspective.models import show_name
+from moderation.serving.errors import ApiError
 
 DEFAULT_MODEL = "text-moderation-latest"
 
@@ -69,7 +69,7 @@ def read_request(body: Any, *, ignore_images: bool) -> Asked:
         ignore_images: Whether an image beside a text is left aside, or refuses the request.
 
     Raises:
-        ApiProblem: 400, which names the place.
+        ApiError: 400, which names the place.
     """
     if not isinstance(body, dict):
         raise _wrong("body", f"{_name_kind(body)}; expected an object with 'input'", param=None)
@@ -133,5 +133,5 @@ def _name_kind(given: Any) -> str:
     return _KINDS.get(type(given), "null")
 
 
-def _wrong(where: str, what: str, param: str | None = "input") -> ApiProblem:
-    return ApiProblem(400, "invalid_request", f"{where}: {what}.", param=param)
+def _wrong(where: str, what: str, param: str | None = "input") -> ApiError:
+    return ApiError(400, "invalid_request", f"{where}: {what}.", param=param)

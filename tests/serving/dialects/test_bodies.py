@@ -11,7 +11,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.serving.json_bodies import read_json
+from moderation.serving.bodies.json_bodies import read_json
 from tests.serving.conftest import Server
 
 ANALYZE = {

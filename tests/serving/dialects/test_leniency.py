@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation.serving.app import create_app
-from moderation.serving.dialects.offsets import to_utf16
-from moderation.serving.dialects.perspective_models import (
+from moderation.serving.bodies.json_bodies import read_json
+from moderation.serving.dialects.perspective.models import (
     AnalyzeCommentRequest,
     SuggestCommentScoreRequest,
     read_message,
 )
-from moderation.serving.json_bodies import read_json
-from moderation.serving.problems import ApiProblem
+from moderation.serving.dialects.perspective.routes import to_utf16
+from moderation.serving.errors import ApiError
 from tests.serving.conftest import Server
 from tests.serving.in_process import ask
 
@@ -87,7 +87,7 @@ def test_googles_own_sample_for_curl_is_read_which_has_names_without_quotes(serv
     "body", ["{comment}", "{comment: text}", "{'comment': {}}", '{a: "b', "{a b: 1}", "a:1", "{" * 9]
 )
 def test_other_javascript_is_no_json(body: str) -> None:
-    with pytest.raises(ApiProblem) as refused:
+    with pytest.raises(ApiError) as refused:
         read_message(AnalyzeCommentRequest, body.encode())
     assert refused.value.kind == "invalid_json"
 
@@ -103,7 +103,7 @@ def test_to_look_for_names_takes_time_in_proportion(piece: str) -> None:
     def seconds(n_times: int) -> float:
         body = b"{" + (piece * n_times).encode()
         began = time.process_time()
-        with pytest.raises(ApiProblem):
+        with pytest.raises(ApiError):
             read_json(body, bare_names=True)
         return time.process_time() - began
 
@@ -150,7 +150,7 @@ def test_a_decision_may_be_in_quotes(server: Server) -> None:
     ids=lambda more: str(more)[:60],
 )
 def test_what_is_no_form_of_a_value_is_refused(more: dict[str, Any]) -> None:
-    with pytest.raises(ApiProblem) as refused:
+    with pytest.raises(ApiError) as refused:
         read(**more)
     assert refused.value.status == 400
 
@@ -228,7 +228,7 @@ def test_any_value_in_any_field_is_read_or_refused(place: tuple[str, ...], value
     holder[place[-1]] = value
     try:
         read_message(AnalyzeCommentRequest, json.dumps(body).encode()).model_dump_json()
-    except ApiProblem as problem:
+    except ApiError as problem:
         assert problem.status == 400 and problem.message
 
 

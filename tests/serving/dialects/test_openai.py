@@ -12,7 +12,7 @@ from moderation import Classifier
 from moderation.categories import CATEGORIES
 from moderation.serving.app import create_app
 from moderation.serving.dialects.openai_requests import read_request
-from moderation.serving.problems import ApiProblem
+from moderation.serving.errors import ApiError
 from tests.serving.conftest import Server
 from tests.serving.in_process import ask
 
@@ -198,7 +198,7 @@ inputs = json_values | st.lists(parts | st.text(max_size=8) | json_values, max_s
 def test_whatever_is_sent_is_read_or_refused(given: object, name: object, ignore: bool) -> None:
     try:
         asked = read_request({"input": given, "model": name}, ignore_images=ignore)
-    except ApiProblem as problem:
+    except ApiError as problem:
         assert (problem.status, problem.param in ("input", "model")) == (400, True)
     else:
         assert asked.texts and all(isinstance(text, str) for text in asked.texts)

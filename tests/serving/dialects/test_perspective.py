@@ -15,12 +15,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from moderation.categories import find_attributes
-from moderation.data.reading import read_table
-from moderation.serving import feedback
 from moderation.serving.app import create_app
-from moderation.serving.dialects import perspective
-from moderation.serving.dialects.perspective import render_problem
-from moderation.serving.problems import ApiProblem
+from moderation.serving.dialects.perspective import routes as perspective
+from moderation.serving.dialects.perspective.routes import render_problem
+from moderation.serving.errors import ApiError
+from moderation.serving.feedback import store as feedback
+from moderation.tables.reading import read_table
 
 ATTRIBUTES = ("TOXICITY", "SEVERE_TOXICITY", "PROFANITY", "THREAT", "INSULT", "IDENTITY_ATTACK")
 PATHS = ("/v1alpha1/comments:", "/comments:")
@@ -259,15 +259,15 @@ def test_keys_are_asked_for_as_google_does(keyed_server: Any) -> None:
 @pytest.mark.parametrize(
     ("problem", "status", "name"),
     [
-        (ApiProblem(429, "queue_full", "m", retry_after_s=7), 429, "RESOURCE_EXHAUSTED"),
-        (ApiProblem(504, "timeout", "m"), 504, "DEADLINE_EXCEEDED"),
-        (ApiProblem(503, "shutting_down", "m"), 503, "UNAVAILABLE"),
-        (ApiProblem(413, "too_large", "m"), 413, "INVALID_ARGUMENT"),
-        (ApiProblem(500, "internal", "m"), 500, "INTERNAL"),
+        (ApiError(429, "queue_full", "m", retry_after_s=7), 429, "RESOURCE_EXHAUSTED"),
+        (ApiError(504, "timeout", "m"), 504, "DEADLINE_EXCEEDED"),
+        (ApiError(503, "shutting_down", "m"), 503, "UNAVAILABLE"),
+        (ApiError(413, "too_large", "m"), 413, "INVALID_ARGUMENT"),
+        (ApiError(500, "internal", "m"), 500, "INTERNAL"),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
-def test_a_problem_of_the_server_has_googles_name(problem: ApiProblem, status: int, name: str) -> None:
+def test_a_problem_of_the_server_has_googles_name(problem: ApiError, status: int, name: str) -> None:
     answer = render_problem(problem)
     assert answer.status_code == status
     assert json.loads(bytes(answer.body)) == {"error": {"code": status, "message": "m", "status": name}}
@@ -275,7 +275,7 @@ def test_a_problem_of_the_server_has_googles_name(problem: ApiProblem, status: i
 
 
 def test_a_rate_that_is_used_up_has_googles_reason_too() -> None:
-    answer = render_problem(ApiProblem(429, "rate_limited", "m", retry_after_s=7))
+    answer = render_problem(ApiError(429, "rate_limited", "m", retry_after_s=7))
     error = json.loads(bytes(answer.body))["error"]
     assert (answer.headers["Retry-After"], error["status"]) == ("7", "RESOURCE_EXHAUSTED")
     assert error["details"][0]["reason"] == "RATE_LIMIT_EXCEEDED"

@@ -16,12 +16,12 @@ import pytest
 from moderation.bundles import SHIPPED
 from moderation.errors import ArtifactError
 from moderation.serving.app import create_app
-from moderation.serving.decisions import Decision
-from moderation.serving.dialects import perspective_batch
-from moderation.serving.dialects.perspective_batch import MAX_REFUSED_PARTS
-from moderation.serving.feedback import FeedbackStore
+from moderation.serving.dialects.perspective import batch as perspective_batch
+from moderation.serving.dialects.perspective.batch import MAX_REFUSED_PARTS
+from moderation.serving.errors import ApiError
+from moderation.serving.feedback.decisions import Decision
+from moderation.serving.feedback.store import FeedbackStore
 from moderation.serving.keys import Keys
-from moderation.serving.problems import ApiProblem
 from tests.serving.conftest import Server, exchange, started
 from tests.serving.in_process import ask
 
@@ -312,10 +312,10 @@ def test_texts_that_are_too_much_together_are_refused_before_anything_is_made_of
     class Full:
         def check_size(self, texts: list[str]) -> None:
             if len(texts) > 2:
-                raise ApiProblem(413, "too_large", "Too much.")
+                raise ApiError(413, "too_large", "Too much.")
 
     monkeypatch.setattr(perspective_batch, "prepare", lambda state, asked, most: asked.comment.text)
     body = json.dumps({"comment": {"text": "kind"}, "requestedAttributes": {"TOXICITY": {}}}).encode()
     read = [perspective_batch._Read(str(n), None, caller, False, body) for n, caller in enumerate("aabaa")]
-    ready = perspective_batch._prepare_all(SimpleNamespace(moderator=Full()), read, [None] * len(read))
+    ready = perspective_batch._prepare_all(SimpleNamespace(service=Full()), read, [None] * len(read))
     assert [getattr(part.asked, "status", part.asked) for part in ready] == [413, 413, "kind", 413, 413]

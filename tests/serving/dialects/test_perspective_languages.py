@@ -14,8 +14,8 @@ from moderation.config import ServeConfig
 from moderation.data.languages import Languages, same_language
 from moderation.errors import ConfigError
 from moderation.serving.app import create_app
-from moderation.serving.dialects.perspective_languages import ISO_639_1, LanguageRule
-from moderation.serving.dialects.perspective_models import PerspectiveProblem
+from moderation.serving.dialects.perspective.languages import ISO_639_1, LanguageRule
+from moderation.serving.dialects.perspective.models import PerspectiveProblem
 from moderation.serving.metrics import Metrics
 from tests.serving.in_process import ask
 

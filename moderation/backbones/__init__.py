@@ -1,0 +1,1 @@
+"""Pretrained encoders: which there are, and where their files come from."""

@@ -1,0 +1,159 @@
+"""`moderation evaluate`: measure a checkpoint with its thresholds on examples that it has not seen."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moderation.artifacts import RunFolder, default_cache_dir, write_json, write_predictions
+from moderation.config import EvaluateConfig, TrainConfig
+from moderation.data.cleaning import TableForm, load_english_only
+from moderation.data.encoding import df_to_hfds
+from moderation.data.training_texts import count_seen, sketch_texts
+from moderation.errors import ConfigError, ModerationError
+from moderation.evaluation.calibration import load_calibrators
+from moderation.evaluation.metrics import eval_with_thresholds, format_table
+from moderation.evaluation.probabilities import calibrate, sigmoid
+from moderation.evaluation.reliability import compare_calibration
+from moderation.evaluation.thresholds import load_thresholds
+from moderation.locks import claimed
+from moderation.options import no_effect, raise_problems
+from moderation.report.render import save_logs_and_plots
+from moderation.training.batching import PaddingCollator
+from moderation.training.checkpoints import Checkpoint, load_checkpoint
+from moderation.training.environment import make_reproducible
+from moderation.training.prediction import predict_logits, to_fastest_device
+from moderation.training.run_record import check_unchanged
+from moderation.training.runs import (
+    load_own_tokenizer,
+    rebuild_splits,
+    run_settings,
+    settings_of_moved_table,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(config: EvaluateConfig) -> int:
+    """Predict, compare with the targets at the tuned thresholds, write the numbers and the report.
+
+    Without `data_path`, the run's own test split is rebuilt from run.json, once the data's hash was found unchanged.
+
+    Returns:
+        0.
+
+    Raises:
+        ModerationError: checkpoint, thresholds, run.json or data that are missing or do not belong together.
+    """
+    source = RunFolder(config.checkpoint.parent)
+    run = RunFolder(config.output_dir or source.path)
+    with claimed(run.path, "evaluate", inside=True, source=config.checkpoint):
+        return _evaluate_into(run, source, config)
+
+
+def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> int:
+    if config.checkpoint.is_file():  # a missing one is named by what loads it
+        check_unchanged(source, config.checkpoint, source.calibration)
+    checkpoint = load_checkpoint(config.checkpoint)
+    calibrated = source.calibration.is_file()
+    calibrators = load_calibrators(source.calibration, checkpoint.labels)
+    thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)
+    settings = run_settings(source)
+    make_reproducible(settings.seed, config.threads)
+    name, split, frame = _examples(config, settings, source, checkpoint)
+    tokenizer = load_own_tokenizer(source, checkpoint)
+    dataset = df_to_hfds(
+        frame,
+        tokenizer,
+        checkpoint.labels,
+        text_column=config.text_column or settings.text_column,
+        max_length=checkpoint.about.get("max_length", settings.max_length),
+        cache_dir=default_cache_dir(),
+    )
+    logits = predict_logits(
+        to_fastest_device(checkpoint.model),
+        dataset,
+        PaddingCollator(tokenizer.pad_token_id, tokenizer.padding_side),
+        batch_size=config.batch_size,
+        description=f"Predict {name}",
+    )
+    probabilities = calibrate(logits, calibrators)
+    targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
+    write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split, calibrated=calibrated)
+    metrics = eval_with_thresholds(
+        probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.seed
+    )
+    if calibrated:
+        before = sigmoid(logits)
+        metrics["calibration"] = compare_calibration(before, probabilities, targets, checkpoint.labels, calibrators)
+    origin = {"checkpoint": config.checkpoint.name, "step": checkpoint.about.get("step")}
+    write_json(run.metrics(name), {"split": split} | origin | metrics)
+    print(format_table(metrics))
+    written = [run.metrics(name), run.preds(name)]
+    if name == "test" and run.path == source.path:
+        written += [path for path in save_logs_and_plots(run.path) if path == run.report]
+    print("\n" + "\n".join(str(path) for path in written))
+    return 0
+
+
+def _examples(
+    config: EvaluateConfig, settings: TrainConfig, source: RunFolder, checkpoint: Checkpoint
+) -> tuple[str, str, pd.DataFrame]:
+    """Name, split and rows of what is to be evaluated: another table as a whole, or a split of the run's data.
+
+    Another table counts as test: what is measured on it is no more for tuning than the run's own test split.
+    """
+    if config.data_path is not None:
+        moved = settings_of_moved_table(source, settings, config.data_path)
+        if moved is None:
+            raise_problems(no_effect(config, ["split"], "measured is all of --data-path"))
+        else:
+            asked = config.table_settings
+            unused = [name for name in asked if asked[name] != getattr(moved, name)]
+            raise_problems(no_effect(config, unused, "--data-path is the run's own table, read as then"))
+        if moved is None:
+            frame = _other_table(config.data_path, config, settings, checkpoint)
+            _warn_of_seen(frame[config.text_column or settings.text_column], settings, source)
+            return _name_of(config.data_path), "test", frame
+        settings = moved
+    cure = "Restore the file, or name a table with --data-path to evaluate on all of it."
+    splits = rebuild_splits(source, settings, cure)
+    best = config.checkpoint.name == source.checkpoint_best.name
+    name = config.split if best else f"{config.split}-{config.checkpoint.stem}"  # the run's own record stays
+    return name, config.split, splits.frames[config.split]
+
+
+def _other_table(
+    data_path: Path, config: EvaluateConfig, settings: TrainConfig, checkpoint: Checkpoint
+) -> pd.DataFrame:
+    """A table as a whole; how to read it is said by the flags, else it is that of the training table."""
+    labels = config.label_columns or checkpoint.labels
+    if len(labels) != len(checkpoint.labels):
+        raise ConfigError(
+            f"--label-columns names {len(labels)} columns; expected {len(checkpoint.labels)}, one for each label of "
+            f"the checkpoint, in their order: {', '.join(checkpoint.labels)}."
+        )
+    as_in_training = {field.name: getattr(settings, field.name) for field in dataclasses.fields(TableForm)}
+    form = TableForm(**as_in_training | config.table_settings | {"label_columns": labels})
+    frame = load_english_only(data_path, **form.options, require_both_classes=False)
+    return frame.rename(columns=dict(zip(labels, checkpoint.labels, strict=True)))
+
+
+def _warn_of_seen(texts: pd.Series, settings: TrainConfig, source: RunFolder) -> None:
+    """Say how many of these texts the model was trained or tuned on, where the run's own table still tells."""
+    try:
+        splits = rebuild_splits(source, dataclasses.replace(settings, disguised=0.0), "")
+    except ModerationError:
+        logger.info("The run's own table is gone or changed: how many of these texts were in it is not known.")
+        return
+    known = (text for split in ("train", "val") for text in splits.frames[split][settings.text_column])
+    if note := str(count_seen(texts, sketch_texts(known, most=None), most=None)):
+        logger.warning("%s", note)
+
+
+def _name_of(data_path: Path) -> str:
+    """A file name's stem as the name of what was evaluated; `val` and `test` stay the run's own."""
+    stem = data_path.name.split(".")[0]
+    return f"{stem}-file" if stem in ("train", "val", "test") else stem

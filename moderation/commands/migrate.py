@@ -1,0 +1,195 @@
+"""`moderation migrate`: from old scores of the Perspective API to thresholds of this model that decide as before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from moderation.artifacts import find_target, write_atomically, write_json
+from moderation.bundles import SHIPPED
+from moderation.categories import find_attributes, perspective_name
+from moderation.config import DEFAULT_OLD_THRESHOLD, MigrateConfig
+from moderation.data.languages import Languages
+from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
+from moderation.inference.classifier import Classifier
+from moderation.locks import claimed
+from moderation.migration.attributes import Attribute, Options, match_attributes
+from moderation.migration.doubts import find_doubts, find_foreign, find_low
+from moderation.migration.matching import Match, compare, match_rate
+from moderation.migration.old_scores import OldScores, read_comments, read_old_scores
+from moderation.migration.page import render_page
+from moderation.migration.summary import Migration, Together, format_migration, is_migrated, to_json, to_thresholds
+from moderation.scoring.progress import some_at_once
+from moderation.tables.reading import read_table
+
+
+def migrate(config: MigrateConfig) -> int:
+    """Score comments, match thresholds, print what changes, and write thresholds, numbers and a page.
+
+    Returns:
+        0.
+
+    Raises:
+        ModerationError: a table, scores, a bundle or a setting that cannot be; nothing is written then.
+    """
+    with claimed(config.output_dir, "migrate", inside=True, source=config.input_path):
+        return _migrate(config)
+
+
+def _migrate(config: MigrateConfig) -> int:
+    names = ("thresholds.json", "migration.json", "report.html")
+    thresholds, numbers, page = (config.output_dir / name for name in names)
+    _check_targets((thresholds, numbers, page), overwrite=config.overwrite)
+    old_thresholds = _read_words("--old-threshold", config.old_threshold)
+    rates = _read_words("--flag-rate", config.flag_rate)
+    frame = read_table(config.input_path, delimiter=config.delimiter, quoting=config.quoting, escape=config.escape)
+    if rates:
+        old = read_comments(frame, config.input_path, config.text_column)
+    else:
+        old = read_old_scores(frame, config.input_path, config.text_column, config.answers)
+    with Classifier.load(config.model or SHIPPED, backend=config.backend, threads=config.threads) as classifier:
+        if rates:
+            _check_labels(rates, classifier.labels)
+        probabilities = _score(classifier, old.texts)
+        migration = _match(config, classifier, old, probabilities, old_thresholds, rates)
+    texts = dict(zip(old.rows.tolist(), old.texts, strict=True)) if config.show_texts else None
+    print(format_migration(migration, texts))
+    write_json(numbers, to_json(migration))
+    with write_atomically(page) as temporary:
+        temporary.write_text(render_page(migration), encoding="utf-8")
+    write_json(thresholds, to_thresholds(migration))
+    print(f"\n{thresholds}\n{numbers}\n{page}\n\nmoderation serve --thresholds {thresholds}")
+    return 0
+
+
+def _match(
+    config: MigrateConfig,
+    classifier: Classifier,
+    old: OldScores,
+    probabilities: FloatArray,
+    old_thresholds: dict[str, float],
+    rates: dict[str, float],
+) -> Migration:
+    labels = classifier.labels
+    attributes: Sequence[Attribute] = ()
+    by_rate: dict[str, Match] = {}
+    if rates:
+        nothing = np.zeros(len(old.texts), dtype=np.bool_)
+        for column, label in enumerate(labels):
+            share = rates.get(label, rates.get(""))
+            if share is not None:
+                by_rate[label] = match_rate(
+                    probabilities[:, column], nothing, share=share, samples=config.bootstrap, seed=config.seed
+                )
+    else:
+        options = Options(
+            thresholds={"": DEFAULT_OLD_THRESHOLD} | old_thresholds,
+            basis=config.match,
+            n_changes=config.changes,
+            samples=config.bootstrap,
+            seed=config.seed,
+        )
+        known = find_attributes(labels, classifier.bundle.mapping)
+        attributes = match_attributes(old, probabilities, labels, known, options)
+    matched = {one.label for one in attributes} | by_rate.keys()
+    kept = classifier.thresholds_by_label
+    others = {label: 1.0 if config.others == "off" else kept[label] for label in labels if label not in matched}
+    chosen = {one.label: one.taken.threshold for one in attributes} | {
+        label: match.threshold for label, match in by_rate.items()
+    }
+    thresholds = np.array([(others | chosen)[label] for label in labels], dtype=np.float32)
+    return Migration(
+        source=str(config.input_path),
+        model_version=classifier.model_version,
+        calibrated=classifier.bundle.is_calibrated,
+        attributes=attributes,
+        rates=by_rate,
+        together=_together(old, np.any(predict(probabilities, thresholds), axis=1), attributes),
+        others=others,
+        warnings=[
+            *_find_foreign(classifier, old.texts, config.seed),
+            *find_doubts(old, attributes, by_rate),
+            *find_low(chosen, classifier.bundle.manifest.get("curves")),
+        ],
+    )
+
+
+def _together(old: OldScores, now: BoolArray, attributes: Sequence[Attribute]) -> Together:
+    """All labels, with the thresholds that will be written, against the attributes that were matched."""
+    if not attributes:
+        return Together(len(now), int(now.sum()))
+    scores = [old.scores[one.name] for one in attributes]
+    here = ~np.isnan(scores).all(axis=0)
+    before = np.any([found >= one.old_threshold for found, one in zip(scores, attributes, strict=True)], axis=0)
+    agreement, kappa = compare(now[here], before[here])  # NaN reaches no threshold
+    return Together(int(here.sum()), int(now[here].sum()), int(before[here].sum()), agreement, kappa)
+
+
+def _find_foreign(classifier: Classifier, texts: Sequence[str], seed: int) -> list[str]:
+    try:
+        languages = Languages("Looking at the languages of the comments", "migrate", classifier.normalise)
+    except MissingExtraError as error:
+        return [f"nobody looked whether the model reads the language of the comments. {error}"]
+    return find_foreign(texts, languages, classifier.languages, seed)
+
+
+def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
+    found = np.concatenate([classifier.probabilities(part) for part in some_at_once(texts, "Scoring")])
+    n_wrong = int(np.isnan(found).any(axis=1).sum())
+    if n_wrong:
+        raise ArtifactError(
+            f"{classifier.model_version}: answers {n_wrong:,} of {len(texts):,} comments with no number. Take another "
+            "model, or leave those comments out: moderation score names them."
+        )
+    return found
+
+
+def _read_words(flag: str, words: Sequence[str]) -> dict[str, float]:
+    """Numbers by name; the one without a name stands under "".
+
+    Raises:
+        ConfigError: no number, one out of range, or a name twice.
+    """
+    found: dict[str, float] = {}
+    for word in words:
+        name, _, text = word.rpartition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not 0 < value <= 1 or (flag == "--flag-rate" and value == 1):
+            end = "below 1" if flag == "--flag-rate" else "at most 1"
+            raise ConfigError(f"{flag}: expected a number above 0 and {end}, or NAME=NUMBER for one alone.")
+        name = name.strip()
+        if flag == "--old-threshold" and name:
+            known = perspective_name(name)
+            if known is None:
+                raise ConfigError(f"{flag}: {name} is no attribute of the Perspective API.")
+            name = known
+        if name in found:
+            raise ConfigError(f"{flag}: {name or 'the number for all'} is given more than once.")
+        found[name] = value
+    return found
+
+
+def _check_labels(rates: dict[str, float], labels: Sequence[str]) -> None:
+    unknown = [label for label in rates if label and label not in labels]
+    if unknown:
+        raise ConfigError(f"--flag-rate: {', '.join(unknown)}: no label of this model; it has {', '.join(labels)}.")
+
+
+def _check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse to write where something stands that was not given up, or that is no part of an earlier migration."""
+    there = [path for path in map(find_target, paths) if path.exists()]
+    if there and not overwrite:
+        raise ArtifactError(
+            f"{', '.join(map(str, there))}: exists. Choose another --output-dir, or replace an earlier migration with "
+            "--overwrite."
+        )
+    others = [str(path) for path in there if not is_migrated(path)]
+    if others:
+        raise ArtifactError(
+            f"{', '.join(others)}: exists, and comes from no earlier migration; --overwrite replaces nothing else. "
+            "Choose another --output-dir."
+        )

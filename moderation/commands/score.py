@@ -1,0 +1,177 @@
+"""`moderation score`: classify every text of a file, chunk by chunk, and keep what is finished.
+
+Lines of standard input, and one text, are scored to standard output without Arrow; files need it.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TextIO
+
+from moderation.bundles import SHIPPED
+from moderation.config import ScoreConfig
+from moderation.data.languages import Languages
+from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
+from moderation.escapes import escape_json
+from moderation.evaluation.chosen_thresholds import choose_thresholds
+from moderation.inference.classifier import Classifier
+from moderation.scoring.lines import Line, pipe_lines
+from moderation.scoring.origins import describe_thresholds
+from moderation.scoring.progress import Pace, Progress
+from moderation.scoring.records import PIPE_COLUMN, score_texts
+from moderation.scoring.summary import ScoreSummary
+from moderation.tables.compression import FORMATS, is_named_as_table
+from moderation.tables.encodings import NO_UTF8
+
+logger = logging.getLogger(__name__)
+
+ROWS_FAILED = 3
+
+
+def score(config: ScoreConfig) -> int:
+    """Score a file, standard input, or one text.
+
+    From file to file, what is finished is kept beside the output until the output is whole, so that a run that was
+    interrupted in whatever way goes on with `resume` and ends in the same bytes.
+
+    Returns:
+        0; 3 where some rows could not be scored, which then say why in the column `error`.
+
+    Raises:
+        ModerationError: input, output, model or settings that cannot be.
+    """
+    started = time.monotonic()
+    _check_input(config)
+    of_lines = config.text is not None or str(config.input_path) == "-"
+    to_stdout = config.output is None or str(config.output) == "-"
+    of_files = not (of_lines and to_stdout)
+    claim: AbstractContextManager[Path | None] = nullcontext()
+    if of_files:
+        from moderation.scoring import run as files
+
+        claim = files.claim_output(config)
+    with (
+        claim as target,
+        Classifier.load(
+            config.model or SHIPPED,
+            backend=config.backend,
+            threads=config.threads,
+            thresholds=choose_thresholds(config.thresholds, config.threshold),
+        ) as classifier,
+    ):
+        summary = ScoreSummary(classifier.labels, classifier.languages, describe_thresholds(classifier))
+        languages = _load_languages(classifier)
+        with _open_lines(config) as lines:
+            if not of_files:
+                _stream_lines(config, classifier, languages, lines, summary)
+            else:
+                job = files.Job(config, classifier, languages, summary, target or Path("-"))
+                if of_lines:
+                    files.score_lines(job, lines)
+                elif to_stdout:
+                    files.stream_file(job, _write_to_stdout)
+                else:
+                    files.score_file(job)
+    path = "-" if to_stdout else os.fsencode(str(config.output)).decode("utf-8", "backslashreplace")
+    _say(summary.to_text(time.monotonic() - started, path), sys.stderr if to_stdout else sys.stdout)
+    return ROWS_FAILED if summary.n_failed else 0
+
+
+def _check_input(config: ScoreConfig) -> None:
+    """Refuse a text in the place of a file, whose words must not be told again, and a file without an output."""
+    path = config.input_path
+    if path is None or str(path) == "-":
+        return
+    if not is_named_as_table(path) and not os.path.exists(path):  # noqa: PTH110 - a text may be too long for a path
+        raise ConfigError(
+            f"what was given to score is not a file, and it does not end as a table does ({FORMATS}). To score a "
+            'text: moderation score --text "...", or: echo "..." | moderation score -'
+        )
+    if path.is_dir():
+        raise DataError(f"{path}: this is a folder; expected a file that ends in {FORMATS}.")
+    if config.output is None:
+        raise ConfigError("--output is missing: name the file to write, or - for standard output.")
+
+
+def _load_languages(classifier: Classifier) -> Languages | None:
+    try:
+        return Languages("The column detected_language", "languages", classifier.normalise)
+    except MissingExtraError as error:
+        logger.info("%s Until then it stays empty.", error)
+        return None
+
+
+@contextmanager
+def _open_lines(config: ScoreConfig) -> Iterator[Iterable[list[Line]]]:
+    """Lines of standard input as they come, or the one text; of a file none."""
+    if config.text is not None:
+        yield [[_as_line(config.text)]]
+    elif str(config.input_path) != "-":
+        yield []
+    else:
+        if sys.stdin.isatty():
+            logger.info("Reading from the terminal: one text a line, Ctrl-D ends it.")
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
+            yield pipe_lines(pipe)
+
+
+def _as_line(text: str) -> Line:
+    """A word of the command line as a line of the pipe would be: bytes that are not UTF-8 are shown, and an error."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), NO_UTF8
+    return text, None
+
+
+def _stream_lines(
+    config: ScoreConfig,
+    classifier: Classifier,
+    languages: Languages | None,
+    lines: Iterable[list[Line]],
+    summary: ScoreSummary,
+) -> None:
+    """Lines as they come, each answered as soon as it is scored."""
+    pace, is_typed = Pace(), config.text is None and sys.stdin.isatty()
+    with Progress(on_terminal=False) as progress:
+        for some in lines:
+            for start, stop in pace.steps([len(text or "") for text, _ in some]):
+                texts, errors = zip(*some[start:stop], strict=True)
+                found = score_texts(classifier, texts, errors, languages)
+                _write_to_stdout(found.to_json_lines(texts, PIPE_COLUMN, flag_columns=config.flag_columns))
+                flagged = found.flagged
+                summary.add(
+                    [None if place is None else flagged[place] for place in found.places],
+                    [None if place is None else found.languages[place] for place in found.places],
+                    found.errors,
+                )
+                if not is_typed:  # its speed is that of the typist
+                    progress.advance(stop - start)
+    summary.n_new = summary.n_rows
+
+
+def _say(summary: str, stream: TextIO) -> None:
+    """Print the summary; where nobody reads it any more, the work is done all the same."""
+    try:
+        print(summary, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python would complain once more at its end
+
+
+def _write_to_stdout(lines: bytes) -> None:
+    """Write at once and past Python's buffer, which would be left with what a reader that went away did not take.
+
+    The lines are JSON, and have the same content with or without the escapes that a terminal needs.
+    """
+    content = memoryview(escape_json(lines))
+    try:
+        while content:
+            content = content[os.write(sys.stdout.fileno(), content) :]
+    except BrokenPipeError:
+        raise ArtifactError("standard output: its reader went away before all was written.") from None
+    except OSError as error:
+        raise ArtifactError(f"standard output: could not be written ({error.strerror}). Free some space.") from None

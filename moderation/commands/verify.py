@@ -1,0 +1,67 @@
+"""`moderation verify`: is a bundle what was exported, and does each form still answer as it did there?"""
+
+from typing import Any
+
+from moderation.bundles import MANIFEST, SHIPPED, check_files, find_foreign, read_bundle
+from moderation.config import VerifyConfig
+from moderation.errors import MissingExtraError, ModerationError
+from moderation.export.parity import check_again, read_odd_answers
+from moderation.inference.backends import BACKENDS
+from moderation.inference.classifier import Classifier
+from moderation.text_tables import align
+
+
+def verify(config: VerifyConfig) -> int:
+    """Hash every file, load every form whose package is installed, compare its answers on the odd texts.
+
+    Returns:
+        0; 1 where a form cannot be loaded, answers otherwise than at export, or could not be compared at all.
+
+    Raises:
+        ArtifactError: no bundle, a missing, changed or foreign file, or a manifest that was changed.
+    """
+    bundle = read_bundle(config.bundle or SHIPPED)
+    check_files(bundle, None)
+    foreign = find_foreign(bundle)
+    print(f"{bundle.short_version}: {len(bundle.files)} files are as exported.")
+    texts, kept = read_odd_answers(bundle.path, bundle.labels)
+    rows = [["form", "texts", "from torch", "from export", "verdict"]]
+    failed = [f"{name}: not named in {MANIFEST}" for name in foreign]
+    for backend, (form, _) in BACKENDS.items():
+        if form not in bundle.forms:
+            continue
+        try:
+            with Classifier.load(bundle.path, backend=backend, threads=config.threads, check_hashes=False) as it:
+                row = check_again(form, it.probabilities(texts), kept)
+        except MissingExtraError as error:
+            rows.append([form, "", "", "", f"skipped: pip install '.[{error.extra}]'"])
+            continue
+        except ModerationError as error:
+            rows.append([form, "", "", "", "FAILED: not compared"])
+            failed.append(f"{form}: {error}")
+            continue
+        rows.append(_cells(row))
+        if not row["n_texts"]:
+            failed.append(f"{form}: nothing compared, since this version shares no odd text with the bundle's export")
+        elif not row["passed"]:
+            failed.append(f"{form}: its answers on odd texts are not those of the export")
+    rows += [
+        [form, "", "", "", "hashed only"]
+        for form in bundle.forms
+        if form not in {form for form, _ in BACKENDS.values()}
+    ]
+    print("\n" + align(rows))
+    if failed:
+        print("\nFailed:\n" + "\n".join(f"  {line}" for line in failed))
+    return 1 if failed else 0
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """The difference that is judged has its limit beside it; the other one has none."""
+    bounded = f" (limit {row['limit']:.0e})"
+    differences = [
+        f"{row[name.replace(' ', '_')]:.1e}" + (bounded if row["judged"] == name else "")
+        for name in ("from torch", "from export")
+    ]
+    verdict = "passed" if row["passed"] else "FAILED" if row["n_texts"] else "FAILED: nothing compared"
+    return [row["form"], str(row["n_texts"]), *differences, verdict]

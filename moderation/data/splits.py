@@ -1,0 +1,186 @@
+"""Tables -> the three splits of a run. The same arguments give the same splits: evaluation rebuilds them so."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moderation.data.cleaning import load_english_only
+from moderation.data.disguises import DISGUISES, STUBBORN, add_disguised
+from moderation.data.splitting import drop_shared_texts, split_examples, take_part
+from moderation.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The examples of a run.
+
+    Args:
+        frames: One table per split, with the text column and the label columns.
+        labels: Label columns in order.
+        left_out: Rows left out when the tables were read, by reason.
+        added: Rows of the train split behind those of its table: first `extra`, then `disguised` ones.
+    """
+
+    frames: dict[str, pd.DataFrame]
+    labels: tuple[str, ...]
+    left_out: dict[str, int]
+    added: dict[str, int] = field(default_factory=dict)
+
+    def targets(self, split: str) -> npt.NDArray[np.float32]:
+        """Targets of a split, float32 `(n_examples, n_labels)`."""
+        return self.frames[split][list(self.labels)].to_numpy(dtype=np.float32)
+
+    def optional_rows(self) -> npt.NDArray[np.bool_]:
+        """Rows of the train split of which an epoch may see a share: without any label, and not of the extra table.
+
+        Who adds a table has chosen its rows; of the many clean ones of a comment section some do as well as all.
+        Disguised copies of an added table's rows are optional.
+
+        Returns:
+            bool `(n_examples,)`.
+        """
+        optional = np.asarray((self.targets("train") <= 0).all(axis=1), dtype=np.bool_)
+        end = len(optional) - self.added.get("disguised", 0)
+        optional[end - self.added.get("extra", 0) : end] = False
+        return optional
+
+    def count_added(self, rows: npt.NDArray[np.int64]) -> dict[str, int]:
+        """How many of some rows of the train split are added ones, as `added` has it for all."""
+        end, counts = len(self.frames["train"]), {}
+        for name, n_rows in reversed(self.added.items()):
+            counts[name] = int(((rows >= end - n_rows) & (rows < end)).sum())
+            end -= n_rows
+        return dict(reversed(counts.items()))
+
+
+def load_splits(
+    data_path: Path,
+    *,
+    val_path: Path | None = None,
+    test_path: Path | None = None,
+    val_size: float = 0.1,
+    test_size: float = 0.1,
+    max_train_examples: int | None = None,
+    extra_train_path: Path | None = None,
+    disguised: float = 0.0,
+    fold_disguises: bool = False,
+    seed: int = 42,
+    text_column: str = "comment_text",
+    **table: Any,
+) -> Splits:
+    """Read the tables of a run and cut them into train, val and test.
+
+    Args:
+        data_path: Table of the train split, and of each split that has no table of its own.
+        val_path: Table of the val split.
+        test_path: Table of the test split.
+        val_size: Share of the texts of `data_path` for validation, without `val_path`.
+        test_size: Share of the texts of `data_path` for testing, without `test_path`.
+        max_train_examples: Keep a seeded part of the train split.
+        extra_train_path: Further table for the train split alone, added to that part; texts of val and test are left
+            out of it.
+        disguised: Disguised copies per row to add to the train split.
+        fold_disguises: The tokenizer undoes some disguises: no copies of these.
+        seed: Seed of the cut.
+        text_column: Column of the texts.
+        **table: Further arguments of `load_english_only`.
+
+    Raises:
+        DataError: a table cannot be used, or a split would be empty.
+    """
+    whole = load_english_only(data_path, text_column=text_column, seed=seed, **table)
+    labels: tuple[str, ...] = tuple(whole.attrs["labels"])
+    left_out = dict(whole.attrs["left_out"])
+    frames: dict[str, pd.DataFrame] = {}
+    for split, path in (("val", val_path), ("test", test_path)):
+        if path is not None:
+            options = table | {"label_columns": labels, "require_both_classes": False}
+            frames[split] = load_english_only(path, text_column=text_column, seed=seed, **options)
+            for reason, count in frames[split].attrs["left_out"].items():
+                left_out[reason] = left_out.get(reason, 0) + count
+    if len(frames) == 2:
+        frames["val"] = _without_texts_of(frames["val"], frames["test"], text_column, "val", "test")
+    for split, frame in frames.items():
+        whole = _without_texts_of(whole, frame, text_column, "train", split)
+    rows = split_examples(
+        whole[text_column],
+        whole[list(labels)].to_numpy(dtype=np.float32),
+        val_size=0.0 if val_path else val_size,
+        test_size=0.0 if test_path else test_size,
+        seed=seed,
+    )
+    rows["train"] = rows["train"][take_part(len(rows["train"]), max_train_examples, seed)]
+    for split in SPLITS:
+        if split not in frames:
+            frames[split] = whole.iloc[rows[split]].reset_index(drop=True)
+    added = {"extra": 0}
+    if extra_train_path is not None:
+        options = table | {"label_columns": labels, "require_both_classes": False}
+        extra = load_english_only(extra_train_path, text_column=text_column, seed=seed, **options)
+        for reason, count in extra.attrs["left_out"].items():
+            left_out[reason] = left_out.get(reason, 0) + count
+        for split in ("val", "test"):
+            extra = _without_texts_of(extra, frames[split], text_column, "the extra table", split)
+        frames["train"] = pd.concat([frames["train"], extra], ignore_index=True)
+        added["extra"] = len(extra)
+    n_plain = len(frames["train"])
+    edits = STUBBORN if fold_disguises else DISGUISES
+    frames["train"] = add_disguised(frames["train"], disguised, seed, text_column, edits)
+    added["disguised"] = len(frames["train"]) - n_plain
+    _check_positives(frames["train"], labels)
+    logger.info("Splits: %s.", ", ".join(f"{split} {len(frames[split])}" for split in SPLITS))
+    return Splits({split: frames[split] for split in SPLITS}, labels, left_out, added)
+
+
+def _without_texts_of(
+    frame: pd.DataFrame, other: pd.DataFrame, text_column: str, name: str, other_name: str
+) -> pd.DataFrame:
+    """Rows whose text does not also stand in the other table."""
+    kept = drop_shared_texts(frame[text_column], other[text_column])
+    if len(kept) == len(frame):
+        return frame
+    logger.info("Split: %d rows left out of %s, their texts stand in %s.", len(frame) - len(kept), name, other_name)
+    return frame.iloc[kept].reset_index(drop=True)
+
+
+def _check_positives(train: pd.DataFrame, labels: tuple[str, ...]) -> None:
+    absent = [label for label in labels if not (train[label] > 0).any()]
+    if absent:
+        raise DataError(
+            f"Split: none of the {len(train)} train rows is positive for {', '.join(absent)}. "
+            "Add data, raise --max-train-examples, or leave the label out with --label-columns."
+        )
+
+
+def take_handful(splits: Splits, n_per_label: int, seed: int) -> Splits:
+    """A few rows of each split that hold every label, where the split has it: for a dry run.
+
+    Args:
+        splits: The whole.
+        n_per_label: Positives of each label, and rows without labels, at most.
+        seed: Seed of the choice.
+
+    Raises:
+        DataError: never for splits of `load_splits`; a split without rows.
+    """
+    rng = np.random.default_rng(seed)
+    frames, added = {}, {}
+    for split, frame in splits.frames.items():
+        if frame.empty:
+            raise DataError(f"Split: {split} is empty.")
+        targets = splits.targets(split)
+        groups = [*(targets.T > 0), ~(targets > 0).any(axis=1)]
+        rows = np.unique(np.concatenate([rng.permutation(np.flatnonzero(group))[:n_per_label] for group in groups]))
+        frames[split] = frame.iloc[rows].reset_index(drop=True)
+        if split == "train":
+            added = splits.count_added(rows)
+    return Splits(frames, splits.labels, splits.left_out, added)

@@ -1,0 +1,166 @@
+"""The texts on which forms are compared, and the referee that has each form answer them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from moderation.bundles import write_manifest
+from moderation.data.splits import Splits
+from moderation.evaluation.probabilities import calibrate, sigmoid
+from moderation.export.parity import ODD_TEXTS, compare
+from moderation.inference.backends import BACKENDS, without_progress_bars
+from moderation.inference.classifier import Classifier
+from moderation.pretrained import read_pipeline
+
+FloatArray = npt.NDArray[np.float32]
+
+_N_POSITIVES = 100  # of each label, as far as the val split has them: ROC-AUC does not depend on their share
+_N_REPEATED = 64  # real texts that the plain Hugging Face folder answers three ways
+_BACKEND_OF = {form: backend for backend, (form, _) in BACKENDS.items()}
+
+
+@dataclass(frozen=True)
+class ParityTexts:
+    """Texts to compare on.
+
+    Args:
+        real: Texts of the run's data.
+        targets: Of these, 0 or 1, `(n_real, n_labels)`.
+        languages: Of these; None where the table does not say.
+    """
+
+    real: list[str]
+    targets: npt.NDArray[np.float32]
+    languages: list[str] | None
+
+    @property
+    def all(self) -> list[str]:
+        """The real texts, then the odd ones."""
+        return [*self.real, *ODD_TEXTS.values()]
+
+
+def gather_texts(splits: Splits, text_column: str, language_column: str | None, n_texts: int) -> ParityTexts:
+    """Take texts of the val split, evenly spaced where it is larger, filled up from train where it is smaller.
+
+    Positives of rare labels are added, or ROC-AUC would hang on a handful of texts.
+
+    Args:
+        splits: Of the run.
+        text_column: Column of the texts.
+        language_column: Column of language codes, where the splits kept it.
+        n_texts: How many, as far as there are so many.
+    """
+    parts: list[pd.DataFrame] = []
+    for split in ("val", "train"):
+        missing = n_texts - sum(len(part) for part in parts)
+        frame = splits.frames[split]
+        if missing > 0:
+            parts.append(frame.iloc[np.linspace(0, len(frame) - 1, min(missing, len(frame))).astype(int)])
+    parts += [_positives(splits.frames["val"], label, pd.concat(parts)) for label in splits.labels]
+    frame = pd.concat(parts).drop_duplicates(text_column, ignore_index=True)
+    named = language_column is not None and language_column in frame
+    return ParityTexts(
+        real=frame[text_column].astype(str).tolist(),
+        targets=frame[list(splits.labels)].to_numpy(dtype=np.float32),
+        languages=frame[language_column].astype(str).tolist() if named else None,
+    )
+
+
+def _positives(frame: pd.DataFrame, label: str, taken: pd.DataFrame) -> pd.DataFrame:
+    """Positives of a label that are missing to the number wanted, as far as there are some."""
+    missing = max(0, _N_POSITIVES - int((taken[label] == 1).sum()))
+    return frame[(frame[label] == 1) & ~frame.index.isin(taken.index)].head(missing)
+
+
+class Referee:
+    """Has each form of a bundle under construction answer the same texts.
+
+    Args:
+        folder: Of the bundle, the plain Hugging Face folder in it.
+        content: Of its manifest, which grows as forms are added.
+        texts: To compare on.
+        model: As it was trained.
+        threads: Processor threads; None: all.
+
+    Attributes:
+        odd_answers: Form -> its probabilities of the odd texts.
+    """
+
+    def __init__(
+        self, folder: Path, content: dict[str, Any], texts: ParityTexts, model: PreTrainedModel, threads: int | None
+    ) -> None:
+        self.folder, self.content, self.texts, self.model, self.threads = folder, content, texts, model, threads
+        self.odd_answers: dict[str, FloatArray] = {}
+        self.reference = self._answer("hf")
+
+    def judge(self, form: str) -> dict[str, Any]:
+        """The parity row of a form that was just written."""
+        return self._compare(form, self._answer(form))
+
+    def judge_huggingface(self) -> dict[str, Any]:
+        """The parity row of the plain folder: read again, it answers as the trained model and as the pipeline do.
+
+        The trained model and the pipeline answer the odd texts and some real ones of one window each. The model's
+        logits are calibrated and compared with the classifier; the pipeline knows no calibration, and is compared with
+        their sigmoid. Where they differ, the row carries the larger difference.
+        """
+        row = self._compare("hf", self.reference)
+        n_real = len(self.texts.real)
+        places = [*range(min(_N_REPEATED, n_real)), *range(n_real, n_real + len(ODD_TEXTS))]
+        texts = [self.texts.all[place] for place in places]
+        with self._load("hf") as classifier:
+            windows = [classifier.windows(text) for text in texts]
+            calibrators = classifier.bundle.calibrators
+        alone = [place for place, of_text in enumerate(windows) if len(of_text) == 1]
+        expected = self.reference[[places[place] for place in alone]]
+        logits = self._from_memory([windows[place][0].ids for place in alone])
+        piped = self._from_pipeline([texts[place] for place in alone])
+        differences = (calibrate(logits, calibrators) - expected, piped - sigmoid(logits))
+        worst = max(float(np.abs(difference).max(initial=0)) for difference in differences)
+        row["max_difference"] = max(row["max_difference"], worst)
+        row["passed"] = bool(row["passed"] and worst <= row["limits"]["max_difference"])
+        return row
+
+    def _load(self, form: str) -> Classifier:
+        write_manifest(self.folder, self.content)
+        return Classifier.load(self.folder, backend=_BACKEND_OF[form], threads=self.threads, check_hashes=False)
+
+    def _answer(self, form: str) -> FloatArray:
+        with self._load(form) as classifier:
+            answers = classifier.probabilities(self.texts.all)
+        self.odd_answers[form] = answers[len(self.texts.real) :]
+        return answers
+
+    def _compare(self, form: str, found: FloatArray) -> dict[str, Any]:
+        return compare(
+            form,
+            found,
+            self.reference,
+            self.texts.targets,
+            np.array(list(self.content["thresholds"].values()), dtype=np.float32),
+            self.content["labels"],
+            self.texts.languages,
+        )
+
+    def _from_memory(self, windows: Sequence[Sequence[int]]) -> FloatArray:
+        """Logits of the model as it was trained."""
+        model: Any = self.model
+        with torch.inference_mode():
+            logits = [model(input_ids=torch.tensor([list(ids)])).logits[0].numpy() for ids in windows]
+        return np.array(logits, dtype=np.float32)
+
+    def _from_pipeline(self, texts: Sequence[str]) -> FloatArray:
+        """Probabilities that the pipeline of transformers gives, in label order."""
+        with without_progress_bars():
+            pipe = read_pipeline(self.folder)
+        labels = self.content["labels"]
+        answers = [pipe(text, top_k=None, function_to_apply="sigmoid") for text in texts]
+        of_text = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]
+        return np.array([[scores[label] for label in labels] for scores in of_text], dtype=np.float32)

@@ -1,0 +1,1 @@
+"""The model repository that Triton runs."""

@@ -1,0 +1,1 @@
+"""What a tokenizer or a graph from elsewhere may hold, checked before it runs."""

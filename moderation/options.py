@@ -1,0 +1,300 @@
+"""Settings as frozen dataclasses: each has a default, a line of help and a range; a verb's settings are made of parts.
+
+A stage takes one object of options. The settings of a verb are such objects put together with `part`, and its flags,
+TOML keys and variables are found by walking through them (`flags.py`).
+"""
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from moderation.errors import ConfigError
+
+Group = TypeVar("Group", bound="Options")
+
+
+def setting(
+    default: Any,
+    help: str,
+    heading: str = "",
+    short: tuple[str, ...] = (),
+    *,
+    metavar: str = "",
+    app: bool = False,
+    empty: bool = False,
+    once: bool = False,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """Declare a field.
+
+    Args:
+        default: Its value where nobody says another.
+        help: Its `--help` line.
+        heading: What it stands under there; default: that of the part it belongs to.
+        short: Short flags such as `-o`.
+        metavar: What its flag takes, such as URL; default: by its name and type (see `flags.py`).
+        app: Whether it is an argument of `serving.app.create_app` too.
+        empty: Whether an empty variable is a value; for every other setting it counts as unset.
+        once: Whether its flag is refused when it comes again; of every other flag the last one counts, or, of
+            one that takes several values, all of them together.
+        above: A number has to be larger than this.
+        at_least: A number has to be this or more.
+        below: A number has to be smaller than this.
+        at_most: A number has to be this or less.
+    """
+    bounds = {"above": above, "at_least": at_least, "below": below, "at_most": at_most}
+    metadata = {"help": help, "heading": heading, "short": short, "metavar": metavar, "app": app}
+    metadata |= {"empty": empty, "once": once}
+    return dataclasses.field(
+        default=default, metadata=metadata | {"range": {k: v for k, v in bounds.items() if v is not None}}
+    )
+
+
+def part(kind: "Callable[[], Options]", heading: str = "") -> Any:
+    """Declare a field that holds the options of a stage.
+
+    Args:
+        kind: Their class.
+        heading: What its settings stand under in `--help`, where they do not say it themselves.
+    """
+    return dataclasses.field(default_factory=kind, metadata={"part": kind, "heading": heading})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Settings that belong together, checked where they are made.
+
+    Raises:
+        ConfigError: every value out of its range and every problem between settings, in one message.
+    """
+
+    def __post_init__(self) -> None:
+        """Check everything that needs no file."""
+        raise_problems([*_out_of_range(self), *self.problems()])
+
+    def problems(self) -> list[str]:
+        """What is wrong between the settings; each one's own range is checked already."""
+        return []
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a verb, wherever in its parts it stands.
+
+    Args:
+        name: As in TOML; the flag has hyphens.
+        hint: Its type.
+        default: Its default.
+        heading: What it stands under in `--help`; empty: nothing.
+        about: What `setting` was told.
+        where: Names of the parts that lead to it.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    heading: str
+    about: Mapping[str, Any]
+    where: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """Its flag, such as `--batch-size`."""
+        return flag_of(self.name)
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting.
+
+    >>> flag_of("batch_size")
+    '--batch-size'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def settings_of(options: type[Any]) -> Mapping[str, Setting]:
+    """Every setting of a verb or stage by its name, in the order of declaration.
+
+    Raises:
+        TypeError: two parts declare the same name.
+    """
+    found: dict[str, Setting] = {}
+    for one in _walk(options, (), ""):
+        if one.name in found:
+            raise TypeError(f"{options.__name__}: {one.name} is declared twice")
+        found[one.name] = one
+    return types.MappingProxyType(found)
+
+
+def _walk(options: type[Any], where: tuple[str, ...], heading: str) -> Iterator[Setting]:
+    hints = get_type_hints(options)
+    for field in dataclasses.fields(options):
+        about = field.metadata
+        own = about.get("heading") or heading
+        if "part" in about:
+            yield from _walk(about["part"], (*where, field.name), own)
+        else:
+            default = None if field.default is MISSING else field.default
+            yield Setting(field.name, hints[field.name], default, own, about, where)
+
+
+def flatten(options: Any) -> dict[str, Any]:
+    """The values of all settings by name, those of parts too.
+
+    Args:
+        options: Settings of a verb or a stage.
+    """
+    found = {}
+    for one in settings_of(type(options)).values():
+        holder = options
+        for name in one.where:
+            holder = getattr(holder, name)
+        found[one.name] = getattr(holder, one.name)
+    return found
+
+
+def build(options: type[Group], values: Mapping[str, Any]) -> Group:
+    """Options out of values by name; what is not named keeps its default.
+
+    Args:
+        options: Class of a verb's or stage's settings.
+        values: Setting -> value, those of parts by their own names.
+
+    Raises:
+        ConfigError: everything that is wrong, in all parts, in one message.
+        TypeError: a name that is no setting.
+    """
+    if unknown := values.keys() - settings_of(options).keys():
+        raise TypeError(f"{options.__name__} has no settings {sorted(unknown)}")
+    problems: list[str] = []
+    made = _build(options, values, problems)
+    raise_problems(problems)
+    return made
+
+
+def _build(options: type[Group], values: Mapping[str, Any], problems: list[str]) -> Group:
+    """As `build`, with problems collected; where a part is wrong, its defaults stand in."""
+    words: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        if "part" in field.metadata:
+            words[field.name] = _build(field.metadata["part"], values, problems)
+        elif field.name in values:
+            words[field.name] = values[field.name]
+    try:
+        return options(**words)
+    except Unusable as error:
+        problems += error.problems
+        stand_in = object.__new__(options)
+        for field in dataclasses.fields(options):
+            object.__setattr__(stand_in, field.name, words.get(field.name, field.default))
+        return stand_in
+
+
+def change(options: Group, **values: Any) -> Group:
+    """The same options with other values, by the settings' own names, whatever part they stand in.
+
+    Raises:
+        ConfigError: a value that cannot be.
+        TypeError: a name that is no setting.
+    """
+    return build(type(options), flatten(options) | values)
+
+
+def no_effect(options: Any, names: "list[str] | tuple[str, ...]", why: str) -> list[str]:
+    """The problem of settings that were given and would do nothing; none where none was.
+
+    Args:
+        options: All settings.
+        names: Those without effect here.
+        why: What ends the sentence "--a, --b: ...".
+    """
+    known, values = settings_of(type(options)), flatten(options)
+    given = [known[name].flag for name in names if values[name] != known[name].default]
+    return [f"{', '.join(given)}: {why}"] if given else []
+
+
+class Unusable(ConfigError):
+    """Settings that cannot be, with each problem apart."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("Settings:\n" + "\n".join(f"  {problem}" for problem in problems))
+        self.problems = problems
+
+
+def raise_problems(problems: list[str]) -> None:
+    """Refuse settings.
+
+    Raises:
+        ConfigError: all problems in one message, if there are any.
+    """
+    if problems:
+        raise Unusable(problems)
+
+
+def kind_of(hint: Any) -> tuple[Any, tuple[Any, ...] | None, bool]:
+    """Type of one value, its choices, and whether the setting holds several.
+
+    >>> kind_of(tuple[int, ...])
+    (<class 'int'>, None, True)
+    """
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(one for one in get_args(hint) if one is not types.NoneType)
+    if get_origin(hint) is tuple:
+        kind, choices, _ = kind_of(get_args(hint)[0])
+        return kind, choices, True
+    if get_origin(hint) is Literal:
+        return str, get_args(hint), False
+    return hint, None, False
+
+
+def _out_of_range(options: Any) -> Iterator[str]:
+    """A line for each value that its own field does not allow."""
+    hints = get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if "part" in field.metadata or value is None:
+            continue
+        _, choices, many = kind_of(hints[field.name])
+        if choices and not {*(value if many else (value,))} <= {*choices}:
+            shown = ", ".join(map(str, value)) if many else value
+            yield f"{flag_of(field.name)} is {shown}, expected {' | '.join(map(str, choices))}"
+        bounds = field.metadata.get("range", {})
+        if bounds and not all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
+            yield f"{flag_of(field.name)} is {value}, expected {_say(**bounds)}"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{flag_of(field.name)} is {value}, expected a finite number"
+
+
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "above": lambda value, bound: value > bound,
+    "at_least": lambda value, bound: value >= bound,
+    "below": lambda value, bound: value < bound,
+    "at_most": lambda value, bound: value <= bound,
+}
+
+
+def _say(
+    above: float | None = None, at_least: float | None = None, below: float | None = None, at_most: float | None = None
+) -> str:
+    """A range in words.
+
+    >>> [_say(at_least=1), _say(above=0), _say(at_least=0, at_most=1), _say(above=0, below=1)]
+    ['1 or more', 'more than 0', 'from 0 to 1', 'between 0 and 1']
+    >>> [_say(above=0, at_most=1), _say(at_least=0, below=1)]
+    ['above 0 and at most 1', 'at least 0 and below 1']
+    """
+    if at_least is not None and at_most is not None:
+        return f"from {at_least} to {at_most}"
+    if above is not None and below is not None:
+        return f"between {above} and {below}"
+    if at_least is not None:
+        return f"{at_least} or more" if below is None else f"at least {at_least} and below {below}"
+    if above is not None:
+        return f"more than {above}" if at_most is None else f"above {above} and at most {at_most}"
+    return f"less than {below}" if below is not None else f"{at_most} or less"

@@ -1,0 +1,1 @@
+"""The report of a run: what it says, its plots, its page."""

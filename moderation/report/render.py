@@ -1,0 +1,108 @@
+"""The report of a run folder: pictures, and one self-contained page."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moderation.artifacts import RunFolder, write_atomically
+from moderation.durations import duration
+from moderation.errors import MissingExtraError
+from moderation.report.content import find
+from moderation.report.inputs import read_evidence
+from moderation.report.plots import Plot, draw_plots
+from moderation.text_tables import interval, number
+
+
+def render(template: Path, values: Mapping[str, Any], filters: Mapping[str, Callable[..., str]] | None = None) -> str:
+    r"""Fill in a template; it may include `tables.css`, the style of pages that are mostly tables.
+
+    Of a file's name that is not UTF-8 the page shows each foreign byte as its escape, as in `\udce9`.
+
+    Args:
+        template: A file of jinja2, which must find every value that it names.
+        values: For it.
+        filters: Beside, or in place of, `number` and `interval`.
+
+    Raises:
+        ImportError: jinja2 is not installed.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "interval": interval, **(filters or {})}
+    page = environment.get_template(template.name).render(values)
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def embed_png(picture: bytes) -> str:
+    """A picture as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+
+
+def save_logs_and_plots(run_dir: str | Path) -> list[Path]:
+    """Write `plots/*.png` and `report.html` from whatever the run folder holds.
+
+    Read are log.jsonl, preds and labels (test where there are any, else val), thresholds.json, metrics and run.json. A
+    file that is missing leaves its part of the page out. The page asks for nothing from outside and runs no script;
+    it holds numbers and names of labels, and no comment.
+
+    Args:
+        run_dir: A run folder, finished or not.
+
+    Returns:
+        Paths of the files written, the report last.
+
+    Raises:
+        ArtifactError: no such folder, a file in it is broken, files of different runs, or nothing can be written.
+        MissingExtraError: matplotlib or jinja2 is not installed.
+
+    Example:
+        >>> save_logs_and_plots("runs/exp1")[-1]  # doctest: +SKIP
+        PosixPath('runs/exp1/report.html')
+    """
+    run = RunFolder(Path(run_dir))
+    evidence = read_evidence(run)
+    findings = find(evidence)
+    try:
+        plots = list(draw_plots(evidence))
+        values = {**findings, "plots": {plot.name: _embed(plot) for plot in plots}}
+        page = render(_TEMPLATE, values, {"interval": _interval, "count": _count, "duration": duration})
+    except ImportError:
+        raise MissingExtraError("The report", "train") from None
+    return [*_write_plots(run, plots), _write_page(run, page)]
+
+
+def _embed(plot: Plot) -> dict[str, str]:
+    return {"alt": plot.alt, "source": embed_png(plot.png)}
+
+
+def _write_plots(run: RunFolder, plots: Sequence[Plot]) -> list[Path]:
+    paths = [run.plots_dir / f"{plot.name}.png" for plot in plots]
+    for path, plot in zip(paths, plots, strict=True):
+        with write_atomically(path) as temporary:
+            temporary.write_bytes(plot.png)
+    return paths
+
+
+def _write_page(run: RunFolder, page: str) -> Path:
+    with write_atomically(run.report) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return run.report
+
+
+def _interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
+    return "" if bounds is None else f"{bounds[0]:.{digits}f}\N{EN DASH}{bounds[1]:.{digits}f}"
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}"

@@ -1,0 +1,1 @@
+"""Classify whole files: read rows, score them, write them, resume."""

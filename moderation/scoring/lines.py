@@ -1,0 +1,101 @@
+"""Lines of a pipe, as they come: each is a text, or says why it is none. Needs no other package."""
+
+import io
+from collections.abc import Iterator
+
+from moderation.errors import DataError
+from moderation.tables import bounds
+from moderation.tables.encodings import NO_UTF8, NO_UTF16, UTF8, Utf8Recoder, guess_encoding
+
+NUL = "holds a NUL character"
+TOO_LONG = f"a line of more than {bounds.CELL_BYTES >> 20} MiB"
+
+_PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no more than this
+
+Line = tuple[str | None, str | None]
+"""A text and what is wrong with it; a text that is too long is None, one that is not UTF-8 shows its bytes."""
+
+
+def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
+    r"""Lines of a pipe as they come; each line is a row, so that rows and lines stay in step.
+
+    Lines end in LF or CRLF. The text is UTF-8, or UTF-16 where a byte order mark or the zero bytes of its letters say
+    so. A line of more than `bounds.CELL_BYTES` has an error, which comes as soon as it is that long, and no more of it
+    than that is ever held.
+
+    Args:
+        pipe: Unbuffered, so that a read gives what has come.
+
+    Yields:
+        The lines that had come at the end of each read; the last one also without an end.
+
+    Raises:
+        DataError: the pipe cannot be read, or a line of it does not end.
+
+    >>> list(pipe_lines(io.BytesIO(b"one\ntwo\xff\n")))
+    [[('one', None), ('two\\xff', 'not UTF-8')]]
+    """
+    beginning = _first_bytes(pipe)
+    encoding = guess_encoding(beginning)
+    wrong = NO_UTF8 if encoding == UTF8 else NO_UTF16
+    held = bytearray()
+    n_lines = n_skipped = 0  # lines that ended; bytes of the present one that were not held
+    for content in _recoded(pipe, beginning, Utf8Recoder(encoding)):
+        end, *lines = content.split(b"\n")
+        if n_skipped:
+            n_skipped += len(end)
+        else:
+            held += end
+        found: list[Line] = []
+        if not n_skipped and bounds.is_too_long(len(held) - held.endswith(b"\r")):  # said now: its end may never come
+            found, n_skipped = [(None, TOO_LONG)], 1
+            held.clear()
+        if lines:
+            *whole, rest = lines
+            first = [] if n_skipped else [bytes(held)]
+            found += [_decode(line, wrong) for line in (*first, *whole)]
+            held, n_skipped = bytearray(rest), 0
+            n_lines += len(lines)
+        if n_skipped > bounds.SKIPPED_BYTES:
+            raise bounds.endless_line("standard input", n_lines + 1)
+        if found:
+            yield found
+    if held:
+        yield [_decode(bytes(held), wrong)]
+
+
+def _first_bytes(pipe: io.RawIOBase) -> bytes:
+    """What comes first: enough to know the encoding, which takes the bytes of a byte order mark."""
+    beginning = b""
+    while len(beginning) < 3 and not beginning.endswith(b"\n"):
+        content = _read(pipe)
+        if not content:
+            break
+        beginning += content
+    return beginning
+
+
+def _recoded(pipe: io.RawIOBase, beginning: bytes, recoder: Utf8Recoder) -> Iterator[bytes]:
+    content: bytes | None = beginning
+    while content:
+        yield recoder.recode(content)
+        content = _read(pipe)
+    yield recoder.recode(b"", final=True)
+
+
+def _read(pipe: io.RawIOBase) -> bytes | None:
+    try:
+        return pipe.read(_PIPE_BYTES)
+    except OSError as error:
+        raise DataError(f"standard input: cannot be read ({error.strerror}). Expected one text a line.") from None
+
+
+def _decode(line: bytes, wrong: str) -> Line:
+    line = line.removesuffix(b"\r")
+    if bounds.is_too_long(len(line)):
+        return None, TOO_LONG
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "backslashreplace"), wrong
+    return text, NUL if "\0" in text else None

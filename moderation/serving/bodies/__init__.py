@@ -1,0 +1,1 @@
+"""Request bodies: media types, JSON, multipart."""

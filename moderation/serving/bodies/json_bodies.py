@@ -1,0 +1,138 @@
+"""Bodies as JSON, with what real clients make of it: half an emoji, a byte order mark, no Content-Type."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
+
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moderation.serving.errors import ApiError
+
+MAX_NAMES = 10_000
+"""Names of fields in one body: each may be a wrong one."""
+
+MAX_ITEMS = 100_000
+"""Strings, commas and opening brackets in one body: to parse them takes time, in which no other thread runs."""
+
+_MOST_AROUND_BARE = 100_000  # bytes around the strings of a body that is searched for names without quotes
+# A string of JSON, and whether it is a name, or what else begins an item. A string without an end matches too, or the
+# search would begin again within it. Each alternative begins with a plain character, so that whatever matches none is
+# skipped fast: meanwhile no other thread runs.
+_ITEM = re.compile(rb'"(?P<string>[^"\\]*+(?:\\.[^"\\]*+)*+)"?(?P<name>\s*+:)?|,|\[|\{', re.DOTALL)
+_SURROGATES = re.compile(
+    r"\\\\"  # a backslash, after which no escape begins
+    r"|\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a whole pair
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+_BARE_NAME = re.compile(
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'  # a string; one without an end matches too, or the search would begin again in it
+    r"|(?<![\w$])(?P<name>[A-Za-z_$][\w$]*+)(?=\s*+:)",
+    re.DOTALL,
+)
+_NOTHING = object()
+_ANY_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_json(body: bytes, *, bare_names: bool = False) -> Any:
+    r"""Read JSON in UTF-8, once it is known to have few enough fields and items.
+
+    Half of a surrogate pair, as it is left where a text was cut inside an emoji, is read as U+FFFD: whoever wrote the
+    text did not cut it, and it shall be looked at.
+
+    Args:
+        body: As it came.
+        bare_names: Whether names of fields may stand without quotes, as in JavaScript.
+
+    Raises:
+        ApiError: 400, no JSON, or not in UTF-8; 413, too many fields or items.
+
+    >>> read_json(b'"cut here \\ud83d"') == "cut here \ufffd"
+    True
+    """
+    n_around = check_items(body)
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ApiError(400, "invalid_request", "The body cannot be read: expected JSON in UTF-8.") from None
+    if _ANY_SURROGATE.search(text):
+        text = _SURROGATES.sub(lambda found: r"\ufffd" if found["half"] else found[0], text)
+    found = _parse(text)
+    if found is _NOTHING and bare_names and n_around <= _MOST_AROUND_BARE:
+        text = _BARE_NAME.sub(_quote, text)
+        check_items(text.encode())
+        found = _parse(text)
+    if found is _NOTHING:
+        raise ApiError(400, "invalid_json", "The body is not valid JSON.")
+    return found
+
+
+def keep_one_unknown(given: Any, known: Collection[str]) -> Any:
+    """An object with one of its unknown fields at most: that is refused, and the others are not complained about too.
+
+    >>> keep_one_unknown({"a": 1, "text": 2, "b": 3}, {"text"})
+    {'text': 2, 'a': 1}
+    """
+    if not isinstance(given, dict):
+        return given
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is None:
+        return given
+    return {name: value for name, value in given.items() if name in known} | {unknown: given[unknown]}
+
+
+def check_items(body: bytes) -> int:
+    """Refuse a body with so many fields or items that to parse it and to complain would keep the server busy.
+
+    Other threads run meanwhile, as they do not while a body is parsed.
+
+    Returns:
+        How many bytes stand around its strings.
+
+    Raises:
+        ApiError: 413.
+    """
+    n_names = n_within = 0
+    for n_items, found in enumerate(_ITEM.finditer(body), 1):
+        n_names += found["name"] is not None
+        n_within += len(found["string"] or b"")
+        if n_names > MAX_NAMES:
+            raise ApiError(413, "too_large", f"The body has too many fields; expected {MAX_NAMES:,} at most.")
+        if n_items > MAX_ITEMS:
+            raise ApiError(413, "too_large", f"The body has too many items; expected {MAX_ITEMS:,} at most.")
+    return len(body) - n_within
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # ValueError: also of a number of thousands of digits
+        return _NOTHING
+
+
+def _quote(found: re.Match[str]) -> str:
+    return f'"{found["name"]}"' if found["name"] else found[0]
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is JSON, whatever its headers say; the gate has looked at them."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler, given a request that reads its body as `read_json` does."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(_JsonRequest(request.scope, request.receive))
+
+        return handle_json
+
+
+class _JsonRequest(Request):
+    def __init__(self, scope: Any, receive: Any) -> None:
+        headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        super().__init__({**scope, "headers": [*headers, (b"content-type", b"application/json")]}, receive)
+
+    async def json(self) -> Any:
+        return read_json(await self.body())

@@ -1,0 +1,1 @@
+"""One HTTP connection: where requests end, and what all connections may hold."""

@@ -1,0 +1,292 @@
+"""What stands around a request: uvicorn alone would take headers of any length, and wait for them for ever.
+
+One request of a connection is read at a time; what comes behind it waits until it has its answer.
+"""
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from moderation.serving.connection.connections import FREE_BYTES, connections_of
+from moderation.serving.connection.framing import BadFraming, Framing
+
+HEAD_TIMEOUT_S = 10.0
+"""Within which a connection's first request, and the headers of every other one that has begun, must have come."""
+
+FIRST_REQUEST_WHEN_LEAVING_S = 2.0
+"""The same for a connection's first request, once the server is to stop."""
+
+READ_TIMEOUT_S = 30.0
+"""Within which a client must have read its answer."""
+
+READ_TIMEOUT_WHEN_LEAVING_S = 5.0
+"""The same, once the server is to stop."""
+
+LINGER_S = 2.0
+"""After the last answer, what still comes is thrown away for so long: a reset would overtake the answer."""
+
+LINGER_BYTES = 16_000_000
+"""And so much of it at most."""
+
+MAX_UNWANTED_BYTES = 64_000
+"""Of the rest of a body whose request has its answer: more is not waited for."""
+
+_READ_BYTES = 65_536  # at once: what is read is worked on in one go, and others wait
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """HTTP/1.1, read strictly and within bounds; whoever leaves them is told so once, and cut off."""
+
+    def __init__(self, *words: Any, **names: Any) -> None:
+        super().__init__(*words, **names)
+        self._all = connections_of(self.server_state, self.loop)
+        self._n_counted = 0  # of what they all hold
+        self._framing = Framing()
+        self._held = bytearray()  # came, and was not looked at
+        self._n_begun = 0  # bytes of the request that has no answer yet
+        self._unwanted_bytes = 0  # of the last request, after its answer
+        self._thrown_away_bytes = 0  # since it is deaf
+        self._in_body = False  # the parser is behind the head of a request, and before its end
+        self._keeps_alive = False  # the connection, once a request that expects 100 has its answer
+        self._is_deaf = False  # whatever still comes is thrown away
+        self._is_leaving = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of every byte that nobody takes
+        if hasattr(transport, "max_size"):
+            transport.max_size = _READ_BYTES
+        self._await_head()
+        if len(self.connections) > self._all.most:
+            self._refuse(503, "The server has too many connections.")
+            transport.close()  # its place is needed
+
+    def shutdown(self) -> None:
+        """End with the request that is in progress; what is idle may have one on its way, and is closed in its time.
+
+        uvicorn would close an idle connection at once, and a client that has just sent a request would never know what
+        became of it. So, unless it was Ctrl-C that ended the server, a connection stays for as long as it would have
+        stayed anyway, and whatever still comes is answered, with `Connection: close`.
+        """
+        self._is_leaving = True
+        if self._reader_timer is not None:
+            self._await_reader()
+        may_stay = getattr(self.server_state, "lingers", False)
+        if self._is_deaf:
+            if not may_stay:  # else it is closed within LINGER_S
+                self.transport.close()
+        elif not may_stay or not self._is_answered():
+            super().shutdown()
+        elif self.cycle is None and self._head_timer is not None:  # nothing was ever sent here
+            self._await_head(FIRST_REQUEST_WHEN_LEAVING_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer, and hold nothing."""
+        self._is_deaf = True
+        self._held.clear()
+        self._stop_awaiting_head()
+        self._stop_awaiting_reader()
+        self._all.n_bytes -= self._n_counted
+        self._n_counted = 0
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what came, and read it as far as it is its turn."""
+        if not self._is_deaf:
+            self._held += data
+            self._read_on()
+            return
+        self._thrown_away_bytes += len(data)
+        if self._thrown_away_bytes > LINGER_BYTES:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Wait for the reader of an answer, but not for ever."""
+        super().pause_writing()
+        self._await_reader()
+        self._count()
+
+    def resume_writing(self) -> None:
+        """All that was written is on its way."""
+        super().resume_writing()
+        self._stop_awaiting_reader()
+        self._count()
+        if self._held:
+            self.loop.call_soon(self._read_on)
+
+    def on_response_complete(self) -> None:
+        """Go on with what came behind."""
+        super().on_response_complete()
+        self._count()
+        if self._held:
+            self.loop.call_soon(self._read_on)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._n_begun = self._unwanted_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, without the blanks around it; trailers are none."""
+        if not self._in_body:
+            super().on_header(name, value.strip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        """The headers are there."""
+        self._stop_awaiting_head()
+        super().on_headers_complete()
+        self._in_body = True  # not where uvicorn could not read the address: that gets an answer, too
+        self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]  # as far as an answer uses one
+        if self.expect_100_continue:  # who gets another answer may leave the body out, and send the next request
+            self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
+
+    def on_message_complete(self) -> None:
+        """The request is there as a whole."""
+        self._in_body = False
+        if self.expect_100_continue and not self.cycle.response_started and not self._is_leaving:
+            self.cycle.keep_alive = self._keeps_alive
+        super().on_message_complete()
+
+    def _read_on(self) -> None:
+        """Read what came, up to the end of the first request that has no answer yet."""
+        self._unset_keepalive_if_required()
+        try:
+            while self._is_next() and (piece := self._framing.cut(self._held)) is not None:
+                self._parse(piece)
+        except BadFraming as error:
+            self._refuse(error.status, str(error))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._refuse(400, "Invalid HTTP request received.")
+        self._count()
+        if self._is_over():
+            return
+        if self._all.is_full() and self._n_counted > FREE_BYTES and (self._framing.has_head or self._is_answered()):
+            self._refuse(503, "The server holds too many large requests.")
+        elif len(self._held) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        elif self._is_answered() and not self.flow.write_paused:
+            self.flow.resume_reading()
+            if self._head_timer is None:
+                self._await_head()
+
+    def _parse(self, piece: bytes) -> None:
+        """Let llhttp read a piece, too.
+
+        Raises:
+            BadFraming: it finds the end of the request elsewhere; or nobody wants the piece, and many came before.
+        """
+        self._n_begun += len(piece)
+        if self._in_body and self._is_answered():
+            self._unwanted_bytes += len(piece)
+            if self._unwanted_bytes > MAX_UNWANTED_BYTES:
+                raise BadFraming("The rest of a body that has its answer is too long.")
+        self.parser.feed_data(piece)
+        if self._in_body != self._framing.has_head:
+            raise BadFraming("It is unclear where the request ends.")
+
+    def _is_next(self) -> bool:
+        """Whether to read what came: the rest of a request, or another one where the last one has its answer."""
+        is_next = self._framing.has_head or (self._is_answered() and not self.flow.write_paused)
+        return is_next and not self._is_over()
+
+    def _is_over(self) -> bool:
+        return self._is_deaf or self.transport.is_closing()
+
+    def _is_answered(self) -> bool:
+        """Whether no request is in progress: none came yet, or the last one has its answer."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer for the last time, unless an answer is begun or given: a second one would be taken for another's."""
+        is_given = self._is_answered() and self._in_body
+        is_begun = not self._is_answered() and self.cycle.response_started
+        facts = {"reason": message} if is_given or is_begun else {"status": status, "reason": message}
+        self._all.log("a connection was refused", **facts)
+        if not self._is_answered():
+            self.cycle.disconnected = True
+            self.cycle.body = bytearray()
+            self.cycle.message_event.set()
+        if is_begun:
+            self._hear_no_more()
+            self.transport.close()
+            return
+        if not is_given:
+            lines = [b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(message)]
+            lines += [b"connection: close"] + [b"retry-after: 1"] * (status == 503)
+            self.transport.write(STATUS_LINE[status] + b"\r\n".join([*lines, b"", message.encode("ascii")]))
+        self._linger()
+
+    def end_answer(self) -> None:
+        """Close the connection behind its last answer, or one that broke off."""
+        if not (self._in_body and self.cycle.response_complete):
+            self.transport.close()
+        elif not self._is_over():
+            self._linger()
+
+    def _hear_no_more(self) -> None:
+        """Throw away what came, and whatever still comes."""
+        self._is_deaf = True
+        self._held.clear()
+        self._stop_awaiting_head()
+        self._unset_keepalive_if_required()
+        self._count()
+
+    def _linger(self) -> None:
+        """Close when the client has closed, or after a while."""
+        self._hear_no_more()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._await_head(LINGER_S)
+        else:
+            self.transport.close()
+
+    def _count(self) -> None:
+        """Count what this connection holds among what they all hold."""
+        n_bytes = len(self._held) + (0 if self._is_deaf or self._is_answered() else self._n_begun)
+        n_bytes += self.transport.get_write_buffer_size() if self.flow.write_paused else 0
+        self._all.n_bytes += n_bytes - self._n_counted
+        self._n_counted = n_bytes
+
+    def _await_head(self, seconds: float | None = None) -> None:
+        self._stop_awaiting_head()
+        self._head_timer = self.loop.call_later(
+            HEAD_TIMEOUT_S if seconds is None else seconds, self.timeout_keep_alive_handler
+        )
+
+    def _stop_awaiting_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _await_reader(self) -> None:
+        self._stop_awaiting_reader()
+        seconds = READ_TIMEOUT_WHEN_LEAVING_S if self._is_leaving else READ_TIMEOUT_S
+        self._reader_timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _stop_awaiting_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+
+class _AnswerTransport:
+    """The transport as an answer knows it: where it comes before its request is over, closing takes its time."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.end_answer()

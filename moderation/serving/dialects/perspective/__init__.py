@@ -1,0 +1,1 @@
+"""The Perspective API, as its clients speak it."""

@@ -1,0 +1,251 @@
+"""Several requests of the Perspective API in one, as Google's generated clients send them: `POST /batch`."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from moderation.serving.bodies.multipart import BrokenPart, Part, read_part, render_parts, split_parts
+from moderation.serving.dialects.perspective.models import (
+    MAX_TEXT_BYTES,
+    AnalyzeCommentRequest,
+    SuggestCommentScoreRequest,
+    read_message,
+)
+from moderation.serving.dialects.perspective.routes import (
+    MAX_SENTENCES,
+    Analysis,
+    prepare,
+    render_analysis,
+    render_message,
+    render_problem,
+    take_suggestion,
+)
+from moderation.serving.errors import ApiError
+from moderation.serving.feedback.decisions import WAIT_S
+from moderation.serving.heavy_requests import run_heavy
+from moderation.serving.middleware import COUNT_PARTS, IDENTIFY_PART
+from moderation.serving.paths import BATCH_PATHS, route_path
+
+MAX_PARTS = 1000
+"""Requests in one batch."""
+
+MAX_REFUSED_PARTS = 20
+"""Of one batch, for want of a key, or as no request that is answered here; one more, and all of it is refused."""
+
+_MAX_SPANS = 4096  # of a batch, shared evenly among its parts
+_DECIDE_WITHIN_S = 30.0  # the decisions of a batch; each is on disk before the next one
+_ANALYZE, _SUGGEST = ((f"/v1alpha1/comments:{name}", f"/comments:{name}") for name in ("analyze", "suggestscore"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A part whose head was read.
+
+    Args:
+        content_id: By which its answer is known.
+        problem: Why it is refused, if it is.
+        caller: Name of the key that it came with, if any.
+        is_decision: Whether it brings a decision.
+        body: Its bytes.
+    """
+
+    content_id: str
+    problem: ApiError | None = None
+    caller: str | None = None
+    is_decision: bool = False
+    body: bytes = b""
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A part whose body was read, too.
+
+    Args:
+        content_id: By which its answer is known.
+        asked: What it asks for, or why it is refused.
+        caller: Name of the key that it came with, if any.
+    """
+
+    content_id: str
+    asked: Analysis | SuggestCommentScoreRequest | ApiError
+    caller: str | None = None
+
+
+def make_router() -> APIRouter:
+    """The routes; the OpenAPI document has no way to describe their bodies."""
+    router = APIRouter(include_in_schema=False)
+    for path in BATCH_PATHS:
+        router.add_api_route(path, answer_batch, methods=["POST"])
+    return router
+
+
+async def answer_batch(request: Request) -> Response:
+    """Each part's answer, with a status of its own; all texts are computed together."""
+    state = request.app.state
+    ready = await _read_batch(request)
+    analysed = await _analyze_all(state, ready)
+    answers = await _answer_all(state, ready, analysed)
+    return render_parts([(part.content_id, answer) for part, answer in zip(ready, answers, strict=True)])
+
+
+async def _read_batch(request: Request) -> list[_Ready]:
+    """Read the parts; of each, what is asked is kept alone.
+
+    All that were looked at count together, before the bodies are read.
+
+    Raises:
+        ApiError: too many are refused before their body is looked at; the last one's problem.
+    """
+    body = await request.body()  # where the gate has looked at the headers
+    parts = split_parts(request.headers["content-type"], body, most=MAX_PARTS)
+    count: Callable[[Sequence[str | None]], Awaitable[list[ApiError | None]]] = request.scope[COUNT_PARTS]
+    read, excess = await run_heavy(_read_heads, request.scope, parts)
+    refusals = await count([part.caller for part in read])
+    if excess is not None:
+        raise excess
+    return await run_heavy(_prepare_all, request.app.state, read, refusals)
+
+
+def _read_heads(scope: Any, parts: Sequence[bytes]) -> tuple[list[_Read], ApiError | None]:
+    """Parts without their bodies' content, up to the one that is one too many refused; and that one's problem."""
+    read: list[_Read] = []
+    n_refused = 0
+    for content in parts:
+        read.append(_read_head(scope, read_part(content)))
+        if (problem := read[-1].problem) is not None:
+            n_refused += 1
+            if n_refused > MAX_REFUSED_PARTS:
+                reason = f"More than {MAX_REFUSED_PARTS} parts are refused, so all of them are. Of the last one: "
+                return read, ApiError(problem.status, problem.kind, reason + problem.message)
+    return read, None
+
+
+def _read_head(scope: Any, part: Part | BrokenPart) -> _Read:
+    """Whether a part is a request to this API, with a key where one is needed, and which one."""
+    identify: Callable[[Part | BrokenPart], tuple[Part, str | None]] = scope[IDENTIFY_PART]
+    try:
+        request, caller = identify(part)
+    except ApiError as problem:
+        return _Read(part.content_id, problem)
+    path = route_path({"path": request.path, "root_path": scope.get("root_path", "")})
+    if path not in (*_ANALYZE, *_SUGGEST):
+        return _Read(part.content_id, ApiError(404, "not_found", "There is nothing at this path."), caller)
+    if request.method != "POST":
+        other = ApiError(405, "method_not_allowed", "This path does not take that method.", allow="POST")
+        return _Read(part.content_id, other, caller)
+    return _Read(part.content_id, None, caller, path in _SUGGEST, request.body)
+
+
+def _prepare_all(state: Any, read: Sequence[_Read], refusals: Sequence[ApiError | None]) -> list[_Ready]:
+    most = min(MAX_SENTENCES, max(1, _MAX_SPANS // len(read)))
+    messages = [refusal or _read_message(part) for part, refusal in zip(read, refusals, strict=True)]
+    too_much = _check_sizes(state, read, messages)
+    ready: list[_Ready] = []
+    for part, message in zip(read, messages, strict=True):
+        asked: Analysis | SuggestCommentScoreRequest | ApiError
+        if isinstance(message, AnalyzeCommentRequest):
+            asked = too_much[part.caller] or _prepare(state, message, most)
+        else:
+            asked = message
+        ready.append(_Ready(part.content_id, asked, part.caller))
+    return ready
+
+
+def _read_message(part: _Read) -> AnalyzeCommentRequest | SuggestCommentScoreRequest | ApiError:
+    try:
+        if part.problem is not None:
+            return part.problem
+        if part.is_decision:
+            return read_message(SuggestCommentScoreRequest, part.body)
+        return read_message(AnalyzeCommentRequest, part.body)
+    except ApiError as problem:
+        return problem
+
+
+def _check_sizes(state: Any, read: Sequence[_Read], messages: Sequence[object]) -> dict[str | None, ApiError | None]:
+    """Why the texts of each key are too much together, if they are, before languages and sentences are looked for."""
+    texts: dict[str | None, list[str]] = {part.caller: [] for part in read}
+    for part, message in zip(read, messages, strict=True):
+        if isinstance(message, AnalyzeCommentRequest) and len(text := message.comment.text or "") <= MAX_TEXT_BYTES:
+            texts[part.caller].append(text)
+    return {caller: _check_size(state, some) for caller, some in texts.items()}
+
+
+def _check_size(state: Any, texts: Sequence[str]) -> ApiError | None:
+    try:
+        state.service.check_size(texts)
+    except ApiError as problem:
+        return problem
+    return None
+
+
+def _prepare(state: Any, asked: AnalyzeCommentRequest, most: int) -> Analysis | ApiError:
+    try:
+        return prepare(state, asked, most)
+    except ApiError as problem:
+        return problem
+
+
+async def _analyze_all(state: Any, ready: Sequence[_Ready]) -> dict[int, Response]:
+    """The answer to each part that is an analysis, by its number."""
+    by_caller: dict[str | None, dict[int, Analysis]] = defaultdict(dict)
+    for number, part in enumerate(ready):
+        if isinstance(part.asked, Analysis):
+            by_caller[part.caller][number] = part.asked
+    calls = (_analyze(state, list(analyses.values()), caller) for caller, analyses in by_caller.items())
+    answers = await asyncio.gather(*calls)
+    return {
+        number: answer
+        for numbers, some in zip(by_caller.values(), answers, strict=True)
+        for number, answer in zip(numbers, some, strict=True)
+    }
+
+
+async def _analyze(state: Any, analyses: Sequence[Analysis], caller: str | None) -> list[Response]:
+    texts = [analysis.text for analysis in analyses]
+    pieces = [piece for analysis in analyses for piece in analysis.pieces]
+    try:
+        results = await state.service.read([*texts, *pieces], caller=caller, n_counted=len(texts))
+    except ApiError as problem:
+        return [render_problem(problem) for _ in analyses]
+    return await run_heavy(_render_all, state, analyses, results)
+
+
+def _render_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> list[Response]:
+    parts = iter(results[len(analyses) :])
+    return [
+        render_analysis(state, analysis, whole, [next(parts) for _ in analysis.spans])
+        for analysis, whole in zip(analyses, results, strict=False)
+    ]
+
+
+async def _answer_all(state: Any, ready: Sequence[_Ready], analysed: Mapping[int, Response]) -> list[Response]:
+    """The answers, in order; decisions are kept only now, after the others are computed.
+
+    Once a decision could not be kept, or time is over, the batch waits for no other one.
+    """
+    answers: list[Response] = []
+    lost: ApiError | None = None
+    end = time.monotonic() + _DECIDE_WITHIN_S
+    for number, part in enumerate(ready):
+        if isinstance(part.asked, Analysis):
+            answers.append(analysed[number])
+        elif isinstance(part.asked, ApiError):
+            answers.append(render_problem(part.asked))
+        elif lost is not None or time.monotonic() >= end:
+            lost = lost or ApiError(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S)
+            state.metrics.decision("failed")
+            answers.append(render_problem(lost))
+        else:
+            try:
+                answers.append(render_message(await take_suggestion(state, part.asked, part.caller)))
+            except ApiError as problem:
+                answers.append(render_problem(problem))
+                lost = problem if problem.status == 503 else None
+    return answers

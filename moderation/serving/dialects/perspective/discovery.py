@@ -1,0 +1,111 @@
+"""The discovery document, from which Google's generated clients learn how to call the Perspective API."""
+
+import json
+from functools import cache
+from typing import Any
+
+from moderation.serving.dialects.perspective.models import (
+    AnalyzeCommentRequest,
+    AnalyzeCommentResponse,
+    Message,
+    SuggestCommentScoreRequest,
+    SuggestCommentScoreResponse,
+)
+
+VERSION = "v1alpha1"
+
+_METHODS: dict[str, tuple[str, type[Message], type[Message]]] = {
+    "analyze": ("Scores a comment.", AnalyzeCommentRequest, AnalyzeCommentResponse),
+    "suggestscore": ("Takes a moderator's decision.", SuggestCommentScoreRequest, SuggestCommentScoreResponse),
+}
+_FORMATS = {"integer": "int32", "number": "float"}
+_ROOT = "\0"  # stands for the server's address; no other text of the document is this one
+
+
+def render_api(root_url: str) -> bytes:
+    """The document as JSON, in which only the address differs from one request to the next.
+
+    Args:
+        root_url: Address of the server as the client knows it, with a slash at its end.
+    """
+    return _render_template().replace(json.dumps(_ROOT), json.dumps(root_url)).encode()
+
+
+@cache  # anybody may ask for it
+def _render_template() -> str:
+    return json.dumps(describe_api(_ROOT))
+
+
+def describe_api(root_url: str) -> dict[str, Any]:
+    """The document, of kind `discovery#restDescription`.
+
+    Args:
+        root_url: Address of the server as the client knows it, with a slash at its end.
+    """
+    return {
+        "kind": "discovery#restDescription",
+        "discoveryVersion": "v1",
+        "id": f"commentanalyzer:{VERSION}",
+        "name": "commentanalyzer",
+        "version": VERSION,
+        "title": "Perspective Comment Analyzer API, as content-moderation speaks it",
+        "description": "Scores of comments by a model of your own.",
+        "protocol": "rest",
+        "batchPath": "batch",
+        "rootUrl": root_url,
+        "servicePath": "",
+        "baseUrl": root_url,
+        "parameters": {
+            "key": {"type": "string", "location": "query", "description": "API key."},
+            "alt": {"type": "string", "location": "query", "default": "json", "enum": ["json"]},
+        },
+        "schemas": _describe_messages(),
+        "resources": {"comments": {"methods": {name: _describe_method(name) for name in _METHODS}}},
+    }
+
+
+def _describe_method(name: str) -> dict[str, Any]:
+    summary, request, response = _METHODS[name]
+    path = f"{VERSION}/comments:{name}"
+    return {
+        "id": f"commentanalyzer.comments.{name}",
+        "httpMethod": "POST",
+        "path": path,
+        "flatPath": path,
+        "description": summary,
+        "parameters": {},
+        "parameterOrder": [],
+        "request": {"$ref": request.__name__},
+        "response": {"$ref": response.__name__},
+    }
+
+
+def _describe_messages() -> dict[str, Any]:
+    """All types by name; their JSON schemas in the words of a discovery document."""
+    found: dict[str, Any] = {}
+    for _, request, response in _METHODS.values():
+        found |= _read_schema(request) | _read_schema(response)
+    return {name: {"id": name} | _translate(schema) for name, schema in found.items()}
+
+
+def _read_schema(kind: type[Message]) -> dict[str, Any]:
+    schema = kind.model_json_schema(ref_template="{model}")
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+    return definitions | {kind.__name__: schema}
+
+
+def _translate(schema: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in schema:  # a type, or null
+        schema = schema["anyOf"][0] | {key: schema[key] for key in ("description",) if key in schema}
+    described: dict[str, Any] = {key: schema[key] for key in ("$ref", "type", "description", "enum") if key in schema}
+    if "const" in schema:
+        described["enum"] = [schema["const"]]
+    if schema.get("type") in _FORMATS:
+        described["format"] = _FORMATS[schema["type"]]
+    if "items" in schema:
+        described["items"] = _translate(schema["items"])
+    if "properties" in schema:
+        described["properties"] = {name: _translate(part) for name, part in schema["properties"].items()}
+    if isinstance(schema.get("additionalProperties"), dict):
+        described["additionalProperties"] = _translate(schema["additionalProperties"])
+    return described

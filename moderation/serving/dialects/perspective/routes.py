@@ -1,0 +1,353 @@
+"""The Perspective API's language, for the clients that it left behind: analyze, suggestscore, discovery.
+
+A score is the model's probability of a label. Nothing that is analyzed is ever stored, whatever `doNotStore` says.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from moderation.categories import TWIN
+from moderation.errors import ArtifactError
+from moderation.inference.classifier import TextResult
+from moderation.inference.sentences import split_sentences
+from moderation.serving.dialects.perspective.discovery import VERSION, render_api
+from moderation.serving.dialects.perspective.languages import TextLanguage
+from moderation.serving.dialects.perspective.models import (
+    MAX_TEXT_BYTES,
+    AnalyzeCommentRequest,
+    AnalyzeCommentResponse,
+    AttributeScores,
+    Message,
+    PerspectiveProblem,
+    Problem,
+    Score,
+    SpanScore,
+    SuggestCommentScoreRequest,
+    SuggestCommentScoreResponse,
+    TextEntry,
+    inline_schema,
+    read_message,
+    show_name,
+)
+from moderation.serving.errors import ApiError
+from moderation.serving.feedback.decisions import WAIT_S, Decision
+from moderation.serving.middleware import CALLER
+from moderation.serving.service import PredictionService
+
+if TYPE_CHECKING:
+    from moderation.serving.feedback.store import FeedbackStore
+
+
+def to_utf16(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    r"""Offsets of code points as offsets of UTF-16 units, which JavaScript, Java and C# count.
+
+    Args:
+        text: Without halves of surrogate pairs.
+        spans: Begin and end of each, in order and without overlap.
+
+    >>> to_utf16("\N{GRINNING FACE} Nice day. You fool!", [(0, 11), (12, 21)])
+    [(0, 12), (13, 22)]
+    """
+    if text.isascii():
+        return list(spans)
+    found = []
+    place = units = 0
+    for begin, end in spans:
+        first = units + _count_units(text[place:begin])
+        units = first + _count_units(text[begin:end])
+        place = end
+        found.append((first, units))
+    return found
+
+
+def _count_units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+MAX_SENTENCES = 256
+"""Spans of one answer; the last one holds all the rest."""
+
+_STATUS_OF_KIND = {
+    "unauthorized": (403, "PERMISSION_DENIED"),
+    "invalid_key": (400, "INVALID_ARGUMENT"),
+    "method_not_allowed": (405, "UNIMPLEMENTED"),
+    "timeout": (504, "DEADLINE_EXCEEDED"),
+    "slow_body": (408, "DEADLINE_EXCEEDED"),
+}
+_STATUS = {404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+_MESSAGES = {
+    "unauthorized": "Method doesn't allow unregistered callers. Please use an API key: ?key=KEY.",
+    "invalid_key": "API key not valid. Please pass a valid API key.",
+}
+_REASONS = {"invalid_key": "API_KEY_INVALID", "rate_limited": "RATE_LIMIT_EXCEEDED"}
+
+_SOON_S = 0.5
+_GIVE_UP_S = 2.0 * WAIT_S  # by then the database itself has mostly said what it lacks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A request for scores that can be answered.
+
+    Args:
+        asked: As it came.
+        text: Of the comment.
+        labels: Attribute asked for -> label of the model.
+        unsupported: Attributes asked for that are left out.
+        language: Of the text.
+        spans: Sentences to score too, in code points.
+    """
+
+    asked: AnalyzeCommentRequest
+    text: str
+    labels: dict[str, str]
+    unsupported: tuple[str, ...]
+    language: TextLanguage
+    spans: list[tuple[int, int]]
+
+    @property
+    def pieces(self) -> list[str]:
+        """The sentences to score."""
+        return [self.text[begin:end] for begin, end in self.spans]
+
+
+def make_router(attributes: Sequence[str]) -> APIRouter:
+    """The routes.
+
+    Args:
+        attributes: That the OpenAPI document names; those that are answered are always those of the model.
+    """
+    router = APIRouter(tags=["perspective"], responses={code: {"model": Problem} for code in ("4XX", "503", "504")})
+    for prefix in (f"/{VERSION}/comments:", "/comments:"):
+        for name, handle, asked, answer in (
+            ("analyze", analyze, AnalyzeCommentRequest, AnalyzeCommentResponse),
+            ("suggestscore", suggest_score, SuggestCommentScoreRequest, SuggestCommentScoreResponse),
+        ):
+            router.add_api_route(
+                f"{prefix}{name}",
+                handle,
+                methods=["POST"],
+                response_model=answer,
+                openapi_extra={"requestBody": _describe_body(asked, attributes)},
+            )
+    router.add_api_route("/$discovery/rest", discover, methods=["GET"], response_model=dict[str, Any])
+    return router
+
+
+async def analyze(request: Request) -> Response:
+    """Scores of a comment, one for each attribute asked for."""
+    asked = read_message(AnalyzeCommentRequest, await request.body())
+    analysis = prepare(request.app.state, asked)
+    texts = [analysis.text, *analysis.pieces]
+    whole, *parts = await request.app.state.service.read(texts, caller=request.scope[CALLER], n_counted=1)
+    return render_analysis(request.app.state, analysis, whole, parts)
+
+
+async def suggest_score(request: Request) -> Response:
+    """Keep what a moderator decided about a comment."""
+    asked = read_message(SuggestCommentScoreRequest, await request.body())
+    return render_message(await take_suggestion(request.app.state, asked, request.scope[CALLER]))
+
+
+async def discover(request: Request, version: str = VERSION) -> Response:
+    """What Google's generated clients read first: where and how the methods are called."""
+    if version != VERSION:
+        raise ApiError(404, "not_found", f"No such version of this API; expected version={VERSION}.")
+    root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
+    url = request.app.state.root_url or str(request.base_url.replace(path=f"{root}/"))
+    return Response(render_api(url), media_type="application/json")
+
+
+def render_problem(problem: ApiError) -> JSONResponse:
+    """A refusal in Google's words."""
+    code, status = _STATUS_OF_KIND.get(problem.kind) or (
+        problem.status,
+        _STATUS.get(problem.status, "INVALID_ARGUMENT"),
+    )
+    error = {"code": code, "message": _MESSAGES.get(problem.kind, problem.message), "status": status}
+    if isinstance(problem, PerspectiveProblem):
+        error["details"] = problem.details
+    elif problem.kind in _REASONS:
+        kind = "type.googleapis.com/google.rpc.ErrorInfo"
+        error["details"] = [{"@type": kind, "reason": _REASONS[problem.kind], "domain": "googleapis.com"}]
+    return JSONResponse({"error": error}, status_code=code, headers=problem.headers)
+
+
+def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES) -> Analysis:
+    """Look whether a request can be answered, and what for that is to be computed.
+
+    Args:
+        state: Of the application.
+        asked: The request.
+        most: Spans at most.
+
+    Raises:
+        ApiError: 400 in Google's words.
+    """
+    service: PredictionService = state.service
+    text = _read_text(asked.comment)
+    service.check_size([text])
+    labels, unsupported = _choose_labels(asked, state)
+    language = state.language_rule.judge(text, asked.languages, next(iter(labels)))
+    spans = split_sentences(text, most=most) if asked.span_annotations else []
+    return Analysis(asked, text, labels, unsupported, language, spans)
+
+
+def render_analysis(state: Any, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]) -> Response:
+    """The answer, from what the model says of the text and of each of its spans; its language is counted."""
+    asked, text, spans = analysis.asked, analysis.text, analysis.spans
+    if not asked.span_annotations:  # one span all the same, which some clients read
+        spans, parts = [(0, len(text))], [whole]
+    spans = to_utf16(text, spans)
+    scores = {
+        name: _score(label, whole, spans, parts)
+        for name, label in analysis.labels.items()
+        if whole.probabilities[label] >= (asked.requested_attributes[name].score_threshold or 0.0)
+    }
+    state.language_rule.count(analysis.language)
+    answer = AnalyzeCommentResponse(
+        attribute_scores=scores or None,
+        languages=analysis.language.named,
+        detected_languages=[analysis.language.detected],
+        unsupported_attributes=list(map(show_name, analysis.unsupported)) or None,
+        client_token=asked.client_token,
+        model_version=state.service.classifier.model_version,
+    )
+    return render_message(answer, analysis.language.headers)
+
+
+def _score(
+    label: str, whole: TextResult, spans: Sequence[tuple[int, int]], parts: Sequence[TextResult]
+) -> AttributeScores:
+    return AttributeScores(
+        summary_score=Score(value=whole.probabilities[label], type="PROBABILITY"),
+        span_scores=[
+            SpanScore(begin=begin, end=end, score=Score(value=part.probabilities[label], type="PROBABILITY"))
+            for (begin, end), part in zip(spans, parts, strict=True)
+        ],
+    )
+
+
+async def take_suggestion(
+    state: Any, asked: SuggestCommentScoreRequest, caller: str | None
+) -> SuggestCommentScoreResponse:
+    """Keep a decision.
+
+    Args:
+        state: Of the application.
+        asked: The request.
+        caller: Name of the key that it came with, if any.
+
+    Raises:
+        ApiError: 400 in Google's words; 404, nothing is kept here; 503, it cannot be kept now.
+    """
+    service: PredictionService = state.service
+    store: FeedbackStore | None = state.feedback
+    if store is None:
+        raise ApiError(
+            404,
+            "not_found",
+            "This server is not set up to keep feedback, and suggestscore needs that. To its operator its log says the "
+            "reason and the cure, among the first lines.",
+        )
+    text = _read_text(asked.comment)
+    labels = _find_labels(asked.attribute_scores, state)
+    detected = state.languages.detect(text)
+    values = {name: scores.summary_score.value for name, scores in asked.attribute_scores.items()}
+    decision = Decision(
+        text=text,
+        keep_text=not asked.do_not_store,
+        attribute_scores=values,
+        label_scores={labels[name]: values[name] for name in sorted(values, key=_is_plain)},  # the plain name counts
+        languages=tuple(asked.languages or [detected]),
+        model_version=service.classifier.model_version,
+        model_scores=await _score_soon(service, text, caller),
+        community_id=asked.community_id,
+        client_token=asked.client_token,
+    )
+    try:
+        async with asyncio.timeout(_GIVE_UP_S):
+            await asyncio.to_thread(store.add, decision)
+    except (ArtifactError, TimeoutError) as error:
+        state.metrics.decision("failed")
+        logger.error("feedback lost", extra={"error": str(error) or f"{store.name}: no answer in time"})
+        raise ApiError(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S) from None
+    state.metrics.decision("kept")
+    return SuggestCommentScoreResponse(
+        client_token=asked.client_token,
+        requested_languages=asked.languages,
+        detected_languages=[detected],
+        model_version=service.classifier.model_version,
+    )
+
+
+def _is_plain(name: str) -> bool:
+    return not name.endswith(TWIN)
+
+
+async def _score_soon(service: PredictionService, text: str, caller: str | None) -> dict[str, float] | None:
+    """What the model says of a text, where it can say so at once; a decision is worth keeping without it."""
+    try:
+        async with asyncio.timeout(_SOON_S):
+            return (await service.read([text], caller=caller))[0].probabilities
+    except (ApiError, TimeoutError):
+        return None
+
+
+def _read_text(comment: TextEntry) -> str:
+    text = comment.text or ""
+    if not text.strip():
+        raise PerspectiveProblem("Comment must be non-empty.", "COMMENT_EMPTY")
+    if len(text) > MAX_TEXT_BYTES or len(text.encode()) > MAX_TEXT_BYTES:
+        raise PerspectiveProblem("Comment text too long.", "COMMENT_TOO_LONG")
+    return text
+
+
+def _choose_labels(asked: AnalyzeCommentRequest, state: Any) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Attribute -> label for those that are scored, and the attributes that are left out.
+
+    Where nothing would be left the request is refused, for no score reads like a low one.
+    """
+    names = asked.requested_attributes
+    known = [name for name in names if name in state.counterparts.attributes]
+    state.metrics.unsupported_attributes(name for name in names if name not in state.counterparts.attributes)
+    omit = asked.drop_unsupported_attributes
+    if known and (state.perspective_missing == "omit" if omit is None else omit):
+        return _find_labels(known, state), tuple(name for name in names if name not in known)
+    return _find_labels(names, state), ()
+
+
+def _find_labels(names: Iterable[str], state: Any) -> dict[str, str]:
+    """Attribute -> label, for those of a request."""
+    known = state.counterparts.attributes
+    for name in names:
+        if name not in known:
+            raise PerspectiveProblem(f"Unknown requested attribute: {show_name(name)}", "INVALID_REQUEST")
+    return {name: known[name] for name in names}
+
+
+def render_message(message: Message, headers: Mapping[str, str] | None = None) -> Response:
+    """A message as an answer."""
+    return Response(message.model_dump_json(exclude_none=True), headers=headers, media_type="application/json")
+
+
+def _describe_body(kind: type[Message], attributes: Sequence[str]) -> dict[str, Any]:
+    """What a method takes, for the OpenAPI document: the type of its message, and what a type does not tell."""
+    schema = inline_schema(kind)
+    named = "requestedAttributes" if "requestedAttributes" in schema["properties"] else "attributeScores"
+    schema["properties"][named]["propertyNames"] = {"enum": list(attributes)}
+    if named == "requestedAttributes":
+        schema["properties"][named]["additionalProperties"]["anyOf"].append({"type": "null"})
+    comment = schema["properties"]["comment"]["anyOf"][0]
+    schema["properties"]["comment"] = comment
+    comment["properties"]["text"] = {"type": "string", "pattern": r"\S", "description": "UTF-8, 20 KB at most"}
+    comment["required"] = ["text"]
+    return {"required": True, "content": {"application/json": {"schema": schema}}}

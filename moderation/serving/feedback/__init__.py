@@ -1,0 +1,1 @@
+"""What moderators decided, and the database that keeps it."""

@@ -1,0 +1,208 @@
+"""Requests with large bodies are worked on beside the event loop, so that nobody else waits for them.
+
+Reading a body, checking it, finding sentences, putting an answer together: all of it takes time in proportion to the
+body. So a request whose body is large, or does not say how large it is, runs on a second event loop, in a thread of its
+own; only its bytes come and go through the first one. What takes a processor for long has one more thread. So large
+requests wait for each other, and one that would wait too long is refused.
+"""
+
+import asyncio
+import threading
+import traceback
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, Self, TypeVar
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moderation.serving.bodies.media import read_coding
+from moderation.serving.errors import ApiError
+from moderation.serving.paths import BATCH_PATHS, route_path
+
+LARGE_BYTES = 8_192
+"""From this size on a body is large; what is smaller takes some milliseconds at most."""
+
+_BODIES_AT_WORK = 32  # of the largest size: what may be held at once, for memory's sake
+_LONGEST_STOP_S = 5.0
+_LONGEST_LINE_S = 5.0  # that heavy work waits for the one thread before it is refused
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+_local = threading.local()  # of the second loop's thread: its `thread` does the heavy work
+
+
+async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwargs) -> _T:
+    """Run work that takes milliseconds of a core beside the event loop; the second loop has one such thread.
+
+    Several threads would compete with the first loop for the interpreter, and everybody would get late answers.
+
+    Raises:
+        ApiError: 429, the work of others before it takes too long.
+    """
+    thread: ThreadPoolExecutor | None = getattr(_local, "thread", None)
+    if thread is None:
+        return await asyncio.to_thread(work, *arguments, **names)
+    at_work = thread.submit(copy_context().run, partial(work, *arguments, **names))
+    found = asyncio.wrap_future(at_work)
+    await asyncio.wait([found], timeout=_LONGEST_LINE_S)
+    if not found.done() and at_work.cancel():  # it has not begun
+        raise ApiError(429, "queue_full", "Too many large requests are at work. Try again later.", retry_after_s=1)
+    return await found
+
+
+class HeavyRequests:
+    """Runs an application, on another loop where a request is large.
+
+    Args:
+        max_body_bytes: That a body may have.
+    """
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self._room = _Room(_BODIES_AT_WORK * max_body_bytes)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Start the thread; until then everything runs where it is called."""
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._run(ready)), name="heavy_requests", daemon=True
+        )
+        self._thread.start()
+        ready.wait()
+
+    def close(self) -> None:
+        """End the thread, and whatever it still works on."""
+        if self._loop is not None and self._stop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(_LONGEST_STOP_S)
+            self._loop = None
+
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application here, or in the thread where the body is large, or a batch: many requests, even if small.
+
+        Raises:
+            ApiError: 429, too many large bodies are at work.
+        """
+        if self._loop is None or (_is_small(Headers(scope=scope)) and route_path(scope) not in BATCH_PATHS):
+            await app(scope, receive, send)
+            return
+        here = asyncio.get_running_loop()
+        with _Share(self._room) as share:
+            body = _WholeBody(receive, here, share)
+            work = app(scope, body.receive, lambda message: _on(here, send(message)))
+            await _on(self._loop, work)
+
+    async def _run(self, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        with ThreadPoolExecutor(1, thread_name_prefix="heavy work") as _local.thread:
+            ready.set()
+            await self._stop.wait()
+
+
+def _is_small(headers: Headers) -> bool:
+    """Whether a body is, by what is said of it; what comes packed or in chunks may have any size."""
+    if "transfer-encoding" in headers or read_coding(headers):
+        return False
+    length = headers.get("content-length", "")
+    return not (length.isdecimal() and len(length) < 20) or int(length) <= LARGE_BYTES
+
+
+@dataclass
+class _Room:
+    """What bodies at work may hold, all together."""
+
+    most: int
+    n_bytes: int = 0
+
+
+class _Share:
+    """What one body holds of the room, until the end of the block; used on one loop alone.
+
+    It grows with what comes: were it what a sender announces, some who send nothing would keep out all others.
+    """
+
+    def __init__(self, room: _Room) -> None:
+        self._room, self._n_bytes, self._is_over = room, 0, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._room.n_bytes -= self._n_bytes
+
+    def grow_to(self, n_bytes: int) -> None:
+        """Hold so much, where it is less so far.
+
+        Raises:
+            ApiError: 429, there is no room.
+        """
+        more = n_bytes - self._n_bytes
+        if more <= 0 or self._is_over:
+            return
+        if self._room.n_bytes + more > self._room.most:
+            raise ApiError(429, "queue_full", "Too many large requests are at work. Try again later.", retry_after_s=1)
+        self._room.n_bytes += more
+        self._n_bytes = n_bytes
+
+
+class _WholeBody:
+    """A body that comes in through another loop and is given on in one piece.
+
+    All of it is read on that loop, which does not wait for whatever keeps this one busy: the sender's time runs.
+    """
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, share: _Share) -> None:
+        self._receive, self._loop, self._share = receive, loop, share
+        self._is_read = False
+
+    async def receive(self) -> Message:
+        """The body; behind it, that the client left.
+
+        Raises:
+            ApiError: what the receiving of the pieces raises; 429, no room for more.
+        """
+        if self._is_read:
+            return await _on(self._loop, self._receive())
+        message = await _on(self._loop, self._read())
+        self._is_read = True
+        return message
+
+    async def _read(self) -> Message:
+        """On the other loop: all pieces as one."""
+        pieces: list[bytes] = []
+        n_bytes = 0
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return message
+            pieces.append(message.get("body", b""))
+            n_bytes += len(pieces[-1])
+            self._share.grow_to(n_bytes)
+            if not message.get("more_body", False):
+                return {"type": "http.request", "body": b"".join(pieces), "more_body": False}
+
+
+async def _on(loop: asyncio.AbstractEventLoop, work: Awaitable[_T]) -> _T:
+    """Let another loop do something; it is cancelled there where it is cancelled here."""
+    found = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_settle(work), loop))
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+async def _settle(work: Awaitable[_T]) -> _T | Exception:
+    """What came of it. As an exception of its task, one that nobody waits for would go into the log, text and all.
+
+    An exception keeps what its frames hold, a whole body, until the garbage collector runs.
+    """
+    try:
+        return await work
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)
+        return error

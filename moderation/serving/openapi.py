@@ -1,0 +1,61 @@
+"""The OpenAPI document, with what only a running server can say: which keys it wants, which languages it knows."""
+
+import re
+from typing import Any
+
+from fastapi import FastAPI
+
+from moderation.data.languages import language_parts
+from moderation.serving.middleware import OPEN_PATHS
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "the key as a token"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "query": {"type": "apiKey", "in": "query", "name": "key", "description": "as clients of Google's APIs send it"},
+}
+
+
+def complete_description(app: FastAPI, *, has_keys: bool) -> None:
+    """Let an application's OpenAPI document say what is known at its first use, and not before.
+
+    Args:
+        app: Once it has started, `app.state.service` knows the model.
+        has_keys: Whether a key is needed.
+    """
+    describe = app.openapi
+
+    def describe_completely() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = describe()
+            if has_keys:
+                _declare_keys(document)
+            _declare_languages(document, app.state.language_rule.only)
+        return describe()
+
+    app.openapi = describe_completely  # type: ignore[method-assign]  # FastAPI's way to change the document
+
+
+def _any_case(word: str) -> str:
+    """A pattern: JSON schema has no flag for it."""
+    return "".join(f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else re.escape(letter) for letter in word)
+
+
+def _declare_keys(document: dict[str, Any]) -> None:
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            operation["security"] = [] if path in OPEN_PATHS else [{name: []} for name in _SCHEMES]
+
+
+def _declare_languages(document: dict[str, Any], languages: tuple[str, ...]) -> None:
+    """Languages of which `analyze` wants one, where a request names any; none: it takes all.
+
+    The pattern says less than the server's rule, which compares all parts that two names both have.
+    """
+    codes = "|".join(sorted({_any_case(language_parts(code)[0]) for code in languages}))
+    for path, methods in document["paths"].items():
+        if path.endswith(":analyze") and codes:
+            content = methods["post"]["requestBody"]["content"]["application/json"]
+            several, one, _ = content["schema"]["properties"]["languages"]["anyOf"]
+            one["pattern"] = f"^({codes})([-_].*)?$"
+            several["anyOf"] = [{"contains": {"type": "string", "pattern": one["pattern"]}}, {"maxItems": 0}]

@@ -1,0 +1,172 @@
+"""How a worker ends without losing what was sent to it.
+
+There are two ways to go. `STOP`: the server stops, so it says "not ready" for a while first, and then lets nobody
+connect any more. `RETIRE`: another worker has taken over, so this one stops listening at once, and nobody else notices.
+SIGTERM is not from the supervisor. It ends this worker as `STOP` does, but others may go on listening.
+
+In all of them a connection that was made is answered: what the system has accepted for the socket is taken over before
+it is closed, and no connection is closed while a request may be on its way.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn import Server
+
+from moderation.serving.service import PredictionService
+
+RETIRE = getattr(signal, "SIGUSR1", None)
+"""Sent by the supervisor to a worker that was replaced; None: this system has no such signal."""
+
+STOP = getattr(signal, "SIGUSR2", None)
+"""Sent by the supervisor to all workers, when all are to end."""
+
+_MOMENT_S = 0.05
+
+_SO_ATTACH_FILTER = 26
+_DROP_WHO_BEGINS = b"".join(  # a connection: the SYN of TCP without ACK. A program for the system's packet filter
+    struct.pack("HBBI", *step)
+    for step in (
+        (0x30, 0, 0, 13),  # take byte 13 of the header: the flags
+        (0x54, 0, 0, 0x12),  # of them SYN and ACK
+        (0x15, 0, 1, 0x02),  # SYN alone?
+        (0x06, 0, 0, 0),  # drop it
+        (0x06, 0, 0, 0xFFFFFFFF),  # let it through
+    )
+)
+
+logger = logging.getLogger(__name__)
+
+
+class _Leaving:
+    """One worker's way to its end.
+
+    Args:
+        server: uvicorn's.
+        service: Is told.
+        drain_s: Seconds of "not ready" before listening ends, unless others take over.
+        end: Ends the server, as uvicorn does at SIGTERM.
+    """
+
+    def __init__(
+        self, server: Any, service: PredictionService, drain_s: float, end: Callable[[int, None], None]
+    ) -> None:
+        self._server, self._moderator, self._drain_s, self._end = server, service, drain_s, end
+        self._task: asyncio.Task[None] | None = None
+        self._is_last = False
+
+    def begin(self, number: int) -> None:
+        """Take a signal; what comes later changes only whether others go on listening."""
+        supervisor = multiprocessing.parent_process()
+        is_orphan = supervisor is not None and not supervisor.is_alive()
+        if is_orphan and not self._server.started:
+            os._exit(1)  # it has answered nobody, and the port may have another owner already
+        self._is_last = self._is_last or is_orphan or number == STOP
+        if self._task is None:
+            self._moderator.leaving, self._moderator.draining = True, number != RETIRE
+            drain_s = 0.0 if is_orphan or number == RETIRE else self._drain_s
+            self._task = asyncio.get_running_loop().create_task(self._leave(drain_s, others=number == RETIRE))
+
+    async def _leave(self, drain_s: float, *, others: bool) -> None:
+        """Stop listening after so many seconds, then end the server."""
+        server = self._server
+        try:
+            while not server.started:
+                await asyncio.sleep(_MOMENT_S)
+            server.server_state.lingers = True  # see BoundedProtocol.shutdown
+            await asyncio.sleep(drain_s)
+            for listener in server.servers:
+                _accept_no_more(listener, for_all=self._is_last)
+            # A connection that asyncio has accepted, and not begun, would be lost at a close, as would one whose other
+            # side has not answered yet.
+            await asyncio.sleep(_MOMENT_S)
+            if others:
+                for listener in server.servers:
+                    listener.close()
+                return
+            for connection in [one for listener in server.servers for one in _close_listener(listener)]:
+                try:
+                    await _serve(connection, server)
+                except OSError as error:  # it alone is lost
+                    connection.close()
+                    logger.warning("a connection was lost", extra={"error": error.strerror})
+        finally:
+            self._end(signal.SIGTERM, None)
+
+
+def stop_gracefully(service: PredictionService, drain_s: float) -> None:
+    """Take the signals of a worker's server, uvicorn, which has set up its own already; of another server, none.
+
+    Args:
+        service: Is told.
+        drain_s: On SIGTERM, be "not ready" for so long before listening ends.
+    """
+    end: Any = signal.getsignal(signal.SIGTERM)
+    server = getattr(end, "__self__", None)
+    if not isinstance(server, Server):
+        return
+    loop = asyncio.get_running_loop()
+    leaving = _Leaving(server, service, drain_s, end)
+
+    def take(number: int, frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            loop.call_soon_threadsafe(leaving.begin, number)
+
+    for number in filter(None, (signal.SIGTERM, RETIRE, STOP)):
+        signal.signal(number, take)
+    if hasattr(signal, "SIGHUP"):  # a terminal sends it to all; the supervisor decides what it means
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if server.should_exit:  # a signal came while the model was loaded
+        server.should_exit = False
+        leaving.begin(signal.SIGTERM)
+
+
+def _accept_no_more(listener: asyncio.Server, *, for_all: bool) -> None:
+    """Leave new connections to others who listen to the same socket, or to the system, which keeps them for later.
+
+    Args:
+        listener: The socket.
+        for_all: Whether nobody shall accept any more: who tries to connect waits a second, and is refused then.
+    """
+    for one in listener.sockets:
+        if for_all and sys.platform == "linux":  # elsewhere who connects just before the socket closes is reset
+            program = ctypes.create_string_buffer(_DROP_WHO_BEGINS)
+            length = len(_DROP_WHO_BEGINS) // struct.calcsize("HBBI")
+            with contextlib.suppress(OSError):  # not in every sandbox
+                words = struct.pack("HP", length, ctypes.addressof(program))
+                one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, words)
+        with contextlib.suppress(NotImplementedError):  # on Windows, whose loop goes about it in another way
+            asyncio.get_running_loop().remove_reader(one.fileno())
+
+
+def _close_listener(listener: asyncio.Server) -> list[socket.socket]:
+    """Stop listening, and give the connections that the system has made by then: it would reset them."""
+    connections = []
+    sockets = [one.dup() for one in listener.sockets]
+    listener.close()
+    for one in sockets:
+        with contextlib.closing(one), contextlib.suppress(OSError):  # the last error says that there are no more
+            one.setblocking(False)
+            while True:
+                connections.append(one.accept()[0])
+    return connections
+
+
+async def _serve(connection: socket.socket, server: Any) -> None:
+    """Let uvicorn answer a connection, as if it had accepted it."""
+    connection.setblocking(False)
+    config, state = server.config, server.server_state
+    await asyncio.get_running_loop().connect_accepted_socket(
+        lambda: config.http_protocol_class(config=config, server_state=state, app_state=server.lifespan.state),
+        connection,
+    )

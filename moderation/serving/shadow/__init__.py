@@ -1,0 +1,1 @@
+"""A second bundle that scores texts after their answers were sent."""

@@ -1,0 +1,102 @@
+"""Any table with a text and one label; Surge AI's toxicity data is one whose column holds words."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from moderation.bundles import Bundle
+from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.label_forms import spread_labels
+from moderation.data.validation import find_label_columns, find_number_columns
+from moderation.errors import DataError
+from moderation.evaluation.probabilities import BoolArray
+from moderation.labels import name_problem
+from moderation.suites.results import Figure, Options, SuiteResult, Table
+from moderation.suites.rows import read_rows, read_targets, read_words, take_texts
+from moderation.suites.scorer import Scorer
+from moderation.suites.single import HEADER, cells, interval_of, measure_single
+from moderation.tables.columns import find_text_column, show_names
+
+SURGE_COLUMNS = ("text", "is_toxic")
+_SURGE = {"Toxic": True, "Not Toxic": False}
+
+
+def read_surge(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+    """Read `toxicity_en.csv`: `text`, `is_toxic` (Toxic, Not Toxic).
+
+    Raises:
+        DataError: other columns or words.
+    """
+    frame = read_rows(path, SURGE_COLUMNS, "text", form)
+    return _plain(frame, "text", "is_toxic", read_words(frame, "is_toxic", _SURGE, path))
+
+
+def read_binary(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+    """Read a table with a column of texts and one column of 0 and 1, of shares or votes to be cut, or of one class.
+
+    Raises:
+        DataError: no such text column, no such label column or several, or an empty cell in it.
+    """
+    table = form.read(path)
+    text_column = find_text_column(table.columns, form.text_column, str(path))
+    frame = take_texts(table, path, (text_column,), text_column)
+    named, column = _one_label(frame, text_column, path, form)
+    if problem := name_problem(named):
+        raise DataError(f"{path}: the name of the column of labels {problem}. Rename it.")
+    return _plain(frame, text_column, named, read_targets(frame.assign(**{named: column}), named, path, form.label_cut))
+
+
+def find_targets(frame: pd.DataFrame, text_column: str, form: TableForm) -> tuple[str, ...]:
+    """The columns that may hold the one label: those named, else those of 0 and 1, else those that a cut makes so."""
+    if form.label_columns is not None:
+        return tuple(form.label_columns)
+    found = find_label_columns(frame, text_column)
+    return found or (() if form.label_cut is None else find_number_columns(frame, text_column, ()))
+
+
+def _one_label(frame: pd.DataFrame, text_column: str, path: Path, form: TableForm) -> tuple[str, pd.Series]:
+    """Name and values of the one label."""
+    if form.one_column is not None and form.one_column in frame.columns:
+        spread = spread_labels(
+            frame[form.one_column],
+            label_format=form.label_format,
+            none=form.label_none,
+            given=form.label_columns,
+            where=str(path),
+        )
+        found, columns = spread.labels, spread.columns
+    else:
+        found, columns = find_targets(frame, text_column, form), frame
+    if len(found) == 1 and found[0] in columns.columns:
+        return found[0], columns[found[0]]
+    there = f": {show_names(found)}" if found else f"; columns there: {show_names(frame.columns)}"
+    raise DataError(
+        f"{path}: expected one column of 0 and 1 beside {text_column!r}, found {len(found)}{there}. Name the one to "
+        "measure with --label-columns; shares or votes need --label-cut as well; a class or a list, --labels-in. "
+        "With several labels of the bundle, name the kind: NAME:jigsaw=PATH."
+    )
+
+
+def measure_binary(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+    """Measure the label that the column names, else the main one: ROC-AUC, AP, and F1 at its threshold."""
+    named = str(frame.attrs["named"])
+    positive = frame["positive"].to_numpy(dtype=bool)
+    probabilities = scorer.read(frame["text"], named)
+    numbers = measure_single(probabilities, positive, scorer, options, named)
+    table = Table(f"Column {named}, label {numbers['label']}", ("", *HEADER), (("all", *cells(numbers)),))
+    return SuiteResult(
+        n_rows=len(frame),
+        figures=(
+            Figure("ROC-AUC", numbers["roc_auc"], interval_of(numbers, "roc_auc")),
+            Figure("average precision", numbers["average_precision"], interval_of(numbers, "average_precision")),
+            Figure("F1", numbers["at_threshold"]["f1"], interval_of(numbers, "f1")),
+        ),
+        tables=(table,),
+        numbers=numbers,
+    )
+
+
+def _plain(frame: pd.DataFrame, text_column: str, named: str, positive: BoolArray) -> pd.DataFrame:
+    plain = pd.DataFrame({"text": frame[text_column].astype("str"), "positive": positive}, index=frame.index)
+    plain.attrs["named"] = named
+    return plain

@@ -1,0 +1,232 @@
+"""HateCheck (Röttger et al. 2021) and Multilingual HateCheck (Röttger et al. 2022): cases that each test one thing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moderation.bundles import Bundle
+from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.errors import DataError
+from moderation.evaluation.probabilities import BoolArray
+from moderation.suites.intervals import of_counts, wilson
+from moderation.suites.results import Figure, Options, SuiteResult, Table
+from moderation.suites.rows import check_groups, read_rows, read_words
+from moderation.suites.scorer import Scorer
+from moderation.text_tables import interval, number
+
+COLUMNS = ("functionality", "test_case", "label_gold", "target_ident")
+PATTERN = "hatecheck_cases_final_*"  # one file a language
+_GROUPS = ("functionality", "target_ident", "direction")
+_GOLD = {"hateful": True, "non-hateful": False}
+_SIDES = ("hateful", "non-hateful")
+_NOTE = "A case counts as called hateful where any label reaches its threshold."
+
+
+def read_hatecheck(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+    """Read `test_suite_cases.csv`.
+
+    Raises:
+        DataError: other columns, or gold labels other than hateful and non-hateful.
+    """
+    frame = check_groups(read_rows(path, COLUMNS, "test_case", form), _GROUPS, path)
+    return frame.assign(hateful=read_words(frame, "label_gold", _GOLD, path))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a folder, one a language; a file is its own list.
+
+    Raises:
+        DataError: a folder without them.
+    """
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob(PATTERN))
+    if not files:
+        raise DataError(f"{path}: holds no file {PATTERN}, as Multilingual HateCheck names them, one a language.")
+    return files
+
+
+def read_multilingual_hatecheck(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+    """Read the files of a folder, or one of them; the column `language` is taken from their names.
+
+    Raises:
+        DataError: no such files, other columns, or gold labels other than hateful and non-hateful.
+    """
+    frames = [
+        check_groups(
+            read_hatecheck(file, bundle, form).assign(language=file.name.split(".")[0].split("_")[-1]),
+            ["language"],
+            file,
+        )
+        for file in files_of(path)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def measure_hatecheck(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+    """Measure accuracy per functionality, direction and target group, on both kinds of cases, and macro-F1."""
+    hateful = frame["hateful"].to_numpy(dtype=bool)
+    called = scorer.flagged(frame["test_case"], "hatecheck")
+    numbers = _overall(hateful, called, options)
+    numbers["functionalities"] = _by(frame["functionality"], hateful, called)
+    numbers["directions"] = _by(_column(frame, "direction"), hateful, called)
+    numbers["targets"] = _by(frame["target_ident"], hateful, called)
+    return SuiteResult(
+        n_rows=len(frame),
+        figures=_figures(numbers),
+        tables=(
+            _functionalities(numbers["functionalities"]),
+            _two_sides("Target groups", "target", numbers["targets"]),
+            *_directions(numbers["directions"]),
+        ),
+        numbers=numbers,
+        notes=(_NOTE,),
+    )
+
+
+def measure_multilingual_hatecheck(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+    """Measure each language on its own: both kinds of cases, macro-F1, functionalities, target groups."""
+    hateful = frame["hateful"].to_numpy(dtype=bool)
+    called = scorer.flagged(frame["test_case"], "multilingual-hatecheck")
+    languages: dict[str, dict[str, Any]] = {}
+    for language in sorted(set(frame["language"])):
+        rows = frame["language"].to_numpy() == language
+        part = _overall(hateful[rows], called[rows], options)
+        part["functionalities"] = _by(frame["functionality"][rows], hateful[rows], called[rows])
+        part["targets"] = _by(frame["target_ident"][rows], hateful[rows], called[rows])
+        languages[language] = part
+    overall = _overall(hateful, called, options)
+    return SuiteResult(
+        n_rows=len(frame),
+        figures=(
+            *_figures(overall),
+            *(
+                Figure(f"macro-F1, {name}", part["macro_f1"], part["macro_f1_interval"])
+                for name, part in languages.items()
+            ),
+        ),
+        tables=(_languages(languages | {"all": overall}), _functionalities_by_language(languages)),
+        numbers=overall | {"languages": languages},
+        notes=(_NOTE,),
+    )
+
+
+def macro_f1(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Mean of the F1 of both classes, from counts of true and false positives, false and true negatives.
+
+    Args:
+        counts: `(..., 4)` in that order.
+
+    Returns:
+        `(...)`; a class that is neither there nor called counts 0.
+
+    >>> float(macro_f1(np.array([2, 0, 0, 2])))
+    1.0
+    """
+    tp, fp, fn, tn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    positive, negative = 2 * tp + fp + fn, 2 * tn + fp + fn
+    mean = tp / np.maximum(positive, 1) + tn / np.maximum(negative, 1)
+    return np.asarray(mean, dtype=np.float64)
+
+
+def _overall(hateful: BoolArray, called: BoolArray, options: Options) -> dict[str, Any]:
+    right = hateful == called
+    counts = [int((hateful & called).sum()), int((~hateful & called).sum())]
+    counts += [int((hateful & ~called).sum()), int((~hateful & ~called).sum())]
+    return {
+        "n_cases": len(hateful),
+        "accuracy": _share(right),
+        "hateful": _accuracy(right[hateful]),
+        "non-hateful": _accuracy(right[~hateful]),
+        "macro_f1": float(macro_f1(np.array(counts))),
+        "macro_f1_interval": of_counts(counts, macro_f1, samples=options.bootstrap, seed=options.seed),
+    }
+
+
+def _by(column: pd.Series, hateful: BoolArray, called: BoolArray) -> dict[str, dict[str, Any]]:
+    """Accuracy of each value of a column on both kinds of cases, in the order of the file; empty values have no row."""
+    values = column.fillna("").astype("str").to_numpy()
+    right = hateful == called
+    return {
+        str(value): {
+            "hateful": _accuracy(right[(values == value) & hateful]),
+            "non-hateful": _accuracy(right[(values == value) & ~hateful]),
+        }
+        for value in dict.fromkeys(values)
+        if value not in ("", "-")
+    }
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+    return frame[name] if name in frame.columns else pd.Series([""] * len(frame), index=frame.index)
+
+
+def _accuracy(right: BoolArray) -> dict[str, Any]:
+    return {"n": len(right), "accuracy": _share(right), "interval": wilson(int(right.sum()), len(right))}
+
+
+def _share(right: BoolArray) -> float | None:
+    return float(right.mean()) if len(right) else None
+
+
+def _figures(numbers: Mapping[str, Any]) -> tuple[Figure, ...]:
+    sides = [Figure(f"accuracy, {side} cases", numbers[side]["accuracy"], numbers[side]["interval"]) for side in _SIDES]
+    return (*sides, Figure("macro-F1", numbers["macro_f1"], numbers["macro_f1_interval"]))
+
+
+def _functionalities(found: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, sides in found.items():
+        side = next(side for side in _SIDES if sides[side]["n"])
+        values = sides[side]
+        rows.append((name, side, f"{values['n']}", number(values["accuracy"]), interval(values["interval"])))
+    return Table("Functionalities", ("functionality", "cases", "n", "accuracy", "95 % interval"), tuple(rows))
+
+
+def _two_sides(title: str, first: str, found: Mapping[str, Any]) -> Table:
+    rows = [
+        (name, *(cell for side in _SIDES for cell in (f"{sides[side]['n']}", number(sides[side]["accuracy"]))))
+        for name, sides in found.items()
+    ]
+    return Table(title, (first, "hateful", "accuracy", "non-hateful", "accuracy"), tuple(rows))
+
+
+def _directions(found: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Only hateful cases have a direction; Multilingual HateCheck's have none."""
+    rows = [
+        (name, f"{sides['hateful']['n']}", number(sides["hateful"]["accuracy"]), interval(sides["hateful"]["interval"]))
+        for name, sides in found.items()
+    ]
+    header = ("direction", "hateful", "accuracy", "95 % interval")
+    return (Table("Directions of hateful cases", header, tuple(rows)),) if rows else ()
+
+
+def _languages(found: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            name,
+            f"{part['n_cases']:,}",
+            *(cell for side in _SIDES for cell in (number(part[side]["accuracy"]), interval(part[side]["interval"]))),
+            number(part["macro_f1"]),
+            interval(part["macro_f1_interval"]),
+        )
+        for name, part in found.items()
+    ]
+    header = ("language", "cases", "hateful", "95 % interval", "non-hateful", "95 % interval", "macro-F1")
+    return Table("Accuracy by language", (*header, "95 % interval"), tuple(rows))
+
+
+def _functionalities_by_language(languages: Mapping[str, Any]) -> Table:
+    names = dict.fromkeys(name for part in languages.values() for name in part["functionalities"])
+    rows = []
+    for name in names:
+        cells = []
+        for part in languages.values():
+            sides = part["functionalities"].get(name, {})
+            cells.append(next((number(sides[side]["accuracy"]) for side in _SIDES if sides and sides[side]["n"]), ""))
+        rows.append((name, *cells))
+    return Table("Accuracy by functionality", ("functionality", *languages), tuple(rows))

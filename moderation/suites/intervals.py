@@ -1,0 +1,61 @@
+"""95 % intervals of shares, of ratios of counts, and of means over texts."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from moderation.evaluation.bootstrap import percentile_interval
+from moderation.evaluation.reliability import wilson_interval
+from moderation.suites.results import Interval
+
+
+def wilson(n_right: int, n: int) -> Interval | None:
+    """Interval of a share, as `evaluation.calibration.wilson_interval` gives it; None without a case.
+
+    >>> [round(bound, 3) for bound in wilson(9, 10)]
+    [0.596, 0.982]
+    """
+    if not n:
+        return None
+    low, high = wilson_interval(n_right, n)
+    return float(low), float(high)
+
+
+def of_counts(
+    counts: Sequence[int],
+    measure: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]],
+    *,
+    samples: int,
+    seed: int,
+) -> Interval | None:
+    """Bootstrap interval of a number that follows from how many texts fall into each of some cells.
+
+    To draw n texts again is to draw the cells' counts from a multinomial, which takes no time.
+
+    Args:
+        counts: Texts in each cell, `(n_cells,)`.
+        measure: Counts `(samples, n_cells)` -> the number of each sample, `(samples,)`; NaN where undefined.
+        samples: Resamples; 0: None.
+        seed: Of the draws.
+    """
+    n = sum(counts)
+    if not samples or not n:
+        return None
+    drawn = np.random.default_rng(seed).multinomial(n, np.asarray(counts) / n, size=samples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return as_interval(percentile_interval(measure(drawn)))
+
+
+def of_mean(values: npt.NDArray[np.float64], *, samples: int, seed: int) -> Interval | None:
+    """Bootstrap interval of the mean of one value a text, float64 `(n_texts,)`; None without samples."""
+    if not samples or not len(values):
+        return None
+    rng = np.random.default_rng(seed)
+    means = [float(values[rng.integers(len(values), size=len(values))].mean()) for _ in range(samples)]
+    return as_interval(percentile_interval(means))
+
+
+def as_interval(bounds: Sequence[float] | None) -> Interval | None:
+    """The bounds of `evaluation.metrics` as a pair."""
+    return None if bounds is None else (float(bounds[0]), float(bounds[1]))

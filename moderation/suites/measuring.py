@@ -1,0 +1,99 @@
+"""Bundle and suites -> the report: all is read before anything is scored, so that a wrong file is told at once."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from moderation.artifacts import sha256
+from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.training_texts import Digests, count_seen, read_sketch
+from moderation.errors import DataError
+from moderation.inference.classifier import Classifier
+from moderation.suites.hatecheck import files_of
+from moderation.suites.registry import Kind, Suite, find_kind
+from moderation.suites.results import Measured, Options, SuitesReport
+from moderation.suites.rows import take_rows
+from moderation.suites.scorer import Scorer
+
+_TEXT_COLUMNS = ("comment_text", "text", "test_case", "Text")  # of the kinds of suites
+
+logger = logging.getLogger(__name__)
+
+
+def measure_suites(
+    classifier: Classifier, suites: Sequence[Suite], options: Options, form: TableForm = PLAIN_FORM
+) -> SuitesReport:
+    """Read all suites, then measure one after the other; a text that several hold is computed once.
+
+    Args:
+        classifier: Of the bundle.
+        suites: In the order of the results.
+        options: How to measure.
+        form: How their tables are written.
+
+    Raises:
+        DataError: all suites that cannot be read, in one message.
+    """
+    started = time.monotonic()
+    scorer = Scorer(classifier)
+    readings = _read_all(suites, scorer, form)
+    sketch = read_sketch(classifier.bundle)
+    measured = tuple(
+        _measure(suite, kind, frame, scorer, options, _count_seen(frame, sketch))
+        for suite, (kind, frame) in zip(suites, readings, strict=True)
+    )
+    return SuitesReport(
+        model_version=classifier.model_version,
+        bundle_version=classifier.bundle.version,
+        thresholds=classifier.thresholds_by_label,
+        thresholds_from=classifier.thresholds_from,
+        languages=classifier.languages,
+        options=options,
+        table_settings={name: value for name, value in form.options.items() if value != getattr(PLAIN_FORM, name)},
+        suites=measured,
+        seconds=round(time.monotonic() - started, 1),
+        n_computed=scorer.n_computed,
+    )
+
+
+def _read_all(suites: Sequence[Suite], scorer: Scorer, form: TableForm) -> list[tuple[Kind, pd.DataFrame]]:
+    readings, problems = [], []
+    for suite in suites:
+        try:
+            kind = find_kind(suite, scorer.bundle, form)
+            readings.append((kind, kind.read(suite.path, scorer.bundle, form)))
+        except DataError as error:
+            problems.append(f"suite {suite.name}: {error}")
+    if problems:
+        raise DataError("\n".join(problems))
+    return readings
+
+
+def _count_seen(frame: pd.DataFrame, sketch: Digests | None) -> str:
+    """What the bundle's sketch of its training data says of a suite's texts; empty where it has none, or nothing."""
+    column = next((name for name in _TEXT_COLUMNS if name in frame.columns), None)
+    return "" if column is None or sketch is None else str(count_seen(frame[column], sketch))
+
+
+def _measure(suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, options: Options, note: str) -> Measured:
+    started = time.monotonic()
+    part = frame if kind.takes_part else take_rows(frame, options.max_texts, options.seed)
+    result = kind.measure(part, scorer, options)
+    if note:
+        logger.warning("%s: %s", suite.name, note)
+        result = replace(result, notes=(note, *result.notes))
+    seconds = round(time.monotonic() - started, 1)
+    logger.info("%s (%s): %d of %d rows in %.0f s.", suite.name, kind.name, result.n_rows, len(frame), seconds)
+    return Measured(
+        name=suite.name,
+        kind=kind.name,
+        path=str(suite.path),
+        files={file.name: sha256(file) for file in files_of(suite.path)},
+        n_rows=len(frame),
+        seconds=seconds,
+        result=result,
+        of_authors=bool(frame.attrs.get("of_authors", True)),
+    )

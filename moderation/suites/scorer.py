@@ -1,0 +1,70 @@
+"""Texts -> probabilities, each different text computed once for all suites."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from moderation.bundles import Bundle
+from moderation.evaluation.probabilities import BoolArray, FloatArray
+from moderation.inference.classifier import Classifier
+from moderation.scoring.progress import some_at_once
+from moderation.suites.rules import any_flagged
+
+
+class Scorer:
+    """A classifier that remembers its answers.
+
+    Attributes:
+        bundle: What is measured.
+        labels: Order of the columns.
+        thresholds: float32 `(n_labels,)`.
+        n_computed: Different texts read so far.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self._known: dict[str, FloatArray] = {}
+        self._of_tokens: dict[tuple[tuple[int, ...], ...], FloatArray] = {}
+        self.bundle: Bundle = classifier.bundle
+        self.labels = classifier.labels
+        self.thresholds = classifier.thresholds
+        self.model_version = classifier.model_version
+
+    @property
+    def n_computed(self) -> int:
+        """Different texts read so far."""
+        return len(self._known)
+
+    def read(self, texts: Iterable[str], what: str) -> FloatArray:
+        """Probabilities of texts, float32 `(n_texts, n_labels)`, columns in label order.
+
+        Args:
+            texts: To read; those that are known cost nothing.
+            what: Names them beside the progress bar.
+        """
+        texts = list(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for part in some_at_once(new, what):
+            self._compute(part)
+        return self._gather(texts)
+
+    def _compute(self, texts: Sequence[str]) -> None:
+        """Answer new texts; one whose windows hold the tokens of another's gets its answer, since it is the same."""
+        windows = [self._classifier.windows(text) for text in texts]
+        tokens = [tuple(window.ids for window in found) for found in windows]
+        new = {ids: found for ids, found in zip(tokens, windows, strict=True) if ids not in self._of_tokens}
+        if new:
+            firsts = np.cumsum([0, *map(len, new)][:-1])
+            rows = self._classifier.window_probabilities([window for found in new.values() for window in found])
+            self._of_tokens.update(zip(new, np.maximum.reduceat(rows, firsts), strict=True))
+        self._known.update((text, self._of_tokens[ids]) for text, ids in zip(texts, tokens, strict=True))
+
+    def flagged(self, texts: Iterable[str], what: str) -> BoolArray:
+        """Whether any label of a text reaches its threshold, bool `(n_texts,)`."""
+        return any_flagged(self.read(texts, what), self.thresholds)
+
+    def _gather(self, texts: Sequence[str]) -> FloatArray:
+        gathered = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for row, text in enumerate(texts):
+            gathered[row] = self._known[text]
+        return gathered

@@ -1,0 +1,107 @@
+"""SemEval-2021 task 5: does the evidence that we show overlap the characters that annotators marked?"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from moderation.bundles import Bundle
+from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.errors import DataError
+from moderation.inference.sentences import split_sentences
+from moderation.suites.intervals import of_mean
+from moderation.suites.results import Figure, Options, SuiteResult, Table
+from moderation.suites.rows import read_rows
+from moderation.suites.scorer import Scorer
+from moderation.tables.columns import show_rows
+from moderation.text_tables import interval, number
+
+COLUMNS = ("spans", "text")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+
+
+def read_toxic_spans(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+    """Read `tsd_test.csv` or its like: `text`, and in `spans` a list of the marked characters' offsets.
+
+    Raises:
+        DataError: other columns, or a cell that is no list of offsets in its text, by row number.
+    """
+    frame = read_rows(path, COLUMNS, "text", form)
+    spans = [_offsets(cell, len(text)) for cell, text in zip(frame["spans"], frame["text"], strict=True)]
+    wrong = np.array([offsets is None for offsets in spans])
+    if wrong.any():
+        raise DataError(
+            f"{path}: column 'spans': {wrong.sum()} cells that are no list of character offsets within the text "
+            f"({show_rows(frame.index.to_numpy()[wrong][:6] + 1)}, counted from 1 below the header)."
+        )
+    return frame.assign(spans=pd.Series(spans, index=frame.index, dtype=object))
+
+
+def character_f1(found: set[int], gold: set[int]) -> float:
+    """F1 of two sets of characters of a post; 1 where both are empty, 0 where one of them is.
+
+    >>> character_f1({0, 1, 2, 3}, {2, 3}), character_f1(set(), set()), character_f1({0}, set())
+    (0.6666666666666666, 1.0, 0.0)
+    """
+    if not found and not gold:
+        return 1.0
+    return 2 * len(found & gold) / (len(found) + len(gold))
+
+
+def measure_toxic_spans(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+    """Measure the mean character F1 of the sentences that are flagged when read alone, as the server shows them.
+
+    Beside it stand words that are flagged when they are read alone, and what one gets without looking: every character
+    of every post, and none.
+    """
+    texts = frame["text"].tolist()
+    gold = [set(offsets) for offsets in frame["spans"]]
+    sentences = _flagged_pieces(texts, [split_sentences(text) for text in texts], scorer, "sentences")
+    words = [[found.span() for found in _WORD.finditer(text)] for text in texts]
+    kinds: dict[str, list[set[int]]] = {
+        "flagged sentences": sentences,
+        "flagged words": _flagged_pieces(texts, words, scorer, "words"),
+        "every character": [set(range(len(text))) for text in texts],
+        "no character": [set() for _ in texts],
+    }
+    numbers, rows, figures = {}, [], []
+    for name, found in kinds.items():
+        values = np.array([character_f1(*pair) for pair in zip(found, gold, strict=True)])
+        mean, spread = float(values.mean()), of_mean(values, samples=options.bootstrap, seed=options.seed)
+        numbers[name] = {"character_f1": mean, "interval": spread}
+        rows.append((name, number(mean), interval(spread)))
+        if name.startswith("flagged"):
+            figures.append(Figure(f"character F1, {name}", mean, spread))
+    marked = sum(map(bool, gold))
+    return SuiteResult(
+        n_rows=len(frame),
+        figures=tuple(figures),
+        tables=(Table("Evidence", ("evidence", "character F1", "95 % interval"), tuple(rows)),),
+        numbers={"n_posts": len(frame), "n_marked": marked, "n_shown": sum(map(bool, sentences)), "evidence": numbers},
+        notes=(
+            f"{marked:,} of {len(frame):,} posts have a mark. Annotators marked words, and sentences are longer: even "
+            "the right sentence has a low precision.",
+        ),
+    )
+
+
+def _flagged_pieces(
+    texts: Sequence[str], cuts: Sequence[Sequence[tuple[int, int]]], scorer: Scorer, what: str
+) -> list[set[int]]:
+    """The characters of each text that stand in a piece of it which is flagged when it is read alone."""
+    pieces = [text[begin:end] for text, spans in zip(texts, cuts, strict=True) for begin, end in spans]
+    flags = iter(scorer.flagged(pieces, f"toxic-spans, {what}").tolist())
+    return [{place for span in spans if next(flags) for place in range(*span)} for spans in cuts]
+
+
+def _offsets(cell: object, length: int) -> list[int] | None:
+    """The offsets of a cell; None where it is something else."""
+    try:
+        offsets = json.loads(str(cell))
+    except ValueError:
+        return None
+    fine = isinstance(offsets, list) and all(type(place) is int and 0 <= place < length for place in offsets)
+    return offsets if fine else None

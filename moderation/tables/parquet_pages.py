@@ -1,0 +1,347 @@
+"""How large the pages of a Parquet file are, read from their headers before anything is unpacked.
+
+What stands in the file's own directory may be wrong; the headers of the pages are what a reader goes by. They are
+structures of Thrift's compact protocol, of which a few numbers count here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from moderation.errors import DataError
+from moderation.tables import bounds
+from moderation.tables.columns import show_names
+
+_MOST_ROWS = 10_000  # decoded at once
+_LARGEST_HEADER = 1 << 24  # that Arrow reads
+_DEEPEST = 12  # structures and lists within each other
+_LEVEL_BYTES = 8  # about, of a value that repeats the one before, or is missing: its place and its level
+_SUSPECT = 64  # times its bytes that a page may become, where they are lists
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value
+_DECIMAL_BYTES = 32  # of the widest decimal number that Arrow makes, however few lie in the file
+
+_BITS = {4: 16, 5: 32, 6: 64}  # of Thrift's numbers
+_I32, _I64, _BINARY, _LIST, _STRUCT = 5, 6, 8, 9, 12  # types of Thrift
+_CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
+_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3  # types of pages
+_DELTA_BYTE_ARRAY = 7  # an encoding in which a value may repeat the one before
+_ENCODING = {_DATA: (5, 2), _DICTIONARY: (7, 2), _DATA_V2: (8, 4)}  # places of a page's own header and encoding
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """What reading a row group takes.
+
+    Args:
+        n_rows: Its rows.
+        n_bytes: About how much its columns take when they are decoded; where values are repeated it may be more.
+        rows_at_once: Rows that can be decoded together in bounded memory.
+    """
+
+    n_rows: int
+    n_bytes: int
+    rows_at_once: int
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Where the file's directory says that the pages of a column lie in a row group."""
+
+    begin: int
+    end: int
+    n_values: int
+    codec: int
+
+
+@dataclass(frozen=True)
+class _Page:
+    kind: int
+    begin: int  # of its content in the file
+    packed_bytes: int
+    n_bytes: int
+    n_values: int
+    repeats: bool  # its values may repeat what stands there once
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Of a row group: values, bytes of all pages, and bytes that a row takes at most but for a page or two."""
+
+    n_values: int
+    n_bytes: int
+    row_bytes: int
+
+
+def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str, *, n_packed: int) -> list[RowGroup]:
+    """Find out what reading each row group takes, and refuse what would fill the memory.
+
+    Args:
+        file: The Parquet file, unpacked.
+        metadata: Of that file.
+        where: Names it in a message.
+        n_packed: Bytes of the file as it lies on the disk.
+
+    Raises:
+        DataError: a bound of `bounds` is broken, or the headers contradict the file's directory.
+    """
+    if metadata.num_columns > bounds.COLUMNS:
+        raise DataError(f"{where}: {metadata.num_columns:,} columns; expected {bounds.COLUMNS:,} or fewer.")
+    try:
+        directory = list(_read_directory(file, where))
+    except DataError:
+        raise
+    except (EOFError, IndexError, ValueError, KeyError, TypeError, AttributeError, OSError):
+        raise broken_parquet(where) from None
+    groups = [_measure_group(file, metadata, n_rows, chunks, where) for n_rows, chunks in directory]
+    if sum(group.n_rows for group in groups) != metadata.num_rows:
+        raise broken_parquet(where)
+    check_decoded(sum(group.n_bytes for group in groups), n_packed, where)
+    return groups
+
+
+def check_decoded(n_bytes: int, n_packed: int, where: str) -> None:
+    """Refuse a file that becomes very much more than it is.
+
+    Args:
+        n_bytes: That have been decoded, or will be.
+        n_packed: Bytes of the file as it lies on the disk.
+        where: Names it in the message.
+
+    Raises:
+        DataError: it does.
+    """
+    if n_bytes > max(bounds.UNPACKED_STRETCH, bounds.UNPACKED_RATIO * n_packed):
+        raise DataError(
+            f"{where}: its columns take {n_bytes / 1e6:,.0f} MB or more, over {bounds.UNPACKED_RATIO} times the file, "
+            "as in files that are made to fill a memory. If it is sound, write it as CSV."
+        )
+
+
+def broken_parquet(where: str) -> DataError:
+    """The error of a file that is not what its name says."""
+    return DataError(
+        f"{where}: not a complete Parquet file (truncated, damaged, or another format). Fetch or write it again."
+    )
+
+
+def _read_directory(file: IO[bytes], where: str) -> Iterator[tuple[int, list[_Chunk]]]:
+    """Rows and columns of each row group; pyarrow's access to them ends the process where some numbers are wrong."""
+    n_bytes = file.seek(-8, 2)
+    size = int.from_bytes(file.read(4), "little")
+    if size > n_bytes:
+        raise ValueError("a directory that is larger than the file")
+    if size > bounds.DIRECTORY_BYTES:
+        raise DataError(
+            f"{where}: a directory (footer) of {size / 1e6:,.0f} MB; expected {bounds.DIRECTORY_BYTES / 1e6:,.0f} MB "
+            "at most. Write the file again with fewer and larger row groups, or with fewer columns."
+        )
+    file.seek(n_bytes - size)
+    fields = _Compact(file.read(size)).read_struct()
+    for group in fields.get((4, _LIST), []):
+        n_rows = group[3, _I64]
+        if n_rows < 0:
+            raise ValueError("a negative number of rows")
+        yield n_rows, [_as_chunk(column[3, _STRUCT]) for column in group[1, _LIST]]
+
+
+def _as_chunk(about: dict[tuple[int, int], Any]) -> _Chunk:
+    begin, first = about[9, _I64], about.get((11, _I64), 0)
+    begin = first if 0 < first < begin else begin
+    return _Chunk(begin, begin + about[7, _I64], about[5, _I64], about[4, _I32])
+
+
+def _measure_group(
+    file: IO[bytes], metadata: pa.parquet.FileMetaData, n_rows: int, chunks: list[_Chunk], where: str
+) -> RowGroup:
+    if len(chunks) != metadata.num_columns:
+        raise broken_parquet(where)
+    columns = []
+    for place, chunk in enumerate(chunks):
+        shape = metadata.schema.column(place)
+        if (shape.length or 0) > bounds.CELL_BYTES:
+            raise DataError(f"{_column_name(where, shape)} holds values of {shape.length:,} bytes. Leave it out.")
+        columns.append(_measure_column(file, n_rows, chunk, shape, where))
+    row_bytes = sum(column.row_bytes for column in columns)
+    at_once = min(_MOST_ROWS, max(1, bounds.DECODED_BYTES // max(1, row_bytes)))
+    n_bytes = sum(column.n_bytes + _LEVEL_BYTES * column.n_values for column in columns)
+    return RowGroup(n_rows, n_bytes, at_once)
+
+
+def _measure_column(file: IO[bytes], n_rows: int, chunk: _Chunk, shape: Any, where: str) -> _Column:
+    is_list, width = shape.max_repetition_level > 0, _width(shape)
+    n_values = n_bytes = density = inflated = 0
+    longest = width or 0
+    try:
+        for page in _pages(file, chunk):
+            _check_page(page, n_values, shape, where)
+            n_bytes += page.n_bytes
+            if page.kind == _DICTIONARY:
+                longest = width or max(longest, _longest_value(file, page, chunk))
+                continue
+            n_values += page.n_values
+            if not width:
+                density = max(density, -(-page.n_bytes // max(1, page.n_values)))
+                longest = max(longest, page.n_bytes if page.repeats else 0)
+            decoded = page.n_values * (_LEVEL_BYTES + longest)
+            inflated += decoded if is_list and decoded > _SUSPECT * page.n_bytes else 0
+    except DataError:
+        raise
+    except (EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError):
+        raise broken_parquet(where) from None
+    if n_values < n_rows or (n_values != n_rows and not is_list):
+        raise broken_parquet(where)
+    if inflated > 8 * bounds.DECODED_BYTES:
+        raise DataError(
+            f"{_column_name(where, shape)} holds lists of {inflated / 1e9:,.1f} GB in one row group. "
+            "Leave it out, or write the file again with fewer rows in a row group."
+        )
+    in_row = -(-n_values // max(1, n_rows))
+    return _Column(n_values, n_bytes, in_row * (_LEVEL_BYTES + density + longest))
+
+
+def _check_page(page: _Page, n_before: int, shape: Any, where: str) -> None:
+    n_bytes = max(page.n_bytes, page.packed_bytes)
+    if n_bytes <= bounds.PAGE_BYTES and page.n_values <= bounds.PAGE_VALUES:
+        return
+    rows = f", from value {n_before + 1} of a row group on," if page.kind != _DICTIONARY else ""
+    raise DataError(
+        f"{_column_name(where, shape)}{rows} has a page of {n_bytes / 1e6:,.0f} MB and {page.n_values:,} values; "
+        f"expected {bounds.PAGE_BYTES / 1e6:,.0f} MB and {bounds.PAGE_VALUES:,} values at most. Is a cell very large? "
+        "Shorten it, or write the file again with usual pages (1 MiB)."
+    )
+
+
+def _column_name(where: str, shape: Any) -> str:
+    return f"{where}: the column {show_names([shape.path.split('.')[0]])}"
+
+
+def _pages(file: IO[bytes], chunk: _Chunk) -> Iterator[_Page]:
+    """Headers of a column's pages, those that a reader meets until it has all values."""
+    at, n_values = chunk.begin, 0
+    while at < chunk.end and n_values < chunk.n_values:
+        page = _read_header(file, at)
+        yield page
+        n_values += page.n_values if page.kind != _DICTIONARY else 0
+        at = page.begin + page.packed_bytes
+
+
+def _read_header(file: IO[bytes], at: int) -> _Page:
+    size = 1 << 9
+    while True:
+        file.seek(at)
+        content = file.read(size)
+        try:
+            reader = _Compact(content)
+            fields = reader.read_struct()
+            break
+        except IndexError:
+            if len(content) < size or size >= _LARGEST_HEADER:
+                raise EOFError from None
+            size <<= 5
+    kind = fields.get((1, _I32), -1)
+    n_bytes, packed_bytes = fields[2, _I32], fields[3, _I32]
+    place, encoding = _ENCODING.get(kind, (0, 0))
+    own = fields.get((place, _STRUCT), {})
+    n_values = own.get((1, _I32), 0)
+    if min(n_bytes, packed_bytes, n_values) < 0:
+        raise ValueError("a negative size")
+    repeats = own.get((encoding, _I32)) == _DELTA_BYTE_ARRAY
+    return _Page(kind, at + reader.at, packed_bytes, n_bytes, n_values, repeats)
+
+
+def _width(shape: Any) -> int | None:
+    """Bytes of each value when it is decoded; None: they differ in length."""
+    if shape.physical_type == "BYTE_ARRAY":
+        return None
+    width = _WIDTHS.get(shape.physical_type) or max(1, shape.length or 0)
+    return max(width, _DECIMAL_BYTES) if shape.logical_type.type == "DECIMAL" else width
+
+
+def _longest_value(file: IO[bytes], page: _Page, chunk: _Chunk) -> int:
+    """Bytes of the longest value in a dictionary; where it cannot be unpacked here, of all of it."""
+    file.seek(page.begin)
+    content = file.read(page.packed_bytes)
+    try:
+        if chunk.codec:
+            content = pa.decompress(content, page.n_bytes, _CODECS[chunk.codec], asbytes=True)
+    except (pa.ArrowException, ValueError, KeyError, OSError):
+        return page.n_bytes
+    longest = at = 0
+    while at + 4 <= len(content):
+        size = int.from_bytes(content[at : at + 4], "little")
+        longest, at = max(longest, size), at + 4 + size
+    return min(longest, page.n_bytes)
+
+
+class _Compact:
+    """Reads structures of Thrift's compact protocol; an `IndexError` where the bytes end too early."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.at = 0
+
+    def read_struct(self, depth: int = 0) -> dict[tuple[int, int], Any]:
+        """Values by field and type: a reader takes no notice of a field that is of another type than it expects."""
+        if depth > _DEEPEST:
+            raise ValueError("structures nest too deep")
+        fields: dict[tuple[int, int], Any] = {}
+        number, seen = 0, set[int]()
+        while head := self._byte():
+            delta, kind = head >> 4, head & 15
+            number = number + delta if delta else self._signed()
+            if not 0 < number < 1 << 15 or number in seen:
+                raise ValueError("a field that comes twice, or whose number is cut off by other readers")
+            seen.add(number)
+            fields[number, kind] = None if kind in (1, 2) else self._value(kind, depth)  # a truth value is its type
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (1, 2, 3):
+            return self._byte()
+        if kind in (4, 5, 6):
+            return self._signed(_BITS[kind])
+        if kind == _BINARY:
+            return self._skip(self._unsigned())
+        if kind == 7:
+            return self._skip(8)
+        if kind == _STRUCT:
+            return self.read_struct(depth + 1)
+        if kind in (9, 10):
+            head = self._byte()
+            size = head >> 4 if head >> 4 < 15 else self._unsigned()
+            if size > len(self._content) or depth > _DEEPEST:
+                raise ValueError("a list that is too long, or nests too deep")
+            return [self._value(head & 15, depth + 1) for _ in range(size)]
+        raise ValueError("a type that page headers do not have")
+
+    def _byte(self) -> int:
+        byte = self._content[self.at]
+        self.at += 1
+        return byte
+
+    def _unsigned(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                if shift > 7 and not byte:
+                    raise ValueError("a number that is longer than it has to be")
+                return value
+            if shift > 63:
+                raise ValueError("a number that is too long")
+
+    def _signed(self, bits: int = 16) -> int:
+        value = self._unsigned()
+        if value >> bits:
+            raise ValueError("a number that other readers cut off")
+        return (value >> 1) ^ -(value & 1)
+
+    def _skip(self, size: int) -> None:
+        self.at += size
+        if self.at > len(self._content):
+            raise IndexError

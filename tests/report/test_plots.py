@@ -1,0 +1,110 @@
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from moderation.report.inputs import Evidence
+from moderation.report.plots import Plot, draw_f1, draw_plots
+from moderation.report.style import thin
+
+NAMES = ["roc", "precision_recall", "f1_over_threshold", "reliability", "cooccurrence"]
+
+
+def evidence_of(
+    labels: tuple[str, ...], scores: npt.ArrayLike, targets: npt.ArrayLike, log: list[dict[str, Any]] | None = None
+) -> Evidence:
+    return Evidence(
+        name="run",
+        split="val",
+        labels=labels,
+        probabilities=np.asarray(scores, dtype=np.float32),
+        targets=np.asarray(targets, dtype=np.float32),
+        cuts=np.full(len(labels), 0.4, dtype=np.float32),
+        thresholds=None,
+        metrics=None,
+        facts={},
+        log=log or [],
+    )
+
+
+def random_evidence(labels: tuple[str, ...], n: int = 200) -> Evidence:
+    rng = np.random.default_rng(0)
+    targets = rng.random((n, len(labels))) < 0.3
+    return evidence_of(labels, np.clip(0.4 * targets + 0.6 * rng.random(targets.shape), 0, 1), targets)
+
+
+def draw(evidence: Evidence) -> dict[str, Plot]:
+    return {plot.name: plot for plot in draw_plots(evidence)}
+
+
+def size(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def test_every_picture_is_drawn_and_described() -> None:
+    evidence = random_evidence(("toxic", "threat"))
+    plots = draw(evidence)
+    assert list(plots) == NAMES
+    assert all(min(size(plot.png)) > 300 for plot in plots.values())
+    area = roc_auc_score(evidence.targets[:, 1], evidence.probabilities[:, 1])
+    assert f"threat {area:.3f}" in plots["roc"].alt
+    assert "threat 0.400" in plots["f1_over_threshold"].alt
+
+
+@pytest.mark.parametrize("targets", [[[0], [0], [0]], [[1], [1], [1]], [[1], [0], [0]]])
+@pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
+def test_one_class_and_equal_scores_are_drawn(targets: list[list[int]], score: float) -> None:
+    assert list(draw(evidence_of(("toxic",), [[score]] * 3, targets))) == NAMES
+
+
+def test_odd_label_names_are_drawn_without_a_warning() -> None:
+    names = ("_private", "$x^{$", "a" * 80, "back\\slash", "sûr")
+    plots = draw(random_evidence(names))
+    assert list(plots) == NAMES
+    assert all(name in plots["roc"].alt for name in names)
+
+
+def test_many_labels_get_a_panel_each() -> None:
+    evidence = random_evidence(tuple(f"label {i}" for i in range(10)), n=40)
+    assert evidence.probabilities is not None and evidence.targets is not None
+    figure, _ = draw_f1(evidence.labels, evidence.probabilities, evidence.targets == 1, evidence.cuts)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(evidence.labels)
+    assert all(0 <= axes.get_position().y0 < axes.get_position().y1 <= 1 for axes in figure.axes)
+
+
+def test_losses_are_drawn_where_the_log_holds_some() -> None:
+    log = [
+        {"loss": 0.7, "step": 1},
+        {"eval_loss": 0.6, "step": 1},
+        {"loss": float("nan"), "step": 2},
+        {"train_runtime": 3.0, "step": 2},
+    ]
+    evidence = evidence_of(("toxic",), [[0.1], [0.9]], [[0], [1]], log)
+    plots = draw(evidence)
+    assert list(plots) == ["losses", *NAMES]
+    assert "validation from 0.600 to 0.600" in plots["losses"].alt
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=400), st.integers(2, 50))
+def test_thinning_keeps_both_ends_and_few_points(points: list[tuple[float, float]], n_points: int) -> None:
+    x, y = np.array(points).T
+    thin_x, thin_y = thin(x, y, n_points)
+    assert len(thin_x) == len(thin_y) <= n_points
+    assert (thin_x[0], thin_y[0]) == points[0]
+    assert (thin_x[-1], thin_y[-1]) == points[-1]
+    assert set(zip(thin_x, thin_y, strict=True)) <= set(points)
+
+
+def test_thinning_leaves_no_long_gap() -> None:
+    x = np.concatenate([np.zeros(50_000), np.linspace(0, 1, 50_000)])  # half of the points stand still
+    y = np.linspace(0, 1, 100_000)
+    thin_x, thin_y = thin(x, y, 101)
+    assert (np.abs(np.diff(thin_x)) + np.abs(np.diff(thin_y))).max() < 0.021

@@ -1,0 +1,556 @@
+"""Large requests run beside the event loop, are bounded, and end when nobody waits for them."""
+
+import asyncio
+import gc
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from starlette.datastructures import Headers
+
+from moderation import Classifier
+from moderation.serving import heavy_requests
+from moderation.serving.app import create_app
+from moderation.serving.bodies import reading as bodies_module
+from moderation.serving.bodies.json_bodies import MAX_ITEMS, MAX_NAMES, check_items
+from moderation.serving.bodies.media import Media
+from moderation.serving.bodies.reading import Body
+from moderation.serving.errors import ApiError
+from moderation.serving.heavy_requests import LARGE_BYTES, HeavyRequests, run_heavy
+from moderation.serving.metrics import Metrics
+from moderation.serving.service import PredictionService, _GivenUp
+from tests.attack_table import Attack
+from tests.serving.test_hostile import DIALECTS, NATIVE, PERSPECTIVE, Dialect, check_refused
+
+Scope = dict[str, Any]
+
+
+def scope_of(**headers: str) -> Scope:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "path": "/v1/predict", "headers": raw}
+
+
+def pieces_of(*pieces: bytes) -> Callable[[], Awaitable[Any]]:
+    left = list(pieces)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    return receive
+
+
+def run_app(scope: Scope, *pieces: bytes) -> tuple[str, bytes]:
+    """Name of the thread in which an application ran, and the body that it got."""
+    found: list[tuple[str, bytes]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        found.append((threading.current_thread().name, body))
+        await send({"type": "http.response.start"})
+
+    async def send(message: Any) -> None:
+        assert threading.current_thread() is threading.main_thread()
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+        try:
+            await heavy.run(app, scope, pieces_of(*pieces), send)
+        finally:
+            heavy.close()
+
+    asyncio.run(main())
+    return found[0]
+
+
+def test_what_is_small_stays_and_what_is_large_or_of_unknown_length_goes_aside() -> None:
+    large = b"x" * (LARGE_BYTES + 1)
+    here = threading.main_thread().name
+    assert run_app(scope_of(**{"content-length": str(LARGE_BYTES)}), large[1:]) == (here, large[1:])
+    assert run_app(scope_of(), b"") == (here, b"")
+    assert run_app(scope_of(**{"content-length": str(len(large))}), large[:5], large[5:]) == ("heavy_requests", large)
+    assert run_app(scope_of(**{"transfer-encoding": "chunked"}), b"a", b"b", b"") == ("heavy_requests", b"ab")
+    for coding, where in (
+        ("gzip", "heavy_requests"),
+        ("identity", here),
+        ("", here),
+        ("identity, gzip", "heavy_requests"),
+    ):
+        assert run_app(scope_of(**{"content-length": "1", "content-encoding": coding}), b"a") == (where, b"a")
+
+
+def test_heavy_work_of_many_large_requests_has_one_thread() -> None:
+    threads: set[str] = set()
+
+    def work() -> None:
+        threads.add(threading.current_thread().name)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await asyncio.gather(*(run_heavy(work) for _ in range(10)))
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+        try:
+            await asyncio.gather(*(heavy.run(app, scope_of(), pieces_of(b"x"), None) for _ in range(10)))  # type: ignore[arg-type]
+            large = scope_of(**{"transfer-encoding": "chunked"})
+            await asyncio.gather(*(heavy.run(app, large, pieces_of(b"x"), None) for _ in range(10)))  # type: ignore[arg-type]
+        finally:
+            heavy.close()
+
+    asyncio.run(main())
+    assert len([name for name in threads if name.startswith("heavy work")]) == 1
+
+
+def test_heavy_work_does_not_wait_for_others_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heavy_requests, "_LONGEST_LINE_S", 0.05)
+    began, go, found = threading.Event(), threading.Event(), []
+
+    def hold() -> str:
+        began.set()
+        assert go.wait(60)
+        return "held"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        first = asyncio.create_task(run_heavy(hold))
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        with pytest.raises(ApiError) as refused:
+            await run_heavy(found.append, "must not run")
+        found.append(refused.value.status)
+        go.set()
+        found.append(await first)
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+        try:
+            await heavy.run(app, scope_of(**{"transfer-encoding": "chunked"}), pieces_of(b"x"), None)  # type: ignore[arg-type]
+        finally:
+            heavy.close()
+
+    asyncio.run(main())
+    assert found == [429, "held"]
+
+
+def test_until_it_is_open_everything_stays() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert threading.current_thread() is threading.main_thread()
+
+    asyncio.run(HeavyRequests(10).run(app, scope_of(**{"content-length": "99999"}), pieces_of(b""), None))  # type: ignore[arg-type]
+
+
+def test_what_is_raised_aside_comes_back() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise ValueError("as it was")
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+        try:
+            with pytest.raises(ValueError, match="as it was"):
+                await heavy.run(app, scope_of(**{"content-length": "9000"}), pieces_of(b"{}"), None)  # type: ignore[arg-type]
+        finally:
+            heavy.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_ends_the_work_aside() -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+        task = asyncio.create_task(
+            heavy.run(app, scope_of(**{"content-length": "9000"}), pieces_of(b"{}"), None)  # type: ignore[arg-type]
+        )
+        while not began.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert ended.wait(30), "it goes on"
+        heavy.close()
+
+    asyncio.run(main())
+
+
+def test_only_so_many_bytes_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heavy_requests, "_BODIES_AT_WORK", 2)
+    go = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await asyncio.to_thread(go.wait, 30)
+
+    async def main() -> None:
+        heavy = HeavyRequests(10_000)
+        heavy.open()
+
+        async def run() -> None:
+            await heavy.run(app, scope_of(**{"content-length": "10000"}), pieces_of(b"a" * 10_000), None)  # type: ignore[arg-type]
+
+        tasks = [asyncio.create_task(run()) for _ in range(2)]
+        while heavy._room.n_bytes < 2 * 10_000:
+            await asyncio.sleep(0.01)
+        with pytest.raises(ApiError) as refused:
+            await run()
+        assert (refused.value.status, refused.value.kind) == (429, "queue_full")
+        go.set()
+        await asyncio.gather(*tasks)
+        await run()
+        heavy.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.hostile("unfinished bodies (memory)")
+def test_who_announces_a_large_body_and_sends_nothing_keeps_nobody_out(attack: Attack) -> None:
+    n_announced = 200
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        heavy = HeavyRequests(10_000)
+        heavy.open()
+        scope = scope_of(**{"content-length": "10000"})
+        waiting = [asyncio.create_task(heavy.run(app, scope, never, None)) for _ in range(n_announced)]  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        await heavy.run(app, scope, pieces_of(b"a" * 10_000), None)  # type: ignore[arg-type]
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        heavy.close()
+
+    asyncio.run(main())
+    attack.tried(n_announced)
+
+
+def test_what_does_not_say_how_large_it_is_counts_for_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many short bodies, packed or in chunks, are no large ones; long ones are refused when they are too many."""
+    monkeypatch.setattr(heavy_requests, "_BODIES_AT_WORK", 1)
+    most = 10_000
+
+    async def main() -> None:
+        heavy = HeavyRequests(most)
+        heavy.open()
+        go = threading.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await asyncio.to_thread(go.wait, 30)
+
+        async def run(name: str, *pieces: bytes) -> None:
+            await heavy.run(app, scope_of(**{name: "x"}), pieces_of(*pieces), None)  # type: ignore[arg-type]
+
+        kinds = ("transfer-encoding", "content-encoding")
+        tasks = [asyncio.create_task(run(kinds[i % 2], b"a" * 50, b"b" * 50)) for i in range(10)]
+        while heavy._room.n_bytes < 10 * 100:
+            await asyncio.sleep(0.01)
+        for kind in kinds:
+            with pytest.raises(ApiError) as refused:
+                await run(kind, b"a" * (most - 1000), b"bb")
+            assert (refused.value.status, refused.value.kind) == (429, "queue_full")
+        go.set()
+        await asyncio.gather(*tasks)
+        assert heavy._room.n_bytes == 0
+        await run(kinds[0], b"a" * most)
+        heavy.close()
+
+    asyncio.run(main())
+
+
+def test_a_body_comes_in_while_the_thread_is_busy() -> None:
+    """Otherwise a sender would be told that it was slow, when it was another's request that took the time."""
+    last = threading.Event()
+    left = [b"a", b"b", b"c"]
+
+    async def receive() -> Any:
+        piece = left.pop(0)
+        if not left:
+            last.set()
+        return {"type": "http.request", "body": piece, "more_body": bool(left)}
+
+    found: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        coming = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        assert last.wait(30), "it waits for this loop"
+        found.append((await coming)["body"])
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+        await heavy.run(app, scope_of(**{"content-length": "9000"}), receive, None)  # type: ignore[arg-type]
+        heavy.close()
+
+    asyncio.run(main())
+    assert found == [b"abc"]
+
+
+def test_the_time_for_a_body_begins_when_somebody_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(bodies_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    async def main() -> None:
+        body = Body(receive, Headers(), Media(Headers(), "/v1/predict", ()), timeout_s=30, max_bytes=10)
+        clock[0] = 1000.0
+        assert (await body.receive())["more_body"]
+        clock[0] = 1030.0
+        with pytest.raises(ApiError) as refused:
+            await body.receive()
+        assert refused.value.status == 408
+
+    asyncio.run(main())
+
+
+def test_what_fails_after_its_client_left_is_not_logged_with_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+            raise RuntimeError("cannot read zqxmarker")
+
+    async def aside() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+        scope = scope_of(**{"content-length": "9000"})
+        task = asyncio.create_task(heavy.run(app, scope, pieces_of(b"{}"), None))  # type: ignore[arg-type]
+        while not began.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert ended.wait(30)
+        heavy.close()
+
+    async def here() -> None:
+        body = Body(pieces_of(b""), Headers(), Media(Headers(), "/", ()), timeout_s=30, max_bytes=10)
+        task = asyncio.create_task(body.while_sender_waits(app({}, body.receive, None)))
+        while not began.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        while not ended.is_set():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    for way in (aside, here):
+        began.clear()
+        ended.clear()
+        asyncio.run(way())
+        gc.collect()
+    assert "zqxmarker" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({str(i): 0 for i in range(MAX_NAMES + 1)}).encode(),
+        json.dumps([{"a": 1, "b": 2}] * MAX_NAMES).encode(),
+        b'{"a":' * (MAX_NAMES + 1),
+        b'{"a\\\\" : 1,' * (MAX_NAMES + 1),
+        b'{"a\\"b"\n:' * (MAX_NAMES + 1),
+        json.dumps([0] * (MAX_ITEMS + 2)).encode(),
+        json.dumps([[""] * 1000] * (MAX_ITEMS // 1000 + 2)).encode(),
+        json.dumps([[[[[]]]]] * (MAX_ITEMS // 4)).encode(),
+        b"[" * (MAX_ITEMS + 1),
+        b'"' * (2 * MAX_ITEMS + 1),
+    ],
+    ids=[
+        "one object",
+        "many objects",
+        "nested",
+        "a backslash at the end",
+        "a quote within",
+        "numbers",
+        "lists",
+        "empty lists",
+        "brackets",
+        "quotes",
+    ],
+)
+def test_too_many_names_are_refused_before_anybody_reads_them(body: bytes) -> None:
+    with pytest.raises(ApiError) as refused:
+        check_items(body)
+    assert (refused.value.status, refused.value.kind) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({str(i): 0 for i in range(MAX_NAMES)}).encode(),
+        json.dumps({"texts": ['{"a": 1, "b": 2}' * 20_000, "a: b", '"', "\\"]}).encode(),
+        b'"' + b'\\"' * 900_000,
+        b'{"a": "' + b"\\" * 900_001,
+        b":" * 900_000,
+        json.dumps({"texts": ["a, b, c" * 200_000]}).encode(),
+    ],
+    ids=["the limit", "names within a text", "no end", "backslashes", "colons", "commas within a text"],
+)
+def test_what_only_looks_like_names_counts_for_none(body: bytes) -> None:
+    check_items(body)  # in time that grows with the body: were it to grow with its square, this would never end
+
+
+@DIALECTS
+@pytest.mark.parametrize("n_fields", [200, 60_000])
+def test_many_fields_are_refused_in_the_words_of_the_dialect(
+    dialect: Dialect, n_fields: int, tiny_bundle: Path
+) -> None:
+    async def send() -> httpx.Response:
+        app = create_app(tiny_bundle, threads=1)
+        transport = httpx.ASGITransport(app)
+        body = json.dumps(dialect.around("kind") | {f"field {i}": 0 for i in range(n_fields)}).encode()
+        headers = {"Content-Type": "application/json"}
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+        ):
+            return await client.post(dialect.path, content=body, headers=headers)
+
+    refused = asyncio.run(send())
+    check_refused(dialect, refused, *([413] if n_fields > MAX_NAMES else []))
+
+
+def test_large_texts_get_the_answers_of_small_ones(tiny_bundle: Path) -> None:
+    """Through the thread, in every language, with sentences and spans."""
+    text = "You idiot. Kind river! " * 500
+    expected = Classifier.load(tiny_bundle, threads=1).classify([text])[0].probabilities
+
+    async def send() -> list[Any]:
+        app = create_app(tiny_bundle, threads=1)
+        transport = httpx.ASGITransport(app)
+        bodies = [
+            NATIVE.around(text) | {"sentences": True},
+            PERSPECTIVE.around(text) | {"spanAnnotations": True},
+        ]
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+        ):
+            paths = (NATIVE.path, PERSPECTIVE.path)
+            return [(await client.post(path, json=body)).json() for path, body in zip(paths, bodies, strict=True)]
+
+    own, perspective = asyncio.run(send())
+    assert own["results"][0]["probabilities"] == expected
+    assert len(own["results"][0]["sentences"]) == 512
+    scores = perspective["attributeScores"]["TOXICITY"]
+    assert scores["summaryScore"]["value"] == expected["toxic"]
+    assert len(scores["spanScores"]) == 256
+
+
+def test_work_ends_where_the_request_is_cancelled_from_outside() -> None:
+    ended = asyncio.Event()
+
+    async def answer() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        body = Body(pieces_of(b""), Headers(), Media(Headers(), "/", ()), timeout_s=30, max_bytes=10)
+        task = asyncio.create_task(body.while_sender_waits(answer()))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(30):
+            await ended.wait()
+
+    asyncio.run(main())
+
+
+def test_windows_of_a_cancelled_request_leave_the_queue(tiny_bundle: Path) -> None:
+    classifier = Classifier.load(tiny_bundle, threads=1)
+    service = PredictionService(classifier, Metrics(), max_wait_s=60, timeout_s=60, cache_texts=0)
+    engine, go = classifier.window_probabilities, threading.Event()
+    computed: list[int] = []
+
+    def slow(windows: Any) -> Any:
+        go.wait(60)
+        computed.append(len(windows))
+        return engine(windows)
+
+    classifier.window_probabilities = slow  # type: ignore[method-assign]
+
+    async def main() -> None:
+        first = asyncio.create_task(service.read(["the first one holds the engine"]))
+        long = asyncio.create_task(service.read(["kind river " * 2000]))
+        while service._batcher._n_tokens < 4000:
+            await asyncio.sleep(0.01)
+        long.cancel()
+        with suppress(asyncio.CancelledError):
+            await long
+        assert service._batcher._n_tokens < 100
+        go.set()
+        await first
+
+    try:
+        asyncio.run(main())
+    finally:
+        go.set()
+        service.close()
+    assert sum(computed) < 5
+
+
+def test_a_cancelled_request_is_cut_no_further(tiny_bundle: Path) -> None:
+    service = PredictionService(
+        Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=1e6, timeout_s=1e6, cache_texts=0
+    )
+    given_up = threading.Event()
+    given_up.set()
+    with pytest.raises(_GivenUp):
+        service._cut(["kind river " * 5000], given_up)
+    service.close()
+
+
+def test_letters_that_become_many_tokens_are_refused_once_that_is_known(tiny_bundle: Path) -> None:
+    """By its letters it is short enough; by its tokens it takes longer than a request may."""
+    service = PredictionService(
+        Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=60, timeout_s=60, cache_texts=0
+    )
+    text = "?" * 30_000
+    service._batcher._fastest = len(text) / 2 / 60
+    try:
+        with pytest.raises(ApiError, match="take longer") as refused:
+            asyncio.run(service.read([text]))
+        assert refused.value.status == 413
+    finally:
+        service.close()
