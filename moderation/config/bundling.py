@@ -130,7 +130,9 @@ class ScoreConfig:
     flag_columns: bool = setting(False, "also write a true/false column flag_LABEL for each label")
     csv_safe: bool = setting(False, CSV_SAFE_HELP)
     chunk_rows: int = setting(2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so")
-    resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
+    resume: bool = setting(
+        False, "go on from what an interrupted run of the same command kept; nothing is done where it finished"
+    )
     overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
 
     @property
