@@ -243,7 +243,12 @@ def clean_table(
         rows = rows[~foreign]
         left_out["other_language"] += int(foreign.sum())
     summary = _describe_use(len(frame), left_out, n_undecided)
-    if rows.empty and not problems:
+    if len(frame) and frame[text_column].isna().all() and not problems:
+        problems.append(
+            f"column {text_column!r}: none of its {len(frame):,} rows holds a value (in Parquet a column of the type "
+            "null, say); expected texts. Cure: --text-column NAME"
+        )
+    elif rows.empty and not problems:
         problems.append(f"no rows left: {summary} (--text-column, --language-column)")
     problems += check(rows, require_both_classes=require_both_classes)
     if not problems:
