@@ -243,10 +243,10 @@ def clean_table(
         rows = rows[~foreign]
         left_out["other_language"] += int(foreign.sum())
     summary = _describe_use(len(frame), left_out, n_undecided)
-    if len(frame) and frame[text_column].isna().all() and not problems:
+    if rows.empty and not problems and len(frame) and frame[text_column].isna().all():
         problems.append(
-            f"column {text_column!r}: none of its {len(frame):,} rows holds a value (in Parquet a column of the type "
-            "null, say); expected texts. Cure: --text-column NAME"
+            f"no rows left: column {text_column!r} holds no value in {len(frame):,} rows (in Parquet it may be of the "
+            "type null); expected texts. Cure: --text-column NAME"
         )
     elif rows.empty and not problems:
         problems.append(f"no rows left: {summary} (--text-column, --language-column)")

@@ -415,5 +415,5 @@ def test_a_parquet_column_that_nests_too_deep_or_holds_nothing_is_named(tmp_path
     opened = open_table(tmp_path / "null.parquet", text_column="comment_text")
     assert [chunk.batch.num_rows for chunk in opened.chunks(9)] == [1]
     assert "the column 'comment_text' is of the type null and holds no value; expected texts" in caplog.text
-    with pytest.raises(DataError, match=r"column 'comment_text': none of its 1 rows holds a value .* Cure: --text-col"):
+    with pytest.raises(DataError, match=r"column 'comment_text' holds no value in 1 rows .* Cure: --text-col"):
         load_english_only(tmp_path / "null.parquet", label_columns=["toxic"])
