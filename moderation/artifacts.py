@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.errors import ArtifactError
-from moderation.strict_json import unique_pairs
+from moderation.strict_json import NoNumber, RepeatedName, parse_strictly
 
 _MOST_JSON = 64 << 20  # bytes; what runs and bundles hold takes a few MB
 
@@ -267,17 +267,19 @@ def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, 
         unique_keys: Refuse a key that stands twice in one object, of which other readers may take the other value.
 
     Raises:
-        ArtifactError: missing, not a regular file, far larger than such files are, not JSON, or not an object.
+        ArtifactError: missing, not a regular file, far larger than such files are, not JSON, or not an object;
+            NaN, infinity and 1e999 are no JSON.
     """
     try:
         text = read_bytes(path, _MOST_JSON).decode("utf-8")
-        content = json.loads(text, object_pairs_hook=unique_pairs if unique_keys else None)
+        content = parse_strictly(text, unique_names=unique_keys)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file; expected {what}.") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); expected {what}.") from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not valid JSON; expected {what}.") from error
+        reason = f" ({error})" if isinstance(error, (NoNumber, RepeatedName)) else ""
+        raise ArtifactError(f"{path}: not valid JSON{reason}; expected {what}.") from error
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: holds no JSON object; expected {what}.")
     return content

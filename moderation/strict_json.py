@@ -8,17 +8,27 @@ import math
 from typing import Any
 
 
-def parse_strictly(text: str | bytes) -> Any:
+def parse_strictly(text: str | bytes, *, unique_names: bool = True) -> Any:
     """The value of a JSON text.
 
+    Args:
+        text: To read.
+        unique_names: Refuse a name that stands twice in an object; otherwise its last value is taken.
+
     Raises:
-        ValueError: it is none, or breaks the rule; `RepeatedName` for a name that stands twice.
+        ValueError: it is none, or breaks the rule; `RepeatedName` for a name that stands twice, `NoNumber` for what is
+            no number of JSON.
         RecursionError: it nests very deep.
 
     >>> parse_strictly('{"a": 1e300, "b": [2]}')
     {'a': 1e+300, 'b': [2]}
     """
-    return json.loads(text, object_pairs_hook=unique_pairs, parse_constant=_refuse_constant, parse_float=_parse_finite)
+    pairs = unique_pairs if unique_names else None
+    return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse_constant, parse_float=_parse_finite)
+
+
+class NoNumber(ValueError):
+    """NaN, an infinity, or a number that would become one."""
 
 
 class RepeatedName(ValueError):
@@ -53,11 +63,11 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant}, which is no number of JSON")
+    raise NoNumber(f"{constant}, which is no number of JSON")
 
 
 def _parse_finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError("a number that is too large")
+        raise NoNumber("a number that is too large")
     return number

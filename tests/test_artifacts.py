@@ -435,3 +435,10 @@ def test_json_beyond_its_bound_is_refused_before_it_is_read(tmp_path: Path, monk
     (tmp_path / "a.json").write_text('{"a": 1}' + " " * (1 << 20), encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"a\.json: cannot be read \(more than 1 MiB\)"):
         read_json(tmp_path / "a.json", "a thing")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_what_is_no_number_of_json_is_refused_by_file(number, tmp_path):
+    (tmp_path / "run.json").write_text(f'{{"a": [{number}]}}')
+    with pytest.raises(ArtifactError, match=r"run\.json: not valid JSON \(.*number.*\); expected a run"):
+        read_json(tmp_path / "run.json", "a run")

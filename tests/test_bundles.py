@@ -158,7 +158,7 @@ def test_a_models_configuration_that_makes_no_sense_is_refused(copy, changes, wo
         ({"forms": {"onnx": {"files": []}}}, "form onnx without onnx/model.onnx"),
         ({"forms": {"onnx": {"files": ["onnx/other.onnx"]}}}, "form onnx without"),
         ({"files": {"config.json": {}}}, "without its SHA-256"),
-        ({"window": {"length": float("inf"), "overlap": 8}}, "not a manifest"),
+        ({"window": {"length": float("inf"), "overlap": 8}}, "Infinity, which is no number of JSON"),
         ({"window": {"length": 512, "overlap": 8}}, r"config\.json: reads 64 tokens"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_threshold_outside_the_range_is_refused(copy):
         ({"method": "spline"}, "method 'spline' is not known"),
         ({"method": "platt", "slope": 1.0}, "expected intercept, slope"),
         ({"method": "temperature", "slope": -1.0}, "slope -1.0"),
-        ({"method": "platt", "slope": 1.0, "intercept": float("nan")}, "not finite"),
+        ({"method": "platt", "slope": 1.0, "intercept": float("nan")}, "NaN, which is no number of JSON"),
         ({"method": "isotonic", "knots": [[0.0, 1.0], [1.0, 0.5]]}, "do not rise"),
         ({"method": "isotonic", "knots": [[1.0, 0.0], [1.0, 0.5]]}, "do not rise"),
         ({"method": "isotonic", "knots": []}, "0 knots"),

@@ -39,7 +39,8 @@ def score(config: ScoreConfig) -> int:
     interrupted in whatever way goes on with `resume` and ends in the same bytes.
 
     Returns:
-        0; 3 where some rows could not be scored, which then say why in the column `error`.
+        0; 3 where some rows could not be scored, which then say why in the column `error`. With `resume` the same for
+        an output that this command has finished before.
 
     Raises:
         ModerationError: input, output, model or settings that cannot be.
@@ -49,6 +50,7 @@ def score(config: ScoreConfig) -> int:
     of_lines = config.text is not None or str(config.input_path) == "-"
     to_stdout = config.output is None or str(config.output) == "-"
     of_files = not (of_lines and to_stdout)
+    path = "-" if to_stdout else os.fsencode(str(config.output)).decode("utf-8", "backslashreplace")
     claim: AbstractContextManager[Path | None] = nullcontext()
     if of_files:
         from moderation.scoring import run as files
@@ -74,9 +76,11 @@ def score(config: ScoreConfig) -> int:
                     files.score_lines(job, lines)
                 elif to_stdout:
                     files.stream_file(job, _write_to_stdout)
-                else:
-                    files.score_file(job)
-    path = "-" if to_stdout else os.fsencode(str(config.output)).decode("utf-8", "backslashreplace")
+                elif finished := files.score_file(job):
+                    n_rows, n_failed = finished
+                    counted = f"rows: {n_rows:,}; with an error: {n_failed:,}"
+                    _say(f"{path}: is complete, nothing was left to do ({counted}).", sys.stdout)
+                    return ROWS_FAILED if n_failed else 0
     _say(summary.to_text(time.monotonic() - started, path), sys.stderr if to_stdout else sys.stdout)
     return ROWS_FAILED if summary.n_failed else 0
 

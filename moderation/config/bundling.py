@@ -110,7 +110,9 @@ class ScoreConfig(Options):
     chunk_rows: int = setting(
         2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so", at_least=1
     )
-    resume: bool = setting(False, "go on from what an interrupted run of the same command kept")
+    resume: bool = setting(
+        False, "go on from what an interrupted run of the same command kept; nothing is done where it finished"
+    )
     overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
 
     @property

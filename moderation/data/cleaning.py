@@ -243,7 +243,12 @@ def clean_table(
         rows = rows[~foreign]
         left_out["other_language"] += int(foreign.sum())
     summary = _describe_use(len(frame), left_out, n_undecided)
-    if rows.empty and not problems:
+    if rows.empty and not problems and len(frame) and frame[text_column].isna().all():
+        problems.append(
+            f"no rows left: column {text_column!r} holds no value in {len(frame):,} rows (in Parquet it may be of the "
+            "type null); expected texts. Cure: --text-column NAME"
+        )
+    elif rows.empty and not problems:
         problems.append(f"no rows left: {summary} (--text-column, --language-column)")
     problems += check(rows, require_both_classes=require_both_classes)
     if not problems:

@@ -22,7 +22,7 @@ from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle,
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
 from moderation.inspection.graph_files import read_onnx, read_openvino, refuse_graph
-from moderation.inspection.openvino_indices import UnboundedIndexError, keep_in_range
+from moderation.inspection.openvino_indices import Places, UnboundedIndexError, keep_in_range
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 
@@ -53,6 +53,10 @@ class Backend(Protocol):
         Returns:
             float32 `(n_windows, n_labels)`.
         """
+        ...
+
+    def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
+        """Fail, in an engine's own way, on a batch for which the model looks outside of its tables."""
         ...
 
 
@@ -99,6 +103,10 @@ class OnnxBackend:
         answer: FloatArray = self.session.run(["logits"], feed)[0]
         return answer
 
+    def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
+        """See `Backend.look_up`."""
+        self.logits(input_ids, attention_mask)
+
     def _run_once(self, options: Any) -> None:
         """Run on a few tokens, and give up a graph that takes a minute for them."""
 
@@ -141,8 +149,9 @@ class OpenVinoBackend:
         }
         core = openvino.Core()
         graph_read = core.read_model(graph, weights)
-        keep_in_range(graph_read)
+        lookups = keep_in_range(graph_read)
         model: Any = core.compile_model(graph_read, "CPU", settings)
+        self.places = Places(core, graph_read, lookups)
         self.workers = threads
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
@@ -163,6 +172,10 @@ class OpenVinoBackend:
             return np.array(request.get_output_tensor(0).data, dtype=np.float32)
         finally:
             self.requests.put(request)
+
+    def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
+        """See `Backend.look_up`. The engine itself would take the last place of a table for one behind it."""
+        self.places.check({"input_ids": input_ids, "attention_mask": attention_mask})
 
 
 class TorchBackend:
@@ -197,6 +210,10 @@ class TorchBackend:
             answer = self.model(ids, attention_mask=mask)
             logits = answer if isinstance(answer, torch.Tensor) else answer.logits
             return np.asarray(logits.float().cpu().numpy())
+
+    def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
+        """See `Backend.look_up`."""
+        self.logits(input_ids, attention_mask)
 
 
 _GPU_TOKENS = 16_384

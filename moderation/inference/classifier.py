@@ -315,6 +315,8 @@ class Classifier:
                 backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
                 engine = Engine(backend, self.bundle.path / main_file(self.backend_name), len(self.labels))
                 engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
+                token = max(self._windows.highest_id, self.bundle.pad_id)
+                engine.check_range(token, self.bundle.window_length)
                 self._engine = engine
             return self._engine
 

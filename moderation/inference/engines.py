@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER
 from moderation.errors import ArtifactError
 from moderation.inference.backends import Backend, FloatArray
 from moderation.memory import is_out_of_memory
+
+_MOST_TRIED, _FEW = 1_024, 8  # tokens of a window
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,40 @@ class Engine:
         """
         if not all(np.isfinite(self.compute(batch)).all() for batch in batches):
             raise ArtifactError(f"{self.path}: the model's answer to an empty text is not a number (NaN or infinite).")
+
+    def check_range(self, token: int, n_tokens: int) -> None:
+        """Refuse a model whose tables are smaller than the vocabulary, or than a window; files about it may lie.
+
+        Args:
+            token: The highest that it may be given.
+            n_tokens: Of the longest window; of a very long one the beginning is tried.
+
+        Raises:
+            ArtifactError: names the model.
+        """
+        n_tokens = min(n_tokens, _MOST_TRIED)
+        if self._looks_up(token, n_tokens):
+            return
+        n_few = min(n_tokens, _FEW)
+        if not self._looks_up(token, n_few):
+            raise ArtifactError(
+                f"{self.path}: the model fails on token {token}, the highest of {TOKENIZER} and {MODEL_CONFIG}; "
+                "expected a table of tokens with a row for each. Take the whole bundle again."
+            )
+        raise ArtifactError(
+            f"{self.path}: the model fails on a window of {n_tokens} tokens, though {MANIFEST} and {MODEL_CONFIG} "
+            "allow it; expected a table of positions with a row for each. Take the whole bundle again."
+        )
+
+    def _looks_up(self, token: int, n_tokens: int) -> bool:
+        window = np.full((1, n_tokens), token, dtype=np.int64)
+        try:
+            self.backend.look_up(window, np.ones_like(window))
+        except Exception as error:  # each engine has errors of its own
+            if is_out_of_memory(error):
+                raise
+            return False
+        return True
 
     def close(self) -> None:
         """End the threads."""

@@ -81,6 +81,7 @@ _LAYERS = frozenset(_LAYERS_NAMED.split())
 _OPERATION_SET = re.compile("opset[0-9]{1,3}")
 _NUMBER_OF_LAYER = re.compile(r"\s*[-+]?([0-9]*)")  # what OpenVINO reads of a text as a whole number
 _LONGEST_NUMBER = 6
+_MOST_OUTPUTS = 64  # of a layer that cuts a table; OpenVINO makes them all when the graph is opened
 _IR_VERSIONS = ("10", "11")
 _MOST_XML = 64 << 20  # bytes; the weights are in another file
 _DEEPEST = 64  # elements within each other
@@ -170,6 +171,8 @@ def _check_numbers(attributes: Mapping[str, str]) -> None:
         numbers = [found[1] for found in map(_NUMBER_OF_LAYER.match, value.split(",")) if found]
         if any(len(number) > _LONGEST_NUMBER for number in numbers):
             raise ValueError(f"it holds a layer whose {escape_name(name)} is far too large")
+        if name == "num_splits" and any(int(number or 0) > _MOST_OUTPUTS for number in numbers):
+            raise ValueError(f"it holds a layer whose num_splits is above {_MOST_OUTPUTS}")
 
 
 def refuse_graph(path: Path, reason: str) -> ArtifactError:

@@ -5,7 +5,7 @@ axis or a divisor has to be written in the file. Places in a table, such as toke
 layers that keep them within the table are put before those that look up.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,13 +29,26 @@ _STEPS = {"Range": 2, "Slice": 3, "StridedSlice": 3}  # kind of layer -> the inp
 _WHOLE_DIVISIONS = ("Divide", "FloorMod", "Mod")
 _MOST = (1 << 31) - 1
 _MOST_AXES = 64
+_MOST_PIECES = 64
 
 
 class UnboundedIndexError(ValueError):
     """A layer that may read outside of its memory."""
 
 
-def keep_in_range(model: Any) -> None:
+class Lookup(NamedTuple):
+    """Places that a layer looks up in a table, as the model computes them.
+
+    Args:
+        places: The output of the layer that gives them.
+        n: Size of the table.
+    """
+
+    places: Any
+    n: int
+
+
+def keep_in_range(model: Any) -> list[Lookup]:
     """Check the layers of a model, and put others before those that look up places in a table.
 
     What is in range stays the same to the bit.
@@ -43,9 +56,13 @@ def keep_in_range(model: Any) -> None:
     Args:
         model: An `openvino.Model`, changed in place.
 
+    Returns:
+        What is kept in range from now on, and may lie outside of it.
+
     Raises:
         UnboundedIndexError: a layer whose places, axes or divisors cannot be kept in range.
     """
+    lookups: list[Lookup] = []
     fixed: set[str] = set()  # names of layers that read constants alone, and so run already when the graph is opened
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
@@ -69,9 +86,40 @@ def keep_in_range(model: Any) -> None:
         if kind == "VariadicSplit":
             _check_lengths(node)
         elif kind == "Gather":
-            _bound_gather(node)
+            lookups += _bound_gather(node)
         elif kind == "GatherElements":
-            _bound_gather_elements(node)
+            lookups += _bound_gather_elements(node)
+    return lookups
+
+
+class Places:
+    """The part of a model that computes what it looks up: says whether it would look outside of its tables.
+
+    Args:
+        core: Of OpenVINO.
+        model: As `keep_in_range` left it.
+        lookups: That it found.
+    """
+
+    def __init__(self, core: Any, model: Any, lookups: list[Lookup]) -> None:
+        import openvino
+        from openvino import opset13 as layers
+
+        self._sizes = [lookup.n for lookup in lookups]
+        results = [layers.result(lookup.places) for lookup in lookups]
+        part = openvino.Model(results, model.get_parameters(), "places")
+        self._compiled: Any = core.compile_model(part, "CPU") if lookups else None
+
+    def check(self, feed: dict[str, Any]) -> None:
+        """Refuse texts for which the model looks outside of its tables.
+
+        Raises:
+            IndexError: it does.
+        """
+        found = self._compiled(feed).to_tuple() if self._sizes else ()
+        for places, n in zip(found, self._sizes, strict=True):
+            if not ((places >= -n) & (places < n)).all():
+                raise IndexError(f"a place outside of a table of {n}")
 
 
 def _numbers(value: Any) -> Any:
@@ -112,13 +160,15 @@ def _check_lengths(node: Any) -> None:
     axis, lengths = (_numbers(node.input_value(place)) for place in (1, 2))
     if lengths is None or axis.size != 1 or (lengths < -1).any() or (lengths == -1).sum() > 1:
         raise UnboundedIndexError("it holds a layer VariadicSplit whose lengths are computed, or are none")
+    if lengths.size > _MOST_PIECES:  # which take the engine minutes
+        raise UnboundedIndexError(f"it holds a layer VariadicSplit of more than {_MOST_PIECES} pieces")
     size = node.input(0).get_partial_shape()[int(axis.reshape(-1)[0])]
     least = sum(length for length in lengths.tolist() if length > 0)
     if size.is_static and not (least <= size.get_length() if -1 in lengths else least == size.get_length()):
         raise UnboundedIndexError("it holds a layer VariadicSplit that cuts at a place outside of its table")
 
 
-def _bound_gather(node: Any) -> None:
+def _bound_gather(node: Any) -> list[Lookup]:
     axis = _numbers(node.input_value(2))
     shape = node.input(0).get_partial_shape()
     if axis.size != 1:
@@ -129,22 +179,26 @@ def _bound_gather(node: Any) -> None:
             raise UnboundedIndexError(
                 "it holds a layer Gather that reads a list of a size that is not known before it runs"
             )
-        return
+        return []
     places, n = _numbers(node.input_value(1)), size.get_length()
     if places is None:
+        lookup = Lookup(node.input_value(1), n)
         _replace_places(node, n)
-    elif not ((places >= -n) & (places < n)).all():
+        return [lookup]
+    if not ((places >= -n) & (places < n)).all():
         raise UnboundedIndexError("it holds a layer Gather that reads a place outside of its table")
+    return []
 
 
-def _bound_gather_elements(node: Any) -> None:
+def _bound_gather_elements(node: Any) -> list[Lookup]:
     """Each place has a table of its own where other dimensions go, whose sizes the engine compares."""
     shape = node.input(0).get_partial_shape()
     axis = node.get_attributes()["axis"]
     if not -len(shape) <= axis < len(shape):
         raise UnboundedIndexError("it holds a layer GatherElements of an axis out of range")
-    size = shape[axis]
+    size, places = shape[axis], node.input_value(1)
     _replace_places(node, size.get_length() if size.is_static else None, axis)
+    return [Lookup(places, size.get_length())] if size.is_static else []
 
 
 def _replace_places(node: Any, n: int | None, axis: int = 0) -> None:

@@ -70,7 +70,7 @@ def describe_thresholds(classifier: Classifier) -> str:
 
 def encode_metadata(content: dict[str, Any]) -> dict[str, str]:
     """Key and value for the metadata of a Parquet file."""
-    text = json.dumps(content, ensure_ascii=False)
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     return {KEY: text.encode("utf-8", "backslashreplace").decode()}  # names that are no UTF-8, as in `write_json`
 
 

@@ -54,20 +54,29 @@ logger = logging.getLogger(__name__)
 
 EVERY_S = 60.0
 _TEXTS_AT_ONCE = 500  # results do not depend on it
+CHARACTERS_AT_ONCE = 1 << 18
+"""Of texts that are handed on together; a longer text is handed on alone."""
 
 
 def some_at_once(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:
-    """Texts in parts, with a bar on a terminal that moves when a part is done.
+    """Texts in parts of bounded size, with a bar on a terminal that moves when a part is done.
 
     Args:
         texts: All of them.
         what: Stands beside the bar.
     """
     with tqdm(total=len(texts), desc=what, unit=" texts", disable=None) as bar:
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            part = texts[start : start + _TEXTS_AT_ONCE]
-            yield part
-            bar.update(len(part))
+        start = 0
+        while start < len(texts):
+            stop, n_characters = start + 1, len(texts[start])
+            while stop < min(len(texts), start + _TEXTS_AT_ONCE) and (
+                n_characters + len(texts[stop]) <= CHARACTERS_AT_ONCE
+            ):
+                n_characters += len(texts[stop])
+                stop += 1
+            yield texts[start:stop]
+            bar.update(stop - start)
+            start = stop
 
 
 class Progress:

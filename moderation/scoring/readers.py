@@ -122,6 +122,13 @@ def _check_text_column(path: Path, table: StreamedTable) -> None:
             f"Name the one that holds the texts with --text-column{cure}."
         )
     kind = table.schema.field(text_column).type
+    if pa.types.is_null(kind):
+        logger.warning(
+            "%s: the column %r is of the type null and holds no value; expected texts. Every row gets the error "
+            "'no text'. Cure, where the texts stand in another column: --text-column NAME",
+            path,
+            text_column,
+        )
     if not is_text(kind):
         raise DataError(f"{path}: the column {text_column!r} holds {kind}; expected texts. Cure: --text-column NAME")
 

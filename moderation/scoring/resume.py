@@ -219,7 +219,7 @@ def check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 
     Args:
         output: The file to write.
-        resume: Go on from the parts that are there; none is fine too.
+        resume: Go on from the parts that are there; none is fine too, also beside an output that is finished.
         overwrite: Replace the output at the end and, unless `resume`, throw away parts that are there.
 
     Raises:
@@ -238,8 +238,8 @@ def check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
                 f"{output}: the file exists, beside the finished parts of an interrupted run. Move it away, "
                 "or go on and replace it with --resume --overwrite."
             )
-        found = "nothing is left to resume, and the file exists" if resume else "the file exists"
-        raise ArtifactError(f"{output}: {found}. Choose another name, or replace it with --overwrite.")
+        if not resume:
+            raise ArtifactError(f"{output}: the file exists. Choose another name, or replace it with --overwrite.")
 
 
 def made_file(output: Path) -> Path:

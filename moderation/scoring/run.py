@@ -26,6 +26,7 @@ from moderation.inference.classifier import Classifier
 from moderation.locks import claimed
 from moderation.scoring.batch import check_free_names, score_batch, scored_schema
 from moderation.scoring.cells import encode_json_lines
+from moderation.scoring.finished import check_finished
 from moderation.scoring.json_lines import OBJECT
 from moderation.scoring.lines import Line
 from moderation.scoring.origins import Origin, check_sidecar, encode_metadata, write_sidecar
@@ -170,17 +171,24 @@ def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
         raise ended
 
 
-def score_file(job: Job) -> None:
+def score_file(job: Job) -> tuple[int, int] | None:
     """From file to file. Every part that is finished is kept until the output is whole.
 
+    Returns:
+        Rows, and those of them with an error, of an output that this run was to resume and that is finished already;
+        it is left as it is. None: this run made the output.
+
     Raises:
-        ModerationError: the input cannot be read or changed meanwhile, parts of another run, a full disk.
+        ModerationError: the input cannot be read or changed meanwhile, an output or parts of another run, a full disk.
     """
     before = _state(job.input_path)  # before the first look into it
     job, table = _open(job, keep_objects=job.form.table == "jsonl")
     config = job.config
     facts = {"name": job.input_path.name} | describe_file(job.input_path)
+    origin = Origin(job.classifier, facts, _settings(job, config.text_column))
     parts = Parts(job.output, _fingerprint(job, table, facts))
+    if config.resume and not config.overwrite and job.output.exists() and not parts.about.exists():
+        return check_finished(job.output, origin.to_plain(0, 0), is_parquet=job.form.table == "parquet")
     kept = parts.begin(resume=config.resume)
     if config.resume:
         logger.info("%s", f"Going on behind {len(kept)} finished parts." if kept else "No finished parts; starting.")
@@ -193,7 +201,6 @@ def score_file(job: Job) -> None:
                 job.summary.n_new += part.n_rows
         if sha256(job.input_path) != facts["sha256"]:  # on a file system that does not tell a change by its times
             raise DataError(f"{job.input_path}: changed while it was read. Start anew with --overwrite.")
-        origin = Origin(job.classifier, facts, _settings(job, config.text_column))
         _join(job, table, parts, sorted(found), origin)
     except ArtifactError as error:
         raise ArtifactError(f"{error}\n{_kept(found)}") from error
@@ -202,6 +209,7 @@ def score_file(job: Job) -> None:
     except KeyboardInterrupt:
         logger.info("%s", _kept(found))
         raise
+    return None
 
 
 def _open(job: Job, *, keep_objects: bool) -> tuple[Job, StreamedTable]:

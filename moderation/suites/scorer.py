@@ -7,7 +7,7 @@ import numpy as np
 from moderation.bundles import Bundle
 from moderation.evaluation.probabilities import BoolArray, FloatArray
 from moderation.inference.classifier import Classifier
-from moderation.scoring.progress import some_at_once
+from moderation.scoring.progress import CHARACTERS_AT_ONCE, some_at_once
 from moderation.suites.rules import any_flagged
 
 
@@ -49,7 +49,13 @@ class Scorer:
         return self._gather(texts)
 
     def _compute(self, texts: Sequence[str]) -> None:
-        """Answer new texts; one whose windows hold the tokens of another's gets its answer, since it is the same."""
+        """Answer new texts; one whose windows hold the tokens of another's gets its answer, since it is the same.
+
+        Of a long text, which comes alone, the classifier holds some windows at a time.
+        """
+        if sum(map(len, texts)) > CHARACTERS_AT_ONCE:
+            self._known.update(zip(texts, self._classifier.probabilities(texts), strict=True))
+            return
         windows = [self._classifier.windows(text) for text in texts]
         tokens = [tuple(window.ids for window in found) for found in windows]
         new = {ids: found for ids, found in zip(tokens, windows, strict=True) if ids not in self._of_tokens}

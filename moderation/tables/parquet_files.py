@@ -24,7 +24,7 @@ from moderation.tables.fixed_sizes import (
     row_bytes_at_least,
     stands_in_list,
 )
-from moderation.tables.parquet_pages import RowGroup, broken_parquet, check_decoded, measure_pages
+from moderation.tables.parquet_pages import RowGroup, broken_parquet, check_decoded, deep_column, measure_pages
 
 _IN_PIECES: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}  # or a row group would be read as a whole
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
@@ -123,7 +123,9 @@ def open_parquet(path: Path, before: ParquetTable | None = None) -> Iterator[Par
             file = pa.parquet.ParquetFile(source, **_IN_PIECES)
         except MemoryError:
             raise
-        except _BROKEN:
+        except _BROKEN as error:
+            if "too deeply nested" in str(error):
+                raise deep_column(source, str(path)) from None
             raise broken_parquet(str(path)) from None
         with file:
             _check_types(file.schema_arrow, str(path))

@@ -127,8 +127,45 @@ def broken_parquet(where: str) -> DataError:
     )
 
 
+def deep_column(file: IO[bytes], where: str) -> DataError:
+    """The error of a file with a column whose values stand within each other more often than Arrow reads."""
+    try:
+        name = show_names([_deepest(_read_fields(file, where, keeps_texts=True)[2, _LIST])])
+    except (EOFError, IndexError, ValueError, KeyError, TypeError, AttributeError, OSError):
+        return broken_parquet(where)
+    return DataError(
+        f"{where}: the column {name} holds lists or objects within each other, over {bounds.NESTING} levels as Parquet "
+        f"counts them (two for each list); expected {bounds.NESTING} at most. Leave it out, or write it as JSON text."
+    )
+
+
+def _deepest(elements: list[dict[tuple[int, int], Any]]) -> str:
+    """The column that nests deepest in a schema, whose elements stand in the order of a walk through the tree."""
+    deepest, name, column = 0, "", ""
+    left = [elements[0][5, _I32]]  # children that are still to come, at each level
+    for element in elements[1:]:
+        while left and not left[-1]:
+            left.pop()
+        left[-1] -= 1
+        if len(left) == 1:
+            column = element[4, _BINARY].decode("utf-8", "replace")
+        if len(left) > deepest:
+            deepest, name = len(left), column
+        left.append(element.get((5, _I32), 0))
+    return name
+
+
 def _read_directory(file: IO[bytes], where: str) -> Iterator[tuple[int, list[_Chunk]]]:
     """Rows and columns of each row group; pyarrow's access to them ends the process where some numbers are wrong."""
+    for group in _read_fields(file, where).get((4, _LIST), []):
+        n_rows = group[3, _I64]
+        if n_rows < 0:
+            raise ValueError("a negative number of rows")
+        yield n_rows, [_as_chunk(column[3, _STRUCT]) for column in group[1, _LIST]]
+
+
+def _read_fields(file: IO[bytes], where: str, *, keeps_texts: bool = False) -> dict[tuple[int, int], Any]:
+    """The directory at the end of a file."""
     n_bytes = file.seek(-8, 2)
     size = int.from_bytes(file.read(4), "little")
     if size > n_bytes:
@@ -139,12 +176,7 @@ def _read_directory(file: IO[bytes], where: str) -> Iterator[tuple[int, list[_Ch
             "at most. Write the file again with fewer and larger row groups, or with fewer columns."
         )
     file.seek(n_bytes - size)
-    fields = _Compact(file.read(size)).read_struct()
-    for group in fields.get((4, _LIST), []):
-        n_rows = group[3, _I64]
-        if n_rows < 0:
-            raise ValueError("a negative number of rows")
-        yield n_rows, [_as_chunk(column[3, _STRUCT]) for column in group[1, _LIST]]
+    return _Compact(file.read(size), keeps_texts=keeps_texts).read_struct()
 
 
 def _as_chunk(about: dict[tuple[int, int], Any]) -> _Chunk:
@@ -279,8 +311,9 @@ def _longest_value(file: IO[bytes], page: _Page, chunk: _Chunk) -> int:
 class _Compact:
     """Reads structures of Thrift's compact protocol; an `IndexError` where the bytes end too early."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, keeps_texts: bool = False) -> None:
         self._content = content
+        self._keeps_texts = keeps_texts
         self.at = 0
 
     def read_struct(self, depth: int = 0) -> dict[tuple[int, int], Any]:
@@ -304,7 +337,9 @@ class _Compact:
         if kind in (4, 5, 6):
             return self._signed(_BITS[kind])
         if kind == _BINARY:
-            return self._skip(self._unsigned())
+            size = self._unsigned()
+            self._skip(size)
+            return self._content[self.at - size : self.at] if self._keeps_texts else None
         if kind == 7:
             return self._skip(8)
         if kind == _STRUCT:

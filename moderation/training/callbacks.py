@@ -177,4 +177,6 @@ def _same_each_time(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(record: dict[str, Any]) -> str:
-    return json.dumps(_same_each_time(record), sort_keys=True) + "\n"
+    values = _same_each_time(record).items()
+    finite = {name: value for name, value in values if not isinstance(value, float) or math.isfinite(value)}
+    return json.dumps(finite, sort_keys=True, allow_nan=False) + "\n"  # JSON knows no NaN, as of a loss that ran away

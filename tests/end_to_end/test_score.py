@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from moderation import Classifier, cli
 from moderation.artifacts import sha256
 from moderation.bundles import read_bundle
 from moderation.config import ScoreConfig
-from moderation.errors import DataError
+from moderation.errors import ArtifactError, DataError
 from moderation.scoring import readers
 from moderation.scoring import run as file_scoring
+from moderation.scoring.finished import check_finished
 from moderation.scoring.lines import pipe_lines
 from moderation.scoring.summary import ScoreSummary
 
@@ -190,6 +192,48 @@ def test_a_run_may_go_on_with_parts_of_another_size(rows, words, whole, tmp_path
     code, out, err = run(*words, "-o", tmp_path / "out.parquet", "--resume", "--chunk-rows", rows)
     assert (code, "had been kept" in out) == (3, True), err
     assert (tmp_path / "out.parquet").read_bytes() == (whole / "out.parquet").read_bytes()
+
+
+def test_an_output_that_is_finished_is_complete_and_stays_as_it_is(words, whole, tmp_path, capsys):
+    def again(name, *more):
+        before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+        code = cli.main([str(word) for word in [*words, "-o", tmp_path / name, "--resume", *more]])
+        assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+        return code, "".join(capsys.readouterr())
+
+    for path in whole.iterdir():
+        shutil.copy(path, tmp_path)
+    code, said = again("out.parquet")
+    assert (code, "out.parquet: is complete, nothing was left to do (rows: 600; with an error: 2)." in said) == (
+        3,
+        True,
+    )
+    beside = tmp_path / "out.jsonl.meta.json"
+    beside.write_text(beside.read_text(encoding="utf-8").replace('"errors": 2', '"errors": 0'), encoding="utf-8")
+    assert again("out.jsonl")[0] == 0
+    code, said = again("out.csv.gz", "--flag-columns", "--threshold", "toxic=0.9")
+    assert (code, "settings.flag_columns was false, now true" in said) == (1, True)
+    assert "thresholds.toxic was" in said and 'thresholds_from was "bundle", now "set"' in said
+
+
+def test_an_output_that_was_changed_or_that_nothing_is_known_of_is_not_complete(whole, tmp_path):
+    for path in whole.iterdir():
+        shutil.copy(path, tmp_path)
+    output, beside = tmp_path / "out.jsonl", tmp_path / "out.jsonl.meta.json"
+    about = json.loads(beside.read_text(encoding="utf-8"))
+    assert check_finished(output, about, is_parquet=False) == (600, 2)
+    assert check_finished(tmp_path / "out.parquet", about, is_parquet=True) == (600, 2)
+    about["input"] = about["input"] | {"sha256": "0"}
+    with pytest.raises(ArtifactError, match=r'input\.sha256 was "\w+", now "0"'):
+        check_finished(output, about, is_parquet=False)
+    output.write_bytes(output.read_bytes() + b"{}\n")
+    with pytest.raises(ArtifactError, match="was changed since it was finished"):
+        check_finished(output, about, is_parquet=False)
+    beside.unlink()
+    pq.write_table(pq.read_table(tmp_path / "out.parquet").replace_schema_metadata(None), tmp_path / "bare.parquet")
+    for path in (output, tmp_path / "bare.parquet"):
+        with pytest.raises(ArtifactError, match="does not say that a run of this toolkit finished it"):
+            check_finished(path, about, is_parquet=path.suffix == ".parquet")
 
 
 def test_parts_of_an_older_version_are_refused_and_left_alone(words, tmp_path):

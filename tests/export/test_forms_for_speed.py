@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from moderation import Classifier, cli
 from moderation.bundles import FORMS, read_bundle
+from moderation.errors import ArtifactError
 from moderation.export.mixed_precision import layer_groups, leave_until_passed, rank_groups
 from moderation.export.onnx_int8 import write_onnx_int8
 from moderation.training.batching import PAD_TO_MULTIPLE_OF
@@ -57,6 +58,18 @@ def test_openvino_answers_near_torch_and_the_same_in_any_company(everything, tin
         alone = np.concatenate([classifier.probabilities([text]) for text in TEXTS * 4])
         assert together.tobytes() == alone.tobytes()
         assert np.abs(together[: len(TEXTS)] - reference).mean() < 0.1  # 8 bits: how near depends on the weights
+
+
+@pytest.mark.hostile("bundle: sizes that are not the model's")
+def test_openvino_is_not_left_to_take_the_last_row_for_one_behind_it(everything):
+    bundle = read_bundle(everything)
+    with Classifier.load(everything, backend="openvino", threads=1) as classifier:
+        engine, n_tokens = classifier._open(), bundle.n_tokens
+        engine.check_range(n_tokens - 1, 64)
+        with pytest.raises(ArtifactError, match=rf"\.xml: the model fails on token {n_tokens}, .*expected a table"):
+            engine.check_range(n_tokens, 64)
+        with pytest.raises(ArtifactError, match=r"\.xml: the model fails on a window of 65 tokens"):
+            engine.check_range(n_tokens - 1, 65)
 
 
 @pytest.mark.hostile("bundle: ONNX, tokenizer malicious")

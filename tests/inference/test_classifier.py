@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from moderation import Classifier
-from moderation.bundles import read_bundle, write_manifest
+from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER, read_bundle, write_manifest
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.inference import backends
+from tests.bundle_mutator import seal
 
 BACKENDS = ("onnx-int8", "onnx", "torchscript", "torch")
 TEXTS = ["kind river", "stupid idiot", "", "  ", "bread 😀 fine", "a b c " * 300, "them damn kill " * 9, "é\x00\u200d"]
@@ -350,3 +351,34 @@ def test_a_graph_that_takes_too_long_is_said_to(tiny_bundle, monkeypatch):
     monkeypatch.setattr(backends.OnnxBackend, "_run_once", Mock(side_effect=TimeoutError))
     with pytest.raises(ArtifactError, match=r"model\.onnx: its graph takes more than .* s for eight tokens"):
         Classifier.load(tiny_bundle, backend="onnx", threads=1)
+
+
+@pytest.mark.hostile("bundle: sizes that are not the model's")
+@pytest.mark.parametrize("backend", ["torch", "onnx", "onnx-int8", "torchscript"])
+def test_a_vocabulary_or_a_window_that_is_larger_than_the_model_is_refused(backend, tiny_bundle, tmp_path, capfd):
+    """Though the files beside the model all say that it would fit."""
+    n_tokens = read_bundle(tiny_bundle).n_tokens
+    token = {"id": n_tokens, "content": "more", "single_word": False, "lstrip": False, "rstrip": False}
+    token |= {"normalized": False, "special": False}
+    for place, (field, value) in enumerate([("vocab_size", n_tokens + 1), ("max_position_embeddings", 80)]):
+        folder = tmp_path / str(place)
+        shutil.copytree(tiny_bundle, folder)
+        config = json.loads((folder / MODEL_CONFIG).read_text()) | {field: value}
+        (folder / MODEL_CONFIG).write_text(json.dumps(config))
+        if field == "vocab_size":
+            tokenizer = json.loads((folder / TOKENIZER).read_text())
+            tokenizer["added_tokens"].append(token)
+            (folder / TOKENIZER).write_text(json.dumps(tokenizer))
+        else:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest["window"]["length"] = 80
+            (folder / MANIFEST).write_text(json.dumps(manifest))
+        seal(folder)
+        with pytest.raises(ArtifactError) as caught:
+            Classifier.load(folder, backend=backend)
+        assert str(folder) in str(caught.value)
+        if backend != "torch":  # whose weights are compared with the configuration
+            assert {"vocab_size": f"fails on token {n_tokens}", "max_position_embeddings": "a window of 80 tokens"}[
+                field
+            ] in str(caught.value)
+    assert not capfd.readouterr().err

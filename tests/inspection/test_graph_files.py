@@ -228,6 +228,8 @@ GRAPHS |= {
             "1,9999999x",
         )
     },
+    "very many pieces": NET.format(f'{LAYER.format("Split")[:-2]}><data num_splits="999999"/></layer>'),
+    "many pieces": NET.format(f'{LAYER.format("Split")[:-2]}><data num_splits=" +65"/></layer>'),
     "no type": NET.format('<layer id="0" version="opset1"/>'),
     "no version": NET.format('<layer id="0" type="ReLU"/>'),
     "version of somebody": NET.format('<layer id="0" type="ReLU" version="opset1evil"/>'),

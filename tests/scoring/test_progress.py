@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.scoring.progress import STEP_S, Pace, Progress
+from moderation.scoring.progress import CHARACTERS_AT_ONCE, STEP_S, Pace, Progress, some_at_once
 
 
 class Clock:
@@ -124,3 +124,11 @@ def test_a_step_after_quick_rows_is_no_more_than_four_times_as_large():
     for start, stop in Pace(clock).steps([0] * 100_000):
         sizes.append(stop - start)
     assert all(later <= 4 * earlier + 4 for earlier, later in itertools.pairwise(sizes))
+
+
+def test_texts_are_handed_on_in_parts_of_bounded_size():
+    texts = ["a"] * 1_100 + ["b" * (CHARACTERS_AT_ONCE // 2)] * 3 + ["c" * (2 * CHARACTERS_AT_ONCE)] + ["d"] * 2
+    parts = list(some_at_once(texts, "Texts"))
+    assert [text for part in parts for text in part] == texts
+    assert [len(part) for part in parts] == [500, 500, 101, 2, 1, 2]
+    assert list(some_at_once([], "Texts")) == []

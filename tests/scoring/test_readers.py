@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from moderation.data.cleaning import load_english_only
 from moderation.errors import ConfigError, DataError
 from moderation.scoring import readers
 from moderation.scoring.json_lines import OBJECT
 from moderation.scoring.readers import open_table
 from moderation.scoring.writers import OutputFormat, encode_csv, encode_json_lines, open_output, output_format
 from moderation.tables import bounds, parquet_files
+from moderation.tables.reading import read_table
 
 ENDINGS = [
     f"{table}{packing}" for table in (".csv", ".tsv", ".parquet", ".jsonl") for packing in ("", ".gz", ".zip", ".zst")
@@ -398,3 +400,20 @@ def test_the_ending_names_the_format():
     for name in ("b.txt", "b.gz", "b", "b.xlsx.gz"):
         with pytest.raises(ConfigError, match="unknown ending"):
             output_format(Path(name))
+
+
+def test_a_parquet_column_that_nests_too_deep_or_holds_nothing_is_named(tmp_path, caplog):
+    kind = pa.string()
+    for _ in range(60):
+        kind = pa.list_(kind)
+    table = pa.table({"a": ["x"], "notes\n": pa.array([None], kind), "comment_text": pa.nulls(1), "toxic": [0]})
+    pq.write_table(table.select(["a", "notes\n", "comment_text"]), tmp_path / "deep.parquet")
+    for read in (read_table, lambda path: open_table(path, text_column="a")):
+        with pytest.raises(DataError, match=r"deep\.parquet: the column 'notes\\n' holds lists .* 100 at most\. Leave"):
+            read(tmp_path / "deep.parquet")
+    pq.write_table(table.select(["a", "comment_text", "toxic"]), tmp_path / "null.parquet")
+    opened = open_table(tmp_path / "null.parquet", text_column="comment_text")
+    assert [chunk.batch.num_rows for chunk in opened.chunks(9)] == [1]
+    assert "the column 'comment_text' is of the type null and holds no value; expected texts" in caplog.text
+    with pytest.raises(DataError, match=r"column 'comment_text' holds no value in 1 rows .* Cure: --text-col"):
+        load_english_only(tmp_path / "null.parquet", label_columns=["toxic"])

@@ -37,8 +37,8 @@ def test_parts_become_the_output_and_go(tmp_path):
     assert sum(batch.num_rows for batch in finish(parts, [first, second])) == 6
     assert [path.name for path in tmp_path.iterdir()] == ["o.csv"]
     assert parts.output.read_text() == "text\na\nb\na\nb\na\nb\n"
-    with pytest.raises(ArtifactError, match="nothing is left to resume"):
-        check_output(parts.output, resume=True, overwrite=False)
+    with pytest.raises(ArtifactError, match=r"the file exists\."):
+        check_output(parts.output, resume=False, overwrite=False)
     check_output(parts.output, resume=False, overwrite=True)
 
 

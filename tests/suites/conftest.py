@@ -32,6 +32,9 @@ class WordModel:
     def windows(self, text: str) -> list[Window]:
         return [Window(tuple(map(ord, text)), 0, len(text))]
 
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        return self.window_probabilities([window for text in texts for window in self.windows(text)])
+
     def window_probabilities(self, windows: Sequence[Window]) -> np.ndarray:
         texts = ["".join(map(chr, window.ids)) for window in windows]
         self.read += texts

@@ -1,4 +1,4 @@
-"""The two rules, at their edges."""
+"""The two rules, at their edges, and how much the scorer holds."""
 
 import numpy as np
 
@@ -16,3 +16,16 @@ def test_the_label_that_ranks() -> None:
     assert main_label(("a", "toxic", "insult"), "insult") == 2
     assert main_label(("a", "toxic"), "is_toxic") == 1
     assert main_label(("a", "b")) == 0
+
+
+def test_a_very_long_text_is_left_to_the_classifier_which_holds_some_windows_at_a_time(scorer, model) -> None:
+    texts, cut, alone = ["fool", "rotten " * 50_000, "kind"], model.windows, []
+    expected = model.probabilities(texts).tolist()
+
+    def probabilities(texts: list[str]) -> np.ndarray:
+        alone.append(len(texts))
+        return model.window_probabilities([window for text in texts for window in cut(text)])
+
+    model.probabilities, model.windows = probabilities, lambda text: cut(text) if len(text) < 9 else 1 / 0
+    assert scorer.read(texts, "Texts").tolist() == expected
+    assert alone == [1]

@@ -1,6 +1,5 @@
 """Bodies as JSON, with what real clients make of it: half an emoji, a byte order mark, no Content-Type."""
 
-import json
 import re
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moderation.serving.errors import ApiError
+from moderation.strict_json import parse_strictly
 
 MAX_NAMES = 10_000
 """Names of fields in one body: each may be a wrong one."""
@@ -107,8 +107,8 @@ def check_items(body: bytes) -> int:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # ValueError: also of a number of thousands of digits
+        return parse_strictly(text, unique_names=False)
+    except (ValueError, RecursionError):  # ValueError: also of NaN, 1e999, and a number of thousands of digits
         return _NOTHING
 
 

@@ -200,10 +200,6 @@ def test_a_text_of_just_20_kilobytes_is_scored(server: Any) -> None:
         ('{"requestedAttributes": {"FUN": {}}}', "Unknown requested attribute: FUN"),
         ('{"requestedAttributes": {"You fool": {}}}', "Unknown requested attribute: (a name of 8 characters)"),
         (
-            '{"requestedAttributes": {"TOXICITY": {"scoreThreshold": NaN}}}',
-            "Invalid value at 'requestedAttributes.TOXICITY.scoreThreshold': Input should be a finite number.",
-        ),
-        (
             '{"requestedAttributes": {"TOXICITY": {"scoreType": "PERCENTILE"}}}',
             "Invalid value at 'requestedAttributes.TOXICITY.scoreType': Input should be 'SCORE_TYPE_UNSPECIFIED' or "
             "'PROBABILITY'.",
@@ -228,6 +224,8 @@ BROKEN = {
     "deep": b'{"comment":' * 10_000,
     "a deep list": b"[" * 100_000,
     "a huge number": b'{"comment": 1' + b"0" * 10_000 + b"}",
+    "no number": b'{"comment": {"text": "You fool"}, "clientToken": NaN}',
+    "a number beyond floats": b'{"comment": {"text": "You fool"}, "requestedAttributes": {"TOXICITY": 1e999}}',
     "a text as a name": b'{"You fool, you are stupid": 1}',
     "a long name": b'{"' + b"fool" * 10_000 + b'": 1}',
     "two texts": b'{"comment": {"text": "a"}}{"comment": {"text": "You fool"}}',
