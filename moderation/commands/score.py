@@ -24,8 +24,8 @@ from moderation.scoring.origins import describe_thresholds
 from moderation.scoring.progress import Pace, Progress
 from moderation.scoring.records import PIPE_COLUMN, score_texts
 from moderation.scoring.summary import ScoreSummary
-from moderation.tables.compression import FORMATS, is_named_as_table
 from moderation.tables.encodings import NO_UTF8
+from moderation.tables.formats import FORMATS, is_named_as_table
 
 logger = logging.getLogger(__name__)
 

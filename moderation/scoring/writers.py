@@ -17,8 +17,8 @@ import pyarrow.parquet
 
 from moderation.errors import ConfigError
 from moderation.scoring.cells import encode_csv, encode_header, encode_json_lines
-from moderation.tables.compression import COMPRESSIONS, FORMATS
 from moderation.tables.fixed_sizes import is_list, slot_bytes
+from moderation.tables.formats import COMPRESSIONS, FORMATS
 
 _TABLES = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 1 << 26  # of a Parquet file's row group; it is held until it is full

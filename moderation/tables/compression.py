@@ -14,20 +14,7 @@ import pyarrow as pa
 from moderation.archives import is_unpackable, open_archive, open_member
 from moderation.errors import DataError
 from moderation.tables import bounds
-
-FORMATS = ".csv, .tsv, .parquet, .jsonl or .ndjson, each also with .gz, .zip or .zst"
-TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
-COMPRESSIONS = (".gz", ".zip", ".zst")
-
-
-def is_named_as_table(path: PurePath) -> bool:
-    """Whether the last ending of a path is one that tables have.
-
-    >>> is_named_as_table(PurePath("a.CSV.gz")), is_named_as_table(PurePath("you are kind."))
-    (True, False)
-    """
-    return path.suffix.lower() in (*TABLES, *COMPRESSIONS)
-
+from moderation.tables.formats import FORMATS, TABLES
 
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 _PIECE = 1 << 20
