@@ -20,7 +20,7 @@ from moderation.bundles import (
     write_manifest,
 )
 from moderation.categories import read_mapping
-from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
+from moderation.config import ExportConfig, TrainConfig
 from moderation.data.splits import Splits
 from moderation.data.training_texts import sketch_texts
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
@@ -40,6 +40,7 @@ from moderation.export.triton.repository import write_triton
 from moderation.flags import to_plain
 from moderation.inference.windows import Windows
 from moderation.locks import claimed
+from moderation.manifests import BUNDLE_NAME
 from moderation.report.inputs import expecting
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.run_record import check_unchanged, read_record
