@@ -8,7 +8,7 @@ from moderation.config.bundling import ExportConfig, ExportFormat, VerifyConfig
 from moderation.config.evaluating import EvaluateConfig
 from moderation.config.migrating import DEFAULT_OLD_THRESHOLD, MigrateConfig
 from moderation.config.serving import FeedbackConfig, KeysConfig, ServeConfig
-from moderation.config.training import CheckConfig, TableConfig, TrainConfig, TuneConfig
+from moderation.config.training import CheckConfig, TrainConfig, TuneConfig
 from moderation.inference.options import Backend
 from moderation.options import setting
 from moderation.scoring.options import ScoreConfig
@@ -25,7 +25,6 @@ __all__ = [
     "MigrateConfig",
     "ScoreConfig",
     "ServeConfig",
-    "TableConfig",
     "TrainConfig",
     "TuneConfig",
     "VerifyConfig",

@@ -77,7 +77,7 @@ class EvaluateConfig(Options):
 
     @property
     def table_settings(self) -> dict[str, Any]:
-        """What was said of how a table is written, as arguments of `data.loading.TableForm`."""
+        """What was said of how a table is written, as arguments of `data.options.TableOptions`."""
         names = [field.name for field in fields(self) if field.metadata["heading"] == _TABLE]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
