@@ -1,7 +1,9 @@
 """`moderation evaluate`: measure a checkpoint with its thresholds on examples that it has not seen."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,8 +38,23 @@ from moderation.training.runs import (
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A checkpoint that was measured.
+
+    Args:
+        name: Of what it was measured on: `test`, `val`, or that of the table.
+        metrics: Figures, as `eval_with_thresholds` gives them, also `calibration` where the run has calibrators.
+        files: Written files: the metrics, the probabilities, and the report where it was drawn anew.
+    """
+
+    name: str
+    metrics: dict[str, Any]
+    files: tuple[Path, ...]
+
+
 def evaluate(config: EvaluateConfig) -> int:
-    """Predict, compare with the targets at the tuned thresholds, write the numbers and the report.
+    """Predict, compare with the targets at the tuned thresholds, write and print the numbers, draw the report.
 
     Without `data_path`, the run's own test split is rebuilt from run.json, once the data's hash was found unchanged.
 
@@ -47,13 +64,25 @@ def evaluate(config: EvaluateConfig) -> int:
     Raises:
         ModerationError: checkpoint, thresholds, run.json or data that are missing or do not belong together.
     """
+    done = evaluate_checkpoint(config)
+    print(format_table(done.metrics))
+    print("\n" + "\n".join(map(str, done.files)))
+    return 0
+
+
+def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
+    """As `evaluate`, with nothing printed.
+
+    Raises:
+        ModerationError: as there.
+    """
     source = RunFolder(config.checkpoint.parent)
     run = RunFolder(config.output_dir or source.path)
     with claimed(run.path, "evaluate", inside=True, source=config.checkpoint):
         return _evaluate_into(run, source, config)
 
 
-def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> int:
+def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> Evaluation:
     if config.checkpoint.is_file():  # a missing one is named by what loads it
         check_unchanged(source, config.checkpoint, source.calibration)
     checkpoint = load_checkpoint(config.checkpoint)
@@ -90,12 +119,10 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         metrics["calibration"] = compare_calibration(before, probabilities, targets, checkpoint.labels, calibrators)
     origin = {"checkpoint": config.checkpoint.name, "step": checkpoint.about.step}
     write_json(run.metrics(name), {"split": split} | origin | metrics)
-    print(format_table(metrics))
     written = [run.metrics(name), run.preds(name)]
     if name == "test" and run.path == source.path:
         written += [path for path in save_logs_and_plots(run.path) if path == run.report]
-    print("\n" + "\n".join(str(path) for path in written))
-    return 0
+    return Evaluation(name, metrics, tuple(written))
 
 
 def _examples(

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,21 @@ _PACKAGES = {
 }
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was written.
+
+    Args:
+        path: Its folder.
+        parity: How far each form's answers are from torch's, as the manifest has it.
+        failed: Forms that were outside their limits, and left out.
+    """
+
+    path: Path
+    parity: list[dict[str, Any]]
+    failed: list[str]
+
+
 def export(config: ExportConfig) -> int:
     """Write the forms asked for, compare each with torch on real and odd texts, keep those within their limits.
 
@@ -76,6 +92,20 @@ def export(config: ExportConfig) -> int:
         ModerationError: a run, data or a folder that cannot be used, a package that is missing, or nothing left that
             may take the place of what stands there.
     """
+    done = export_run(config)
+    print(format_parity(done.parity))
+    for name in done.failed:
+        print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
+    print(f"\n{config.to}\nExamine it at any time: moderation verify {config.to}")
+    return 1 if done.failed else 0
+
+
+def export_run(config: ExportConfig) -> Exported:
+    """As `export`, with nothing printed.
+
+    Raises:
+        ModerationError: as there.
+    """
     _check_first(config)
     with claimed(config.to, "export", source=config.run):
         recover_target(config.to)
@@ -83,7 +113,7 @@ def export(config: ExportConfig) -> int:
         return _export(config)
 
 
-def _export(config: ExportConfig) -> int:
+def _export(config: ExportConfig) -> Exported:
     run = RunFolder(config.run)
     check_unchanged(run, run.checkpoint_best, run.calibration)
     checkpoint = load_checkpoint(run.checkpoint_best)
@@ -133,11 +163,7 @@ def _export(config: ExportConfig) -> int:
         answers = {form: array for form, array in referee.odd_answers.items() if form in {"hf", *content["forms"]}}
         write_odd_answers(folder, checkpoint.labels, answers)
         _finish(folder, content, config)
-    print(format_parity(rows))
-    for name in failed:
-        print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
-    print(f"\n{config.to}\nExamine it at any time: moderation verify {config.to}")
-    return 1 if failed else 0
+    return Exported(config.to, rows, failed)
 
 
 def _check_first(config: ExportConfig) -> None:
