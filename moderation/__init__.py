@@ -1,25 +1,50 @@
-"""Multi-label toxicity detection: train, tune, evaluate, export, classify."""
+"""Multi-label toxicity detection: train, tune, evaluate, export, classify.
 
+Everything here is loaded when it is first used, so that the package itself starts at once.
+
+    >>> import moderation
+    >>> run = moderation.train("train.csv", output_dir="runs/exp1", epochs=1)  # doctest: +SKIP
+    >>> moderation.Classifier.load(run.path).classify("You are wonderful.").flagged  # doctest: +SKIP
+    ()
+"""
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moderation.api import Run, evaluate, export_bundle, train, tune
+    from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError, ModerationError
     from moderation.inference.classifier import Classifier, TextResult
 
-__all__ = ["Classifier", "TextResult"]
+__all__ = [
+    "ArtifactError",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "MissingExtraError",
+    "ModerationError",
+    "Run",
+    "TextResult",
+    "evaluate",
+    "export_bundle",
+    "train",
+    "tune",
+]
+
+_HOMES = dict.fromkeys(("Classifier", "TextResult"), "moderation.inference.classifier")
+_HOMES |= dict.fromkeys(("Run", "evaluate", "export_bundle", "train", "tune"), "moderation.api")
 
 
 def __getattr__(name: str) -> Any:
-    """Import the classifier when it is asked for, so that the package itself starts at once."""
-    if name in __all__:
-        try:
-            from moderation.inference import classifier
-        except ModuleNotFoundError as error:
-            from moderation.extras import missing_extra
+    """Import what is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_HOMES.get(name, "moderation.errors")), name)
+    except ModuleNotFoundError as error:
+        from moderation.extras import missing_extra
 
-            raise missing_extra(error, ("onnx",), f"moderation.{name}") or error from None
-
-        return getattr(classifier, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise missing_extra(error, ("onnx",), f"moderation.{name}") or error from None
 
 
 def __dir__() -> list[str]:

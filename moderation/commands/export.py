@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from moderation.bundles import (
     write_manifest,
 )
 from moderation.categories import read_mapping
-from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
+from moderation.config import ExportConfig
 from moderation.data.splits import Splits
 from moderation.data.training_texts import sketch_texts
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
@@ -40,8 +41,10 @@ from moderation.export.triton.repository import write_triton
 from moderation.flags import to_plain
 from moderation.inference.windows import Windows
 from moderation.locks import claimed
+from moderation.manifests import BUNDLE_NAME
 from moderation.report.inputs import expecting
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
+from moderation.training.options import TrainOptions
 from moderation.training.run_record import check_unchanged, read_record
 from moderation.training.runs import (
     load_own_tokenizer,
@@ -64,6 +67,21 @@ _PACKAGES = {
 }
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was written.
+
+    Args:
+        path: Its folder.
+        parity: How far each form's answers are from torch's, as the manifest has it.
+        failed: Forms that were outside their limits, and left out.
+    """
+
+    path: Path
+    parity: list[dict[str, Any]]
+    failed: list[str]
+
+
 def export(config: ExportConfig) -> int:
     """Write the forms asked for, compare each with torch on real and odd texts, keep those within their limits.
 
@@ -74,6 +92,20 @@ def export(config: ExportConfig) -> int:
         ModerationError: a run, data or a folder that cannot be used, a package that is missing, or nothing left that
             may take the place of what stands there.
     """
+    done = export_run(config)
+    print(format_parity(done.parity))
+    for name in done.failed:
+        print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
+    print(f"\n{config.to}\nExamine it at any time: moderation verify {config.to}")
+    return 1 if done.failed else 0
+
+
+def export_run(config: ExportConfig) -> Exported:
+    """As `export`, with nothing printed.
+
+    Raises:
+        ModerationError: as there.
+    """
     _check_first(config)
     with claimed(config.to, "export", source=config.run):
         recover_target(config.to)
@@ -81,7 +113,7 @@ def export(config: ExportConfig) -> int:
         return _export(config)
 
 
-def _export(config: ExportConfig) -> int:
+def _export(config: ExportConfig) -> Exported:
     run = RunFolder(config.run)
     check_unchanged(run, run.checkpoint_best, run.calibration)
     checkpoint = load_checkpoint(run.checkpoint_best)
@@ -96,7 +128,7 @@ def _export(config: ExportConfig) -> int:
         content["forms"]["hf"] = {"files": weights}
         _write_sketch(folder, splits, settings)
         cutter = Windows(folder / TOKENIZER, length=window["length"], overlap=window["overlap"])
-        texts = gather_texts(splits, settings.text_column, settings.language_column, config.parity_texts)
+        texts = gather_texts(splits, settings.text_column, settings.data.table.language_column, config.parity_texts)
         logger.info("Read %s texts with torch, to compare the forms with ...", f"{len(texts.all):,}")
         referee = Referee(folder, content, texts, checkpoint.model, config.threads)
         rows.append(referee.judge_huggingface())
@@ -131,11 +163,7 @@ def _export(config: ExportConfig) -> int:
         answers = {form: array for form, array in referee.odd_answers.items() if form in {"hf", *content["forms"]}}
         write_odd_answers(folder, checkpoint.labels, answers)
         _finish(folder, content, config)
-    print(format_parity(rows))
-    for name in failed:
-        print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
-    print(f"\n{config.to}\nExamine it at any time: moderation verify {config.to}")
-    return 1 if failed else 0
+    return Exported(config.to, rows, failed)
 
 
 def _check_first(config: ExportConfig) -> None:
@@ -177,7 +205,7 @@ def _name(config: ExportConfig) -> str:
     return config.name or config.run.resolve().name
 
 
-def _settings(run: RunFolder, config: ExportConfig) -> TrainConfig:
+def _settings(run: RunFolder, config: ExportConfig) -> TrainOptions:
     settings = run_settings(run)
     if config.data_path is None:
         return settings
@@ -187,11 +215,11 @@ def _settings(run: RunFolder, config: ExportConfig) -> TrainConfig:
     return moved
 
 
-def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainConfig) -> dict[str, Any]:
+def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainOptions) -> dict[str, Any]:
     """What the manifest says, its forms and parity rows still to come."""
     calibrators = load_calibrators(run.calibration, checkpoint.labels)
     thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())
-    length = int(checkpoint.about.get("max_length", settings.max_length))
+    length = checkpoint.about.max_length or settings.model.max_length
     record = read_record(run)
     mapping = read_mapping(config.map, checkpoint.labels)
     return {
@@ -208,9 +236,10 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         "metrics": read_metrics(run, dict(zip(checkpoint.labels, thresholds, strict=True))),
         "curves": read_curves(run, checkpoint.labels, thresholds),
         "provenance": {
-            name: record.get(name) for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
+            name: getattr(record, name)
+            for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
         }
-        | {"step": checkpoint.about.get("step"), "seed": settings.seed, "split_settings": _split_settings(settings)},
+        | {"step": checkpoint.about.step, "seed": settings.run.seed, "split_settings": _split_settings(settings)},
         "parity": [],
         "forms": {},
     } | ({"mapping": {label: list(names) for label, names in mapping.items()}} if mapping else {})
@@ -247,14 +276,14 @@ def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, A
     return found
 
 
-def _split_settings(settings: TrainConfig) -> dict[str, Any]:
+def _split_settings(settings: TrainOptions) -> dict[str, Any]:
     """What it takes to cut the training table into its splits again; of further tables only whether there were any."""
-    names = settings.split_settings
-    plain = {name: value for name, value in to_plain(settings).items() if name in names and not name.endswith("_path")}
-    return plain | {"own_tables": [split for split in ("val", "test") if names[f"{split}_path"] is not None]}
+    plain = {name: value for name, value in to_plain(settings.sealed_splits).items() if not name.endswith("_path")}
+    own = {"val": settings.data.val_path, "test": settings.data.test_path}
+    return plain | {"own_tables": [split for split, path in own.items() if path is not None]}
 
 
-def _write_sketch(folder: Path, splits: Splits, settings: TrainConfig) -> None:
+def _write_sketch(folder: Path, splits: Splits, settings: TrainOptions) -> None:
     """Keep which texts were trained and tuned on, so that an evaluation on them can say so."""
     n_plain = len(splits.frames["train"]) - splits.added.get("disguised", 0)
     frames = splits.frames["train"].iloc[:n_plain], splits.frames["val"]
@@ -268,7 +297,7 @@ def _prepare(
     config: ExportConfig,
     checkpoint: Checkpoint,
     splits: Splits,
-    settings: TrainConfig,
+    settings: TrainOptions,
     cutter: Windows,
 ) -> Trained:
     """The ONNX graph that other forms start from, and windows of train texts to fix scales on."""

@@ -9,7 +9,7 @@ from moderation.artifacts import RunFolder, read_array, read_json, sha256, sidec
 from moderation.config import TuneConfig
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import check_pair
-from moderation.evaluation.thresholds import format_thresholds, save_thresholds, tune_thresholds
+from moderation.evaluation.thresholds import ThresholdResult, format_thresholds, save_thresholds, tune_thresholds
 from moderation.labels import as_labels, check_same_labels
 from moderation.locks import claimed
 
@@ -27,6 +27,26 @@ class Origin:
     calibrated: bool | None = None
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """Thresholds that were chosen, and where they were written.
+
+    Args:
+        path: The file, such as `thresholds.json`.
+        labels: Label order.
+        results: Label -> its threshold and what it is worth.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    results: dict[str, ThresholdResult]
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Label -> threshold in [0, 1], in label order."""
+        return {label: self.results[label].threshold for label in self.labels}
+
+
 def tune(config: TuneConfig) -> int:
     """Tune one threshold per label and write `thresholds.json`; the table and the path go to standard output.
 
@@ -35,6 +55,17 @@ def tune(config: TuneConfig) -> int:
 
     Returns:
         Exit code, 0.
+
+    Raises:
+        ModerationError: as `tune_files`.
+    """
+    tuning = tune_files(config)
+    print(f"{format_thresholds(tuning.results)}\n\n{tuning.path}")
+    return 0
+
+
+def tune_files(config: TuneConfig) -> Tuning:
+    """As `tune`, with nothing printed.
 
     Raises:
         ConfigError: the label names are neither given nor recorded, or the objective is unknown.
@@ -48,7 +79,7 @@ def tune(config: TuneConfig) -> int:
         return _tune_into(path, config)
 
 
-def _tune_into(path: Path, config: TuneConfig) -> int:
+def _tune_into(path: Path, config: TuneConfig) -> Tuning:
     preds = _read_origin(config.preds, expected_kind="probabilities")
     truth = _read_origin(config.labels, expected_kind="targets")
     labels = _agree_on_labels(preds, truth, config.label_columns)
@@ -71,8 +102,7 @@ def _tune_into(path: Path, config: TuneConfig) -> int:
         "calibrated": preds.calibrated,
     }
     save_thresholds(path, results, labels, about)
-    print(f"{format_thresholds(results)}\n\n{path}")
-    return 0
+    return Tuning(path, labels, results)
 
 
 def _read_origin(path: Path, expected_kind: str) -> Origin:

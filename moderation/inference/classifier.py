@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle
-from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
 from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import (
@@ -24,7 +24,8 @@ from moderation.inference.backends import (
     open_backend,
 )
 from moderation.inference.engines import Batch, Engine, make_batches, padded_length
-from moderation.inference.windows import Watch, Window, Windows, check_texts
+from moderation.inference.run_folders import TrainedModel, is_run, read_run
+from moderation.inference.windows import Watch, Window, Windows, check_texts, list_texts
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
 
@@ -83,8 +84,10 @@ class Classifier:
         device: str,
         batch_tokens: int | None,
         chosen: ChosenThresholds | None = None,
+        trained: TrainedModel | None = None,
     ) -> None:
         self.bundle = bundle
+        self._trained = trained  # of a run folder, which no bundle seals
         self.backend_name = backend_name
         self.labels = bundle.labels
         self.languages = bundle.languages
@@ -95,7 +98,8 @@ class Classifier:
         self._chosen = chosen
         self.model_version = f"{bundle.short_version}/{backend_name}"
         self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
-        self._windows = Windows(bundle.path / TOKENIZER, length=bundle.window_length, overlap=bundle.window_overlap)
+        tokenizer = bundle.path / TOKENIZER if trained is None else trained.tokenizer
+        self._windows = Windows(tokenizer, length=bundle.window_length, overlap=bundle.window_overlap)
         _check_tokens(bundle, self._windows.highest_id)
         self._first_pid = self._lock_pid = os.getpid()
         self._lock = threading.Lock()
@@ -105,7 +109,7 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        path: str | Path = SHIPPED,
+        path: str | Path | None = None,
         *,
         backend: str = "auto",
         threads: int | None = None,
@@ -114,10 +118,11 @@ class Classifier:
         check_hashes: bool = True,
         thresholds: ChosenThresholds | Mapping[str, float] | str | Path | None = None,
     ) -> Self:
-        """Load a bundle.
+        """Load a bundle, or what a training left behind.
 
         Args:
-            path: Its folder; default: the compact English model of the package.
+            path: Folder of a bundle, or of a finished run: its best checkpoint is then run by torch, with the run's
+                tokenizer, calibrators and thresholds. None: the included compact English model.
             backend: `openvino`, `onnx-int8`, `onnx`, `torch`, `torchscript`, or `auto`: the first of these whose form
                 the bundle holds and whose package is installed.
             threads: Processor threads; None: all that the process may use.
@@ -129,6 +134,11 @@ class Classifier:
             thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's. The log
                 warns where the file was made for another bundle.
 
+        Example:
+            >>> with Classifier.load(backend="onnx-int8", threads=1) as classifier:  # doctest: +SKIP
+            ...     classifier.classify("You are wonderful.").flagged
+            ()
+
         Raises:
             ArtifactError: not a bundle, one of a newer version, a missing, changed or foreign file, no such form.
             ConfigError: arguments that cannot be, thresholds that are none among them.
@@ -137,7 +147,12 @@ class Classifier:
         if batch_tokens is not None and batch_tokens < 0:
             raise ConfigError(f"batch_tokens is {batch_tokens}, expected 0 or more.")
         chosen = as_chosen(thresholds)
-        bundle = read_bundle(Path(path))
+        path = SHIPPED if path is None else Path(path)
+        if is_run(path):
+            trained = read_run(path, backend)
+            warn_of_other_bundle(chosen, trained.bundle.short_version)
+            return cls(trained.bundle, "torch", threads, device, batch_tokens, chosen, trained)
+        bundle = read_bundle(path)
         apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)  # refuse before hashing
         name = choose_backend(bundle, backend, device)
         check_files(bundle, files_of_backend(bundle, name) if check_hashes else ())
@@ -158,7 +173,7 @@ class Classifier:
         Raises:
             DataError: not a list of strings.
         """
-        texts = check_texts(_as_list(texts))
+        texts = check_texts(list_texts(texts))
         probabilities = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         n_windows = np.zeros(len(texts), dtype=np.int64)
         for owners, windows in self._cut(texts):
@@ -312,13 +327,20 @@ class Classifier:
                 self._leave_inherited()
                 alone = os.getpid() != self._first_pid and self.backend_name.startswith("torch")
                 threads = 1 if alone else self._threads
-                backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
-                engine = Engine(backend, self.bundle.path / main_file(self.backend_name), len(self.labels))
+                backend, file = self._open_backend(threads)
+                engine = Engine(backend, file, len(self.labels))
                 engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
                 token = max(self._windows.highest_id, self.bundle.pad_id)
                 engine.check_range(token, self.bundle.window_length)
                 self._engine = engine
             return self._engine
+
+    def _open_backend(self, threads: int | None) -> tuple[Backend, Path]:
+        """The engine, and the file that it runs."""
+        if self._trained is not None:
+            return self._trained.open(threads, self._device), self._trained.checkpoint
+        backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
+        return backend, self.bundle.path / main_file(self.backend_name)
 
     def _lock_here(self) -> threading.Lock:
         """The lock of this process: a thread may have held the parent's at the fork, and is not here to free it."""
@@ -334,31 +356,6 @@ class Classifier:
 
 
 _INHERITED: list[Engine] = []  # of parents of this process, never taken down
-
-
-def _as_list(texts: Iterable[str]) -> list[str]:
-    """Texts in their order.
-
-    Raises:
-        DataError: what holds no texts in an order, though it may be gone through: a mapping, a table, bytes, a set.
-    """
-    if isinstance(texts, str):
-        raise DataError("texts: found one string, expected a list of them. Cure: [text]")
-    if isinstance(texts, Mapping):
-        raise DataError(
-            "texts: found a mapping, of which only the keys would be read. Cure: list(texts.values()) for its values, "
-            "or the one that holds the text: texts['comment_text']"
-        )
-    if isinstance(texts, (bytes, bytearray, memoryview)):
-        raise DataError("texts: found bytes, expected text. Cure: texts.decode('utf-8')")
-    if isinstance(texts, (set, frozenset)):
-        raise DataError("texts: found a set, which has no order to give results in. Cure: sorted(texts)")
-    if hasattr(texts, "columns"):  # a table of pandas, polars or pyarrow; that of pandas would give its columns' names
-        raise DataError("texts: found a table. Cure: the column that holds the texts, such as table['comment_text']")
-    try:
-        return list(texts)
-    except TypeError:
-        raise DataError(f"texts: found {type(texts).__name__}, expected a text or a list of them.") from None
 
 
 def _check_tokens(bundle: Bundle, highest_id: int) -> None:

@@ -6,7 +6,7 @@ context the next one reads within it. Only a single word longer than a window is
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,6 +203,31 @@ def _next_start(may_begin: bytes | bytearray, start: int, end: int, room: int, o
         if may_begin[candidate]:
             return candidate
     return end
+
+
+def list_texts(texts: Iterable[str]) -> list[str]:
+    """Texts in their order.
+
+    Raises:
+        DataError: what holds no texts in an order, though it may be gone through: a mapping, a table, bytes, a set.
+    """
+    if isinstance(texts, str):
+        raise DataError("texts: found one string, expected a list of them. Cure: [text]")
+    if isinstance(texts, Mapping):
+        raise DataError(
+            "texts: found a mapping, of which only the keys would be read. Cure: list(texts.values()) for its values, "
+            "or the one that holds the text: texts['comment_text']"
+        )
+    if isinstance(texts, (bytes, bytearray, memoryview)):
+        raise DataError("texts: found bytes, expected text. Cure: texts.decode('utf-8')")
+    if isinstance(texts, (set, frozenset)):
+        raise DataError("texts: found a set, which has no order to give results in. Cure: sorted(texts)")
+    if hasattr(texts, "columns"):  # a table of pandas, polars or pyarrow; that of pandas would give its columns' names
+        raise DataError("texts: found a table. Cure: the column that holds the texts, such as table['comment_text']")
+    try:
+        return list(texts)
+    except TypeError:
+        raise DataError(f"texts: found {type(texts).__name__}, expected a text or a list of them.") from None
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:

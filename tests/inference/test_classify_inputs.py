@@ -104,12 +104,14 @@ def test_thresholds_that_cannot_be_are_refused(given):
         Classifier.load(thresholds=given)
 
 
-def test_a_run_folder_is_told_from_a_bundle(tmp_path):
+def test_a_folder_that_is_neither_a_run_nor_a_bundle_is_named(tmp_path):
     (tmp_path / "run1").mkdir()
     (tmp_path / "run1" / "run.json").write_text("{}", encoding="utf-8")
     (tmp_path / "run1" / "checkpoint_best.pt").write_bytes(b"")
-    with pytest.raises(ArtifactError, match=r"this is a run folder.*moderation export .*run1 --to run1-bundle"):
+    with pytest.raises(ArtifactError, match=r"run\.json: no record of a run"):
         Classifier.load(tmp_path / "run1")
+    with pytest.raises(ArtifactError, match=r"this is a run folder.*moderation export .*run1 --to run1-bundle"):
+        Classifier.load(tmp_path / "run1", backend="onnx")
     with pytest.raises(ArtifactError, match="this is a file; expected the folder of a bundle"):
         Classifier.load(tmp_path / "run1" / "checkpoint_best.pt")
     with pytest.raises(ArtifactError, match="no such folder"):

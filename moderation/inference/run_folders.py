@@ -1,0 +1,99 @@
+"""A run folder as the classifier takes it: the best checkpoint in torch, with all that goes with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moderation.artifacts import RunFolder, sha256
+from moderation.bundles import MANIFEST, TOKENIZER, Bundle
+from moderation.cores import count_cores
+from moderation.errors import ArtifactError, ConfigError
+from moderation.evaluation.calibration import load_calibrators
+from moderation.evaluation.thresholds import load_thresholds
+from moderation.extras import missing_extra
+from moderation.inference.backends import TorchBackend
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model of a run folder, which no bundle seals.
+
+    Args:
+        bundle: What a bundle of it would say: labels, thresholds, calibrators, windows. Its `version` is the SHA-256 of
+            the checkpoint, and it holds no forms.
+        checkpoint: The weights.
+        tokenizer: The tokenizer's file.
+    """
+
+    bundle: Bundle
+    checkpoint: Path
+    tokenizer: Path
+
+    def open(self, threads: int | None, device: str) -> TorchBackend:
+        """Load the weights into torch.
+
+        Raises:
+            ArtifactError: the checkpoint is missing or damaged.
+            ConfigError: threads or a device that cannot be.
+        """
+        from moderation.training.checkpoints import load_checkpoint
+
+        threads = count_cores() if threads is None else threads
+        if threads < 1:
+            raise ConfigError(f"threads is {threads}, expected 1 or more.")
+        return TorchBackend(load_checkpoint(self.checkpoint).model, threads, device)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run and no bundle."""
+    run = RunFolder(path)
+    return not (path / MANIFEST).is_file() and any(file.is_file() for file in (run.run_json, run.checkpoint_best))
+
+
+def read_run(path: Path, backend: str) -> TrainedModel:
+    """Read what a finished run says of its best checkpoint.
+
+    Args:
+        path: The run folder.
+        backend: `auto` or `torch`.
+
+    Raises:
+        ArtifactError: the run is not finished, or a file of it is missing, damaged, or not of this run; another
+            backend is asked for, whose form only a bundle holds.
+        MissingExtraError: torch is not installed.
+    """
+    if backend not in ("auto", "torch"):
+        raise ArtifactError(
+            f"{path}: this is a run folder, which backend torch alone can run. For {backend}, export it first: "
+            f"moderation export {path} --to {path.name}-bundle"
+        )
+    try:
+        from moderation.training.checkpoints import load_checkpoint
+        from moderation.training.run_record import check_unchanged
+        from moderation.training.runs import load_own_tokenizer, run_settings
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, ("train",), "Classifier.load of a run folder") or error from None
+    run = RunFolder(path)
+    settings = run_settings(run)
+    check_unchanged(run, run.checkpoint_best, run.calibration)
+    checkpoint = load_checkpoint(run.checkpoint_best)
+    load_own_tokenizer(run, checkpoint)  # refuses another one
+    config = checkpoint.model.config
+    length = checkpoint.about.max_length or settings.model.max_length
+    thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())
+    bundle = Bundle(
+        path=path,
+        name=path.resolve().name,
+        version=sha256(run.checkpoint_best),
+        labels=checkpoint.labels,
+        thresholds=tuple(map(float, thresholds)),
+        calibrators=load_calibrators(run.calibration, checkpoint.labels),
+        window_length=length,
+        window_overlap=length // 4,
+        languages=("en",),
+        forms={},
+        files={},
+        manifest={},
+        n_tokens=getattr(config, "vocab_size", None),
+        pad_id=config.pad_token_id or 0,
+    )
+    return TrainedModel(bundle, run.checkpoint_best, run.tokenizer_dir / TOKENIZER)
