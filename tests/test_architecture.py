@@ -21,6 +21,7 @@ LINES = (
         *("memory", "model_bounds", "strict_json", "text_tables", "variables"),
     ),
     ("options", "artifacts", "manifests"),
+    ("documents",),
     ("config", "flags"),
     ("pretrained",),
     ("bundles", "backbones", "tables"),
