@@ -23,11 +23,23 @@ T = TypeVar("T")
 _MOST_PROBLEMS = 5  # that a message names
 
 
+def json_field(default: Any = MISSING, *, name: str = "", optional: bool = False) -> Any:
+    """Declare a field that JSON holds in another way than under its own name, always.
+
+    Args:
+        default: Its default.
+        name: Its name in JSON, where that is not a name of Python.
+        optional: Whether it is left out where it holds its default.
+    """
+    return dataclasses.field(default=default, metadata={"name": name, "optional": optional})
+
+
 @dataclass(frozen=True)
 class Document(Generic[T]):
     """One kind of JSON file.
 
-    A field that has a default is left out where it holds that default, and may be missing.
+    A field that has a default may be missing; one that was declared with `json_field(optional=True)` is left out where
+    it holds its default.
 
     Args:
         kind: The dataclass that holds its content. Its `__post_init__` may raise ValueError with what is wrong.
@@ -109,15 +121,19 @@ def to_plain(value: Any) -> Any:
     >>> @dataclass
     ... class Point:
     ...     x: float
-    ...     names: tuple[str, ...] = ()
-    >>> to_plain(Point(1.0, ("a",))), to_plain([Point(1.0)])
-    ({'x': 1.0, 'names': ['a']}, [{'x': 1.0}])
+    ...     name: str | None = json_field(None, name="its-name", optional=True)
+    >>> to_plain(Point(1.0, "a")), to_plain((Point(1.0),))
+    ({'x': 1.0, 'its-name': 'a'}, [{'x': 1.0}])
     """
     if hasattr(value, "to_plain"):
         return value.to_plain()
     if dataclasses.is_dataclass(value):
         pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {field.name: to_plain(content) for field, content in pairs if content != _default_of(field)}
+        return {
+            _name_of(field): to_plain(content)
+            for field, content in pairs
+            if not (field.metadata.get("optional") and content == _default_of(field))
+        }
     if isinstance(value, Mapping):
         return {name: to_plain(content) for name, content in value.items()}
     if isinstance(value, (list, tuple)):
@@ -136,6 +152,10 @@ def from_plain(kind: type[T], content: Mapping[str, Any]) -> T:
     if problems:
         raise ValueError("; ".join(problems[:_MOST_PROBLEMS]))
     return value  # type: ignore[no-any-return]
+
+
+def _name_of(field: "dataclasses.Field[Any]") -> str:
+    return field.metadata.get("name") or field.name
 
 
 def _default_of(field: "dataclasses.Field[Any]") -> Any:
@@ -224,13 +244,13 @@ class _Reader:
         if hasattr(kind, "from_plain"):
             return self._make(kind.from_plain, (value,), {}, where)
         hints = _hints(kind)
-        fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+        fields = {_name_of(field): field for field in dataclasses.fields(kind) if field.init}
         for name in value.keys() - fields.keys() if not self._extra else ():
             self._problems.append(f"{_join(where, name)} is unknown")
         words = {}
         for name, field in fields.items():
             if name in value:
-                words[name] = self.read(hints[name], value[name], _join(where, name))
+                words[field.name] = self.read(hints[field.name], value[name], _join(where, name))
             elif _default_of(field) is MISSING:
                 self._problems.append(f"{_join(where, name)} is missing")
         return self._make(kind, (), words, where) if len(self._problems) == n_before else None

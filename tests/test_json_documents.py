@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from moderation.documents import Document
+from moderation.documents import Document, json_field
 from moderation.errors import ArtifactError
 
 
@@ -27,14 +27,15 @@ class Scores:
     labels: tuple[str, ...]
     scores: dict[str, Score]
     n: int = 0
-    about: Any = None
+    n_left_out: int = json_field(0, name="n-left-out", optional=True)
+    about: Any = json_field(None, optional=True)
 
 
 DOCUMENT = Document(Scores, "scores as a test writes them", "content-moderation test", 2, "test again")
 GOOD = {"kind": "a", "labels": ["toxic"], "scores": {"toxic": {"value": 0.5, "interval": [0, 1]}}}
 
 
-def test_what_is_written_is_read_again_and_defaults_take_no_room(tmp_path: Path) -> None:
+def test_what_is_written_is_read_again_and_optional_fields_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     scores = Scores("a", ("toxic", "é"), {"toxic": Score(0.5, (0.25, 0.75)), "é": Score(None)}, about={"seed": 1})
     DOCUMENT.write(path, scores)
@@ -44,7 +45,8 @@ def test_what_is_written_is_read_again_and_defaults_take_no_room(tmp_path: Path)
         "version": 2,
         "kind": "a",
         "labels": ["toxic", "é"],
-        "scores": {"toxic": {"value": 0.5, "interval": [0.25, 0.75]}, "é": {"value": None}},
+        "scores": {"toxic": {"value": 0.5, "interval": [0.25, 0.75]}, "é": {"value": None, "interval": None}},
+        "n": 0,
         "about": {"seed": 1},
     }
 
@@ -61,6 +63,7 @@ def test_what_is_written_is_read_again_and_defaults_take_no_room(tmp_path: Path)
         ({"scores": {"toxic": {"value": float("nan")}}}, "scores.toxic.value is not a number"),
         ({"scores": {"toxic": {"value": 2}}}, "scores.toxic: value is above 1"),
         ({"scores": {"toxic": {"value": 1, "interval": [0]}}}, "scores.toxic.interval is not a list of 2"),
+        ({"n-left-out": "many"}, "n-left-out is not a whole number"),
         ({"n": 1.5, "more": 1}, "more is unknown; n is not a whole number"),
         ({"format": "content-moderation run"}, "not in the format 'content-moderation test'"),
         ({"version": 3}, "format version 3, expected 2. Update this program, or test again"),
