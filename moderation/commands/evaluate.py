@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moderation.artifacts import RunFolder, default_cache_dir, write_json, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, write_predictions
 from moderation.config import EvaluateConfig, TrainConfig
 from moderation.data.cleaning import TableForm, load_english_only
 from moderation.data.encoding import df_to_hfds
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ConfigError, ModerationError
 from moderation.evaluation.calibration import load_calibrators
-from moderation.evaluation.metrics import eval_with_thresholds, format_table
+from moderation.evaluation.metrics import format_table, measure_split
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.evaluation.reliability import compare_calibration
+from moderation.evaluation.split_metrics import METRICS
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.locks import claimed
 from moderation.options import no_effect, raise_problems
@@ -82,14 +83,19 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
     probabilities = calibrate(logits, calibrators)
     targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
     write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split, calibrated=calibrated)
-    metrics = eval_with_thresholds(
+    metrics = measure_split(
         probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.seed
     )
-    if calibrated:
-        before = sigmoid(logits)
-        metrics["calibration"] = compare_calibration(before, probabilities, targets, checkpoint.labels, calibrators)
-    origin = {"checkpoint": config.checkpoint.name, "step": checkpoint.about.get("step")}
-    write_json(run.metrics(name), {"split": split} | origin | metrics)
+    changed = (
+        compare_calibration(sigmoid(logits), probabilities, targets, checkpoint.labels, calibrators)
+        if calibrated
+        else None
+    )
+    about = checkpoint.about
+    metrics = dataclasses.replace(
+        metrics, split=split, checkpoint=config.checkpoint.name, step=about.get("step"), calibration=changed
+    )
+    METRICS.write(run.metrics(name), metrics)
     print(format_table(metrics))
     written = [run.metrics(name), run.preds(name)]
     if name == "test" and run.path == source.path:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_json, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_predictions
 from moderation.backbones.registry import ResolvedBackbone, load_tokenizer, resolve_backbone
 from moderation.calibrators import Calibrator
 from moderation.config import TrainConfig
@@ -26,10 +26,11 @@ from moderation.data.folding import fold_disguises
 from moderation.data.splits import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ConfigError
 from moderation.evaluation.calibration import calibrators_of, fit_calibrators, save_calibration
-from moderation.evaluation.metrics import eval_with_thresholds, format_table
+from moderation.evaluation.metrics import format_table, measure_split
 from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.evaluation.reliability import compare_calibration
+from moderation.evaluation.split_metrics import METRICS
 from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
 from moderation.flags import to_plain
 from moderation.locks import claimed
@@ -217,11 +218,11 @@ def _tune_and_evaluate(
     about = {"split": "val", "preds_sha256": sha256(run.preds("val")), "calibrated": config.calibration != "none"}
     save_thresholds(run.thresholds, thresholds, labels, about)
     for split, (probabilities, targets) in arrays.items():
-        metrics = eval_with_thresholds(probabilities, targets, labels, thresholds, **options)
+        metrics = dataclasses.replace(measure_split(probabilities, targets, labels, thresholds, **options), split=split)
         if config.calibration != "none":
-            before = sigmoid(logits[split])
-            metrics["calibration"] = compare_calibration(before, probabilities, targets, labels, calibrators)
-        write_json(run.metrics(split), {"split": split} | metrics)
+            changed = compare_calibration(sigmoid(logits[split]), probabilities, targets, labels, calibrators)
+            metrics = dataclasses.replace(metrics, calibration=changed)
+        METRICS.write(run.metrics(split), metrics)
     print(f"Test split\n\n{format_table(metrics)}")
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from moderation.evaluation.bootstrap import percentile_interval
 from moderation.evaluation.reliability import wilson_interval
+from moderation.evaluation.resampling import percentile_interval
 from moderation.suites.results import Interval
 
 
