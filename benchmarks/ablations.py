@@ -31,6 +31,7 @@ from tables import print_table, write_json
 
 from moderation import artifacts
 from moderation.artifacts import RunFolder, read_json
+from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.errors import ConfigError
 from moderation.suites.rules import MAIN_LABEL
@@ -122,7 +123,7 @@ def write_tables(options: argparse.Namespace) -> float:
     Returns:
         The share of an epoch over all comments that an epoch of the recipe is.
     """
-    splits = load_splits(options.data_path)
+    splits = load_splits(SplitOptions(data_path=options.data_path))
     if options.examples >= len(splits.frames["train"]):
         raise ConfigError(
             f"--examples {options.examples}: expected fewer than the train split has; `kept` needs others."
@@ -146,14 +147,14 @@ def write_tables(options: argparse.Namespace) -> float:
     write_table(
         options.output_dir / "halved.parquet", further.drop(further[harmless].sample(frac=0.5, random_state=0).index)
     )
-    added = {name: recipe[name] for name in ("disguised", "fold_disguises")}
-    whole = load_splits(
-        options.output_dir / "train.parquet",
+    tables = SplitOptions(
+        data_path=options.output_dir / "train.parquet",
         val_path=options.output_dir / "val.parquet",
         test_path=options.output_dir / "rest.parquet",
         extra_train_path=options.output_dir / "further.parquet",
-        **added,
+        disguised=recipe["disguised"],
     )
+    whole = load_splits(tables, fold_disguises=recipe["fold_disguises"])
     return 1 - (1 - float(recipe["negatives"])) * float(whole.optional_rows().mean())
 
 

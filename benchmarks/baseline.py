@@ -13,7 +13,6 @@ run's is refused.
 """
 
 import argparse
-import dataclasses
 import logging
 import sys
 import time
@@ -36,6 +35,7 @@ from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.evaluation.thresholds import threshold_array, tune_thresholds
 from moderation.flags import from_plain
 from moderation.labels import check_same_labels
+from moderation.options import build, change, flatten
 
 C_VALUES = (1.0, 3.0, 10.0, 30.0)
 N_CHARACTER_RUNS = 200_000
@@ -66,14 +66,15 @@ def parse() -> argparse.Namespace:
 def compare(options: argparse.Namespace) -> None:
     """Measure every row on one split."""
     config = read_config(options)
-    splits = load_splits(**config.split_settings)
+    splits = load_splits(config.data, seed=config.run.seed, fold_disguises=config.model.fold_disguises)
     run_row = [read_run(options.run, splits)] if options.run else []
     vectorizers = [("TF-IDF words", words())]
     vectorizers += [] if options.words_only else [("TF-IDF words, pairs, characters", words_and_characters())]
     rows = [measure(name, vectorizer, splits, config) for name, vectorizer in vectorizers]
     rows += run_row
     sizes = ", ".join(f"{split} {len(frame):,}" for split, frame in splits.frames.items())
-    print(f"Split of {config.data_path.name}, seed {config.seed}: {sizes}. Thresholds from val, numbers from test.\n")
+    table, seed = config.data.data_path.name, config.run.seed
+    print(f"Split of {table}, seed {seed}: {sizes}. Thresholds from val, numbers from test.\n")
     print_table(rows)
     ratios = compute_ratios(rows, fine_tuned=bool(run_row))
     print()
@@ -93,18 +94,18 @@ def read_config(options: argparse.Namespace) -> TrainConfig:
     names = ("data_path", "max_train_examples", "seed")
     flags = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.run is None:
-        return TrainConfig(**flags)
+        return build(TrainConfig, flags)
     path = RunFolder(options.run).run_json
     facts = read_json(path, "run.json of a run")
     if facts.get("status") != "done":
         raise ArtifactError(f"{options.run}: this run is not complete; finish it with `moderation train --resume`.")
     config: TrainConfig = from_plain(TrainConfig, facts["settings"], str(path))
-    different = [name for name in names[1:] if name in flags and flags[name] != getattr(config, name)]
+    different = [name for name in names[1:] if name in flags and flags[name] != flatten(config)[name]]
     if different:
         raise ConfigError(f"{', '.join(different)}: not as in {path}. Leave these flags out: the run's settings count.")
-    config = dataclasses.replace(config, data_path=options.data_path or config.data_path)
-    if sha256(config.data_path) != facts["data"]["sha256"]:
-        raise ArtifactError(f"{config.data_path}: not the data of {options.run} (its SHA-256 differs).")
+    config = change(config, data_path=options.data_path or config.data.data_path)
+    if sha256(config.data.data_path) != facts["data"]["sha256"]:
+        raise ArtifactError(f"{config.data.data_path}: not the data of {options.run} (its SHA-256 differs).")
     return config
 
 
@@ -169,7 +170,13 @@ def measure(name: str, vectorizer: Any, splits: Splits, config: TrainConfig) -> 
     val, test = (predict_labels(found[best_c][1], features[split]) for split in ("val", "test"))
     seconds = time.perf_counter() - start
     tuned = tune_thresholds(
-        val, splits.targets("val"), splits.labels, objective=config.objective, bootstrap=0, folds=0, seed=config.seed
+        val,
+        splits.targets("val"),
+        splits.labels,
+        objective=config.objective,
+        bootstrap=0,
+        folds=0,
+        seed=config.run.seed,
     )
     metrics = evaluate(test, splits, "test", threshold_array(tuned, splits.labels))
     return make_row(f"{name} (C = {best_c:g})", metrics, seconds)

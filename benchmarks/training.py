@@ -26,6 +26,7 @@ from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, Trai
 
 from moderation.backbones.registry import load_tokenizer, resolve_backbone
 from moderation.data.encoding import df_to_hfds
+from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.evaluation.metrics import compute_metrics
 from moderation.training.batching import BucketedBatches
@@ -102,7 +103,9 @@ def run_contender(options: argparse.Namespace) -> None:
     """Train, measure, predict the validation comments, write the numbers."""
     backbone = resolve_backbone(options.backbone)
     tokenizer = load_tokenizer(backbone.path)
-    splits = load_splits(options.data_path, seed=options.seed, max_train_examples=options.examples)
+    splits = load_splits(
+        SplitOptions(data_path=options.data_path, max_train_examples=options.examples), seed=options.seed
+    )
     encode = {"text_column": "comment_text", "max_length": options.max_length}
     train = df_to_hfds(splits.frames["train"], tokenizer, splits.labels, **encode)
     val = df_to_hfds(splits.frames["val"].head(options.val_examples), tokenizer, splits.labels, **encode)

@@ -14,11 +14,11 @@ from typing import Any
 from moderation.artifacts import RunFolder, read_json, sha256, write_json
 from moderation.calibrators import Calibrator
 from moderation.categories import check_mapping
-from moderation.config import BUNDLE_NAME
 from moderation.errors import ArtifactError, ConfigError
 from moderation.escapes import LONGEST_NAME, escape_name
 from moderation.labels import check_same_labels
 from moderation.manifests import (
+    BUNDLE_NAME,
     is_whole,
     read_calibration,
     read_files,

@@ -10,6 +10,8 @@ from moderation.errors import ConfigError
 from moderation.escapes import LONGEST_NAME, escape_name
 from moderation.labels import as_labels
 
+BUNDLE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
+"""What a bundle may be called: servers make folders and addresses of it."""
 LONGEST_WINDOW = 1 << 17  # tokens; the longest encoders read some ten thousand
 _MOST_LABELS = 1_000
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}")

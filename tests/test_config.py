@@ -1,6 +1,5 @@
 """Settings: each has a default and a help line, and all that is wrong with them comes in one message."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +20,7 @@ from moderation.config import (
 )
 from moderation.errors import ConfigError
 from moderation.inference.backends import BACKENDS
+from moderation.options import build, flatten, settings_of
 
 CONFIGS = [verb.config_class for verb in VERBS.values()]
 DATA = Path("train.csv")
@@ -28,12 +28,10 @@ DATA = Path("train.csv")
 
 @pytest.mark.parametrize("config_class", CONFIGS)
 def test_every_setting_has_a_help_line_and_an_immutable_default(config_class: type[Any]) -> None:
-    for field in dataclasses.fields(config_class):
-        help_line = field.metadata["help"]
-        assert help_line, field.name
-        assert not help_line.endswith("."), field.name
-        assert field.default is not dataclasses.MISSING, field.name
-        hash(field.default)
+    for one in settings_of(config_class).values():
+        assert one.about["help"], one.name
+        assert not one.about["help"].endswith("."), one.name
+        hash(one.default)
 
 
 @pytest.mark.parametrize("config_class", CONFIGS)
@@ -44,11 +42,11 @@ def test_settings_cannot_change_once_they_are_set(config_class: type[Any]) -> No
 
 
 def test_the_defaults_are_those_of_the_documented_command() -> None:
-    config = TrainConfig(data_path=DATA)
-    assert (config.epochs, config.batch_size, config.lr, config.seed) == (3.0, 16, 2e-5, 42)
-    assert config.backbone == "distilbert/distilbert-base-multilingual-cased"
-    assert (config.val_size, config.test_size, config.text_column) == (0.1, 0.1, "comment_text")
-    assert config.precision == "auto"
+    config = build(TrainConfig, {"data_path": DATA})
+    assert (config.fit.epochs, config.fit.batch_size, config.fit.lr, config.run.seed) == (3.0, 16, 2e-5, 42)
+    assert config.model.backbone == "distilbert/distilbert-base-multilingual-cased"
+    assert (config.data.val_size, config.data.test_size, config.text_column) == (0.1, 0.1, "comment_text")
+    assert config.fit.precision == "auto"
     assert config.objective == TuneConfig(preds=DATA, labels=DATA).objective == "f1"
 
 
@@ -86,19 +84,19 @@ OUT_OF_RANGE = {
 )
 def test_a_value_out_of_range_is_named_by_its_flag(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"--{name.replace('_', '-')} is .*expected"):
-        TrainConfig(data_path=DATA, **{name: value})
+        build(TrainConfig, {"data_path": DATA, name: value})
 
 
 def test_the_bounds_themselves_are_fine() -> None:
     bounds: dict[str, Any] = {"warmup": 0, "weight_decay": 0, "max_length": 8, "max_grad_norm": 0, "pos_weight_cap": 1}
     bounds |= {"val_size": 0.5, "test_size": 0.49, "bootstrap": 0, "seed": 2**32 - 1, "track": ("mlflow", "wandb")}
     for name, value in bounds.items():
-        assert getattr(TrainConfig(data_path=DATA, **bounds), name) == value
+        assert flatten(build(TrainConfig, {"data_path": DATA} | bounds))[name] == value
 
 
 def test_all_problems_come_in_one_message() -> None:
     with pytest.raises(ConfigError) as caught:
-        TrainConfig(epochs=0, batch_size=-2, precision="fp8", resume=True, overwrite=True)  # type: ignore[arg-type]
+        build(TrainConfig, {"epochs": 0, "batch_size": -2, "precision": "fp8", "resume": True, "overwrite": True})
     lines = str(caught.value).splitlines()
     for part in (
         "--data-path is missing",
@@ -152,12 +150,13 @@ def test_a_setting_that_would_do_nothing_is_refused(
 
 def test_idle_settings_of_a_training_are_said_and_not_refused() -> None:
     """An earlier run may have been made with them, and shall still be evaluated."""
-    idle = TrainConfig(data_path=DATA, val_path=DATA, val_size=0.2, test_size=0.3, pos_weight="off", pos_weight_cap=9)
+    given = {"data_path": DATA, "val_path": DATA, "val_size": 0.2, "test_size": 0.3}
+    idle = build(TrainConfig, given | {"pos_weight": "off", "pos_weight_cap": 9.0})
     assert idle.idle_settings == [
         "--val-size: of no effect beside --val-path",
         "--pos-weight-cap: of no effect with --pos-weight off",
     ]
-    assert not TrainConfig(data_path=DATA, test_size=0.3, pos_weight_cap=9).idle_settings
+    assert not build(TrainConfig, {"data_path": DATA, "test_size": 0.3, "pos_weight_cap": 9.0}).idle_settings
 
 
 def test_flags_offer_every_form_and_every_backend_in_their_order() -> None:

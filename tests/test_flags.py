@@ -17,6 +17,7 @@ from moderation.cli import VERBS
 from moderation.config import EvaluateConfig, ServeConfig, TrainConfig, TuneConfig, setting
 from moderation.errors import ConfigError
 from moderation.flags import add_flags, from_plain, merge, to_plain
+from moderation.options import build, settings_of
 
 CONFIGS = [verb.config_class for verb in VERBS.values()]
 
@@ -44,14 +45,13 @@ def test_every_setting_has_one_flag_with_hyphens_and_its_help(config_class: type
     parser = argparse.ArgumentParser()
     add_flags(parser, config_class)
     actions = {action.dest: action for action in parser._actions}
-    for field in dataclasses.fields(config_class):
-        flag = "--" + field.name.replace("_", "-")
-        assert flag in actions[field.name].option_strings
-        assert str(actions[field.name].help).startswith(field.metadata["help"].replace("%", "%%"))
-        if field.default not in (None, (), False):
-            shown = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
-            shown = "yes" if field.default is True else shown
-            assert shown in str(actions[field.name].help).replace("%%", "%")
+    for one in settings_of(config_class).values():
+        assert one.flag in actions[one.name].option_strings
+        assert str(actions[one.name].help).startswith(one.about["help"].replace("%", "%%"))
+        if one.default not in (None, (), False):
+            shown = ",".join(one.default) if isinstance(one.default, tuple) else str(one.default)
+            shown = "yes" if one.default is True else shown
+            assert shown in str(actions[one.name].help).replace("%%", "%")
     assert not [word for action in parser._actions for word in action.option_strings if "_" in word]
 
 
@@ -101,26 +101,26 @@ def test_a_positional_may_be_one_of_several_words() -> None:
 
 
 def test_without_flags_the_defaults_hold() -> None:
-    assert merged(TrainConfig, "--data-path", "t.csv") == TrainConfig(data_path=Path("t.csv"))
+    assert merged(TrainConfig, "--data-path", "t.csv") == build(TrainConfig, {"data_path": Path("t.csv")})
 
 
 def test_flags_arrive_with_their_types() -> None:
     words = "--data-path t.csv --epochs 2 --batch-size 8 --lr 1e-4 --label-columns a b --track mlflow --precision bf16"
     config = merged(TrainConfig, *words.split(), "--threads", "1", "--balanced-sampler")
-    assert config.data_path == Path("t.csv")
-    assert (config.epochs, type(config.epochs)) == (2.0, float)
-    assert (config.batch_size, config.lr, config.threads) == (8, 1e-4, 1)
-    assert (config.label_columns, config.track) == (("a", "b"), ("mlflow",))
-    assert (config.precision, config.balanced_sampler) == ("bf16", True)
+    assert config.data.data_path == Path("t.csv")
+    assert (config.fit.epochs, type(config.fit.epochs)) == (2.0, float)
+    assert (config.fit.batch_size, config.fit.lr, config.threads) == (8, 1e-4, 1)
+    assert (config.data.table.label_columns, config.run.track) == (("a", "b"), ("mlflow",))
+    assert (config.fit.precision, config.fit.balanced_sampler) == ("bf16", True)
 
 
 @pytest.mark.parametrize("words", [["a", "b"], ["a,b"], ["a,", "b"], [",a,,b,"]], ids=" ".join)
 def test_lists_are_parted_by_blanks_or_commas(words: list[str]) -> None:
-    assert merged(TrainConfig, "--data-path", "t", "--label-columns", *words).label_columns == ("a", "b")
+    assert merged(TrainConfig, "--data-path", "t", "--label-columns", *words).data.table.label_columns == ("a", "b")
 
 
 def test_commas_part_a_list_of_choices_too() -> None:
-    assert merged(TrainConfig, "--data-path", "t", "--track", "mlflow,wandb").track == ("mlflow", "wandb")
+    assert merged(TrainConfig, "--data-path", "t", "--track", "mlflow,wandb").run.track == ("mlflow", "wandb")
     with pytest.raises(ConfigError, match=r"--track is .*comet.*expected tensorboard \| mlflow \| wandb"):
         merged(TrainConfig, "--data-path", "t", "--track", "mlflow,comet")
 
@@ -128,9 +128,9 @@ def test_commas_part_a_list_of_choices_too() -> None:
 def test_a_switch_can_be_set_and_unset(tmp_path: Path) -> None:
     toml = tmp_path / "a.toml"
     toml.write_text("data_path = 't'\nbalanced_sampler = true\n", encoding="utf-8")
-    assert merged(TrainConfig, "--config", str(toml)).balanced_sampler
-    assert not merged(TrainConfig, "--config", str(toml), "--no-balanced-sampler").balanced_sampler
-    assert merged(TrainConfig, "--data-path", "t", "--no-balanced-sampler", "--balanced-sampler").balanced_sampler
+    assert merged(TrainConfig, "--config", str(toml)).fit.balanced_sampler
+    assert not merged(TrainConfig, "--config", str(toml), "--no-balanced-sampler").fit.balanced_sampler
+    assert merged(TrainConfig, "--data-path", "t", "--no-balanced-sampler", "--balanced-sampler").fit.balanced_sampler
 
 
 @pytest.mark.parametrize(
@@ -156,16 +156,16 @@ def test_the_file_overrides_defaults_and_flags_override_the_file(tmp_path: Path)
         encoding="utf-8",
     )
     config = merged(TrainConfig, "--config", str(toml), "--seed", "9")
-    assert config.data_path == Path("file.csv")
-    assert (config.batch_size, config.seed, config.epochs) == (8, 9, 3.0)
-    assert (config.lr, type(config.lr)) == (1.0, float)
-    assert (config.label_columns, config.track) == (("a", "b"), ("wandb",))
+    assert config.data.data_path == Path("file.csv")
+    assert (config.fit.batch_size, config.run.seed, config.fit.epochs) == (8, 9, 3.0)
+    assert (config.fit.lr, type(config.fit.lr)) == (1.0, float)
+    assert (config.data.table.label_columns, config.run.track) == (("a", "b"), ("wandb",))
 
 
 def test_underscores_and_hyphens_name_the_same_key_but_not_both_at_once(tmp_path: Path) -> None:
     toml = tmp_path / "a.toml"
     toml.write_text("data_path = 't'\nbatch_size = 8\n", encoding="utf-8")
-    assert merged(TrainConfig, "--config", str(toml)).batch_size == 8
+    assert merged(TrainConfig, "--config", str(toml)).fit.batch_size == 8
     toml.write_text("batch_size = 8\nbatch-size = 9\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="stands twice"):
         merged(TrainConfig, "--config", str(toml))
@@ -251,9 +251,9 @@ train_settings = st.fixed_dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(train_settings)
 def test_settings_come_back_from_json_as_they_were(values: dict[str, Any]) -> None:
-    config = TrainConfig(**values)
+    config = build(TrainConfig, values)
     plain = json.loads(json.dumps(to_plain(config)))
-    assert plain.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
+    assert plain.keys() == {*settings_of(TrainConfig)}
     assert from_plain(TrainConfig, plain, "run.json") == config
 
 
@@ -261,7 +261,7 @@ def test_settings_come_back_from_json_as_they_were(values: dict[str, Any]) -> No
 @given(st.fixed_dictionaries({}, optional={"lr": st.floats(1e-9, 1), "seed": st.integers(0, 99), "backbone": names}))
 def test_what_a_flag_gives_is_what_the_setting_holds(values: dict[str, Any]) -> None:
     words = [f"--{name.replace('_', '-')}={value!s}" for name, value in values.items()]
-    assert merged(TrainConfig, "--data-path=t", *words) == TrainConfig(data_path=Path("t"), **values)
+    assert merged(TrainConfig, "--data-path=t", *words) == build(TrainConfig, {"data_path": Path("t")} | values)
 
 
 def test_damaged_settings_of_a_run_are_refused_by_name() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from moderation.artifacts import write_json
 from moderation.config import CheckConfig
-from moderation.data.cleaning import CleanTable, TableForm, clean_table, describe_left_out
+from moderation.data.cleaning import CleanTable, clean_table, describe_left_out
 from moderation.data.profile import TableReport, describe, shared_texts
 from moderation.data.validation import raise_problems
 from moderation.errors import DataError
@@ -45,7 +45,7 @@ def check(config: CheckConfig) -> int:
     tokenizer = _load_tokenizer(config.backbone)
     tables, problems = _read_all(config)
     reports = {str(path): _report(table, config, tokenizer) for path, table in tables.items()}
-    shared = _shared(tables, config.text_column)
+    shared = _shared(tables, config.table.text_column)
     content = _as_json(tables, reports, shared, problems)
 
     if config.json is not None and str(config.json) == "-":
@@ -64,7 +64,7 @@ def _read_all(config: CheckConfig) -> tuple[dict[Path, CleanTable], dict[str, st
     """Path to table, as far as readable, and path to what is wrong with it."""
     tables: dict[Path, CleanTable] = {}
     problems: dict[str, str] = {}
-    form = TableForm(**{field.name: getattr(config, field.name) for field in fields(TableForm)})
+    form = config.table
     for path in dict.fromkeys((config.data_path, *config.also)):
         try:
             tables[path] = clean_table(path, form, require_both_classes=path == config.data_path)
@@ -86,13 +86,13 @@ def _load_tokenizer(backbone: str | None) -> "PreTrainedTokenizerBase | None":
 
 def _report(table: CleanTable, config: CheckConfig, tokenizer: "PreTrainedTokenizerBase | None") -> TableReport | None:
     """Describe a table; None where it holds no texts."""
-    if config.text_column not in table.rows.columns:
+    if config.table.text_column not in table.rows.columns:
         return None
     lengths, max_length = None, None
     if tokenizer is not None:
-        lengths = count_tokens(table.rows[config.text_column].tolist(), tokenizer)
+        lengths = count_tokens(table.rows[config.table.text_column].tolist(), tokenizer)
         max_length = min(config.max_length, tokenizer.model_max_length)
-    return describe(table.rows, table.labels, config.text_column, lengths, max_length)
+    return describe(table.rows, table.labels, config.table.text_column, lengths, max_length)
 
 
 def count_tokens(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> npt.NDArray[np.int32]:

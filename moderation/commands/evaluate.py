@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from moderation.artifacts import RunFolder, default_cache_dir, write_predictions
-from moderation.config import EvaluateConfig, TrainConfig
-from moderation.data.cleaning import TableForm, load_english_only
+from moderation.config import EvaluateConfig
+from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ConfigError, ModerationError
@@ -20,11 +20,12 @@ from moderation.evaluation.reliability import compare_calibration
 from moderation.evaluation.split_metrics import METRICS
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.locks import claimed
-from moderation.options import no_effect, raise_problems
+from moderation.options import change, no_effect, raise_problems
 from moderation.report.render import save_logs_and_plots
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.environment import make_reproducible
+from moderation.training.options import TrainOptions
 from moderation.training.prediction import predict_logits, to_fastest_device
 from moderation.training.run_record import check_unchanged
 from moderation.training.runs import (
@@ -62,7 +63,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
     calibrators = load_calibrators(source.calibration, checkpoint.labels)
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)
     settings = run_settings(source)
-    make_reproducible(settings.seed, config.threads)
+    make_reproducible(settings.run.seed, config.threads)
     name, split, frame = _examples(config, settings, source, checkpoint)
     tokenizer = load_own_tokenizer(source, checkpoint)
     dataset = df_to_hfds(
@@ -70,7 +71,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         tokenizer,
         checkpoint.labels,
         text_column=config.text_column or settings.text_column,
-        max_length=checkpoint.about.get("max_length", settings.max_length),
+        max_length=checkpoint.about.max_length or settings.model.max_length,
         cache_dir=default_cache_dir(),
     )
     logits = predict_logits(
@@ -84,16 +85,15 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
     targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
     write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split, calibrated=calibrated)
     metrics = measure_split(
-        probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.seed
+        probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.run.seed
     )
     changed = (
         compare_calibration(sigmoid(logits), probabilities, targets, checkpoint.labels, calibrators)
         if calibrated
         else None
     )
-    about = checkpoint.about
     metrics = dataclasses.replace(
-        metrics, split=split, checkpoint=config.checkpoint.name, step=about.get("step"), calibration=changed
+        metrics, split=split, checkpoint=config.checkpoint.name, step=checkpoint.about.step, calibration=changed
     )
     METRICS.write(run.metrics(name), metrics)
     print(format_table(metrics))
@@ -105,7 +105,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
 
 
 def _examples(
-    config: EvaluateConfig, settings: TrainConfig, source: RunFolder, checkpoint: Checkpoint
+    config: EvaluateConfig, settings: TrainOptions, source: RunFolder, checkpoint: Checkpoint
 ) -> tuple[str, str, pd.DataFrame]:
     """Name, split and rows of what is to be evaluated: another table as a whole, or a split of the run's data.
 
@@ -117,7 +117,7 @@ def _examples(
             raise_problems(no_effect(config, ["split"], "measured is all of --data-path"))
         else:
             asked = config.table_settings
-            unused = [name for name in asked if asked[name] != getattr(moved, name)]
+            unused = [name for name in asked if asked[name] != getattr(moved.data.table, name)]
             raise_problems(no_effect(config, unused, "--data-path is the run's own table, read as then"))
         if moved is None:
             frame = _other_table(config.data_path, config, settings, checkpoint)
@@ -132,7 +132,7 @@ def _examples(
 
 
 def _other_table(
-    data_path: Path, config: EvaluateConfig, settings: TrainConfig, checkpoint: Checkpoint
+    data_path: Path, config: EvaluateConfig, settings: TrainOptions, checkpoint: Checkpoint
 ) -> pd.DataFrame:
     """A table as a whole; how to read it is said by the flags, else it is that of the training table."""
     labels = config.label_columns or checkpoint.labels
@@ -141,16 +141,15 @@ def _other_table(
             f"--label-columns names {len(labels)} columns; expected {len(checkpoint.labels)}, one for each label of "
             f"the checkpoint, in their order: {', '.join(checkpoint.labels)}."
         )
-    as_in_training = {field.name: getattr(settings, field.name) for field in dataclasses.fields(TableForm)}
-    form = TableForm(**as_in_training | config.table_settings | {"label_columns": labels})
-    frame = load_english_only(data_path, **form.options, require_both_classes=False)
+    table = change(settings.data.table, **config.table_settings | {"label_columns": tuple(labels)})
+    frame = load_labelled(data_path, table, require_both_classes=False)
     return frame.rename(columns=dict(zip(labels, checkpoint.labels, strict=True)))
 
 
-def _warn_of_seen(texts: pd.Series, settings: TrainConfig, source: RunFolder) -> None:
+def _warn_of_seen(texts: pd.Series, settings: TrainOptions, source: RunFolder) -> None:
     """Say how many of these texts the model was trained or tuned on, where the run's own table still tells."""
     try:
-        splits = rebuild_splits(source, dataclasses.replace(settings, disguised=0.0), "")
+        splits = rebuild_splits(source, change(settings, disguised=0.0), "")
     except ModerationError:
         logger.info("The run's own table is gone or changed: how many of these texts were in it is not known.")
         return

@@ -20,7 +20,7 @@ from moderation.bundles import (
     write_manifest,
 )
 from moderation.categories import read_mapping
-from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
+from moderation.config import ExportConfig
 from moderation.data.splits import Splits
 from moderation.data.training_texts import sketch_texts
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
@@ -41,7 +41,9 @@ from moderation.export.triton.repository import write_triton
 from moderation.flags import to_plain
 from moderation.inference.windows import Windows
 from moderation.locks import claimed
+from moderation.manifests import BUNDLE_NAME
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
+from moderation.training.options import TrainOptions
 from moderation.training.run_record import check_unchanged, read_record
 from moderation.training.runs import (
     load_own_tokenizer,
@@ -96,7 +98,7 @@ def _export(config: ExportConfig) -> int:
         content["forms"]["hf"] = {"files": weights}
         _write_sketch(folder, splits, settings)
         cutter = Windows(folder / TOKENIZER, length=window["length"], overlap=window["overlap"])
-        texts = gather_texts(splits, settings.text_column, settings.language_column, config.parity_texts)
+        texts = gather_texts(splits, settings.text_column, settings.data.table.language_column, config.parity_texts)
         logger.info("Read %s texts with torch, to compare the forms with ...", f"{len(texts.all):,}")
         referee = Referee(folder, content, texts, checkpoint.model, config.threads)
         rows.append(referee.judge_huggingface())
@@ -177,7 +179,7 @@ def _name(config: ExportConfig) -> str:
     return config.name or config.run.resolve().name
 
 
-def _settings(run: RunFolder, config: ExportConfig) -> TrainConfig:
+def _settings(run: RunFolder, config: ExportConfig) -> TrainOptions:
     settings = run_settings(run)
     if config.data_path is None:
         return settings
@@ -187,11 +189,11 @@ def _settings(run: RunFolder, config: ExportConfig) -> TrainConfig:
     return moved
 
 
-def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainConfig) -> dict[str, Any]:
+def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainOptions) -> dict[str, Any]:
     """What the manifest says, its forms and parity rows still to come."""
     calibrators = load_calibrators(run.calibration, checkpoint.labels)
     thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())
-    length = int(checkpoint.about.get("max_length", settings.max_length))
+    length = checkpoint.about.max_length or settings.model.max_length
     record = read_record(run)
     mapping = read_mapping(config.map, checkpoint.labels)
     return {
@@ -208,9 +210,10 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         "metrics": read_metrics(run, dict(zip(checkpoint.labels, thresholds, strict=True))),
         "curves": read_curves(run, checkpoint.labels, thresholds),
         "provenance": {
-            name: record.get(name) for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
+            name: getattr(record, name)
+            for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
         }
-        | {"step": checkpoint.about.get("step"), "seed": settings.seed, "split_settings": _split_settings(settings)},
+        | {"step": checkpoint.about.step, "seed": settings.run.seed, "split_settings": _split_settings(settings)},
         "parity": [],
         "forms": {},
     } | ({"mapping": {label: list(names) for label, names in mapping.items()}} if mapping else {})
@@ -246,14 +249,14 @@ def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, A
     return found
 
 
-def _split_settings(settings: TrainConfig) -> dict[str, Any]:
+def _split_settings(settings: TrainOptions) -> dict[str, Any]:
     """What it takes to cut the training table into its splits again; of further tables only whether there were any."""
-    names = settings.split_settings
-    plain = {name: value for name, value in to_plain(settings).items() if name in names and not name.endswith("_path")}
-    return plain | {"own_tables": [split for split in ("val", "test") if names[f"{split}_path"] is not None]}
+    plain = {name: value for name, value in to_plain(settings.sealed_splits).items() if not name.endswith("_path")}
+    own = {"val": settings.data.val_path, "test": settings.data.test_path}
+    return plain | {"own_tables": [split for split, path in own.items() if path is not None]}
 
 
-def _write_sketch(folder: Path, splits: Splits, settings: TrainConfig) -> None:
+def _write_sketch(folder: Path, splits: Splits, settings: TrainOptions) -> None:
     """Keep which texts were trained and tuned on, so that an evaluation on them can say so."""
     n_plain = len(splits.frames["train"]) - splits.added.get("disguised", 0)
     frames = splits.frames["train"].iloc[:n_plain], splits.frames["val"]
@@ -267,7 +270,7 @@ def _prepare(
     config: ExportConfig,
     checkpoint: Checkpoint,
     splits: Splits,
-    settings: TrainConfig,
+    settings: TrainOptions,
     cutter: Windows,
 ) -> Trained:
     """The ONNX graph that other forms start from, and windows of train texts to fix scales on."""

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from moderation.artifacts import write_atomically, write_json
 from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
-from moderation.data.cleaning import TableForm
+from moderation.data.options import TableOptions
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
 from moderation.locks import claimed
@@ -38,7 +38,7 @@ def _measure(config: EvaluateConfig) -> int:
     with Classifier.load(
         config.bundle or SHIPPED, backend=config.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
-        measured = measure_suites(classifier, suites, options, TableForm(**config.table_settings))
+        measured = measure_suites(classifier, suites, options, TableOptions(**config.table_settings))
     print(format_suites(measured))
     written = []
     if config.json_path is not None:

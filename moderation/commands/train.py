@@ -1,6 +1,5 @@
 """`moderation train`: labelled comments in, a tuned and evaluated run folder out. Read this file first."""
 
-import dataclasses
 import datetime
 import logging
 import re
@@ -9,8 +8,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,18 +29,27 @@ from moderation.evaluation.metrics import format_table, measure_split
 from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.evaluation.reliability import compare_calibration
-from moderation.evaluation.split_metrics import METRICS
+from moderation.evaluation.split_metrics import METRICS, SplitMetrics
 from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
-from moderation.flags import to_plain
 from moderation.locks import claimed
+from moderation.options import change
 from moderation.report.render import save_logs_and_plots
 from moderation.training.batching import PaddingCollator
-from moderation.training.checkpoints import load_checkpoint
+from moderation.training.checkpoints import CheckpointFacts, load_checkpoint
 from moderation.training.environment import PhaseTimer, is_main, make_reproducible, n_processes
-from moderation.training.fitting import fit
+from moderation.training.fitting import Examples, fit
+from moderation.training.model import start_model
 from moderation.training.precision import resolve_precision
 from moderation.training.prediction import predict_logits, to_fastest_device
-from moderation.training.run_record import begin_run, check_run_folder, finish_run, nothing_half_written, save_tokenizer
+from moderation.training.run_record import (
+    RunFacts,
+    RunRecord,
+    begin_run,
+    check_run_folder,
+    finish_run,
+    nothing_half_written,
+    save_tokenizer,
+)
 from moderation.training.tracking import check_trackers
 
 FloatArray = npt.NDArray[np.float32]
@@ -50,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> int:
-    """Fine-tune, tune thresholds on val, evaluate on test, write the run folder.
+    """Fine-tune, tune thresholds on val, evaluate on test, write the run folder; print the test figures.
 
     Returns:
         0.
@@ -58,83 +66,102 @@ def train(config: TrainConfig) -> int:
     Raises:
         ModerationError: settings, data or artifacts that cannot be used.
     """
-    check_trackers(config.track)  # before the training, not after it
+    trained = train_run(config)
+    if trained.metrics is not None:  # one process of several reports
+        print(f"Test split\n\n{format_table(trained.metrics)}")
+        if config.run.dry_run:
+            print("\nDry run: every phase works. Nothing was kept, and the figures above mean nothing.")
+        else:
+            print(_next_steps(trained.run))
+    return 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that is over.
+
+    Args:
+        run: Its folder; that of a dry run is gone.
+        metrics: Of the test split; None in all processes but the first.
+    """
+
+    run: RunFolder
+    metrics: SplitMetrics | None
+
+
+def train_run(config: TrainConfig) -> Trained:
+    """As `train`, with nothing printed.
+
+    Raises:
+        ModerationError: settings, data or artifacts that cannot be used.
+    """
+    check_trackers(config.run.track)  # before the training, not after it
     parse_objective(config.objective)
-    if config.dry_run:
-        _dry_run(config)
-        return 0
-    config = dataclasses.replace(config, output_dir=config.output_dir or _default_output_dir(config.backbone))
-    run = RunFolder(Path(str(config.output_dir)))
+    if config.run.dry_run:
+        return _dry_run(config)
+    config = change(config, output_dir=config.run.output_dir or _default_output_dir(config.model.backbone))
+    run = RunFolder(Path(str(config.run.output_dir)))
     try:
-        with claimed(run.path, "train", inside=True, source=config.data_path) if is_main() else nullcontext():
-            _train_into(run, config)
+        with claimed(run.path, "train", inside=True, source=config.data.data_path) if is_main() else nullcontext():
+            return Trained(run, _train_into(run, config))
     except KeyboardInterrupt:
         if run.run_json.exists():
             words = f"--output-dir {run.path} --resume"
             logger.warning("Interrupted. The same command with %s goes on from the last saved state.", words)
         raise
-    if is_main():
-        print(_next_steps(run))
-    return 0
 
 
-def _train_into(run: RunFolder, config: TrainConfig) -> None:
+def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
     timer = PhaseTimer()
     for idle in config.idle_settings if is_main() else ():
         logger.warning("%s.", idle)
-    make_reproducible(config.seed, config.threads)
+    make_reproducible(config.run.seed, config.threads)
     if is_main():
-        check_run_folder(run, to_plain(config))
+        check_run_folder(run, config)
     else:
         logging.getLogger("moderation").setLevel(logging.WARNING)
 
     with timer.phase("read"):
-        splits = load_splits(**config.split_settings)
-        if config.dry_run:
-            splits = take_handful(splits, 4, config.seed)
+        cut = config.sealed_splits
+        splits = load_splits(cut.data, seed=cut.seed, fold_disguises=cut.fold_disguises)
+        if config.run.dry_run:
+            splits = take_handful(splits, 4, config.run.seed)
     with timer.phase("backbone"):
-        backbone = resolve_backbone(config.backbone, revision=config.revision, need_weights=not config.random_weights)
+        model, need_weights = config.model, not config.model.random_weights
+        backbone = resolve_backbone(model.backbone, revision=model.revision, need_weights=need_weights)
         tokenizer = load_tokenizer(backbone.path)
-        if config.fold_disguises:
+        if model.fold_disguises:
             tokenizer = fold_disguises(tokenizer)
     with timer.phase("tokenize"):
         datasets = _encode(splits, tokenizer, config)
-    record: dict[str, Any] = {}
+    begun: list[RunRecord] = []
 
     def begin() -> None:
         if is_main():
-            record.update(begin_run(run, to_plain(config), _facts(config, splits, backbone)))
+            begun.append(begin_run(run, config, _facts(config, splits, backbone)))
             save_tokenizer(run, tokenizer)
 
-    with nothing_half_written(run, record):
+    with nothing_half_written(run, begun):
         with timer.phase("train"):
-            done = fit(
-                run,
-                datasets["train"],
-                datasets["val"],
-                tokenizer,
-                splits.labels,
-                splits.targets("train"),
-                optional=splits.optional_rows(),
-                backbone_dir=backbone.path,
-                about={
-                    "backbone": config.backbone,
-                    "max_length": min(config.max_length, tokenizer.model_max_length),
-                    "tokenizer_sha256": tokenizer_sha256(tokenizer),
-                },
-                begin=begin,
-                **config.fit_settings | {"precision": resolve_precision(config.precision)},
+            about = CheckpointFacts(
+                backbone=model.backbone,
+                max_length=min(model.max_length, tokenizer.model_max_length),
+                tokenizer_sha256=tokenizer_sha256(tokenizer),
             )
+            examples = _examples(splits, datasets, tokenizer)
+            classifier = start_model(backbone.path, splits.labels, model)
+            done = fit(run, classifier, examples, config.fit, around=config.run, about=about, begin=begin)
         with timer.phase("predict"):
             logits = _predict(run, datasets, tokenizer)
         if not is_main():
-            return
+            return None
         with timer.phase("tune and evaluate"):
             calibrators = _calibrate(run, logits["val"], splits, config)
             _write_probabilities(run, logits, calibrators, splits, config)
-            _tune_and_evaluate(run, logits, calibrators, splits.labels, config)
-        finish_run(run, record, timer, done)
+            metrics = _tune_and_evaluate(run, logits, calibrators, splits.labels, config)
+        finish_run(run, begun[0], timer, done)
     save_logs_and_plots(run.path)
+    return metrics
 
 
 def _encode(splits: Splits, tokenizer: PreTrainedTokenizerBase, config: TrainConfig) -> dict[str, Dataset]:
@@ -144,26 +171,37 @@ def _encode(splits: Splits, tokenizer: PreTrainedTokenizerBase, config: TrainCon
             tokenizer,
             splits.labels,
             text_column=config.text_column,
-            max_length=config.max_length,
-            cache_dir=None if config.dry_run else default_cache_dir(),
+            max_length=config.model.max_length,
+            cache_dir=None if config.run.dry_run else default_cache_dir(),
         )
         for split in SPLITS
     }
 
 
-def _facts(config: TrainConfig, splits: Splits, backbone: ResolvedBackbone) -> dict[str, Any]:
-    return {
-        "labels": list(splits.labels),
-        "precision": resolve_precision(config.precision),
-        "data": {"left_out": splits.left_out, "added": splits.added},
-        "splits": {split: len(frame) for split, frame in splits.frames.items()},
-        "backbone": {
+def _examples(splits: Splits, datasets: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> Examples:
+    return Examples(
+        train=datasets["train"],
+        val=datasets["val"],
+        tokenizer=tokenizer,
+        labels=splits.labels,
+        targets=splits.targets("train"),
+        optional=splits.optional_rows(),
+    )
+
+
+def _facts(config: TrainConfig, splits: Splits, backbone: ResolvedBackbone) -> RunFacts:
+    return RunFacts(
+        labels=splits.labels,
+        precision=resolve_precision(config.fit.precision),
+        data={"left_out": splits.left_out, "added": splits.added},
+        splits={split: len(frame) for split, frame in splits.frames.items()},
+        backbone={
             "name": backbone.name,
             "hub_id": backbone.hub_id,
             "revision": backbone.revision,
             "weights_sha256": backbone.sha256,
         },
-    }
+    )
 
 
 def _predict(run: RunFolder, datasets: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase) -> dict[str, FloatArray]:
@@ -180,8 +218,8 @@ def _calibrate(run: RunFolder, logits: FloatArray, splits: Splits, config: Train
     """Fit calibrators to logits of val and keep them; those that change nothing where none are wanted."""
     if config.calibration == "none":
         return (Calibrator(),) * len(splits.labels)
-    results = fit_calibrators(logits, splits.targets("val"), splits.labels, seed=config.seed)
-    about = {"split": "val", "n_examples": len(logits), "seed": config.seed}
+    results = fit_calibrators(logits, splits.targets("val"), splits.labels, seed=config.run.seed)
+    about = {"split": "val", "n_examples": len(logits), "seed": config.run.seed}
     save_calibration(run.calibration, results, splits.labels, about)
     logger.info("Calibration: %s", ", ".join(f"{name} {result.calibrator.method}" for name, result in results.items()))
     return calibrators_of(results, splits.labels)
@@ -206,44 +244,43 @@ def _tune_and_evaluate(
     calibrators: Sequence[Calibrator],
     labels: tuple[str, ...],
     config: TrainConfig,
-) -> None:
+) -> SplitMetrics:
     """Tune on calibrated probabilities of val, measure val and test.
 
     That the calibrators were fitted to val too makes the thresholds no less honest: a calibrator keeps the order of the
     examples, so that at its best cut the same ones are flagged as without it, and the value of that cut is the same.
     """
     arrays = {split: (np.load(run.preds(split)), np.load(run.labels(split))) for split in ("val", "test")}
-    options = {"bootstrap": config.bootstrap, "seed": config.seed}
+    options = {"bootstrap": config.run.bootstrap, "seed": config.run.seed}
     thresholds = tune_thresholds(*arrays["val"], labels, objective=config.objective, **options)
     about = {"split": "val", "preds_sha256": sha256(run.preds("val")), "calibrated": config.calibration != "none"}
     save_thresholds(run.thresholds, thresholds, labels, about)
     for split, (probabilities, targets) in arrays.items():
-        metrics = dataclasses.replace(measure_split(probabilities, targets, labels, thresholds, **options), split=split)
+        metrics = replace(measure_split(probabilities, targets, labels, thresholds, **options), split=split)
         if config.calibration != "none":
             changed = compare_calibration(sigmoid(logits[split]), probabilities, targets, labels, calibrators)
-            metrics = dataclasses.replace(metrics, calibration=changed)
+            metrics = replace(metrics, calibration=changed)
         METRICS.write(run.metrics(split), metrics)
-    print(f"Test split\n\n{format_table(metrics)}")
+    return metrics
 
 
-def _dry_run(config: TrainConfig) -> None:
+def _dry_run(config: TrainConfig) -> Trained:
     """Every phase on a handful of examples, in a folder that is thrown away."""
     if n_processes() > 1:
         raise ConfigError("--dry-run is for one process; leave torchrun out.")
     with tempfile.TemporaryDirectory(prefix="moderation-dry-run-") as folder:
         run = RunFolder(Path(folder) / "run")
-        small = dataclasses.replace(
+        small = change(
             config,
             output_dir=run.path,
-            max_length=min(config.max_length, 32),
+            max_length=min(config.model.max_length, 32),
             epochs=1.0,
-            bootstrap=min(config.bootstrap, 10),
+            bootstrap=min(config.run.bootstrap, 10),
             resume=False,
             overwrite=False,
             track=(),
         )
-        _train_into(run, small)
-    print("\nDry run: every phase works. Nothing was kept, and the figures above mean nothing.")
+        return Trained(run, _train_into(run, small))
 
 
 def _next_steps(run: RunFolder) -> str:

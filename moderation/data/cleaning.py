@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moderation.config.declaring import LabelFormat, Quoting
 from moderation.data.label_forms import SpreadLabels, spread_labels
 from moderation.data.languages import detect_foreign, is_english
+from moderation.data.options import TableOptions
 from moderation.data.splitting import take_part
 from moderation.data.validation import (
     Mask,
@@ -30,59 +30,13 @@ from moderation.data.validation import (
 )
 from moderation.errors import ConfigError, DataError
 from moderation.labels import JIGSAW_LABELS, as_labels, name_problem
-from moderation.tables.columns import TEXT_COLUMN, check_column_names, find_text_column, show_names
+from moderation.options import build
+from moderation.tables.columns import check_column_names, find_text_column, show_names
 from moderation.tables.reading import read_table
 
 logger = logging.getLogger(__name__)
 
 _LANGUAGE_COLUMNS = ("lang", "language")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableForm:
-    """How a table of labelled comments is written; `load_english_only` says what each argument means."""
-
-    text_column: str = TEXT_COLUMN
-    label_columns: Sequence[str] | None = None
-    label_cut: float | None = None
-    labels_in: str | None = None
-    label_format: LabelFormat = "auto"
-    label_none: Sequence[str] | None = None
-    language_column: str | None = None
-    detect_language: bool = False
-    delimiter: str | None = None
-    quoting: Quoting = "standard"
-    escape: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check values that need no table.
-
-        Raises:
-            ConfigError: a value out of range.
-        """
-        cut = self.label_cut
-        if cut is not None and not (0 < cut <= 1 or (cut > 1 and float(cut).is_integer())):
-            raise ConfigError(
-                f"--label-cut is {cut}, expected more than 0 and at most 1 for fractions, or a whole number of votes."
-            )
-        if self.label_format not in get_args(LabelFormat):
-            raise ConfigError(f"--label-format is {self.label_format}, expected {' | '.join(get_args(LabelFormat))}.")
-        if self.label_format not in ("auto", "columns") and self.labels_in is None:
-            raise ConfigError(f"--label-format {self.label_format} needs --labels-in, which names the column.")
-
-    @property
-    def one_column(self) -> str | None:
-        """The column that holds all labels of a row; None where each label has its own."""
-        return None if self.label_format == "columns" else self.labels_in
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of `load_english_only`."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    def read(self, path: Path) -> pd.DataFrame:
-        """Read a file that is written so, as `reading.read_table` does."""
-        return read_table(path, delimiter=self.delimiter, quoting=self.quoting, escape=self.escape)
 
 
 @dataclass(frozen=True)
@@ -105,26 +59,16 @@ class CleanTable:
     left_aside: tuple[str, ...] = field(default=())
 
 
-PLAIN_FORM = TableForm()
+PLAIN_FORM = TableOptions()
 
 
 def load_english_only(
     data_path: Path | str | pd.DataFrame,
     *,
-    text_column: str = "comment_text",
-    label_columns: Sequence[str] | None = None,
-    label_cut: float | None = None,
-    labels_in: str | None = None,
-    label_format: LabelFormat = "auto",
-    label_none: Sequence[str] | None = None,
-    language_column: str | None = None,
-    detect_language: bool = False,
-    delimiter: str | None = None,
-    quoting: Quoting = "standard",
-    escape: str | None = None,
     max_examples: int | None = None,
     seed: int = 42,
     require_both_classes: bool = True,
+    **settings: Any,
 ) -> pd.DataFrame:
     r"""Load a table of labelled comments: checked, English alone, with 0/1 targets.
 
@@ -133,29 +77,13 @@ def load_english_only(
 
     Args:
         data_path: CSV, TSV, Parquet or JSON lines, also `.gz`, `.zip` or `.zst`; or a DataFrame.
-        text_column: Column of the texts; where the default is not there, the one column of a usual name (`text`,
-            `comment`, `tweet`, ...) is taken, which is logged, and arrives under the name of the default.
-        label_columns: Label columns in the order of the targets; default: the Jigsaw six, as far as present, else
-            every column of 0 and 1, of true and false, or of yes and no. Which ones, and which others may be labels
-            too, is logged. With `labels_in`: the labels to take from there.
-        label_cut: In (0, 1]: labels may be fractions in [0, 1] and count as positive from this value on. A whole number
-            from 1 on: labels may be numbers of votes. None: a fraction or a number of votes is an error.
-        labels_in: One column that holds all labels of a row, as `label_forms.spread_labels` reads it.
-        label_format: `names`, `list`, `json` or `class`: how it does; `auto`: as it looks; `columns`: take no notice of
-            `labels_in`.
-        label_none: Names there that mean no label; default: none, normal, clean, neither, ok, not and not_... .
-        language_column: Column of language codes, of which `en`, `EN`, `en-US` and the like are kept; default: `lang`
-            or `language` where there is one.
-        detect_language: Also leave out texts that are clearly not English: at least 20 letters, and another language
-            has a probability of at least 0.5. Texts that are too short or undecided are kept and counted. About 4,000
-            texts a second. Needs the extra `languages`.
-        delimiter: Field delimiter of a CSV file; default: a comma, for TSV a tab.
-        quoting: What quotes mean in a CSV file: `standard` or `none`, as `csv_dialects.CsvDialect` has it.
-        escape: Its escape character, as there.
         max_examples: Take a seeded part of so many rows, in the order of the file; None: all.
         seed: Seed of that part; the same seed gives the same rows.
         require_both_classes: Refuse a label without positives or without negatives, with which nothing can be trained;
             False where a small table is only evaluated.
+        **settings: How the table is written, by the names of `data.options.TableOptions`: `text_column`,
+            `label_columns`, `label_cut`, `labels_in`, `label_format`, `label_none`, `language_column`,
+            `detect_language`, `delimiter`, `quoting`, `escape`.
 
     Returns:
         `text_column` (str) and the label columns (float32, 0 or 1), the index 0..n-1. `attrs["labels"]` holds the
@@ -165,6 +93,7 @@ def load_english_only(
         DataError: the file cannot be read, or the table cannot be used; all problems in one message, by column, count
             and first row numbers, which count from 1 without the header.
         ConfigError: a setting is out of range.
+        TypeError: a keyword that is no setting.
         MissingExtraError: `detect_language` without py3langid.
 
     Example:
@@ -177,23 +106,36 @@ def load_english_only(
         >>> df["insult"].tolist(), df.attrs["labels"], df.attrs["left_out"]["other_language"]
         ([0.0, 1.0], ('insult',), 1)
     """
+    several = {
+        name: tuple(settings[name]) for name in ("label_columns", "label_none") if settings.get(name) is not None
+    }
+    options = build(TableOptions, settings | several)
+    return load_labelled(
+        data_path, options, max_examples=max_examples, seed=seed, require_both_classes=require_both_classes
+    )
+
+
+def load_labelled(
+    data_path: Path | str | pd.DataFrame,
+    options: TableOptions = PLAIN_FORM,
+    *,
+    max_examples: int | None = None,
+    seed: int = 42,
+    require_both_classes: bool = True,
+) -> pd.DataFrame:
+    """As `load_english_only`, which says what comes back and what is refused, with options in one object.
+
+    Args:
+        data_path: As there.
+        options: How the table is written.
+        max_examples: As there.
+        seed: As there.
+        require_both_classes: As there.
+    """
     if max_examples is not None and max_examples < 1:
         raise ConfigError(f"max_examples is {max_examples}, expected 1 or more.")
     where = "table" if isinstance(data_path, pd.DataFrame) else str(data_path)
-    form = TableForm(
-        text_column=text_column,
-        label_columns=label_columns,
-        label_cut=label_cut,
-        labels_in=labels_in,
-        label_format=label_format,
-        label_none=label_none,
-        language_column=language_column,
-        detect_language=detect_language,
-        delimiter=delimiter,
-        quoting=quoting,
-        escape=escape,
-    )
-    clean = clean_table(data_path, form, require_both_classes=require_both_classes)
+    clean = clean_table(data_path, options, require_both_classes=require_both_classes)
     raise_problems(clean.problems, where)
     frame = clean.rows.iloc[take_part(len(clean.rows), max_examples, seed)].reset_index(drop=True)
     if len(frame) < len(clean.rows):
@@ -202,8 +144,13 @@ def load_english_only(
     return frame
 
 
+def read_unchecked(path: Path, options: TableOptions) -> pd.DataFrame:
+    """Read a file that is written so, as `reading.read_table` does, with nothing checked or left out."""
+    return read_table(path, delimiter=options.delimiter, quoting=options.quoting, escape=options.escape)
+
+
 def clean_table(
-    data_path: Path | str | pd.DataFrame, form: TableForm = PLAIN_FORM, *, require_both_classes: bool = True
+    data_path: Path | str | pd.DataFrame, form: TableOptions = PLAIN_FORM, *, require_both_classes: bool = True
 ) -> CleanTable:
     """Read a table and part what can be used from what is wrong.
 
@@ -252,15 +199,15 @@ def clean_table(
     return CleanTable(clean, sound, left_out, problems, left_aside)
 
 
-def _read(data_path: Path | str | pd.DataFrame, form: TableForm) -> tuple[str, pd.DataFrame]:
+def _read(data_path: Path | str | pd.DataFrame, form: TableOptions) -> tuple[str, pd.DataFrame]:
     if not isinstance(data_path, pd.DataFrame):
-        return str(data_path), form.read(Path(data_path).expanduser())
+        return str(data_path), read_unchecked(Path(data_path).expanduser(), form)
     check_column_names(data_path.columns, "table")
     return "table", data_path.reset_index(drop=True)
 
 
 def _find_labels(
-    frame: pd.DataFrame, text_column: str, form: TableForm, where: str
+    frame: pd.DataFrame, text_column: str, form: TableOptions, where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
     """The label columns, others that may be some too, and the problems of columns that would be but for some words."""
     if form.label_columns is not None:
@@ -280,7 +227,7 @@ def _find_labels(
     return labels, aside, [] if six else find_almost_labels(frame, text_column, labels)
 
 
-def _spread(frame: pd.DataFrame, form: TableForm, where: str) -> SpreadLabels:
+def _spread(frame: pd.DataFrame, form: TableOptions, where: str) -> SpreadLabels:
     given = None if form.label_columns is None else as_labels(form.label_columns)
     return spread_labels(
         frame[form.one_column], label_format=form.label_format, none=form.label_none, given=given, where=where
@@ -329,7 +276,7 @@ def _leave_out(
 
 
 def _sound_columns(
-    rows: pd.DataFrame, text_column: str, labels: Sequence[str], form: TableForm
+    rows: pd.DataFrame, text_column: str, labels: Sequence[str], form: TableOptions
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The text column, where it is one, under the name that was asked for; the targets of labels without problems."""
     columns: dict[str, pd.Series | npt.NDArray[np.float32]] = {}

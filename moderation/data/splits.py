@@ -1,16 +1,17 @@
 """Tables -> the three splits of a run. The same arguments give the same splits: evaluation rebuilds them so."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moderation.data.cleaning import load_english_only
+from moderation.data.cleaning import load_labelled
 from moderation.data.disguises import DISGUISES, STUBBORN, add_disguised
+from moderation.data.options import SplitOptions, TableOptions
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
 
@@ -62,51 +63,26 @@ class Splits:
         return dict(reversed(counts.items()))
 
 
-def load_splits(
-    data_path: Path,
-    *,
-    val_path: Path | None = None,
-    test_path: Path | None = None,
-    val_size: float = 0.1,
-    test_size: float = 0.1,
-    max_train_examples: int | None = None,
-    extra_train_path: Path | None = None,
-    disguised: float = 0.0,
-    fold_disguises: bool = False,
-    seed: int = 42,
-    text_column: str = "comment_text",
-    **table: Any,
-) -> Splits:
+def load_splits(options: SplitOptions, *, seed: int = 42, fold_disguises: bool = False) -> Splits:
     """Read the tables of a run and cut them into train, val and test.
 
     Args:
-        data_path: Table of the train split, and of each split that has no table of its own.
-        val_path: Table of the val split.
-        test_path: Table of the test split.
-        val_size: Share of the texts of `data_path` for validation, without `val_path`.
-        test_size: Share of the texts of `data_path` for testing, without `test_path`.
-        max_train_examples: Keep a seeded part of the train split.
-        extra_train_path: Further table for the train split alone, added to that part; texts of val and test are left
-            out of it.
-        disguised: Disguised copies per row to add to the train split.
-        fold_disguises: The tokenizer undoes some disguises: no copies of these.
+        options: The tables, how they are written, and the shares of the splits.
         seed: Seed of the cut.
-        text_column: Column of the texts.
-        **table: Further arguments of `load_english_only`.
+        fold_disguises: The tokenizer undoes some disguises: no copies of these.
 
     Raises:
         DataError: a table cannot be used, or a split would be empty.
     """
-    whole = load_english_only(data_path, text_column=text_column, seed=seed, **table)
+    text_column = options.table.text_column
+    whole = load_labelled(options.data_path, options.table, seed=seed)
     labels: tuple[str, ...] = tuple(whole.attrs["labels"])
-    left_out = dict(whole.attrs["left_out"])
-    frames: dict[str, pd.DataFrame] = {}
-    for split, path in (("val", val_path), ("test", test_path)):
-        if path is not None:
-            options = table | {"label_columns": labels, "require_both_classes": False}
-            frames[split] = load_english_only(path, text_column=text_column, seed=seed, **options)
-            for reason, count in frames[split].attrs["left_out"].items():
-                left_out[reason] = left_out.get(reason, 0) + count
+    further = _Further(dataclasses.replace(options.table, label_columns=labels), dict(whole.attrs["left_out"]))
+    frames = {
+        split: further.read(path)
+        for split, path in (("val", options.val_path), ("test", options.test_path))
+        if path is not None
+    }
     if len(frames) == 2:
         frames["val"] = _without_texts_of(frames["val"], frames["test"], text_column, "val", "test")
     for split, frame in frames.items():
@@ -114,31 +90,42 @@ def load_splits(
     rows = split_examples(
         whole[text_column],
         whole[list(labels)].to_numpy(dtype=np.float32),
-        val_size=0.0 if val_path else val_size,
-        test_size=0.0 if test_path else test_size,
+        val_size=0.0 if options.val_path else options.val_size,
+        test_size=0.0 if options.test_path else options.test_size,
         seed=seed,
     )
-    rows["train"] = rows["train"][take_part(len(rows["train"]), max_train_examples, seed)]
+    rows["train"] = rows["train"][take_part(len(rows["train"]), options.max_train_examples, seed)]
     for split in SPLITS:
         if split not in frames:
             frames[split] = whole.iloc[rows[split]].reset_index(drop=True)
     added = {"extra": 0}
-    if extra_train_path is not None:
-        options = table | {"label_columns": labels, "require_both_classes": False}
-        extra = load_english_only(extra_train_path, text_column=text_column, seed=seed, **options)
-        for reason, count in extra.attrs["left_out"].items():
-            left_out[reason] = left_out.get(reason, 0) + count
+    if options.extra_train_path is not None:
+        extra = further.read(options.extra_train_path)
         for split in ("val", "test"):
             extra = _without_texts_of(extra, frames[split], text_column, "the extra table", split)
         frames["train"] = pd.concat([frames["train"], extra], ignore_index=True)
         added["extra"] = len(extra)
     n_plain = len(frames["train"])
     edits = STUBBORN if fold_disguises else DISGUISES
-    frames["train"] = add_disguised(frames["train"], disguised, seed, text_column, edits)
+    frames["train"] = add_disguised(frames["train"], options.disguised, seed, text_column, edits)
     added["disguised"] = len(frames["train"]) - n_plain
     _check_positives(frames["train"], labels)
     logger.info("Splits: %s.", ", ".join(f"{split} {len(frames[split])}" for split in SPLITS))
-    return Splits({split: frames[split] for split in SPLITS}, labels, left_out, added)
+    return Splits({split: frames[split] for split in SPLITS}, labels, further.left_out, added)
+
+
+@dataclass(frozen=True)
+class _Further:
+    """Tables beside the first one, with its labels; `left_out` counts the rows of all of them."""
+
+    table: TableOptions
+    left_out: dict[str, int]
+
+    def read(self, path: Path) -> pd.DataFrame:
+        frame = load_labelled(path, self.table, require_both_classes=False)
+        for reason, count in frame.attrs["left_out"].items():
+            self.left_out[reason] = self.left_out.get(reason, 0) + count
+        return frame
 
 
 def _without_texts_of(

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from moderation.bundles import Bundle
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM, read_unchecked
 from moderation.data.label_forms import spread_labels
+from moderation.data.options import TableOptions
 from moderation.data.validation import find_label_columns, find_number_columns
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
@@ -21,7 +22,7 @@ SURGE_COLUMNS = ("text", "is_toxic")
 _SURGE = {"Toxic": True, "Not Toxic": False}
 
 
-def read_surge(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_surge(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read `toxicity_en.csv`: `text`, `is_toxic` (Toxic, Not Toxic).
 
     Raises:
@@ -31,13 +32,13 @@ def read_surge(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.D
     return _plain(frame, "text", "is_toxic", read_words(frame, "is_toxic", _SURGE, path))
 
 
-def read_binary(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_binary(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read a table with a column of texts and one column of 0 and 1, of shares or votes to be cut, or of one class.
 
     Raises:
         DataError: no such text column, no such label column or several, or an empty cell in it.
     """
-    table = form.read(path)
+    table = read_unchecked(path, form)
     text_column = find_text_column(table.columns, form.text_column, str(path))
     frame = take_texts(table, path, (text_column,), text_column)
     named, column = _one_label(frame, text_column, path, form)
@@ -46,7 +47,7 @@ def read_binary(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.
     return _plain(frame, text_column, named, read_targets(frame.assign(**{named: column}), named, path, form.label_cut))
 
 
-def find_targets(frame: pd.DataFrame, text_column: str, form: TableForm) -> tuple[str, ...]:
+def find_targets(frame: pd.DataFrame, text_column: str, form: TableOptions) -> tuple[str, ...]:
     """The columns that may hold the one label: those named, else those of 0 and 1, else those that a cut makes so."""
     if form.label_columns is not None:
         return tuple(form.label_columns)
@@ -54,7 +55,7 @@ def find_targets(frame: pd.DataFrame, text_column: str, form: TableForm) -> tupl
     return found or (() if form.label_cut is None else find_number_columns(frame, text_column, ()))
 
 
-def _one_label(frame: pd.DataFrame, text_column: str, path: Path, form: TableForm) -> tuple[str, pd.Series]:
+def _one_label(frame: pd.DataFrame, text_column: str, path: Path, form: TableOptions) -> tuple[str, pd.Series]:
     """Name and values of the one label."""
     if form.one_column is not None and form.one_column in frame.columns:
         spread = spread_labels(

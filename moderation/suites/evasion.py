@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.bundles import Bundle
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM
 from moderation.data.disguises import EVASIONS, INSERTIONS, edit_text
+from moderation.data.options import TableOptions
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
 from moderation.suites.intervals import of_counts, wilson
@@ -24,7 +25,7 @@ from moderation.text_tables import interval, number
 MOST_TOXIC, MOST_CLEAN = 1000, 2000  # comments, or the edits would take longer than all other suites together
 
 
-def read_evasion(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_evasion(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read a labelled table as `labelled.read_labelled` does.
 
     Raises:

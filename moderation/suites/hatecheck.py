@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.bundles import Bundle
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM
+from moderation.data.options import TableOptions
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
 from moderation.suites.intervals import of_counts, wilson
@@ -26,7 +27,7 @@ _SIDES = ("hateful", "non-hateful")
 _NOTE = "A case counts as called hateful where any label reaches its threshold."
 
 
-def read_hatecheck(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_hatecheck(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read `test_suite_cases.csv`.
 
     Raises:
@@ -50,7 +51,7 @@ def files_of(path: Path) -> list[Path]:
     return files
 
 
-def read_multilingual_hatecheck(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_multilingual_hatecheck(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read the files of a folder, or one of them; the column `language` is taken from their names.
 
     Raises:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from moderation.bundles import Bundle
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM
+from moderation.data.options import TableOptions
 from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.suites.intervals import as_interval
 from moderation.suites.results import Figure, Options, SuiteResult, Table
@@ -59,7 +60,7 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: Options) -> Sui
     )
 
 
-def read_multilingual(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_multilingual(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read comments in several languages: `comment_text`, `lang`, `toxic`.
 
     Raises:

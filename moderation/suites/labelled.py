@@ -1,15 +1,16 @@
 """Tables in the form of the Jigsaw challenge of 2018: a text and the bundle's own labels."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from moderation.artifacts import sha256
 from moderation.bundles import MANIFEST, Bundle
-from moderation.config import TrainConfig
-from moderation.data.cleaning import PLAIN_FORM, TableForm, load_english_only
+from moderation.data.cleaning import PLAIN_FORM, load_labelled, read_unchecked
 from moderation.data.label_forms import spread_labels
+from moderation.data.options import SealedSplits, TableOptions
 from moderation.data.splits import load_splits
 from moderation.errors import ConfigError, DataError
 from moderation.flags import from_plain, to_plain
@@ -18,7 +19,7 @@ from moderation.tables.columns import TEXT_COLUMN, show_names
 logger = logging.getLogger(__name__)
 
 
-def read_labelled(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_labelled(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read the rows on which a bundle may be measured.
 
     Of the very table that the bundle was trained on (its hash says so), these are the rows of the test split alone;
@@ -32,7 +33,7 @@ def read_labelled(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> p
         DataError: no such column, no label of the bundle's, values that are no labels, or a training table whose test
             split cannot be cut again.
     """
-    table = form.read(path)
+    table = read_unchecked(path, form)
     provenance = bundle.manifest.get("provenance") or {}
     found, trained_on = sha256(path), provenance.get("data") or {}
     if found == trained_on.get("extra_train_sha256"):
@@ -43,14 +44,13 @@ def read_labelled(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> p
         frame = _test_split(path, bundle, form)
     else:
         shared = _shared_labels(table, path, bundle, form)
-        options = form.options | {"label_columns": shared, "require_both_classes": False}
-        frame = load_english_only(path, **options)
+        frame = load_labelled(path, replace(form, label_columns=tuple(shared)), require_both_classes=False)
     frame = frame.rename(columns={form.text_column: TEXT_COLUMN})
     frame.attrs["of_authors"] = _is_jigsaw(table)
     return frame
 
 
-def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableForm) -> list[str]:
+def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableOptions) -> list[str]:
     """The bundle's labels, in its order, that the table has or that were asked for."""
     names, what = list(map(str, table.columns)), "a column"
     if form.one_column is not None and form.one_column in table.columns:
@@ -75,7 +75,7 @@ def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableF
     return shared
 
 
-def _test_split(path: Path, bundle: Bundle, form: TableForm) -> pd.DataFrame:
+def _test_split(path: Path, bundle: Bundle, form: TableOptions) -> pd.DataFrame:
     """The test split of the training table, cut by the settings that the bundle seals; older ones seal none."""
     provenance = bundle.manifest["provenance"]
     sealed = provenance.get("split_settings")
@@ -88,12 +88,12 @@ def _test_split(path: Path, bundle: Bundle, form: TableForm) -> pd.DataFrame:
     settings |= {"label_columns": list(bundle.labels), "max_train_examples": None, "disguised": 0.0}
     where = f"{bundle.path / MANIFEST} (split_settings)"
     try:
-        config = from_plain(TrainConfig, settings | {"data_path": str(path)}, where)
+        cut = from_plain(SealedSplits, settings | {"data_path": str(path)}, where)
     except ConfigError as error:
         raise DataError(
             f"{path}: the bundle was trained on this table, and its test split cannot be cut.\n{error}"
         ) from error
-    splits = load_splits(**config.split_settings)
+    splits = load_splits(cut.data, seed=cut.seed, fold_disguises=cut.fold_disguises)
     recorded = provenance.get("splits") or {}
     found = {name: len(splits.frames[name]) for name in ("val", "test")}
     how = "the default split settings, since the bundle seals none" if sealed is None else "the split settings it seals"
@@ -109,7 +109,7 @@ def _test_split(path: Path, bundle: Bundle, form: TableForm) -> pd.DataFrame:
         found["test"],
         how,
     )
-    frame = splits.frames["test"].rename(columns={config.text_column: TEXT_COLUMN})
+    frame = splits.frames["test"].rename(columns={cut.data.table.text_column: TEXT_COLUMN})
     frame.attrs["labels"] = splits.labels
     return frame
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from moderation.bundles import Bundle
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM
+from moderation.data.options import TableOptions
 from moderation.errors import DataError
 from moderation.suites.results import Figure, Options, SuiteResult, Table
 from moderation.suites.rows import check_groups, read_rows, read_words
@@ -68,7 +69,7 @@ def _find_term(text: str, template: str) -> str | None:
     return " ".join(words[around[0] : len(words) - around[1]]) or None
 
 
-def read_madlibs(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_madlibs(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read `bias_madlibs_77k.csv` or its like: `Text`, `Label` (BAD, NOT_BAD), `Template`.
 
     Raises:

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pandas as pd
 
 from moderation.artifacts import sha256
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM
+from moderation.data.options import TableOptions
 from moderation.data.training_texts import Digests, count_seen, read_sketch
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier
+from moderation.options import flatten
 from moderation.suites.hatecheck import files_of
 from moderation.suites.registry import Kind, Suite, find_kind
 from moderation.suites.results import Measured, Options, SuitesReport
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def measure_suites(
-    classifier: Classifier, suites: Sequence[Suite], options: Options, form: TableForm = PLAIN_FORM
+    classifier: Classifier, suites: Sequence[Suite], options: Options, form: TableOptions = PLAIN_FORM
 ) -> SuitesReport:
     """Read all suites, then measure one after the other; a text that several hold is computed once.
 
@@ -52,14 +54,14 @@ def measure_suites(
         thresholds_from=classifier.thresholds_from,
         languages=classifier.languages,
         options=options,
-        table_settings={name: value for name, value in form.options.items() if value != getattr(PLAIN_FORM, name)},
+        table_settings={name: value for name, value in flatten(form).items() if value != getattr(PLAIN_FORM, name)},
         suites=measured,
         seconds=round(time.monotonic() - started, 1),
         n_computed=scorer.n_computed,
     )
 
 
-def _read_all(suites: Sequence[Suite], scorer: Scorer, form: TableForm) -> list[tuple[Kind, pd.DataFrame]]:
+def _read_all(suites: Sequence[Suite], scorer: Scorer, form: TableOptions) -> list[tuple[Kind, pd.DataFrame]]:
     readings, problems = [], []
     for suite in suites:
         try:

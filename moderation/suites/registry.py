@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from moderation.bundles import Bundle
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM, read_unchecked
+from moderation.data.options import TableOptions
 from moderation.errors import ConfigError, DataError
 from moderation.escapes import escape_name
 from moderation.labels import name_problem
@@ -16,7 +17,7 @@ from moderation.suites.results import Options, SuiteResult
 from moderation.suites.scorer import Scorer
 from moderation.tables.columns import find_text_column, show_names
 
-Reader = Callable[[Path, Bundle, TableForm], pd.DataFrame]
+Reader = Callable[[Path, Bundle, TableOptions], pd.DataFrame]
 Measure = Callable[[pd.DataFrame, Scorer, Options], SuiteResult]
 
 
@@ -111,7 +112,7 @@ def parse_suites(words: Sequence[str]) -> list[Suite]:
     return suites
 
 
-def find_kind(suite: Suite, bundle: Bundle, form: TableForm = PLAIN_FORM) -> Kind:
+def find_kind(suite: Suite, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> Kind:
     """The kind of a suite: the one named, else the one whose columns its file has.
 
     Raises:
@@ -119,7 +120,7 @@ def find_kind(suite: Suite, bundle: Bundle, form: TableForm = PLAIN_FORM) -> Kin
     """
     if suite.kind is not None:
         return KINDS[suite.kind]
-    names = form.read(hatecheck.files_of(suite.path)[0]).head(1000)
+    names = read_unchecked(hatecheck.files_of(suite.path)[0], form).head(1000)
     for kind in KINDS.values():
         if kind.columns and set(kind.columns) <= set(names.columns):
             return kind

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM, read_unchecked
+from moderation.data.options import TableOptions
 from moderation.data.splitting import take_part
 from moderation.data.validation import as_targets, is_empty, label_problems, text_problems
 from moderation.errors import DataError
@@ -18,7 +19,7 @@ from moderation.tables.columns import show_names, show_rows
 logger = logging.getLogger(__name__)
 
 
-def read_rows(path: Path, columns: Sequence[str], text_column: str, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_rows(path: Path, columns: Sequence[str], text_column: str, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read a table that has these columns; rows without a text are left out and counted.
 
     Args:
@@ -33,7 +34,7 @@ def read_rows(path: Path, columns: Sequence[str], text_column: str, form: TableF
     Raises:
         DataError: the file cannot be read, a column is missing, or the text column holds no texts.
     """
-    return take_texts(form.read(path), path, columns, text_column)
+    return take_texts(read_unchecked(path, form), path, columns, text_column)
 
 
 def take_texts(frame: pd.DataFrame, path: Path, columns: Sequence[str], text_column: str) -> pd.DataFrame:

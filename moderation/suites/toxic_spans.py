@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from moderation.bundles import Bundle
-from moderation.data.cleaning import PLAIN_FORM, TableForm
+from moderation.data.cleaning import PLAIN_FORM
+from moderation.data.options import TableOptions
 from moderation.errors import DataError
 from moderation.inference.sentences import split_sentences
 from moderation.suites.intervals import of_mean
@@ -23,7 +24,7 @@ COLUMNS = ("spans", "text")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
-def read_toxic_spans(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> pd.DataFrame:
+def read_toxic_spans(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read `tsd_test.csv` or its like: `text`, and in `spans` a list of the marked characters' offsets.
 
     Raises:

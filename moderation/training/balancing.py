@@ -1,21 +1,18 @@
 """Rare labels: weights in the loss, and a sampler that draws them more often."""
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import WeightedRandomSampler
 
 from moderation.errors import ConfigError, DataError
-
-PosWeightRule = Literal["off", "sqrt", "balanced"]
+from moderation.training.options import PosWeight
 
 
 def build_balanced_sampler_and_pos_weight(
     targets: npt.ArrayLike,
     *,
-    rule: PosWeightRule = "balanced",
+    rule: PosWeight = "balanced",
     cap: float = 50.0,
     seed: int = 42,
 ) -> tuple[WeightedRandomSampler, torch.Tensor]:
@@ -52,7 +49,7 @@ def build_balanced_sampler_and_pos_weight(
     return sampler, torch.from_numpy(pos_weight_of(array, rule, cap))
 
 
-def pos_weight_of(targets: npt.NDArray[np.float32], rule: PosWeightRule, cap: float) -> npt.NDArray[np.float32]:
+def pos_weight_of(targets: npt.NDArray[np.float32], rule: PosWeight, cap: float) -> npt.NDArray[np.float32]:
     """Weight of positives per label, float32 `(n_labels,)`, in [1, cap]; see the function above."""
     if cap < 1:
         raise ConfigError(f"pos_weight: cap is {cap}, expected 1 or more.")

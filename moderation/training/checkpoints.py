@@ -9,7 +9,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +31,25 @@ _VERSION = 1
 _ARCHIVE = b"PK\x03\x04"
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts:
+    """What a checkpoint says of itself; None: it does not say.
+
+    Args:
+        backbone: As the settings name it.
+        max_length: Tokens that the model reads of a text.
+        tokenizer_sha256: Hash of the tokenizer that it was trained with.
+        step: Optimizer steps behind it.
+        val_metrics: Metrics of the val split at that step, by name; empty of the final one.
+    """
+
+    backbone: str | None = None
+    max_length: int | None = None
+    tokenizer_sha256: str | None = None
+    step: int | None = None
+    val_metrics: dict[str, float] | None = None
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint file holds, rebuilt.
@@ -38,22 +57,22 @@ class Checkpoint:
     Args:
         model: On the CPU, float32, without dropout.
         labels: Order of its logits.
-        about: Facts written with it: backbone, maximum length, step, validation metrics, hash of the tokenizer.
+        about: Facts written with it.
     """
 
     model: PreTrainedModel
     labels: tuple[str, ...]
-    about: dict[str, Any]
+    about: CheckpointFacts
 
 
-def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], about: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], about: CheckpointFacts) -> None:
     """Write a checkpoint, whole or not at all.
 
     Args:
         path: The `.pt` file.
         model: Its configuration and weights are kept.
         labels: Order of its logits.
-        about: Further facts, plain types.
+        about: Further facts.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
@@ -65,7 +84,7 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
         "version": _VERSION,
         "labels": list(labels),
         "config": dict(sorted((model.config.to_diff_dict() | own).items())),
-        "about": about,
+        "about": {name: value for name, value in asdict(about).items() if value is not None},
         "weights": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
     }
     with write_atomically(path) as temporary:
@@ -95,7 +114,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         labels = as_labels(content["labels"])
         if len(labels) != config.num_labels:
             raise ValueError("the labels are not those of the logits")
-        about = _check_about(content["about"])
+        about = _read_facts(content["about"])
         model.eval()  # type: ignore[no-untyped-call]
         _try_out(model)
     except ArtifactError:
@@ -109,15 +128,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(model, labels, about)
 
 
-def _check_about(about: Any) -> dict[str, Any]:
-    """The facts about a checkpoint, all of them such as JSON can hold."""
+def _read_facts(about: Any) -> CheckpointFacts:
+    """The facts about a checkpoint, all of them such as JSON can hold.
+
+    Raises:
+        ValueError, TypeError, AttributeError: a value that cannot be.
+    """
     json.dumps(about)
-    length, step = about.get("max_length"), about.get("step")
-    if length is not None and not (is_whole(length) and 0 < length <= LONGEST_WINDOW):
+    facts = CheckpointFacts(**{field.name: about.get(field.name) for field in fields(CheckpointFacts)})
+    for text in (facts.backbone, facts.tokenizer_sha256):
+        if not isinstance(text, str | None):
+            raise ValueError("a name that is no text")
+    if facts.max_length is not None and not (is_whole(facts.max_length) and 0 < facts.max_length <= LONGEST_WINDOW):
         raise ValueError("a length that no text is cut at")
-    if step is not None and not is_whole(step):
+    if facts.step is not None and not is_whole(facts.step):
         raise ValueError("a step that is no number")
-    return dict(about)
+    if not isinstance(facts.val_metrics, dict | None):
+        raise ValueError("metrics without names")
+    return facts
 
 
 def _try_out(model: PreTrainedModel) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 import torch
@@ -62,7 +62,35 @@ def make_reproducible(seed: int, threads: int | None) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def describe_environment() -> dict[str, Any]:
+class GitState(TypedDict):
+    """Where the source of the toolkit stands."""
+
+    commit: str
+    dirty: bool
+
+
+class Hardware(TypedDict):
+    """What a run computes on."""
+
+    cpu: str
+    cores: int | None
+    threads: int
+    memory_bytes: int
+    gpus: list[str]
+
+
+class Environment(TypedDict):
+    """Versions and machine, as they stand in `run.json`."""
+
+    python: str
+    platform: str
+    libraries: dict[str, str]
+    git: GitState | None
+    hardware: Hardware
+    processes: int
+
+
+def describe_environment() -> Environment:
     """Versions, git commit and machine, JSON-ready. No host or user names."""
     return {
         "python": platform.python_version(),
@@ -80,7 +108,7 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def describe_git(folder: Path) -> dict[str, Any] | None:
+def describe_git(folder: Path) -> GitState | None:
     """Commit of the toolkit's source and whether files differ from it; None outside a git checkout."""
 
     def git(*words: str) -> str:

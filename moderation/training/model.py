@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 from moderation.errors import ArtifactError, ConfigError
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import make_model, read_config, read_model
+from moderation.training.options import ModelOptions
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,26 @@ def build_model(
         if hasattr(config, name):
             setattr(config, name, attention_dropout)
     return _random_model(backbone_dir, config) if random_weights else _pretrained_model(backbone_dir, config)
+
+
+def start_model(backbone_dir: Path, labels: Sequence[str], options: ModelOptions) -> PreTrainedModel:
+    """The model that a training begins with: `build_model`, with the parts frozen that are not to learn.
+
+    Args:
+        backbone_dir: Local folder of the backbone.
+        labels: One logit each, in this order.
+        options: What of it is random, and what may change.
+
+    Raises:
+        ArtifactError: the backbone cannot be loaded.
+        ConfigError: more layers to freeze than there are.
+    """
+    model = build_model(
+        backbone_dir, labels, random_weights=options.random_weights, attention_dropout=options.attention_dropout
+    )
+    if options.freeze_layers or options.freeze_embeddings:
+        freeze_for_speed(model, options.freeze_layers)
+    return model
 
 
 def _random_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:

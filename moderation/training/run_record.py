@@ -5,93 +5,205 @@ page, and what `run.json` says of the moment: `started`, `seconds`, `peak_memory
 `resumed_from`, of `settings` its `resume`.
 """
 
-import dataclasses
 import datetime
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_json
+from moderation.data.options import SplitOptions
 from moderation.errors import ArtifactError, ConfigError, ModerationError
-from moderation.training.environment import PhaseTimer, describe_environment, is_main, n_processes, peak_memory_bytes
+from moderation.flags import to_plain
+from moderation.training.environment import (
+    GitState,
+    Hardware,
+    PhaseTimer,
+    describe_environment,
+    is_main,
+    n_processes,
+    peak_memory_bytes,
+)
 from moderation.training.fitting import Fit
+from moderation.training.options import TrainOptions
 from moderation.training.states import sealed_states
 
-RUN_FORMAT = {"format": "content-moderation run", "version": 1}
+_FORMAT = {"format": "content-moderation run", "version": 1}
+_EXPECTED = "the run.json that `moderation train` wrote"
 # What may differ from the interrupted run: where things lie (hashes guard the data), and what changes no result but
 # through the order of sums (threads).
 _FREE_ON_RESUME = {"resume", "overwrite", "threads", "save_every", "track"}
 _FREE_ON_RESUME |= {"output_dir", "data_path", "val_path", "test_path", "extra_train_path"}
 
 
-def check_run_folder(run: RunFolder, settings: dict[str, Any]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What `moderation train` knows of a run when it begins.
+
+    Args:
+        labels: Label order.
+        precision: Number format: fp32, bf16 or fp16.
+        data: Rows left out and added, by reason, under `left_out` and `added`; in a record also `sha256` of each table.
+        splits: Rows of each split.
+        backbone: Its `name`, `hub_id`, `revision` and `weights_sha256`.
+    """
+
+    labels: Sequence[str] | None = None
+    precision: str | None = None
+    data: dict[str, object]
+    splits: dict[str, int] | None = None
+    backbone: dict[str, str | None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(RunFacts):
+    """The content of `run.json`. What a run of an earlier version, or an unfinished one, does not say is None.
+
+    Args:
+        settings: All settings of the training by name, flat, as plain values.
+        status: `running` or `done`.
+        started: Date and time in UTC, ISO 8601.
+        python: Version of Python.
+        platform: System and processor.
+        libraries: Versions by name.
+        git: Commit of the toolkit's source; None outside a checkout.
+        hardware: What the run computed on.
+        processes: Processes that trained together.
+        files: SHA-256 by name of the files that the training wrote.
+        seconds: Seconds by phase.
+        peak_memory_bytes: Largest resident memory of the first process.
+        training: Figures of the training proper, the fields of `Fit`.
+    """
+
+    settings: dict[str, object]
+    status: str = "unknown"
+    started: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    libraries: dict[str, str] | None = None
+    git: GitState | None = None
+    hardware: Hardware | None = None
+    processes: int | None = None
+    files: dict[str, str] | None = None
+    seconds: dict[str, float] | None = None
+    peak_memory_bytes: int | None = None
+    training: dict[str, object] | None = None
+
+    @property
+    def table_hashes(self) -> dict[str, object]:
+        """SHA-256 of each table, as `hash_tables` names them."""
+        return {name: value for name, value in self.data.items() if name.endswith("sha256")}
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            ArtifactError: the disk is full or the folder cannot be written.
+        """
+        known = {name: value for name in _ORDER if (value := getattr(self, name)) is not None or name == "git"}
+        write_json(path, _FORMAT | known)
+
+
+_ORDER = (
+    *("status", "started", "settings", "labels", "precision", "data", "splits", "backbone"),
+    *("python", "platform", "libraries", "git", "hardware", "processes"),
+    *("files", "seconds", "peak_memory_bytes", "training"),
+)
+_KINDS: dict[str, type] = dict.fromkeys(("status", "started", "precision", "python", "platform"), str)
+_KINDS |= dict.fromkeys(("settings", "data", "splits", "backbone", "libraries", "git", "hardware"), dict)
+_KINDS |= dict.fromkeys(("files", "seconds", "training"), dict)
+_KINDS |= {"labels": list, "processes": int, "peak_memory_bytes": int}
+
+
+def read_record(run: RunFolder) -> RunRecord:
+    """Read `run.json`.
+
+    Raises:
+        ArtifactError: missing, damaged, or written by another program.
+    """
+    content = read_json(run.run_json, _EXPECTED)
+    found = {name: content[name] for name in _ORDER if content.get(name) is not None}
+    wrong = [name for name, value in found.items() if not isinstance(value, _KINDS[name])]
+    wrong += [name for name in ("settings", "data") if name not in found]
+    if content.get("format") != _FORMAT["format"] or wrong:
+        where = f" in {', '.join(wrong)}" if wrong and content.get("format") == _FORMAT["format"] else ""
+        raise ArtifactError(
+            f"{run.run_json}: no record of a run (damaged{where}, or of another program); expected {_EXPECTED}."
+        )
+    return RunRecord(**found)
+
+
+def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
     """Refuse a folder that holds a run, unless it shall be resumed with the same settings or overwritten.
 
     Args:
         run: The folder.
-        settings: Of the run that is about to begin or to go on, as plain values.
+        options: Of the run that is about to begin or to go on.
 
     Raises:
         ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since; it holds
             files under the names of a run's without being one.
         ConfigError: a run shall be resumed with other settings.
     """
-    if settings["overwrite"] and not settings["resume"]:
+    if options.run.overwrite and not options.run.resume:
         return
     if not run.run_json.exists():
-        if settings["resume"]:
+        if options.run.resume:
             raise ArtifactError(f"{run.path}: holds no interrupted run to resume. Leave --resume out to start one.")
         _refuse_files_of_others(run)
         return
-    facts = read_record(run)
-    if not settings["resume"]:
+    record = read_record(run)
+    if not options.run.resume:
         raise ArtifactError(
-            f"{run.path}: already holds a run ({facts.get('status', 'unknown')}). Choose another --output-dir, "
+            f"{run.path}: already holds a run ({record.status}). Choose another --output-dir, "
             "or pass --overwrite to replace it, or --resume to go on with an interrupted one."
         )
-    if facts.get("status") == "done":
+    if record.status == "done":
         raise ArtifactError(f"{run.path}: this run is complete; there is nothing to resume.")
-    before = facts["settings"]
+    _check_same_run(run, record, options)
+
+
+def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) -> None:
+    settings, before = to_plain(options), record.settings
     changed = [name for name in settings if name not in _FREE_ON_RESUME and before.get(name) != settings[name]]
     if changed:
         raise ConfigError(
             "--resume: settings differ from those that the run began with:\n"
             + "\n".join(f"  {name}: was {before.get(name)}, is {settings[name]}" for name in changed)
         )
-    if facts["processes"] != n_processes():
+    if record.processes != n_processes():
         raise ConfigError(
-            f"--resume: the run began with {facts['processes']} processes, now there are {n_processes()}; "
+            f"--resume: the run began with {record.processes} processes, now there are {n_processes()}; "
             "its states hold the random numbers of each. Start as many as before."
         )
-    if {name: value for name, value in facts["data"].items() if name.endswith("sha256")} != hash_tables(settings):
+    if record.table_hashes != hash_tables(options.data):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
 
 
-def begin_run(run: RunFolder, settings: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunRecord:
     """Clear the folder of an earlier run and write `run.json` with all that is known before the first step.
 
     Args:
         run: The folder.
-        settings: Plain values.
-        facts: What the command knows: labels, precision, splits, rows left out, backbone.
+        options: All settings.
+        facts: What the command knows.
 
     Returns:
-        The content of `run.json`.
+        The record, as far as it goes.
     """
-    if not settings["resume"]:
-        _clear(run)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    if settings["resume"]:
-        started = read_record(run).get("started", started)
-    content = RUN_FORMAT | {"status": "running", "started": started, "settings": settings}
-    content |= facts | describe_environment()
-    content["data"] = facts["data"] | hash_tables(settings)
-    write_json(run.run_json, content)
-    return content
+    if options.run.resume:
+        started = read_record(run).started or started
+    else:
+        _clear(run)
+    known = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    known["data"] = facts.data | hash_tables(options.data)
+    record = RunRecord(settings=to_plain(options), status="running", started=started, **known, **describe_environment())
+    record.write(run.run_json)
+    return record
 
 
 def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -112,55 +224,39 @@ def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
         ) from error
 
 
-def read_record(run: RunFolder) -> dict[str, Any]:
-    """Read `run.json`.
-
-    Raises:
-        ArtifactError: missing, damaged, or written by another program.
-    """
-    expected = "the run.json that `moderation train` wrote"
-    content = read_json(run.run_json, expected)
-    parts = (content.get("settings"), content.get("data"))
-    if content.get("format") != RUN_FORMAT["format"] or not all(isinstance(part, dict) for part in parts):
-        raise ArtifactError(
-            f"{run.run_json}: no record of a run (damaged, or of another program); expected {expected}."
-        )
-    return content
-
-
 @contextmanager
-def nothing_half_written(run: RunFolder, record: dict[str, Any]) -> Iterator[None]:
+def nothing_half_written(run: RunFolder, begun: Sequence[RunRecord]) -> Iterator[None]:
     """Where the block ends in an error of ours, remove what it began, unless there is a state to resume from.
 
     Args:
         run: The folder.
-        record: What `begin_run` gave; empty as long as it was not called.
+        begun: Holds what `begin_run` returned, once it was called.
     """
     try:
         yield
     except ModerationError:
-        begun = bool(record) and not record["settings"]["resume"]
-        if is_main() and begun and not sealed_states(run.resume_dir):
+        if is_main() and begun and not begun[0].settings["resume"] and not sealed_states(run.resume_dir):
             _clear(run)
         with suppress(OSError):  # not there, or it holds something
             run.resume_dir.rmdir()
         raise
 
 
-def finish_run(run: RunFolder, content: dict[str, Any], timer: PhaseTimer, fit: Fit) -> None:
+def finish_run(run: RunFolder, record: RunRecord, timer: PhaseTimer, fit: Fit) -> None:
     """Add seconds, memory, the course of the training and hashes of what it wrote; drop the states to resume from.
 
     Thresholds, probabilities and metrics have no hash here, since `tune` and `evaluate` write them anew.
     """
     written = (run.checkpoint_best, run.checkpoint_final, run.calibration)
-    content |= {
-        "status": "done",
-        "files": {path.name: sha256(path) for path in written if path.exists()},
-        "seconds": timer.seconds,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "training": dataclasses.asdict(fit),
-    }
-    write_json(run.run_json, content)
+    done = replace(
+        record,
+        status="done",
+        files={path.name: sha256(path) for path in written if path.exists()},
+        seconds=timer.seconds,
+        peak_memory_bytes=peak_memory_bytes(),
+        training=asdict(fit),
+    )
+    done.write(run.run_json)
     shutil.rmtree(run.resume_dir, ignore_errors=True)
 
 
@@ -170,8 +266,7 @@ def check_unchanged(run: RunFolder, *paths: Path) -> None:
     Raises:
         ArtifactError: one was changed or replaced.
     """
-    recorded = read_record(run).get("files")
-    recorded = recorded if isinstance(recorded, dict) else {}  # as runs of earlier versions have none
+    recorded = read_record(run).files or {}  # runs of earlier versions have none
     for path in paths:
         if path.name in recorded and path.exists() and sha256(path) != recorded[path.name]:
             raise ArtifactError(
@@ -180,10 +275,15 @@ def check_unchanged(run: RunFolder, *paths: Path) -> None:
             )
 
 
-def hash_tables(settings: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of each table that the settings name: `sha256`, and `val_sha256` and so on where there are more."""
-    keys = {"data_path": "sha256"} | {f"{name}_path": f"{name}_sha256" for name in ("val", "test", "extra_train")}
-    return {key: sha256(Path(settings[name])) for name, key in keys.items() if settings.get(name) is not None}
+def hash_tables(options: SplitOptions) -> dict[str, str]:
+    """SHA-256 of each table of a run: `sha256`, and `val_sha256` and so on where there are more."""
+    paths = {
+        "sha256": options.data_path,
+        "val_sha256": options.val_path,
+        "test_sha256": options.test_path,
+        "extra_train_sha256": options.extra_train_path,
+    }
+    return {key: sha256(path) for key, path in paths.items() if path is not None}
 
 
 def _refuse_files_of_others(run: RunFolder) -> None:

@@ -8,6 +8,7 @@ import pytest
 from moderation.cli import main
 from moderation.commands.check import check, count_tokens
 from moderation.config import CheckConfig
+from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.errors import ArtifactError, DataError
 
@@ -81,7 +82,7 @@ def test_tables_beside_the_first_need_its_labels_as_they_do_for_training(
     with pytest.raises(DataError, match="no column 'threat'") as of_check:
         check(CheckConfig(data_path=table_path, also=(other,)))
     with pytest.raises(DataError) as of_train:
-        load_splits(table_path, val_path=other)
+        load_splits(SplitOptions(data_path=table_path, val_path=other))
     assert str(of_check.value) == str(of_train.value)
 
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation.data.cleaning import TableForm, clean_table, load_english_only
+from moderation.data.cleaning import clean_table, load_english_only
 from moderation.data.label_forms import spread_labels
+from moderation.data.options import TableOptions
 from moderation.errors import ConfigError, DataError
 
 SECRET = "zanzibar"
@@ -187,7 +188,7 @@ def test_columns_of_other_kinds_of_numbers_are_labels(column: object) -> None:
 def test_settings_that_do_not_go_together() -> None:
     for form in ({"label_format": "list"}, {"label_format": "lists"}, {"label_cut": 1.5}, {"label_cut": 0}):
         with pytest.raises(ConfigError):
-            TableForm(**form)  # type: ignore[arg-type]
+            TableOptions(**form)  # type: ignore[arg-type]
 
 
 def test_votes_are_cut() -> None:
@@ -208,7 +209,7 @@ def test_columns_left_aside_are_named_with_the_cure(caplog: pytest.LogCaptureFix
     assert clean_table(frame).left_aside == ("spam", "self_harm")
     assert "columns left aside: spam, self_harm. To take them too: --label-columns toxic,spam,self_harm" in caplog.text
     frame = pd.DataFrame({"comment_text": ["a", "b"], "toxicity": [0.2, 0.9], "insult": [0.1, 0.8]})
-    assert clean_table(frame, TableForm(label_cut=0.5)).left_aside == ("toxicity",)
+    assert clean_table(frame, TableOptions(label_cut=0.5)).left_aside == ("toxicity",)
 
 
 def test_words_that_are_no_labels_name_the_flag_that_reads_them() -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits, take_handful
 from moderation.data.validation import text_key
 from moderation.errors import DataError
@@ -27,7 +28,7 @@ def keys(splits, split):
 
 def test_tables_of_their_own_share_no_text_with_another_split(paths):
     train, val, test = paths
-    splits = load_splits(train, val_path=val, test_path=test)
+    splits = load_splits(SplitOptions(data_path=train, val_path=val, test_path=test))
     assert keys(splits, "test") == {"sharedone", "testalone"}
     assert keys(splits, "val") == {"inval", "valalone"}
     assert len(splits.frames["train"]) == 40
@@ -35,7 +36,7 @@ def test_tables_of_their_own_share_no_text_with_another_split(paths):
 
 def test_one_table_of_its_own_and_the_other_split_cut_from_train(paths):
     train, val, _ = paths
-    splits = load_splits(train, val_path=val, test_size=0.25)
+    splits = load_splits(SplitOptions(data_path=train, val_path=val, test_size=0.25))
     assert len(splits.frames["val"]) == 3
     assert len(splits.frames["test"]) == 10
     assert not keys(splits, "train") & (keys(splits, "val") | keys(splits, "test"))
@@ -49,11 +50,11 @@ def test_a_label_that_the_train_split_lacks_is_named_with_its_cure(tmp_path):
         path, index=False
     )
     with pytest.raises(DataError, match=r"positive for threat.*max-train-examples"):
-        load_splits(path, max_train_examples=5, seed=1)
+        load_splits(SplitOptions(data_path=path, max_train_examples=5), seed=1)
 
 
 def test_a_handful_holds_every_label_in_every_split(table_path):
-    splits = load_splits(table_path)
+    splits = load_splits(SplitOptions(data_path=table_path))
     small = take_handful(splits, 2, seed=0)
     for split in splits.frames:
         assert small.frames[split].shape[0] <= 2 * 7
@@ -63,7 +64,9 @@ def test_a_handful_holds_every_label_in_every_split(table_path):
 def test_a_handful_knows_which_of_its_rows_were_added(paths, tmp_path):
     train, val, test = paths
     extra = write(tmp_path / "extra.csv", ["extra one", "extra two", "extra three"], [0, 0, 1])
-    splits = load_splits(train, val_path=val, test_path=test, extra_train_path=extra, disguised=0.5)
+    splits = load_splits(
+        SplitOptions(data_path=train, val_path=val, test_path=test, extra_train_path=extra, disguised=0.5)
+    )
     small = take_handful(splits, 100, seed=0)
     assert small.added == splits.added
     assert (small.optional_rows() == splits.optional_rows()).all()
@@ -74,7 +77,9 @@ def test_a_handful_knows_which_of_its_rows_were_added(paths, tmp_path):
 def test_an_extra_table_goes_to_train_alone_without_texts_of_the_other_splits(paths, tmp_path):
     train, val, test = paths
     extra = write(tmp_path / "extra.csv", ["extra one", "TEST alone", "val  alone", "extra two"], [0, 0, 1, 0])
-    splits = load_splits(train, val_path=val, test_path=test, max_train_examples=10, extra_train_path=extra)
+    splits = load_splits(
+        SplitOptions(data_path=train, val_path=val, test_path=test, max_train_examples=10, extra_train_path=extra)
+    )
     assert len(splits.frames["train"]) == 12
     assert {"extraone", "extratwo"} <= keys(splits, "train")
     assert keys(splits, "test") == {"sharedone", "testalone"}
@@ -84,13 +89,13 @@ def test_an_extra_table_without_the_labels_is_refused(paths, tmp_path):
     extra = tmp_path / "extra.csv"
     pd.DataFrame({"comment_text": ["a", "b"], "rude": [0, 1]}).to_csv(extra, index=False)
     with pytest.raises(DataError, match=r"(?s)extra\.csv.*no column .toxic."):
-        load_splits(paths[0], extra_train_path=extra)
+        load_splits(SplitOptions(data_path=paths[0], extra_train_path=extra))
 
 
 def test_disguised_copies_go_to_train_alone(paths):
     train, val, test = paths
-    plain = load_splits(train, val_path=val, test_path=test)
-    more = load_splits(train, val_path=val, test_path=test, disguised=0.5)
+    plain = load_splits(SplitOptions(data_path=train, val_path=val, test_path=test))
+    more = load_splits(SplitOptions(data_path=train, val_path=val, test_path=test, disguised=0.5))
     pd.testing.assert_frame_equal(more.frames["train"][:40], plain.frames["train"])
     assert len(more.frames["train"]) == 60
     for split in ("val", "test"):
@@ -101,7 +106,9 @@ def test_an_epoch_may_pass_over_clean_rows_of_the_table_and_copies_alone(paths, 
     extra = tmp_path / "extra.csv"
     rows = [{"comment_text": f"a kind word number {i}"} | dict.fromkeys(JIGSAW_LABELS, 0) for i in range(7)]
     pd.DataFrame(rows).to_csv(extra, index=False)
-    splits = load_splits(paths[0], val_path=paths[1], test_path=paths[2], extra_train_path=extra, disguised=0.5)
+    splits = load_splits(
+        SplitOptions(data_path=paths[0], val_path=paths[1], test_path=paths[2], extra_train_path=extra, disguised=0.5)
+    )
     optional, clean = splits.optional_rows(), ~splits.targets("train").any(axis=1)
     n_copies = splits.added["disguised"]
     assert splits.added["extra"] == 7 and n_copies > 0

@@ -10,6 +10,7 @@ import pytest
 import model_training
 from moderation import cli
 from moderation.artifacts import RunFolder
+from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.errors import ArtifactError
 from moderation.evaluation.calibration import load_calibrators
@@ -102,7 +103,7 @@ def test_another_table_is_measured_whole_and_not_tuned_on(run, table, table_path
     words = ["--data-path", str(other), "--text-column", "body", "--delimiter", ";"]
     assert evaluate(run / "checkpoint_best.pt", *words) == 0
     assert json.loads((run / "metrics_other.json").read_text())["n_examples"] == 50
-    splits = load_splits(table_path)
+    splits = load_splits(SplitOptions(data_path=table_path))
     known = {text for split in ("train", "val") for text in splits.frames[split]["comment_text"]}
     n_seen = sum(text in known for text in table.head(50)["comment_text"])
     assert f"{n_seen} of the 50 texts were in the training data, which flatters the figures." in caplog.text

@@ -76,8 +76,8 @@ def test_both_ways_to_choose_what_an_epoch_sees_are_refused_together(table_path,
 def test_the_recipe_is_one_that_train_takes():
     flags = {"config": ROOT / "configs" / "compact-en.toml", "data_path": Path("train.csv")}
     config = merge(TrainConfig, flags)
-    assert config.fold_disguises
-    assert str(config.extra_train_path) == "runs/counterparts.csv"
+    assert config.model.fold_disguises
+    assert str(config.data.extra_train_path) == "runs/counterparts.csv"
 
 
 def test_the_name_of_a_group_says_nothing_about_its_sentences(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from moderation import Classifier, cli
 from moderation.config import EvaluateConfig
+from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.suites.registry import KINDS
@@ -39,7 +40,7 @@ def test_the_training_table_is_measured_on_its_test_split(tiny_bundle, table_pat
     words = ["evaluate", str(tiny_bundle), "--suite", f"jigsaw={table_path}", "--bootstrap", "0", "--threads", "1"]
     assert cli.main([*words, "--backend", "onnx", "--json", str(tmp_path / "a.json")]) == 0
     ours = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["suites"]["jigsaw"]["numbers"]
-    splits = load_splits(table_path)
+    splits = load_splits(SplitOptions(data_path=table_path))
     with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
         probabilities = classifier.probabilities(splits.frames["test"]["comment_text"].tolist())
         expected = eval_with_thresholds(
@@ -51,7 +52,7 @@ def test_the_training_table_is_measured_on_its_test_split(tiny_bundle, table_pat
 
 def test_a_table_of_texts_that_the_model_has_seen_is_told(tiny_bundle, table_path, tmp_path, capsys, caplog) -> None:
     """Also in another format, in part and in another order, where the file's hash says nothing."""
-    seen = load_splits(table_path).frames["train"].sample(50, random_state=1)
+    seen = load_splits(SplitOptions(data_path=table_path)).frames["train"].sample(50, random_state=1)
     fresh = seen.head(20).assign(comment_text=[f"nobody wrote this {row}" for row in range(20)])
     path = tmp_path / "mixed.parquet"
     pd.concat([fresh, seen]).to_parquet(path)
@@ -62,7 +63,7 @@ def test_a_table_of_texts_that_the_model_has_seen_is_told(tiny_bundle, table_pat
     assert f"ours: {note}" in caplog.text
     assert note in said.out
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["suites"]["ours"]["notes"] == [note]
-    load_splits(table_path).frames["test"].to_csv(tmp_path / "test.csv", index=False)
+    load_splits(SplitOptions(data_path=table_path)).frames["test"].to_csv(tmp_path / "test.csv", index=False)
     words[3] = f"ours:jigsaw={tmp_path / 'test.csv'}"
     caplog.clear()
     assert cli.main(words) == 0

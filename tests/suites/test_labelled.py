@@ -6,6 +6,7 @@ import pytest
 
 from moderation.artifacts import sha256
 from moderation.bundles import read_bundle
+from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.errors import DataError
 from moderation.suites.labelled import read_labelled
@@ -15,7 +16,7 @@ from tests.suites.conftest import write
 def test_of_the_training_table_the_test_split_alone(tiny_bundle, table_path, tmp_path) -> None:
     bundle = read_bundle(tiny_bundle)
     frame = read_labelled(table_path, bundle)
-    expected = load_splits(table_path).frames["test"]
+    expected = load_splits(SplitOptions(data_path=table_path)).frames["test"]
     assert frame["comment_text"].tolist() == expected["comment_text"].tolist()
     copy = tmp_path / "copy.csv"
     copy.write_bytes(table_path.read_bytes() + b"\n")
@@ -40,7 +41,7 @@ def test_the_split_settings_that_a_bundle_seals_are_those_of_its_training(tiny_b
     sealed = bundle.manifest["provenance"]["split_settings"]
     assert (sealed["val_size"], sealed["test_size"], sealed["seed"], sealed["own_tables"]) == (0.1, 0.1, 42, [])
     assert not [name for name in sealed if name.endswith("path")], "no place on somebody's disk"
-    splits = load_splits(table_path, val_size=0.2, test_size=0.3, seed=7)
+    splits = load_splits(SplitOptions(data_path=table_path, val_size=0.2, test_size=0.3), seed=7)
     counts = {name: len(frame) for name, frame in splits.frames.items()}
     changed = sealed | {"val_size": 0.2, "test_size": 0.3, "seed": 7}
     frame = read_labelled(table_path, other_provenance(bundle, split_settings=changed, splits=counts))

@@ -3,7 +3,7 @@
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from moderation.data.cleaning import TableForm
+from moderation.data.options import TableOptions
 from moderation.errors import ConfigError, DataError
 from moderation.suites.binary import measure_binary, read_binary
 from moderation.suites.jigsaw import measure_labels, measure_multilingual, read_multilingual
@@ -141,20 +141,20 @@ def rows(**columns: list[object]) -> list[dict[str, object]]:
 )
 def test_a_table_of_ones_own_is_read_as_it_is_written(columns, form, expected, tmp_path, scorer) -> None:
     path = write(tmp_path, "own.csv", rows(**columns))
-    assert read_binary(path, scorer.bundle, TableForm(**form))["positive"].tolist() == expected
+    assert read_binary(path, scorer.bundle, TableOptions(**form))["positive"].tolist() == expected
     if "labels_in" not in form:
-        assert find_kind(Suite("mine", path), scorer.bundle, TableForm(**form)).name == "binary"
+        assert find_kind(Suite("mine", path), scorer.bundle, TableOptions(**form)).name == "binary"
 
 
 @pytest.mark.parametrize("form", [{}, {"labels_in": "labels"}])
 def test_labels_of_the_bundle_are_found_in_columns_and_in_lists(form, tmp_path, scorer) -> None:
     cells = {"insult": [1, 0, 0], "toxic": [1, 1, 0]} if not form else {"labels": ["toxic|insult|spam", "toxic", ""]}
     path = write(tmp_path, "own.csv", rows(body=["a", "b", "c"], **cells))
-    frame = read_labelled(path, scorer.bundle, TableForm(**form))
+    frame = read_labelled(path, scorer.bundle, TableOptions(**form))
     assert frame[["insult", "toxic"]].to_numpy().tolist() == [[1, 1], [0, 1], [0, 0]]
     assert frame.attrs["of_authors"] is False
-    assert find_kind(Suite("mine", path), scorer.bundle, TableForm(**form)).name == "jigsaw"
-    one = TableForm(**form, label_columns=("toxic",))
+    assert find_kind(Suite("mine", path), scorer.bundle, TableOptions(**form)).name == "jigsaw"
+    one = TableOptions(**form, label_columns=("toxic",))
     assert list(read_labelled(path, scorer.bundle, one).columns) == ["comment_text", "toxic"]
     with pytest.raises(DataError, match="--label-columns names spam"):
-        read_labelled(path, scorer.bundle, TableForm(**form, label_columns=("spam",)))
+        read_labelled(path, scorer.bundle, TableOptions(**form, label_columns=("spam",)))

@@ -12,11 +12,11 @@ from transformers import AutoModelForSequenceClassification, DistilBertConfig, D
 from moderation.errors import ArtifactError
 from moderation.labels import JIGSAW_LABELS
 from moderation.pretrained import read_model
-from moderation.training.checkpoints import load_checkpoint, save_checkpoint
+from moderation.training.checkpoints import CheckpointFacts, load_checkpoint, save_checkpoint
 from moderation.training.model import build_model, describe_labels
 
 INPUTS = {"input_ids": torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 10, 11, 12, 3]])}
-ABOUT = {"backbone": "tiny", "max_length": 32, "step": 7, "val_metrics": {"loss": 0.5}}
+ABOUT = CheckpointFacts(backbone="tiny", max_length=32, step=7, val_metrics={"loss": 0.5})
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_another_architecture_is_rebuilt_too(tmp_path):
     )
     describe_labels(config, ("b", "a"))
     model = DistilBertForSequenceClassification(config).eval()
-    save_checkpoint(tmp_path / "c.pt", model, ("b", "a"), {})
+    save_checkpoint(tmp_path / "c.pt", model, ("b", "a"), CheckpointFacts())
     checkpoint = load_checkpoint(tmp_path / "c.pt")
     assert torch.equal(checkpoint.model(**INPUTS).logits, model(**INPUTS).logits)
     assert checkpoint.labels == ("b", "a")
@@ -86,7 +86,7 @@ def test_float32_whatever_the_configuration_says(path):
 def test_saving_leaves_the_model_as_it_was(model, tmp_path):
     model.train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    save_checkpoint(tmp_path / "c.pt", model, JIGSAW_LABELS, {})
+    save_checkpoint(tmp_path / "c.pt", model, JIGSAW_LABELS, CheckpointFacts())
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

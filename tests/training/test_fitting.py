@@ -11,10 +11,12 @@ from moderation.artifacts import RunFolder
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.metrics import compute_metrics
 from moderation.labels import JIGSAW_LABELS
-from moderation.training.checkpoints import load_checkpoint
+from moderation.options import build
+from moderation.training.checkpoints import CheckpointFacts, load_checkpoint
 from moderation.training.environment import make_reproducible
-from moderation.training.fitting import fit
-from moderation.training.model import build_model
+from moderation.training.fitting import Examples, fit
+from moderation.training.model import build_model, start_model
+from moderation.training.options import TrainOptions
 from moderation.training.prediction import predict_logits
 from moderation.training.states import MANIFEST, choose_state, reading_state, seal_state, sealed_states
 
@@ -33,36 +35,15 @@ def light_garbage_collection():
 def fit_into(tiny_backbone, train_set, val_set, tokenizer, targets):
     """Fit to the tiny sets, seeded; settings can be changed one by one."""
 
-    def run(folder, *, train=train_set, **changes):
-        settings = {
-            "backbone_dir": tiny_backbone,
-            "about": {"backbone": "tiny", "max_length": 32},
-            "random_weights": False,
-            "attention_dropout": 0.0,
-            "freeze_embeddings": False,
-            "freeze_layers": 0,
-            "pos_weight": "sqrt",
-            "pos_weight_cap": 50.0,
-            "balanced_sampler": False,
-            "negatives": 1.0,
-            "head_lr": None,
-            "best_metric": "macro_roc_auc",
-            "patience": 0,
-            "save_every": 5,
-            "resume": False,
-            "epochs": 3.0,
-            "batch_size": 8,
-            "lr": 0.01,
-            "weight_decay": 0.01,
-            "warmup": 0.06,
-            "grad_accumulation": 1,
-            "max_grad_norm": 1.0,
-            "precision": "fp32",
-            "seed": 1,
-            "track": (),
-        }
+    def run(folder, *, train=train_set, begin=lambda: None, **changes):
+        settings = {"best_metric": "macro_roc_auc", "save_every": 5, "batch_size": 8, "lr": 0.01, "precision": "fp32"}
+        settings |= {"seed": 1}
+        options = build(TrainOptions, settings | changes)
         make_reproducible(1, threads=1)
-        return fit(RunFolder(folder), train, val_set, tokenizer, JIGSAW_LABELS, targets, **(settings | changes))
+        model = start_model(tiny_backbone, JIGSAW_LABELS, options.model)
+        examples = Examples(train, val_set, tokenizer, JIGSAW_LABELS, targets)
+        about = CheckpointFacts(backbone="tiny", max_length=32)
+        return fit(RunFolder(folder), model, examples, options.fit, around=options.run, about=about, begin=begin)
 
     return run
 
@@ -112,7 +93,7 @@ def test_what_a_run_leaves_behind(whole):
     assert fitted.seconds > 0
     final = load_checkpoint(run.checkpoint_final)
     assert final.labels == JIGSAW_LABELS
-    assert (final.about["backbone"], final.about["max_length"], final.about["step"]) == ("tiny", 32, 24)
+    assert (final.about.backbone, final.about.max_length, final.about.step) == ("tiny", 32, 24)
 
 
 def test_the_log_holds_every_epoch_and_a_falling_learning_rate(whole):
@@ -140,8 +121,8 @@ def test_the_best_checkpoint_has_the_best_metric_of_the_log(fit_into, tmp_path, 
     best = best_of(history, key=lambda record: record[metric])
     assert len({record[metric] for record in history}) > 1
     checkpoint = load_checkpoint(run.checkpoint_best)
-    assert checkpoint.about["step"] == best["step"]
-    assert checkpoint.about["val_metrics"][metric] == best[metric]
+    assert checkpoint.about.step == best["step"]
+    assert checkpoint.about.val_metrics[metric] == best[metric]
     # What the file says is what its weights reach.
     logits = predict_logits(checkpoint.model, val_set, collator, quiet=True)
     measured = compute_metrics((logits, np.asarray(val_set["labels"])))
@@ -186,14 +167,14 @@ def test_patience_stops_early_and_a_resumed_run_stops_there_too(fit_into, tmp_pa
     run = RunFolder(tmp_path / "run")
     still = {"lr": 1e-30, "patience": 2, "epochs": 8.0}  # too small a rate to change a weight: no better metric ever
     assert fit_into(run.path, **still).steps == 3 * STEPS_IN_EPOCH
-    assert load_checkpoint(run.checkpoint_best).about["step"] == STEPS_IN_EPOCH
+    assert load_checkpoint(run.checkpoint_best).about.step == STEPS_IN_EPOCH
     assert [record["step"] for record in evaluations(run)] == [8, 16, 24]
 
     run.checkpoint_final.unlink()  # as if killed between the last state and the end
     fitted = fit_into(run.path, **still, resume=True)
     assert (fitted.steps, fitted.resumed_from) == (24, 24)
     assert [record["step"] for record in evaluations(run)] == [8, 16, 24]
-    assert load_checkpoint(run.checkpoint_final).about["step"] == 24
+    assert load_checkpoint(run.checkpoint_final).about.step == 24
 
 
 # Interrupted and resumed
