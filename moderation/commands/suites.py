@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from moderation.artifacts import write_atomically, write_json
+from moderation.artifacts import write_atomically
 from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
 from moderation.data.options import TableOptions
@@ -10,9 +10,10 @@ from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
 from moderation.locks import claimed
 from moderation.suites.measuring import measure_suites
+from moderation.suites.options import SuiteOptions
+from moderation.suites.records import SUITES, record_suites
 from moderation.suites.registry import parse_suites
-from moderation.suites.results import Options
-from moderation.suites.summary import format_suites, render_page, to_json
+from moderation.suites.summary import format_suites, render_page
 
 
 def suites(config: EvaluateConfig) -> int:
@@ -34,7 +35,7 @@ def suites(config: EvaluateConfig) -> int:
 def _measure(config: EvaluateConfig) -> int:
     suites = parse_suites(config.suite)
     chosen = choose_thresholds(config.thresholds, config.threshold)
-    options = Options(bootstrap=config.bootstrap, seed=config.seed, max_texts=config.max_texts)
+    options = SuiteOptions(bootstrap=config.bootstrap, seed=config.seed, max_texts=config.max_texts)
     with Classifier.load(
         config.bundle or SHIPPED, backend=config.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
@@ -42,7 +43,7 @@ def _measure(config: EvaluateConfig) -> int:
     print(format_suites(measured))
     written = []
     if config.json_path is not None:
-        write_json(config.json_path, to_json(measured))
+        SUITES.write(config.json_path, record_suites(measured))
         written.append(config.json_path)
     if config.html_path is not None:
         page = render_page(measured)
