@@ -49,16 +49,16 @@ def evaluate(config: EvaluateConfig) -> int:
     Raises:
         ModerationError: checkpoint, thresholds, run.json or data that are missing or do not belong together.
     """
-    source = RunFolder(config.checkpoint.parent)
+    source = RunFolder(config.of_checkpoint.checkpoint.parent)
     run = RunFolder(config.output_dir or source.path)
-    with claimed(run.path, "evaluate", inside=True, source=config.checkpoint):
+    with claimed(run.path, "evaluate", inside=True, source=config.of_checkpoint.checkpoint):
         return _evaluate_into(run, source, config)
 
 
 def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> int:
-    if config.checkpoint.is_file():  # a missing one is named by what loads it
-        check_unchanged(source, config.checkpoint, source.calibration)
-    checkpoint = load_checkpoint(config.checkpoint)
+    if config.of_checkpoint.checkpoint.is_file():  # a missing one is named by what loads it
+        check_unchanged(source, config.of_checkpoint.checkpoint, source.calibration)
+    checkpoint = load_checkpoint(config.of_checkpoint.checkpoint)
     calibrated = source.calibration.is_file()
     calibrators = load_calibrators(source.calibration, checkpoint.labels)
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)
@@ -70,7 +70,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         frame,
         tokenizer,
         checkpoint.labels,
-        text_column=config.text_column or settings.text_column,
+        text_column=config.table.text_column or settings.text_column,
         max_length=checkpoint.about.max_length or settings.model.max_length,
         cache_dir=default_cache_dir(),
     )
@@ -78,7 +78,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         to_fastest_device(checkpoint.model),
         dataset,
         PaddingCollator(tokenizer.pad_token_id, tokenizer.padding_side),
-        batch_size=config.batch_size,
+        batch_size=config.of_checkpoint.batch_size,
         description=f"Predict {name}",
     )
     probabilities = calibrate(logits, calibrators)
@@ -93,7 +93,11 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         else None
     )
     metrics = dataclasses.replace(
-        metrics, split=split, checkpoint=config.checkpoint.name, step=checkpoint.about.step, calibration=changed
+        metrics,
+        split=split,
+        checkpoint=config.of_checkpoint.checkpoint.name,
+        step=checkpoint.about.step,
+        calibration=changed,
     )
     METRICS.write(run.metrics(name), metrics)
     print(format_table(metrics))
@@ -111,37 +115,39 @@ def _examples(
 
     Another table counts as test: what is measured on it is no more for tuning than the run's own test split.
     """
-    if config.data_path is not None:
-        moved = settings_of_moved_table(source, settings, config.data_path)
+    if config.of_checkpoint.data_path is not None:
+        moved = settings_of_moved_table(source, settings, config.of_checkpoint.data_path)
         if moved is None:
             raise_problems(no_effect(config, ["split"], "measured is all of --data-path"))
         else:
-            asked = config.table_settings
+            asked = config.table.given
             unused = [name for name in asked if asked[name] != getattr(moved.data.table, name)]
             raise_problems(no_effect(config, unused, "--data-path is the run's own table, read as then"))
         if moved is None:
-            frame = _other_table(config.data_path, config, settings, checkpoint)
-            _warn_of_seen(frame[config.text_column or settings.text_column], settings, source)
-            return _name_of(config.data_path), "test", frame
+            frame = _other_table(config.of_checkpoint.data_path, config, settings, checkpoint)
+            _warn_of_seen(frame[config.table.text_column or settings.text_column], settings, source)
+            return _name_of(config.of_checkpoint.data_path), "test", frame
         settings = moved
     cure = "Restore the file, or name a table with --data-path to evaluate on all of it."
     splits = rebuild_splits(source, settings, cure)
-    best = config.checkpoint.name == source.checkpoint_best.name
-    name = config.split if best else f"{config.split}-{config.checkpoint.stem}"  # the run's own record stays
-    return name, config.split, splits.frames[config.split]
+    best = config.of_checkpoint.checkpoint.name == source.checkpoint_best.name
+    name = (
+        config.of_checkpoint.split if best else f"{config.of_checkpoint.split}-{config.of_checkpoint.checkpoint.stem}"
+    )  # the run's own record stays
+    return name, config.of_checkpoint.split, splits.frames[config.of_checkpoint.split]
 
 
 def _other_table(
     data_path: Path, config: EvaluateConfig, settings: TrainOptions, checkpoint: Checkpoint
 ) -> pd.DataFrame:
     """A table as a whole; how to read it is said by the flags, else it is that of the training table."""
-    labels = config.label_columns or checkpoint.labels
+    labels = config.table.label_columns or checkpoint.labels
     if len(labels) != len(checkpoint.labels):
         raise ConfigError(
             f"--label-columns names {len(labels)} columns; expected {len(checkpoint.labels)}, one for each label of "
             f"the checkpoint, in their order: {', '.join(checkpoint.labels)}."
         )
-    table = change(settings.data.table, **config.table_settings | {"label_columns": tuple(labels)})
+    table = change(settings.data.table, **config.table.given | {"label_columns": tuple(labels)})
     frame = load_labelled(data_path, table, require_both_classes=False)
     return frame.rename(columns=dict(zip(labels, checkpoint.labels, strict=True)))
 

@@ -10,7 +10,6 @@ from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
 from moderation.locks import claimed
 from moderation.suites.measuring import measure_suites
-from moderation.suites.options import SuiteOptions
 from moderation.suites.records import SUITES, record_suites
 from moderation.suites.registry import parse_suites
 from moderation.suites.summary import format_suites, render_page
@@ -33,13 +32,12 @@ def suites(config: EvaluateConfig) -> int:
 
 
 def _measure(config: EvaluateConfig) -> int:
-    suites = parse_suites(config.suite)
-    chosen = choose_thresholds(config.thresholds, config.threshold)
-    options = SuiteOptions(bootstrap=config.bootstrap, seed=config.seed, max_texts=config.max_texts)
+    suites = parse_suites(config.of_bundle.suite)
+    chosen = choose_thresholds(config.thresholds, config.of_bundle.threshold)
     with Classifier.load(
-        config.bundle or SHIPPED, backend=config.backend, threads=config.threads, thresholds=chosen
+        config.bundle or SHIPPED, backend=config.of_bundle.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
-        measured = measure_suites(classifier, suites, options, TableOptions(**config.table_settings))
+        measured = measure_suites(classifier, suites, config.suite_options, TableOptions(**config.table.given))
     print(format_suites(measured))
     written = []
     if config.json_path is not None:
