@@ -34,7 +34,7 @@ from moderation.artifacts import RunFolder, read_json
 from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.errors import ConfigError
-from moderation.suites.rules import MAIN_LABEL
+from moderation.suites.scorer import MAIN_LABEL
 
 CONFIG = Path("configs/compact-en.toml")
 RECIPE = "the recipe"

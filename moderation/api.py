@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from moderation.artifacts import RunFolder, read_json
+from moderation.artifacts import RunFolder
 from moderation.config import EvaluateConfig, ExportConfig, TrainConfig, TuneConfig
+from moderation.evaluation.split_metrics import METRICS, SplitMetrics
 from moderation.evaluation.thresholds import read_thresholds
 from moderation.extras import missing_extra, modules_of, require
 from moderation.flags import from_plain
@@ -37,7 +38,7 @@ class Run:
 
     Example:
         >>> run = Run("runs/exp1")  # doctest: +SKIP
-        >>> run.metrics["macro"]["f1"], run.thresholds["toxic"]  # doctest: +SKIP
+        >>> run.metrics.macro.f1, run.thresholds["toxic"]  # doctest: +SKIP
         (0.71, 0.43)
     """
 
@@ -48,15 +49,15 @@ class Run:
         object.__setattr__(self, "path", Path(self.path))
 
     @property
-    def metrics(self) -> dict[str, Any]:
-        """Figures of the test split at the tuned thresholds, as `metrics_test.json` holds them."""
-        return read_json(RunFolder(self.path).metrics("test"), "metrics of the test split")
+    def metrics(self) -> SplitMetrics:
+        """Figures of the test split at the tuned thresholds, of `metrics_test.json`."""
+        return METRICS.read(RunFolder(self.path).metrics("test"))
 
     @property
     def thresholds(self) -> dict[str, float]:
         """Label -> tuned threshold in [0, 1], in label order."""
-        labels, results, _ = read_thresholds(RunFolder(self.path).thresholds)
-        return {label: results[label].threshold for label in labels}
+        tuned = read_thresholds(RunFolder(self.path).thresholds)
+        return {label: tuned.thresholds[label].threshold for label in tuned.labels}
 
     @property
     def record(self) -> "RunRecord":
@@ -152,7 +153,7 @@ def evaluate(checkpoint: str | Path | None = None, **settings: Any) -> "Evaluati
     Example:
         >>> import moderation
         >>> done = moderation.evaluate("runs/exp1/checkpoint_best.pt", data_path="other.csv")  # doctest: +SKIP
-        >>> done.metrics["n_examples"]  # doctest: +SKIP
+        >>> done.metrics.n_examples  # doctest: +SKIP
         5000
         >>> report = moderation.evaluate(suite=["hatecheck=test_suite_cases.csv"])  # doctest: +SKIP
     """

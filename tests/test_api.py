@@ -28,7 +28,7 @@ def test_a_training_gives_a_run_that_classifies(
     assert isinstance(run, Run)
     assert run.path == tmp_path / "run"
     assert [*run.thresholds] == ["toxic", "insult"]
-    assert run.metrics["split"] == "test"
+    assert run.metrics.split == "test"
     assert run.record.settings["label_columns"] == ["toxic", "insult"]
     assert run.report.is_file()
     with run.load() as classifier:
@@ -45,7 +45,7 @@ def test_thresholds_are_tuned_and_a_checkpoint_is_measured(
     assert [*tuning.thresholds] == [*Run(tiny_run).thresholds]
     done = moderation.evaluate(run.checkpoint_best, thresholds=tuning.path, output_dir=tmp_path / "out", bootstrap=0)
     assert not isinstance(done, SuitesReport)
-    assert (done.name, done.metrics["n_examples"]) == ("test", 60)
+    assert (done.name, done.metrics.n_examples) == ("test", 60)
     assert all(path.is_file() for path in done.files)
     assert not capsys.readouterr().out
 

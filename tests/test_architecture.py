@@ -21,6 +21,7 @@ LINES = (
         *("memory", "model_bounds", "strict_json", "text_tables", "variables"),
     ),
     ("options", "artifacts", "manifests"),
+    ("documents",),
     ("flags",),
     ("pretrained",),
     ("bundles", "backbones", "tables"),

@@ -123,7 +123,7 @@ def test_all_problems_come_in_one_message() -> None:
 )
 def test_the_other_verbs_check_theirs(config_class: type[Any], settings: dict[str, Any], complaints: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        config_class(**settings)
+        build(config_class, settings)
     for complaint in complaints:
         assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 + len(complaints)
@@ -145,7 +145,7 @@ def test_a_setting_that_would_do_nothing_is_refused(
     config_class: type[Any], settings: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        config_class(**settings)
+        build(config_class, settings)
 
 
 def test_idle_settings_of_a_training_are_said_and_not_refused() -> None:

@@ -1,23 +1,24 @@
 """`moderation evaluate`: measure a checkpoint with its thresholds on examples that it has not seen."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moderation.artifacts import RunFolder, default_cache_dir, write_json, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, write_predictions
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ConfigError, ModerationError
 from moderation.evaluation.calibration import load_calibrators
-from moderation.evaluation.metrics import eval_with_thresholds, format_table
+from moderation.evaluation.metrics import format_table, measure_split
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.evaluation.reliability import compare_calibration
+from moderation.evaluation.split_metrics import METRICS, SplitMetrics
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.locks import claimed
 from moderation.options import change, no_effect, raise_problems
@@ -44,12 +45,12 @@ class Evaluation:
 
     Args:
         name: Of what it was measured on: `test`, `val`, or that of the table.
-        metrics: Figures, as `eval_with_thresholds` gives them, also `calibration` where the run has calibrators.
+        metrics: Figures, with `calibration` if the run has calibrators.
         files: Written files: the metrics, the probabilities, and the report where it was drawn anew.
     """
 
     name: str
-    metrics: dict[str, Any]
+    metrics: SplitMetrics
     files: tuple[Path, ...]
 
 
@@ -76,16 +77,16 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
     Raises:
         ModerationError: as there.
     """
-    source = RunFolder(config.checkpoint.parent)
+    source = RunFolder(config.of_checkpoint.checkpoint.parent)
     run = RunFolder(config.output_dir or source.path)
-    with claimed(run.path, "evaluate", inside=True, source=config.checkpoint):
+    with claimed(run.path, "evaluate", inside=True, source=config.of_checkpoint.checkpoint):
         return _evaluate_into(run, source, config)
 
 
 def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> Evaluation:
-    if config.checkpoint.is_file():  # a missing one is named by what loads it
-        check_unchanged(source, config.checkpoint, source.calibration)
-    checkpoint = load_checkpoint(config.checkpoint)
+    if config.of_checkpoint.checkpoint.is_file():  # a missing one is named by what loads it
+        check_unchanged(source, config.of_checkpoint.checkpoint, source.calibration)
+    checkpoint = load_checkpoint(config.of_checkpoint.checkpoint)
     calibrated = source.calibration.is_file()
     calibrators = load_calibrators(source.calibration, checkpoint.labels)
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)
@@ -97,7 +98,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         frame,
         tokenizer,
         checkpoint.labels,
-        text_column=config.text_column or settings.text_column,
+        text_column=config.table.text_column or settings.text_column,
         max_length=checkpoint.about.max_length or settings.model.max_length,
         cache_dir=default_cache_dir(),
     )
@@ -105,20 +106,28 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         to_fastest_device(checkpoint.model),
         dataset,
         PaddingCollator(tokenizer.pad_token_id, tokenizer.padding_side),
-        batch_size=config.batch_size,
+        batch_size=config.of_checkpoint.batch_size,
         description=f"Predict {name}",
     )
     probabilities = calibrate(logits, calibrators)
     targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
     write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split, calibrated=calibrated)
-    metrics = eval_with_thresholds(
+    metrics = measure_split(
         probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.run.seed
     )
-    if calibrated:
-        before = sigmoid(logits)
-        metrics["calibration"] = compare_calibration(before, probabilities, targets, checkpoint.labels, calibrators)
-    origin = {"checkpoint": config.checkpoint.name, "step": checkpoint.about.step}
-    write_json(run.metrics(name), {"split": split} | origin | metrics)
+    changed = (
+        compare_calibration(sigmoid(logits), probabilities, targets, checkpoint.labels, calibrators)
+        if calibrated
+        else None
+    )
+    metrics = dataclasses.replace(
+        metrics,
+        split=split,
+        checkpoint=config.of_checkpoint.checkpoint.name,
+        step=checkpoint.about.step,
+        calibration=changed,
+    )
+    METRICS.write(run.metrics(name), metrics)
     written = [run.metrics(name), run.preds(name)]
     if name == "test" and run.path == source.path:
         written += [path for path in save_logs_and_plots(run.path) if path == run.report]
@@ -132,37 +141,39 @@ def _examples(
 
     Another table counts as test: what is measured on it is no more for tuning than the run's own test split.
     """
-    if config.data_path is not None:
-        moved = settings_of_moved_table(source, settings, config.data_path)
+    if config.of_checkpoint.data_path is not None:
+        moved = settings_of_moved_table(source, settings, config.of_checkpoint.data_path)
         if moved is None:
             raise_problems(no_effect(config, ["split"], "measured is all of --data-path"))
         else:
-            asked = config.table_settings
+            asked = config.table.given
             unused = [name for name in asked if asked[name] != getattr(moved.data.table, name)]
             raise_problems(no_effect(config, unused, "--data-path is the run's own table, read as then"))
         if moved is None:
-            frame = _other_table(config.data_path, config, settings, checkpoint)
-            _warn_of_seen(frame[config.text_column or settings.text_column], settings, source)
-            return _name_of(config.data_path), "test", frame
+            frame = _other_table(config.of_checkpoint.data_path, config, settings, checkpoint)
+            _warn_of_seen(frame[config.table.text_column or settings.text_column], settings, source)
+            return _name_of(config.of_checkpoint.data_path), "test", frame
         settings = moved
     cure = "Restore the file, or name a table with --data-path to evaluate on all of it."
     splits = rebuild_splits(source, settings, cure)
-    best = config.checkpoint.name == source.checkpoint_best.name
-    name = config.split if best else f"{config.split}-{config.checkpoint.stem}"  # the run's own record stays
-    return name, config.split, splits.frames[config.split]
+    best = config.of_checkpoint.checkpoint.name == source.checkpoint_best.name
+    name = (
+        config.of_checkpoint.split if best else f"{config.of_checkpoint.split}-{config.of_checkpoint.checkpoint.stem}"
+    )  # the run's own record stays
+    return name, config.of_checkpoint.split, splits.frames[config.of_checkpoint.split]
 
 
 def _other_table(
     data_path: Path, config: EvaluateConfig, settings: TrainOptions, checkpoint: Checkpoint
 ) -> pd.DataFrame:
     """A table as a whole; how to read it is said by the flags, else it is that of the training table."""
-    labels = config.label_columns or checkpoint.labels
+    labels = config.table.label_columns or checkpoint.labels
     if len(labels) != len(checkpoint.labels):
         raise ConfigError(
             f"--label-columns names {len(labels)} columns; expected {len(checkpoint.labels)}, one for each label of "
             f"the checkpoint, in their order: {', '.join(checkpoint.labels)}."
         )
-    table = change(settings.data.table, **config.table_settings | {"label_columns": tuple(labels)})
+    table = change(settings.data.table, **config.table.given | {"label_columns": tuple(labels)})
     frame = load_labelled(data_path, table, require_both_classes=False)
     return frame.rename(columns=dict(zip(labels, checkpoint.labels, strict=True)))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from moderation.artifacts import RunFolder, read_bytes, read_json, write_atomically
+from moderation.artifacts import RunFolder, read_bytes, write_atomically
 from moderation.bundles import (
     CARD,
     FORMS,
@@ -26,6 +26,7 @@ from moderation.data.splits import Splits
 from moderation.data.training_texts import sketch_texts
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.calibration import load_calibrators
+from moderation.evaluation.split_metrics import METRICS
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.export.card import read_curves, write_card
 from moderation.export.forms import GRAPH_FORMS, INT8_FORMS, SERVER_FORMS, Trained, write_form
@@ -42,7 +43,6 @@ from moderation.flags import to_plain
 from moderation.inference.windows import Windows
 from moderation.locks import claimed
 from moderation.manifests import BUNDLE_NAME
-from moderation.report.inputs import expecting
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.options import TrainOptions
 from moderation.training.run_record import check_unchanged, read_record
@@ -262,11 +262,10 @@ def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, A
         path = run.metrics(split)
         if not path.is_file():
             continue
-        metrics = read_json(path, "metrics of the run")
-        with expecting(path, "a threshold per label"):
-            measured_at = {label: np.float32(values["threshold"]) for label, values in metrics["labels"].items()}
+        metrics = METRICS.read(path)
+        measured_at = {label: np.float32(values.threshold) for label, values in metrics.labels.items()}
         if measured_at == {label: np.float32(value) for label, value in thresholds.items()}:
-            found[split] = metrics
+            found[split] = METRICS.to_plain(metrics)
         else:
             logger.warning(
                 "%s: measured at other thresholds than those of %s, and left out of the bundle. Measure again: "

@@ -1,25 +1,27 @@
 """`moderation migrate`: from old scores of the Perspective API to thresholds of this model that decide as before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from moderation.artifacts import find_target, write_atomically, write_json
+from moderation.artifacts import find_target, write_atomically
 from moderation.bundles import SHIPPED
-from moderation.categories import find_attributes, perspective_name
-from moderation.config import DEFAULT_OLD_THRESHOLD, MigrateConfig
+from moderation.categories import find_attributes
+from moderation.config import MigrateConfig
 from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.inference.classifier import Classifier
 from moderation.locks import claimed
-from moderation.migration.attributes import Attribute, Options, match_attributes
+from moderation.migration.attributes import Attribute, match_attributes
 from moderation.migration.doubts import find_doubts, find_foreign, find_low
 from moderation.migration.matching import Match, compare, match_rate
 from moderation.migration.old_scores import OldScores, read_comments, read_old_scores
+from moderation.migration.options import MatchOptions
 from moderation.migration.page import render_page
-from moderation.migration.summary import Migration, Together, format_migration, is_migrated, to_json, to_thresholds
+from moderation.migration.records import MIGRATION, THRESHOLDS, is_migrated, record_migration, record_thresholds
+from moderation.migration.summary import Migration, Together, format_migration
 from moderation.scoring.progress import some_at_once
 from moderation.tables.reading import read_table
 
@@ -41,24 +43,24 @@ def _migrate(config: MigrateConfig) -> int:
     names = ("thresholds.json", "migration.json", "report.html")
     thresholds, numbers, page = (config.output_dir / name for name in names)
     _check_targets((thresholds, numbers, page), overwrite=config.overwrite)
-    old_thresholds = _read_words("--old-threshold", config.old_threshold)
-    rates = _read_words("--flag-rate", config.flag_rate)
-    frame = read_table(config.input_path, delimiter=config.delimiter, quoting=config.quoting, escape=config.escape)
+    rates = config.flag_rates
+    table = config.table
+    frame = read_table(config.input_path, delimiter=table.delimiter, quoting=table.quoting, escape=table.escape)
     if rates:
-        old = read_comments(frame, config.input_path, config.text_column)
+        old = read_comments(frame, config.input_path, table.text_column)
     else:
-        old = read_old_scores(frame, config.input_path, config.text_column, config.answers)
+        old = read_old_scores(frame, config.input_path, table.text_column, config.answers)
     with Classifier.load(config.model or SHIPPED, backend=config.backend, threads=config.threads) as classifier:
         if rates:
             _check_labels(rates, classifier.labels)
         probabilities = _score(classifier, old.texts)
-        migration = _match(config, classifier, old, probabilities, old_thresholds, rates)
+        migration = _match(config, classifier, old, probabilities, rates)
     texts = dict(zip(old.rows.tolist(), old.texts, strict=True)) if config.show_texts else None
     print(format_migration(migration, texts))
-    write_json(numbers, to_json(migration))
+    MIGRATION.write(numbers, record_migration(migration))
     with write_atomically(page) as temporary:
         temporary.write_text(render_page(migration), encoding="utf-8")
-    write_json(thresholds, to_thresholds(migration))
+    THRESHOLDS.write(thresholds, record_thresholds(migration))
     print(f"\n{thresholds}\n{numbers}\n{page}\n\nmoderation serve --thresholds {thresholds}")
     return 0
 
@@ -68,30 +70,17 @@ def _match(
     classifier: Classifier,
     old: OldScores,
     probabilities: FloatArray,
-    old_thresholds: dict[str, float],
-    rates: dict[str, float],
+    rates: Mapping[str, float],
 ) -> Migration:
-    labels = classifier.labels
+    """Match attributes, or the shares that were asked for, and put together what was found."""
+    labels, matching = classifier.labels, config.matching
     attributes: Sequence[Attribute] = ()
     by_rate: dict[str, Match] = {}
     if rates:
-        nothing = np.zeros(len(old.texts), dtype=np.bool_)
-        for column, label in enumerate(labels):
-            share = rates.get(label, rates.get(""))
-            if share is not None:
-                by_rate[label] = match_rate(
-                    probabilities[:, column], nothing, share=share, samples=config.bootstrap, seed=config.seed
-                )
+        by_rate = _match_rates(probabilities, labels, rates, matching)
     else:
-        options = Options(
-            thresholds={"": DEFAULT_OLD_THRESHOLD} | old_thresholds,
-            basis=config.match,
-            n_changes=config.changes,
-            samples=config.bootstrap,
-            seed=config.seed,
-        )
         known = find_attributes(labels, classifier.bundle.mapping)
-        attributes = match_attributes(old, probabilities, labels, known, options)
+        attributes = match_attributes(old, probabilities, labels, known, matching)
     matched = {one.label for one in attributes} | by_rate.keys()
     kept = classifier.thresholds_by_label
     others = {label: 1.0 if config.others == "off" else kept[label] for label in labels if label not in matched}
@@ -108,11 +97,26 @@ def _match(
         together=_together(old, np.any(predict(probabilities, thresholds), axis=1), attributes),
         others=others,
         warnings=[
-            *_find_foreign(classifier, old.texts, config.seed),
+            *_find_foreign(classifier, old.texts, matching.seed),
             *find_doubts(old, attributes, by_rate),
             *find_low(chosen, classifier.bundle.manifest.get("curves")),
         ],
     )
+
+
+def _match_rates(
+    probabilities: FloatArray, labels: Sequence[str], rates: Mapping[str, float], matching: MatchOptions
+) -> dict[str, Match]:
+    """The threshold of each label for which a share to flag was given, by its name or for all."""
+    nothing = np.zeros(len(probabilities), dtype=np.bool_)
+    shares = {label: rates.get(label, rates.get("")) for label in labels}
+    return {
+        label: match_rate(
+            probabilities[:, labels.index(label)], nothing, share=share, samples=matching.bootstrap, seed=matching.seed
+        )
+        for label, share in shares.items()
+        if share is not None
+    }
 
 
 def _together(old: OldScores, now: BoolArray, attributes: Sequence[Attribute]) -> Together:
@@ -145,35 +149,7 @@ def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
     return found
 
 
-def _read_words(flag: str, words: Sequence[str]) -> dict[str, float]:
-    """Numbers by name; the one without a name stands under "".
-
-    Raises:
-        ConfigError: no number, one out of range, or a name twice.
-    """
-    found: dict[str, float] = {}
-    for word in words:
-        name, _, text = word.rpartition("=")
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not 0 < value <= 1 or (flag == "--flag-rate" and value == 1):
-            end = "below 1" if flag == "--flag-rate" else "at most 1"
-            raise ConfigError(f"{flag}: expected a number above 0 and {end}, or NAME=NUMBER for one alone.")
-        name = name.strip()
-        if flag == "--old-threshold" and name:
-            known = perspective_name(name)
-            if known is None:
-                raise ConfigError(f"{flag}: {name} is no attribute of the Perspective API.")
-            name = known
-        if name in found:
-            raise ConfigError(f"{flag}: {name or 'the number for all'} is given more than once.")
-        found[name] = value
-    return found
-
-
-def _check_labels(rates: dict[str, float], labels: Sequence[str]) -> None:
+def _check_labels(rates: Mapping[str, float], labels: Sequence[str]) -> None:
     unknown = [label for label in rates if label and label not in labels]
     if unknown:
         raise ConfigError(f"--flag-rate: {', '.join(unknown)}: no label of this model; it has {', '.join(labels)}.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from moderation.artifacts import write_atomically, write_json
+from moderation.artifacts import write_atomically
 from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
 from moderation.data.options import TableOptions
@@ -11,9 +11,10 @@ from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
 from moderation.locks import claimed
 from moderation.suites.measuring import measure_suites
+from moderation.suites.records import SUITES, record_suites
 from moderation.suites.registry import parse_suites
-from moderation.suites.results import Options, SuitesReport
-from moderation.suites.summary import format_suites, render_page, to_json
+from moderation.suites.results import SuitesReport
+from moderation.suites.summary import format_suites, render_page
 
 
 def suites(config: EvaluateConfig) -> int:
@@ -57,18 +58,17 @@ def _claimed(config: EvaluateConfig) -> Iterator[None]:
 
 
 def _measure(config: EvaluateConfig) -> SuitesReport:
-    suites = parse_suites(config.suite)
-    chosen = choose_thresholds(config.thresholds, config.threshold)
-    options = Options(bootstrap=config.bootstrap, seed=config.seed, max_texts=config.max_texts)
+    suites = parse_suites(config.of_bundle.suite)
+    chosen = choose_thresholds(config.thresholds, config.of_bundle.threshold)
     with Classifier.load(
-        config.bundle or SHIPPED, backend=config.backend, threads=config.threads, thresholds=chosen
+        config.bundle or SHIPPED, backend=config.of_bundle.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
-        return measure_suites(classifier, suites, options, TableOptions(**config.table_settings))
+        return measure_suites(classifier, suites, config.suite_options, TableOptions(**config.table.given))
 
 
 def _write(measured: SuitesReport, config: EvaluateConfig) -> None:
     if config.json_path is not None:
-        write_json(config.json_path, to_json(measured))
+        SUITES.write(config.json_path, record_suites(measured))
     if config.html_path is not None:
         page = render_page(measured)
         with write_atomically(config.html_path) as temporary:

@@ -8,16 +8,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_json, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_predictions
 from moderation.backbones.registry import ResolvedBackbone, load_tokenizer, resolve_backbone
 from moderation.calibrators import Calibrator
 from moderation.config import TrainConfig
@@ -26,10 +25,11 @@ from moderation.data.folding import fold_disguises
 from moderation.data.splits import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ConfigError
 from moderation.evaluation.calibration import calibrators_of, fit_calibrators, save_calibration
-from moderation.evaluation.metrics import eval_with_thresholds, format_table
+from moderation.evaluation.metrics import format_table, measure_split
 from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.evaluation.reliability import compare_calibration
+from moderation.evaluation.split_metrics import METRICS, SplitMetrics
 from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
 from moderation.locks import claimed
 from moderation.options import change
@@ -82,11 +82,11 @@ class Trained:
 
     Args:
         run: Its folder; that of a dry run is gone.
-        metrics: Of the test split, as `eval_with_thresholds` gives them; None in all processes but the first.
+        metrics: Of the test split; None in all processes but the first.
     """
 
     run: RunFolder
-    metrics: dict[str, Any] | None
+    metrics: SplitMetrics | None
 
 
 def train_run(config: TrainConfig) -> Trained:
@@ -111,7 +111,7 @@ def train_run(config: TrainConfig) -> Trained:
         raise
 
 
-def _train_into(run: RunFolder, config: TrainConfig) -> dict[str, Any] | None:
+def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
     timer = PhaseTimer()
     for idle in config.idle_settings if is_main() else ():
         logger.warning("%s.", idle)
@@ -244,7 +244,7 @@ def _tune_and_evaluate(
     calibrators: Sequence[Calibrator],
     labels: tuple[str, ...],
     config: TrainConfig,
-) -> dict[str, Any]:
+) -> SplitMetrics:
     """Tune on calibrated probabilities of val, measure val and test.
 
     That the calibrators were fitted to val too makes the thresholds no less honest: a calibrator keeps the order of the
@@ -256,11 +256,11 @@ def _tune_and_evaluate(
     about = {"split": "val", "preds_sha256": sha256(run.preds("val")), "calibrated": config.calibration != "none"}
     save_thresholds(run.thresholds, thresholds, labels, about)
     for split, (probabilities, targets) in arrays.items():
-        metrics = eval_with_thresholds(probabilities, targets, labels, thresholds, **options)
+        metrics = replace(measure_split(probabilities, targets, labels, thresholds, **options), split=split)
         if config.calibration != "none":
-            before = sigmoid(logits[split])
-            metrics["calibration"] = compare_calibration(before, probabilities, targets, labels, calibrators)
-        write_json(run.metrics(split), {"split": split} | metrics)
+            changed = compare_calibration(sigmoid(logits[split]), probabilities, targets, labels, calibrators)
+            metrics = replace(metrics, calibration=changed)
+        METRICS.write(run.metrics(split), metrics)
     return metrics
 
 

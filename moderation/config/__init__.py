@@ -6,7 +6,7 @@ Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); 
 
 from moderation.config.bundling import ExportConfig, ExportFormat, VerifyConfig
 from moderation.config.evaluating import EvaluateConfig
-from moderation.config.migrating import DEFAULT_OLD_THRESHOLD, MigrateConfig
+from moderation.config.migrating import MigrateConfig
 from moderation.config.serving import FeedbackConfig, KeysConfig, ServeConfig
 from moderation.config.training import CheckConfig, TrainConfig, TuneConfig
 from moderation.inference.options import Backend
@@ -14,7 +14,6 @@ from moderation.options import setting
 from moderation.scoring.options import ScoreConfig
 
 __all__ = [
-    "DEFAULT_OLD_THRESHOLD",
     "Backend",
     "CheckConfig",
     "EvaluateConfig",

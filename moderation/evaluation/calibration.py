@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,11 @@ from sklearn.isotonic import isotonic_regression
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from moderation.artifacts import read_json, write_json
-from moderation.calibrators import METHODS, Calibrator, FloatValues, Method, read_calibrators
-from moderation.errors import ArtifactError, ConfigError, DataError
-from moderation.evaluation.folds import deal_folds
+from moderation.calibrators import METHODS, Calibrator, FloatValues, Method
+from moderation.documents import Document
+from moderation.errors import ConfigError, DataError
 from moderation.evaluation.probabilities import BoolArray, check_pair, sigmoid
+from moderation.evaluation.resampling import deal_folds
 from moderation.labels import as_labels, check_same_labels
 
 _SURE = 30.0  # logits beyond are as good as this one; in float64 its probability is still apart from 1
@@ -148,9 +147,6 @@ def _log_odds(share: float) -> float:
     return float(np.log(share) - np.log1p(-share))
 
 
-FORMAT = "content-moderation calibration"
-VERSION = 1
-
 _log = logging.getLogger(__name__)
 
 
@@ -169,6 +165,35 @@ class CalibrationResult:
     log_loss: dict[str, float]
     n_positives: int
     n_examples: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The content of `calibration.json`.
+
+    Args:
+        labels: Ordered labels.
+        calibrators: Label -> its calibrator.
+        held_out_log_loss: Label -> method -> mean log-loss of examples that it was not fitted to, in nats.
+        n_positives: Label -> positive examples that its calibrator was fitted to.
+        about: Where the calibrators come from.
+    """
+
+    labels: tuple[str, ...]
+    calibrators: Mapping[str, Calibrator]
+    held_out_log_loss: Mapping[str, Mapping[str, float]]
+    n_positives: Mapping[str, int]
+    about: Mapping[str, object]
+
+    def __post_init__(self) -> None:
+        as_labels(self.labels)
+        if self.calibrators.keys() != set(self.labels):
+            raise ValueError("calibrators are not one for each label")
+
+
+CALIBRATION = Document(
+    Calibration, "calibration.json as `moderation train` writes it", "content-moderation calibration", 1, "train again"
+)
 
 
 def fit_calibrators(
@@ -236,7 +261,7 @@ def calibrators_of(results: Mapping[str, CalibrationResult], labels: Sequence[st
 
 
 def save_calibration(
-    path: Path, results: Mapping[str, CalibrationResult], labels: Sequence[str], about: dict[str, Any]
+    path: Path, results: Mapping[str, CalibrationResult], labels: Sequence[str], about: Mapping[str, object]
 ) -> None:
     """Write `calibration.json`.
 
@@ -251,16 +276,14 @@ def save_calibration(
     """
     labels = as_labels(labels)
     check_same_labels(list(results), labels, "Calibrators to save")
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "labels": list(labels),
-        "calibrators": {label: result.calibrator.to_plain() for label, result in results.items()},
-        "held_out_log_loss": {label: result.log_loss for label, result in results.items()},
-        "n_positives": {label: result.n_positives for label, result in results.items()},
-        "about": about,
-    }
-    write_json(path, content)
+    content = Calibration(
+        labels=labels,
+        calibrators={label: result.calibrator for label, result in results.items()},
+        held_out_log_loss={label: result.log_loss for label, result in results.items()},
+        n_positives={label: result.n_positives for label, result in results.items()},
+        about=about,
+    )
+    CALIBRATION.write(path, content)
 
 
 def load_calibrators(path: Path, labels: Sequence[str]) -> tuple[Calibrator, ...]:
@@ -275,18 +298,9 @@ def load_calibrators(path: Path, labels: Sequence[str]) -> tuple[Calibrator, ...
     """
     if not path.is_file():
         return (Calibrator(),) * len(labels)
-    content = read_json(path, "calibration.json as `moderation train` writes it")
-    if content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise ArtifactError(
-            f"{path}: format {content.get('format')!r}, version {content.get('version')!r}; expected {FORMAT!r}, "
-            f"{VERSION}. Update this program, or train again."
-        )
-    try:
-        check_same_labels(content["labels"], labels, str(path))
-        return read_calibrators(content["calibrators"], labels)
-    except (KeyError, TypeError, ConfigError) as error:
-        reason = str(error) if isinstance(error, ConfigError) else "incomplete"
-        raise ArtifactError(f"{path}: no calibrators that can be read ({reason}). Was it changed by hand?") from error
+    calibration = CALIBRATION.read(path)
+    check_same_labels(calibration.labels, labels, str(path))
+    return tuple(calibration.calibrators[label] for label in calibration.labels)
 
 
 def _fit_label(

@@ -2,16 +2,27 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from moderation.evaluation.bootstrap import MEASURES, percentile_interval, resample
+from moderation.documents import to_plain
 from moderation.evaluation.objectives import fbeta, ratio
 from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict, sigmoid
 from moderation.evaluation.reliability import measure_calibration
+from moderation.evaluation.resampling import MEASURES, FloatValues, percentile_interval, resample
+from moderation.evaluation.split_metrics import (
+    Decisions,
+    Intervals,
+    LabelMetrics,
+    MacroAverages,
+    MacroCounts,
+    MicroAverages,
+    SplitMetrics,
+)
 from moderation.evaluation.thresholds import ThresholdResult, threshold_array
 from moderation.labels import as_labels
 from moderation.text_tables import align, interval, number
@@ -63,6 +74,21 @@ def eval_with_thresholds(
     >>> eval_with_thresholds(scores, truth, ["toxic", "threat"], 0.5, bootstrap=0)["macro"]["f1"]
     1.0
     """
+    measured = measure_split(probabilities, targets, labels, thresholds, bootstrap=bootstrap, seed=seed)
+    numbers: dict[str, Any] = to_plain(measured)
+    return numbers
+
+
+def measure_split(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    labels: Sequence[str],
+    thresholds: npt.ArrayLike | Mapping[str, ThresholdResult],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 42,
+) -> SplitMetrics:
+    """As `eval_with_thresholds`, which has the arguments and errors, with the numbers as a dataclass."""
     labels = as_labels(labels)
     scores, truth = check_pair(probabilities, targets, len(labels))
     if isinstance(thresholds, Mapping):
@@ -70,29 +96,31 @@ def eval_with_thresholds(
     flagged, flagged_at_half = predict(scores, thresholds), predict(scores, 0.5)
     cuts = np.broadcast_to(np.asarray(thresholds, dtype=np.float32), (len(labels),))
     positive = truth == 1
-    per_label = {
-        label: _measure_ranking(scores[:, i], positive[:, i])
-        | {"threshold": float(cuts[i])}
-        | {"at_threshold": _measure_decisions(flagged[:, i], positive[:, i])}
-        | {"at_half": _measure_decisions(flagged_at_half[:, i], positive[:, i])}
-        for i, label in enumerate(labels)
-    }
-    macro, defined = _average(list(per_label.values()))
     drawn = resample(scores, truth, cuts, bootstrap, seed)  # (bootstrap, n_labels, 3)
-    for i, values in enumerate(per_label.values()):
-        values["intervals"] = _intervals(drawn[:, i], _point(values))
+    rows = [
+        _measure_label(
+            scores[:, i],
+            positive[:, i],
+            float(cuts[i]),
+            _measure_decisions(flagged[:, i], positive[:, i]),
+            _measure_decisions(flagged_at_half[:, i], positive[:, i]),
+            drawn[:, i],
+        )
+        for i in range(len(labels))
+    ]
+    macro, defined = _average(rows)
     pooled = _measure_decisions(flagged.ravel(), positive.ravel())
-    return {
-        "n_examples": len(scores),
-        "labels": per_label,
-        "macro": macro,
-        "macro_defined": defined,
-        "macro_intervals": _macro_intervals(drawn, list(per_label.values())),
-        "micro": {name: pooled[name] for name in ("precision", "recall", "f1")},
-        "subset_accuracy": float((flagged == positive).all(axis=1).mean()),
-        "flagged_any": int(flagged.any(axis=1).sum()),
-        "positive_any": int(positive.any(axis=1).sum()),
-    }
+    return SplitMetrics(
+        n_examples=len(scores),
+        labels=dict(zip(labels, rows, strict=True)),
+        macro=macro,
+        macro_defined=defined,
+        macro_intervals=_macro_intervals(drawn, rows),
+        micro=MicroAverages(pooled.precision, pooled.recall, pooled.f1),
+        subset_accuracy=float((flagged == positive).all(axis=1).mean()),
+        flagged_any=int(flagged.any(axis=1).sum()),
+        positive_any=int(positive.any(axis=1).sum()),
+    )
 
 
 def compute_metrics(eval_prediction: Any) -> dict[str, float]:
@@ -130,75 +158,103 @@ def compute_metrics(eval_prediction: Any) -> dict[str, float]:
     return {
         "macro_roc_auc": _mean([roc_auc_score(positive[:, i], scores[:, i]) for i in both]) or 0.0,
         "macro_average_precision": _mean([average_precision_score(positive[:, i], scores[:, i]) for i in both]) or 0.0,
-        "macro_f1_at_half": _mean([_measure_decisions(flagged[:, i], positive[:, i])["f1"] for i in both]) or 0.0,
-        "micro_f1_at_half": _measure_decisions(flagged.ravel(), positive.ravel())["f1"] or 0.0,
+        "macro_f1_at_half": _mean([_measure_decisions(flagged[:, i], positive[:, i]).f1 for i in both]) or 0.0,
+        "micro_f1_at_half": _measure_decisions(flagged.ravel(), positive.ravel()).f1 or 0.0,
         "n_labels_measured": float(len(both)),
     }
 
 
-def format_table(metrics: Mapping[str, Any]) -> str:
-    """Return what `eval_with_thresholds` measured as a table for the terminal."""
+def format_table(metrics: SplitMetrics) -> str:
+    """Return the numbers of a split as a table for the terminal."""
     header = ["label", "support", "ROC-AUC", "AP", "threshold", "precision", "recall", "F1", "95 % interval"]
     rows = [[*header, "F1 at 0.5", "Brier", "ECE"]]
-    for label, values in metrics["labels"].items():
-        ranking = [number(values["roc_auc"], 4), number(values["average_precision"]), number(values["threshold"], 4)]
-        decisions = [number(values["at_threshold"][name]) for name in ("precision", "recall", "f1")]
-        calibration = [number(values["brier"], 4), number(values["ece"], 4)]
-        half = number(values["at_half"]["f1"])
-        spread = interval(values["intervals"]["f1"])
-        rows.append([label, f"{values['support']:,}", *ranking, *decisions, spread, half, *calibration])
-    macro, micro = metrics["macro"], metrics["micro"]
-    ranking = [number(macro["roc_auc"], 4), number(macro["average_precision"]), ""]
-    decisions = [number(macro[name]) for name in ("precision", "recall", "f1")]
-    spread, half = interval(metrics["macro_intervals"]["f1"]), number(macro["f1_at_half"])
-    rows.append(["macro", "", *ranking, *decisions, spread, half, number(macro["brier"], 4), ""])
-    decisions = [number(micro[name]) for name in ("precision", "recall", "f1")]
-    rows.append(["micro", "", "", "", "", *decisions, "", "", "", ""])
+    for label, one in metrics.labels.items():
+        ranking = [number(one.roc_auc, 4), number(one.average_precision), number(one.threshold, 4)]
+        errors = [number(one.brier, 4), number(one.ece, 4)]
+        more = [interval(one.intervals.f1), number(one.at_half.f1), *errors]
+        rows.append([label, f"{one.support:,}", *ranking, *_cells(one.at_threshold), *more])
+    macro = metrics.macro
+    ranking = [number(macro.roc_auc, 4), number(macro.average_precision), ""]
+    more = [interval(metrics.macro_intervals.f1), number(macro.f1_at_half), number(macro.brier, 4), ""]
+    rows.append(["macro", "", *ranking, *_cells(macro), *more])
+    rows.append(["micro", "", "", "", "", *_cells(metrics.micro), "", "", "", ""])
     return "\n".join([align(rows), *_footnotes(metrics)])
 
 
-def _footnotes(metrics: Mapping[str, Any]) -> list[str]:
-    n_labels = len(metrics["labels"])
-    partial = [f"{name} ({count})" for name, count in metrics["macro_defined"].items() if count < n_labels]
+def _cells(decided: Decisions | MacroAverages | MicroAverages) -> list[str]:
+    return [number(decided.precision), number(decided.recall), number(decided.f1)]
+
+
+def _footnotes(metrics: SplitMetrics) -> list[str]:
+    n_labels = len(metrics.labels)
+    partial = [f"{name} ({count})" for name, count in asdict(metrics.macro_defined).items() if count < n_labels]
     lines = [
-        f"{metrics['n_examples']:,} examples, {metrics['flagged_any']:,} flagged, "
-        f"{metrics['positive_any']:,} positive; all labels right in {metrics['subset_accuracy']:.1%}"
+        f"{metrics.n_examples:,} examples, {metrics.flagged_any:,} flagged, "
+        f"{metrics.positive_any:,} positive; all labels right in {metrics.subset_accuracy:.1%}"
     ]
     if partial:
         lines.append(f"n/a: undefined in this split. Macro over fewer than {n_labels} labels: {', '.join(partial)}")
     return lines
 
 
-def _measure_ranking(scores: FloatArray, positive: BoolArray) -> dict[str, Any]:
+def _measure_label(
+    scores: FloatArray,
+    positive: BoolArray,
+    threshold: float,
+    at_threshold: Decisions,
+    at_half: Decisions,
+    drawn: FloatValues,
+) -> LabelMetrics:
+    """The numbers of one label; `drawn` is `(bootstrap, 3)`, its resamples."""
     support = int(positive.sum())
     both = 0 < support < len(scores)
-    return {
-        "support": support,
-        "prevalence": support / len(scores),
-        "roc_auc": float(roc_auc_score(positive, scores)) if both else None,
-        "average_precision": float(average_precision_score(positive, scores)) if both else None,
-    } | measure_calibration(scores, positive)
+    roc_auc = float(roc_auc_score(positive, scores)) if both else None
+    average_precision = float(average_precision_score(positive, scores)) if both else None
+    errors = measure_calibration(scores, positive)
+    point = (roc_auc, average_precision, at_threshold.f1)
+    return LabelMetrics(
+        support=support,
+        prevalence=support / len(scores),
+        roc_auc=roc_auc,
+        average_precision=average_precision,
+        brier=errors.brier,
+        log_loss=errors.log_loss,
+        ece=errors.ece,
+        threshold=threshold,
+        at_threshold=at_threshold,
+        at_half=at_half,
+        intervals=Intervals(
+            *(percentile_interval(drawn[:, m]) if value is not None else None for m, value in enumerate(point))
+        ),
+    )
 
 
-def _measure_decisions(flagged: BoolArray, positive: BoolArray) -> dict[str, Any]:
+def _measure_decisions(flagged: BoolArray, positive: BoolArray) -> Decisions:
     n_true, n_flagged, n_positives = int((flagged & positive).sum()), int(flagged.sum()), int(positive.sum())
-    return {
-        "precision": float(ratio(n_true, n_flagged)) if n_flagged else None,
-        "recall": float(ratio(n_true, n_positives)) if n_positives else None,
-        "f1": float(fbeta(n_true, n_flagged, n_positives)) if n_positives else None,
-        "flagged": n_flagged,
-    }
+    return Decisions(
+        precision=float(ratio(n_true, n_flagged)) if n_flagged else None,
+        recall=float(ratio(n_true, n_positives)) if n_positives else None,
+        f1=float(fbeta(n_true, n_flagged, n_positives)) if n_positives else None,
+        flagged=n_flagged,
+    )
 
 
-def _average(rows: list[dict[str, Any]]) -> tuple[dict[str, float | None], dict[str, int]]:
+def _average(rows: Sequence[LabelMetrics]) -> tuple[MacroAverages, MacroCounts]:
     """Return macro averages over the labels where a number is defined, and how many these are."""
-    columns = {name: [row[name] for row in rows] for name in ("roc_auc", "average_precision")}
-    columns |= {name: [row["at_threshold"][name] for row in rows] for name in ("precision", "recall", "f1")}
-    columns["f1_at_half"] = [row["at_half"]["f1"] for row in rows]
-    macro = {name: _mean(values) for name, values in columns.items()}
-    macro["brier"] = _mean([row["brier"] for row in rows])
-    macro["ece_worst"] = max(row["ece"] for row in rows)
-    return macro, {name: sum(value is not None for value in values) for name, values in columns.items()}
+    columns: dict[str, list[float | None]] = {
+        "roc_auc": [row.roc_auc for row in rows],
+        "average_precision": [row.average_precision for row in rows],
+        "precision": [row.at_threshold.precision for row in rows],
+        "recall": [row.at_threshold.recall for row in rows],
+        "f1": [row.at_threshold.f1 for row in rows],
+        "f1_at_half": [row.at_half.f1 for row in rows],
+    }
+    macro = MacroAverages(
+        **{name: _mean(values) for name, values in columns.items()},
+        brier=_mean([row.brier for row in rows]),
+        ece_worst=max(row.ece for row in rows),
+    )
+    return macro, MacroCounts(**{name: sum(value is not None for value in values) for name, values in columns.items()})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -206,23 +262,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def _point(values: Mapping[str, Any]) -> list[float | None]:
-    """Return the numbers of one label that `MEASURES` names."""
-    return [values["roc_auc"], values["average_precision"], values["at_threshold"]["f1"]]
-
-
-def _intervals(drawn: npt.NDArray[np.float64], point: Sequence[float | None]) -> dict[str, list[float] | None]:
-    """Interval of each measure from `(bootstrap, 3)`; None where the number itself is undefined."""
-    return {name: percentile_interval(drawn[:, m]) if point[m] is not None else None for m, name in enumerate(MEASURES)}
-
-
-def _macro_intervals(
-    drawn: npt.NDArray[np.float64], rows: Sequence[Mapping[str, Any]]
-) -> dict[str, list[float] | None]:
+def _macro_intervals(drawn: FloatValues, rows: Sequence[LabelMetrics]) -> Intervals:
     """Intervals of the macro averages; a resample in which one of the averaged labels is undefined is left out."""
-    points = [_point(row) for row in rows]
-    intervals: dict[str, list[float] | None] = {}
-    for m, name in enumerate(MEASURES):
+    points = [(row.roc_auc, row.average_precision, row.at_threshold.f1) for row in rows]
+    intervals = []
+    for m in range(len(MEASURES)):
         defined = [i for i, point in enumerate(points) if point[m] is not None]
-        intervals[name] = percentile_interval(drawn[:, defined, m].mean(axis=1)) if defined else None
-    return intervals
+        intervals.append(percentile_interval(drawn[:, defined, m].mean(axis=1)) if defined else None)
+    return Intervals(*intervals)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from moderation.calibrators import Calibrator
 from moderation.evaluation.probabilities import BoolArray, FloatArray
+from moderation.evaluation.split_metrics import CalibrationChange, CalibrationErrors, DiagramPoints
 
 N_BINS = 15
 FloatValues = npt.NDArray[np.float64]
@@ -78,8 +78,8 @@ def expected_calibration_error(probabilities: FloatArray, positive: npt.ArrayLik
     return float(np.average(np.abs(bins.probability - bins.share), weights=bins.count))
 
 
-def measure_calibration(probabilities: FloatArray, positive: BoolArray) -> dict[str, float]:
-    """Return `brier` (Brier 1950), `log_loss` and `ece` of one label.
+def measure_calibration(probabilities: FloatArray, positive: BoolArray) -> CalibrationErrors:
+    """Measure how far the probabilities of one label are from the truth.
 
     Log-loss takes probabilities as at least one float32 step away from 0 and 1, as scikit-learn does.
 
@@ -90,16 +90,16 @@ def measure_calibration(probabilities: FloatArray, positive: BoolArray) -> dict[
     scores = np.asarray(probabilities, dtype=np.float64)
     step = float(np.finfo(np.float32).eps)
     of_truth = np.clip(np.where(positive, scores, 1 - scores), step, 1 - step)
-    return {
-        "brier": float(np.mean((scores - positive) ** 2)),
-        "log_loss": float(-np.log(of_truth).mean()),
-        "ece": expected_calibration_error(probabilities, positive),
-    }
+    return CalibrationErrors(
+        brier=float(np.mean((scores - positive) ** 2)),
+        log_loss=float(-np.log(of_truth).mean()),
+        ece=expected_calibration_error(probabilities, positive),
+    )
 
 
 def compare_calibration(
     before: FloatArray, after: FloatArray, targets: FloatArray, labels: Sequence[str], calibrators: Sequence[Calibrator]
-) -> dict[str, Any]:
+) -> dict[str, CalibrationChange]:
     """Measure probabilities before and after calibration.
 
     Args:
@@ -110,19 +110,18 @@ def compare_calibration(
         calibrators: One per label, in that order.
 
     Returns:
-        Label -> `method`, `before`, `after` (each as `measure_calibration` gives it), and `bins`: the points of the
-        reliability diagram before, `probability`, `share` and `count`, lists of one length.
+        Label -> what changed, in `labels` order.
     """
-    compared: dict[str, Any] = {}
+    compared = {}
     for i, label in enumerate(labels):
         positive = targets[:, i] == 1
         bins = reliability_bins(before[:, i], positive)
-        compared[label] = {
-            "method": calibrators[i].method,
-            "before": measure_calibration(before[:, i], positive),
-            "after": measure_calibration(after[:, i], positive),
-            "bins": {name: getattr(bins, name).tolist() for name in ("probability", "share", "count")},
-        }
+        compared[label] = CalibrationChange(
+            method=calibrators[i].method,
+            before=measure_calibration(before[:, i], positive),
+            after=measure_calibration(after[:, i], positive),
+            bins=DiagramPoints(bins.probability.tolist(), bins.share.tolist(), bins.count.tolist()),
+        )
     return compared
 
 

@@ -2,20 +2,21 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from moderation.artifacts import read_json, write_json
+from moderation.documents import Document
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
-from moderation.evaluation.cuts import sort_by_probability
+from moderation.evaluation.cuts import find_cuts, sort_by_probability, threshold_between
 from moderation.evaluation.objectives import Objective, fbeta, parse_objective, ratio
-from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair
-from moderation.evaluation.tuning import bootstrap_interval, choose_threshold, count_decisions, cross_fit
+from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict
+from moderation.evaluation.resampling import deal_folds, percentile_interval
+from moderation.evaluation.split_metrics import Interval
 from moderation.labels import as_labels, check_same_labels
 from moderation.text_tables import align, interval, number
 
@@ -48,7 +49,7 @@ class ThresholdResult:
     threshold: float
     objective: str
     value: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
     cross_fitted: float | None
     cross_fitted_constraint: float | None
     precision: float | None
@@ -58,6 +59,10 @@ class ThresholdResult:
     n_examples: int
     tuned: bool
     constraint_met: bool
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError("threshold is outside [0, 1]")
 
 
 def tune_thresholds(
@@ -114,7 +119,7 @@ def tune_thresholds(
     for column, label in enumerate(labels):
         ordered = sort_by_probability(scores[:, column], truth[:, column])
         rng = np.random.default_rng([seed, column])
-        results[label] = _tune_label(*ordered, objective, goal, bootstrap, folds, rng, max(min_positives, 1))
+        results[label] = _tune_label(*ordered, goal, rng, objective, bootstrap, folds, max(min_positives, 1))
     _warn(results, min_positives)
     return results
 
@@ -122,11 +127,11 @@ def tune_thresholds(
 def _tune_label(
     scores: FloatArray,
     positive: BoolArray,
-    objective: str,
     goal: Objective,
+    rng: np.random.Generator,
+    objective: str,
     bootstrap: int,
     folds: int,
-    rng: np.random.Generator,
     min_positives: int,
 ) -> ThresholdResult:
     """Tune on sorted scores."""
@@ -169,6 +174,72 @@ def _warn(results: Mapping[str, ThresholdResult], min_positives: int) -> None:
     missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
     if missed:
         _log.warning("No threshold reaches the objective; the highest precision was taken: %s", ", ".join(missed))
+
+
+class Counts(NamedTuple):
+    """How many examples decisions got right, flagged, and should have flagged; in the order `Objective` takes them."""
+
+    n_true_positives: int
+    n_flagged: int
+    n_positives: int
+
+
+def choose_threshold(scores: FloatArray, positive: BoolArray, goal: Objective) -> float:
+    """Return the best threshold for examples in the order of `sort_by_probability`; O(n).
+
+    Args:
+        scores: float32 `(n_examples,)`, ascending.
+        positive: bool `(n_examples,)`, at least one True.
+        goal: What is best.
+    """
+    cuts = find_cuts(scores, positive)
+    best = goal.choose(cuts)
+    return threshold_between(float(cuts.lower[best]), float(cuts.upper[best]))
+
+
+def count_decisions(scores: FloatArray, positive: BoolArray, threshold: float) -> Counts:
+    """Decide every example by `threshold` and count."""
+    flagged = predict(scores, threshold)
+    return Counts(int((flagged & positive).sum()), int(flagged.sum()), int(positive.sum()))
+
+
+def cross_fit(scores: FloatArray, positive: BoolArray, goal: Objective, folds: int, rng: np.random.Generator) -> Counts:
+    """Decide each fold by a threshold chosen on the others, and count all decisions together.
+
+    Pooled, not averaged: the mean of F1 over folds with few positives is biased (Forman & Scholz 2010). Folds are
+    stratified by target and dealt out over the sorted examples, so that the order of the rows does not matter.
+
+    Args:
+        scores: float32 `(n_examples,)`, ascending.
+        positive: bool `(n_examples,)`, True at least `folds` times.
+        goal: What each threshold is chosen for.
+        folds: Parts, 2 or more.
+        rng: Deals out the folds.
+    """
+    fold = deal_folds(positive, folds, rng)
+    parts = []
+    for k in range(folds):
+        held_out = fold == k
+        threshold = choose_threshold(scores[~held_out], positive[~held_out], goal)  # a part stays sorted
+        parts.append(count_decisions(scores[held_out], positive[held_out], threshold))
+    return Counts(*map(sum, zip(*parts, strict=True)))
+
+
+def bootstrap_interval(
+    counts: Counts, n_examples: int, goal: Objective, samples: int, rng: np.random.Generator
+) -> Interval | None:
+    """Return the 95 % percentile interval of the value at a fixed threshold (Efron & Tibshirani 1993, ch. 13).
+
+    Drawing n examples with replacement and counting true and false positives and negatives is one multinomial draw
+    over these four counts: the same distribution without touching an example. Samples without a value (nothing
+    flagged, say, where precision is asked) are left out; None if all are.
+    """
+    misses = counts.n_positives - counts.n_true_positives
+    false_alarms = counts.n_flagged - counts.n_true_positives
+    cells = np.array([counts.n_true_positives, misses, false_alarms, n_examples - counts.n_flagged - misses])
+    drawn = rng.multinomial(n_examples, cells / n_examples, size=samples)  # (samples, 4)
+    values = goal.value(drawn[:, 0], drawn[:, 0] + drawn[:, 2], drawn[:, 0] + drawn[:, 1])
+    return percentile_interval(values)
 
 
 def threshold_array(results: Mapping[str, ThresholdResult], labels: Sequence[str]) -> FloatArray:
@@ -224,8 +295,33 @@ def _goals(results: Mapping[str, ThresholdResult]) -> list[Objective]:
     return [parse_objective(objective) for objective in dict.fromkeys(result.objective for result in results.values())]
 
 
+@dataclass(frozen=True)
+class TunedThresholds:
+    """The content of `thresholds.json`.
+
+    Args:
+        labels: Ordered labels.
+        thresholds: Label -> result, for each of them.
+        about: Where the thresholds come from: split, file, seed.
+    """
+
+    labels: tuple[str, ...]
+    thresholds: Mapping[str, ThresholdResult]
+    about: Mapping[str, object]
+
+    def __post_init__(self) -> None:
+        as_labels(self.labels)
+        if self.thresholds.keys() != set(self.labels):
+            raise ValueError("thresholds are not one for each label")
+
+
+THRESHOLDS = Document(
+    TunedThresholds, "thresholds.json as `moderation tune` writes it", FORMAT, VERSION, cure="tune again"
+)
+
+
 def save_thresholds(
-    path: Path, results: Mapping[str, ThresholdResult], labels: Sequence[str], about: dict[str, Any]
+    path: Path, results: Mapping[str, ThresholdResult], labels: Sequence[str], about: Mapping[str, object]
 ) -> None:
     """Write `thresholds.json`.
 
@@ -240,11 +336,7 @@ def save_thresholds(
     """
     labels = as_labels(labels)
     check_same_labels(list(results), labels, "Thresholds to save")
-    content = {label: asdict(results[label]) for label in labels}
-    write_json(
-        Path(path),
-        {"format": FORMAT, "version": VERSION, "labels": list(labels), "thresholds": content, "about": about},
-    )
+    THRESHOLDS.write(Path(path), TunedThresholds(labels, {label: results[label] for label in labels}, about))
 
 
 def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrated: bool | None = None) -> FloatArray:
@@ -259,51 +351,23 @@ def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrat
         ArtifactError: as `read_thresholds`, or the file was made for other labels, or for probabilities that are
             calibrated where these are not, or the other way round.
     """
-    found, results, about = read_thresholds(path)
+    tuned = read_thresholds(path)
     if labels is not None:
-        check_same_labels(found, labels, str(path))
-    tuned_on = about.get("calibrated")
+        check_same_labels(tuned.labels, labels, str(path))
+    tuned_on = tuned.about.get("calibrated")
     if None not in (calibrated, tuned_on) and tuned_on != calibrated:
         words = {True: "calibrated", False: "uncalibrated"}
         raise ArtifactError(
             f"{path}: tuned on {words[bool(tuned_on)]} probabilities, to be used with {words[bool(calibrated)]} ones. "
             "Take thresholds and calibration.json of the same run, or tune again."
         )
-    return threshold_array(results, found)
+    return threshold_array(tuned.thresholds, tuned.labels)
 
 
-def read_thresholds(path: Path) -> tuple[tuple[str, ...], dict[str, ThresholdResult], dict[str, Any]]:
+def read_thresholds(path: Path) -> TunedThresholds:
     """Read all of `thresholds.json`.
-
-    Returns:
-        Ordered labels, label to result in that order, and what was recorded about their origin.
 
     Raises:
         ArtifactError: missing, broken, not a file of thresholds, from a newer version, or a number out of range.
     """
-    path = Path(path)
-    content = read_json(path, "thresholds.json as `moderation tune` writes it")
-    if content.get("format") != FORMAT:
-        raise ArtifactError(f"{path}: no file of thresholds. Expected thresholds.json as `moderation tune` writes it.")
-    version = content.get("version")
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
-        raise ArtifactError(
-            f"{path}: format version {version}, expected {VERSION}. Update this program, or tune again."
-        )
-    try:
-        labels = as_labels(content["labels"])
-        results = {label: _read_result(content["thresholds"][label]) for label in labels}
-        return labels, results, dict(content["about"])
-    except (KeyError, TypeError, ValueError):
-        raise ArtifactError(
-            f"{path}: incomplete or changed by hand. Expected for each label a threshold in [0, 1] and the values "
-            "that tuning gave it; tune again."
-        ) from None
-
-
-def _read_result(content: dict[str, Any]) -> ThresholdResult:
-    known = {field.name: content[field.name] for field in fields(ThresholdResult)}
-    if isinstance(known["threshold"], bool) or not 0 <= known["threshold"] <= 1:
-        raise ValueError("threshold out of range")
-    bounds = known["interval"]
-    return ThresholdResult(**known | {"interval": None if bounds is None else (bounds[0], bounds[1])})
+    return THRESHOLDS.read(Path(path))

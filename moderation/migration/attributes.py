@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,9 @@ from moderation.errors import ConfigError, DataError
 from moderation.evaluation.probabilities import FloatArray, predict
 from moderation.migration.matching import FloatValues, Match, match_agreement, match_rate
 from moderation.migration.old_scores import OldScores
+from moderation.migration.options import Basis, MatchOptions
 
 logger = logging.getLogger(__name__)
-
-Basis = Literal["rate", "agreement"]
 
 
 @dataclass(frozen=True)
@@ -74,27 +72,12 @@ class Attribute:
         return self.by_rate if self.basis == "rate" else self.by_agreement
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How attributes are matched.
-
-    Args:
-        thresholds: Attribute -> its old threshold, in (0, 1]; `""` -> that of all others.
-        basis: Which match is taken.
-        n_changes: Comments to list for each attribute.
-        samples: Bootstrap resamples of the intervals.
-        seed: Of the resamples.
-    """
-
-    thresholds: Mapping[str, float]
-    basis: Basis = "rate"
-    n_changes: int = 20
-    samples: int = 500
-    seed: int = 42
-
-
 def match_attributes(
-    old: OldScores, probabilities: FloatArray, labels: Sequence[str], attributes: Mapping[str, str], options: Options
+    old: OldScores,
+    probabilities: FloatArray,
+    labels: Sequence[str],
+    attributes: Mapping[str, str],
+    options: MatchOptions,
 ) -> list[Attribute]:
     """Match every attribute that the model has a label for.
 
@@ -113,7 +96,8 @@ def match_attributes(
         ConfigError: an old threshold for an attribute that has no old scores.
         DataError: nothing is left to match.
     """
-    unknown = [name for name in options.thresholds if name and name not in old.scores]
+    thresholds = options.old_thresholds
+    unknown = [name for name in thresholds if name and name not in old.scores]
     if unknown:
         raise ConfigError(
             f"--old-threshold: no old scores for {', '.join(unknown)}; there are {', '.join(old.scores)}."
@@ -127,7 +111,7 @@ def match_attributes(
         if name not in attributes:
             logger.warning("%s: the model has no label for it, so nothing takes its place.", name)
             continue
-        threshold = options.thresholds.get(name, options.thresholds[""])
+        threshold = thresholds.get(name, thresholds[""])
         here = ~np.isnan(scores)
         n_old = int((scores[here] >= threshold).sum())
         if not 0 < n_old < int(here.sum()):
@@ -152,17 +136,17 @@ def _match(
     rows: npt.NDArray[np.int64],
     scores: FloatValues,
     probabilities: FloatArray,
-    options: Options,
+    options: MatchOptions,
 ) -> Attribute:
     flagged = scores >= threshold
-    by_rate = match_rate(probabilities, flagged, samples=options.samples, seed=options.seed)
-    by_agreement = match_agreement(probabilities, flagged, samples=options.samples, seed=options.seed)
-    taken = by_rate if options.basis == "rate" else by_agreement
+    by_rate = match_rate(probabilities, flagged, samples=options.bootstrap, seed=options.seed)
+    by_agreement = match_agreement(probabilities, flagged, samples=options.bootstrap, seed=options.seed)
+    taken = by_rate if options.match == "rate" else by_agreement
     new = predict(probabilities, taken.threshold)
     ranks = [pd.Series(values).rank(pct=True).to_numpy() for values in (scores, probabilities)]
     moved = np.abs(ranks[0] - ranks[1])
     changed = np.flatnonzero(new != flagged)
-    order = changed[np.argsort(-moved[changed], kind="stable")][: options.n_changes]
+    order = changed[np.argsort(-moved[changed], kind="stable")][: options.changes]
     return Attribute(
         name=name,
         label=label,
@@ -172,14 +156,14 @@ def _match(
         rank_correlation=_correlation(ranks[0], ranks[1]),
         by_rate=by_rate,
         by_agreement=by_agreement,
-        basis=options.basis,
+        basis=options.match,
         changes=tuple(Change(int(rows[i]), float(scores[i]), float(probabilities[i]), bool(new[i])) for i in order),
         old_scores=scores,
         probabilities=probabilities,
     )
 
 
-def _correlation(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float | None:
+def _correlation(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> float | None:
     """Pearson's correlation of ranks, which is Spearman's."""
     if not (one.std() and other.std()):
         return None

@@ -1,22 +1,11 @@
-"""A migration in words for the terminal, as JSON, and as the thresholds file that the server takes."""
+"""What a migration found, and how it is put into words for the terminal."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from moderation.artifacts import read_json
-from moderation.errors import ArtifactError
-from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
 from moderation.migration.attributes import Attribute, Change
 from moderation.migration.matching import Match
 from moderation.text_tables import align, interval, number
-
-_CHOSEN_BY = "moderation migrate"
-_TITLE = b"<title>Thresholds in place of Perspective's</title>"  # of the page
-_BEGINNING = 1 << 16  # bytes of the page in which it stands
-_NUMBERS = {"attributes", "rates", "together", "others"}
 
 
 @dataclass(frozen=True)
@@ -89,67 +78,6 @@ class Migration:
         if kept:
             said.append(f"without old scores, as the bundle has them: {', '.join(kept)}")
         return said
-
-
-def to_thresholds(migration: Migration) -> dict[str, Any]:
-    """What `serve --thresholds`, `score --thresholds` and `Classifier.load(thresholds=...)` read."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "about": {
-            "calibrated": migration.calibrated,
-            "chosen_by": _CHOSEN_BY,
-            "model_version": migration.model_version,
-        },
-        "thresholds": {label: {"threshold": value} for label, value in migration.thresholds.items()},
-    }
-
-
-def to_json(migration: Migration) -> dict[str, Any]:
-    """All numbers; no text of a comment."""
-    return {
-        "version": 1,
-        "source": migration.source,
-        "model_version": migration.model_version,
-        "attributes": [
-            {
-                "name": one.name,
-                "label": one.label,
-                "old_threshold": one.old_threshold,
-                "n": one.n,
-                "n_flagged_before": one.n_old,
-                "rank_correlation": one.rank_correlation,
-                "by_rate": asdict(one.by_rate),
-                "by_agreement": asdict(one.by_agreement),
-                "taken": one.basis,
-                "changes": [asdict(change) for change in one.changes],
-            }
-            for one in migration.attributes
-        ],
-        "rates": {
-            label: {
-                name: value for name, value in asdict(match).items() if name in ("threshold", "interval", "n_flagged")
-            }
-            for label, match in migration.rates.items()
-        },
-        "together": asdict(migration.together),
-        "others": dict(migration.others),
-        "warnings": list(migration.warnings),
-    }
-
-
-def is_migrated(path: Path) -> bool:
-    """Whether a file was written by a migration, as far as its content tells."""
-    if path.suffix == ".html":
-        with suppress(OSError), path.open("rb") as file:
-            return _TITLE in file.read(_BEGINNING)
-        return False
-    try:
-        found = read_json(path, "")
-    except ArtifactError:
-        return False
-    about = found.get("about")
-    return (isinstance(about, dict) and about.get("chosen_by") == _CHOSEN_BY) or found.keys() >= _NUMBERS
 
 
 def format_migration(migration: Migration, texts: Mapping[int, str] | None = None) -> str:

@@ -1,164 +1,193 @@
-"""From evidence to findings: the sentences and rows of a report, ready to be laid out."""
+"""From the inputs to the sentences and rows of a report, ready to be laid out."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import predict
 from moderation.evaluation.reliability import wilson_interval
-from moderation.evaluation.thresholds import DEFAULT_THRESHOLD, explain_value
-from moderation.report.inputs import Evidence, expecting
-
-_PATHS = ("data_path", "val_path", "test_path", "extra_train_path", "output_dir")
-
-
-def trace_origin(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay out run.json for a reader.
-
-    Args:
-        facts: run.json, or nothing.
-
-    Returns:
-        `run`, the story in numbers (None without facts); `settings` and `facts`, rows of name and value.
-
-    Raises:
-        KeyError, TypeError, AttributeError, ValueError: facts are missing or not what they should be.
-    """
-    return {"run": _run(facts), "settings": _settings(facts), "facts": _facts(facts)}
-
-
-def _run(facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not facts:
-        return None
-    settings = facts["settings"]
-    n_tokens = int(settings["max_length"])
-    return {
-        "started": _moment(facts["started"]),
-        "data": _file_name(settings["data_path"]),
-        "backbone": _plain(facts["backbone"]["hub_id"] or _file_name(facts["backbone"]["name"])),
-        "n_train": int(facts["splits"]["train"]),
-        "n_val": int(facts["splits"]["val"]),
-        "epochs": float(settings["epochs"]),
-        "max_length": n_tokens,
-        "n_words": int(round(n_tokens * 0.75, -1 if n_tokens > 30 else 0)),
-        "pos_weight": _plain(settings["pos_weight"]),
-        "training": _training(facts["training"]) if "training" in facts else None,
-        "seconds": _seconds(facts),
-    }
-
-
-def _seconds(facts: Mapping[str, Any]) -> float | None:
-    """Seconds of the whole run; None where they are not known, as after a kill, which leaves no record of its time."""
-    if "seconds" not in facts or facts.get("training", {}).get("resumed_from"):
-        return None
-    return float(sum(facts["seconds"].values()))
-
-
-def _training(done: Mapping[str, Any]) -> dict[str, Any]:
-    counts = {name: int(done[name]) for name in ("steps", "examples", "parameters", "trainable")}
-    return counts | {"seconds": float(done["seconds"]), "resumed_from": done.get("resumed_from")}
-
-
-def _settings(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Settings as they can be given again; of paths the file name alone, since a page is passed on."""
-    return [
-        (name, _plain(_file_name(value) if name in _PATHS and value else value))
-        for name, value in facts.get("settings", {}).items()
-    ]
-
-
-def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if not facts:
-        return []
-    rows = [("Data, SHA-256", facts["data"]["sha256"])]
-    rows += [(f"Rows left out: {why}", f"{n:,}") for why, n in facts["data"].get("left_out", {}).items() if n]
-    added = {name: n for name, n in facts["data"].get("added", {}).items() if n}
-    rows += [(f"Train rows added: {name}", f"{n:,}") for name, n in added.items()]
-    if "extra_train_sha256" in facts["data"]:
-        rows += [("Extra table, SHA-256", facts["data"]["extra_train_sha256"])]
-    rows += [("Split sizes", ", ".join(f"{split} {n:,}" for split, n in facts["splits"].items()))]
-    backbone = facts["backbone"]
-    rows += [("Backbone", " @ ".join(_plain(backbone[key]) for key in ("name", "revision") if backbone.get(key)))]
-    rows += [("Backbone weights, SHA-256", _plain(backbone.get("weights_sha256")))]
-    git = facts.get("git")
-    rows += [("Git commit", f"{git['commit']}{' with local changes' if git['dirty'] else ''}" if git else "n/a")]
-    hardware = facts["hardware"]
-    machine = [hardware["cpu"], f"{hardware['cores']} cores", f"{hardware['threads']} threads"]
-    machine += [f"{hardware['memory_bytes'] / 1e9:.1f} GB memory", *hardware["gpus"]]
-    rows += [("Hardware", ", ".join(machine)), ("Processes", _plain(facts["processes"]))]
-    rows += [("Precision of the arithmetic", _plain(facts["precision"]))]
-    if "peak_memory_bytes" in facts:
-        rows += [("Peak memory", f"{facts['peak_memory_bytes'] / 1e9:.2f} GB")]
-    rows += [(f"Seconds: {phase}", f"{seconds:,.1f}") for phase, seconds in facts.get("seconds", {}).items()]
-    rows += [("Python", f"{facts['python']}, {facts['platform']}")]
-    return rows + [(name, version) for name, version in facts["libraries"].items()]
-
-
-def _moment(text: str) -> str:
-    """Write a point in time.
-
-    >>> _moment("2026-11-02T21:14:05+00:00")
-    '2 November 2026, 21:14 UTC'
-    """
-    moment = datetime.fromisoformat(text).astimezone(UTC)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
-
-
-def _file_name(path: str) -> str:
-    r"""Last part of a path of any system.
-
-    >>> _file_name("/home/me/train.csv"), _file_name(r"C:\data\train.csv")
-    ('train.csv', 'train.csv')
-    """
-    return PureWindowsPath(path).name if "\\" in path else PurePosixPath(path).name
-
-
-def _plain(value: Any) -> str:
-    """A setting's value as a reader would write it.
-
-    >>> _plain(None), _plain(True), _plain(["a", "b"]), _plain(2e-5)
-    ('default', 'yes', 'a, b', '2e-05')
-    """
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "default" if value is None else str(value)
-
+from moderation.evaluation.split_metrics import CalibrationChange, LabelMetrics, SplitMetrics
+from moderation.evaluation.thresholds import DEFAULT_THRESHOLD, ThresholdResult, explain_value
+from moderation.report.inputs import ReportInputs
+from moderation.report.origin import Story, list_facts, list_settings, tell_story
 
 FEW = 30  # with fewer examples or flags, a share is a rough guess
 
 
-def find(evidence: Evidence) -> dict[str, Any]:
-    """Work out all that the page says.
+@dataclass(frozen=True)
+class Share:
+    """A share with its counts and its 95 % interval.
 
-    Returns:
-        Sections by name, each None or empty where the evidence lacks what it needs: `run`, `overall`, `labels` (rows),
-        `thresholds` (rows), `calibration` (rows), `calibrated` (rows), `warnings`, `technical`, `settings`, `facts`.
-
-    Raises:
-        ArtifactError: a file lacks a number, or holds something else in its place.
+    Args:
+        part: Examples counted.
+        whole: Examples that these are out of, 1 or more.
     """
-    with expecting(f"metrics_{evidence.split}.json", "metrics as `moderation evaluate` writes them"):
-        labels = _label_rows(evidence)
-        overall = _overall(evidence)
-        technical = _technical(evidence)
-    with expecting("run.json", "facts as `moderation train` writes them"):
-        origin = trace_origin(evidence.facts)
-    return {
-        "name": evidence.name,
-        "split": evidence.split,
-        "overall": overall,
-        "labels": labels,
-        "thresholds": _threshold_rows(evidence),
-        "thresholds_note": _threshold_note(evidence),
-        "calibration": _calibration_rows(evidence),
-        "calibrated": _calibrated_rows(evidence),
-        "warnings": _warnings(evidence, labels, overall),
-        "technical": technical,
-    } | origin
+
+    part: int
+    whole: int
+
+    @property
+    def value(self) -> float:
+        """In [0, 1]."""
+        return self.part / self.whole
+
+    @property
+    def few(self) -> bool:
+        """Whether it is a rough guess."""
+        return self.whole < FEW
+
+    @property
+    def plain(self) -> bool:
+        """Whether it may be given as so many of 100.
+
+        A handful, and all or none of many, are given as they were counted, since 1 of 1 is not 100 of 100.
+        """
+        return not self.few and 0 < self.part < self.whole
+
+    @property
+    def words(self) -> str:
+        """As a count out of 100."""
+        return of_hundred(self.value)
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return float(wilson_interval(self.part, self.whole)[0])
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return float(wilson_interval(self.part, self.whole)[1])
+
+    @property
+    def span(self) -> str:
+        """The interval, in counts out of 100."""
+        return f"{self.low * 100:.0f} to {self.high * 100:.0f}"
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Comments with any flag against comments with any label.
+
+    Args:
+        n: Comments.
+        flagged: Flagged, per 1,000.
+        positive: With a label, per 1,000.
+        right: Of the flagged, those with a label; None, as the next one, without the arrays or of nothing.
+        found: Of those with a label, the flagged.
+    """
+
+    n: int
+    flagged: str
+    positive: str
+    right: Share | None = None
+    found: Share | None = None
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label at its threshold.
+
+    Args:
+        label: Its name.
+        metrics: Its numbers.
+        right: Of its flags, the right ones; None where nothing was flagged.
+        found: Of its comments, the flagged ones; None where there are none.
+        per_thousand: Flagged per 1,000 comments.
+        truly_per_thousand: With the label, per 1,000 comments.
+    """
+
+    label: str
+    metrics: LabelMetrics
+    right: Share | None
+    found: Share | None
+    per_thousand: str
+    truly_per_thousand: str
+
+
+@dataclass(frozen=True)
+class ConfidenceRow:
+    """How sure the model is of what it flags as a label, against how often it is right; None without flags."""
+
+    label: str
+    claimed: float | None
+    true: Share | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class ThresholdRow:
+    """The threshold of a label, and its F1 on the test split; None where that was not measured."""
+
+    label: str
+    result: ThresholdResult
+    test_f1: float | None
+
+
+@dataclass(frozen=True)
+class ThresholdNote:
+    """What `value` is in the table of thresholds, and which quantity an objective asks for; empty without one."""
+
+    value: str
+    held_out: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the page shows; a section is None or empty where the inputs lack what it needs.
+
+    Args:
+        name: Name of the run folder.
+        split: Split that was measured.
+        overall: All labels together.
+        labels: Label by label.
+        metrics: The numbers themselves.
+        partial: Macro averages that leave labels out, in words.
+        thresholds: How they were chosen.
+        thresholds_note: What the columns of that table mean.
+        confidence: Whether probabilities can be taken at their word.
+        calibrated: Label -> what calibration changed.
+        warnings: What a reader must know first.
+        run: The run in numbers.
+        settings: Rows of name and value.
+        facts: Rows of name and value.
+    """
+
+    name: str
+    split: str
+    overall: Overall | None
+    labels: Sequence[LabelRow]
+    metrics: SplitMetrics | None
+    partial: Sequence[str]
+    thresholds: Sequence[ThresholdRow]
+    thresholds_note: ThresholdNote
+    confidence: Sequence[ConfidenceRow]
+    calibrated: Mapping[str, CalibrationChange]
+    warnings: Sequence[str]
+    run: Story | None
+    settings: Sequence[tuple[str, str]]
+    facts: Sequence[tuple[str, str]]
+
+
+def compose(inputs: ReportInputs) -> Content:
+    """Work out all that the page says."""
+    labels, overall, metrics = _label_rows(inputs.metrics), _overall(inputs), inputs.metrics
+    return Content(
+        name=inputs.name,
+        split=inputs.split,
+        overall=overall,
+        labels=labels,
+        metrics=metrics,
+        partial=_partial(metrics) if metrics else (),
+        thresholds=_threshold_rows(inputs),
+        thresholds_note=_threshold_note(inputs.thresholds),
+        confidence=_confidence_rows(inputs),
+        calibrated=(metrics.calibration if metrics else None) or {},
+        warnings=_warnings(inputs, labels, overall),
+        run=tell_story(inputs.facts) if inputs.facts else None,
+        settings=list_settings(inputs.facts) if inputs.facts else (),
+        facts=list_facts(inputs.facts) if inputs.facts else (),
+    )
 
 
 def of_hundred(share: float) -> str:
@@ -184,122 +213,90 @@ def per_thousand(count: int, n: int) -> str:
     return f"{rate:.1f}" if 0 < rate < 10 else f"{rate:,.0f}"
 
 
-def _share(part: int, whole: int) -> dict[str, Any] | None:
-    """A share with its counts and its 95 % interval, in words too; None of nothing.
-
-    `plain` says whether it may be told as so many of 100: a handful, and all or none of many, are told as they were
-    counted, since 1 of 1 is no 100 of 100.
-    """
-    if not whole:
-        return None
-    low, high = (float(bound) for bound in wilson_interval(part, whole))
-    return {
-        "part": part,
-        "whole": whole,
-        "value": part / whole,
-        "plain": whole >= FEW and 0 < part < whole,
-        "few": whole < FEW,
-        "words": of_hundred(part / whole),
-        "span": f"{low * 100:.0f} to {high * 100:.0f}",
-        "low": low,
-        "high": high,
-    }
+def _share(part: int, whole: int) -> Share | None:
+    return Share(part, whole) if whole else None
 
 
-def _label_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    if evidence.metrics is None:
+def _label_rows(metrics: SplitMetrics | None) -> list[LabelRow]:
+    if metrics is None:
         return []
-    n = evidence.metrics["n_examples"]
     rows = []
-    for label, values in evidence.metrics["labels"].items():
-        tuned = values["at_threshold"]
-        right = round((tuned["precision"] or 0.0) * tuned["flagged"])
+    for label, one in metrics.labels.items():
+        flagged = one.at_threshold.flagged
+        right = round((one.at_threshold.precision or 0.0) * flagged)
         rows.append(
-            {
-                "label": label,
-                "right": _share(right, tuned["flagged"]),
-                "found": _share(right, values["support"]),
-                "per_thousand": per_thousand(tuned["flagged"], n),
-                "truly_per_thousand": per_thousand(values["support"], n),
-            }
-            | {name: values[name] for name in ("support", "threshold", "at_threshold", "at_half")}
-            | {"f1_interval": values["intervals"]["f1"]}
+            LabelRow(
+                label=label,
+                metrics=one,
+                right=_share(right, flagged),
+                found=_share(right, one.support),
+                per_thousand=per_thousand(flagged, metrics.n_examples),
+                truly_per_thousand=per_thousand(one.support, metrics.n_examples),
+            )
         )
     return rows
 
 
-def _overall(evidence: Evidence) -> dict[str, Any] | None:
-    """Comments with any flag against comments with any label; shares need the arrays."""
-    if evidence.metrics is None:
+def _overall(inputs: ReportInputs) -> Overall | None:
+    metrics = inputs.metrics
+    if metrics is None:
         return None
-    n, flagged, positive = (evidence.metrics[name] for name in ("n_examples", "flagged_any", "positive_any"))
-    overall = {"n": n, "flagged": per_thousand(flagged, n), "positive": per_thousand(positive, n)}
-    if evidence.probabilities is None or evidence.targets is None or evidence.cuts is None:
-        return overall | {"right": None, "found": None}
-    flags = predict(evidence.probabilities, evidence.cuts).any(axis=1)
-    truth = (evidence.targets == 1).any(axis=1)
+    n = metrics.n_examples
+    flagged, positive = per_thousand(metrics.flagged_any, n), per_thousand(metrics.positive_any, n)
+    if inputs.probabilities is None or inputs.targets is None or inputs.cuts is None:
+        return Overall(n, flagged, positive)
+    flags = predict(inputs.probabilities, inputs.cuts).any(axis=1)
+    truth = (inputs.targets == 1).any(axis=1)
     both = int((flags & truth).sum())
-    return overall | {"right": _share(both, int(flags.sum())), "found": _share(both, int(truth.sum()))}
+    return Overall(n, flagged, positive, _share(both, int(flags.sum())), _share(both, int(truth.sum())))
 
 
-def _calibration_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """Per label, how sure the model is of what it flags, against how often it is right."""
-    if evidence.probabilities is None or evidence.targets is None or evidence.cuts is None:
+def _confidence_rows(inputs: ReportInputs) -> list[ConfidenceRow]:
+    if inputs.probabilities is None or inputs.targets is None or inputs.cuts is None:
         return []
-    flags = predict(evidence.probabilities, evidence.cuts)
+    flags = predict(inputs.probabilities, inputs.cuts)
     rows = []
-    for i, label in enumerate(evidence.labels):
+    for i, label in enumerate(inputs.labels):
         chosen = flags[:, i]
-        truth = _share(int((evidence.targets[chosen, i] == 1).sum()), int(chosen.sum()))
-        claimed = float(evidence.probabilities[chosen, i].mean()) if truth else None
-        rows.append(
-            {"label": label, "claimed": claimed, "true": truth, "verdict": _verdict(claimed, truth, int(chosen.sum()))}
-        )
+        true = _share(int((inputs.targets[chosen, i] == 1).sum()), int(chosen.sum()))
+        claimed = float(inputs.probabilities[chosen, i].mean()) if true else None
+        rows.append(ConfidenceRow(label, claimed, true, _verdict(claimed, true)))
     return rows
 
 
-def _calibrated_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """Per label, what calibration did to its probabilities; empty where the run has none."""
-    compared = (evidence.metrics or {}).get("calibration", {})
-    kept = ("method", "before", "after")
-    return [{"label": label} | {name: values[name] for name in kept} for label, values in compared.items()]
-
-
-def _verdict(claimed: float | None, true: Mapping[str, Any] | None, n_flagged: int) -> str:
-    if claimed is None or true is None or n_flagged < FEW:
+def _verdict(claimed: float | None, true: Share | None) -> str:
+    if claimed is None or true is None or true.few:
         return "too few flags to tell"
-    if claimed > true["high"]:
+    if claimed > true.high:
         return "too sure of itself"
-    return "too cautious" if claimed < true["low"] else "in line"
+    return "too cautious" if claimed < true.low else "in line"
 
 
-def _threshold_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    rows = []
-    for label, result in (evidence.thresholds or {}).items():
-        test = (evidence.metrics or {}).get("labels", {}).get(label) if evidence.split == "test" else None
-        rows.append({"label": label, "result": result, "test_f1": test["at_threshold"]["f1"] if test else None})
-    return rows
+def _threshold_rows(inputs: ReportInputs) -> list[ThresholdRow]:
+    tested = inputs.metrics.labels if inputs.metrics and inputs.split == "test" else {}
+    return [
+        ThresholdRow(label, result, tested[label].at_threshold.f1 if label in tested else None)
+        for label, result in inputs.thresholds.items()
+    ]
 
 
-def _threshold_note(evidence: Evidence) -> dict[str, Any]:
-    """What the columns of the table of thresholds mean; `held_out` names the quantity that was asked for, if any."""
-    results = evidence.thresholds or {}
+def _threshold_note(results: Mapping[str, ThresholdResult]) -> ThresholdNote:
     goals = [parse_objective(result.objective) for result in results.values()]
     kinds = sorted({goal.kind for goal in goals if goal.constrained})
-    return {"value": explain_value(results) if results else "", "held_out": " or ".join(kinds)}
+    return ThresholdNote(explain_value(results) if results else "", " or ".join(kinds))
 
 
-def _warnings(evidence: Evidence, rows: list[dict[str, Any]], overall: Mapping[str, Any] | None) -> list[str]:
+def _warnings(inputs: ReportInputs, rows: Sequence[LabelRow], overall: Overall | None) -> list[str]:
     """Say what a reader must know before relying on the numbers, the gravest first."""
     warnings = []
-    if evidence.facts and evidence.facts.get("status") != "done":
+    if inputs.facts and inputs.facts.status != "done":
         warnings.append("The training has not finished; this page shows what there is so far.")
-    if rows and evidence.split == "val":
+    if rows and inputs.split == "val":
         warnings.append(
             "No test split was measured. These numbers come from the very comments that the thresholds were chosen on, "
             "so they flatter."
         )
-    results = evidence.thresholds or {}
+    results = inputs.thresholds
     untuned = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.tuned]
     if untuned:
         warnings.append(
@@ -311,20 +308,22 @@ def _warnings(evidence: Evidence, rows: list[dict[str, Any]], overall: Mapping[s
         warnings.append(
             f"No threshold reaches what was asked for; the highest precision was taken: {', '.join(missed)}."
         )
-    if overall and any(overall[name] and overall[name]["few"] for name in ("right", "found")):
+    if overall and any(share and share.few for share in (overall.right, overall.found)):
         warnings.append(
             f"Fewer than {FEW} comments were flagged, or have a label: what is said of all labels together is a rough "
             "guess."
         )
     if weakest := _weakest(rows):
         warnings.append(weakest)
-    small = [f"{row['label']} ({row['support']})" for row in rows if row["support"] < FEW]
+    small = [f"{row.label} ({row.metrics.support})" for row in rows if row.metrics.support < FEW]
     if small:
         warnings.append(
             f"Fewer than {FEW} examples to measure on; take the numbers as rough guesses: {', '.join(small)}."
         )
     changed = [
-        row["label"] for row in rows if row["label"] in results and _differs(row, results[row["label"]].threshold)
+        row.label
+        for row in rows
+        if row.label in results and abs(row.metrics.threshold - results[row.label].threshold) > 1e-6
     ]
     if changed:
         warnings.append(
@@ -334,35 +333,22 @@ def _warnings(evidence: Evidence, rows: list[dict[str, Any]], overall: Mapping[s
     return warnings
 
 
-def _weakest(rows: list[dict[str, Any]]) -> str | None:
+def _weakest(rows: Sequence[LabelRow]) -> str | None:
     """Name the label with the lowest F1 and what it gets wrong; None where there are not two to compare."""
-    measured = [row for row in rows if row["at_threshold"]["f1"] is not None]
+    measured = [(f1, row.metrics.support, row) for row in rows if (f1 := row.metrics.at_threshold.f1) is not None]
     if len(measured) < 2:
         return None
-    row = min(measured, key=lambda row: (row["at_threshold"]["f1"], row["support"]))
-    lost = [row["label"] for row in measured if not row["at_threshold"]["f1"]]
+    f1, support, row = min(measured, key=lambda one: one[:2])
+    lost = [row.label for f1, _, row in measured if not f1]
     if len(lost) > 1:
         return f"The weakest labels are {', '.join(lost)}: none of the comments that have them is found."
-    flagged, right, f1 = row["at_threshold"]["flagged"], row["right"], row["at_threshold"]["f1"]
-    flags = f"{right['part']:,} of its {flagged:,} flags are right" if right else "it was never flagged"
-    found = f"{row['found']['part']:,} of the {row['support']:,} comments that have it are found"
-    return f"The weakest label is {row['label']}: {flags}, and {found} (F1 {f1:.2f})."
+    flags = f"{row.right.part:,} of its {row.right.whole:,} flags are right" if row.right else "it was never flagged"
+    n_found = row.found.part if row.found else 0
+    found = f"{n_found:,} of the {support:,} comments that have it are found"
+    return f"The weakest label is {row.label}: {flags}, and {found} (F1 {f1:.2f})."
 
 
-def _differs(row: Mapping[str, Any], threshold: float) -> bool:
-    return abs(float(row["threshold"]) - threshold) > 1e-6
-
-
-def _technical(evidence: Evidence) -> dict[str, Any] | None:
-    if evidence.metrics is None:
-        return None
-    metrics = evidence.metrics
-    n_labels = len(metrics["labels"])
-    names = {"roc_auc": "ROC-AUC", "average_precision": "average precision", "f1": "F1"}
-    partial = [
-        f"{name} over {metrics['macro_defined'][key]}"
-        for key, name in names.items()
-        if metrics["macro_defined"][key] < n_labels
-    ]
-    kept = ("n_examples", "labels", "macro", "macro_intervals", "micro", "subset_accuracy")
-    return {name: metrics[name] for name in kept} | {"partial": partial, "n_labels": n_labels}
+def _partial(metrics: SplitMetrics) -> list[str]:
+    counts = metrics.macro_defined
+    named = {"ROC-AUC": counts.roc_auc, "average precision": counts.average_precision, "F1": counts.f1}
+    return [f"{name} over {count}" for name, count in named.items() if count < len(metrics.labels)]

@@ -1,28 +1,32 @@
 """What a run folder holds for its report: read whatever is there, refuse what is broken."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from moderation.artifacts import RunFolder, read_array, read_json, sidecar
-from moderation.errors import ArtifactError, DataError
+from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.evaluation.probabilities import FloatArray, check_pair
-from moderation.evaluation.thresholds import ThresholdResult, read_thresholds, threshold_array
+from moderation.evaluation.split_metrics import METRICS, SplitMetrics
+from moderation.evaluation.thresholds import ThresholdResult, TunedThresholds, read_thresholds, threshold_array
 from moderation.labels import as_labels, check_same_labels
-
-Thresholds = tuple[tuple[str, ...], dict[str, ThresholdResult], dict[str, Any]]  # as `read_thresholds` returns them
-
-_RANKING = ("roc_auc", "average_precision")
-_DECISIONS = ("precision", "recall", "f1")
+from moderation.report.origin import RUN_FACTS, RunFacts
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Losses:
+    """One line of the training's log, as far as it holds losses; None where it does not hold that one."""
+
+    step: float
+    training: float | None
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class ReportInputs:
     """All inputs of a report; what the run folder lacks is None or empty.
 
     Args:
@@ -35,7 +39,7 @@ class Evidence:
         thresholds: thresholds.json, label to result.
         metrics: metrics_<split>.json.
         facts: run.json.
-        log: Records of log.jsonl, in order.
+        losses: Of log.jsonl, in order.
     """
 
     name: str
@@ -44,13 +48,13 @@ class Evidence:
     probabilities: FloatArray | None
     targets: FloatArray | None
     cuts: FloatArray | None
-    thresholds: Mapping[str, ThresholdResult] | None
-    metrics: dict[str, Any] | None
-    facts: dict[str, Any]
-    log: list[dict[str, Any]]
+    thresholds: Mapping[str, ThresholdResult]
+    metrics: SplitMetrics | None
+    facts: RunFacts | None
+    losses: Sequence[Losses]
 
 
-def read_evidence(run: RunFolder) -> Evidence:
+def read_inputs(run: RunFolder) -> ReportInputs:
     """Read what there is.
 
     Raises:
@@ -58,68 +62,61 @@ def read_evidence(run: RunFolder) -> Evidence:
     """
     if not run.path.is_dir():
         raise ArtifactError(f"{run.path}: no such folder; expected the run folder of a training.")
-    facts = read_json(run.run_json, "run.json as `moderation train` writes it") if run.run_json.exists() else {}
+    facts = RUN_FACTS.read(run.run_json) if run.run_json.exists() else None
     split = next((name for name in ("test", "val") if run.metrics(name).exists() or run.preds(name).exists()), "val")
     thresholds = read_thresholds(run.thresholds) if run.thresholds.exists() else None
-    metrics = _read_metrics(run.metrics(split)) if run.metrics(split).exists() else None
+    metrics = METRICS.read(run.metrics(split)) if run.metrics(split).exists() else None
     labels = _agree_on_labels(run, split, metrics, thresholds, facts)
     arrays = _read_arrays(run, split, labels)
-    if arrays and metrics and metrics["n_examples"] != len(arrays[0]):
+    if arrays and metrics and metrics.n_examples != len(arrays[0]):
         raise ArtifactError(
-            f"{run.metrics(split)}: measured on {metrics['n_examples']} examples, but {run.preds(split)} holds "
+            f"{run.metrics(split)}: measured on {metrics.n_examples} examples, but {run.preds(split)} holds "
             f"{len(arrays[0])}. Use files that belong to the same run."
         )
-    return Evidence(
+    return ReportInputs(
         name=run.path.resolve().name,
         split=split,
         labels=labels or (tuple(f"label {i + 1}" for i in range(arrays[0].shape[1])) if arrays else ()),
         probabilities=arrays[0] if arrays else None,
         targets=arrays[1] if arrays else None,
-        cuts=_cuts(metrics, thresholds, run.metrics(split)),
-        thresholds=thresholds[1] if thresholds else None,
+        cuts=_cuts(metrics, thresholds),
+        thresholds=thresholds.thresholds if thresholds else {},
         metrics=metrics,
         facts=facts,
-        log=_read_log(run.log) if run.log.exists() else [],
+        losses=_read_losses(run.log) if run.log.exists() else (),
     )
-
-
-@contextmanager
-def expecting(path: Path | str, what: str) -> Iterator[None]:
-    """Turn a missing key or a value of another type into an error that names the file.
-
-    Raises:
-        ArtifactError: the block met one.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        if isinstance(error, ArtifactError):
-            raise
-        missing = f"no {error}" if isinstance(error, KeyError) else "an unexpected value"
-        raise ArtifactError(f"{path}: {missing}; expected {what}. Was it changed by hand?") from None
 
 
 def _agree_on_labels(
     run: RunFolder,
     split: str,
-    metrics: Mapping[str, Any] | None,
-    thresholds: Thresholds | None,
-    facts: Mapping[str, Any],
+    metrics: SplitMetrics | None,
+    thresholds: TunedThresholds | None,
+    facts: RunFacts | None,
 ) -> tuple[str, ...]:
     """Labels of every file that names them; empty where none does."""
     named: list[tuple[Path, tuple[str, ...]]] = []
     if metrics is not None:
-        named.append((run.metrics(split), tuple(metrics["labels"])))
+        named.append((run.metrics(split), tuple(metrics.labels)))
     if thresholds is not None:
-        named.append((run.thresholds, thresholds[0]))
-    about = [sidecar(path) for path in (run.preds(split), run.labels(split))]
-    contents = [(path, read_json(path, "the sidecar of an array")) for path in about if path.exists()]
-    for path, content in [*contents, *([(run.run_json, facts)] if facts else [])]:
-        with expecting(path, "a list of names under labels"):
-            named.append((path, as_labels([str(name) for name in content["labels"]])))
+        named.append((run.thresholds, thresholds.labels))
+    named += [
+        (path, _read_labels(path)) for path in map(sidecar, (run.preds(split), run.labels(split))) if path.exists()
+    ]
+    if facts is not None:
+        named.append((run.run_json, facts.labels))
     for path, found in named[1:]:
         check_same_labels(found, named[0][1], str(path))
     return named[0][1] if named else ()
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    """The labels that an array's sidecar names."""
+    found = read_json(path, "the sidecar of an array").get("labels")
+    try:
+        return as_labels([str(name) for name in found] if isinstance(found, list) else ())
+    except ConfigError:
+        raise ArtifactError(f"{path}: expected a list of names under labels. Was it changed by hand?") from None
 
 
 def _read_arrays(run: RunFolder, split: str, labels: Sequence[str]) -> tuple[FloatArray, FloatArray] | None:
@@ -135,69 +132,37 @@ def _read_arrays(run: RunFolder, split: str, labels: Sequence[str]) -> tuple[Flo
         raise ArtifactError(str(error)) from None
 
 
-def _read_metrics(path: Path) -> dict[str, Any]:
-    metrics = read_json(path, "metrics as `moderation evaluate` writes them")
-    with expecting(path, "metrics as `moderation evaluate` writes them"):
-        as_labels(list(metrics["labels"]))
-        _check_numbers(metrics, "n_examples", "subset_accuracy", "flagged_any", "positive_any")
-        for values in metrics["labels"].values():
-            _check_numbers(values, *_RANKING, "support", "prevalence", "brier", "ece", "threshold")
-            _check_numbers(values["at_threshold"], *_DECISIONS, "flagged")
-            _check_numbers(values["at_half"], *_DECISIONS)
-            _check_intervals(values["intervals"])
-        _check_numbers(metrics["macro"], *_RANKING, *_DECISIONS, "f1_at_half", "brier", "ece_worst")
-        _check_numbers(metrics["macro_defined"], *_RANKING, "f1")
-        _check_numbers(metrics["micro"], *_DECISIONS)
-        _check_intervals(metrics["macro_intervals"])
-        if "calibration" in metrics:  # not of runs from before there was one
-            for label in metrics["labels"]:
-                _check_calibration(metrics["calibration"][label])
-    return metrics
-
-
-def _check_numbers(values: Mapping[str, Any], *names: str) -> None:
-    """Raise KeyError or TypeError unless each name stands for a number, or null where it may be undefined."""
-    for name in names:
-        if not isinstance(values[name], int | float | None):
-            raise TypeError
-
-
-def _check_intervals(intervals: Mapping[str, Any]) -> None:
-    for name in (*_RANKING, "f1"):
-        if intervals[name] is not None:
-            low, high = intervals[name]
-            _check_numbers({"low": low, "high": high}, "low", "high")
-
-
-def _check_calibration(compared: Mapping[str, Any]) -> None:
-    str(compared["method"])
-    for stage in ("before", "after"):
-        _check_numbers(compared[stage], "brier", "log_loss", "ece")
-    for claimed, true in zip(compared["bins"]["probability"], compared["bins"]["share"], strict=True):
-        _check_numbers({"claimed": claimed, "true": true}, "claimed", "true")
-
-
-def _cuts(metrics: Mapping[str, Any] | None, thresholds: Thresholds | None, path: Path) -> FloatArray | None:
+def _cuts(metrics: SplitMetrics | None, thresholds: TunedThresholds | None) -> FloatArray | None:
     if metrics is not None:
-        with expecting(path, "a threshold per label"):
-            return np.array([float(values["threshold"]) for values in metrics["labels"].values()], dtype=np.float32)
-    return threshold_array(thresholds[1], thresholds[0]) if thresholds else None
+        return np.array([values.threshold for values in metrics.labels.values()], dtype=np.float32)
+    return threshold_array(thresholds.thresholds, thresholds.labels) if thresholds else None
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
+def _read_losses(path: Path) -> list[Losses]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise ArtifactError(f"{path}: cannot be read; expected one JSON object a line.") from None
-    records = []
+    found = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
         except ValueError:
             record = None
-        if not isinstance(record, dict) or not all(
-            isinstance(record.get(name, 0), int | float) for name in ("step", "loss", "eval_loss")
-        ):
+        losses = _losses(record) if isinstance(record, dict) else None
+        if losses is None:
             raise ArtifactError(f"{path}, line {number}: expected a JSON object as a training logs it.")
-        records.append(record)
-    return records
+        found += losses
+    return found
+
+
+def _losses(record: Mapping[str, object]) -> list[Losses] | None:
+    """The losses of one record of the log, in a list of one or none; None where they are not numbers."""
+    values: list[float | None] = []
+    for name in ("step", "loss", "eval_loss"):
+        value = record.get(name)
+        if not isinstance(value, int | float | None):
+            return None
+        values.append(value)
+    step, training, validation = values
+    return [] if step is None or training is validation is None else [Losses(step, training, validation)]

@@ -1,15 +1,17 @@
 """Pictures of a run: losses, ROC, precision-recall, F1 over threshold, reliability, co-occurrence."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.evaluation.reliability import N_BINS, reliability_bins
-from moderation.report.inputs import Evidence
+from moderation.evaluation.split_metrics import CalibrationChange
+from moderation.report.inputs import Losses, ReportInputs
 from moderation.report.style import (
     BLUE,
     GREY,
@@ -48,45 +50,42 @@ class Plot:
     png: bytes
 
 
-def draw_plots(evidence: Evidence) -> Iterator[Plot]:
-    """Draw every picture that the evidence allows for, one after another.
+def draw_plots(inputs: ReportInputs) -> Iterator[Plot]:
+    """Draw every picture that the inputs allow for, one after another.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    losses = [record for record in evidence.log if "step" in record and ("loss" in record or "eval_loss" in record)]
-    if losses:
-        yield _plot("losses", draw_losses, losses)
-    if evidence.probabilities is None or evidence.targets is None:
+    if inputs.losses:
+        yield _plot("losses", *draw_losses(inputs.losses))
+    if inputs.probabilities is None or inputs.targets is None:
         return
-    labels, scores, positive, cuts = evidence.labels, evidence.probabilities, evidence.targets == 1, evidence.cuts
-    yield _plot("roc", draw_roc, labels, scores, positive)
-    yield _plot("precision_recall", draw_precision_recall, labels, scores, positive, cuts)
-    yield _plot("f1_over_threshold", draw_f1, labels, scores, positive, cuts)
-    before = (evidence.metrics or {}).get("calibration", {})
-    yield _plot("reliability", draw_reliability, labels, scores, positive, before)
-    yield _plot("cooccurrence", draw_cooccurrence, labels, positive)
+    labels, scores, positive, cuts = inputs.labels, inputs.probabilities, inputs.targets == 1, inputs.cuts
+    yield _plot("roc", *draw_roc(labels, scores, positive))
+    yield _plot("precision_recall", *draw_precision_recall(labels, scores, positive, cuts))
+    yield _plot("f1_over_threshold", *draw_f1(labels, scores, positive, cuts))
+    before = inputs.metrics.calibration if inputs.metrics else None
+    yield _plot("reliability", *draw_reliability(labels, scores, positive, before))
+    yield _plot("cooccurrence", *draw_cooccurrence(labels, positive))
 
 
-def _plot(name: str, draw: Callable[..., Drawn], *arguments: Any) -> Plot:
-    figure, alt = draw(*arguments)
+def _plot(name: str, figure: "Figure", alt: str) -> Plot:
     return Plot(name, alt, to_png(figure))
 
 
-def draw_losses(log: Sequence[Mapping[str, Any]]) -> Drawn:
+def draw_losses(losses: Sequence[Losses]) -> Drawn:
     """Draw the training and the validation loss over the optimizer steps."""
     figure = new_figure(6.4, 3.8)
     axes = new_axes(figure, "Optimizer step", "Loss")
     parts = []
-    series: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("loss", "training", {"color": BLUE, "marker": "."}),
-        ("eval_loss", "validation", {"color": ORANGE, "marker": "o", "linestyle": "--"}),
+    series = (
+        ("training", [(one.step, one.training) for one in losses if one.training is not None], BLUE, ".", "-"),
+        ("validation", [(one.step, one.validation) for one in losses if one.validation is not None], ORANGE, "o", "--"),
     )
-    for key, name, style in series:
-        points = [(float(record["step"]), float(record[key])) for record in log if record.get(key) is not None]
+    for name, points, color, marker, dashes in series:
         if points:
             steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, linewidth=1.7, label=name, **style)
+            axes.plot(steps, values, linewidth=1.7, label=name, color=color, marker=marker, linestyle=dashes)
             parts.append(f"{name} from {values[0]:.3f} to {values[-1]:.3f}")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
@@ -150,7 +149,10 @@ def draw_f1(labels: Sequence[str], scores: FloatArray, positive: BoolArray, cuts
 
 
 def draw_reliability(
-    labels: Sequence[str], scores: FloatArray, positive: BoolArray, calibration: Mapping[str, Any] | None = None
+    labels: Sequence[str],
+    scores: FloatArray,
+    positive: BoolArray,
+    calibration: Mapping[str, CalibrationChange] | None = None,
 ) -> Drawn:
     """Draw the share of positives over the probability, one panel per label, with counts below.
 
@@ -162,7 +164,7 @@ def draw_reliability(
     """
     from matplotlib.ticker import NullLocator
 
-    changed = {label: found for label, found in (calibration or {}).items() if found["method"] != "none"}
+    changed = {label: found for label, found in (calibration or {}).items() if found.method != "none"}
     figure, panels = new_grid(
         labels, "Probability that the model gives", "Share of positive comments", height=1.75, below=0.65
     )
@@ -172,8 +174,8 @@ def draw_reliability(
         panel.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         panel.errorbar(bins.probability, bins.share, spread, color=BLUE, marker="o", markersize=4, elinewidth=0.9)
         if labels[i] in changed:
-            points = changed[labels[i]]["bins"]
-            panel.plot(points["probability"], points["share"], color=ORANGE, linestyle="--", marker=".", linewidth=1.2)
+            points = changed[labels[i]].bins
+            panel.plot(points.probability, points.share, color=ORANGE, linestyle="--", marker=".", linewidth=1.2)
         panel.tick_params(labelbottom=False)
         counts = panel.inset_axes((0, -0.37, 1, 0.3), xlim=(0, 1), yscale="log", ylim=(0.7, 3 * len(scores)))
         counts.bar((bins.position + 0.5) / N_BINS, bins.count, width=0.85 / N_BINS, color=GREY)
@@ -223,7 +225,7 @@ def _with_both_classes(positive: BoolArray) -> list[int]:
     return [int(i) for i in np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))]
 
 
-def _pairs(labels: Sequence[str], share: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+def _pairs(labels: Sequence[str], share: npt.NDArray[np.float64]) -> str:
     """For each label that occurs, the other one that comes with it most often."""
     others = share - np.eye(len(labels)) * 2  # below every share
     best = [(i, int(np.argmax(others[i]))) for i in range(len(labels)) if len(labels) > 1 and share[i, i] == 1]

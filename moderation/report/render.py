@@ -3,18 +3,19 @@
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from moderation.artifacts import RunFolder, write_atomically
 from moderation.durations import duration
 from moderation.errors import MissingExtraError
-from moderation.report.content import find
-from moderation.report.inputs import read_evidence
+from moderation.report.content import compose
+from moderation.report.inputs import read_inputs
 from moderation.report.plots import Plot, draw_plots
 from moderation.text_tables import interval, number
 
 
-def render(template: Path, values: Mapping[str, Any], filters: Mapping[str, Callable[..., str]] | None = None) -> str:
+def render(
+    template: Path, values: Mapping[str, object], filters: Mapping[str, Callable[..., str]] | None = None
+) -> str:
     r"""Fill in a template; it may include `tables.css`, the style of pages that are mostly tables.
 
     Of a file's name that is not UTF-8 the page shows each foreign byte as its escape, as in `\udce9`.
@@ -71,11 +72,11 @@ def save_logs_and_plots(run_dir: str | Path) -> list[Path]:
         PosixPath('runs/exp1/report.html')
     """
     run = RunFolder(Path(run_dir))
-    evidence = read_evidence(run)
-    findings = find(evidence)
+    inputs = read_inputs(run)
+    content = compose(inputs)
     try:
-        plots = list(draw_plots(evidence))
-        values = {**findings, "plots": {plot.name: _embed(plot) for plot in plots}}
+        plots = list(draw_plots(inputs))
+        values = {**vars(content), "plots": {plot.name: _embed(plot) for plot in plots}}
         page = render(_TEMPLATE, values, {"interval": _interval, "count": _count, "duration": duration})
     except ImportError:
         raise MissingExtraError("The report", "train") from None
@@ -104,5 +105,5 @@ def _interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
     return "" if bounds is None else f"{bounds[0]:.{digits}f}\N{EN DASH}{bounds[1]:.{digits}f}"
 
 
-def _count(value: Any) -> str:
+def _count(value: int) -> str:
     return f"{value:,}"

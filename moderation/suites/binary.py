@@ -12,10 +12,11 @@ from moderation.data.validation import find_label_columns, find_number_columns
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
 from moderation.labels import name_problem
-from moderation.suites.results import Figure, Options, SuiteResult, Table
+from moderation.suites.options import SuiteOptions
+from moderation.suites.results import Figure, SuiteResult, Table
 from moderation.suites.rows import read_rows, read_targets, read_words, take_texts
 from moderation.suites.scorer import Scorer
-from moderation.suites.single import HEADER, cells, interval_of, measure_single
+from moderation.suites.single import HEADER, cells, measure_single
 from moderation.tables.columns import find_text_column, show_names
 
 SURGE_COLUMNS = ("text", "is_toxic")
@@ -78,19 +79,20 @@ def _one_label(frame: pd.DataFrame, text_column: str, path: Path, form: TableOpt
     )
 
 
-def measure_binary(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+def measure_binary(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure the label that the column names, else the main one: ROC-AUC, AP, and F1 at its threshold."""
     named = str(frame.attrs["named"])
     positive = frame["positive"].to_numpy(dtype=bool)
     probabilities = scorer.read(frame["text"], named)
     numbers = measure_single(probabilities, positive, scorer, options, named)
-    table = Table(f"Column {named}, label {numbers['label']}", ("", *HEADER), (("all", *cells(numbers)),))
+    metrics = numbers.metrics
+    table = Table(f"Column {named}, label {numbers.label}", ("", *HEADER), (("all", *cells(numbers)),))
     return SuiteResult(
         n_rows=len(frame),
         figures=(
-            Figure("ROC-AUC", numbers["roc_auc"], interval_of(numbers, "roc_auc")),
-            Figure("average precision", numbers["average_precision"], interval_of(numbers, "average_precision")),
-            Figure("F1", numbers["at_threshold"]["f1"], interval_of(numbers, "f1")),
+            Figure("ROC-AUC", metrics.roc_auc, metrics.intervals.roc_auc),
+            Figure("average precision", metrics.average_precision, metrics.intervals.average_precision),
+            Figure("F1", metrics.at_threshold.f1, metrics.intervals.f1),
         ),
         tables=(table,),
         numbers=numbers,

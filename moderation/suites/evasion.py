@@ -1,7 +1,8 @@
 """Evasion: what is still caught when toxic comments are disguised, and what the same edits do to clean ones."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +14,56 @@ from moderation.data.disguises import EVASIONS, INSERTIONS, edit_text
 from moderation.data.options import TableOptions
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
+from moderation.evaluation.split_metrics import Interval
 from moderation.suites.intervals import of_counts, wilson
 from moderation.suites.labelled import read_labelled
-from moderation.suites.results import Figure, Options, SuiteResult, Table
+from moderation.suites.options import SuiteOptions
+from moderation.suites.results import Figure, SuiteResult, Table
 from moderation.suites.rows import take_rows
-from moderation.suites.rules import MAIN_LABEL
-from moderation.suites.scorer import Scorer
+from moderation.suites.scorer import MAIN_LABEL, Scorer
 from moderation.tables.columns import TEXT_COLUMN
 from moderation.text_tables import interval, number
 
 MOST_TOXIC, MOST_CLEAN = 1000, 2000  # comments, or the edits would take longer than all other suites together
+
+
+@dataclass(frozen=True)
+class RecallKept:
+    """Recall after an edit, and its share of the recall before; None where nothing was caught before."""
+
+    recall: float
+    kept: float | None
+    kept_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class FalsePositives:
+    """Share of clean comments that are flagged after an edit, and what the edit added to it."""
+
+    false_positives: float
+    added: float
+    added_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class EvasionNumbers:
+    """What edits do.
+
+    Args:
+        n_toxic: Toxic comments.
+        n_clean: Clean ones.
+        recall: Without edits.
+        false_positives: Share of the clean comments that are flagged without edits.
+        toxic: Edit -> recall kept.
+        clean: Edit -> false positives added.
+    """
+
+    n_toxic: int
+    n_clean: int
+    recall: float
+    false_positives: float
+    toxic: Mapping[str, RecallKept]
+    clean: Mapping[str, FalsePositives]
 
 
 def read_evasion(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
@@ -38,7 +79,7 @@ def read_evasion(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) ->
     return frame
 
 
-def measure_evasion(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+def measure_evasion(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure the recall kept under each edit, and the false positives that it adds.
 
     Toxic are comments whose label `toxic` is 1 (where the table lacks it: any label); clean are those without any. Of
@@ -61,25 +102,25 @@ def measure_evasion(frame: pd.DataFrame, scorer: Scorer, options: Options) -> Su
     kept = {name: _kept(before["toxic"], flags, options) for name, flags in after["toxic"].items()}
     added = {name: _added(before["clean"], flags, options) for name, flags in after["clean"].items()}
     recall, false = (wilson(int(before[side].sum()), len(before[side])) for side in ("toxic", "clean"))
-    worst = min(kept, key=lambda name: kept[name]["kept"] or 0)
-    most = max(added, key=lambda name: added[name]["added"])
+    worst = min(kept, key=lambda name: kept[name].kept or 0)
+    most = max(added, key=lambda name: added[name].added)
     return SuiteResult(
         n_rows=len(toxic) + len(clean),
         figures=(
             Figure("recall without edits", float(before["toxic"].mean()), recall),
-            Figure("share of recall kept, worst edit", kept[worst]["kept"], kept[worst]["kept_interval"], worst),
+            Figure("share of recall kept, worst edit", kept[worst].kept, kept[worst].kept_interval, worst),
             Figure("false positives without edits", float(before["clean"].mean()), false),
-            Figure("false positives added, worst edit", added[most]["added"], added[most]["added_interval"], most),
+            Figure("false positives added, worst edit", added[most].added, added[most].added_interval, most),
         ),
         tables=(_recall_table(kept), _false_table(added)),
-        numbers={
-            "n_toxic": len(toxic),
-            "n_clean": len(clean),
-            "recall": float(before["toxic"].mean()),
-            "false_positives": float(before["clean"].mean()),
-            "toxic": kept,
-            "clean": added,
-        },
+        numbers=EvasionNumbers(
+            n_toxic=len(toxic),
+            n_clean=len(clean),
+            recall=float(before["toxic"].mean()),
+            false_positives=float(before["clean"].mean()),
+            toxic=kept,
+            clean=added,
+        ),
         notes=(f"{len(toxic):,} toxic and {len(clean):,} clean comments; caught is what any label flags.",),
     )
 
@@ -92,7 +133,7 @@ def _sides(frame: pd.DataFrame) -> tuple[BoolArray, BoolArray]:
     return np.asarray(toxic, dtype=np.bool_), np.asarray(~any_label, dtype=np.bool_)
 
 
-def _take_comments(frame: pd.DataFrame, options: Options) -> tuple[list[str], list[str]]:
+def _take_comments(frame: pd.DataFrame, options: SuiteOptions) -> tuple[list[str], list[str]]:
     """A seeded part of the toxic comments, and one of the clean ones."""
     parts = []
     for rows, most in zip(_sides(frame), (MOST_TOXIC, MOST_CLEAN), strict=True):
@@ -101,32 +142,25 @@ def _take_comments(frame: pd.DataFrame, options: Options) -> tuple[list[str], li
     return parts[0], parts[1]
 
 
-def _kept(before: BoolArray, after: BoolArray, options: Options) -> dict[str, Any]:
-    """Recall after an edit, and its share of the recall before; None where nothing was caught before."""
+def _kept(before: BoolArray, after: BoolArray, options: SuiteOptions) -> RecallKept:
     n_before, n_after = int(before.sum()), int(after.sum())
     if not n_before:
-        return {"recall": n_after / len(after), "kept": None, "kept_interval": None}
+        return RecallKept(n_after / len(after), None, None)
 
     def ratio(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         caught = counts[:, 0] + counts[:, 1]
         return np.asarray(np.where(caught, (counts[:, 0] + counts[:, 2]) / caught, np.nan), dtype=np.float64)
 
-    return {
-        "recall": n_after / len(after),
-        "kept": n_after / n_before,
-        "kept_interval": of_counts(_cells(before, after), ratio, samples=options.bootstrap, seed=options.seed),
-    }
+    spread = of_counts(_cells(before, after), ratio, samples=options.bootstrap, seed=options.seed)
+    return RecallKept(n_after / len(after), n_after / n_before, spread)
 
 
-def _added(before: BoolArray, after: BoolArray, options: Options) -> dict[str, Any]:
+def _added(before: BoolArray, after: BoolArray, options: SuiteOptions) -> FalsePositives:
     def difference(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         return np.asarray((counts[:, 2] - counts[:, 1]) / len(after), dtype=np.float64)
 
-    return {
-        "false_positives": float(after.mean()),
-        "added": (int(after.sum()) - int(before.sum())) / len(after),
-        "added_interval": of_counts(_cells(before, after), difference, samples=options.bootstrap, seed=options.seed),
-    }
+    spread = of_counts(_cells(before, after), difference, samples=options.bootstrap, seed=options.seed)
+    return FalsePositives(float(after.mean()), (int(after.sum()) - int(before.sum())) / len(after), spread)
 
 
 def _cells(before: BoolArray, after: BoolArray) -> list[int]:
@@ -139,17 +173,14 @@ def _cells(before: BoolArray, after: BoolArray) -> list[int]:
     ]
 
 
-def _recall_table(kept: dict[str, dict[str, Any]]) -> Table:
-    rows = [
-        (name, number(values["recall"]), number(values["kept"]), interval(values["kept_interval"]))
-        for name, values in kept.items()
-    ]
+def _recall_table(kept: Mapping[str, RecallKept]) -> Table:
+    rows = [(name, number(one.recall), number(one.kept), interval(one.kept_interval)) for name, one in kept.items()]
     return Table("Toxic comments, edited", ("edit", "recall", "share kept", "95 % interval"), tuple(rows))
 
 
-def _false_table(added: dict[str, dict[str, Any]]) -> Table:
+def _false_table(added: Mapping[str, FalsePositives]) -> Table:
     rows = [
-        (name, number(values["false_positives"], 4), number(values["added"], 4), interval(values["added_interval"]))
-        for name, values in added.items()
+        (name, number(one.false_positives, 4), number(one.added, 4), interval(one.added_interval))
+        for name, one in added.items()
     ]
     return Table("Clean comments, edited", ("edit", "false positives", "added", "95 % interval"), tuple(rows))

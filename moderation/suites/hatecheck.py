@@ -1,8 +1,8 @@
 """HateCheck (Röttger et al. 2021) and Multilingual HateCheck (Röttger et al. 2022): cases that each test one thing."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,13 @@ import pandas as pd
 from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM
 from moderation.data.options import TableOptions
+from moderation.documents import json_field
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
+from moderation.evaluation.split_metrics import Interval
 from moderation.suites.intervals import of_counts, wilson
-from moderation.suites.results import Figure, Options, SuiteResult, Table
+from moderation.suites.options import SuiteOptions
+from moderation.suites.results import Figure, SuiteResult, Table
 from moderation.suites.rows import check_groups, read_rows, read_words
 from moderation.suites.scorer import Scorer
 from moderation.text_tables import interval, number
@@ -23,8 +26,63 @@ COLUMNS = ("functionality", "test_case", "label_gold", "target_ident")
 PATTERN = "hatecheck_cases_final_*"  # one file a language
 _GROUPS = ("functionality", "target_ident", "direction")
 _GOLD = {"hateful": True, "non-hateful": False}
-_SIDES = ("hateful", "non-hateful")
 _NOTE = "A case counts as called hateful where any label reaches its threshold."
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of cases that are called right, with its 95 % interval; None without a case."""
+
+    n: int
+    accuracy: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Accuracy on both kinds of cases."""
+
+    hateful: Accuracy
+    non_hateful: Accuracy = json_field(name="non-hateful")
+
+    @property
+    def named(self) -> tuple[tuple[str, Accuracy], tuple[str, Accuracy]]:
+        """Both with their names."""
+        return ("hateful", self.hateful), ("non-hateful", self.non_hateful)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseNumbers:
+    """What was measured on some cases; parts of the suite that they have none of are None.
+
+    Args:
+        n_cases: How many.
+        accuracy: Share called right.
+        hateful: On hateful cases.
+        non_hateful: On the others.
+        macro_f1: Mean of the F1 of both classes.
+        macro_f1_interval: Its 95 % interval.
+        functionalities: Name -> accuracy.
+        directions: Name -> accuracy.
+        targets: Target group -> accuracy.
+        languages: Code -> numbers of its cases.
+    """
+
+    n_cases: int
+    accuracy: float | None
+    hateful: Accuracy
+    non_hateful: Accuracy = json_field(name="non-hateful")
+    macro_f1: float
+    macro_f1_interval: Interval | None
+    functionalities: Mapping[str, Sides] | None = json_field(None, optional=True)
+    directions: Mapping[str, Sides] | None = json_field(None, optional=True)
+    targets: Mapping[str, Sides] | None = json_field(None, optional=True)
+    languages: "Mapping[str, CaseNumbers] | None" = json_field(None, optional=True)
+
+    @property
+    def sides(self) -> Sides:
+        """Accuracy on both kinds of cases."""
+        return Sides(self.hateful, self.non_hateful)
 
 
 def read_hatecheck(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
@@ -68,50 +126,49 @@ def read_multilingual_hatecheck(path: Path, bundle: Bundle, form: TableOptions =
     return pd.concat(frames, ignore_index=True)
 
 
-def measure_hatecheck(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+def measure_hatecheck(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure accuracy per functionality, direction and target group, on both kinds of cases, and macro-F1."""
     hateful = frame["hateful"].to_numpy(dtype=bool)
     called = scorer.flagged(frame["test_case"], "hatecheck")
-    numbers = _overall(hateful, called, options)
-    numbers["functionalities"] = _by(frame["functionality"], hateful, called)
-    numbers["directions"] = _by(_column(frame, "direction"), hateful, called)
-    numbers["targets"] = _by(frame["target_ident"], hateful, called)
+    functionalities = _by(frame["functionality"], hateful, called)
+    directions = _by(_column(frame, "direction"), hateful, called)
+    targets = _by(frame["target_ident"], hateful, called)
+    overall = _overall(hateful, called, options)
+    numbers = replace(overall, functionalities=functionalities, directions=directions, targets=targets)
     return SuiteResult(
         n_rows=len(frame),
         figures=_figures(numbers),
         tables=(
-            _functionalities(numbers["functionalities"]),
-            _two_sides("Target groups", "target", numbers["targets"]),
-            *_directions(numbers["directions"]),
+            _functionalities(functionalities),
+            _two_sides("Target groups", "target", targets),
+            *_directions(directions),
         ),
         numbers=numbers,
         notes=(_NOTE,),
     )
 
 
-def measure_multilingual_hatecheck(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+def measure_multilingual_hatecheck(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure each language on its own: both kinds of cases, macro-F1, functionalities, target groups."""
     hateful = frame["hateful"].to_numpy(dtype=bool)
     called = scorer.flagged(frame["test_case"], "multilingual-hatecheck")
-    languages: dict[str, dict[str, Any]] = {}
+    languages: dict[str, CaseNumbers] = {}
     for language in sorted(set(frame["language"])):
         rows = frame["language"].to_numpy() == language
-        part = _overall(hateful[rows], called[rows], options)
-        part["functionalities"] = _by(frame["functionality"][rows], hateful[rows], called[rows])
-        part["targets"] = _by(frame["target_ident"][rows], hateful[rows], called[rows])
-        languages[language] = part
+        languages[language] = replace(
+            _overall(hateful[rows], called[rows], options),
+            functionalities=_by(frame["functionality"][rows], hateful[rows], called[rows]),
+            targets=_by(frame["target_ident"][rows], hateful[rows], called[rows]),
+        )
     overall = _overall(hateful, called, options)
     return SuiteResult(
         n_rows=len(frame),
         figures=(
             *_figures(overall),
-            *(
-                Figure(f"macro-F1, {name}", part["macro_f1"], part["macro_f1_interval"])
-                for name, part in languages.items()
-            ),
+            *(Figure(f"macro-F1, {name}", part.macro_f1, part.macro_f1_interval) for name, part in languages.items()),
         ),
         tables=(_languages(languages | {"all": overall}), _functionalities_by_language(languages)),
-        numbers=overall | {"languages": languages},
+        numbers=replace(overall, languages=languages),
         notes=(_NOTE,),
     )
 
@@ -134,29 +191,26 @@ def macro_f1(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.asarray(mean, dtype=np.float64)
 
 
-def _overall(hateful: BoolArray, called: BoolArray, options: Options) -> dict[str, Any]:
+def _overall(hateful: BoolArray, called: BoolArray, options: SuiteOptions) -> CaseNumbers:
     right = hateful == called
     counts = [int((hateful & called).sum()), int((~hateful & called).sum())]
     counts += [int((hateful & ~called).sum()), int((~hateful & ~called).sum())]
-    return {
-        "n_cases": len(hateful),
-        "accuracy": _share(right),
-        "hateful": _accuracy(right[hateful]),
-        "non-hateful": _accuracy(right[~hateful]),
-        "macro_f1": float(macro_f1(np.array(counts))),
-        "macro_f1_interval": of_counts(counts, macro_f1, samples=options.bootstrap, seed=options.seed),
-    }
+    return CaseNumbers(
+        n_cases=len(hateful),
+        accuracy=_share(right),
+        hateful=_accuracy(right[hateful]),
+        non_hateful=_accuracy(right[~hateful]),
+        macro_f1=float(macro_f1(np.array(counts))),
+        macro_f1_interval=of_counts(counts, macro_f1, samples=options.bootstrap, seed=options.seed),
+    )
 
 
-def _by(column: pd.Series, hateful: BoolArray, called: BoolArray) -> dict[str, dict[str, Any]]:
+def _by(column: pd.Series, hateful: BoolArray, called: BoolArray) -> dict[str, Sides]:
     """Accuracy of each value of a column on both kinds of cases, in the order of the file; empty values have no row."""
     values = column.fillna("").astype("str").to_numpy()
     right = hateful == called
     return {
-        str(value): {
-            "hateful": _accuracy(right[(values == value) & hateful]),
-            "non-hateful": _accuracy(right[(values == value) & ~hateful]),
-        }
+        str(value): Sides(_accuracy(right[(values == value) & hateful]), _accuracy(right[(values == value) & ~hateful]))
         for value in dict.fromkeys(values)
         if value not in ("", "-")
     }
@@ -166,54 +220,53 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     return frame[name] if name in frame.columns else pd.Series([""] * len(frame), index=frame.index)
 
 
-def _accuracy(right: BoolArray) -> dict[str, Any]:
-    return {"n": len(right), "accuracy": _share(right), "interval": wilson(int(right.sum()), len(right))}
+def _accuracy(right: BoolArray) -> Accuracy:
+    return Accuracy(len(right), _share(right), wilson(int(right.sum()), len(right)))
 
 
 def _share(right: BoolArray) -> float | None:
     return float(right.mean()) if len(right) else None
 
 
-def _figures(numbers: Mapping[str, Any]) -> tuple[Figure, ...]:
-    sides = [Figure(f"accuracy, {side} cases", numbers[side]["accuracy"], numbers[side]["interval"]) for side in _SIDES]
-    return (*sides, Figure("macro-F1", numbers["macro_f1"], numbers["macro_f1_interval"]))
+def _figures(numbers: CaseNumbers) -> tuple[Figure, ...]:
+    sides = [Figure(f"accuracy, {name} cases", one.accuracy, one.interval) for name, one in numbers.sides.named]
+    return (*sides, Figure("macro-F1", numbers.macro_f1, numbers.macro_f1_interval))
 
 
-def _functionalities(found: Mapping[str, Any]) -> Table:
+def _functionalities(found: Mapping[str, Sides]) -> Table:
     rows = []
     for name, sides in found.items():
-        side = next(side for side in _SIDES if sides[side]["n"])
-        values = sides[side]
-        rows.append((name, side, f"{values['n']}", number(values["accuracy"]), interval(values["interval"])))
+        side, one = next((side, one) for side, one in sides.named if one.n)
+        rows.append((name, side, f"{one.n}", number(one.accuracy), interval(one.interval)))
     return Table("Functionalities", ("functionality", "cases", "n", "accuracy", "95 % interval"), tuple(rows))
 
 
-def _two_sides(title: str, first: str, found: Mapping[str, Any]) -> Table:
+def _two_sides(title: str, first: str, found: Mapping[str, Sides]) -> Table:
     rows = [
-        (name, *(cell for side in _SIDES for cell in (f"{sides[side]['n']}", number(sides[side]["accuracy"]))))
+        (name, *(cell for _, one in sides.named for cell in (f"{one.n}", number(one.accuracy))))
         for name, sides in found.items()
     ]
     return Table(title, (first, "hateful", "accuracy", "non-hateful", "accuracy"), tuple(rows))
 
 
-def _directions(found: Mapping[str, Any]) -> tuple[Table, ...]:
+def _directions(found: Mapping[str, Sides]) -> tuple[Table, ...]:
     """Only hateful cases have a direction; Multilingual HateCheck's have none."""
     rows = [
-        (name, f"{sides['hateful']['n']}", number(sides["hateful"]["accuracy"]), interval(sides["hateful"]["interval"]))
-        for name, sides in found.items()
+        (name, f"{one.n}", number(one.accuracy), interval(one.interval))
+        for name, one in ((name, sides.hateful) for name, sides in found.items())
     ]
     header = ("direction", "hateful", "accuracy", "95 % interval")
     return (Table("Directions of hateful cases", header, tuple(rows)),) if rows else ()
 
 
-def _languages(found: Mapping[str, Any]) -> Table:
+def _languages(found: Mapping[str, CaseNumbers]) -> Table:
     rows = [
         (
             name,
-            f"{part['n_cases']:,}",
-            *(cell for side in _SIDES for cell in (number(part[side]["accuracy"]), interval(part[side]["interval"]))),
-            number(part["macro_f1"]),
-            interval(part["macro_f1_interval"]),
+            f"{part.n_cases:,}",
+            *(cell for _, one in part.sides.named for cell in (number(one.accuracy), interval(one.interval))),
+            number(part.macro_f1),
+            interval(part.macro_f1_interval),
         )
         for name, part in found.items()
     ]
@@ -221,13 +274,10 @@ def _languages(found: Mapping[str, Any]) -> Table:
     return Table("Accuracy by language", (*header, "95 % interval"), tuple(rows))
 
 
-def _functionalities_by_language(languages: Mapping[str, Any]) -> Table:
-    names = dict.fromkeys(name for part in languages.values() for name in part["functionalities"])
+def _functionalities_by_language(languages: Mapping[str, CaseNumbers]) -> Table:
+    by_language = [part.functionalities or {} for part in languages.values()]
     rows = []
-    for name in names:
-        cells = []
-        for part in languages.values():
-            sides = part["functionalities"].get(name, {})
-            cells.append(next((number(sides[side]["accuracy"]) for side in _SIDES if sides and sides[side]["n"]), ""))
-        rows.append((name, *cells))
+    for name in dict.fromkeys(name for found in by_language for name in found):
+        sides = [found[name].named if name in found else () for found in by_language]
+        rows.append((name, *(next((number(one.accuracy) for _, one in both if one.n), "") for both in sides)))
     return Table("Accuracy by functionality", ("functionality", *languages), tuple(rows))

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from moderation.evaluation.bootstrap import percentile_interval
 from moderation.evaluation.reliability import wilson_interval
-from moderation.suites.results import Interval
+from moderation.evaluation.resampling import percentile_interval
+from moderation.evaluation.split_metrics import Interval
 
 
 def wilson(n_right: int, n: int) -> Interval | None:
-    """Interval of a share, as `evaluation.calibration.wilson_interval` gives it; None without a case.
+    """Interval of a share, as `evaluation.reliability.wilson_interval` gives it; None without a case.
 
     >>> [round(bound, 3) for bound in wilson(9, 10)]
     [0.596, 0.982]
@@ -44,7 +44,7 @@ def of_counts(
         return None
     drawn = np.random.default_rng(seed).multinomial(n, np.asarray(counts) / n, size=samples)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return as_interval(percentile_interval(measure(drawn)))
+        return percentile_interval(measure(drawn))
 
 
 def of_mean(values: npt.NDArray[np.float64], *, samples: int, seed: int) -> Interval | None:
@@ -53,9 +53,4 @@ def of_mean(values: npt.NDArray[np.float64], *, samples: int, seed: int) -> Inte
         return None
     rng = np.random.default_rng(seed)
     means = [float(values[rng.integers(len(values), size=len(values))].mean()) for _ in range(samples)]
-    return as_interval(percentile_interval(means))
-
-
-def as_interval(bounds: Sequence[float] | None) -> Interval | None:
-    """The bounds of `evaluation.metrics` as a pair."""
-    return None if bounds is None else (float(bounds[0]), float(bounds[1]))
+    return percentile_interval(means)

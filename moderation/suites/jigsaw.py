@@ -1,5 +1,7 @@
 """The suites of Jigsaw: the labels of 2018 with bootstrap intervals, the languages of 2020."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -7,19 +9,27 @@ import pandas as pd
 from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM
 from moderation.data.options import TableOptions
-from moderation.evaluation.metrics import eval_with_thresholds
-from moderation.suites.intervals import as_interval
-from moderation.suites.results import Figure, Options, SuiteResult, Table
+from moderation.evaluation.metrics import measure_split
+from moderation.suites.options import SuiteOptions
+from moderation.suites.results import Figure, SuiteResult, Table
 from moderation.suites.rows import check_groups, read_rows, read_targets
 from moderation.suites.scorer import Scorer
-from moderation.suites.single import HEADER, cells, interval_of, measure_single
+from moderation.suites.single import HEADER, SingleLabel, cells, measure_single
 from moderation.tables.columns import TEXT_COLUMN
 from moderation.text_tables import interval, number
 
 MULTILINGUAL_COLUMNS = (TEXT_COLUMN, "lang", "toxic")
 
 
-def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+@dataclass(frozen=True)
+class LanguageNumbers:
+    """The label `toxic` in each language, and over all of them."""
+
+    languages: Mapping[str, SingleLabel]
+    all: SingleLabel
+
+
+def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure every label that the table and the bundle share, at its threshold.
 
     Args:
@@ -30,7 +40,7 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: Options) -> Sui
     labels = [label for label in scorer.labels if label in frame.columns]
     places = [scorer.labels.index(label) for label in labels]
     probabilities = scorer.read(frame[TEXT_COLUMN], "jigsaw")[:, places]
-    numbers = eval_with_thresholds(
+    numbers = measure_split(
         probabilities,
         frame[labels].to_numpy(),
         labels,
@@ -38,22 +48,23 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: Options) -> Sui
         bootstrap=options.bootstrap,
         seed=options.seed,
     )
-    spread, macro = numbers["macro_intervals"], numbers["macro"]
+    spread, macro = numbers.macro_intervals, numbers.macro
     header = ("label", "positive", "ROC-AUC", "95 % interval", "AP", "95 % interval", "precision", "recall", "F1")
     rows = []
-    for label, values in numbers["labels"].items():
-        ranking = [number(values["roc_auc"], 4), interval(values["intervals"]["roc_auc"])]
-        ranking += [number(values["average_precision"]), interval(values["intervals"]["average_precision"])]
-        decisions = [number(values["at_threshold"][name]) for name in ("precision", "recall", "f1")]
-        more = [interval(values["intervals"]["f1"]), number(values["ece"])]
-        rows.append((label, f"{values['support']:,}", *ranking, *decisions, *more))
+    for label, one in numbers.labels.items():
+        ranking = [number(one.roc_auc, 4), interval(one.intervals.roc_auc)]
+        ranking += [number(one.average_precision), interval(one.intervals.average_precision)]
+        decided = one.at_threshold
+        decisions = [number(decided.precision), number(decided.recall), number(decided.f1)]
+        more = [interval(one.intervals.f1), number(one.ece)]
+        rows.append((label, f"{one.support:,}", *ranking, *decisions, *more))
     return SuiteResult(
         n_rows=len(frame),
         figures=(
-            Figure("mean ROC-AUC", macro["roc_auc"], as_interval(spread["roc_auc"])),
-            Figure("mean average precision", macro["average_precision"], as_interval(spread["average_precision"])),
-            Figure("macro-F1", macro["f1"], as_interval(spread["f1"])),
-            Figure("ECE, worst label", macro["ece_worst"]),
+            Figure("mean ROC-AUC", macro.roc_auc, spread.roc_auc),
+            Figure("mean average precision", macro.average_precision, spread.average_precision),
+            Figure("macro-F1", macro.f1, spread.f1),
+            Figure("ECE, worst label", macro.ece_worst),
         ),
         tables=(Table("Labels at their thresholds", (*header, "95 % interval", "ECE"), tuple(rows)),),
         numbers=numbers,
@@ -70,7 +81,7 @@ def read_multilingual(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FOR
     return frame.assign(toxic=read_targets(frame, "toxic", path))
 
 
-def measure_multilingual(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+def measure_multilingual(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure the label `toxic` in each language and over all of them."""
     probabilities = scorer.read(frame[TEXT_COLUMN], "jigsaw-multilingual")
     positive = frame["toxic"].to_numpy(dtype=bool)
@@ -81,15 +92,14 @@ def measure_multilingual(frame: pd.DataFrame, scorer: Scorer, options: Options) 
         for code, rows in groups.items()
     }
     overall = measure_single(probabilities, positive, scorer, options, "toxic")
-    figures = [Figure("ROC-AUC, all languages", overall["roc_auc"], interval_of(overall, "roc_auc"))]
-    figures += [
-        Figure(f"ROC-AUC, {code}", values["roc_auc"], interval_of(values, "roc_auc"))
-        for code, values in numbers.items()
+    found = {"all languages": overall} | numbers
+    figures = [
+        Figure(f"ROC-AUC, {name}", one.metrics.roc_auc, one.metrics.intervals.roc_auc) for name, one in found.items()
     ]
     rows = [(code, *cells(values)) for code, values in (numbers | {"all": overall}).items()]
     return SuiteResult(
         n_rows=len(frame),
         figures=tuple(figures),
         tables=(Table("Languages, label toxic at its threshold", ("language", *HEADER), tuple(rows)),),
-        numbers={"languages": numbers, "all": overall},
+        numbers=LanguageNumbers(numbers, overall),
     )

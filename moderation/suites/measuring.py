@@ -15,8 +15,9 @@ from moderation.errors import DataError
 from moderation.inference.classifier import Classifier
 from moderation.options import flatten
 from moderation.suites.hatecheck import files_of
+from moderation.suites.options import SuiteOptions
 from moderation.suites.registry import Kind, Suite, find_kind
-from moderation.suites.results import Measured, Options, SuitesReport
+from moderation.suites.results import MeasuredSuite, SuitesReport
 from moderation.suites.rows import take_rows
 from moderation.suites.scorer import Scorer
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def measure_suites(
-    classifier: Classifier, suites: Sequence[Suite], options: Options, form: TableOptions = PLAIN_FORM
+    classifier: Classifier, suites: Sequence[Suite], options: SuiteOptions, form: TableOptions = PLAIN_FORM
 ) -> SuitesReport:
     """Read all suites, then measure one after the other; a text that several hold is computed once.
 
@@ -80,7 +81,9 @@ def _count_seen(frame: pd.DataFrame, sketch: Digests | None) -> str:
     return "" if column is None or sketch is None else str(count_seen(frame[column], sketch))
 
 
-def _measure(suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, options: Options, note: str) -> Measured:
+def _measure(
+    suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions, note: str
+) -> MeasuredSuite:
     started = time.monotonic()
     part = frame if kind.takes_part else take_rows(frame, options.max_texts, options.seed)
     result = kind.measure(part, scorer, options)
@@ -89,7 +92,7 @@ def _measure(suite: Suite, kind: Kind, frame: pd.DataFrame, scorer: Scorer, opti
         result = replace(result, notes=(note, *result.notes))
     seconds = round(time.monotonic() - started, 1)
     logger.info("%s (%s): %d of %d rows in %.0f s.", suite.name, kind.name, result.n_rows, len(frame), seconds)
-    return Measured(
+    return MeasuredSuite(
         name=suite.name,
         kind=kind.name,
         path=str(suite.path),

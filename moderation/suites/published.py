@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moderation.suites.results import Measured
+from moderation.suites.results import MeasuredSuite
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Published:
     obstacle: str = ""
     n_rows: int | None = None
 
-    def why_not(self, suite: Measured) -> str:
+    def why_not(self, suite: MeasuredSuite) -> str:
         """Why this figure may not be set against the one measured; empty where it may."""
         if self.obstacle:
             return self.obstacle
@@ -67,7 +67,7 @@ PUBLISHED: tuple[Published, ...] = (
 )
 
 
-def published_beside(suite: Measured, measure: str) -> list[tuple[Published, str]]:
+def published_beside(suite: MeasuredSuite, measure: str) -> list[tuple[Published, str]]:
     """The figures to set beside one of a suite, each with why it is not comparable (empty where it is).
 
     None beside a table that is not the suite's authors': figures of other data say nothing about it.

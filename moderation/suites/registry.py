@@ -13,12 +13,13 @@ from moderation.errors import ConfigError, DataError
 from moderation.escapes import escape_name
 from moderation.labels import name_problem
 from moderation.suites import binary, evasion, hatecheck, jigsaw, labelled, madlibs, toxic_spans
-from moderation.suites.results import Options, SuiteResult
+from moderation.suites.options import SuiteOptions
+from moderation.suites.results import SuiteResult
 from moderation.suites.scorer import Scorer
 from moderation.tables.columns import find_text_column, show_names
 
 Reader = Callable[[Path, Bundle, TableOptions], pd.DataFrame]
-Measure = Callable[[pd.DataFrame, Scorer, Options], SuiteResult]
+Measure = Callable[[pd.DataFrame, Scorer, SuiteOptions], SuiteResult]
 
 
 @dataclass(frozen=True)

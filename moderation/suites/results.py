@@ -1,24 +1,10 @@
 """What measuring a suite gives: figures for the summary, tables to read, numbers for JSON."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to measure.
-
-    Args:
-        bootstrap: Resamples of the intervals; 0: those that need some are absent.
-        seed: Of samples, edits and resamples.
-        max_texts: Rows of a suite at most, a seeded part; None: all.
-    """
-
-    bootstrap: int = 1000
-    seed: int = 42
-    max_texts: int | None = None
+from moderation.evaluation.split_metrics import Interval
+from moderation.suites.options import SuiteOptions
 
 
 @dataclass(frozen=True)
@@ -56,19 +42,19 @@ class SuiteResult:
         n_rows: Rows that were measured.
         figures: For the summary, the most telling first.
         tables: To read.
-        numbers: Everything, as JSON can hold it.
+        numbers: All of them: a dataclass, or a mapping of some, which `documents.to_plain` turns into JSON.
         notes: What has to be known to read them.
     """
 
     n_rows: int
     figures: tuple[Figure, ...]
     tables: tuple[Table, ...]
-    numbers: dict[str, Any]
+    numbers: object
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSuite:
     """A suite as it was named, and its result.
 
     Args:
@@ -119,9 +105,9 @@ class SuitesReport:
     bundle_version: str
     thresholds: dict[str, float]
     languages: tuple[str, ...]
-    options: Options
-    table_settings: dict[str, Any] = field(default_factory=dict)
-    suites: tuple[Measured, ...] = field(default=())
+    options: SuiteOptions
+    table_settings: Mapping[str, object] = field(default_factory=dict)
+    suites: tuple[MeasuredSuite, ...] = field(default=())
     seconds: float = 0.0
     n_computed: int = 0
     thresholds_from: str = "bundle"

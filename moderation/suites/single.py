@@ -1,23 +1,41 @@
 """One label against one 0/1 truth: the numbers of suites that know one kind of bad alone."""
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from moderation.evaluation.metrics import eval_with_thresholds
+from moderation.documents import to_plain
+from moderation.evaluation.metrics import measure_split
 from moderation.evaluation.probabilities import BoolArray, FloatArray
-from moderation.suites.intervals import as_interval
-from moderation.suites.results import Interval, Options
-from moderation.suites.rules import main_label
-from moderation.suites.scorer import Scorer
+from moderation.evaluation.split_metrics import LabelMetrics
+from moderation.suites.options import SuiteOptions
+from moderation.suites.scorer import Scorer, main_label
 from moderation.text_tables import interval, number
 
 HEADER = ("texts", "positive", "ROC-AUC", "95 % interval", "AP", "precision", "recall", "F1", "95 % interval")
 
 
+@dataclass(frozen=True)
+class SingleLabel:
+    """The numbers of one label.
+
+    Args:
+        label: Its name.
+        n_texts: Texts measured.
+        metrics: Its numbers.
+    """
+
+    label: str
+    n_texts: int
+    metrics: LabelMetrics
+
+    def to_plain(self) -> dict[str, object]:
+        """All of it in one JSON object."""
+        return {"label": self.label, "n_texts": self.n_texts, **to_plain(self.metrics)}
+
+
 def measure_single(
-    probabilities: FloatArray, positive: BoolArray, scorer: Scorer, options: Options, named: str | None = None
-) -> dict[str, Any]:
-    """Measure the label of `rules.main_label` at its threshold.
+    probabilities: FloatArray, positive: BoolArray, scorer: Scorer, options: SuiteOptions, named: str | None = None
+) -> SingleLabel:
+    """Measure the label of `scorer.main_label` at its threshold.
 
     Args:
         probabilities: float32 `(n_texts, n_labels)`.
@@ -25,13 +43,10 @@ def measure_single(
         scorer: Whose labels and thresholds count.
         options: Samples and seed.
         named: Column of the truth, which may have the name of a label.
-
-    Returns:
-        What `evaluation.metrics.eval_with_thresholds` says of a label, with `label` and `n_texts`.
     """
     place = main_label(scorer.labels, named)
     label = scorer.labels[place]
-    measured = eval_with_thresholds(
+    measured = measure_split(
         probabilities[:, [place]],
         positive[:, None],
         [label],
@@ -39,25 +54,19 @@ def measure_single(
         bootstrap=options.bootstrap,
         seed=options.seed,
     )
-    numbers: dict[str, Any] = measured["labels"][label]
-    return {"label": label, "n_texts": len(positive)} | numbers
+    return SingleLabel(label, len(positive), measured.labels[label])
 
 
-def cells(numbers: dict[str, Any]) -> tuple[str, ...]:
+def cells(found: SingleLabel) -> tuple[str, ...]:
     """The figures of `measure_single` as cells under `HEADER`."""
-    decisions = numbers["at_threshold"]
+    metrics = found.metrics
+    decided = metrics.at_threshold
     return (
-        f"{numbers['n_texts']:,}",
-        f"{numbers['support']:,}",
-        number(numbers["roc_auc"]),
-        interval(numbers["intervals"]["roc_auc"]),
-        number(numbers["average_precision"]),
-        *(number(decisions[name]) for name in ("precision", "recall", "f1")),
-        interval(numbers["intervals"]["f1"]),
+        f"{found.n_texts:,}",
+        f"{metrics.support:,}",
+        number(metrics.roc_auc),
+        interval(metrics.intervals.roc_auc),
+        number(metrics.average_precision),
+        *map(number, (decided.precision, decided.recall, decided.f1)),
+        interval(metrics.intervals.f1),
     )
-
-
-def interval_of(numbers: dict[str, Any], name: str) -> Interval | None:
-    """An interval of `measure_single`: of `roc_auc`, `average_precision` or `f1`."""
-    bounds: Sequence[float] | None = numbers["intervals"][name]
-    return as_interval(bounds)

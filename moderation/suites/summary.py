@@ -1,13 +1,12 @@
 """The suites in words: one summary of all suites with the figures of others beside, then each suite's tables."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from moderation.report.render import render
 from moderation.suites.published import published_beside
-from moderation.suites.results import Figure, Measured, SuitesReport, Table
+from moderation.suites.results import Figure, MeasuredSuite, SuitesReport, Table
 from moderation.text_tables import align, interval, number
 
 HEADER = ("suite", "measure", "value", "95 % interval", "others")
@@ -63,46 +62,14 @@ def describe(report: SuitesReport) -> str:
     )
 
 
-def title(suite: Measured) -> str:
+def title(suite: MeasuredSuite) -> str:
     """A suite's heading."""
     kind = "" if suite.kind == suite.name else f" ({suite.kind})"
     part = "" if suite.whole else f", a seeded part of {suite.n_rows:,}"
     return f"{suite.name}{kind}: {suite.result.n_rows:,} rows{part}"
 
 
-def to_json(report: SuitesReport) -> dict[str, Any]:
-    """Everything as JSON can hold it; others' figures stand with the ones that they belong to."""
-    content = {key: value for key, value in asdict(report).items() if key != "suites"}
-    return content | {"suites": {suite.name: _plain(suite) for suite in report.suites}}
-
-
-def _plain(suite: Measured) -> dict[str, Any]:
-    figures = [
-        asdict(figure)
-        | {
-            "others": [
-                {
-                    "system": entry.system,
-                    "value": entry.value,
-                    "source": entry.source,
-                    "not_comparable": obstacle or None,
-                }
-                for entry, obstacle in published_beside(suite, figure.measure)
-            ]
-        }
-        for figure in suite.result.figures
-    ]
-    content = {key: value for key, value in asdict(suite).items() if key not in ("name", "result")}
-    result = suite.result
-    return content | {
-        "n_measured": result.n_rows,
-        "figures": figures,
-        "notes": list(result.notes),
-        "numbers": result.numbers,
-    }
-
-
-def _format_suite(suite: Measured) -> Iterator[str]:
+def _format_suite(suite: MeasuredSuite) -> Iterator[str]:
     yield "\n".join([title(suite), *suite.result.notes])
     for table in suite.result.tables:
         yield "\n".join([table.title, _align_table(table), *([table.note] if table.note else [])])

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM
 from moderation.data.options import TableOptions
 from moderation.errors import DataError
+from moderation.evaluation.split_metrics import Interval
 from moderation.inference.sentences import split_sentences
 from moderation.suites.intervals import of_mean
-from moderation.suites.results import Figure, Options, SuiteResult, Table
+from moderation.suites.options import SuiteOptions
+from moderation.suites.results import Figure, SuiteResult, Table
 from moderation.suites.rows import read_rows
 from moderation.suites.scorer import Scorer
 from moderation.tables.columns import show_rows
@@ -52,7 +55,32 @@ def character_f1(found: set[int], gold: set[int]) -> float:
     return 2 * len(found & gold) / (len(found) + len(gold))
 
 
-def measure_toxic_spans(frame: pd.DataFrame, scorer: Scorer, options: Options) -> SuiteResult:
+@dataclass(frozen=True)
+class CharacterF1:
+    """Mean character F1 of all posts, with its 95 % interval."""
+
+    character_f1: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class SpanNumbers:
+    """What was measured.
+
+    Args:
+        n_posts: Posts.
+        n_marked: Those in which annotators marked words.
+        n_shown: Those in which a sentence is flagged.
+        evidence: What is shown -> character F1.
+    """
+
+    n_posts: int
+    n_marked: int
+    n_shown: int
+    evidence: Mapping[str, CharacterF1]
+
+
+def measure_toxic_spans(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure the mean character F1 of the sentences that are flagged when read alone, as the server shows them.
 
     Beside it stand words that are flagged when they are read alone, and what one gets without looking: every character
@@ -68,11 +96,12 @@ def measure_toxic_spans(frame: pd.DataFrame, scorer: Scorer, options: Options) -
         "every character": [set(range(len(text))) for text in texts],
         "no character": [set() for _ in texts],
     }
-    numbers, rows, figures = {}, [], []
+    numbers: dict[str, CharacterF1] = {}
+    rows, figures = [], []
     for name, found in kinds.items():
         values = np.array([character_f1(*pair) for pair in zip(found, gold, strict=True)])
         mean, spread = float(values.mean()), of_mean(values, samples=options.bootstrap, seed=options.seed)
-        numbers[name] = {"character_f1": mean, "interval": spread}
+        numbers[name] = CharacterF1(mean, spread)
         rows.append((name, number(mean), interval(spread)))
         if name.startswith("flagged"):
             figures.append(Figure(f"character F1, {name}", mean, spread))
@@ -81,7 +110,7 @@ def measure_toxic_spans(frame: pd.DataFrame, scorer: Scorer, options: Options) -
         n_rows=len(frame),
         figures=tuple(figures),
         tables=(Table("Evidence", ("evidence", "character F1", "95 % interval"), tuple(rows)),),
-        numbers={"n_posts": len(frame), "n_marked": marked, "n_shown": sum(map(bool, sentences)), "evidence": numbers},
+        numbers=SpanNumbers(len(frame), marked, sum(map(bool, sentences)), numbers),
         notes=(
             f"{marked:,} of {len(frame):,} posts have a mark. Annotators marked words, and sentences are longer: even "
             "the right sentence has a low precision.",

@@ -35,7 +35,8 @@ def test_it_writes_thresholds_beside_the_probabilities_and_prints_a_table(tmp_pa
     printed = capsys.readouterr().out
     assert printed.rstrip().endswith(str(path))
     assert "cross-fitted" in printed
-    labels, results, about = read_thresholds(path)
+    tuned = read_thresholds(path)
+    labels, results, about = tuned.labels, tuned.thresholds, tuned.about
     assert labels == tuple(LABELS)
     assert all(result.tuned and result.interval and result.cross_fitted for result in results.values())
     assert (about["split"], about["n_examples"], about["seed"]) == ("val", 400, 42)
@@ -47,7 +48,7 @@ def test_it_is_recorded_whether_the_probabilities_were_calibrated(tmp_path, cali
     if calibrated is not None:
         sidecar(preds).write_text(json.dumps(json.loads(sidecar(preds).read_text()) | {"calibrated": calibrated}))
     assert tune(config_for(preds, targets)) == 0
-    assert read_thresholds(tmp_path / "thresholds.json")[2]["calibrated"] is calibrated
+    assert read_thresholds(tmp_path / "thresholds.json").about["calibrated"] is calibrated
 
 
 def test_two_runs_write_the_same_bytes(tmp_path):
@@ -61,7 +62,7 @@ def test_two_runs_write_the_same_bytes(tmp_path):
 def test_the_objective_is_followed(tmp_path):
     preds, targets = write_run(tmp_path)
     tune(config_for(preds, targets, objective="precision>=0.95"))
-    _, results, _ = read_thresholds(tmp_path / "thresholds.json")
+    results = read_thresholds(tmp_path / "thresholds.json").thresholds
     assert all(result.precision >= 0.95 and result.constraint_met for result in results.values())
 
 
@@ -79,7 +80,7 @@ def test_one_sidecar_is_enough(tmp_path):
     preds, targets = write_run(tmp_path)
     sidecar(preds).unlink()
     assert tune(config_for(preds, targets)) == 0
-    assert read_thresholds(tmp_path / "thresholds.json")[0] == tuple(LABELS)
+    assert read_thresholds(tmp_path / "thresholds.json").labels == tuple(LABELS)
 
 
 def test_the_test_split_is_refused(tmp_path):

@@ -260,11 +260,11 @@ def test_a_file_gives_back_what_was_saved(saved: tuple[Path, tuple[Calibrator, .
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2; expected .*Update"),
-        ({"format": "something else"}, "format 'something else'"),
+        ({"version": 2}, "format version 2, expected 1. Update .* train again"),
+        ({"format": "something else"}, "not in the format"),
         ({"labels": ["threat", "toxic"]}, "another order"),
-        ({"labels": None}, "no calibrators that can be read"),
-        ({"calibrators": {}}, "no calibrators that can be read"),
+        ({"labels": None}, "labels is not a list"),
+        ({"calibrators": {}}, "calibrators are not one for each label"),
         ({"calibrators": {"toxic": {}, "threat": {}}}, "method None is not known"),
         ({"calibrators": {"toxic": {"method": "none"}, "threat": {"method": "temperature", "slope": -1}}}, "slope -1"),
     ],
@@ -283,12 +283,12 @@ def test_before_and_after_are_measured_as_scikit_learn_does() -> None:
     calibrator = fit_one(logits, positive)
     before, after = sigmoid(logits[:, None]), calibrate(logits[:, None], [calibrator])
     compared = compare_calibration(before, after, positive[:, None], ["toxic"], [calibrator])["toxic"]
-    assert compared["method"] == "platt"
+    assert compared.method == "platt"
     for stage, scores in (("before", before[:, 0]), ("after", after[:, 0])):
-        assert compared[stage]["log_loss"] == pytest.approx(log_loss(positive, scores), rel=1e-5)
-        assert compared[stage]["ece"] == expected_calibration_error(scores, positive)
-    assert compared["after"]["brier"] < compared["before"]["brier"]
-    bins = compared["bins"]
-    assert sum(bins["count"]) == 2000
-    gap = np.average(np.abs(np.subtract(bins["probability"], bins["share"])), weights=bins["count"])
-    assert gap == pytest.approx(compared["before"]["ece"])
+        assert getattr(compared, stage).log_loss == pytest.approx(log_loss(positive, scores), rel=1e-5)
+        assert getattr(compared, stage).ece == expected_calibration_error(scores, positive)
+    assert compared.after.brier < compared.before.brier
+    bins = compared.bins
+    assert sum(bins.count) == 2000
+    gap = np.average(np.abs(np.subtract(bins.probability, bins.share)), weights=bins.count)
+    assert gap == pytest.approx(compared.before.ece)

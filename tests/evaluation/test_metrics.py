@@ -23,13 +23,14 @@ from sklearn.metrics import (
 )
 
 from moderation.errors import DataError
-from moderation.evaluation.bootstrap import Ranking, resample
 from moderation.evaluation.metrics import (
     compute_metrics,
     eval_with_thresholds,
     format_table,
 )
 from moderation.evaluation.probabilities import predict, sigmoid
+from moderation.evaluation.resampling import Ranking, resample
+from moderation.evaluation.split_metrics import METRICS
 
 LABELS = ("toxic", "threat", "insult")
 THRESHOLDS = np.float32([0.4, 0.3, 0.6])
@@ -142,7 +143,7 @@ def test_labels_with_one_class_are_undefined_not_a_crash():
         "roc_auc": 1, "average_precision": 1, "precision": 2, "recall": 2, "f1": 2, "f1_at_half": 2
     }  # fmt: skip
     json.dumps(measured, allow_nan=False)
-    table = format_table(measured)
+    table = format_table(METRICS.parse(measured, "metrics"))
     assert "n/a" in table
     assert "roc_auc (1)" in table
 
@@ -151,13 +152,13 @@ def test_nothing_defined_at_all_is_still_json():
     measured = eval_with_thresholds([[0.2]], [[0]], ["toxic"], 0.5, bootstrap=5)
     assert measured["macro"]["roc_auc"] is measured["micro"]["f1"] is measured["macro_intervals"]["f1"] is None
     json.dumps(measured, allow_nan=False)
-    assert "n/a" in format_table(measured)
+    assert "n/a" in format_table(METRICS.parse(measured, "metrics"))
 
 
 def test_without_bootstrap_there_are_no_intervals(data):
     measured = eval_with_thresholds(*data, LABELS, THRESHOLDS, bootstrap=0)
     assert measured["labels"]["toxic"]["intervals"] == {"roc_auc": None, "average_precision": None, "f1": None}
-    assert "toxic" in format_table(measured)
+    assert "toxic" in format_table(METRICS.parse(measured, "metrics"))
 
 
 def test_one_seed_one_result(data, measured):

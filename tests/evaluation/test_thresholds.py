@@ -15,6 +15,7 @@ from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import predict
 from moderation.evaluation.thresholds import (
     DEFAULT_THRESHOLD,
+    TunedThresholds,
     format_thresholds,
     load_thresholds,
     read_thresholds,
@@ -255,8 +256,8 @@ def saved(tmp_path):
 
 def test_a_file_gives_back_what_was_saved(saved):
     path, results, scores = saved
-    labels, found, about = read_thresholds(path)
-    assert (labels, found, about) == (("toxic", "threat"), results, {"split": "val"})
+    labels = ("toxic", "threat")
+    assert read_thresholds(path) == TunedThresholds(labels, results, {"split": "val"})
     thresholds = load_thresholds(path, ["toxic", "threat"])
     assert thresholds.dtype == np.float32
     np.testing.assert_array_equal(thresholds, threshold_array(results, labels))
@@ -274,12 +275,12 @@ def test_the_file_holds_labels_in_order_and_a_version(saved):
     [
         ({"version": 2}, "format version 2, expected 1"),
         ({"version": None}, "format version None"),
-        ({"format": "something else"}, "no file of thresholds"),
-        ({"labels": ["toxic", "insult"]}, "incomplete or changed"),
-        ({"labels": []}, "incomplete or changed"),
-        ({"thresholds": None}, "incomplete or changed"),
-        ({"thresholds": {"toxic": {}, "threat": {}}}, "incomplete or changed"),
-        ({"about": None}, "incomplete or changed"),
+        ({"format": "something else"}, "not in the format 'content-moderation thresholds'"),
+        ({"labels": ["toxic", "insult"]}, "thresholds are not one for each label"),
+        ({"labels": []}, "Labels: expected"),
+        ({"thresholds": None}, "thresholds is not an object"),
+        ({"thresholds": {"toxic": {}, "threat": {}}}, "thresholds.toxic.threshold is missing"),
+        ({"about": None}, "about is not an object"),
     ],
 )
 def test_foreign_and_broken_files_are_refused(saved, change, message):
@@ -295,7 +296,7 @@ def test_thresholds_outside_their_range_are_refused(saved, threshold):
     content = json.loads(path.read_text())
     content["thresholds"]["toxic"]["threshold"] = threshold
     path.write_text(json.dumps(content))
-    with pytest.raises(ArtifactError, match="incomplete or changed"):
+    with pytest.raises(ArtifactError, match=r"thresholds\.toxic.*threshold is .*tune again"):
         load_thresholds(path)
 
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from moderation.errors import ConfigError, DataError
-from moderation.migration.attributes import Options, match_attributes
+from moderation.migration.attributes import match_attributes
 from moderation.migration.doubts import find_doubts, find_low
 from moderation.migration.old_scores import OldScores
+from moderation.migration.options import MatchOptions
 
 PROBABILITIES = np.random.default_rng(0).random((200, 2)).astype(np.float32)
-OPTIONS = Options(thresholds={"": 0.8}, samples=0)
+OPTIONS = MatchOptions(bootstrap=0)
 
 
 def old(**scores: np.ndarray) -> OldScores:
@@ -33,7 +34,7 @@ def test_an_attribute_that_flagged_all_or_nothing_is_left_out(caplog) -> None:
     with pytest.raises(DataError, match="No attribute could be matched"):
         match_attributes(old(THREAT=np.zeros(200)), PROBABILITIES, ("a", "b"), labels, OPTIONS)
     with pytest.raises(ConfigError, match="no old scores for SPAM"):
-        match_attributes(found, PROBABILITIES, ("a", "b"), labels, Options(thresholds={"": 0.8, "SPAM": 0.5}))
+        match_attributes(found, PROBABILITIES, ("a", "b"), labels, MatchOptions(old_threshold=("0.8", "spam=0.5")))
 
 
 def test_few_flags_and_poor_agreement_are_told() -> None:

@@ -1,5 +1,5 @@
 import struct
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,38 +8,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from moderation.report.inputs import Evidence
+from moderation.report.inputs import Losses, ReportInputs
 from moderation.report.plots import Plot, draw_f1, draw_plots
 from moderation.report.style import thin
 
 NAMES = ["roc", "precision_recall", "f1_over_threshold", "reliability", "cooccurrence"]
 
 
-def evidence_of(
-    labels: tuple[str, ...], scores: npt.ArrayLike, targets: npt.ArrayLike, log: list[dict[str, Any]] | None = None
-) -> Evidence:
-    return Evidence(
+def inputs_of(
+    labels: tuple[str, ...], scores: npt.ArrayLike, targets: npt.ArrayLike, losses: Sequence[Losses] = ()
+) -> ReportInputs:
+    return ReportInputs(
         name="run",
         split="val",
         labels=labels,
         probabilities=np.asarray(scores, dtype=np.float32),
         targets=np.asarray(targets, dtype=np.float32),
         cuts=np.full(len(labels), 0.4, dtype=np.float32),
-        thresholds=None,
+        thresholds={},
         metrics=None,
-        facts={},
-        log=log or [],
+        facts=None,
+        losses=losses,
     )
 
 
-def random_evidence(labels: tuple[str, ...], n: int = 200) -> Evidence:
+def random_inputs(labels: tuple[str, ...], n: int = 200) -> ReportInputs:
     rng = np.random.default_rng(0)
     targets = rng.random((n, len(labels))) < 0.3
-    return evidence_of(labels, np.clip(0.4 * targets + 0.6 * rng.random(targets.shape), 0, 1), targets)
+    return inputs_of(labels, np.clip(0.4 * targets + 0.6 * rng.random(targets.shape), 0, 1), targets)
 
 
-def draw(evidence: Evidence) -> dict[str, Plot]:
-    return {plot.name: plot for plot in draw_plots(evidence)}
+def draw(inputs: ReportInputs) -> dict[str, Plot]:
+    return {plot.name: plot for plot in draw_plots(inputs)}
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -49,11 +49,11 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def test_every_picture_is_drawn_and_described() -> None:
-    evidence = random_evidence(("toxic", "threat"))
-    plots = draw(evidence)
+    inputs = random_inputs(("toxic", "threat"))
+    plots = draw(inputs)
     assert list(plots) == NAMES
     assert all(min(size(plot.png)) > 300 for plot in plots.values())
-    area = roc_auc_score(evidence.targets[:, 1], evidence.probabilities[:, 1])
+    area = roc_auc_score(inputs.targets[:, 1], inputs.probabilities[:, 1])
     assert f"threat {area:.3f}" in plots["roc"].alt
     assert "threat 0.400" in plots["f1_over_threshold"].alt
 
@@ -61,33 +61,28 @@ def test_every_picture_is_drawn_and_described() -> None:
 @pytest.mark.parametrize("targets", [[[0], [0], [0]], [[1], [1], [1]], [[1], [0], [0]]])
 @pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
 def test_one_class_and_equal_scores_are_drawn(targets: list[list[int]], score: float) -> None:
-    assert list(draw(evidence_of(("toxic",), [[score]] * 3, targets))) == NAMES
+    assert list(draw(inputs_of(("toxic",), [[score]] * 3, targets))) == NAMES
 
 
 def test_odd_label_names_are_drawn_without_a_warning() -> None:
     names = ("_private", "$x^{$", "a" * 80, "back\\slash", "sûr")
-    plots = draw(random_evidence(names))
+    plots = draw(random_inputs(names))
     assert list(plots) == NAMES
     assert all(name in plots["roc"].alt for name in names)
 
 
 def test_many_labels_get_a_panel_each() -> None:
-    evidence = random_evidence(tuple(f"label {i}" for i in range(10)), n=40)
-    assert evidence.probabilities is not None and evidence.targets is not None
-    figure, _ = draw_f1(evidence.labels, evidence.probabilities, evidence.targets == 1, evidence.cuts)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == list(evidence.labels)
+    inputs = random_inputs(tuple(f"label {i}" for i in range(10)), n=40)
+    assert inputs.probabilities is not None and inputs.targets is not None
+    figure, _ = draw_f1(inputs.labels, inputs.probabilities, inputs.targets == 1, inputs.cuts)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(inputs.labels)
     assert all(0 <= axes.get_position().y0 < axes.get_position().y1 <= 1 for axes in figure.axes)
 
 
 def test_losses_are_drawn_where_the_log_holds_some() -> None:
-    log = [
-        {"loss": 0.7, "step": 1},
-        {"eval_loss": 0.6, "step": 1},
-        {"loss": float("nan"), "step": 2},
-        {"train_runtime": 3.0, "step": 2},
-    ]
-    evidence = evidence_of(("toxic",), [[0.1], [0.9]], [[0], [1]], log)
-    plots = draw(evidence)
+    losses = [Losses(1, 0.7, None), Losses(1, None, 0.6), Losses(2, float("nan"), None)]
+    inputs = inputs_of(("toxic",), [[0.1], [0.9]], [[0], [1]], losses)
+    plots = draw(inputs)
     assert list(plots) == ["losses", *NAMES]
     assert "validation from 0.600 to 0.600" in plots["losses"].alt
 

@@ -10,6 +10,7 @@ import pytest
 
 from moderation.artifacts import RunFolder, read_json, sidecar, write_array, write_json
 from moderation.calibrators import Calibrator
+from moderation.documents import to_plain
 from moderation.errors import ArtifactError, MissingExtraError
 from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.evaluation.probabilities import calibrate
@@ -304,7 +305,7 @@ def test_calibration_is_shown_before_and_after(run: RunFolder) -> None:
         after, targets = np.load(run.preds(split)), np.load(run.labels(split))
         calibrators = [Calibrator("platt", slope=1.5, intercept=-1.0), *[Calibrator()] * (len(labels) - 1)]
         before = calibrate(np.log(after / (1 - after + 1e-6) + 1e-6), calibrators)
-        metrics["calibration"] = compare_calibration(before, after, targets, labels, calibrators)
+        metrics["calibration"] = to_plain(compare_calibration(before, after, targets, labels, calibrators))
         write_json(run.metrics(split), metrics)
     save_logs_and_plots(run.path)
     page, compared = read(run), metrics["calibration"]["toxic"]

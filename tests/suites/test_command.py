@@ -13,6 +13,7 @@ from moderation.config import EvaluateConfig
 from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.evaluation.metrics import eval_with_thresholds
+from moderation.options import build
 from moderation.suites.registry import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -130,4 +131,4 @@ def test_suites_may_stand_in_one_flag_or_in_several_and_in_a_file(tmp_path) -> N
     settings.write_text('bundle = "b"\nsuite = ["a=1", "c=2"]\n', encoding="utf-8")
     flags = vars(parser.parse_args(["evaluate", "--config", str(settings)]))
     flags.pop("verb")
-    assert cli.merge(EvaluateConfig, flags) == EvaluateConfig(bundle=Path("b"), suite=("a=1", "c=2"))
+    assert cli.merge(EvaluateConfig, flags) == build(EvaluateConfig, {"bundle": Path("b"), "suite": ("a=1", "c=2")})

@@ -3,19 +3,20 @@
 import pandas as pd
 import pytest
 
+from moderation.documents import to_plain
 from moderation.errors import DataError
 from moderation.suites.evasion import measure_evasion, read_evasion
-from moderation.suites.results import Options
+from moderation.suites.options import SuiteOptions
 from tests.suites.conftest import write
 
-OPTIONS = Options(bootstrap=20)
+OPTIONS = SuiteOptions(bootstrap=20)
 
 
 def test_an_edit_of_the_word_that_gives_away_is_a_miss(suites, scorer) -> None:
     result = measure_evasion(read_evasion(suites["evasion"], scorer.bundle), scorer, OPTIONS)
-    numbers = result.numbers
+    numbers = to_plain(result.numbers)
     assert (numbers["n_toxic"], numbers["n_clean"], numbers["recall"], numbers["false_positives"]) == (10, 10, 1.0, 0.0)
-    assert numbers["toxic"]["spaced letters"] == {"recall": 0.0, "kept": 0.0, "kept_interval": (0.0, 0.0)}
+    assert numbers["toxic"]["spaced letters"] == {"recall": 0.0, "kept": 0.0, "kept_interval": [0.0, 0.0]}
     assert numbers["toxic"]["zero-width characters"]["kept"] == 0.0
     assert set(numbers["clean"]) - set(numbers["toxic"]) == {"ids", "prices", "code", "non-Latin text"}
     assert all(values["added"] == 0.0 for values in numbers["clean"].values())
@@ -31,7 +32,7 @@ def test_false_positives_are_those_that_the_edit_adds(model, scorer) -> None:
             return found
 
     frame = pd.DataFrame({"comment_text": ["you fool", "fine $", "fine", "good"], "toxic": [1.0, 0, 0, 0]})
-    numbers = measure_evasion(frame, type(scorer)(Wary()), OPTIONS).numbers
+    numbers = to_plain(measure_evasion(frame, type(scorer)(Wary()), OPTIONS).numbers)
     assert numbers["false_positives"] == pytest.approx(1 / 3)
     assert numbers["clean"]["prices"]["false_positives"] == 1.0
     assert numbers["clean"]["prices"]["added"] == pytest.approx(2 / 3)
@@ -41,15 +42,15 @@ def test_false_positives_are_those_that_the_edit_adds(model, scorer) -> None:
 def test_where_nothing_was_caught_nothing_can_be_kept(scorer) -> None:
     frame = pd.DataFrame({"comment_text": ["unseen insult", "fine"], "insult": [1.0, 0.0]})
     result = measure_evasion(frame, scorer, OPTIONS)
-    assert result.numbers["toxic"]["leetspeak"] == {"recall": 0.0, "kept": None, "kept_interval": None}
+    assert to_plain(result.numbers)["toxic"]["leetspeak"] == {"recall": 0.0, "kept": None, "kept_interval": None}
 
 
 def test_parts_are_seeded_and_bounded(suites, scorer, model) -> None:
     frame = read_evasion(suites["evasion"], scorer.bundle)
-    result = measure_evasion(frame, scorer, Options(bootstrap=0, max_texts=3))
+    result = measure_evasion(frame, scorer, SuiteOptions(bootstrap=0, max_texts=3))
     assert result.n_rows == 6
     n_read = len(model.read)
-    measure_evasion(frame, scorer, Options(bootstrap=0, max_texts=3))
+    measure_evasion(frame, scorer, SuiteOptions(bootstrap=0, max_texts=3))
     assert len(model.read) == n_read  # the same comments, the same edits
 
 

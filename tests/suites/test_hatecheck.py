@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from moderation.documents import to_plain
 from moderation.errors import DataError
 from moderation.suites.hatecheck import (
     macro_f1,
@@ -12,15 +13,15 @@ from moderation.suites.hatecheck import (
     read_hatecheck,
     read_multilingual_hatecheck,
 )
-from moderation.suites.results import Options
+from moderation.suites.options import SuiteOptions
 from tests.suites.conftest import hatecheck_rows, write
 
-OPTIONS = Options(bootstrap=50)
+OPTIONS = SuiteOptions(bootstrap=50)
 
 
 def test_cases_counted_by_hand(suites, scorer) -> None:
     result = measure_hatecheck(read_hatecheck(suites["hatecheck"], scorer.bundle), scorer, OPTIONS)
-    numbers = result.numbers
+    numbers = to_plain(result.numbers)
     assert numbers["hateful"]["accuracy"] == 3 / 4
     assert numbers["non-hateful"]["accuracy"] == 1 / 2
     assert numbers["macro_f1"] == pytest.approx((2 * 3 / (2 * 3 + 1 + 1) + 2 * 1 / (2 * 1 + 1 + 1)) / 2)
@@ -46,9 +47,9 @@ def test_macro_f1_is_scikit_learns() -> None:
 def test_each_language_is_measured_alone(suites, scorer) -> None:
     frame = read_multilingual_hatecheck(suites["multilingual-hatecheck"], scorer.bundle)
     result = measure_multilingual_hatecheck(frame, scorer, OPTIONS)
-    assert set(result.numbers["languages"]) == {"french", "german"}
-    assert result.numbers["languages"]["german"]["hateful"]["accuracy"] == 3 / 4
-    assert result.numbers["n_cases"] == 12
+    assert set(to_plain(result.numbers)["languages"]) == {"french", "german"}
+    assert to_plain(result.numbers)["languages"]["german"]["hateful"]["accuracy"] == 3 / 4
+    assert to_plain(result.numbers)["n_cases"] == 12
     assert result.tables[1].header == ("functionality", "french", "german")
     one = read_multilingual_hatecheck(next(suites["multilingual-hatecheck"].glob("*german*")), scorer.bundle)
     assert set(one["language"]) == {"german"}

@@ -4,16 +4,17 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from moderation.data.options import TableOptions
+from moderation.documents import to_plain
 from moderation.errors import ConfigError, DataError
 from moderation.suites.binary import measure_binary, read_binary
 from moderation.suites.jigsaw import measure_labels, measure_multilingual, read_multilingual
 from moderation.suites.labelled import read_labelled
 from moderation.suites.measuring import measure_suites
+from moderation.suites.options import SuiteOptions
 from moderation.suites.registry import KINDS, Suite, find_kind, parse_suites
-from moderation.suites.results import Options
 from tests.suites.conftest import write
 
-OPTIONS = Options(bootstrap=20)
+OPTIONS = SuiteOptions(bootstrap=20)
 
 
 def test_a_name_a_kind_or_both() -> None:
@@ -63,7 +64,7 @@ def test_a_text_is_computed_once_for_all_suites(suites, model) -> None:
 
 
 def test_a_part_is_seeded_and_said(suites, model) -> None:
-    options = Options(bootstrap=0, max_texts=4)
+    options = SuiteOptions(bootstrap=0, max_texts=4)
     suite = Suite("hatecheck", suites["hatecheck"], "hatecheck")
     first, again = (measure_suites(model, [suite], options).suites[0] for _ in range(2))
     assert first.result == again.result
@@ -73,7 +74,7 @@ def test_a_part_is_seeded_and_said(suites, model) -> None:
 def test_labels_languages_and_columns_agree_with_scikit_learn(suites, scorer) -> None:
     frame = read_labelled(suites["jigsaw"], scorer.bundle)
     scores = scorer.read(frame["comment_text"], "test")
-    numbers = measure_labels(frame, scorer, OPTIONS).numbers["labels"]
+    numbers = to_plain(measure_labels(frame, scorer, OPTIONS).numbers)["labels"]
     for place, label in enumerate(("insult", "toxic")):
         truth = frame[label].to_numpy()
         assert numbers[label]["roc_auc"] == pytest.approx(roc_auc_score(truth, scores[:, place]))
@@ -82,7 +83,7 @@ def test_labels_languages_and_columns_agree_with_scikit_learn(suites, scorer) ->
     assert numbers["threat"]["roc_auc"] is None  # no comment has it
 
     frame = read_multilingual(suites["jigsaw-multilingual"], scorer.bundle)
-    numbers = measure_multilingual(frame, scorer, OPTIONS).numbers
+    numbers = to_plain(measure_multilingual(frame, scorer, OPTIONS).numbers)
     scores = scorer.read(frame["comment_text"], "test")[:, 1]
     rows = (frame["lang"] == "es").to_numpy()
     assert numbers["languages"]["es"]["roc_auc"] == roc_auc_score(frame["toxic"][rows], scores[rows])
@@ -91,10 +92,10 @@ def test_labels_languages_and_columns_agree_with_scikit_learn(suites, scorer) ->
 
 
 def test_a_column_with_the_name_of_a_label_is_measured_by_that_label(suites, scorer, tmp_path) -> None:
-    numbers = measure_binary(read_binary(suites["binary"], scorer.bundle), scorer, OPTIONS).numbers
+    numbers = to_plain(measure_binary(read_binary(suites["binary"], scorer.bundle), scorer, OPTIONS).numbers)
     assert (numbers["label"], numbers["at_threshold"]["f1"]) == ("insult", 1.0)
     path = write(tmp_path, "other.csv", [{"text": "rotten", "mean": 1}, {"text": "you fool", "mean": 0}])
-    numbers = measure_binary(read_binary(path, scorer.bundle), scorer, OPTIONS).numbers
+    numbers = to_plain(measure_binary(read_binary(path, scorer.bundle), scorer, OPTIONS).numbers)
     assert (numbers["label"], numbers["roc_auc"]) == ("toxic", 1.0)
 
 

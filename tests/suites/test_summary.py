@@ -7,10 +7,12 @@ from html.parser import HTMLParser
 import pytest
 
 from moderation.suites.measuring import measure_suites
+from moderation.suites.options import SuiteOptions
 from moderation.suites.published import PUBLISHED
+from moderation.suites.records import SUITES, record_suites
 from moderation.suites.registry import KINDS, Suite
-from moderation.suites.results import Options, SuitesReport
-from moderation.suites.summary import format_suites, render_page, summarise, to_json
+from moderation.suites.results import SuitesReport
+from moderation.suites.summary import format_suites, render_page, summarise
 from tests.attack_table import Attack
 from tests.hostile_names import OBEYED, SHOWN
 
@@ -18,7 +20,7 @@ from tests.hostile_names import OBEYED, SHOWN
 @pytest.fixture
 def measured(suites, model) -> SuitesReport:
     named = [Suite(kind, suites[kind], kind) for kind in KINDS]
-    return measure_suites(model, named, Options(bootstrap=10))
+    return measure_suites(model, named, SuiteOptions(bootstrap=10))
 
 
 def grown(measured: SuitesReport, n_rows: int) -> SuitesReport:
@@ -59,7 +61,8 @@ def test_the_text_names_every_suite_and_no_text_of_them(measured, model) -> None
 
 
 def test_the_json_holds_all_numbers_and_is_json(measured) -> None:
-    content = json.loads(json.dumps(to_json(measured), allow_nan=False))
+    content = json.loads(json.dumps(SUITES.to_plain(record_suites(measured)), allow_nan=False))
+    assert SUITES.parse(content, "suites.json").suites["hatecheck"].n_measured == 6
     assert set(content["suites"]) == set(KINDS)
     hatecheck = content["suites"]["hatecheck"]
     assert hatecheck["numbers"]["functionalities"]["derog_h"]["hateful"]["n"] == 2

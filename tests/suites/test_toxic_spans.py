@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moderation.documents import to_plain
 from moderation.errors import DataError
-from moderation.suites.results import Options
+from moderation.suites.options import SuiteOptions
 from moderation.suites.toxic_spans import character_f1, measure_toxic_spans, read_toxic_spans
 from tests.suites.conftest import write
 
@@ -25,14 +26,24 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(found: set[int], gold: 
 
 
 def test_posts_counted_by_hand(suites, scorer) -> None:
-    result = measure_toxic_spans(read_toxic_spans(suites["toxic-spans"], scorer.bundle), scorer, Options(bootstrap=20))
-    evidence = {name: values["character_f1"] for name, values in result.numbers["evidence"].items()}
+    result = measure_toxic_spans(
+        read_toxic_spans(suites["toxic-spans"], scorer.bundle), scorer, SuiteOptions(bootstrap=20)
+    )
+    evidence = {name: values["character_f1"] for name, values in to_plain(result.numbers)["evidence"].items()}
     # first post: its first sentence of 22 characters holds the 6 marked ones; second: nothing, rightly; third: 11 for 4
     assert evidence["flagged sentences"] == pytest.approx((2 * 6 / (22 + 6) + 1 + 2 * 4 / (11 + 4)) / 3)
     assert evidence["flagged words"] == 1.0
     assert evidence["no character"] == pytest.approx(1 / 3)
     assert evidence["every character"] == pytest.approx((2 * 6 / (31 + 6) + 0 + 2 * 4 / (11 + 4)) / 3)
-    assert (result.numbers["n_posts"], result.numbers["n_marked"], result.numbers["n_shown"]) == (3, 2, 2)
+    assert (
+        to_plain(result.numbers)["n_posts"],
+        to_plain(result.numbers)["n_marked"],
+        to_plain(result.numbers)["n_shown"],
+    ) == (
+        3,
+        2,
+        2,
+    )
 
 
 @pytest.mark.parametrize("cell", ["", "none", "[1, 2", "[-1]", "[99]", "[true]", '["a"]', "3"])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moderation.suites.rules import any_flagged, main_label
+from moderation.suites.scorer import any_flagged, main_label
 
 
 def test_a_probability_at_the_threshold_is_flagged() -> None:

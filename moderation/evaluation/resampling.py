@@ -1,4 +1,6 @@
-"""Bootstrap intervals of ROC-AUC, average precision and F1: sort once, then only count with other weights.
+"""Examples drawn again for intervals, and dealt out to folds: whatever estimates by looking at other examples.
+
+Bootstrap intervals of ROC-AUC, average precision and F1 sort once, then only count with other weights.
 
 A resample of n examples is the same examples with counts as weights (how often each was drawn). The order by
 probability stays, so a resample costs one gather and one cumulative sum instead of a sort.
@@ -12,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.evaluation.objectives import fbeta
-from moderation.evaluation.probabilities import FloatArray, predict
+from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
+from moderation.evaluation.split_metrics import Interval
 
 MEASURES = ("roc_auc", "average_precision", "f1")
 
@@ -116,17 +119,41 @@ def resample(
     return values
 
 
-def percentile_interval(values: Sequence[float] | FloatValues) -> list[float] | None:
+def percentile_interval(values: Sequence[float] | FloatValues) -> Interval | None:
     """Return the 95 % percentile interval (Efron & Tibshirani 1993, ch. 13) of the defined values; None without any.
 
     >>> percentile_interval(np.array([0.0, 0.5, 1.0, np.nan]))
-    [0.025, 0.975]
+    (0.025, 0.975)
     """
     defined = np.asarray(values, dtype=np.float64)
     defined = defined[~np.isnan(defined)]
     if not len(defined):
         return None
-    return [float(bound) for bound in np.percentile(defined, [2.5, 97.5])]
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def deal_folds(positive: BoolArray, folds: int, rng: np.random.Generator) -> IntArray:
+    """Give each example its fold, stratified by target: folds differ by at most one positive and one negative.
+
+    Sort the examples first where the result shall not depend on the order of the rows.
+
+    Args:
+        positive: bool `(n_examples,)`.
+        folds: Parts, 2 or more.
+        rng: Deals.
+
+    Returns:
+        int64 `(n_examples,)`, from 0 to `folds - 1`.
+
+    >>> fold = deal_folds(np.array([True, True, False, False, False]), 2, np.random.default_rng(0))
+    >>> sorted(fold[:2].tolist()), sorted(fold[2:].tolist())
+    ([0, 1], [0, 0, 1])
+    """
+    fold = np.empty(len(positive), dtype=np.int64)
+    for group in (positive, ~positive):
+        fold[group] = rng.permutation(np.arange(int(group.sum())) % folds)
+    return fold
 
 
 def _running(weights: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,0 +1,198 @@
+"""What was measured on a split, `metrics_<split>.json` of a run. A number that is undefined is None."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from moderation.documents import Document, json_field
+from moderation.labels import as_labels
+
+Interval = tuple[float, float]
+"""Lower and upper end of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What decisions at one threshold are worth.
+
+    Args:
+        precision: Share of the flagged examples that are positive; None where nothing is flagged.
+        recall: Share of the positive examples that are flagged; None without positives.
+        f1: Harmonic mean of the two; None without positives.
+        flagged: Examples flagged.
+    """
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    flagged: int
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """95 % intervals of ROC-AUC, average precision and F1; None where the number is undefined, or without resamples."""
+
+    roc_auc: Interval | None
+    average_precision: Interval | None
+    f1: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMetrics:
+    """The numbers of one label.
+
+    Args:
+        support: Positive examples.
+        prevalence: Their share.
+        roc_auc: In [0, 1]; None, as average precision, unless there are positives and negatives.
+        average_precision: In [0, 1].
+        brier: Mean squared error of the probabilities.
+        log_loss: Mean negative log-likelihood, in nats; None in the files of the earliest runs.
+        ece: Expected calibration error.
+        threshold: Flagged where `probability >= threshold`.
+        at_threshold: Decisions at that threshold.
+        at_half: Decisions at 0.5.
+        intervals: Of this label's numbers.
+    """
+
+    support: int
+    prevalence: float
+    roc_auc: float | None
+    average_precision: float | None
+    brier: float
+    log_loss: float | None = json_field(None, optional=True)
+    ece: float
+    threshold: float
+    at_threshold: Decisions
+    at_half: Decisions
+    intervals: Intervals
+
+
+@dataclass(frozen=True)
+class MacroAverages:
+    """Means over the labels that have the number; `ece_worst` is the largest of all labels."""
+
+    roc_auc: float | None
+    average_precision: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    f1_at_half: float | None
+    brier: float | None
+    ece_worst: float
+
+
+@dataclass(frozen=True)
+class MacroCounts:
+    """How many labels each macro average is a mean of."""
+
+    roc_auc: int
+    average_precision: int
+    precision: int
+    recall: int
+    f1: int
+    f1_at_half: int
+
+
+@dataclass(frozen=True)
+class MicroAverages:
+    """The decisions of all labels taken together."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class CalibrationErrors:
+    """How far probabilities are from the truth; lower is better.
+
+    Args:
+        brier: Mean squared error (Brier 1950).
+        log_loss: Mean negative log-likelihood, in nats.
+        ece: Expected calibration error.
+    """
+
+    brier: float
+    log_loss: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class DiagramPoints:
+    """Points of a reliability diagram; lists of one length.
+
+    Args:
+        probability: Mean probability of each bin.
+        share: Share of positives in it.
+        count: Examples in it.
+    """
+
+    probability: list[float]
+    share: list[float]
+    count: list[int]
+
+    def __post_init__(self) -> None:
+        if len({len(self.probability), len(self.share), len(self.count)}) > 1:
+            raise ValueError("expected as many probabilities as shares and counts")
+
+
+@dataclass(frozen=True)
+class CalibrationChange:
+    """What calibration did to the probabilities of one label.
+
+    Args:
+        method: Of the calibrator.
+        before: Errors of the plain probabilities.
+        after: Errors of the calibrated ones.
+        bins: Reliability diagram before.
+    """
+
+    method: str
+    before: CalibrationErrors
+    after: CalibrationErrors
+    bins: DiagramPoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitMetrics:
+    """The numbers of one split.
+
+    Args:
+        split: `train`, `val` or `test`; empty where it was not recorded.
+        checkpoint: File name of the checkpoint, where `moderation evaluate` measured.
+        step: Optimizer step of that checkpoint.
+        n_examples: Examples measured.
+        labels: Label -> numbers, in label order.
+        macro: Macro averages.
+        macro_defined: How many labels each is a mean of.
+        macro_intervals: Of the macro averages.
+        micro: Micro averages.
+        subset_accuracy: Share of examples with every label right.
+        flagged_any: Examples with a flagged label.
+        positive_any: Examples with a positive label.
+        calibration: Label -> what calibration changed; None where the run has no calibration.
+    """
+
+    split: str = json_field("", optional=True)
+    checkpoint: str | None = json_field(None, optional=True)
+    step: int | None = json_field(None, optional=True)
+    n_examples: int
+    labels: Mapping[str, LabelMetrics]
+    macro: MacroAverages
+    macro_defined: MacroCounts
+    macro_intervals: Intervals
+    micro: MicroAverages
+    subset_accuracy: float
+    flagged_any: int
+    positive_any: int
+    calibration: Mapping[str, CalibrationChange] | None = json_field(None, optional=True)
+
+    def __post_init__(self) -> None:
+        as_labels(list(self.labels))
+        if self.calibration is not None and self.calibration.keys() != self.labels.keys():
+            raise ValueError("calibration is not of the same labels as the numbers")
+
+
+METRICS = Document(
+    SplitMetrics, "metrics as `moderation evaluate` writes them", cure="run `moderation evaluate` again", extra=True
+)
