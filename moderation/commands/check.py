@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -141,7 +141,7 @@ def _as_json(
     reports: dict[str, TableReport | None],
     shared: dict[tuple[str, str], int],
     problems: dict[str, str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     described = {
         str(path): {
             "left_out": table.left_out,

@@ -24,7 +24,7 @@ _SEPARATORS = re.compile(r"[|;,]")
 _MOST_NAMES = 100
 _EMPTY, _UNREADABLE, _TWICE, _NO_NAME = "empty", "unreadable", "twice", "no name"
 
-Cell = dict[str, Any] | str
+Cell = dict[str, object] | str
 """The labels of a row with their values, or what is wrong with its cell."""
 
 
@@ -109,7 +109,7 @@ def spread_labels(
     )
 
 
-class _JsonObject(dict[str, Any]):
+class _JsonObject(dict[str, object]):
     """An object that knows how many pairs it was made of, also where a name stood twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:

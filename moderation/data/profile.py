@@ -48,7 +48,7 @@ class TableReport:
     n_duplicates: int
     n_conflicts: int | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain types, ready for JSON; `labels` holds count and share of the positives, in [0, 1]."""
         content = asdict(self)
         positives = content.pop("positives")

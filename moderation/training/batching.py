@@ -1,7 +1,7 @@
 """Batches of texts of like length, so that little of the work is padding."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +118,14 @@ class EpochLoader(DataLoader[Any]):
             batches.set_epoch(epoch)
 
 
+class EncodedRow(TypedDict):
+    """A row of an encoded dataset, as `df_to_hfds` makes it."""
+
+    input_ids: Sequence[int]
+    attention_mask: Sequence[int]
+    labels: NotRequired[npt.ArrayLike]
+
+
 class PaddingCollator:
     """Pad a batch to its longest text, rounded up.
 
@@ -130,7 +138,7 @@ class PaddingCollator:
         self.pad_token_id = pad_token_id
         self.padding_side = padding_side
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]:
         """Stack rows: int64 `(n_examples, n_tokens)`; targets, if any, float32 `(n_examples, n_labels)`."""
         n_tokens = max(len(row["input_ids"]) for row in rows)
         n_tokens += -n_tokens % PAD_TO_MULTIPLE_OF

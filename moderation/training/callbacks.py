@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from moderation.artifacts import write_atomically
 from moderation.errors import ArtifactError
-from moderation.training.states import read_log_history, remove_other_states, seal_state
+from moderation.training.states import LogRecord, read_log_history, remove_other_states, seal_state
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def has_stopped_early(state_dir: Path, metric: str, patience: int) -> bool:
     return patience > 0 and _evaluations_since_best(read_log_history(state_dir), metric) >= patience
 
 
-def _evaluations_since_best(history: list[dict[str, float]], metric: str) -> int:
+def _evaluations_since_best(history: list[LogRecord], metric: str) -> int:
     """Evaluations after the best one, which is the first of several equally good; 0 without any."""
     key = f"eval_{metric}"
     sign = -1 if metric == "loss" else 1
@@ -162,12 +162,12 @@ def _evaluations_since_best(history: list[dict[str, float]], metric: str) -> int
     return len(values) - 1 - values.index(max(values)) if values else 0
 
 
-def _without_speed(metrics: dict[str, float]) -> dict[str, float]:
+def _without_speed(metrics: LogRecord) -> LogRecord:
     """What was measured of the model, which two like runs agree on, without how long that took."""
     return {name.removeprefix("eval_"): value for name, value in _same_each_time(metrics).items()}
 
 
-def _same_each_time(record: dict[str, Any]) -> dict[str, Any]:
+def _same_each_time(record: LogRecord) -> LogRecord:
     """A record without what differs between two like runs: how long something took, the mean loss since a resume."""
     return {
         name: value
@@ -176,7 +176,7 @@ def _same_each_time(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _line(record: dict[str, Any]) -> str:
+def _line(record: LogRecord) -> str:
     values = _same_each_time(record).items()
     finite = {name: value for name, value in values if not isinstance(value, float) or math.isfinite(value)}
     return json.dumps(finite, sort_keys=True, allow_nan=False) + "\n"  # JSON knows no NaN, as of a loss that ran away

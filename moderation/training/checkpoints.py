@@ -77,7 +77,7 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
     """
-    own: dict[str, Any] = {"model_type": model.config.model_type}
+    own: dict[str, object] = {"model_type": model.config.model_type}
     own["architectures"] = [type(model).__name__]  # which transformers would set when it first saves the model itself
     content = {
         "format": _FORMAT,

@@ -1,6 +1,6 @@
 """Encoded dataset -> logits, in batches of like length, answers in the dataset's order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ def to_fastest_device(model: nn.Module) -> nn.Module:
 def predict_logits(
     model: nn.Module,
     dataset: Any,
-    collator: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    collator: Callable[[Any], Mapping[str, torch.Tensor]],
     *,
     batch_size: int = 32,
     description: str = "Predict",

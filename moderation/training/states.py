@@ -9,8 +9,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from transformers import TrainerState
 
@@ -20,10 +21,55 @@ from moderation.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
+LogRecord = dict[str, float]
+"""What the trainer logs at a step: name -> value."""
+
 MANIFEST = "state.json"
 _FORMAT = {"format": "content-moderation state", "version": 1}
 _TRAINER_STATE = "trainer_state.json"
 _NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)  # as the trainer names them, after the step
+
+
+@dataclass(frozen=True)
+class SealedState:
+    """The list of a state's files, as `state.json` holds it.
+
+    Args:
+        files: Path within the folder, with slashes -> what is known of the file: its `sha256`.
+    """
+
+    files: dict[str, dict[str, str]]
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """What the folder holds now."""
+        names = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+        return cls({name: {"sha256": sha256(path)} for name, path in names.items()})
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """What was written to the end.
+
+        Raises:
+            ArtifactError: no such list, or one of another program.
+        """
+        path = folder / MANIFEST
+        try:
+            listed = read_json(path, "the list of this state's files")
+        except ArtifactError as error:
+            raise _refusal(path, "cannot be read as a list of this state's files") from error
+        files = listed.get("files")
+        if {**listed, "files": None} != _FORMAT | {"files": None} or not isinstance(files, dict):
+            raise _refusal(path, "not a list of a state's files")
+        return cls(files)
+
+    def write(self, folder: Path) -> None:
+        """Write the list.
+
+        Raises:
+            ArtifactError: the disk is full.
+        """
+        write_json(folder / MANIFEST, _FORMAT | {"files": self.files})
 
 
 def seal_state(folder: Path) -> None:
@@ -37,7 +83,7 @@ def seal_state(folder: Path) -> None:
             sync(path)
     except OSError as error:
         raise ArtifactError(f"{path}: could not be written ({error.strerror}); the disk may be full.") from error
-    write_json(folder / MANIFEST, _describe(folder))
+    SealedState.of(folder).write(folder)
 
 
 def sealed_states(resume_dir: Path) -> list[Path]:
@@ -71,7 +117,7 @@ def remove_other_states(resume_dir: Path, kept: Path | None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_log_history(folder: Path) -> list[dict[str, Any]]:
+def read_log_history(folder: Path) -> list[LogRecord]:
     """What the trainer had logged when it saved a state.
 
     Raises:
@@ -80,7 +126,7 @@ def read_log_history(folder: Path) -> list[dict[str, Any]]:
     path = folder / _TRAINER_STATE
     try:
         state = TrainerState.load_from_json(str(path))
-        history: list[dict[str, Any]] = state.log_history
+        history: list[LogRecord] = state.log_history
         if state.global_step != _step(folder) or not all(isinstance(record, dict) for record in history):
             raise ValueError("not of this step")
     except Exception as error:  # whatever a changed file makes of it
@@ -124,21 +170,9 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not path.is_dir() and path != folder / MANIFEST)
 
 
-def _describe(folder: Path) -> dict[str, Any]:
-    names = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-    return _FORMAT | {"files": {name: {"sha256": sha256(path)} for name, path in names.items()}}
-
-
 def _check(folder: Path, n_processes: int) -> None:
     """Refuse a state that is not, to the byte, what was sealed, or that lacks what a resume reads."""
-    try:
-        listed = read_json(folder / MANIFEST, "the list of this state's files")
-    except ArtifactError as error:
-        raise _refusal(folder / MANIFEST, "cannot be read as a list of this state's files") from error
-    files = listed.get("files")
-    if {**listed, "files": None} != _FORMAT | {"files": None} or not isinstance(files, dict):
-        raise _refusal(folder / MANIFEST, "not a list of a state's files")
-    found = _describe(folder)["files"]
+    files, found = SealedState.read(folder).files, SealedState.of(folder).files
     for name in sorted({*files, *found, *_needed(n_processes)}):
         if name not in files:
             raise _refusal(folder / name, "not among the files that were saved" if name in found else "was not saved")

@@ -177,7 +177,7 @@ class PosWeightTrainer(Trainer):
         with reading_state(str(checkpoint), "random numbers"):
             super()._load_rng_state(checkpoint)
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def _parameter_groups(self) -> list[dict[str, object]]:
         model: Any = self.model
         decays = set(self.get_decay_parameter_names(model))
         encoder = f"{model.base_model_prefix}."
