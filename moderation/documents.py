@@ -141,19 +141,6 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(kind: type[T], content: Mapping[str, Any]) -> T:
-    """The dataclass of which `to_plain` wrote.
-
-    Raises:
-        ValueError: fields that are unknown, missing or of another type.
-    """
-    problems: list[str] = []
-    value = _Reader(problems, extra=False).read(kind, content, "")
-    if problems:
-        raise ValueError("; ".join(problems[:_MOST_PROBLEMS]))
-    return value  # type: ignore[no-any-return]
-
-
 def _name_of(field: "dataclasses.Field[Any]") -> str:
     return field.metadata.get("name") or field.name
 
