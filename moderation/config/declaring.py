@@ -2,7 +2,10 @@
 
 from typing import Literal
 
-Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torch", "torchscript"]
+from moderation.inference.options import Backend
+
+__all__ = ["Backend"]
+
 Quoting = Literal["standard", "none"]
 LabelFormat = Literal["auto", "columns", "names", "list", "json", "class"]
 
