@@ -17,6 +17,7 @@ from moderation.cli import VERBS
 from moderation.config import EvaluateConfig, ServeConfig, TrainConfig, TuneConfig, setting
 from moderation.errors import ConfigError
 from moderation.flags import add_flags, from_plain, merge, to_plain
+from moderation.options import settings_of
 
 CONFIGS = [verb.config_class for verb in VERBS.values()]
 
@@ -44,14 +45,14 @@ def test_every_setting_has_one_flag_with_hyphens_and_its_help(config_class: type
     parser = argparse.ArgumentParser()
     add_flags(parser, config_class)
     actions = {action.dest: action for action in parser._actions}
-    for field in dataclasses.fields(config_class):
-        flag = "--" + field.name.replace("_", "-")
-        assert flag in actions[field.name].option_strings
-        assert str(actions[field.name].help).startswith(field.metadata["help"].replace("%", "%%"))
-        if field.default not in (None, (), False):
-            shown = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
-            shown = "yes" if field.default is True else shown
-            assert shown in str(actions[field.name].help).replace("%%", "%")
+    for name, one in settings_of(config_class).items():
+        flag = "--" + name.replace("_", "-")
+        assert flag in actions[name].option_strings
+        assert str(actions[name].help).startswith(one.about["help"].replace("%", "%%"))
+        if one.default not in (None, (), False):
+            shown = ",".join(one.default) if isinstance(one.default, tuple) else str(one.default)
+            shown = "yes" if one.default is True else shown
+            assert shown in str(actions[name].help).replace("%%", "%")
     assert not [word for action in parser._actions for word in action.option_strings if "_" in word]
 
 
