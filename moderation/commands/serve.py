@@ -16,8 +16,8 @@ from moderation.inference.backends import choose_backend
 from moderation.options import change
 from moderation.serving.addresses import read_proxies, read_public_url
 from moderation.serving.keys import read_keys
-from moderation.serving.limits.rates import read_rate, require_shared_counting
-from moderation.serving.options import AccessOptions, ServerOptions
+from moderation.serving.limits.rates import check_limits
+from moderation.serving.options import ServerOptions
 from moderation.serving.processes.listening import bind
 from moderation.serving.processes.supervisor import serve_forever
 from moderation.serving.processes.worker import AppPlan
@@ -75,7 +75,7 @@ def _plan(config: ServeConfig) -> AppPlan:
     if config.keys is not None:
         read_keys(config.keys)
     find_counterparts(bundle.labels, bundle.mapping, options.dialects.map)
-    _check_rate_limit(options.access)
+    check_limits(options.access)
     shadow_backend, shadow_chosen = _check_shadow(config, bundle)
     if options.access.public_url is not None:
         read_public_url(options.access.public_url)
@@ -116,21 +116,6 @@ def _share_cores(config: ServeConfig) -> int:
         )
         return fitting
     return threads or fitting
-
-
-def _check_rate_limit(options: AccessOptions) -> None:
-    """Refuse a limit, or a database for it, that cannot be.
-
-    Raises:
-        ModerationError: it cannot be read, or its package is not installed.
-    """
-    if options.rate_limit:
-        read_rate(options.rate_limit)
-    if options.rate_limit_url:
-        require_shared_counting()
-        from moderation.serving.limits.shared import check_rate_limit_url
-
-        check_rate_limit_url(options.rate_limit_url)
 
 
 def _check_shadow(config: ServeConfig, main: Bundle) -> tuple[str, ChosenThresholds | None]:

@@ -21,12 +21,11 @@ from moderation.serving.dialects.registry import DIALECTS, render_problem
 from moderation.serving.errors import ApiError, as_problem
 from moderation.serving.heavy_requests import HeavyRequests
 from moderation.serving.keys import Keys
-from moderation.serving.limits.local import Limiter
-from moderation.serving.limits.rates import read_rate, require_shared_counting
+from moderation.serving.limits.rates import make_limiter
 from moderation.serving.metrics import Metrics
 from moderation.serving.middleware import Gate
 from moderation.serving.openapi import complete_description
-from moderation.serving.options import EMBEDDED, AccessOptions, ServerOptions
+from moderation.serving.options import EMBEDDED, ServerOptions
 from moderation.serving.paths import route_path
 from moderation.serving.shadow import report
 from moderation.serving.shadow.scoring import AfterAnswer
@@ -92,7 +91,7 @@ def create_app(
         counterparts=find_counterparts(bundle.labels, bundle.mapping, options.dialects.map),
         root_url=None if public_url is None else read_public_url(public_url),
         metrics=metrics,
-        limiter=_make_limiter(access, metrics),
+        limiter=make_limiter(access, metrics.rate_limit_fallback),
         heavy_requests=HeavyRequests(options.load.max_body_bytes),
     )
     app = _make_api(startup)
@@ -147,24 +146,6 @@ def _add_middleware(app: FastAPI, startup: Startup, admission: Admission) -> Non
     proxies = read_proxies(options.access.trusted_proxy)
     if proxies or root_url:
         app.add_middleware(PublicAddress, proxies=proxies, root_path=path_of(root_url or ""))
-
-
-def _make_limiter(options: AccessOptions, metrics: Metrics) -> Limiter | None:
-    """What metrics requests: here alone, or with others by a URL, which needs a package that a server does without.
-
-    None where any number may come.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    if not options.rate_limit:
-        return None
-    if not options.rate_limit_url:
-        return Limiter(read_rate(options.rate_limit))
-    require_shared_counting()
-    from moderation.serving.limits.shared import SharedLimiter
-
-    return SharedLimiter(read_rate(options.rate_limit), options.rate_limit_url, metrics.rate_limit_fallback)
 
 
 def _add_health(app: FastAPI, counts: Metrics) -> None:

@@ -7,13 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
-from moderation.categories import Counterparts
+from moderation.categories import CATEGORIES, Counterparts
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
 from moderation.serving.admission import CALLER
 from moderation.serving.bodies.json_bodies import JsonRoute, keep_one_unknown
-from moderation.serving.dialects.language import Language
-from moderation.serving.dialects.openai import Category, describe_categories
 from moderation.serving.errors import ApiError
 from moderation.serving.heavy_requests import run_heavy
 from moderation.serving.service import PredictionService
@@ -37,6 +35,13 @@ class PredictRequest(BaseModel):
     @classmethod
     def _keep_one_unknown(cls, given: Any) -> Any:
         return keep_one_unknown(given, cls.model_fields)
+
+
+class Language(BaseModel):
+    """The language that a text seems to be written in."""
+
+    code: Annotated[str, Field(description="ISO 639-1; und: too short or too unclear to tell")]
+    supported: Annotated[bool, Field(description="false: the model was not trained on it; do not rely on the answer")]
 
 
 class Sentence(BaseModel):
@@ -70,6 +75,13 @@ class PredictAnswer(BaseModel):
     thresholds: dict[str, float]
     thresholds_from: ThresholdsFrom
     results: list[Result]
+
+
+class Category(BaseModel):
+    """What a category of OpenAI's means with this model."""
+
+    labels: list[str]
+    supported: bool
 
 
 class ModelAnswer(BaseModel):
@@ -217,12 +229,20 @@ def render_model(service: PredictionService, counterparts: Counterparts) -> byte
         languages=list(classifier.languages),
         window={"length": bundle.window_length, "overlap": bundle.window_overlap},
         curves=bundle.manifest.get("curves"),
-        categories=describe_categories(counterparts),
+        categories=_describe_categories(counterparts),
         labels_without_category=list(counterparts.without_category),
         attributes=counterparts.attributes,
         card=_read_card(service),
     )
     return bytes(JSONResponse(answer.model_dump()).body)
+
+
+def _describe_categories(counterparts: Counterparts) -> dict[str, Category]:
+    """Every category with the labels that it comes from, and whether this model can speak about it."""
+    return {
+        name: Category(labels=list(counterparts.supported(name)), supported=bool(counterparts.supported(name)))
+        for name in CATEGORIES
+    }
 
 
 def _read_card(service: PredictionService) -> str:

@@ -19,7 +19,7 @@ from moderation.data.languages import Languages
 from moderation.inference.classifier import TextResult
 from moderation.serving.admission import CALLER
 from moderation.serving.bodies.json_bodies import read_json
-from moderation.serving.dialects.language import Language
+from moderation.serving.dialects.native import Language
 from moderation.serving.dialects.openai_requests import ModerationRequest, read_request
 from moderation.serving.errors import ApiError
 from moderation.serving.heavy_requests import run_heavy
@@ -125,13 +125,6 @@ def make_router(max_texts: int) -> APIRouter:
     return router
 
 
-class Category(BaseModel):
-    """What a category of OpenAI's means with this model."""
-
-    labels: list[str]
-    supported: bool
-
-
 class ModerationJson(TypedDict):
     """As `Moderation`, which would check hundreds of results that are right."""
 
@@ -141,14 +134,6 @@ class ModerationJson(TypedDict):
     category_scores: dict[str, float]
     category_applied_input_types: dict[str, list[str]]
     language: dict[str, str | bool]
-
-
-def describe_categories(counterparts: Counterparts) -> dict[str, Category]:
-    """Every category with the labels that it comes from, and whether this model can speak about it."""
-    return {
-        name: Category(labels=list(counterparts.supported(name)), supported=bool(counterparts.supported(name)))
-        for name in CATEGORIES
-    }
 
 
 def _describe_body() -> JsonSchemaValue:
