@@ -23,7 +23,6 @@ def setting(
     short: tuple[str, ...] = (),
     *,
     metavar: str = "",
-    app: bool = False,
     empty: bool = False,
     once: bool = False,
     above: float | None = None,
@@ -39,7 +38,6 @@ def setting(
         heading: What it stands under there; default: that of the part it belongs to.
         short: Short flags such as `-o`.
         metavar: What its flag takes, such as URL; default: by its name and type (see `flags.py`).
-        app: Whether it is an argument of `serving.app.create_app` too.
         empty: Whether an empty variable is a value; for every other setting it counts as unset.
         once: Whether its flag is refused when it comes again; of every other flag the last one counts, or, of
             one that takes several values, all of them together.
@@ -49,11 +47,9 @@ def setting(
         at_most: A number has to be this or less.
     """
     bounds = {"above": above, "at_least": at_least, "below": below, "at_most": at_most}
-    metadata = {"help": help, "heading": heading, "short": short, "metavar": metavar, "app": app}
-    metadata |= {"empty": empty, "once": once}
-    return dataclasses.field(
-        default=default, metadata=metadata | {"range": {k: v for k, v in bounds.items() if v is not None}}
-    )
+    about = {"help": help, "heading": heading, "short": short, "metavar": metavar, "empty": empty, "once": once}
+    about["range"] = {name: bound for name, bound in bounds.items() if bound is not None}
+    return dataclasses.field(default=default, metadata=about)
 
 
 def part(kind: "Callable[[], Options]", heading: str = "") -> Any:

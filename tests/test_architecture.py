@@ -21,6 +21,7 @@ LINES = (
         *("memory", "model_bounds", "strict_json", "text_tables", "variables"),
     ),
     ("options", "artifacts", "manifests"),
+    ("*.options",),  # of the stages: what each of them can be told, which the verbs' settings are made of
     ("documents",),
     ("flags",),
     ("pretrained",),
@@ -47,9 +48,17 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in SOURCES}
 
 
+def is_options_of_a_stage(module: str) -> bool:
+    """`moderation.serving.options`, say."""
+    words = module.split(".")
+    return len(words) == 3 and words[0] == "moderation" and words[2] == "options"
+
+
 def part_of(module: str) -> str | None:
     """The part of the house that a module stands in; None for the package's own `__init__`."""
     words = module.split(".")
+    if is_options_of_a_stage(module):
+        return "*.options"
     return words[1] if words[0] == "moderation" and len(words) > 1 else None if words[0] == "moderation" else words[0]
 
 
@@ -241,6 +250,33 @@ assert model_training.main(words.split()) == 0
 """
     assert heavy_after(code, ROOT) == []
     assert (tmp_path / "thresholds.json").is_file()
+
+
+def test_options_of_stages_are_light() -> None:
+    """Every `--help` imports them all."""
+    stages = [module for module in MODULES if is_options_of_a_stage(module)]
+    assert "moderation.serving.options" in stages
+    heavy = (*HEAVY, "numpy", "pandas", "pyarrow", "fastapi", "starlette", "uvicorn")
+    code = f"import sys, {', '.join(stages)}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_one_module_imports_uvicorn() -> None:
+    """It gathers what uvicorn does not promise to keep, and a test of its own checks all of it."""
+    found = [
+        module
+        for module, path in MODULES.items()
+        for node in ast.walk(parse(path))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and "uvicorn" in {name.split(".")[0] for name in [*(alias.name for alias in node.names), node_module(node)]}
+    ]
+    assert {*found} == {"moderation.serving.uvicorn_hooks"}
+
+
+def node_module(node: ast.Import | ast.ImportFrom) -> str:
+    """Of `from X import y`, X."""
+    return (node.module or "") if isinstance(node, ast.ImportFrom) and not node.level else ""
 
 
 def test_checking_a_table_needs_no_torch(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from moderation import cli, cores
 from moderation.commands import serve
 from moderation.config import ServeConfig
 from moderation.cores import count_cores, read_quota
+from moderation.options import build
 
 
 @pytest.mark.parametrize(
@@ -90,5 +91,5 @@ def test_workers_share_the_cores(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(serve, "count_cores", lambda: 4)
-    assert serve._share_cores(ServeConfig(**settings)) == expected
+    assert serve._share_cores(build(ServeConfig, settings)) == expected
     assert len(caplog.messages) == n_warnings

@@ -289,7 +289,7 @@ def test_the_environment_stands_between_file_and_flags(tmp_path: Path) -> None:
     }
     settings = merge(ServeConfig, {"host": "127.0.0.3"}, environment)
     assert (settings.model, settings.port, settings.host, settings.auth) == (Path("a"), 2, "127.0.0.3", False)
-    assert settings.cors == ("https://a.example", "https://b.example")
+    assert settings.server.access.cors == ("https://a.example", "https://b.example")
 
 
 def test_variables_of_the_wrong_type_are_named_together_without_their_value() -> None:
@@ -303,7 +303,7 @@ def test_variables_of_the_wrong_type_are_named_together_without_their_value() ->
 def test_an_empty_variable_is_none(tmp_path: Path) -> None:
     empty = dict.fromkeys(("MODERATION_KEYS", "MODERATION_THREADS", "MODERATION_FEEDBACK_URL"), "")
     settings = merge(ServeConfig, {"model": tmp_path}, empty)
-    assert (settings.keys, settings.threads, settings.feedback_url) == (None, None, "")
+    assert (settings.keys, settings.server.threads, settings.server.feedback_url) == (None, None, "")
 
 
 @pytest.mark.hostile("bombs: settings")

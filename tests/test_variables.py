@@ -11,10 +11,11 @@ from moderation import cli
 from moderation.config import ServeConfig, TuneConfig
 from moderation.errors import ConfigError
 from moderation.flags import merge, warn_of_variables
+from moderation.options import flatten, settings_of
 from moderation.variables import OTHERS, PREFIX, sort_variables
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = list(ServeConfig.__dataclass_fields__)
+SETTINGS = list(settings_of(ServeConfig))
 
 KUBERNETES = {
     "MODERATION_SERVICE_HOST": "10.0.0.1",
@@ -115,7 +116,7 @@ def test_a_docker_link_of_that_name_is_left_aside() -> None:
     ],
 )
 def test_a_value_of_every_kind_is_read(variable: str, value: str, setting: str, expected: object) -> None:
-    assert getattr(merge(ServeConfig, {}, {variable: value}), setting) == expected
+    assert flatten(merge(ServeConfig, {}, {variable: value}))[setting] == expected
 
 
 @pytest.mark.parametrize(

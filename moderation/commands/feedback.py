@@ -17,7 +17,7 @@ from moderation.locks import claimed
 from moderation.scoring.writers import OutputFormat, open_output, output_format
 from moderation.serving.feedback.decisions import StoredDecision
 from moderation.serving.feedback.store import FeedbackStore
-from moderation.tables.columns import TEXT_COLUMN
+from moderation.tables.options import TEXT_COLUMN
 
 CUT = 0.5
 """From this score on, a decision says that the label holds."""

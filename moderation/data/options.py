@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from moderation.options import Options, part, setting
-from moderation.tables.columns import TEXT_COLUMN
-from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP, TEXT_COLUMN_HELP, Quoting
+from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP, TEXT_COLUMN, TEXT_COLUMN_HELP, Quoting
 
 LabelFormat = Literal["auto", "columns", "names", "list", "json", "class"]
 

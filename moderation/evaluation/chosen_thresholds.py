@@ -49,6 +49,10 @@ class ChosenThresholds:
     made_for: str | None = None
 
 
+GivenThresholds = ChosenThresholds | Mapping[str, float] | str | Path | None
+"""As a caller may give them: read before, a mapping, the path of a file, or none."""
+
+
 def choose_thresholds(path: Path | None, words: Sequence[str]) -> ChosenThresholds | None:
     """Read what `--thresholds` and `--threshold` say; the latter count where both name a label.
 
@@ -120,8 +124,8 @@ def read_chosen(path: Path) -> ChosenThresholds:
     )
 
 
-def as_chosen(thresholds: "ChosenThresholds | Mapping[str, float] | str | Path | None") -> ChosenThresholds | None:
-    """Thresholds as a caller gives them: read before, a mapping, or the path of a file.
+def as_chosen(thresholds: GivenThresholds) -> ChosenThresholds | None:
+    """Thresholds as a caller gives them.
 
     Raises:
         ConfigError: they are none.

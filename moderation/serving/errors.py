@@ -1,7 +1,8 @@
 """What the server refuses, before a dialect puts it into its own words."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 
@@ -61,8 +62,7 @@ class ApiError(HTTPException):
         self.headers |= {"WWW-Authenticate": "Bearer"} if status == 401 else {}
 
 
-# HTTP status -> the kind of a problem that a library found.
-KIND_OF_STATUS = {
+_KIND_OF_STATUS = {
     400: "invalid_request",
     404: "not_found",
     405: "method_not_allowed",
@@ -72,3 +72,41 @@ KIND_OF_STATUS = {
     422: "invalid_request",
     503: "unavailable",
 }
+"""HTTP status -> the kind of a problem that a library found."""
+
+_MESSAGES = {
+    400: "The body cannot be read: expected JSON in UTF-8.",
+    404: "There is nothing at this path.",
+    405: "This path does not take that method.",
+    413: "The body is too large.",
+}
+
+
+def as_problem(error: Exception) -> ApiError:
+    """A library's refusal as one of ours, without anything of what was sent."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestValidationError):
+        parts = error.errors()
+        if any(part["type"] == "json_invalid" for part in parts):
+            return ApiError(400, "invalid_json", "The body is not valid JSON.")
+        found = dict.fromkeys(map(_describe, parts[:5]))
+        return ApiError(422, "invalid_request", "; ".join(found), param=_find_field(parts[0]))
+    status = getattr(error, "status_code", 500)
+    kind = _KIND_OF_STATUS.get(status, "invalid_request" if status < 500 else "internal")
+    allow = (getattr(error, "headers", None) or {}).get("Allow")
+    return ApiError(status, kind, _MESSAGES.get(status, "The request cannot be answered."), allow=allow)
+
+
+def _describe(part: Any) -> str:
+    """One problem of a body: where it is, what was expected; names that the sender made up are left out."""
+    where = ".".join(str(step) for step in part["loc"] if isinstance(step, int) or str(step).isidentifier())
+    if part["type"] == "extra_forbidden":
+        return f"{'.'.join(map(str, part['loc'][:-1])) or 'body'}: a field that is not known"
+    return f"{where}: {part['msg']}"
+
+
+def _find_field(part: Any) -> str | None:
+    """The field of a body that a problem is about, where it is one that we know."""
+    known = len(part["loc"]) > 1 and part["type"] != "extra_forbidden"
+    return str(part["loc"][1]) if known else None

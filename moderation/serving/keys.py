@@ -13,8 +13,8 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from moderation.artifacts import find_target, read_json, write_atomically
 from moderation.errors import ArtifactError, ConfigError
@@ -28,6 +28,19 @@ WAIT_S = 30.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LONGEST_CREATED = 64
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """What the file holds of a key.
+
+    Args:
+        sha256: Of the key, 64 hex digits.
+        created: Day on which it was made, such as 2026-01-31; empty: not known.
+    """
+
+    sha256: str
+    created: str = ""
 
 
 class Keys:
@@ -59,12 +72,12 @@ def read_keys(path: Path) -> Keys:
     Raises:
         ArtifactError: no such file, or not a file of keys.
     """
-    return Keys({name: facts["sha256"] for name, facts in _read(path).items()})
+    return Keys({name: key.sha256 for name, key in _read(path).items()})
 
 
 def list_keys(path: Path) -> dict[str, str]:
     """Name -> day on which the key was made."""
-    return {name: str(facts.get("created", "")) for name, facts in _read(path).items()}
+    return {name: key.created for name, key in _read(path).items()}
 
 
 def add_key(path: Path, name: str) -> str:
@@ -83,7 +96,7 @@ def add_key(path: Path, name: str) -> str:
             raise ConfigError(f"{path}: holds a key named {name}. Remove it first, or choose another name.")
         key = PREFIX + secrets.token_urlsafe(32)
         digest = hashlib.sha256(key.encode()).hexdigest()
-        _write(path, known | {name: {"sha256": digest, "created": time.strftime("%Y-%m-%d", time.gmtime())}})
+        _write(path, known | {name: StoredKey(digest, time.strftime("%Y-%m-%d", time.gmtime()))})
     return key
 
 
@@ -101,41 +114,49 @@ def remove_key(path: Path, name: str) -> None:
         if name not in known:
             others = ", ".join(known) or "none"
             raise ConfigError(f"{path}: holds no key named {name}; it holds {others}.")
-        _write(path, {other: facts for other, facts in known.items() if other != name})
+        _write(path, {other: stored for other, stored in known.items() if other != name})
 
 
-def _read(path: Path) -> dict[str, dict[str, str]]:
+def _read(path: Path) -> dict[str, StoredKey]:
     content = read_json(path, "a file of API keys")
-    keys: Any = content.get("keys")
+    keys: object = content.get("keys")
     if content.get("format") != FORMAT or not isinstance(keys, dict):
         raise ArtifactError(f"{path}: not a file of API keys. Cure: moderation keys add --keys {path} --name NAME")
-    problems = [
-        f"  {name[:64]!r}: {problem}" for name, facts in keys.items() if (problem := _find_problem(name, facts))
-    ]
+    found: dict[str, StoredKey] = {}
+    problems = []
+    for name, facts in keys.items():
+        try:
+            found[name] = _read_key(name, facts)
+        except ValueError as error:
+            problems.append(f"  {name[:64]!r}: {error}")
     if problems:
         raise ArtifactError(
             "\n".join([f"{path}: a file of API keys with wrong entries:", *problems[:10]])
             + "\nTake them out of the file, and make new keys: moderation keys add."
         )
-    return dict(keys)
+    return found
 
 
-def _find_problem(name: str, facts: Any) -> str:
-    """What is wrong with an entry; nothing is: the empty string."""
+def _read_key(name: str, facts: object) -> StoredKey:
+    """An entry of the file.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
     if not _NAME.fullmatch(name):
-        return "not a name; expected up to 64 letters, digits, '.', '_' and '-'."
+        raise ValueError("not a name; expected up to 64 letters, digits, '.', '_' and '-'.")
     if not isinstance(facts, dict):
-        return 'expected {"sha256": ..., "created": ...}.'
-    if not (isinstance(digest := facts.get("sha256"), str) and _DIGEST.fullmatch(digest)):
-        return "its sha256 is not a text of 64 hexadecimal digits."
-    day = facts.get("created", "")
+        raise ValueError('expected {"sha256": ..., "created": ...}.')
+    digest, day = facts.get("sha256"), facts.get("created", "")
+    if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
+        raise ValueError("its sha256 is not a text of 64 hexadecimal digits.")
     if not (isinstance(day, str) and len(day) <= _LONGEST_CREATED and day.isprintable()):
-        return "its day, created, is not a text such as 2026-01-31."
-    return ""
+        raise ValueError("its day, created, is not a text such as 2026-01-31.")
+    return StoredKey(digest, day)
 
 
-def _write(path: Path, keys: Mapping[str, Mapping[str, str]]) -> None:
+def _write(path: Path, keys: Mapping[str, StoredKey]) -> None:
     """Replace the file, which keeps its rights; a new one is for its owner alone."""
-    content = {"format": FORMAT, "keys": {name: dict(facts) for name, facts in keys.items()}}
+    content = {"format": FORMAT, "keys": {name: asdict(key) for name, key in keys.items()}}
     with write_atomically(path, private=True) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

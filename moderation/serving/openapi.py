@@ -1,12 +1,13 @@
 """The OpenAPI document, with what only a running server can say: which keys it wants, which languages it knows."""
 
 import re
-from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import JsonSchemaValue
 
 from moderation.data.languages import language_parts
-from moderation.serving.middleware import OPEN_PATHS
+from moderation.serving.admission import OPEN_PATHS
+from moderation.serving.state import state_of
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "the key as a token"},
@@ -19,17 +20,17 @@ def complete_description(app: FastAPI, *, has_keys: bool) -> None:
     """Let an application's OpenAPI document say what is known at its first use, and not before.
 
     Args:
-        app: Once it has started, `app.state.service` knows the model.
+        app: Once it has started, it knows the languages of its model.
         has_keys: Whether a key is needed.
     """
     describe = app.openapi
 
-    def describe_completely() -> dict[str, Any]:
+    def describe_completely() -> JsonSchemaValue:
         if app.openapi_schema is None:
             document = describe()
             if has_keys:
                 _declare_keys(document)
-            _declare_languages(document, app.state.language_rule.only)
+            _declare_languages(document, state_of(app).language_rule.only)
         return describe()
 
     app.openapi = describe_completely  # type: ignore[method-assign]  # FastAPI's way to change the document
@@ -40,14 +41,14 @@ def _any_case(word: str) -> str:
     return "".join(f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else re.escape(letter) for letter in word)
 
 
-def _declare_keys(document: dict[str, Any]) -> None:
+def _declare_keys(document: JsonSchemaValue) -> None:
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for path, methods in document["paths"].items():
         for operation in methods.values():
             operation["security"] = [] if path in OPEN_PATHS else [{name: []} for name in _SCHEMES]
 
 
-def _declare_languages(document: dict[str, Any], languages: tuple[str, ...]) -> None:
+def _declare_languages(document: JsonSchemaValue, languages: tuple[str, ...]) -> None:
     """Languages of which `analyze` wants one, where a request names any; none: it takes all.
 
     The pattern says less than the server's rule, which compares all parts that two names both have.

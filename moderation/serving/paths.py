@@ -8,6 +8,10 @@ from starlette.types import Scope
 BATCH_PATHS = ("/batch", "/batch/commentanalyzer/v1alpha1")
 """Where Google's clients send several requests at once."""
 
+DialectName = Literal["native", "openai", "perspective"]
+
+_OPENAI = "/v1/moderations"
+_ASK_THE_MODEL = ("/v1/predict", _OPENAI, "/comments:analyze", *BATCH_PATHS)  # the ends of their paths
 _PERSPECTIVE = ("/v1alpha1/", "/comments:", "/$discovery/", "/batch")
 
 
@@ -23,13 +27,22 @@ def route_path(scope: Scope) -> str:
     return path[len(root) :] if path.startswith(f"{root}/") else path
 
 
-def find_dialect(path: str) -> Literal["native", "openai", "perspective"]:
+def find_dialect(path: str) -> DialectName:
     """In whose words an error at a path of the routes is told; double slashes and one at the end change nothing.
 
     >>> find_dialect("/v1/moderations"), find_dialect("//v1alpha1/comments:analyze/"), find_dialect("/v1/predict")
     ('openai', 'perspective', 'native')
     """
     tidy = re.sub("//+", "/", path)
-    if tidy.rstrip("/") == "/v1/moderations":
+    if tidy.rstrip("/") == _OPENAI:
         return "openai"
     return "perspective" if tidy.startswith(_PERSPECTIVE) else "native"
+
+
+def asks_model(path: str) -> bool:
+    """Whether the model has to compute something for a request to this path.
+
+    >>> asks_model("/v1alpha1/comments:analyze"), asks_model("/v1/model")
+    (True, False)
+    """
+    return path.endswith(_ASK_THE_MODEL)

@@ -21,7 +21,7 @@ from moderation.suites.options import SuiteOptions
 from moderation.suites.results import Figure, SuiteResult, Table
 from moderation.suites.rows import take_rows
 from moderation.suites.scorer import MAIN_LABEL, Scorer
-from moderation.tables.columns import TEXT_COLUMN
+from moderation.tables.options import TEXT_COLUMN
 from moderation.text_tables import interval, number
 
 MOST_TOXIC, MOST_CLEAN = 1000, 2000  # comments, or the edits would take longer than all other suites together

@@ -15,7 +15,7 @@ from moderation.suites.results import Figure, SuiteResult, Table
 from moderation.suites.rows import check_groups, read_rows, read_targets
 from moderation.suites.scorer import Scorer
 from moderation.suites.single import HEADER, SingleLabel, cells, measure_single
-from moderation.tables.columns import TEXT_COLUMN
+from moderation.tables.options import TEXT_COLUMN
 from moderation.text_tables import interval, number
 
 MULTILINGUAL_COLUMNS = (TEXT_COLUMN, "lang", "toxic")

@@ -14,7 +14,8 @@ from moderation.data.options import SealedSplits, TableOptions
 from moderation.data.splits import load_splits
 from moderation.errors import ConfigError, DataError
 from moderation.flags import from_plain, to_plain
-from moderation.tables.columns import TEXT_COLUMN, show_names
+from moderation.tables.columns import show_names
+from moderation.tables.options import TEXT_COLUMN
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterable
 
 from moderation.errors import DataError
+from moderation.tables.options import TEXT_COLUMN
 
 logger = logging.getLogger(__name__)
 
-TEXT_COLUMN = "comment_text"
 TEXT_NAMES = frozenset(
     {"text", "texts", "comment", "comments", "tweet", "tweets", "post", "message", "messages", "msg", "body", "content"}
     | {f"{name}_{part}" for name in ("comment", "tweet", "post", "message") for part in ("text", "body", "content")}

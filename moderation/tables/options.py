@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+TEXT_COLUMN = "comment_text"
 Quoting = Literal["standard", "none"]
 
 TEXT_COLUMN_HELP = (

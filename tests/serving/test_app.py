@@ -1,7 +1,5 @@
 """The server's own language over a real socket: the classifier's own numbers, and what every answer carries."""
 
-import dataclasses
-import inspect
 import json
 import subprocess
 import sys
@@ -15,7 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from moderation import Classifier
 from moderation.bundles import read_bundle
 from moderation.config import ServeConfig
+from moderation.errors import ConfigError
+from moderation.options import change
 from moderation.serving.app import create_app
+from moderation.serving.options import EMBEDDED, ServerOptions
 from tests.serving.conftest import Server, started
 
 TEXTS = ["you idiot", "kind river bread.", "kill them! damn stupid idiot. fine", "", "x " * 400 + "idiot"]
@@ -165,14 +166,15 @@ def test_no_text_is_in_log_or_metrics(tiny_bundle: Path, tmp_path: Path) -> None
 
 
 def test_the_applications_defaults_are_the_commands() -> None:
-    parameters = inspect.signature(create_app).parameters
-    settings = [
-        field for field in dataclasses.fields(ServeConfig) if field.metadata.get("app") and field.name != "model"
-    ]
     differs = {"feedback_url": None, "drain_s": None}  # inside another program nothing is stored and no signal taken
-    expected = {field.name: field.default for field in settings} | differs
-    assert {name: parameters[name].default for name in expected} == expected
-    assert len(expected) >= 9
+    assert change(ServeConfig().server, **differs) == EMBEDDED
+
+
+def test_a_setting_of_another_name_or_out_of_range_is_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(TypeError, match="max_text"):
+        create_app(tiny_bundle, max_text=3)
+    with pytest.raises(ConfigError, match="--timeout-s is 0"):
+        create_app(tiny_bundle, ServerOptions(threads=1), timeout_s=0)
 
 
 def test_the_server_needs_no_torch(tiny_bundle: Path) -> None:

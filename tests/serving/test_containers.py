@@ -1,6 +1,5 @@
 """The container's files agree with the settings and with each other, as far as can be told without building it."""
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import yaml
 
 from moderation.commands.serve import STOP_S
 from moderation.config import ServeConfig
+from moderation.options import settings_of
+from moderation.serving.options import LoadOptions
 from moderation.serving.processes.supervisor import longest_stop_s
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +19,7 @@ SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["s
 
 
 def test_every_variable_is_a_setting() -> None:
-    settings = {f"MODERATION_{field.name.upper()}" for field in dataclasses.fields(ServeConfig)}
+    settings = {f"MODERATION_{name.upper()}" for name in settings_of(ServeConfig)}
     named = set(re.findall(r"^\s*(?:ENV )?(MODERATION_\w+)=", DOCKERFILE, flags=re.MULTILINE))
     assert len(named) == 4
     assert named | SERVICE["environment"].keys() <= settings
@@ -57,7 +58,7 @@ def test_paths_of_the_image_are_those_that_are_mounted() -> None:
 
 def test_requests_in_flight_are_answered_before_the_container_is_killed() -> None:
     """Also where a worker hangs, which the supervisor kills at last."""
-    longest = longest_stop_s(ServeConfig().timeout_s + STOP_S, ServeConfig().drain_s)
+    longest = longest_stop_s(LoadOptions().timeout_s + STOP_S, LoadOptions().drain_s or 0.0)
     assert float(SERVICE["stop_grace_period"].removesuffix("s")) > longest
 
 
@@ -86,13 +87,13 @@ def test_the_pods_are_those_of_the_image_and_drain_in_time() -> None:
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     variables = {one["name"]: one["value"] for one in container["env"]}
-    assert variables.keys() <= {f"MODERATION_{field.name.upper()}" for field in dataclasses.fields(ServeConfig)}
+    assert variables.keys() <= {f"MODERATION_{name.upper()}" for name in settings_of(ServeConfig)}
     assert f"USER {pod['securityContext']['runAsUser']}" in DOCKERFILE
     assert f"EXPOSE {container['ports'][0]['containerPort']}" in DOCKERFILE
     mounts = {one["mountPath"] for one in container["volumeMounts"]}
     assert mounts == {"/run/secrets", "/tmp"}
     assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
-    longest = longest_stop_s(ServeConfig().timeout_s + STOP_S, float(variables["MODERATION_DRAIN_S"]))
+    longest = longest_stop_s(LoadOptions().timeout_s + STOP_S, float(variables["MODERATION_DRAIN_S"]))
     assert pod["terminationGracePeriodSeconds"] > longest
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels == service["spec"]["selector"] == budget["spec"]["selector"]["matchLabels"]

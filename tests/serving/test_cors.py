@@ -9,6 +9,8 @@ import pytest
 
 from moderation.config import ServeConfig
 from moderation.errors import ConfigError
+from moderation.options import build
+from moderation.serving.options import AccessOptions
 from tests.serving.conftest import Server, add_key, started
 
 ORIGIN = "https://forum.example"
@@ -107,11 +109,11 @@ def test_a_page_can_read_why_it_was_refused(named: tuple[Server, str]) -> None:
 @pytest.mark.hostile("CORS origins and headers")
 def test_an_origin_that_no_browser_sends_is_refused_at_the_start(origin: str) -> None:
     with pytest.raises(ConfigError, match="as browsers send them"):
-        ServeConfig(cors=("https://fine.example", origin))
+        build(ServeConfig, {"cors": ("https://fine.example", origin)})
 
 
 @pytest.mark.parametrize(
     "origin", ["http://localhost:3000", "http://[::1]:8080", "https://xn--bcher-kva.example", "chrome-extension://abcd"]
 )
 def test_an_origin_as_browsers_send_it_is_taken(origin: str) -> None:
-    assert ServeConfig(cors=(origin,)).cors == (origin,)
+    assert AccessOptions(cors=(origin,)).cors == (origin,)

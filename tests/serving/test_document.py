@@ -39,7 +39,7 @@ def test_settings_exist() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", DOCUMENT)) - others <= verbs | {"--no-auth"}
     (toml,) = [block for language, block in BLOCKS if language == "toml"]
     settings = {name.replace("-", "_"): value for name, value in tomllib.loads(toml).items()}
-    assert from_plain(ServeConfig, settings, "serving.md").cors == ("https://forum.example",)
+    assert from_plain(ServeConfig, settings, "serving.md").server.access.cors == ("https://forum.example",)
     assert {"serve", "keys", "feedback"} <= cli.VERBS.keys()
 
 

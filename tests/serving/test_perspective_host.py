@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from moderation.config import ServeConfig
+from moderation.options import settings_of
 from moderation.serving.addresses import read_public_url
 from tests.serving.conftest import Server
 
@@ -224,6 +225,6 @@ def test_the_compose_file_leads_the_name_to_nginx_with_the_files_that_are_there(
     variables = compose["services"]["moderation"]["environment"]
     assert variables == {"MODERATION_PUBLIC_URL": f"https://{HOST}"}
     assert read_public_url(f"https://{HOST}") == f"https://{HOST}/"
-    assert ServeConfig.__dataclass_fields__["public_url"].metadata["app"], "a setting of the server"
+    assert "public_url" in settings_of(ServeConfig), "a setting of the server"
     assert service["depends_on"] == {"moderation": {"condition": "service_healthy"}}
     assert "\nHEALTHCHECK " in (ROOT / "Dockerfile").read_text(encoding="utf-8")

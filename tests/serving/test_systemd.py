@@ -11,6 +11,7 @@ import pytest
 from moderation.commands.serve import STOP_S
 from moderation.config import ServeConfig
 from moderation.flags import merge
+from moderation.serving.options import LoadOptions
 from moderation.serving.processes.supervisor import longest_stop_s
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/moderation.service"
@@ -56,6 +57,8 @@ def test_what_the_unit_sets_are_settings_and_what_it_starts_is_installed_so_by_t
 
 def test_requests_in_flight_are_answered_before_the_server_is_killed() -> None:
     unit = read_unit()
-    assert float(unit["TimeoutStopSec"][0]) > longest_stop_s(ServeConfig().timeout_s + STOP_S, ServeConfig().drain_s)
+    assert float(unit["TimeoutStopSec"][0]) > longest_stop_s(
+        LoadOptions().timeout_s + STOP_S, LoadOptions().drain_s or 0.0
+    )
     assert unit["KillMode"] == ["mixed"], "a worker that gets SIGTERM alone would be replaced"
     assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]

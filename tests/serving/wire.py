@@ -7,10 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 import h11
-from uvicorn import Config
-from uvicorn.server import ServerState
 
 from moderation.serving.connection.protocol import BoundedProtocol
+from moderation.serving.uvicorn_hooks import Config, ServerState
 
 
 @dataclass

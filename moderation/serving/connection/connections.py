@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from moderation.serving.uvicorn_hooks import ServerState
+
 MAX_HELD_BYTES = 64_000_000
 """Of requests that came and have no answer yet, and of answers that nobody has read yet."""
 
@@ -54,7 +56,7 @@ class Connections:
             loop.default_exception_handler(context)
 
 
-def connections_of(state: Any, loop: asyncio.AbstractEventLoop) -> Connections:
+def connections_of(state: ServerState, loop: asyncio.AbstractEventLoop) -> Connections:
     """Those of a server.
 
     Args:
@@ -63,7 +65,8 @@ def connections_of(state: Any, loop: asyncio.AbstractEventLoop) -> Connections:
     """
     found: Connections | None = getattr(state, "all_connections", None)
     if found is None:
-        found = state.all_connections = Connections()
+        found = Connections()
+        state.all_connections = found  # type: ignore[attr-defined]  # uvicorn has no place for it
         loop.set_exception_handler(found.handle_error)
     return found
 

@@ -7,11 +7,15 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from moderation.serving.connection.connections import FREE_BYTES, connections_of
 from moderation.serving.connection.framing import BadFraming, Framing
+from moderation.serving.uvicorn_hooks import (
+    HIGH_WATER_LIMIT,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    keeps_idle_connections,
+)
 
 HEAD_TIMEOUT_S = 10.0
 """Within which a connection's first request, and the headers of every other one that has begun, must have come."""
@@ -77,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_leaving = True
         if self._reader_timer is not None:
             self._await_reader()
-        may_stay = getattr(self.server_state, "lingers", False)
+        may_stay = keeps_idle_connections(self.server_state)
         if self._is_deaf:
             if not may_stay:  # else it is closed within LINGER_S
                 self.transport.close()

@@ -1,22 +1,21 @@
 """The server's own language: `/v1/predict` and `/v1/model`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
 from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
-from moderation.categories import Counterparts
+from moderation.categories import CATEGORIES, Counterparts
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
+from moderation.serving.admission import CALLER
 from moderation.serving.bodies.json_bodies import JsonRoute, keep_one_unknown
-from moderation.serving.dialects.language import Language
-from moderation.serving.dialects.openai import describe_categories
 from moderation.serving.errors import ApiError
 from moderation.serving.heavy_requests import run_heavy
-from moderation.serving.middleware import CALLER
 from moderation.serving.service import PredictionService
+from moderation.serving.state import AppState, state_for
 
 MAX_SENTENCES = 512
 """Of one request, shared evenly among its texts; the last one of a text holds all the rest."""
@@ -36,6 +35,13 @@ class PredictRequest(BaseModel):
     @classmethod
     def _keep_one_unknown(cls, given: Any) -> Any:
         return keep_one_unknown(given, cls.model_fields)
+
+
+class Language(BaseModel):
+    """The language that a text seems to be written in."""
+
+    code: Annotated[str, Field(description="ISO 639-1; und: too short or too unclear to tell")]
+    supported: Annotated[bool, Field(description="false: the model was not trained on it; do not rely on the answer")]
 
 
 class Sentence(BaseModel):
@@ -71,6 +77,13 @@ class PredictAnswer(BaseModel):
     results: list[Result]
 
 
+class Category(BaseModel):
+    """What a category of OpenAI's means with this model."""
+
+    labels: list[str]
+    supported: bool
+
+
 class ModelAnswer(BaseModel):
     """What the server answers with."""
 
@@ -85,7 +98,9 @@ class ModelAnswer(BaseModel):
     curves: Annotated[
         dict[str, Any] | None, Field(description="precision and recall over thresholds, on validation data")
     ]
-    categories: Annotated[dict[str, Any], Field(description="OpenAI's categories -> the labels that they come from")]
+    categories: Annotated[
+        dict[str, Category], Field(description="OpenAI's categories -> the labels that they come from")
+    ]
     labels_without_category: list[str]
     attributes: Annotated[dict[str, str], Field(description="Perspective's attributes -> labels")]
     card: Annotated[str, Field(description="the model card, Markdown")]
@@ -122,18 +137,46 @@ def make_router(max_texts: int) -> APIRouter:
         """Probabilities, thresholds and flagged labels of texts."""
         if len(body.texts) > max_texts:
             raise ApiError(413, "too_many_texts", f"{len(body.texts)} texts; expected {max_texts} at most.")
-        return JSONResponse(await _predict(request.app.state, body, request.scope[CALLER]))
+        return JSONResponse(await _predict(state_for(request), body, request.scope[CALLER]))
 
     @router.get("/model", response_model=ModelAnswer)
     async def model(request: Request) -> Response:
         """Labels, thresholds, languages, version and card of the model."""
-        return JSONResponse(request.app.state.description)
+        return Response(state_for(request).description, media_type="application/json")
 
     return router
 
 
-async def _predict(state: Any, body: PredictRequest, caller: str | None) -> dict[str, Any]:
-    service: PredictionService = state.service
+class SentenceJson(TypedDict):
+    """As `Sentence`."""
+
+    begin: int
+    end: int
+    probabilities: dict[str, float]
+    flagged: list[str]
+
+
+class ResultJson(TypedDict):
+    """As `Result`."""
+
+    probabilities: dict[str, float]
+    flagged: list[str]
+    n_windows: int
+    language: dict[str, str | bool]
+    sentences: NotRequired[list[SentenceJson]]
+
+
+class PredictJson(TypedDict):
+    """As `PredictAnswer`, which would check hundreds of results that are right."""
+
+    model_version: str
+    thresholds: dict[str, float]
+    thresholds_from: str
+    results: list[ResultJson]
+
+
+async def _predict(state: AppState, body: PredictRequest, caller: str | None) -> PredictJson:
+    service = state.service
     service.check_size(body.texts)
     most = max(1, MAX_SENTENCES // max(1, len(body.texts)))
     spans = [split_sentences(text, most=most) if body.sentences else [] for text in body.texts]
@@ -145,50 +188,60 @@ async def _predict(state: Any, body: PredictRequest, caller: str | None) -> dict
 
 
 def _put_together(
-    state: Any, body: PredictRequest, spans: list[list[tuple[int, int]]], found: list[TextResult]
-) -> dict[str, Any]:
-    service: PredictionService = state.service
-    languages = service.classifier.languages
-    sentences = iter(found[len(body.texts) :])
+    state: AppState, body: PredictRequest, spans: list[list[tuple[int, int]]], found: list[TextResult]
+) -> PredictJson:
+    classifier = state.service.classifier
+    pieces = iter(found[len(body.texts) :])
     results = []
     for text, some, result in zip(body.texts, spans, found, strict=False):
-        answer = _decided(result) | {
-            "n_windows": result.n_windows,
-            "language": state.languages.describe(text, languages),
-        }
+        answer = ResultJson(
+            probabilities=result.probabilities,
+            flagged=list(result.flagged),
+            n_windows=result.n_windows,
+            language=state.languages.describe(text, classifier.languages),
+        )
         if body.sentences:
-            answer["sentences"] = [{"begin": begin, "end": end} | _decided(next(sentences)) for begin, end in some]
+            answer["sentences"] = [_describe_sentence(begin, end, next(pieces)) for begin, end in some]
         results.append(answer)
-    return {
-        "model_version": service.classifier.model_version,
-        "thresholds": service.classifier.thresholds_by_label,
-        "thresholds_from": service.classifier.thresholds_from,
-        "results": results,
-    }
+    return PredictJson(
+        model_version=classifier.model_version,
+        thresholds=classifier.thresholds_by_label,
+        thresholds_from=classifier.thresholds_from,
+        results=results,
+    )
 
 
-def _decided(result: TextResult) -> dict[str, Any]:
-    return {"probabilities": result.probabilities, "flagged": list(result.flagged)}
+def _describe_sentence(begin: int, end: int, found: TextResult) -> SentenceJson:
+    return SentenceJson(begin=begin, end=end, probabilities=found.probabilities, flagged=list(found.flagged))
 
 
-def describe_model(service: PredictionService, counterparts: Counterparts) -> dict[str, Any]:
-    """What `/v1/model` answers, as in `ModelAnswer`."""
+def render_model(service: PredictionService, counterparts: Counterparts) -> bytes:
+    """What `/v1/model` answers, as JSON."""
     classifier = service.classifier
     bundle = classifier.bundle
+    answer = ModelAnswer(
+        model_version=classifier.model_version,
+        name=bundle.name,
+        version=bundle.version,
+        labels=list(classifier.labels),
+        thresholds=classifier.thresholds_by_label,
+        thresholds_from=classifier.thresholds_from,
+        languages=list(classifier.languages),
+        window={"length": bundle.window_length, "overlap": bundle.window_overlap},
+        curves=bundle.manifest.get("curves"),
+        categories=_describe_categories(counterparts),
+        labels_without_category=list(counterparts.without_category),
+        attributes=counterparts.attributes,
+        card=_read_card(service),
+    )
+    return bytes(JSONResponse(answer.model_dump()).body)
+
+
+def _describe_categories(counterparts: Counterparts) -> dict[str, Category]:
+    """Every category with the labels that it comes from, and whether this model can speak about it."""
     return {
-        "model_version": classifier.model_version,
-        "name": bundle.name,
-        "version": bundle.version,
-        "labels": list(classifier.labels),
-        "thresholds": classifier.thresholds_by_label,
-        "thresholds_from": classifier.thresholds_from,
-        "languages": list(classifier.languages),
-        "window": {"length": bundle.window_length, "overlap": bundle.window_overlap},
-        "curves": bundle.manifest.get("curves"),
-        "categories": describe_categories(counterparts),
-        "labels_without_category": list(counterparts.without_category),
-        "attributes": counterparts.attributes,
-        "card": _read_card(service),
+        name: Category(labels=list(counterparts.supported(name)), supported=bool(counterparts.supported(name)))
+        for name in CATEGORIES
     }
 
 

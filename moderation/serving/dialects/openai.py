@@ -7,22 +7,23 @@ where any label of it is, whether that label goes into a category or not.
 
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypedDict
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
+from pydantic.json_schema import JsonSchemaValue
 from starlette.responses import JSONResponse, Response
 
 from moderation.categories import BOTH, CATEGORIES, Counterparts
 from moderation.data.languages import Languages
 from moderation.inference.classifier import TextResult
+from moderation.serving.admission import CALLER
 from moderation.serving.bodies.json_bodies import read_json
-from moderation.serving.dialects.language import Language
+from moderation.serving.dialects.native import Language
 from moderation.serving.dialects.openai_requests import ModerationRequest, read_request
 from moderation.serving.errors import ApiError
 from moderation.serving.heavy_requests import run_heavy
-from moderation.serving.middleware import CALLER
-from moderation.serving.service import PredictionService
+from moderation.serving.state import state_for
 
 _FEW = 8  # texts whose results are put together at once
 _KINDS = {401: "authentication_error", 429: "rate_limit_error"} | dict.fromkeys((500, 501, 503, 504), "server_error")
@@ -82,16 +83,18 @@ def make_router(max_texts: int) -> APIRouter:
     Args:
         max_texts: Texts in one request at most.
     """
-    responses: dict[int | str, dict[str, Any]] = {
-        code: {"model": OpenAIProblem} for code in ("4XX", "501", "503", "504")
-    }
-    router = APIRouter(prefix="/v1", tags=["openai"], responses=responses)
+    router = APIRouter(
+        prefix="/v1",
+        tags=["openai"],
+        responses={code: {"model": OpenAIProblem} for code in ("4XX", "501", "503", "504")},
+    )
 
     @router.post("/moderations", response_model=ModerationAnswer, openapi_extra={"requestBody": _describe_body()})
     async def moderations(request: Request) -> Response:
         """Classify texts into OpenAI's categories."""
-        state = request.app.state
-        asked = read_request(read_json(await request.body()), ignore_images=state.openai_images == "ignore")
+        state = state_for(request)
+        ignore_images = state.dialects.openai_images == "ignore"
+        asked = read_request(read_json(await request.body()), ignore_images=ignore_images)
         if len(asked.texts) > max_texts:
             raise ApiError(
                 413, "too_many_texts", f"{len(asked.texts)} inputs; expected {max_texts} at most.", param="input"
@@ -104,33 +107,36 @@ def make_router(max_texts: int) -> APIRouter:
                 "for its operator: moderation serve --map LABEL=CATEGORY, such as --map offensive=harassment. The "
                 "model's own labels are answered at /v1/predict.",
             )
-        service: PredictionService = state.service
+        service = state.service
         results = await service.read(asked.texts, caller=request.scope[CALLER])
         known = service.classifier.languages
         work = (asked.texts, results, state.counterparts, state.languages, known)
         # Many are not put together on the event loop, where all others would wait.
         found = await run_heavy(_put_together, *work) if len(results) > _FEW else _put_together(*work)
-        answer: dict[str, Any] = {
+        answer = {
             "id": f"modr-{uuid.uuid4().hex}",
             "model": asked.model,
             "model_version": service.classifier.model_version,
             "thresholds_from": service.classifier.thresholds_from,
         }
-        answer |= {"ignored_images": asked.n_images} if asked.n_images else {}
-        return JSONResponse(answer | {"results": found})
+        ignored = {"ignored_images": asked.n_images} if asked.n_images else {}
+        return JSONResponse({**answer, **ignored, "results": found})
 
     return router
 
 
-def describe_categories(counterparts: Counterparts) -> dict[str, dict[str, Any]]:
-    """Every category with the labels that it comes from, and whether this model can speak about it."""
-    return {
-        name: {"labels": list(counterparts.supported(name)), "supported": bool(counterparts.supported(name))}
-        for name in CATEGORIES
-    }
+class ModerationJson(TypedDict):
+    """As `Moderation`, which would check hundreds of results that are right."""
+
+    flagged: bool
+    flagged_labels: list[str]
+    categories: dict[str, bool]
+    category_scores: dict[str, float]
+    category_applied_input_types: dict[str, list[str]]
+    language: dict[str, str | bool]
 
 
-def _describe_body() -> dict[str, Any]:
+def _describe_body() -> JsonSchemaValue:
     schema = ModerationRequest.model_json_schema()
     part = schema.pop("$defs")["TextPart"]
     several = {"type": "array", "items": {"anyOf": [{"type": "string"}, part]}, "minItems": 1}
@@ -144,14 +150,14 @@ def _put_together(
     counterparts: Counterparts,
     languages: Languages,
     trained_on: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> list[ModerationJson]:
     return [
-        categorise(result, counterparts) | {"language": languages.describe(text, trained_on)}
+        categorise(result, counterparts, languages.describe(text, trained_on))
         for text, result in zip(texts, results, strict=True)
     ]
 
 
-def categorise(result: TextResult, counterparts: Counterparts) -> dict[str, Any]:
+def categorise(result: TextResult, counterparts: Counterparts, language: dict[str, str | bool]) -> ModerationJson:
     """What the model says of a text, in OpenAI's categories."""
     flags, scores = {}, {}
     for name, labels in counterparts.categories.items():
@@ -161,13 +167,14 @@ def categorise(result: TextResult, counterparts: Counterparts) -> dict[str, Any]
     if not counterparts.categories[name]:
         flags[name] = all(flags[part] for part in both)
         scores[name] = min(scores[part] for part in both)
-    return {
-        "flagged": bool(result.flagged),
-        "flagged_labels": list(result.flagged),
-        "categories": flags,
-        "category_scores": scores,
-        "category_applied_input_types": {name: ["text"] for name in CATEGORIES},
-    }
+    return ModerationJson(
+        flagged=bool(result.flagged),
+        flagged_labels=list(result.flagged),
+        categories=flags,
+        category_scores=scores,
+        category_applied_input_types={name: ["text"] for name in CATEGORIES},
+        language=language,
+    )
 
 
 def render_problem(problem: ApiError) -> JSONResponse:

@@ -290,7 +290,7 @@ def _identify(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _as_row(decision: Decision) -> dict[str, Any]:
+def _as_row(decision: Decision) -> dict[str, object]:
     return {
         "received_at": datetime.now(UTC).isoformat(),
         "community_id": decision.community_id,

@@ -1,11 +1,14 @@
 """How often a key may ask, as settings say it."""
 
 import re
+from collections.abc import Callable
 
 from limits import RateLimitItem, parse_many
 
 from moderation.errors import ConfigError
 from moderation.extras import EXTRAS, require
+from moderation.serving.limits.local import Limiter
+from moderation.serving.options import AccessOptions
 
 _MOST_REQUESTS = 999_999_999
 _MOST_UNITS = 9_999  # seconds, minutes and so on
@@ -32,7 +35,46 @@ def read_rate(words: str) -> RateLimitItem:
     return rate
 
 
-def require_shared_counting() -> None:
+def make_limiter(options: AccessOptions, on_fallback: Callable[[int], None]) -> Limiter | None:
+    """What counts requests: here alone, or with others by a URL, which needs a package that a server does without.
+
+    Args:
+        options: The rate and the URL.
+        on_fallback: Called with the number of requests that should have been counted with others, and were not.
+
+    Returns:
+        None where any number may come.
+
+    Raises:
+        ConfigError: a rate or a URL that cannot be read.
+        MissingExtraError: the package is not installed.
+    """
+    if not options.rate_limit:
+        return None
+    if not options.rate_limit_url:
+        return Limiter(read_rate(options.rate_limit))
+    _require_shared_counting()
+    from moderation.serving.limits.shared import SharedLimiter
+
+    return SharedLimiter(read_rate(options.rate_limit), options.rate_limit_url, on_fallback)
+
+
+def check_limits(options: AccessOptions) -> None:
+    """Refuse a rate, or a database for it, that cannot be.
+
+    Raises:
+        ModerationError: it cannot be read, or its package is not installed.
+    """
+    if options.rate_limit:
+        read_rate(options.rate_limit)
+    if options.rate_limit_url:
+        _require_shared_counting()
+        from moderation.serving.limits.shared import check_rate_limit_url
+
+        check_rate_limit_url(options.rate_limit_url)
+
+
+def _require_shared_counting() -> None:
     """Refuse to count in a server of Redis or Valkey without the package for it, which most servers do without.
 
     Raises:

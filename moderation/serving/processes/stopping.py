@@ -18,12 +18,9 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
-from typing import Any
-
-from uvicorn import Server
 
 from moderation.serving.service import PredictionService
+from moderation.serving.uvicorn_hooks import RunningServer, keep_idle_connections
 
 RETIRE = getattr(signal, "SIGUSR1", None)
 """Sent by the supervisor to a worker that was replaced; None: this system has no such signal."""
@@ -52,16 +49,13 @@ class _Leaving:
     """One worker's way to its end.
 
     Args:
-        server: uvicorn's.
+        server: What listens.
         service: Is told.
         drain_s: Seconds of "not ready" before listening ends, unless others take over.
-        end: Ends the server, as uvicorn does at SIGTERM.
     """
 
-    def __init__(
-        self, server: Any, service: PredictionService, drain_s: float, end: Callable[[int, None], None]
-    ) -> None:
-        self._server, self._moderator, self._drain_s, self._end = server, service, drain_s, end
+    def __init__(self, server: RunningServer, service: PredictionService, drain_s: float) -> None:
+        self._server, self._service, self._drain_s = server, service, drain_s
         self._task: asyncio.Task[None] | None = None
         self._is_last = False
 
@@ -69,11 +63,11 @@ class _Leaving:
         """Take a signal; what comes later changes only whether others go on listening."""
         supervisor = multiprocessing.parent_process()
         is_orphan = supervisor is not None and not supervisor.is_alive()
-        if is_orphan and not self._server.started:
+        if is_orphan and not self._server.is_listening:
             os._exit(1)  # it has answered nobody, and the port may have another owner already
         self._is_last = self._is_last or is_orphan or number == STOP
         if self._task is None:
-            self._moderator.leaving, self._moderator.draining = True, number != RETIRE
+            self._service.leaving, self._service.draining = True, number != RETIRE
             drain_s = 0.0 if is_orphan or number == RETIRE else self._drain_s
             self._task = asyncio.get_running_loop().create_task(self._leave(drain_s, others=number == RETIRE))
 
@@ -81,27 +75,27 @@ class _Leaving:
         """Stop listening after so many seconds, then end the server."""
         server = self._server
         try:
-            while not server.started:
+            while not server.is_listening:
                 await asyncio.sleep(_MOMENT_S)
-            server.server_state.lingers = True  # see BoundedProtocol.shutdown
+            keep_idle_connections(server.state)  # see BoundedProtocol.shutdown
             await asyncio.sleep(drain_s)
-            for listener in server.servers:
+            for listener in server.listeners:
                 _accept_no_more(listener, for_all=self._is_last)
             # A connection that asyncio has accepted, and not begun, would be lost at a close, as would one whose other
             # side has not answered yet.
             await asyncio.sleep(_MOMENT_S)
             if others:
-                for listener in server.servers:
+                for listener in server.listeners:
                     listener.close()
                 return
-            for connection in [one for listener in server.servers for one in _close_listener(listener)]:
+            for connection in [one for listener in server.listeners for one in _close_listener(listener)]:
                 try:
-                    await _serve(connection, server)
+                    await server.serve(connection)
                 except OSError as error:  # it alone is lost
                     connection.close()
                     logger.warning("a connection was lost", extra={"error": error.strerror})
         finally:
-            self._end(signal.SIGTERM, None)
+            server.end()
 
 
 def stop_gracefully(service: PredictionService, drain_s: float) -> None:
@@ -111,12 +105,11 @@ def stop_gracefully(service: PredictionService, drain_s: float) -> None:
         service: Is told.
         drain_s: On SIGTERM, be "not ready" for so long before listening ends.
     """
-    end: Any = signal.getsignal(signal.SIGTERM)
-    server = getattr(end, "__self__", None)
-    if not isinstance(server, Server):
+    server = RunningServer.find()
+    if server is None:
         return
     loop = asyncio.get_running_loop()
-    leaving = _Leaving(server, service, drain_s, end)
+    leaving = _Leaving(server, service, drain_s)
 
     def take(number: int, frame: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended already
@@ -126,8 +119,7 @@ def stop_gracefully(service: PredictionService, drain_s: float) -> None:
         signal.signal(number, take)
     if hasattr(signal, "SIGHUP"):  # a terminal sends it to all; the supervisor decides what it means
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if server.should_exit:  # a signal came while the model was loaded
-        server.should_exit = False
+    if server.take_back_stop():  # a signal came while the model was loaded
         leaving.begin(signal.SIGTERM)
 
 
@@ -160,13 +152,3 @@ def _close_listener(listener: asyncio.Server) -> list[socket.socket]:
             while True:
                 connections.append(one.accept()[0])
     return connections
-
-
-async def _serve(connection: socket.socket, server: Any) -> None:
-    """Let uvicorn answer a connection, as if it had accepted it."""
-    connection.setblocking(False)
-    config, state = server.config, server.server_state
-    await asyncio.get_running_loop().connect_accepted_socket(
-        lambda: config.http_protocol_class(config=config, server_state=state, app_state=server.lifespan.state),
-        connection,
-    )

@@ -3,64 +3,55 @@
 This process loads no model. Its workers are uvicorn servers that build the application themselves.
 """
 
-import asyncio
-import errno
 import logging
-import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from collections.abc import Callable
 from itertools import count
-from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn import Config
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
-from uvicorn.supervisors.multiprocess import SIGNALS, Process
-
-from moderation.errors import ConfigError, ModerationError
-from moderation.escapes import escape_output
 from moderation.logs import LogLevel, json_logs
 from moderation.serving.connection.protocol import BoundedProtocol
-from moderation.serving.keys import read_keys
-from moderation.serving.processes.count_files import counts_folder, leave_place, remove_counts, renew_folder, take_place
+from moderation.serving.processes.count_files import counts_folder, leave_place, renew_folder
 from moderation.serving.processes.stopping import RETIRE, STOP
+from moderation.serving.processes.worker import AppPlan, Worker
+from moderation.serving.uvicorn_hooks import Config
 
 _ANSWER_WITHIN_S = 30  # a worker; it may load a model, or have little of a processor
 _START_WITHIN_S = 120  # a worker that replaces another one, which answers meanwhile
-_ENDS = ("INT", "TERM", "BREAK")  # signals
 _LONGEST_PAUSE_S = 30.0  # between two tries to start one
+_LOOK_S = 0.5  # between two looks at the workers
+
+_ENDS = ("INT", "TERM", "BREAK")
+_RELOAD = "HUP"
+_IGNORED = ("QUIT", "TTIN", "TTOU", "USR1", "USR2", "WINCH")
+_SIGNALS = {
+    getattr(signal, f"SIG{name}"): name for name in (*_ENDS, _RELOAD, *_IGNORED) if hasattr(signal, f"SIG{name}")
+}
 
 logger = logging.getLogger(__name__)
 
 
 def serve_forever(
-    settings: dict[str, Any],
+    plan: AppPlan,
     *,
     host: str,
-    port: int,
+    bound: socket.socket,
     workers: int,
     stop_within_s: float,
-    socket_to_use: socket.socket,
     log_level: LogLevel = "info",
     on_ready: Callable[[], None] = lambda: None,
 ) -> int:
     """Run the workers until SIGTERM or Ctrl-C.
 
     Args:
-        settings: Arguments of `create_app`, which can be pickled; `keys` is the path of their file.
-        host: For the log.
-        port: For the log.
+        plan: What they serve.
+        host: As it was given, for the log.
+        bound: From `bind`.
         workers: How many processes.
         stop_within_s: Requests in flight are answered for so long after a stop was asked for.
-        socket_to_use: Bound, from `bind`.
         log_level: Of the workers' log too.
         on_ready: Called once, when the first worker answers.
 
@@ -68,10 +59,10 @@ def serve_forever(
         0; 1 where the workers could not start.
     """
     config = Config(
-        partial(build_app, settings),
+        plan.build,
         factory=True,
         host=host,
-        port=port,
+        port=bound.getsockname()[1],
         workers=workers,
         http=BoundedProtocol,
         log_config=json_logs(log_level),
@@ -84,9 +75,9 @@ def serve_forever(
         loop="asyncio",  # uvloop takes one new connection a turn: under overload some waited for a minute
         backlog=1024,
     )
-    leave_within_s = longest_stop_s(stop_within_s, settings["drain_s"])
+    leave_within_s = longest_stop_s(stop_within_s, plan.options.load.drain_s or 0.0)
     with counts_folder():
-        supervisor = _Supervisor(config, [socket_to_use], leave_within_s, on_ready)
+        supervisor = _Supervisor(config, bound, leave_within_s, on_ready)
         supervisor.run()
         return 1 if supervisor.failed else 0
 
@@ -96,122 +87,99 @@ def longest_stop_s(stop_within_s: float, drain_s: float) -> float:
     return stop_within_s + drain_s + _ANSWER_WITHIN_S
 
 
-class _Worker(Process):
-    """uvicorn's process, with a place among the workers; where it cannot start, it says why in one line of the log.
-
-    Attributes:
-        is_reaped: Whether it has ended, and nothing of it is left.
-        pause_s: Between its end and the start of its successor; longer with each one in a row that never answered.
-        replace_after: When the successor may start, by the monotonic clock.
-    """
-
-    is_reaped = False
-    pause_s = 0.0
-    replace_after = 0.0
-
-    def __init__(self, config: Config, sockets: list[socket.socket], place: int, *, replaces: bool) -> None:
-        super().__init__(config, sockets)
-        self.place, self._replaces = place, replaces
-
-    def target(self, sockets: list[socket.socket] | None = None) -> None:
-        take_place(self.place)
-        if self._replaces:
-            build: Any = self.config.app
-            self.config.app = partial(build, shadow_may_fail=True)
-        try:
-            super().target(sockets)
-        except (ModerationError, OSError) as error:
-            known = _cannot_listen(self.config.host, self.config.port, error) if _is_taken(error) else error
-            if not isinstance(known, ModerationError):
-                raise
-            _log_why(known)
-            sys.exit(STARTUP_FAILURE)
-
-    def send(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.pid is not None and self.process.is_alive():
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
-
-class _Supervisor(Multiprocess):
-    """uvicorn's, but for four things.
+class _Supervisor:
+    """Starts the workers, replaces those that die, and ends them all at a signal.
 
     It lets go of the socket as soon as it is to stop: nobody shall connect to what no worker listens to any more. It
     stops where the first workers cannot start, but not where a later one cannot: the others go on, and it tries again.
     It waits for nothing for long: neither for an answer of a dead worker, nor for the end of one that was replaced, nor
     with a signal that ends everything. And no worker is killed that may have taken a request, unless it hangs.
+
+    Args:
+        config: Of the workers.
+        bound: What they listen to.
+        leave_within_s: Within which a worker has to end that was asked to.
+        on_ready: Called once, when the first worker answers.
+
+    Attributes:
+        failed: Whether the first workers could not start.
     """
 
-    was_ready = False
     failed = False
 
     def __init__(
-        self, config: Config, sockets: list[socket.socket], leave_within_s: float, on_ready: Callable[[], None]
+        self, config: Config, bound: socket.socket, leave_within_s: float, on_ready: Callable[[], None]
     ) -> None:
-        super().__init__(config, sockets)
-        self.processes: list[_Worker] = []  # type: ignore[assignment]  # uvicorn's own class, which ours extends
+        self._config, self._bound = config, bound
         self._leave_within_s, self._on_ready = leave_within_s, on_ready
-        self._leaving: list[tuple[_Worker, float]] = []  # with the time until which they may still answer
+        self._was_ready = False
+        self._is_over = threading.Event()
+        self._asked: list[str] = []  # names of signals that came
+        self._workers: list[Worker] = []
+        self._leaving: list[tuple[Worker, float]] = []  # with the time until which they may still answer
         self._places: set[int] = set()  # of all workers that were not reaped
 
-    def init_processes(self) -> None:
-        for _ in range(self.processes_num):
-            self.processes.append(self._start())
+    def run(self) -> None:
+        """Run the workers until a signal ends it, or until they cannot start."""
+        for number in _SIGNALS:
+            signal.signal(number, lambda number, _: self._asked.append(_SIGNALS[number]))
+        logger.info("the supervisor starts", extra={"pid": os.getpid()})
+        self._workers = [self._start() for _ in range(self._config.workers)]
+        while not self._is_over.wait(_LOOK_S):
+            self._obey_signals()
+            self._replace_dead()
+        self._end_all()
+        logger.info("the supervisor ends", extra={"pid": os.getpid()})
 
-    def terminate_all(self) -> None:
-        for bound in self.sockets:
-            bound.close()
-        for process in self.processes:
-            self._retire(process, STOP)
+    def _obey_signals(self) -> None:
+        """Do what was asked for, each thing once and an end first."""
+        asked, self._asked = self._asked, []  # in this order: a signal may come between
+        if any(name in _ENDS for name in asked):
+            self._is_over.set()
+        elif _RELOAD in asked:
+            self._restart_all()
 
-    def join_all(self) -> None:
+    def _end_all(self) -> None:
+        self._bound.close()
+        for worker in self._workers:
+            self._retire(worker, STOP)
         while self._leaving:
             self._reap_those_who_left()
             time.sleep(0.1)
 
-    def handle_signals(self) -> None:
-        """Do what was asked for, each thing once and an end first."""
-        asked, self.signal_queue = self.signal_queue, []
-        for name in sorted({SIGNALS[number] for number in asked}, key=lambda name: name not in _ENDS):
-            if self.should_exit.is_set():
-                return
-            if name in (*_ENDS, "HUP"):
-                getattr(self, f"handle_{name.lower()}")()
-
-    def restart_all(self) -> None:
+    def _restart_all(self) -> None:
         """Start each worker anew; the old one goes when the new one answers, and stays where it does not."""
-        for number in range(len(self.processes)):
+        for number in range(len(self._workers)):
             new = self._start()
             is_ready = self._becomes_ready(new)
-            old = self.processes[number]  # or the one that replaced it meanwhile
+            old = self._workers[number]  # or the one that replaced it meanwhile
             if not is_ready:
                 self._retire(new, RETIRE)
                 if not self._is_told_to_stop():
                     _log_failed_reload(old)
                 return
-            self.processes[number] = new
+            self._workers[number] = new
             self._retire(old, RETIRE)
 
-    def keep_subprocess_alive(self) -> None:
+    def _replace_dead(self) -> None:
         self._reap_those_who_left()
-        for number, process in enumerate(self.processes):
-            if self.should_exit.is_set() or self._lives(process):
+        for number, worker in enumerate(self._workers):
+            if self._is_over.is_set() or self._lives(worker):
                 continue
-            if not process.is_reaped:
-                self._reap(process)
-                if not self.was_ready and (process.exitcode or 0) > 0:  # it ended by itself, and would again
+            if not worker.is_reaped:
+                self._reap(worker)
+                if not self._was_ready and (worker.exitcode or 0) > 0:  # it ended by itself, and would again
                     self.failed = True
-                    logger.error("a worker could not start", extra={"exit_code": process.exitcode})
-                    self.should_exit.set()
+                    logger.error("a worker could not start", extra={"exit_code": worker.exitcode})
+                    self._is_over.set()
                     return
-                logger.error("a worker died", extra={"exit_code": process.exitcode, "replaced_in_s": process.pause_s})
-                process.replace_after = time.monotonic() + process.pause_s
-            if time.monotonic() >= process.replace_after:
-                self.processes[number] = self._start(replaces=self.was_ready)
-                self.processes[number].pause_s = min(_LONGEST_PAUSE_S, 2 * process.pause_s + 0.5)
+                logger.error("a worker died", extra={"exit_code": worker.exitcode, "replaced_in_s": worker.pause_s})
+                worker.replace_after = time.monotonic() + worker.pause_s
+            if time.monotonic() >= worker.replace_after:
+                self._workers[number] = self._start(replaces=self._was_ready)
+                self._workers[number].pause_s = min(_LONGEST_PAUSE_S, 2 * worker.pause_s + 0.5)
 
-    def _start(self, *, replaces: bool = False) -> _Worker:
+    def _start(self, *, replaces: bool = False) -> Worker:
         """A new worker, at a place that none of those has who live.
 
         Args:
@@ -220,162 +188,64 @@ class _Supervisor(Multiprocess):
         place = next(place for place in count() if place not in self._places)
         self._places.add(place)
         renew_folder()
-        process = _Worker(self.config, self.sockets, place, replaces=replaces)
-        process.start()
-        return process
+        worker = Worker(self._config, [self._bound], place, replaces=replaces)
+        worker.start()
+        return worker
 
-    def _becomes_ready(self, process: _Worker) -> bool:
+    def _becomes_ready(self, worker: Worker) -> bool:
         """Wait for a new worker, and look after the others meanwhile."""
         end = time.monotonic() + _START_WITHIN_S
-        while time.monotonic() < end and process.process.is_alive() and not self._is_told_to_stop():
-            if process.is_ready(timeout=1):
+        while time.monotonic() < end and worker.is_running and not self._is_told_to_stop():
+            if worker.is_ready(timeout=1):
                 return True
-            self.keep_subprocess_alive()
+            self._replace_dead()
             time.sleep(0.1)
         return False
 
     def _is_told_to_stop(self) -> bool:
         """Whether everything is to end, or a signal waits that says so."""
-        return self.should_exit.is_set() or any(SIGNALS[number] in _ENDS for number in self.signal_queue)
+        return self._is_over.is_set() or any(name in _ENDS for name in self._asked)
 
-    def _retire(self, process: _Worker, number: int | None) -> None:
+    def _retire(self, worker: Worker, number: int | None) -> None:
         """Let a worker answer what it has, and end; None: this system has no such signal."""
         if number is None:
-            process.terminate()
+            worker.terminate()
         else:
-            process.send(number)
-        self._leaving.append((process, time.monotonic() + self._leave_within_s))
+            worker.send(number)
+        self._leaving.append((worker, time.monotonic() + self._leave_within_s))
 
     def _reap_those_who_left(self) -> None:
-        for process, end in list(self._leaving):
-            if not process.process.is_alive() or time.monotonic() > end:
-                self._reap(process)
-                self._leaving.remove((process, end))
+        for worker, end in list(self._leaving):
+            if not worker.is_running or time.monotonic() > end:
+                self._reap(worker)
+                self._leaving.remove((worker, end))
 
-    def _reap(self, process: _Worker) -> None:
-        if not process.is_reaped:
-            process.kill()
-            process.join()
-            process.is_reaped = True
-            leave_place(process.place)
-            self._places.discard(process.place)
+    def _reap(self, worker: Worker) -> None:
+        if not worker.is_reaped:
+            worker.kill()
+            worker.join()
+            worker.is_reaped = True
+            leave_place(worker.place)
+            self._places.discard(worker.place)
 
-    def _lives(self, process: _Worker) -> bool:
+    def _lives(self, worker: Worker) -> bool:
         """Whether a worker runs and answers; a busy one has its time."""
         for _ in range(_ANSWER_WITHIN_S):
-            if not process.process.is_alive():
+            if not worker.is_running:
                 return False
-            if process.is_ready(timeout=1):
-                process.pause_s = 0.0
-                if not self.was_ready:
-                    self.was_ready = True
+            if worker.is_ready(timeout=1):
+                worker.pause_s = 0.0
+                if not self._was_ready:
+                    self._was_ready = True
                     self._on_ready()
                 return True
-            if not self.was_ready or self._is_told_to_stop() or process.ping(timeout=0.1):
-                return process.process.is_alive()
+            if not self._was_ready or self._is_told_to_stop() or worker.ping(timeout=0.1):
+                return worker.is_running
         return False
 
 
-def _log_failed_reload(old: _Worker) -> None:
-    if old.process.is_alive():
+def _log_failed_reload(old: Worker) -> None:
+    if old.is_running:
         logger.error("a new worker could not start; the old one goes on", extra={"kept": old.pid})
     else:
         logger.error("a new worker could not start; it is tried again")
-
-
-def build_app(settings: dict[str, Any], **more: Any) -> Any:
-    """In a worker: the application. Its keys are read here, so that a worker started anew knows the newest."""
-    from moderation.serving.app import create_app
-
-    escape_output()
-    threading.Thread(target=_end_with_supervisor, name="orphan", daemon=True).start()
-    path = settings["keys"]
-    return _TellingWhy(create_app(**settings | {"keys": None if path is None else read_keys(path)} | more))
-
-
-class _TellingWhy:
-    """An application. Where it cannot start for a reason that is no bug, the log says so in a line, with no traceback.
-
-    Args:
-        app: Sends a traceback while it handles the error.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_on(message: Message) -> None:
-            error = sys.exception()
-            if message["type"] == "lifespan.startup.failed" and isinstance(error, ModerationError):
-                _log_why(error)
-                message = {"type": message["type"]}
-            elif isinstance(error, asyncio.CancelledError):  # uvicorn could not listen, and says so by itself
-                message = {"type": message["type"]}
-            await send(message)
-
-        await self._app(scope, receive, send_on if scope["type"] == "lifespan" else send)
-
-
-def _log_why(error: ModerationError) -> None:
-    logger.error("this worker cannot start", extra={"error": str(error)})
-
-
-def _end_with_supervisor() -> None:
-    """Stop when the supervisor is gone: nobody could stop this worker, and it would keep the port."""
-    supervisor = multiprocessing.parent_process()
-    if supervisor is not None:
-        supervisor.join()
-        remove_counts()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def bind(host: str, port: int) -> Iterator[socket.socket]:
-    """Give a socket for the workers to listen on; port 0: any that is free.
-
-    Until they listen to it, a second server that starts could have the same address too: this one claims it.
-
-    Raises:
-        ConfigError: the address cannot be had.
-    """
-    with ExitStack() as opened:
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            bound = opened.enter_context(socket.socket(family, kind, protocol))
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
-            if sys.platform == "linux":
-                _claim(f"moderation serve {bound.getsockname()[:2]}", opened)
-        except (OSError, ValueError) as error:
-            raise _cannot_listen(host, port, error) from error
-        bound.set_inheritable(True)
-        yield bound
-
-
-def _claim(name: str, opened: ExitStack) -> None:
-    """Take a name, which has no file, until this process ends.
-
-    Raises:
-        OSError: another process has it.
-    """
-    try:
-        claim = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        claim.bind(f"\0{name}")
-    except OSError as error:
-        if _is_taken(error):
-            raise
-        logger.debug("no address can be claimed here", extra={"error": error.strerror})
-
-
-def _cannot_listen(host: str, port: int, error: Exception) -> ConfigError:
-    if isinstance(error, ValueError):  # of the codec for names of hosts, or a character that none may have
-        return ConfigError(f"--host {host[:80]!r} is no name of a host; expected an address of this machine.")
-    why = getattr(error, "strerror", None) or type(error).__name__
-    return ConfigError(
-        f"--host {host} --port {port}: cannot listen there ({why}). Is another server running? "
-        "Choose another --port, or an address of this machine."
-    )
-
-
-def _is_taken(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE

@@ -13,6 +13,7 @@ from moderation.serving.errors import ApiError
 from moderation.serving.metrics import Metrics
 from moderation.serving.shadow.counts import PREFIX
 from moderation.serving.shadow.scoring import Shadow
+from moderation.serving.state import state_for
 
 _Counts = dict[tuple[str, ...], float]
 _NONE = "There is no shadow: the server was started without --shadow, or could not load it, as its log says."
@@ -73,10 +74,11 @@ def make_router(metrics: Metrics) -> APIRouter:
     @router.get("/shadow", response_model=ShadowAnswer)
     def shadow(request: Request) -> ShadowAnswer:  # in a thread: the counts of all workers are in files
         """What the bundle of `--shadow` would decide otherwise; 404 where there is none."""
-        found: Shadow | None = request.app.state.shadow
+        state = state_for(request)
+        found = state.shadow
         if found is None:
             raise ApiError(404, "not_found", _NONE)
-        return report(request.app.state.service.classifier, found, metrics.add_up())
+        return report(state.service.classifier, found, metrics.add_up())
 
     return router
 

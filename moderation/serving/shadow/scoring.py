@@ -10,7 +10,7 @@ import logging
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moderation.bundles import Bundle, read_bundle
 from moderation.errors import ConfigError, ModerationError
-from moderation.evaluation.chosen_thresholds import ChosenThresholds
+from moderation.evaluation.chosen_thresholds import GivenThresholds
 from moderation.inference.backends import choose_backend
 from moderation.inference.classifier import Classifier, TextResult
 from moderation.serving.service import PredictionService
@@ -97,7 +97,7 @@ def open_shadow(
     *,
     share: float,
     backend: str = "auto",
-    thresholds: ChosenThresholds | Mapping[str, float] | str | Path | None = None,
+    thresholds: GivenThresholds = None,
 ) -> "Shadow":
     """Load a bundle and let it score what the service reads from now on.
 
@@ -269,7 +269,7 @@ class AfterAnswer:
         shadow: Gives the shadow.
     """
 
-    def __init__(self, app: ASGIApp, shadow: Callable[[], Shadow]) -> None:
+    def __init__(self, app: ASGIApp, shadow: Callable[[], Shadow | None]) -> None:
         self._app, self._shadow = app, shadow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -283,5 +283,5 @@ class AfterAnswer:
             await self._app(scope, receive, send)
         finally:
             _unsent.reset(before)
-            if unsent:
-                self._shadow().take(unsent)
+            if unsent and (shadow := self._shadow()) is not None:
+                shadow.take(unsent)

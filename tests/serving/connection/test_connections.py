@@ -14,13 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-from uvicorn import Config
-from uvicorn.server import ServerState
 
 from moderation.serving.connection import connections as connections_module
 from moderation.serving.connection import protocol as protocol_module
 from moderation.serving.connection.connections import Connections, connections_of
 from moderation.serving.connection.protocol import BoundedProtocol
+from moderation.serving.uvicorn_hooks import Config, ServerState
 from tests.attack_table import Attack
 from tests.serving.conftest import started, wait_until_ready
 from tests.serving.processes.test_lifecycle import workers_of

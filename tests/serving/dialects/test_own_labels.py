@@ -174,7 +174,8 @@ def test_a_bundle_of_before_has_no_mapping(tiny_bundle: Path) -> None:
 
 def test_settings_take_a_list_from_a_file_and_from_the_environment(tiny_bundle: Path, tmp_path: Path) -> None:
     read = from_plain(ServeConfig, {"map": ["a, b=hate"], "openai_images": "ignore"}, "serve.toml")
-    assert (read.map, read.openai_images) == (("a, b=hate",), "ignore")
+    dialects = read.server.dialects
+    assert (dialects.map, dialects.openai_images) == (("a, b=hate",), "ignore")
     with started(tiny_bundle, tmp_path, MODERATION_MAP="obscene=sexual,toxic=hate") as server:
         assert categories_of(server)["hate"]["labels"] == ["toxic", "identity_hate"]
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from moderation.config import ServeConfig
 from moderation.data.languages import Languages, same_language
 from moderation.errors import ConfigError
+from moderation.options import build
 from moderation.serving.app import create_app
 from moderation.serving.dialects.perspective.languages import ISO_639_1, LanguageRule
 from moderation.serving.dialects.perspective.models import PerspectiveProblem
@@ -148,4 +149,4 @@ def test_languages_are_the_same_in_both_directions(one: str, other: str) -> None
 
 def test_another_word_for_the_setting_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--perspective-languages is accept, expected refuse \| as-model"):
-        ServeConfig(perspective_languages="accept")  # type: ignore[arg-type]
+        build(ServeConfig, {"perspective_languages": "accept"})

@@ -28,7 +28,8 @@ from moderation import cli
 from moderation.errors import ConfigError
 from moderation.serving.app import create_app
 from moderation.serving.processes import count_files
-from moderation.serving.processes.supervisor import _TellingWhy, bind
+from moderation.serving.processes.listening import bind
+from moderation.serving.processes.worker import _TellingWhy
 from tests.attack_table import Attack
 from tests.serving.conftest import Server, started, wait_until, wait_until_ready
 from tests.serving.test_app import predict, read_metrics

@@ -10,14 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
-from uvicorn import Config
-from uvicorn.server import ServerState
 
 from moderation.serving.app import create_app
 from moderation.serving.connection import protocol as protocol_module
 from moderation.serving.connection.protocol import BoundedProtocol
 from moderation.serving.processes import stopping
-from moderation.serving.processes.stopping import RETIRE, STOP, _close_listener, _Leaving, _serve, stop_gracefully
+from moderation.serving.processes.stopping import RETIRE, STOP, _close_listener, _Leaving, stop_gracefully
+from moderation.serving.state import state_of
+from moderation.serving.uvicorn_hooks import Config, RunningServer, ServerState, keep_idle_connections
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -56,7 +56,8 @@ def test_an_idle_connection_is_closed_at_once_by_ctrl_c_alone(
             await read_answer(reader)
         while not state.connections:
             await asyncio.sleep(0)
-        state.lingers = lingers  # type: ignore[attr-defined]
+        if lingers:
+            keep_idle_connections(state)
         for connection in list(state.connections):
             connection.shutdown()
         if lingers:
@@ -80,7 +81,7 @@ def test_a_connection_that_never_asks_holds_no_stop_up(monkeypatch: pytest.Monke
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
         while not state.connections:
             await asyncio.sleep(0)
-        state.lingers = True  # type: ignore[attr-defined]
+        keep_idle_connections(state)
         for connection in list(state.connections):
             connection.shutdown()
         assert await reader.read() == b""
@@ -112,14 +113,16 @@ def test_what_the_system_has_connected_is_taken_before_the_socket_closes() -> No
 def test_a_connection_that_breaks_while_it_is_taken_over_breaks_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     n_broken = 0
 
-    async def serve_or_break(connection: socket.socket, server: Any) -> None:
+    serve_it = RunningServer.serve
+
+    async def serve_or_break(server: RunningServer, connection: socket.socket) -> None:
         nonlocal n_broken
         if not n_broken:
             n_broken += 1
             raise OSError(errno.ECONNRESET, "reset")
-        await _serve(connection, server)
+        await serve_it(server, connection)
 
-    monkeypatch.setattr(stopping, "_serve", serve_or_break)
+    monkeypatch.setattr(RunningServer, "serve", serve_or_break)
 
     async def main() -> None:
         state = ServerState()
@@ -139,7 +142,8 @@ def test_a_connection_that_breaks_while_it_is_taken_over_breaks_no_other(monkeyp
         for bound in listener.sockets:
             asyncio.get_running_loop().remove_reader(bound.fileno())
         ended: list[int] = []
-        leaving = _Leaving(server, SimpleNamespace(), 0.0, lambda number, frame: ended.append(number))  # type: ignore[arg-type]
+        running = RunningServer(server, lambda number, frame: ended.append(number))  # type: ignore[arg-type]
+        leaving = _Leaving(running, SimpleNamespace(), 0.0)  # type: ignore[arg-type]
         await leaving._leave(0.0, others=False)
         assert ended == [signal.SIGTERM]
         broken, *others = clients
@@ -173,7 +177,7 @@ def test_who_is_about_to_leave_says_so_in_every_answer(tiny_bundle: Path) -> Non
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client,
         ):
             assert "connection" not in (await client.get("/livez")).headers
-            service = app.state.service
+            service = state_of(app).service
             service.leaving = True
             for path, status in (("/livez", 200), ("/readyz", 200), ("/nowhere", 404)):
                 found = await client.get(path)

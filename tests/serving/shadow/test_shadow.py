@@ -25,10 +25,12 @@ from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.reliability import wilson_interval
 from moderation.inference.classifier import TextResult
 from moderation.inference.windows import Window
+from moderation.options import build
 from moderation.serving.app import create_app
 from moderation.serving.shadow import scoring as shadow_module
 from moderation.serving.shadow.counts import ShadowCounts
 from moderation.serving.shadow.scoring import AfterAnswer, Shadow, choose_shadow_backend, find_common_labels, is_chosen
+from moderation.serving.state import state_of
 from tests.serving.conftest import Server, wait_until
 
 pytest.importorskip("onnxruntime")
@@ -49,7 +51,8 @@ def client(tiny_bundle: Path) -> Iterator[TestClient]:
 
 
 def shadow_of(client: TestClient) -> Shadow:
-    found: Shadow = client.app.state.shadow  # type: ignore[attr-defined]
+    found = state_of(client.app).shadow  # type: ignore[arg-type]
+    assert found is not None
     return found
 
 
@@ -178,7 +181,7 @@ def test_while_a_shadow_hangs_answers_go_on_and_what_is_too_much_is_dropped(
 def test_the_shadow_computes_only_while_the_main_bundle_has_a_thread_to_spare(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service, shadow, order = client.app.state.service, shadow_of(client), []  # type: ignore[attr-defined]
+    service, shadow, order = state_of(client.app).service, shadow_of(client), []  # type: ignore[arg-type]
     engines = {"main": service.classifier.window_probabilities, "shadow": shadow.classifier.window_probabilities}
     began, go = threading.Event(), threading.Event()
 
@@ -328,7 +331,7 @@ def test_a_shadow_that_cannot_be_is_refused_at_the_start(
         assert said in capsys.readouterr().err
     for share in (-0.1, 1.1, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="--shadow-share"):
-            ServeConfig(shadow=tiny_bundle, shadow_share=share)
+            build(ServeConfig, {"shadow": tiny_bundle, "shadow_share": share})
     with pytest.raises(ConfigError, match="--shadow-thresholds: no effect"):
         ServeConfig(shadow_thresholds=tmp_path / "thresholds.json")
 

@@ -5,11 +5,13 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
+from moderation.inference.classifier import TextResult
+from moderation.serving.admission import COUNT_PARTS, IDENTIFY_PART
 from moderation.serving.bodies.multipart import BrokenPart, Part, read_part, render_parts, split_parts
 from moderation.serving.dialects.perspective.models import (
     MAX_TEXT_BYTES,
@@ -29,8 +31,8 @@ from moderation.serving.dialects.perspective.routes import (
 from moderation.serving.errors import ApiError
 from moderation.serving.feedback.decisions import WAIT_S
 from moderation.serving.heavy_requests import run_heavy
-from moderation.serving.middleware import COUNT_PARTS, IDENTIFY_PART
 from moderation.serving.paths import BATCH_PATHS, route_path
+from moderation.serving.state import AppState, state_for
 
 MAX_PARTS = 1000
 """Requests in one batch."""
@@ -87,7 +89,7 @@ def make_router() -> APIRouter:
 
 async def answer_batch(request: Request) -> Response:
     """Each part's answer, with a status of its own; all texts are computed together."""
-    state = request.app.state
+    state = state_for(request)
     ready = await _read_batch(request)
     analysed = await _analyze_all(state, ready)
     answers = await _answer_all(state, ready, analysed)
@@ -109,10 +111,10 @@ async def _read_batch(request: Request) -> list[_Ready]:
     refusals = await count([part.caller for part in read])
     if excess is not None:
         raise excess
-    return await run_heavy(_prepare_all, request.app.state, read, refusals)
+    return await run_heavy(_prepare_all, state_for(request), read, refusals)
 
 
-def _read_heads(scope: Any, parts: Sequence[bytes]) -> tuple[list[_Read], ApiError | None]:
+def _read_heads(scope: Scope, parts: Sequence[bytes]) -> tuple[list[_Read], ApiError | None]:
     """Parts without their bodies' content, up to the one that is one too many refused; and that one's problem."""
     read: list[_Read] = []
     n_refused = 0
@@ -126,7 +128,7 @@ def _read_heads(scope: Any, parts: Sequence[bytes]) -> tuple[list[_Read], ApiErr
     return read, None
 
 
-def _read_head(scope: Any, part: Part | BrokenPart) -> _Read:
+def _read_head(scope: Scope, part: Part | BrokenPart) -> _Read:
     """Whether a part is a request to this API, with a key where one is needed, and which one."""
     identify: Callable[[Part | BrokenPart], tuple[Part, str | None]] = scope[IDENTIFY_PART]
     try:
@@ -142,7 +144,7 @@ def _read_head(scope: Any, part: Part | BrokenPart) -> _Read:
     return _Read(part.content_id, None, caller, path in _SUGGEST, request.body)
 
 
-def _prepare_all(state: Any, read: Sequence[_Read], refusals: Sequence[ApiError | None]) -> list[_Ready]:
+def _prepare_all(state: AppState, read: Sequence[_Read], refusals: Sequence[ApiError | None]) -> list[_Ready]:
     most = min(MAX_SENTENCES, max(1, _MAX_SPANS // len(read)))
     messages = [refusal or _read_message(part) for part, refusal in zip(read, refusals, strict=True)]
     too_much = _check_sizes(state, read, messages)
@@ -168,7 +170,9 @@ def _read_message(part: _Read) -> AnalyzeCommentRequest | SuggestCommentScoreReq
         return problem
 
 
-def _check_sizes(state: Any, read: Sequence[_Read], messages: Sequence[object]) -> dict[str | None, ApiError | None]:
+def _check_sizes(
+    state: AppState, read: Sequence[_Read], messages: Sequence[object]
+) -> dict[str | None, ApiError | None]:
     """Why the texts of each key are too much together, if they are, before languages and sentences are looked for."""
     texts: dict[str | None, list[str]] = {part.caller: [] for part in read}
     for part, message in zip(read, messages, strict=True):
@@ -177,7 +181,7 @@ def _check_sizes(state: Any, read: Sequence[_Read], messages: Sequence[object]) 
     return {caller: _check_size(state, some) for caller, some in texts.items()}
 
 
-def _check_size(state: Any, texts: Sequence[str]) -> ApiError | None:
+def _check_size(state: AppState, texts: Sequence[str]) -> ApiError | None:
     try:
         state.service.check_size(texts)
     except ApiError as problem:
@@ -185,14 +189,14 @@ def _check_size(state: Any, texts: Sequence[str]) -> ApiError | None:
     return None
 
 
-def _prepare(state: Any, asked: AnalyzeCommentRequest, most: int) -> Analysis | ApiError:
+def _prepare(state: AppState, asked: AnalyzeCommentRequest, most: int) -> Analysis | ApiError:
     try:
         return prepare(state, asked, most)
     except ApiError as problem:
         return problem
 
 
-async def _analyze_all(state: Any, ready: Sequence[_Ready]) -> dict[int, Response]:
+async def _analyze_all(state: AppState, ready: Sequence[_Ready]) -> dict[int, Response]:
     """The answer to each part that is an analysis, by its number."""
     by_caller: dict[str | None, dict[int, Analysis]] = defaultdict(dict)
     for number, part in enumerate(ready):
@@ -207,7 +211,7 @@ async def _analyze_all(state: Any, ready: Sequence[_Ready]) -> dict[int, Respons
     }
 
 
-async def _analyze(state: Any, analyses: Sequence[Analysis], caller: str | None) -> list[Response]:
+async def _analyze(state: AppState, analyses: Sequence[Analysis], caller: str | None) -> list[Response]:
     texts = [analysis.text for analysis in analyses]
     pieces = [piece for analysis in analyses for piece in analysis.pieces]
     try:
@@ -217,7 +221,7 @@ async def _analyze(state: Any, analyses: Sequence[Analysis], caller: str | None)
     return await run_heavy(_render_all, state, analyses, results)
 
 
-def _render_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]) -> list[Response]:
+def _render_all(state: AppState, analyses: Sequence[Analysis], results: Sequence[TextResult]) -> list[Response]:
     parts = iter(results[len(analyses) :])
     return [
         render_analysis(state, analysis, whole, [next(parts) for _ in analysis.spans])
@@ -225,7 +229,7 @@ def _render_all(state: Any, analyses: Sequence[Analysis], results: Sequence[Any]
     ]
 
 
-async def _answer_all(state: Any, ready: Sequence[_Ready], analysed: Mapping[int, Response]) -> list[Response]:
+async def _answer_all(state: AppState, ready: Sequence[_Ready], analysed: Mapping[int, Response]) -> list[Response]:
     """The answers, in order; decisions are kept only now, after the others are computed.
 
     Once a decision could not be kept, or time is over, the batch waits for no other one.

@@ -2,7 +2,8 @@
 
 import json
 from functools import cache
-from typing import Any
+
+from pydantic.json_schema import JsonSchemaValue
 
 from moderation.serving.dialects.perspective.models import (
     AnalyzeCommentRequest,
@@ -36,7 +37,7 @@ def _render_template() -> str:
     return json.dumps(describe_api(_ROOT))
 
 
-def describe_api(root_url: str) -> dict[str, Any]:
+def describe_api(root_url: str) -> JsonSchemaValue:
     """The document, of kind `discovery#restDescription`.
 
     Args:
@@ -64,7 +65,7 @@ def describe_api(root_url: str) -> dict[str, Any]:
     }
 
 
-def _describe_method(name: str) -> dict[str, Any]:
+def _describe_method(name: str) -> JsonSchemaValue:
     summary, request, response = _METHODS[name]
     path = f"{VERSION}/comments:{name}"
     return {
@@ -80,24 +81,24 @@ def _describe_method(name: str) -> dict[str, Any]:
     }
 
 
-def _describe_messages() -> dict[str, Any]:
+def _describe_messages() -> JsonSchemaValue:
     """All types by name; their JSON schemas in the words of a discovery document."""
-    found: dict[str, Any] = {}
+    found: JsonSchemaValue = {}
     for _, request, response in _METHODS.values():
         found |= _read_schema(request) | _read_schema(response)
     return {name: {"id": name} | _translate(schema) for name, schema in found.items()}
 
 
-def _read_schema(kind: type[Message]) -> dict[str, Any]:
+def _read_schema(kind: type[Message]) -> JsonSchemaValue:
     schema = kind.model_json_schema(ref_template="{model}")
-    definitions: dict[str, Any] = schema.pop("$defs", {})
+    definitions: JsonSchemaValue = schema.pop("$defs", {})
     return definitions | {kind.__name__: schema}
 
 
-def _translate(schema: dict[str, Any]) -> dict[str, Any]:
+def _translate(schema: JsonSchemaValue) -> JsonSchemaValue:
     if "anyOf" in schema:  # a type, or null
         schema = schema["anyOf"][0] | {key: schema[key] for key in ("description",) if key in schema}
-    described: dict[str, Any] = {key: schema[key] for key in ("$ref", "type", "description", "enum") if key in schema}
+    described: JsonSchemaValue = {key: schema[key] for key in ("$ref", "type", "description", "enum") if key in schema}
     if "const" in schema:
         described["enum"] = [schema["const"]]
     if schema.get("type") in _FORMATS:

@@ -6,12 +6,13 @@ list. Every field that they do not know is refused.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
 
 from moderation.serving.bodies.json_bodies import keep_one_unknown, read_json
@@ -276,7 +277,7 @@ class PerspectiveProblem(ApiError):
         more: Further fields of the detail.
     """
 
-    def __init__(self, message: str, error_type: str, more: dict[str, Any] | None = None) -> None:
+    def __init__(self, message: str, error_type: str, more: Mapping[str, object] | None = None) -> None:
         super().__init__(400, "invalid_request", message)
         kind = "type.googleapis.com/google.commentanalyzer.v1alpha1.Error"
         self.details = [{"@type": kind, "errorType": error_type, **(more or {})}]
@@ -321,7 +322,7 @@ def show_name(name: object) -> str:
 _EMPTY_LIST = {"type": "array", "maxItems": 0}
 
 
-def inline_schema(kind: type[Message]) -> dict[str, Any]:
+def inline_schema(kind: type[Message]) -> JsonSchemaValue:
     """JSON schema of a message, without references, as an OpenAPI document can hold it anywhere.
 
     An object of which no field is required may also be an empty list.
@@ -339,5 +340,5 @@ def inline_schema(kind: type[Message]) -> dict[str, Any]:
             return found if found.get("required") else {"anyOf": [found, _EMPTY_LIST]}
         return {key: inline(value) for key, value in part.items()}
 
-    inlined: dict[str, Any] = inline(schema)
+    inlined: JsonSchemaValue = inline(schema)
     return inlined

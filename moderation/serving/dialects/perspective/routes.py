@@ -7,15 +7,16 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
+from pydantic.json_schema import JsonSchemaValue
 from starlette.responses import JSONResponse, Response
 
 from moderation.categories import TWIN
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import TextResult
 from moderation.inference.sentences import split_sentences
+from moderation.serving.admission import CALLER
 from moderation.serving.dialects.perspective.discovery import VERSION, render_api
 from moderation.serving.dialects.perspective.languages import TextLanguage
 from moderation.serving.dialects.perspective.models import (
@@ -37,11 +38,8 @@ from moderation.serving.dialects.perspective.models import (
 )
 from moderation.serving.errors import ApiError
 from moderation.serving.feedback.decisions import WAIT_S, Decision
-from moderation.serving.middleware import CALLER
 from moderation.serving.service import PredictionService
-
-if TYPE_CHECKING:
-    from moderation.serving.feedback.store import FeedbackStore
+from moderation.serving.state import AppState, state_for
 
 
 def to_utf16(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -138,23 +136,24 @@ def make_router(attributes: Sequence[str]) -> APIRouter:
                 response_model=answer,
                 openapi_extra={"requestBody": _describe_body(asked, attributes)},
             )
-    router.add_api_route("/$discovery/rest", discover, methods=["GET"], response_model=dict[str, Any])
+    router.add_api_route("/$discovery/rest", discover, methods=["GET"], response_model=JsonSchemaValue)
     return router
 
 
 async def analyze(request: Request) -> Response:
     """Scores of a comment, one for each attribute asked for."""
     asked = read_message(AnalyzeCommentRequest, await request.body())
-    analysis = prepare(request.app.state, asked)
+    state = state_for(request)
+    analysis = prepare(state, asked)
     texts = [analysis.text, *analysis.pieces]
-    whole, *parts = await request.app.state.service.read(texts, caller=request.scope[CALLER], n_counted=1)
-    return render_analysis(request.app.state, analysis, whole, parts)
+    whole, *parts = await state.service.read(texts, caller=request.scope[CALLER], n_counted=1)
+    return render_analysis(state, analysis, whole, parts)
 
 
 async def suggest_score(request: Request) -> Response:
     """Keep what a moderator decided about a comment."""
     asked = read_message(SuggestCommentScoreRequest, await request.body())
-    return render_message(await take_suggestion(request.app.state, asked, request.scope[CALLER]))
+    return render_message(await take_suggestion(state_for(request), asked, request.scope[CALLER]))
 
 
 async def discover(request: Request, version: str = VERSION) -> Response:
@@ -162,7 +161,7 @@ async def discover(request: Request, version: str = VERSION) -> Response:
     if version != VERSION:
         raise ApiError(404, "not_found", f"No such version of this API; expected version={VERSION}.")
     root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
-    url = request.app.state.root_url or str(request.base_url.replace(path=f"{root}/"))
+    url = state_for(request).root_url or str(request.base_url.replace(path=f"{root}/"))
     return Response(render_api(url), media_type="application/json")
 
 
@@ -181,7 +180,7 @@ def render_problem(problem: ApiError) -> JSONResponse:
     return JSONResponse({"error": error}, status_code=code, headers=problem.headers)
 
 
-def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES) -> Analysis:
+def prepare(state: AppState, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES) -> Analysis:
     """Look whether a request can be answered, and what for that is to be computed.
 
     Args:
@@ -192,16 +191,15 @@ def prepare(state: Any, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES)
     Raises:
         ApiError: 400 in Google's words.
     """
-    service: PredictionService = state.service
     text = _read_text(asked.comment)
-    service.check_size([text])
+    state.service.check_size([text])
     labels, unsupported = _choose_labels(asked, state)
     language = state.language_rule.judge(text, asked.languages, next(iter(labels)))
     spans = split_sentences(text, most=most) if asked.span_annotations else []
     return Analysis(asked, text, labels, unsupported, language, spans)
 
 
-def render_analysis(state: Any, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]) -> Response:
+def render_analysis(state: AppState, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]) -> Response:
     """The answer, from what the model says of the text and of each of its spans; its language is counted."""
     asked, text, spans = analysis.asked, analysis.text, analysis.spans
     if not asked.span_annotations:  # one span all the same, which some clients read
@@ -237,7 +235,7 @@ def _score(
 
 
 async def take_suggestion(
-    state: Any, asked: SuggestCommentScoreRequest, caller: str | None
+    state: AppState, asked: SuggestCommentScoreRequest, caller: str | None
 ) -> SuggestCommentScoreResponse:
     """Keep a decision.
 
@@ -249,8 +247,7 @@ async def take_suggestion(
     Raises:
         ApiError: 400 in Google's words; 404, nothing is kept here; 503, it cannot be kept now.
     """
-    service: PredictionService = state.service
-    store: FeedbackStore | None = state.feedback
+    service, store = state.service, state.feedback
     if store is None:
         raise ApiError(
             404,
@@ -311,7 +308,7 @@ def _read_text(comment: TextEntry) -> str:
     return text
 
 
-def _choose_labels(asked: AnalyzeCommentRequest, state: Any) -> tuple[dict[str, str], tuple[str, ...]]:
+def _choose_labels(asked: AnalyzeCommentRequest, state: AppState) -> tuple[dict[str, str], tuple[str, ...]]:
     """Attribute -> label for those that are scored, and the attributes that are left out.
 
     Where nothing would be left the request is refused, for no score reads like a low one.
@@ -320,12 +317,12 @@ def _choose_labels(asked: AnalyzeCommentRequest, state: Any) -> tuple[dict[str, 
     known = [name for name in names if name in state.counterparts.attributes]
     state.metrics.unsupported_attributes(name for name in names if name not in state.counterparts.attributes)
     omit = asked.drop_unsupported_attributes
-    if known and (state.perspective_missing == "omit" if omit is None else omit):
+    if known and (state.dialects.perspective_missing == "omit" if omit is None else omit):
         return _find_labels(known, state), tuple(name for name in names if name not in known)
     return _find_labels(names, state), ()
 
 
-def _find_labels(names: Iterable[str], state: Any) -> dict[str, str]:
+def _find_labels(names: Iterable[str], state: AppState) -> dict[str, str]:
     """Attribute -> label, for those of a request."""
     known = state.counterparts.attributes
     for name in names:
@@ -339,7 +336,7 @@ def render_message(message: Message, headers: Mapping[str, str] | None = None) -
     return Response(message.model_dump_json(exclude_none=True), headers=headers, media_type="application/json")
 
 
-def _describe_body(kind: type[Message], attributes: Sequence[str]) -> dict[str, Any]:
+def _describe_body(kind: type[Message], attributes: Sequence[str]) -> JsonSchemaValue:
     """What a method takes, for the OpenAPI document: the type of its message, and what a type does not tell."""
     schema = inline_schema(kind)
     named = "requestedAttributes" if "requestedAttributes" in schema["properties"] else "attributeScores"

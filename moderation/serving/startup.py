@@ -1,0 +1,170 @@
+"""From settings to an application that answers: what is opened at the start is closed at the end, the last first."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from moderation.categories import ATTRIBUTES, Counterparts
+from moderation.data.languages import Languages
+from moderation.errors import ModerationError
+from moderation.evaluation.chosen_thresholds import GivenThresholds
+from moderation.extras import EXTRAS, require
+from moderation.inference.classifier import Classifier
+from moderation.serving.dialects import native
+from moderation.serving.dialects.perspective.languages import LanguageRule
+from moderation.serving.heavy_requests import HeavyRequests
+from moderation.serving.limits.local import Limiter
+from moderation.serving.metrics import Metrics
+from moderation.serving.options import ServerOptions
+from moderation.serving.processes.stopping import stop_gracefully
+from moderation.serving.service import PredictionService
+from moderation.serving.shadow.counts import ShadowCounts
+from moderation.serving.shadow.scoring import Shadow, open_shadow
+from moderation.serving.state import AppState, set_state
+
+if TYPE_CHECKING:
+    from moderation.serving.feedback.store import FeedbackStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Startup:
+    """What is known before the model is loaded.
+
+    Args:
+        model: Folder of the bundle.
+        options: Settings.
+        thresholds: Of the bundle's labels, where they are not its own.
+        shadow_thresholds: The same for the shadow.
+        shadow_backend: Engine of the shadow.
+        shadow_may_fail: Whether to go on without a shadow that cannot be loaded.
+        counterparts: What other APIs call the labels.
+        root_url: Address of the server as clients know it; None: as each request says.
+        metrics: Counts.
+        limiter: Counts the requests of each key; None: any number may come.
+        heavy_requests: Where large requests run.
+    """
+
+    model: Path
+    options: ServerOptions
+    thresholds: GivenThresholds
+    shadow_thresholds: GivenThresholds
+    shadow_backend: str
+    shadow_may_fail: bool
+    counterparts: Counterparts
+    root_url: str | None
+    metrics: Metrics
+    limiter: Limiter | None
+    heavy_requests: HeavyRequests
+
+    @asynccontextmanager
+    async def run(self, app: FastAPI) -> AsyncIterator[None]:
+        """The application's lifespan: load the model, answer, close everything.
+
+        Raises:
+            ModerationError: a bundle, thresholds, a shadow or a database that cannot be.
+        """
+        options = self.options
+        classifier = Classifier.load(
+            self.model, backend=options.backend, threads=options.threads, thresholds=self.thresholds
+        )
+        with ExitStack() as stack:  # also where something cannot be opened
+            state = self._open_all(classifier, stack)
+            set_state(app, state)
+            _warn_of_labels(self.counterparts)
+            if state.feedback is not None:  # `moderation serve` refused what cannot be; here texts are still read
+                asyncio.get_running_loop().run_in_executor(None, state.feedback.look)
+            if options.load.drain_s is not None:
+                stop_gracefully(state.service, options.load.drain_s)
+            self.metrics.started(classifier.bundle.name, classifier.bundle.version, classifier.backend_name)
+            self.heavy_requests.open()
+            stack.callback(self.heavy_requests.close)
+            logger.info("ready", extra={"model_version": classifier.model_version})
+            yield
+
+    def _open_all(self, classifier: Classifier, stack: ExitStack) -> AppState:
+        options, load = self.options, self.options.load
+        feedback = _open_feedback(options.feedback_url) if options.feedback_url else None
+        if feedback is not None:
+            stack.callback(feedback.close)
+        if self.limiter is not None:
+            stack.callback(self.limiter.close)
+        service = PredictionService(
+            classifier,
+            self.metrics,
+            max_wait_s=load.max_wait_s,
+            timeout_s=load.timeout_s,
+            cache_texts=load.cache_texts,
+        )
+        stack.callback(service.close)
+        shadow = self._open_shadow(service)
+        if shadow is not None:
+            stack.callback(shadow.close)
+        languages = Languages("Detecting languages", "serve", classifier.normalise)
+        return AppState(
+            service=service,
+            metrics=self.metrics,
+            dialects=options.dialects,
+            counterparts=self.counterparts,
+            languages=languages,
+            language_rule=LanguageRule(
+                languages, classifier.languages, options.dialects.perspective_languages, self.metrics
+            ),
+            root_url=self.root_url,
+            feedback=feedback,
+            shadow=shadow,
+            description=native.render_model(service, self.counterparts),
+        )
+
+    def _open_shadow(self, service: PredictionService) -> Shadow | None:
+        options = self.options.shadow
+        if options.shadow is None:
+            return None
+        try:
+            return open_shadow(
+                options.shadow,
+                service,
+                ShadowCounts(self.metrics.registry),
+                share=options.shadow_share,
+                backend=self.shadow_backend,
+                thresholds=self.shadow_thresholds,
+            )
+        except ModerationError as error:
+            if not self.shadow_may_fail:
+                raise
+            logger.error("this worker has no shadow", extra={"error": str(error)})
+            return None
+
+
+def _open_feedback(url: str) -> "FeedbackStore":
+    """The store of decisions, whose package a server that keeps none does without.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    require(EXTRAS["feedback"], ("feedback",), "Keeping moderators' decisions")
+    from moderation.serving.feedback.store import FeedbackStore
+
+    return FeedbackStore(url)
+
+
+def _warn_of_labels(found: Counterparts) -> None:
+    """Say once, at the start, what the foreign dialects cannot say of this model."""
+    cure = "--map LABEL=NAME"
+    unknown = [label for label in found.without_category if label not in ATTRIBUTES]
+    if not found.has_categories:
+        logger.warning("no label has a category of OpenAI's: /v1/moderations answers 501", extra={"cure": cure})
+    elif unknown:
+        logger.warning("labels without a category of OpenAI's", extra={"labels": unknown, "cure": cure})
+    if not found.attributes.keys() & set(ATTRIBUTES.values()):
+        names = list(found.attributes)
+        logger.warning(
+            "no label is a production attribute of the Perspective API", extra={"attributes": names, "cure": cure}
+        )
