@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from moderation.inference.classifier import Classifier, TextResult
 
+    __version__: str
+
 __all__ = ["Classifier", "TextResult"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the classifier when it is asked for, so that the package itself starts at once."""
+    """Import the classifier, or look up the version, on first use, so that the package itself starts at once."""
+    if name == "__version__":
+        from moderation.extras import toolkit_version
+
+        return toolkit_version()
     if name in __all__:
         try:
             from moderation.inference import classifier
@@ -23,4 +29,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, "__version__"])
