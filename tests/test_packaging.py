@@ -1,16 +1,17 @@
 """The wheel and the sdist: what is in them, and that a stranger can install and use them away from the repository."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import tomllib
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,13 +97,20 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(programs: Path, folder: Path) -> Iterator[str]:
     command = [programs / "moderation", "serve", "--port", "0", "--drain-s", "0"]
     with subprocess.Popen(command, cwd=folder, env=OUTSIDE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().partition(" at ")[2].partition(" ")[0]
+            url = process.stdout.readline().partition(" at ")[2].partition(" ")[0]
+            end = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < end:
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"{url}readyz", timeout=5).close()
+                    break
+                time.sleep(0.1)
+            yield url
         finally:
             process.terminate()
 
@@ -110,8 +118,8 @@ def serving(programs: Path, folder: Path) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_wheel_answers_in_an_environment_of_its_own(installed: Path, tmp_path: Path) -> None:
-    def run(*words: str | Path, environment: Mapping[str, str] = OUTSIDE) -> str:
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    def run(*words: str | Path) -> str:
+        done = subprocess.run(words, cwd=tmp_path, env=OUTSIDE, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
