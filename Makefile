@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo serve model test lint audit lock clean
+.PHONY: demo serve model test coverage lint audit docs notebooks lock clean
 
 demo: $(VENV)/.installed
 	$(PYTHON) examples/demo.py
@@ -23,6 +23,10 @@ model: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(PYTHON) -m pytest -n 2 --dist loadfile
 
+# How much of the package the quick tests run. What they start as processes of their own is not counted.
+coverage: $(VENV)/.installed-dev
+	$(PYTHON) -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered
+
 lint: $(VENV)/.installed-dev
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
@@ -32,6 +36,14 @@ lint: $(VENV)/.installed-dev
 audit: .venv-audit/.installed
 	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive moderation model_training.py examples benchmarks
 	.venv-audit/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt
+
+# The site of the documentation, in build/site. Needs no network once it is installed.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+# The tutorials' notebooks, run, with what they print.
+notebooks: $(VENV)/.installed-dev
+	$(PYTHON) docs/notebooks.py --write
 
 # What the image installs, with the hash of every file.
 lock: .venv-audit/.installed
@@ -44,8 +56,13 @@ lock: .venv-audit/.installed
 	.venv-audit/bin/python -m pip install -r requirements-audit.txt
 	touch $@
 
+.venv-docs/.installed: requirements-docs.txt
+	test -d .venv-docs || python3 -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -r requirements-docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-audit .venv-docs build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Without torch, and only where nothing is installed yet.
 $(VENV)/.installed-serve:

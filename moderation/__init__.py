@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError, ModerationError
     from moderation.inference.classifier import Classifier, TextResult
 
+    __version__: str
+
 __all__ = [
     "ArtifactError",
     "Classifier",
@@ -37,6 +39,10 @@ _HOMES |= dict.fromkeys(("Run", "evaluate", "export_bundle", "train", "tune"), "
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for."""
+    if name == "__version__":
+        from moderation.extras import toolkit_version
+
+        return toolkit_version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -48,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, "__version__"])

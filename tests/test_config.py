@@ -50,7 +50,7 @@ def test_the_defaults_are_those_of_the_documented_command() -> None:
     assert config.objective == TuneConfig(preds=DATA, labels=DATA).objective == "f1"
 
 
-OUT_OF_RANGE = {
+OUT_OF_RANGE: dict[str, list[object]] = {
     "calibration": ["isotonic", ""],
     "val_size": [0, 1, -0.1, float("nan")],
     "test_size": [0, 1, 0.9, 0.95],

@@ -177,8 +177,8 @@ def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack)
         with path.open("wb") as file, open_output(file, output_format(path, csv_safe=safe), batch.schema) as put:
             put(batch)
         content = gzip.decompress(path.read_bytes()) if ending.endswith(".gz") else path.read_bytes()
-        text = io.StringIO(content.decode(), newline="")
-        found[safe] = list(csv.reader(text, delimiter="\t" if ending == ".tsv" else ","))
+        written = io.StringIO(content.decode(), newline="")
+        found[safe] = list(csv.reader(written, delimiter="\t" if ending == ".tsv" else ","))
     assert found[False] == [["=HYPERLINK(1)", "p_-x", "n", "flagged"], *([text, "-0.5", "-7", "=1"] for text in texts)]
     assert found[True][0] == ["'=HYPERLINK(1)", "p_-x", "n", "flagged"]
     sign = re.compile('["\\s\0\u200b\u202e\ufeff]*[=+@\uff1d\uff0b\uff0d\uff20\ufe66\u2212-]')

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,10 +23,10 @@ from tests.serving.conftest import Server, started
 TEXTS = ["you idiot", "kind river bread.", "kill them! damn stupid idiot. fine", "", "x " * 400 + "idiot"]
 
 
-def predict(server: Server, texts: list[str], **more: object) -> dict[str, object]:
+def predict(server: Server, texts: list[str], **more: object) -> dict[str, Any]:
     answer = httpx.post(f"{server.url}/v1/predict", json={"texts": texts, **more}, timeout=30)
     assert answer.status_code == 200, answer.text
-    found: dict[str, object] = answer.json()
+    found: dict[str, Any] = answer.json()
     return found
 
 

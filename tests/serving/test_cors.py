@@ -66,7 +66,7 @@ def test_another_origin_is_told_nothing(origin: str, named: tuple[Server, str]) 
 @pytest.mark.hostile("CORS origins and headers")
 def test_what_is_no_list_of_headers_is_not_repeated(headers: str, named: tuple[Server, str]) -> None:
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
-    raw = [*asked.items(), ("Access-Control-Request-Headers", headers.encode("latin-1"))]
+    raw: list[tuple[str, str | bytes]] = [*asked.items(), ("Access-Control-Request-Headers", headers.encode("latin-1"))]
     answer = httpx.options(
         f"{named[0].url}/v1/predict", headers=[(k.encode(), v if isinstance(v, bytes) else v.encode()) for k, v in raw]
     )

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from moderation.data.cleaning import PLAIN_FORM
 from moderation.labels import JIGSAW_LABELS
 from moderation.suites.registry import KINDS, Suite, find_kind
 
@@ -24,7 +25,7 @@ def test_every_row_is_understood(kind: str, shared: Path) -> None:
     name, n_rows = FILES[kind]
     path = shared / "data" / name
     assert find_kind(Suite("it", path), BUNDLE).name == kind
-    frame = KINDS[kind].read(path, BUNDLE)
+    frame = KINDS[kind].read(path, BUNDLE, PLAIN_FORM)
     assert len(frame) == n_rows
     if kind == "hatecheck":
         assert frame["functionality"].nunique() == 29

@@ -193,11 +193,11 @@ def test_the_verbosity_of_transformers_is_given_back(tiny_backbone, tmp_path):
 SIZES = {"vocab_size": 65, "max_position_embeddings": 64}
 BERT_SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 ARCHITECTURES = {
-    "bert": lambda: BertForSequenceClassification(BertConfig(**SIZES, **BERT_SIZES, num_labels=3)),
+    "bert": lambda: BertForSequenceClassification(BertConfig(**SIZES, **BERT_SIZES, num_labels=3)),  # type: ignore[call-arg]
     "distilbert": lambda: DistilBertForSequenceClassification(
-        DistilBertConfig(**SIZES, dim=16, hidden_dim=32, n_layers=2, n_heads=2, num_labels=3)
+        DistilBertConfig(**SIZES, dim=16, hidden_dim=32, n_layers=2, n_heads=2, num_labels=3)  # type: ignore[call-arg]
     ),
-    "mpnet": lambda: MPNetForSequenceClassification(MPNetConfig(**SIZES, **BERT_SIZES, num_labels=3)),
+    "mpnet": lambda: MPNetForSequenceClassification(MPNetConfig(**SIZES, **BERT_SIZES, num_labels=3)),  # type: ignore[call-arg]
 }
 # A key's bias adds the same to all scores of a query, which the softmax takes out: its gradient is rounding noise.
 KEY_BIASES = ("key.bias", "k_lin.bias", "attn.k.bias")

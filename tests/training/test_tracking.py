@@ -26,7 +26,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def train_two_steps(run_dir: Path, trackers: list[str]) -> list[dict[str, float]]:
     """Train a tiny model on eight rows; return the trainer's own log."""
     torch.manual_seed(0)
-    config = BertConfig(
+    config = BertConfig(  # type: ignore[call-arg]
         vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, num_labels=2
     )
     config.problem_type = "multi_label_classification"

@@ -110,7 +110,7 @@ def take_place(place: int) -> None:
     if folder is None:
         values.ValueClass = values.MutexValue
         return
-    values.MmapedDict = _CountFile  # type: ignore[attr-defined]
+    values.MmapedDict = _CountFile  # type: ignore[misc]
     values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
     with suppress(OSError):  # its processor and memory are not told
         _process_file(folder, place).write_text(str(os.getpid()))

@@ -58,7 +58,7 @@ def test_every_result_says_its_language_and_whether_the_model_knows_it(client: o
     texts = ["The weather in the valley was lovely this morning.", "Das Wetter im Tal war heute Morgen herrlich.", "ok"]
 
     def languages(given: list[str]) -> list[dict[str, object]]:
-        return [result["language"] for result in client.moderations.create(input=given).to_dict()["results"]]  # type: ignore[index]
+        return [result["language"] for result in client.moderations.create(input=given).to_dict()["results"]]  # type: ignore[attr-defined]
 
     found = languages(texts)
     assert languages(texts * 4) == found * 4, "many are put together elsewhere"

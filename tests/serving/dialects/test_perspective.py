@@ -412,7 +412,7 @@ def test_a_database_that_does_not_answer_is_a_503_in_time(
     assert kept.status_code == 200
     refused(lost, 503, "UNAVAILABLE", "Feedback cannot be kept now.")
     (line,) = [record for record in caplog.records if record.message == "feedback lost"]
-    assert line.error.endswith("f.db: no answer in time")
+    assert vars(line)["error"].endswith("f.db: no answer in time")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_one_language_of_the_model_is_enough_and_others_go_by_the_setting(
     found = counted(metrics.text)
     n_other = found.pop(("other", outcome)) + (found.pop(("other", "refused")) if outcome == "as_model" else 0)
     assert (found, n_other) == (expected, 2 + len(NONE) + 1)  # xq and klingon; one is in the batch
-    warned = [record.language for record in caplog.records if "that the model does not read" in record.message]
+    warned = [vars(record)["language"] for record in caplog.records if "that the model does not read" in record.message]
     named = [language for language, what in found if what == outcome]
     assert sorted(warned) == sorted([*named, "other", *(["other"] if outcome == "as_model" else [])])
     assert "fool" not in caplog.text + metrics.text
