@@ -20,7 +20,7 @@ from moderation.errors import ArtifactError
 from moderation.export import staging
 from moderation.serving.connection import connections
 from moderation.serving.feedback import databases
-from moderation.serving.processes import listening, stopping
+from moderation.serving.processes import listening, stopping, supervisor
 from moderation.training import environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="simulates the other systems on Linux")
