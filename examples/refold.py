@@ -23,7 +23,7 @@ from moderation.data.folding import reading_steps
 from moderation.export.card import write_card
 from moderation.export.parity import ODD_TEXTS, PARITY_FILE
 from moderation.export.staging import staged_folder
-from moderation.inference.backends import BACKENDS
+from moderation.inference.backends import backends
 from moderation.inference.classifier import Classifier
 
 
@@ -75,13 +75,13 @@ def answer_again(folder: Path, changed: list[str]) -> None:
     """Compute the answers on the texts named again, in every form that was compared."""
     content: dict[str, Any] = read_json(folder / PARITY_FILE, "the answers that an export keeps")
     places = [list(content["texts"]).index(name) for name in changed]
-    for backend, (form, _) in BACKENDS.items():
-        if form not in content["answers"] or form == "hf":
+    for backend, form in backends().items():
+        if form.name not in content["answers"] or form.name == "hf":
             continue
         with Classifier.load(folder, backend=backend) as classifier:
             answers = classifier.probabilities([ODD_TEXTS[name] for name in changed])
         for place, row in zip(places, np.asarray(answers).tolist(), strict=True):
-            content["answers"][form][place] = content["answers"]["hf"][place] = row
+            content["answers"][form.name][place] = content["answers"]["hf"][place] = row
     content["without_torch"] = sorted({*content.get("without_torch", []), *changed})
     write_json(folder / PARITY_FILE, content)
 

@@ -17,6 +17,7 @@ from moderation.categories import check_mapping
 from moderation.config import BUNDLE_NAME
 from moderation.errors import ArtifactError, ConfigError
 from moderation.escapes import LONGEST_NAME, escape_name
+from moderation.forms import FORMS
 from moderation.labels import check_same_labels
 from moderation.manifests import (
     is_whole,
@@ -44,44 +45,6 @@ _UPGRADE = "Cure: take a newer version of the toolkit."
 
 SHIPPED = Path(__file__).parent / "models" / "compact-en"
 """The bundle that the package brings, used where none is named."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """One of the ways in which a bundle holds its model.
-
-    Args:
-        name: As in `--formats`.
-        main_file: The file by which its presence is known; `{name}` stands for the bundle's name.
-        extra: Of the package, needed to run it.
-        runs: Whether `Classifier` can run it; the others are for servers of other makers.
-        weights: File beside the main one that its engine reads without being told.
-    """
-
-    name: str
-    main_file: str
-    extra: str | None
-    runs: bool = True
-    weights: str | None = None
-
-    def read_files(self, bundle_name: str) -> list[str]:
-        """Files that the engine reads by their names."""
-        return [self.main_file.format(name=bundle_name), *([self.weights] if self.weights else [])]
-
-
-FORMS: dict[str, Form] = {
-    form.name: form
-    for form in (
-        Form("hf", "model.safetensors", "train"),
-        Form("torch", "pytorch_model.bin", "train", runs=False),
-        Form("onnx", "onnx/model.onnx", "onnx"),
-        Form("onnx-int8", "onnx/model_int8.onnx", "onnx"),
-        Form("openvino", "openvino/model.xml", "openvino", weights="openvino/model.bin"),
-        Form("torchscript", "torchscript/model.pt", "train"),
-        Form("triton", "triton/{name}/config.pbtxt", None, runs=False),
-        Form("torchserve", "torchserve/{name}.mar", None, runs=False),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -305,7 +268,7 @@ def _find_problem(bundle: Bundle) -> str | None:
     for name, facts in bundle.forms.items():
         if name not in FORMS:
             continue
-        for file in FORMS[name].read_files(bundle.name):
+        for file in FORMS[name].files(bundle.name):
             if file not in facts["files"]:
                 return f"form {name} without {file}."
     if unsealed := {TOKENIZER, MODEL_CONFIG} - bundle.files.keys():

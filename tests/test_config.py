@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import pytest
 
-from moderation.bundles import FORMS
 from moderation.cli import VERBS
 from moderation.config import (
     Backend,
@@ -20,7 +19,8 @@ from moderation.config import (
     TuneConfig,
 )
 from moderation.errors import ConfigError
-from moderation.inference.backends import BACKENDS
+from moderation.forms import FORMS
+from moderation.inference.backends import backends
 
 CONFIGS = [verb.config_class for verb in VERBS.values()]
 DATA = Path("train.csv")
@@ -162,4 +162,4 @@ def test_idle_settings_of_a_training_are_said_and_not_refused() -> None:
 
 def test_flags_offer_every_form_and_every_backend_in_their_order() -> None:
     assert get_args(ExportFormat) == tuple(FORMS)
-    assert get_args(Backend) == ("auto", *BACKENDS)
+    assert get_args(Backend) == ("auto", *backends())

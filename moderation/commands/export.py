@@ -12,7 +12,6 @@ import numpy as np
 from moderation.artifacts import RunFolder, read_bytes, read_json, write_atomically
 from moderation.bundles import (
     CARD,
-    FORMS,
     MANIFEST,
     TOKENIZER,
     TRAINING_TEXTS,
@@ -23,21 +22,19 @@ from moderation.categories import read_mapping
 from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
 from moderation.data.splits import Splits
 from moderation.data.training_texts import sketch_texts
-from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.calibration import load_calibrators
 from moderation.evaluation.thresholds import load_thresholds
 from moderation.export.card import read_curves, write_card
-from moderation.export.forms import GRAPH_FORMS, INT8_FORMS, SERVER_FORMS, Trained, write_form
+from moderation.export.forms import SERVER_WRITERS, WRITERS, Trained, write_form
 from moderation.export.huggingface import write_huggingface
 from moderation.export.mixed_precision import layer_groups, leave_until_passed, rank_groups
 from moderation.export.onnx_graph import write_onnx
-from moderation.export.openvino_int8 import groups_in_openvino
 from moderation.export.parity import format_parity, write_odd_answers
 from moderation.export.referee import Referee, gather_texts
 from moderation.export.staging import check_target, recover_target, staged_folder
-from moderation.export.torchserve.archive import write_torchserve
-from moderation.export.triton.repository import write_triton
 from moderation.flags import to_plain
+from moderation.forms import FORMS
 from moderation.inference.windows import Windows
 from moderation.locks import claimed
 from moderation.report.inputs import expecting
@@ -54,14 +51,6 @@ logger = logging.getLogger(__name__)
 
 _MOST_ABOUT = 1 << 20  # bytes of the text that goes into the card
 _N_CALIBRATION = 100  # windows on which scales are fixed and layers are ranked
-
-# Form -> what it is called, the packages that writing and comparing it take, the extra that brings them.
-_PACKAGES = {
-    "onnx": ("The ONNX form", ("onnx", "onnxruntime"), "export"),
-    "onnx-int8": ("The 8-bit ONNX form", ("onnx", "onnxruntime"), "export"),
-    "openvino": ("The OpenVINO form", ("onnx", "onnxruntime", "openvino", "nncf"), "export"),
-    "torchserve": ("The archive for TorchServe", ("model_archiver",), "torchserve"),
-}
 
 
 def export(config: ExportConfig) -> int:
@@ -103,20 +92,19 @@ def _export(config: ExportConfig) -> int:
         trained = _prepare(Path(scratch), config, checkpoint, splits, settings, cutter)
         ranked: list[str] = []
         for form in config.formats:
-            if form in SERVER_FORMS or form == "hf":
+            if form not in WRITERS:
                 continue
             logger.info("Write %s ...", form)
             facts: dict[str, Any] = {"files": write_form(folder, form, trained)}
             content["forms"][form] = facts
-            if form == "torch":
+            if FORMS[form].kind == "weights":
                 continue
             logger.info("Compare %s with torch on %s texts ...", form, f"{len(texts.all):,}")
             row = referee.judge(form)
-            if form in INT8_FORMS and not row["passed"]:
+            if FORMS[form].kind == "int8" and not row["passed"]:
                 groups = layer_groups(trained.graph)
                 ranked = ranked or rank_groups(trained.graph, groups, trained.windows)
-                if form == "openvino":
-                    groups = groups_in_openvino(trained.graph, groups)
+                groups = WRITERS[form].can_keep(trained.graph, groups)
 
                 def attempt(nodes: list[str], form: str = form) -> dict[str, Any]:
                     write_form(folder, form, trained, nodes)
@@ -147,7 +135,7 @@ def _check_first(config: ExportConfig) -> None:
         MissingExtraError: a package that a form takes is not installed.
     """
     _read_about(config)
-    running = [name for name, form in FORMS.items() if form.runs]
+    running = [name for name, form in FORMS.items() if form.backend]
     if not set(config.formats) & set(running):
         raise ConfigError(
             f"--formats is {', '.join(config.formats)}, which nothing can load alone; expected one of "
@@ -158,9 +146,9 @@ def _check_first(config: ExportConfig) -> None:
             f"{config.run}: the folder's name cannot be the bundle's, which takes letters, digits, '.', '_' and '-' "
             "alone. Cure: --name NAME"
         )
-    for feature, packages, extra in (_PACKAGES[form] for form in config.formats if form in _PACKAGES):
-        if any(find_spec(package) is None for package in packages):
-            raise MissingExtraError(feature, extra)
+    for form in (FORMS[name] for name in config.formats):
+        if any(find_spec(package) is None for package in form.write_needs):
+            raise form.cannot_be_written()
 
 
 def _read_about(config: ExportConfig) -> str:
@@ -273,7 +261,7 @@ def _prepare(
 ) -> Trained:
     """The ONNX graph that other forms start from, and windows of train texts to fix scales on."""
     graph = scratch / "model.onnx"
-    if set(config.formats) & set(GRAPH_FORMS):
+    if any(FORMS[form].from_graph for form in config.formats):
         logger.info("Trace the model ...")
         write_onnx(graph, checkpoint.model)
     texts = splits.frames["train"][settings.text_column]
@@ -309,7 +297,7 @@ def _refuse_worse(config: ExportConfig, content: dict[str, Any], failed: list[st
         ArtifactError: with the parity table, since no bundle keeps it.
     """
     replaces = config.overwrite and (config.to / MANIFEST).is_file()
-    if any(FORMS[form].runs for form in content["forms"]) and not (failed and replaces):
+    if any(FORMS[form].backend for form in content["forms"]) and not (failed and replaces):
         return
     raise ArtifactError(
         f"{config.to}: not written, and what stood there before is unchanged.\n\n{format_parity(content['parity'])}\n\n"
@@ -324,7 +312,7 @@ def _finish(folder: Path, content: dict[str, Any], config: ExportConfig) -> None
         card = write_card(bundle, about=_read_about(config), licence=config.licence)
         temporary.write_text(card, encoding="utf-8", errors="backslashreplace")  # a table's name may be no UTF-8
     write_manifest(folder, content)
-    for form in (form for form in SERVER_FORMS if form in config.formats):
-        write = write_triton if form == "triton" else write_torchserve
+    for form in (form for form in SERVER_WRITERS if form in config.formats):
+        write = SERVER_WRITERS[form]
         content["forms"][form] = {"files": write(folder, content["name"])}
     write_manifest(folder, content)

@@ -6,7 +6,7 @@ from moderation.bundles import MANIFEST, SHIPPED, check_files, find_foreign, rea
 from moderation.config import VerifyConfig
 from moderation.errors import MissingExtraError, ModerationError
 from moderation.export.parity import check_again, read_odd_answers
-from moderation.inference.backends import BACKENDS
+from moderation.inference.backends import backends
 from moderation.inference.classifier import Classifier
 from moderation.text_tables import align
 
@@ -27,7 +27,8 @@ def verify(config: VerifyConfig) -> int:
     texts, kept = read_odd_answers(bundle.path, bundle.labels)
     rows = [["form", "texts", "from torch", "from export", "verdict"]]
     failed = [f"{name}: not named in {MANIFEST}" for name in foreign]
-    for backend, (form, _) in BACKENDS.items():
+    runnable = {form.name: backend for backend, form in backends().items()}
+    for form, backend in runnable.items():
         if form not in bundle.forms:
             continue
         try:
@@ -45,11 +46,7 @@ def verify(config: VerifyConfig) -> int:
             failed.append(f"{form}: nothing compared, since this version shares no odd text with the bundle's export")
         elif not row["passed"]:
             failed.append(f"{form}: its answers on odd texts are not those of the export")
-    rows += [
-        [form, "", "", "", "hashed only"]
-        for form in bundle.forms
-        if form not in {form for form, _ in BACKENDS.values()}
-    ]
+    rows += [[form, "", "", "", "hashed only"] for form in bundle.forms if form not in runnable]
     print("\n" + align(rows))
     if failed:
         print("\nFailed:\n" + "\n".join(f"  {line}" for line in failed))

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from moderation.config.declaring import (
     CSV_SAFE_HELP,
@@ -17,9 +17,10 @@ from moderation.config.declaring import (
     Quoting,
 )
 from moderation.escapes import LONGEST_NAME
+from moderation.forms import FormName
 from moderation.options import Options, no_effect, setting
 
-ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
+ExportFormat = FormName
 
 BUNDLE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 """What a bundle may be called: servers make folders and addresses of it."""

@@ -2,7 +2,10 @@
 
 from typing import Literal
 
-Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torch", "torchscript"]
+from moderation.forms import BackendName
+
+Backend = BackendName
+
 Quoting = Literal["standard", "none"]
 LabelFormat = Literal["auto", "columns", "names", "list", "json", "class"]
 

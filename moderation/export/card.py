@@ -16,6 +16,7 @@ from moderation.categories import TWIN, find_counterparts
 from moderation.errors import ArtifactError
 from moderation.evaluation.curves import Curve, decision_curves
 from moderation.export.parity import HEADER, parity_cells
+from moderation.forms import FORMS
 from moderation.labels import check_same_labels
 from moderation.text_tables import number
 
@@ -217,7 +218,7 @@ def _metadata(bundle: Bundle, licence: str) -> str:
     lines += ["library_name: transformers"] if "hf" in bundle.forms else []
     lines += ["tags:"]
     lines += [f"- {tag}" for tag in ("content-moderation", "toxicity", "multi-label")]
-    lines += [f"- {tag}" for form, tag in (("onnx", "onnx"), ("openvino", "openvino")) if form in bundle.forms]
+    lines += [f"- {form.hub_tag}" for form in FORMS.values() if form.hub_tag and form.name in bundle.forms]
     lines += ["metrics:", "- roc_auc", "- f1"]
     return "\n".join(lines)
 

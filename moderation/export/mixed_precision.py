@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moderation.errors import MissingExtraError
 from moderation.export.onnx_graph import INPUTS, OUTPUT
 from moderation.export.onnx_int8 import write_onnx_int8
+from moderation.forms import FORMS
 from moderation.inference.backends import import_onnxruntime
 
 _LAYER = re.compile(r"layers?[./](\d+)[./]")
@@ -30,7 +30,7 @@ def layer_groups(graph: Path) -> dict[str, list[str]]:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("The 8-bit ONNX form", "export") from error
+        raise FORMS["onnx-int8"].cannot_be_written() from error
     content = onnx.load(str(graph)).graph
     shapes = {weight.name: tuple(weight.dims) for weight in content.initializer}
     groups: dict[str, list[str]] = {}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from moderation.artifacts import read_json, write_json
 from moderation.errors import ArtifactError
 from moderation.evaluation.probabilities import predict
+from moderation.forms import FORMS
 from moderation.text_tables import align, number
 
 # ruff: noqa: RUF001 - look-alike letters are the point
@@ -100,19 +101,6 @@ FloatArray = npt.NDArray[np.float32]
 
 PARITY_FILE = "parity.json"
 _FORMAT = "content-moderation parity"
-_INT8: dict[str, float] = {"auc_drop": 0.002, "flips": 0.005}
-LIMITS: dict[str, dict[str, float]] = {
-    "hf": {"max_difference": 1e-6},
-    "torchscript": {"max_difference": 1e-5},
-    "onnx": {"max_difference": 1e-4},
-    "onnx-int8": _INT8,
-    "openvino": _INT8,
-}
-"""Form -> largest difference of a probability, fall of a label's ROC-AUC, share of flipped decisions."""
-
-# On another machine than that of the export: from the answers of torch, and for int8 from its own answers there, whose
-# rounding may tip where another processor sums in another order.
-_ELSEWHERE = {"hf": 1e-5, "torchscript": 1e-5, "onnx": 1e-4, "onnx-int8": 0.02, "openvino": 0.02}
 
 
 def compare(
@@ -153,7 +141,7 @@ def compare(
             for language in sorted(set(languages))
         }
         parts += row["languages"].values()
-    limits = LIMITS[form]
+    limits = FORMS[form].limits
     passed = all(part[name] is None or part[name] <= limit for part in parts for name, limit in limits.items())
     return {"form": form, **row, "limits": dict(limits), "passed": passed}
 
@@ -272,15 +260,15 @@ def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) ->
     with np.errstate(invalid="ignore"):  # of answers that are no numbers: no difference is within any limit
         from_torch = float(np.abs(found - kept["hf"]).max(initial=0))
         from_export = float(np.abs(found - kept[form]).max(initial=0))
-    judged = from_export if LIMITS[form] is _INT8 else from_torch
-    limit = _ELSEWHERE[form]
+    is_int8, limit = FORMS[form].kind == "int8", FORMS[form].limit_elsewhere
+    judged = from_export if is_int8 else from_torch
     return {
         "form": form,
         "n_texts": len(found),
         "from_torch": from_torch,
         "from_export": from_export,
         "limit": limit,
-        "judged": "from export" if LIMITS[form] is _INT8 else "from torch",
+        "judged": "from export" if is_int8 else "from torch",
         "passed": bool(len(found) and judged <= limit),
     }
 

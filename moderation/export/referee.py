@@ -15,7 +15,8 @@ from moderation.bundles import write_manifest
 from moderation.data.splits import Splits
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.export.parity import ODD_TEXTS, compare
-from moderation.inference.backends import BACKENDS, without_progress_bars
+from moderation.forms import FORMS
+from moderation.inference.backends import without_progress_bars
 from moderation.inference.classifier import Classifier
 from moderation.pretrained import read_pipeline
 
@@ -23,7 +24,6 @@ FloatArray = npt.NDArray[np.float32]
 
 _N_POSITIVES = 100  # of each label, as far as the val split has them: ROC-AUC does not depend on their share
 _N_REPEATED = 64  # real texts that the plain Hugging Face folder answers three ways
-_BACKEND_OF = {form: backend for backend, (form, _) in BACKENDS.items()}
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Referee:
 
     def _load(self, form: str) -> Classifier:
         write_manifest(self.folder, self.content)
-        return Classifier.load(self.folder, backend=_BACKEND_OF[form], threads=self.threads, check_hashes=False)
+        return Classifier.load(self.folder, backend=str(FORMS[form].backend), threads=self.threads, check_hashes=False)
 
     def _answer(self, form: str) -> FloatArray:
         with self._load(form) as classifier:

@@ -18,6 +18,7 @@ from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import (
     Backend,
     FloatArray,
+    backends,
     choose_backend,
     files_of_backend,
     main_file,
@@ -310,10 +311,10 @@ class Classifier:
         with self._lock_here():
             if self._engine is None or self._engine.pid != os.getpid():
                 self._leave_inherited()
-                alone = os.getpid() != self._first_pid and self.backend_name.startswith("torch")
+                alone = os.getpid() != self._first_pid and backends()[self.backend_name].shares_window
                 threads = 1 if alone else self._threads
                 backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
-                engine = Engine(backend, self.bundle.path / main_file(self.backend_name), len(self.labels))
+                engine = Engine(backend, main_file(self.bundle, self.backend_name), len(self.labels))
                 engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
                 self._engine = engine
             return self._engine

@@ -21,7 +21,7 @@ from moderation.config import ScoreConfig
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.extras import package_version
-from moderation.inference.backends import BACKENDS
+from moderation.inference.backends import backends
 from moderation.inference.classifier import Classifier
 from moderation.locks import claimed
 from moderation.scoring.batch import check_free_names, score_batch, scored_schema
@@ -352,7 +352,7 @@ def _settings(job: Job, text_column: str) -> dict[str, Any]:
     }
     if config.csv_safe:
         found["csv_safe"] = True
-    if job.classifier.backend_name in ("torch", "torchscript"):  # whose last digits depend on it
+    if backends()[job.classifier.backend_name].shares_window:  # whose last digits depend on it
         found["threads"] = config.threads or count_cores()
     return found
 
@@ -360,8 +360,8 @@ def _settings(job: Job, text_column: str) -> dict[str, Any]:
 def _fingerprint(job: Job, table: StreamedTable, facts: dict[str, Any]) -> dict[str, Any]:
     """All on which the bytes of the output depend."""
     classifier = job.classifier
-    engines = {BACKENDS[classifier.backend_name][1]} | ({"torch"} if classifier.backend_name == "torch" else set())
-    packages = (*sorted(engines), "tokenizers", "py3langid", "content-moderation")
+    engine = backends()[classifier.backend_name].run_needs
+    packages = (*sorted(engine), "tokenizers", "py3langid", "content-moderation")
     return (
         {f"input_{name}": value for name, value in facts.items()}
         | {"model": f"{classifier.bundle.name}@{classifier.bundle.version}/{classifier.backend_name}"}

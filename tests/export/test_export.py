@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from moderation.export.forms import write_torchscript
 from moderation.export.mixed_precision import layer_groups
 from moderation.export.parity import ODD_TEXTS, check_again, compare
 from moderation.export.staging import recover_target, staged_folder
+from moderation.forms import FORMS
 from moderation.locks import claimed
 from moderation.training.model import build_model
 
@@ -102,7 +104,7 @@ def test_a_bundle_is_replaced_only_when_asked(tiny_run, bundle, capsys):
 
 
 def test_a_form_that_fails_is_not_written_unless_allowed(tiny_run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(compare.__globals__["LIMITS"], "onnx", {"max_difference": -1.0})
+    monkeypatch.setitem(FORMS, "onnx", replace(FORMS["onnx"], limits={"max_difference": -1.0}))
     words = ["export", str(tiny_run), "--formats", "hf,onnx", "--parity-texts", "20", "--threads", "1", "--to"]
     assert cli.main([*words, str(tmp_path / "a")]) == 1
     assert "--allow onnx" in capsys.readouterr().out
@@ -203,7 +205,7 @@ def test_predictions_of_something_else_are_refused(tmp_path, change, message):
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_failed_form_replaces_nothing(tiny_run, bundle, tmp_path, capsys, monkeypatch, overwrite):
     """Neither a whole bundle by one that lost a form, nor nothing by one that nothing can load."""
-    monkeypatch.setitem(compare.__globals__["LIMITS"], "onnx", {"max_difference": -1.0})
+    monkeypatch.setitem(FORMS, "onnx", replace(FORMS["onnx"], limits={"max_difference": -1.0}))
     before = (bundle / MANIFEST).read_bytes()
     words = f"export {tiny_run} --parity-texts 20 --threads 1 --to"
     rest = (
