@@ -18,10 +18,11 @@ import numpy as np
 from tokenizers import Tokenizer, normalizers
 
 from moderation.artifacts import read_json, write_json
-from moderation.bundles import CARD, MANIFEST, TOKENIZER, check_files, read_bundle, write_manifest
+from moderation.bundles import CARD, TOKENIZER, check_files, read_bundle, write_manifest
 from moderation.data.folding import reading_steps
 from moderation.export.card import write_card
-from moderation.export.parity import ODD_TEXTS, PARITY_FILE
+from moderation.export.odd_texts import ODD_TEXTS
+from moderation.export.parity import PARITY_FILE
 from moderation.export.staging import staged_folder
 from moderation.inference.backends import backends
 from moderation.inference.classifier import Classifier
@@ -36,19 +37,16 @@ def main() -> None:
     options = parser.parse_args()
     bundle = read_bundle(options.bundle)
     check_files(bundle, None)
-    content = read_json(options.bundle / MANIFEST, "the manifest of a bundle")
-    for name in ("format", "format_version", "files", "version"):
-        content.pop(name)
     with staged_folder(options.bundle, overwrite=True) as folder:
         shutil.copytree(options.bundle, folder, dirs_exist_ok=True)
         changed = fold_again(folder / TOKENIZER)
-        write_manifest(folder, content)
+        write_manifest(folder, bundle)
         answer_again(folder, changed)
         card = write_card(
-            write_manifest(folder, content), about=options.about.read_text(encoding="utf-8"), licence=options.licence
+            write_manifest(folder, bundle), about=options.about.read_text(encoding="utf-8"), licence=options.licence
         )
         (folder / CARD).write_text(card, encoding="utf-8")
-        sealed = write_manifest(folder, content)
+        sealed = write_manifest(folder, bundle)
     print(f"{sealed.short_version}: {len(changed)} of {len(ODD_TEXTS)} odd texts are read otherwise than before.")
 
 

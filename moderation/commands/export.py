@@ -1,42 +1,25 @@
 """`moderation export`: a run's best checkpoint becomes a bundle, each form of it compared with torch."""
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from moderation.artifacts import RunFolder, read_bytes, read_json, write_atomically
-from moderation.bundles import (
-    CARD,
-    MANIFEST,
-    TOKENIZER,
-    TRAINING_TEXTS,
-    describe_calibrators,
-    write_manifest,
-)
+from moderation.artifacts import RunFolder, read_json
 from moderation.categories import read_mapping
-from moderation.config import BUNDLE_NAME, ExportConfig, TrainConfig
-from moderation.data.splits import Splits
-from moderation.data.training_texts import sketch_texts
+from moderation.config import ExportConfig, TrainConfig
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.calibration import load_calibrators
 from moderation.evaluation.thresholds import load_thresholds
-from moderation.export.card import read_curves, write_card
-from moderation.export.forms import SERVER_WRITERS, WRITERS, Trained, write_form
-from moderation.export.huggingface import write_huggingface
-from moderation.export.mixed_precision import layer_groups, leave_until_passed, rank_groups
-from moderation.export.onnx_graph import write_onnx
-from moderation.export.parity import format_parity, write_odd_answers
-from moderation.export.referee import Referee, gather_texts
-from moderation.export.staging import check_target, recover_target, staged_folder
+from moderation.export.bundling import Source, read_about, write_bundle
+from moderation.export.card import read_curves
+from moderation.export.parity import format_parity
+from moderation.export.staging import check_target, recover_target
 from moderation.flags import to_plain
 from moderation.forms import FORMS
-from moderation.inference.windows import Windows
 from moderation.locks import claimed
+from moderation.manifests import BUNDLE_NAME, Manifest
 from moderation.report.inputs import expecting
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.run_record import check_unchanged, read_record
@@ -49,8 +32,7 @@ from moderation.training.runs import (
 
 logger = logging.getLogger(__name__)
 
-_MOST_ABOUT = 1 << 20  # bytes of the text that goes into the card
-_N_CALIBRATION = 100  # windows on which scales are fixed and layers are ranked
+_RECORDED = ("started", "backbone", "data", "splits", "git", "libraries", "training")
 
 
 def export(config: ExportConfig) -> int:
@@ -66,7 +48,7 @@ def export(config: ExportConfig) -> int:
     _check_first(config)
     with claimed(config.to, "export", source=config.run):
         recover_target(config.to)
-        check_target(config.to, overwrite=config.overwrite)
+        check_target(config.to, overwrite=config.export.overwrite)
         return _export(config)
 
 
@@ -74,56 +56,20 @@ def _export(config: ExportConfig) -> int:
     run = RunFolder(config.run)
     check_unchanged(run, run.checkpoint_best, run.calibration)
     checkpoint = load_checkpoint(run.checkpoint_best)
-    tokenizer = load_own_tokenizer(run, checkpoint)
     settings = _settings(run, config)
-    content = _describe(run, config, checkpoint, settings)
-    splits = rebuild_splits(run, settings, "Restore the file, or name its new place with --data-path.")
-    window = content["window"]
-    rows: list[dict[str, Any]] = content["parity"]
-    with staged_folder(config.to, overwrite=config.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
-        weights = write_huggingface(folder, checkpoint.model, tokenizer, checkpoint.labels, max_length=window["length"])
-        content["forms"]["hf"] = {"files": weights}
-        _write_sketch(folder, splits, settings)
-        cutter = Windows(folder / TOKENIZER, length=window["length"], overlap=window["overlap"])
-        texts = gather_texts(splits, settings.text_column, settings.language_column, config.parity_texts)
-        logger.info("Read %s texts with torch, to compare the forms with ...", f"{len(texts.all):,}")
-        referee = Referee(folder, content, texts, checkpoint.model, config.threads)
-        rows.append(referee.judge_huggingface())
-        trained = _prepare(Path(scratch), config, checkpoint, splits, settings, cutter)
-        ranked: list[str] = []
-        for form in config.formats:
-            if form not in WRITERS:
-                continue
-            logger.info("Write %s ...", form)
-            facts: dict[str, Any] = {"files": write_form(folder, form, trained)}
-            content["forms"][form] = facts
-            if FORMS[form].kind == "weights":
-                continue
-            logger.info("Compare %s with torch on %s texts ...", form, f"{len(texts.all):,}")
-            row = referee.judge(form)
-            if FORMS[form].kind == "int8" and not row["passed"]:
-                groups = layer_groups(trained.graph)
-                ranked = ranked or rank_groups(trained.graph, groups, trained.windows)
-                groups = WRITERS[form].can_keep(trained.graph, groups)
-
-                def attempt(nodes: list[str], form: str = form) -> dict[str, Any]:
-                    write_form(folder, form, trained, nodes)
-                    return referee.judge(form)
-
-                facts["left_in_float"], row = leave_until_passed(
-                    groups, [name for name in ranked if name in groups], attempt
-                )
-            rows.append(row)
-        failed = _drop_failed(folder, content, config)
-        _refuse_worse(config, content, failed)
-        answers = {form: array for form, array in referee.odd_answers.items() if form in {"hf", *content["forms"]}}
-        write_odd_answers(folder, checkpoint.labels, answers)
-        _finish(folder, content, config)
-    print(format_parity(rows))
-    for name in failed:
+    source = Source(
+        model=checkpoint.model,
+        tokenizer=load_own_tokenizer(run, checkpoint),
+        splits=rebuild_splits(run, settings, "Restore the file, or name its new place with --data-path."),
+        text_column=settings.text_column,
+        language_column=settings.language_column,
+    )
+    written = write_bundle(config.to, _describe(run, config, checkpoint, settings), source, config.export)
+    print(format_parity(written.rows))
+    for name in written.failed:
         print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
     print(f"\n{config.to}\nExamine it at any time: moderation verify {config.to}")
-    return 1 if failed else 0
+    return 1 if written.failed else 0
 
 
 def _check_first(config: ExportConfig) -> None:
@@ -134,11 +80,11 @@ def _check_first(config: ExportConfig) -> None:
             or a run folder's name that is none.
         MissingExtraError: a package that a form takes is not installed.
     """
-    _read_about(config)
+    read_about(config.export)
     running = [name for name, form in FORMS.items() if form.backend]
-    if not set(config.formats) & set(running):
+    if not set(config.export.formats) & set(running):
         raise ConfigError(
-            f"--formats is {', '.join(config.formats)}, which nothing can load alone; expected one of "
+            f"--formats is {', '.join(config.export.formats)}, which nothing can load alone; expected one of "
             f"{', '.join(running)} beside it."
         )
     if not BUNDLE_NAME.fullmatch(_name(config)):
@@ -146,19 +92,9 @@ def _check_first(config: ExportConfig) -> None:
             f"{config.run}: the folder's name cannot be the bundle's, which takes letters, digits, '.', '_' and '-' "
             "alone. Cure: --name NAME"
         )
-    for form in (FORMS[name] for name in config.formats):
+    for form in (FORMS[name] for name in config.export.formats):
         if any(find_spec(package) is None for package in form.write_needs):
             raise form.cannot_be_written()
-
-
-def _read_about(config: ExportConfig) -> str:
-    if config.about is None:
-        return ""
-    try:
-        return read_bytes(config.about, _MOST_ABOUT).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        kind = type(error).__name__
-        raise ConfigError(f"--about {config.about}: cannot be read ({kind}); expected Markdown.") from None
 
 
 def _name(config: ExportConfig) -> str:
@@ -175,36 +111,33 @@ def _settings(run: RunFolder, config: ExportConfig) -> TrainConfig:
     return moved
 
 
-def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainConfig) -> dict[str, Any]:
+def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainConfig) -> Manifest:
     """What the manifest says, its forms and parity rows still to come."""
-    calibrators = load_calibrators(run.calibration, checkpoint.labels)
-    thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())
+    labels = checkpoint.labels
+    thresholds = load_thresholds(run.thresholds, labels, calibrated=run.calibration.is_file())
     length = int(checkpoint.about.get("max_length", settings.max_length))
     record = read_record(run)
-    mapping = read_mapping(config.map, checkpoint.labels)
-    return {
-        "name": _name(config),
-        "labels": list(checkpoint.labels),
-        "thresholds": {label: float(value) for label, value in zip(checkpoint.labels, thresholds, strict=True)},
-        "calibration": describe_calibrators(checkpoint.labels, calibrators),
-        "window": {
-            "length": length,
-            "overlap": length // 4 if config.overlap is None else config.overlap,
-            "pooling": "max",
+    provenance = {name: record.get(name) for name in _RECORDED}
+    provenance |= {"step": checkpoint.about.get("step"), "seed": settings.seed}
+    return Manifest(
+        name=_name(config),
+        labels=labels,
+        thresholds=tuple(map(float, thresholds)),
+        calibrators=tuple(load_calibrators(run.calibration, labels)),
+        window_length=length,
+        window_overlap=length // 4 if config.overlap is None else config.overlap,
+        languages=("en",),
+        records={
+            "metrics": read_metrics(run, dict(zip(labels, thresholds, strict=True))),
+            "curves": read_curves(run, labels, thresholds),
+            "provenance": provenance | {"split_settings": _split_settings(settings)},
+            "parity": [],
         },
-        "languages": ["en"],
-        "metrics": read_metrics(run, dict(zip(checkpoint.labels, thresholds, strict=True))),
-        "curves": read_curves(run, checkpoint.labels, thresholds),
-        "provenance": {
-            name: record.get(name) for name in ("started", "backbone", "data", "splits", "git", "libraries", "training")
-        }
-        | {"step": checkpoint.about.get("step"), "seed": settings.seed, "split_settings": _split_settings(settings)},
-        "parity": [],
-        "forms": {},
-    } | ({"mapping": {label: list(names) for label, names in mapping.items()}} if mapping else {})
+        mapping=read_mapping(config.map, labels),
+    )
 
 
-def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, Any]:
+def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, object]:
     """Numbers of the run by split, as far as they were measured at the thresholds that the bundle gets.
 
     They were not where `tune` ran behind the last `evaluate`, or where that had other thresholds; the log says so.
@@ -216,7 +149,7 @@ def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, A
     Raises:
         ArtifactError: a file of metrics is damaged.
     """
-    found = {}
+    found: dict[str, object] = {}
     for split in ("val", "test"):
         path = run.metrics(split)
         if not path.is_file():
@@ -235,84 +168,8 @@ def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, A
     return found
 
 
-def _split_settings(settings: TrainConfig) -> dict[str, Any]:
+def _split_settings(settings: TrainConfig) -> dict[str, object]:
     """What it takes to cut the training table into its splits again; of further tables only whether there were any."""
     names = settings.split_settings
     plain = {name: value for name, value in to_plain(settings).items() if name in names and not name.endswith("_path")}
     return plain | {"own_tables": [split for split in ("val", "test") if names[f"{split}_path"] is not None]}
-
-
-def _write_sketch(folder: Path, splits: Splits, settings: TrainConfig) -> None:
-    """Keep which texts were trained and tuned on, so that an evaluation on them can say so."""
-    n_plain = len(splits.frames["train"]) - splits.added.get("disguised", 0)
-    frames = splits.frames["train"].iloc[:n_plain], splits.frames["val"]
-    sketch = sketch_texts(text for frame in frames for text in frame[settings.text_column])
-    with write_atomically(folder / TRAINING_TEXTS) as temporary, temporary.open("wb") as file:
-        np.save(file, sketch, allow_pickle=False)
-
-
-def _prepare(
-    scratch: Path,
-    config: ExportConfig,
-    checkpoint: Checkpoint,
-    splits: Splits,
-    settings: TrainConfig,
-    cutter: Windows,
-) -> Trained:
-    """The ONNX graph that other forms start from, and windows of train texts to fix scales on."""
-    graph = scratch / "model.onnx"
-    if any(FORMS[form].from_graph for form in config.formats):
-        logger.info("Trace the model ...")
-        write_onnx(graph, checkpoint.model)
-    texts = splits.frames["train"][settings.text_column]
-    places = np.linspace(0, len(texts) - 1, min(_N_CALIBRATION, len(texts))).astype(int)
-    windows = [np.array(cutter.cut(text)[0].ids, dtype=np.int64) for text in texts.iloc[places]]
-    return Trained(checkpoint.model, graph, windows)
-
-
-def _drop_failed(folder: Path, content: dict[str, Any], config: ExportConfig) -> list[str]:
-    """Remove the forms that failed and are not allowed, and the plain folder's weights where nobody asked for them."""
-    failed = []
-    for row in content["parity"]:
-        if row["passed"]:
-            continue
-        if row["form"] in config.allow:
-            row["allowed"] = True
-        else:
-            failed.append(row["form"])
-    unwanted = {*failed, *({"hf"} - set(config.formats))}
-    for form in unwanted & content["forms"].keys():
-        for name in content["forms"].pop(form)["files"]:
-            (folder / name).unlink()
-    for path in folder.iterdir():
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-    return failed
-
-
-def _refuse_worse(config: ExportConfig, content: dict[str, Any], failed: list[str]) -> None:
-    """Keep a bundle that nothing can load from being written, and one that lost a form from replacing another.
-
-    Raises:
-        ArtifactError: with the parity table, since no bundle keeps it.
-    """
-    replaces = config.overwrite and (config.to / MANIFEST).is_file()
-    if any(FORMS[form].backend for form in content["forms"]) and not (failed and replaces):
-        return
-    raise ArtifactError(
-        f"{config.to}: not written, and what stood there before is unchanged.\n\n{format_parity(content['parity'])}\n\n"
-        f"Outside their limits: {', '.join(failed)}. To keep them all the same: --allow {','.join(failed)}"
-    )
-
-
-def _finish(folder: Path, content: dict[str, Any], config: ExportConfig) -> None:
-    """Write the card and the manifest; then what servers need, which is made from a complete bundle."""
-    bundle = write_manifest(folder, content)
-    with write_atomically(folder / CARD) as temporary:
-        card = write_card(bundle, about=_read_about(config), licence=config.licence)
-        temporary.write_text(card, encoding="utf-8", errors="backslashreplace")  # a table's name may be no UTF-8
-    write_manifest(folder, content)
-    for form in (form for form in SERVER_WRITERS if form in config.formats):
-        write = SERVER_WRITERS[form]
-        content["forms"][form] = {"files": write(folder, content["name"])}
-    write_manifest(folder, content)

@@ -4,7 +4,7 @@ Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); 
 `--batch-size` and the TOML key `batch_size`.
 """
 
-from moderation.config.bundling import BUNDLE_NAME, ExportConfig, ExportFormat, ScoreConfig, VerifyConfig
+from moderation.config.bundling import ExportConfig, ExportFormat, ScoreConfig, VerifyConfig
 from moderation.config.declaring import Backend
 from moderation.config.evaluating import EvaluateConfig
 from moderation.config.migrating import DEFAULT_OLD_THRESHOLD, MigrateConfig
@@ -13,7 +13,6 @@ from moderation.config.training import CheckConfig, TableConfig, TrainConfig, Tu
 from moderation.options import setting
 
 __all__ = [
-    "BUNDLE_NAME",
     "DEFAULT_OLD_THRESHOLD",
     "Backend",
     "CheckConfig",

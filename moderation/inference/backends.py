@@ -19,12 +19,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
+from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
 from moderation.forms import FORMS, Form
 from moderation.inspection.graph_files import read_onnx, read_openvino, refuse_graph
 from moderation.inspection.openvino_indices import UnboundedIndexError, keep_in_range
+from moderation.manifests import MANIFEST
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 
@@ -285,7 +286,7 @@ def _is_installed(form: Form) -> bool:
 
 def files_of_backend(bundle: Bundle, name: str) -> list[str]:
     """Files of the bundle that this backend reads."""
-    return [TOKENIZER, MODEL_CONFIG, *bundle.forms[backends()[name].name]["files"]]
+    return [TOKENIZER, MODEL_CONFIG, *bundle.forms[backends()[name].name].files]
 
 
 def main_file(bundle: Bundle, name: str) -> Path:

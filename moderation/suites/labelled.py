@@ -6,13 +6,14 @@ from pathlib import Path
 import pandas as pd
 
 from moderation.artifacts import sha256
-from moderation.bundles import MANIFEST, Bundle
+from moderation.bundles import Bundle
 from moderation.config import TrainConfig
 from moderation.data.cleaning import PLAIN_FORM, TableForm, load_english_only
 from moderation.data.label_forms import spread_labels
 from moderation.data.splits import load_splits
 from moderation.errors import ConfigError, DataError
 from moderation.flags import from_plain, to_plain
+from moderation.manifests import MANIFEST
 from moderation.tables.columns import TEXT_COLUMN, show_names
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def read_labelled(path: Path, bundle: Bundle, form: TableForm = PLAIN_FORM) -> p
             split cannot be cut again.
     """
     table = form.read(path)
-    provenance = bundle.manifest.get("provenance") or {}
+    provenance = bundle.records.get("provenance") or {}
     found, trained_on = sha256(path), provenance.get("data") or {}
     if found == trained_on.get("extra_train_sha256"):
         raise DataError(
@@ -77,7 +78,7 @@ def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableF
 
 def _test_split(path: Path, bundle: Bundle, form: TableForm) -> pd.DataFrame:
     """The test split of the training table, cut by the settings that the bundle seals; older ones seal none."""
-    provenance = bundle.manifest["provenance"]
+    provenance = bundle.records["provenance"]
     sealed = provenance.get("split_settings")
     settings = {"seed": provenance["seed"]} | to_plain(form) if sealed is None else dict(sealed)
     if own := settings.pop("own_tables", []):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -151,13 +152,13 @@ def test_one_two_four_layers_stay_until_it_passes():
 
     def attempt(nodes):
         tried.append(len(nodes) // 2)
-        return {"passed": len(nodes) >= 6}
+        return SimpleNamespace(passed=len(nodes) >= 6)
 
     left, row = leave_until_passed(groups, list("gfedcba"), attempt)
-    assert (left, row, tried) == (list("gfed"), {"passed": True}, [1, 2, 4])
-    left, row = leave_until_passed(groups, list("gfedcba"), lambda nodes: {"passed": False})
+    assert (left, row, tried) == (list("gfed"), SimpleNamespace(passed=True), [1, 2, 4])
+    left, row = leave_until_passed(groups, list("gfedcba"), lambda nodes: SimpleNamespace(passed=False))
     assert len(left) == 7
-    assert not row["passed"]
+    assert not row.passed
 
 
 def test_what_stays_in_float_is_named(tiny_run, tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,9 +62,9 @@ def _write_inner_bundle(folder: Path, bundle: Bundle) -> Bundle:
             f"{bundle.path}: no form that TorchServe's archive could hold; expected one of {names}, "
             f"found {', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats onnx-int8,torchserve"
         )
-    for file in {TOKENIZER, MODEL_CONFIG, *bundle.forms[form]["files"]}:
+    for file in {TOKENIZER, MODEL_CONFIG, *bundle.forms[form].files}:
         link_or_copy(bundle.path / file, folder / file)
-    return write_manifest(folder, bundle.manifest | {"forms": {form: bundle.forms[form]}})
+    return write_manifest(folder, replace(bundle, forms={form: bundle.forms[form]}))
 
 
 def _weight(form: Form) -> tuple[bool, int]:

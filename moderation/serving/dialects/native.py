@@ -184,7 +184,7 @@ def describe_model(service: PredictionService, counterparts: Counterparts) -> di
         "thresholds_from": classifier.thresholds_from,
         "languages": list(classifier.languages),
         "window": {"length": bundle.window_length, "overlap": bundle.window_overlap},
-        "curves": bundle.manifest.get("curves"),
+        "curves": bundle.records.get("curves"),
         "categories": describe_categories(counterparts),
         "labels_without_category": list(counterparts.without_category),
         "attributes": counterparts.attributes,
