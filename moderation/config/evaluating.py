@@ -4,21 +4,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from moderation.config.declaring import (
-    DELIMITER_HELP,
-    ESCAPE_HELP,
-    LABEL_CUT_HELP,
-    LABEL_FORMAT_HELP,
-    LABEL_NONE_HELP,
-    LABELS_IN_HELP,
-    QUOTING_HELP,
-    TEXT_COLUMN_HELP,
-    THRESHOLD_HELP,
-    Backend,
-    LabelFormat,
-    Quoting,
-)
+from moderation.data.options import LABEL_CUT_HELP, LABEL_FORMAT_HELP, LABEL_NONE_HELP, LABELS_IN_HELP, LabelFormat
+from moderation.inference.options import THRESHOLD_HELP, Backend
 from moderation.options import Options, no_effect, setting
+from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP, TEXT_COLUMN_HELP, Quoting
 
 _OF_CHECKPOINT = "a checkpoint on its test split or another table"
 _OF_BUNDLE = "a bundle on suites of others"

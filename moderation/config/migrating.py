@@ -4,15 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from moderation.config.declaring import (
-    DELIMITER_HELP,
-    ESCAPE_HELP,
-    QUOTING_HELP,
-    TEXT_COLUMN_HELP,
-    Backend,
-    Quoting,
-)
+from moderation.inference.options import Backend
 from moderation.options import Options, no_effect, setting
+from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP, TEXT_COLUMN_HELP, Quoting
 
 DEFAULT_OLD_THRESHOLD = 0.8
 """That of Coral, and of most guides to the Perspective API."""

@@ -5,14 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from moderation.config.declaring import (
-    CSV_SAFE_HELP,
-    THRESHOLD_HELP,
-    THRESHOLDS_HELP,
-    Backend,
-)
+from moderation.inference.options import THRESHOLD_HELP, THRESHOLDS_HELP, Backend
 from moderation.logs import LogLevel
 from moderation.options import Options, no_effect, setting
+from moderation.tables.options import CSV_SAFE_HELP
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?")  # another one matches no page
 

@@ -4,19 +4,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from moderation.config.declaring import (
-    DELIMITER_HELP,
-    ESCAPE_HELP,
-    LABEL_CUT_HELP,
-    LABEL_FORMAT_HELP,
-    LABEL_NONE_HELP,
-    LABELS_IN_HELP,
-    QUOTING_HELP,
-    TEXT_COLUMN_HELP,
-    LabelFormat,
-    Quoting,
-)
+from moderation.data.options import LABEL_CUT_HELP, LABEL_FORMAT_HELP, LABEL_NONE_HELP, LABELS_IN_HELP, LabelFormat
 from moderation.options import Options, no_effect, setting
+from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP, TEXT_COLUMN_HELP, Quoting
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PosWeight = Literal["off", "sqrt", "balanced"]

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moderation.config.declaring import LabelFormat, Quoting
 from moderation.data.label_forms import SpreadLabels, spread_labels
 from moderation.data.languages import detect_foreign, is_english
+from moderation.data.options import LabelFormat
 from moderation.data.splitting import take_part
 from moderation.data.validation import (
     Mask,
@@ -31,6 +31,7 @@ from moderation.data.validation import (
 from moderation.errors import ConfigError, DataError
 from moderation.labels import JIGSAW_LABELS, as_labels, name_problem
 from moderation.tables.columns import TEXT_COLUMN, check_column_names, find_text_column, show_names
+from moderation.tables.options import Quoting
 from moderation.tables.reading import read_table
 
 logger = logging.getLogger(__name__)

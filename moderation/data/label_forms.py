@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moderation.config.declaring import LabelFormat
+from moderation.data.options import LabelFormat
 from moderation.data.validation import NO, YES
 from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS

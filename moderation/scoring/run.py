@@ -17,7 +17,6 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from moderation.artifacts import resolve_target, sha256, write_atomically
-from moderation.config import ScoreConfig
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.extras import package_version
@@ -28,6 +27,7 @@ from moderation.scoring.batch import check_free_names, score_batch, scored_schem
 from moderation.scoring.cells import encode_json_lines
 from moderation.scoring.json_lines import OBJECT
 from moderation.scoring.lines import Line
+from moderation.scoring.options import ScoreConfig
 from moderation.scoring.origins import Origin, check_sidecar, encode_metadata, write_sidecar
 from moderation.scoring.progress import Pace, Progress
 from moderation.scoring.readers import Chunk, StreamedTable, open_table

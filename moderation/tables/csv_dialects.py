@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from moderation.config.declaring import Quoting
 from moderation.errors import ConfigError, DataError
+from moderation.tables.options import Quoting
 
 LIKELY_DELIMITERS = (",", ";", "\t", "|")
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w"]+)"?', re.ASCII | re.IGNORECASE)  # Excel's own first line

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from moderation.config.declaring import Quoting
 from moderation.errors import DataError
 from moderation.tables import bounds
 from moderation.tables.columns import check_column_names, show_names, show_rows, strip_blanks
@@ -25,6 +24,7 @@ from moderation.tables.csv_dialects import CsvDialect, suggest_delimiter
 from moderation.tables.csv_rows import RAGGED, TOO_LONG, open_csv
 from moderation.tables.encodings import check_is_text, is_unicode
 from moderation.tables.json_objects import parse_object, read_lines
+from moderation.tables.options import Quoting
 from moderation.tables.parquet_files import open_parquet
 from moderation.tables.whole_files import HELD_PER_BYTE, Room, read_lines_whole, text_pieces
 
