@@ -1,6 +1,5 @@
 """Settings: each has a default and a help line, and all that is wrong with them comes in one message."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +20,7 @@ from moderation.config import (
 from moderation.errors import ConfigError
 from moderation.forms import FORMS
 from moderation.inference.backends import backends
+from moderation.options import build, settings_of
 
 CONFIGS = [verb.config_class for verb in VERBS.values()]
 DATA = Path("train.csv")
@@ -28,12 +28,10 @@ DATA = Path("train.csv")
 
 @pytest.mark.parametrize("config_class", CONFIGS)
 def test_every_setting_has_a_help_line_and_an_immutable_default(config_class: type[Any]) -> None:
-    for field in dataclasses.fields(config_class):
-        help_line = field.metadata["help"]
-        assert help_line, field.name
-        assert not help_line.endswith("."), field.name
-        assert field.default is not dataclasses.MISSING, field.name
-        hash(field.default)
+    for name, one in settings_of(config_class).items():
+        assert one.about["help"], name
+        assert not one.about["help"].endswith("."), name
+        hash(one.default)
 
 
 @pytest.mark.parametrize("config_class", CONFIGS)
@@ -125,7 +123,7 @@ def test_all_problems_come_in_one_message() -> None:
 )
 def test_the_other_verbs_check_theirs(config_class: type[Any], settings: dict[str, Any], complaints: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        config_class(**settings)
+        build(config_class, settings)
     for complaint in complaints:
         assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 + len(complaints)
@@ -147,7 +145,7 @@ def test_a_setting_that_would_do_nothing_is_refused(
     config_class: type[Any], settings: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        config_class(**settings)
+        build(config_class, settings)
 
 
 def test_idle_settings_of_a_training_are_said_and_not_refused() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from moderation.export.options import ExportOptions
 from moderation.forms import FormName
+from moderation.inference.options import THRESHOLD_HELP, THRESHOLDS_HELP, Backend
 from moderation.manifests import BUNDLE_NAME
 from moderation.options import Options, part, setting
+from moderation.scoring.options import ScoreOptions
 
 ExportFormat = FormName
 
@@ -43,3 +45,40 @@ class VerifyConfig(Options):
 
     bundle: Path | None = setting(None, "folder of a bundle; default: the included English model")
     threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Options):
+    """Settings of `moderation score`."""
+
+    table: ScoreOptions = part(ScoreOptions)
+    text: str | None = setting(None, "one text to score, in place of a file", metavar="TEXT", once=True)
+    model: Path | None = setting(
+        None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
+    )
+    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
+    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
+    thresholds: Path | None = setting(None, THRESHOLDS_HELP)
+    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
+
+    @property
+    def of_lines(self) -> bool:
+        """Whether lines of standard input, or the one text, are scored in place of a file."""
+        return self.text is not None or self.table.reads_pipe
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Extras of this toolkit that scoring needs: lines in and JSON lines out need no table."""
+        piped = str(self.table.input_path or "-") == "-" and self.table.writes_pipe
+        return ("onnx",) if piped else ("onnx", "tables")
+
+    def problems(self) -> list[str]:
+        """Problems between settings: nothing to score, or two things at once."""
+        problems: list[str] = []
+        if self.text is not None and self.table.input_path is not None:
+            problems.append("--text and a file to read were given; name one of them")
+        if self.text is None and self.table.input_path is None:
+            problems.append("nothing to score: name a table, - for standard input, or a text with --text")
+        if self.text is not None:
+            problems += [problem for problem in self.table.pipe_problems() if problem not in self.table.problems()]
+        return problems

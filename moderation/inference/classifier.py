@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle
+from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
 from moderation.evaluation.probabilities import calibrate, predict
@@ -245,6 +246,11 @@ class Classifier:
     def batch_tokens(self) -> int:
         """Tokens of a batch at most, padding included; 0: each window is computed alone."""
         return self._open().backend.batch_tokens if self._batch_tokens is None else self._batch_tokens
+
+    @property
+    def threads(self) -> int:
+        """Processor threads that it computes with."""
+        return count_cores() if self._threads is None else self._threads
 
     def _make_batches(self, backend: Backend, windows: Sequence[Window]) -> list[Batch]:
         return make_batches(

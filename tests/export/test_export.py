@@ -21,6 +21,7 @@ from moderation.export.card import read_curves
 from moderation.export.forms import write_torchscript
 from moderation.export.mixed_precision import layer_groups
 from moderation.export.odd_texts import ODD_TEXTS
+from moderation.export.options import ExportOptions
 from moderation.export.parity import check_again, compare
 from moderation.export.staging import recover_target, staged_folder
 from moderation.forms import FORMS
@@ -391,7 +392,7 @@ def test_a_second_export_leaves_alone_what_the_first_has_moved_aside(bundle, tmp
     with claimed(bundle, "export"):
         bundle.rename(tmp_path / ".tiny.0123456789ab.old")
         with pytest.raises(ArtifactError, match="another process is writing it"):
-            export(ExportConfig(run=tmp_path, to=bundle, overwrite=True))
+            export(ExportConfig(run=tmp_path, to=bundle, export=ExportOptions(overwrite=True)))
         assert not bundle.exists()
 
 
