@@ -1,7 +1,5 @@
 """The classifier: texts in, probabilities and decisions out, from a bundle and from nothing else."""
 
-import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy.typing as npt
 
 from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle
 from moderation.cores import count_cores
-from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
 from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import (
@@ -25,8 +23,9 @@ from moderation.inference.backends import (
     main_file,
     open_backend,
 )
-from moderation.inference.engines import Batch, Engine, make_batches, padded_length
-from moderation.inference.windows import Watch, Window, Windows, check_texts
+from moderation.inference.engines import Batch, Engine, ProcessEngine, make_batches, padded_length
+from moderation.inference.texts import as_list, check_texts
+from moderation.inference.windows import Watch, Window, Windows
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
 
@@ -99,9 +98,7 @@ class Classifier:
         self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
         self._windows = Windows(bundle.path / TOKENIZER, length=bundle.window_length, overlap=bundle.window_overlap)
         _check_tokens(bundle, self._windows.highest_id)
-        self._first_pid = self._lock_pid = os.getpid()
-        self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._engine = ProcessEngine(self._start)
         self._open()
 
     @classmethod
@@ -160,7 +157,7 @@ class Classifier:
         Raises:
             DataError: not a list of strings.
         """
-        texts = check_texts(_as_list(texts))
+        texts = check_texts(as_list(texts))
         probabilities = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         n_windows = np.zeros(len(texts), dtype=np.int64)
         for owners, windows in self._cut(texts):
@@ -267,11 +264,7 @@ class Classifier:
 
     def close(self) -> None:
         """Let go of the engine's memory and threads; the next use loads it again."""
-        with self._lock_here():
-            self._leave_inherited()
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -290,6 +283,19 @@ class Classifier:
     def __repr__(self) -> str:
         return f"Classifier({self.model_version})"
 
+    def _open(self) -> Engine:
+        return self._engine.get()
+
+    def _start(self, is_fork: bool) -> Engine:
+        """Load the model; threads that share a window would wait for ever in a fork for those that it left behind."""
+        alone = is_fork and backends()[self.backend_name].shares_window
+        backend = open_backend(
+            self.bundle, self.backend_name, threads=1 if alone else self._threads, device=self._device
+        )
+        engine = Engine(backend, main_file(self.bundle, self.backend_name), len(self.labels))
+        engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
+        return engine
+
     def _cut(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Window]]]:
         """Windows of the texts, a bounded number of tokens at a time, with the place of the text that each is of."""
         owners: list[int] = []
@@ -305,65 +311,6 @@ class Classifier:
                     owners, windows, n_tokens = [], [], 0
         if windows:
             yield owners, windows
-
-    def _open(self) -> Engine:
-        """The engine of this process: a fork inherits no threads, so that a child opens one of its own.
-
-        In a child, torch keeps to one thread: it would wait for ever for the others, which the fork left behind.
-        """
-        engine = self._engine
-        if engine is not None and engine.pid == os.getpid():
-            return engine
-        with self._lock_here():
-            if self._engine is None or self._engine.pid != os.getpid():
-                self._leave_inherited()
-                alone = os.getpid() != self._first_pid and backends()[self.backend_name].shares_window
-                threads = 1 if alone else self._threads
-                backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
-                engine = Engine(backend, main_file(self.bundle, self.backend_name), len(self.labels))
-                engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
-                self._engine = engine
-            return self._engine
-
-    def _lock_here(self) -> threading.Lock:
-        """The lock of this process: a thread may have held the parent's at the fork, and is not here to free it."""
-        if self._lock_pid != os.getpid():
-            self._lock, self._lock_pid = threading.Lock(), os.getpid()
-        return self._lock
-
-    def _leave_inherited(self) -> None:
-        """Put a parent's engine aside; without its threads it may hang when it is taken down."""
-        if self._engine is not None and self._engine.pid != os.getpid():
-            _INHERITED.append(self._engine)
-            self._engine = None
-
-
-_INHERITED: list[Engine] = []  # of parents of this process, never taken down
-
-
-def _as_list(texts: Iterable[str]) -> list[str]:
-    """Texts in their order.
-
-    Raises:
-        DataError: what holds no texts in an order, though it may be gone through: a mapping, a table, bytes, a set.
-    """
-    if isinstance(texts, str):
-        raise DataError("texts: found one string, expected a list of them. Cure: [text]")
-    if isinstance(texts, Mapping):
-        raise DataError(
-            "texts: found a mapping, of which only the keys would be read. Cure: list(texts.values()) for its values, "
-            "or the one that holds the text: texts['comment_text']"
-        )
-    if isinstance(texts, (bytes, bytearray, memoryview)):
-        raise DataError("texts: found bytes, expected text. Cure: texts.decode('utf-8')")
-    if isinstance(texts, (set, frozenset)):
-        raise DataError("texts: found a set, which has no order to give results in. Cure: sorted(texts)")
-    if hasattr(texts, "columns"):  # a table of pandas, polars or pyarrow; that of pandas would give its columns' names
-        raise DataError("texts: found a table. Cure: the column that holds the texts, such as table['comment_text']")
-    try:
-        return list(texts)
-    except TypeError:
-        raise DataError(f"texts: found {type(texts).__name__}, expected a text or a list of them.") from None
 
 
 def _check_tokens(bundle: Bundle, highest_id: int) -> None:

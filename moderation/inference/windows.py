@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderation.errors import ArtifactError, DataError
+from moderation.errors import ArtifactError
 from moderation.inspection.tokenizer_files import BoundedTokenizer
-from moderation.tables.encodings import is_unicode
 
 _PIECE = 2_000  # characters that the tokenizer is given at once: for one it may make many tokens
 _GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters
@@ -204,23 +203,3 @@ def _next_start(may_begin: bytes | bytearray, start: int, end: int, room: int, o
         if may_begin[candidate]:
             return candidate
     return end
-
-
-def check_texts(texts: Sequence[str]) -> list[str]:
-    """Refuse what is no sequence of texts.
-
-    Raises:
-        DataError: a single string, an element that is none, or a text with half of a surrogate pair; by position.
-    """
-    if isinstance(texts, str):
-        raise DataError("texts: found one string, expected a list of them. Cure: [text]")
-    texts = list(texts)
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(f"texts[{position}]: found {type(text).__name__}, expected str. Leave such rows out.")
-        if not is_unicode(text):
-            raise DataError(
-                f"texts[{position}]: holds half of a surrogate pair, which is no character. "
-                "Cure: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-            )
-    return texts
