@@ -24,7 +24,6 @@ from moderation.scoring.origins import describe_thresholds
 from moderation.scoring.progress import Pace, Progress
 from moderation.scoring.records import PIPE_COLUMN, score_texts
 from moderation.scoring.summary import ScoreSummary
-from moderation.tables.compression import FORMATS, is_named_as_table
 from moderation.tables.encodings import NO_UTF8
 
 logger = logging.getLogger(__name__)
@@ -85,6 +84,8 @@ def _check_input(config: ScoreConfig) -> None:
     path = config.table.input_path
     if path is None or config.table.reads_pipe:
         return
+    from moderation.tables.compression import FORMATS, is_named_as_table  # which needs Arrow, as lines do not
+
     if not is_named_as_table(path) and not os.path.exists(path):  # noqa: PTH110 - a text may be too long for a path
         raise ConfigError(
             f"what was given to score is not a file, and it does not end as a table does ({FORMATS}). To score a "
