@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -86,10 +85,12 @@ def build_bundle(folder: Path, backbone_name: str, texts: list[str]) -> None:
 
     from moderation.backbones.registry import load_tokenizer
     from moderation.bundles import write_manifest
+    from moderation.calibrators import Calibrator
     from moderation.export.forms import Trained, write_form
     from moderation.export.huggingface import write_huggingface
     from moderation.export.onnx_graph import write_onnx
     from moderation.inference.windows import Windows
+    from moderation.manifests import FormFacts, Manifest
     from moderation.training.model import build_model
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,14 +99,22 @@ def build_bundle(folder: Path, backbone_name: str, texts: list[str]) -> None:
         torch.manual_seed(0)
         model = build_model(backbone, LABELS, random_weights=True)
         model.eval()  # type: ignore[no-untyped-call]
-        forms = {"hf": {"files": write_huggingface(folder, model, load_tokenizer(backbone), LABELS, max_length=WINDOW)}}
+        forms = {"hf": write_huggingface(folder, model, load_tokenizer(backbone), LABELS, max_length=WINDOW)}
     write_onnx(folder / "onnx/model.onnx", model)
     windows = Windows(folder / "tokenizer.json", length=WINDOW, overlap=WINDOW // 4)
     some = [np.array(windows.cut(text)[0].ids) for text in texts]
     trained = Trained(model, folder / "onnx/model.onnx", some)
     for form in ("onnx", "onnx-int8", "openvino", "torchscript"):
-        forms[form] = {"files": write_form(folder, form, trained)}
-    content: dict[str, Any] = {"name": folder.name, "labels": list(LABELS), "thresholds": dict.fromkeys(LABELS, 0.5)}
-    content |= {"calibration": {"method": "identity"}, "languages": [], "metrics": {}, "provenance": {}, "parity": []}
-    window = {"length": WINDOW, "overlap": WINDOW // 4, "pooling": "max"}
-    write_manifest(folder, content | {"window": window, "forms": forms})
+        forms[form] = write_form(folder, form, trained)
+    manifest = Manifest(
+        name=folder.name,
+        labels=LABELS,
+        thresholds=(0.5,) * len(LABELS),
+        calibrators=(Calibrator(),) * len(LABELS),
+        window_length=WINDOW,
+        window_overlap=WINDOW // 4,
+        languages=(),
+        records={"metrics": {}, "provenance": {}, "parity": []},
+        forms={form: FormFacts(tuple(files)) for form, files in forms.items()},
+    )
+    write_manifest(folder, manifest)

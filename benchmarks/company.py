@@ -16,7 +16,7 @@ from tables import print_table, write_json
 
 from moderation import Classifier
 from moderation.bundles import SHIPPED, read_bundle
-from moderation.inference.backends import BACKENDS
+from moderation.inference.backends import backends
 
 TOGETHER = 512
 
@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     texts = read_texts(options.data_path, options.texts)
     forms = read_bundle(options.bundle).forms
-    rows = [compare(options.bundle, name, texts) for name, (form, _) in BACKENDS.items() if form in forms]
+    rows = [compare(options.bundle, name, texts) for name, form in backends().items() if form.name in forms]
     print_table(rows)
     if options.json:
         write_json(options.json, rows, {})

@@ -18,12 +18,13 @@ import numpy as np
 from tokenizers import Tokenizer, normalizers
 
 from moderation.artifacts import read_json, write_json
-from moderation.bundles import CARD, MANIFEST, TOKENIZER, check_files, read_bundle, write_manifest
+from moderation.bundles import CARD, TOKENIZER, check_files, read_bundle, write_manifest
 from moderation.data.folding import reading_steps
 from moderation.export.card import write_card
-from moderation.export.parity import ODD_TEXTS, PARITY_FILE
+from moderation.export.odd_texts import ODD_TEXTS
+from moderation.export.parity import PARITY_FILE
 from moderation.export.staging import staged_folder
-from moderation.inference.backends import BACKENDS
+from moderation.inference.backends import backends
 from moderation.inference.classifier import Classifier
 
 
@@ -36,19 +37,16 @@ def main() -> None:
     options = parser.parse_args()
     bundle = read_bundle(options.bundle)
     check_files(bundle, None)
-    content = read_json(options.bundle / MANIFEST, "the manifest of a bundle")
-    for name in ("format", "format_version", "files", "version"):
-        content.pop(name)
     with staged_folder(options.bundle, overwrite=True) as folder:
         shutil.copytree(options.bundle, folder, dirs_exist_ok=True)
         changed = fold_again(folder / TOKENIZER)
-        write_manifest(folder, content)
+        write_manifest(folder, bundle)
         answer_again(folder, changed)
         card = write_card(
-            write_manifest(folder, content), about=options.about.read_text(encoding="utf-8"), licence=options.licence
+            write_manifest(folder, bundle), about=options.about.read_text(encoding="utf-8"), licence=options.licence
         )
         (folder / CARD).write_text(card, encoding="utf-8")
-        sealed = write_manifest(folder, content)
+        sealed = write_manifest(folder, bundle)
     print(f"{sealed.short_version}: {len(changed)} of {len(ODD_TEXTS)} odd texts are read otherwise than before.")
 
 
@@ -75,13 +73,13 @@ def answer_again(folder: Path, changed: list[str]) -> None:
     """Compute the answers on the texts named again, in every form that was compared."""
     content: dict[str, Any] = read_json(folder / PARITY_FILE, "the answers that an export keeps")
     places = [list(content["texts"]).index(name) for name in changed]
-    for backend, (form, _) in BACKENDS.items():
-        if form not in content["answers"] or form == "hf":
+    for backend, form in backends().items():
+        if form.name not in content["answers"] or form.name == "hf":
             continue
         with Classifier.load(folder, backend=backend) as classifier:
             answers = classifier.probabilities([ODD_TEXTS[name] for name in changed])
         for place, row in zip(places, np.asarray(answers).tolist(), strict=True):
-            content["answers"][form][place] = content["answers"]["hf"][place] = row
+            content["answers"][form.name][place] = content["answers"]["hf"][place] = row
     content["without_torch"] = sorted({*content.get("without_torch", []), *changed})
     write_json(folder / PARITY_FILE, content)
 

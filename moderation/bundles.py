@@ -4,41 +4,24 @@
 bundle whose version is known is known to the last byte.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from moderation.artifacts import RunFolder, read_json, sha256, write_json
-from moderation.calibrators import Calibrator
-from moderation.categories import check_mapping
-from moderation.errors import ArtifactError, ConfigError
-from moderation.escapes import LONGEST_NAME, escape_name
+from moderation.errors import ArtifactError
+from moderation.escapes import escape_name
+from moderation.forms import FORMS
 from moderation.labels import check_same_labels
-from moderation.manifests import (
-    BUNDLE_NAME,
-    is_whole,
-    read_calibration,
-    read_files,
-    read_forms,
-    read_labels,
-    read_languages,
-    read_text,
-    read_thresholds,
-    read_window,
-)
+from moderation.manifests import FORMAT, FORMAT_VERSION, MANIFEST, FileFacts, Manifest, is_whole, manifest_version
 from moderation.model_bounds import MOST_TOKENS
 from moderation.pretrained import CONFIGURATIONS, check_content, check_names
 
-MANIFEST = "moderation.json"
 TOKENIZER = "tokenizer.json"
 MODEL_CONFIG = "config.json"
 CARD = "README.md"
 TRAINING_TEXTS = "training_texts.npy"
-FORMAT = "content-moderation bundle"
-FORMAT_VERSION = 1
 _NO_CODE = "A bundle holds no such thing: take it from a source that you trust, or export it anew."
 _UPGRADE = "Cure: take a newer version of the toolkit."
 
@@ -46,79 +29,17 @@ SHIPPED = Path(__file__).parent / "models" / "compact-en"
 """The bundle that the package brings, used where none is named."""
 
 
-@dataclass(frozen=True)
-class Form:
-    """One of the ways in which a bundle holds its model.
-
-    Args:
-        name: As in `--formats`.
-        main_file: The file by which its presence is known; `{name}` stands for the bundle's name.
-        extra: Of the package, needed to run it.
-        runs: Whether `Classifier` can run it; the others are for servers of other makers.
-        weights: File beside the main one that its engine reads without being told.
-    """
-
-    name: str
-    main_file: str
-    extra: str | None
-    runs: bool = True
-    weights: str | None = None
-
-    def read_files(self, bundle_name: str) -> list[str]:
-        """Files that the engine reads by their names."""
-        return [self.main_file.format(name=bundle_name), *([self.weights] if self.weights else [])]
-
-
-FORMS: dict[str, Form] = {
-    form.name: form
-    for form in (
-        Form("hf", "model.safetensors", "train"),
-        Form("torch", "pytorch_model.bin", "train", runs=False),
-        Form("onnx", "onnx/model.onnx", "onnx"),
-        Form("onnx-int8", "onnx/model_int8.onnx", "onnx"),
-        Form("openvino", "openvino/model.xml", "openvino", weights="openvino/model.bin"),
-        Form("torchscript", "torchscript/model.pt", "train"),
-        Form("triton", "triton/{name}/config.pbtxt", None, runs=False),
-        Form("torchserve", "torchserve/{name}.mar", None, runs=False),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """What a bundle's manifest says, checked.
+@dataclass(frozen=True, kw_only=True)
+class Bundle(Manifest):
+    """A sealed manifest, checked, and the folder that it describes.
 
     Args:
         path: The folder.
-        name: Of the model, as chosen at export.
-        version: SHA-256 of the manifest's content, 64 hex digits.
-        labels: Order of the logits.
-        thresholds: One per label, in that order, in [0, 1].
-        calibrators: One per label, in that order, applied to logits before the sigmoid.
-        window_length: Tokens that the encoder reads at once, special ones included.
-        window_overlap: Tokens that two neighbouring windows share.
-        languages: That the model was trained on.
-        forms: Form -> facts about it: its files, layers left in float.
-        files: Path relative to the folder, with slashes -> `sha256`, `bytes`.
-        manifest: All of it, also metrics, parity and provenance.
-        mapping: Label -> OpenAI's categories and Perspective's attributes that it was mapped to at export.
         n_tokens: Of the model's vocabulary; None: its configuration does not say.
         pad_id: Token that fills up a batch; the mask hides it, so that 0 does where the model names none.
     """
 
     path: Path
-    name: str
-    version: str
-    labels: tuple[str, ...]
-    thresholds: tuple[float, ...]
-    calibrators: tuple[Calibrator, ...]
-    window_length: int
-    window_overlap: int
-    languages: tuple[str, ...]
-    forms: dict[str, dict[str, Any]]
-    files: dict[str, dict[str, Any]]
-    manifest: dict[str, Any]
-    mapping: dict[str, tuple[str, ...]] = field(default_factory=dict)
     n_tokens: int | None = None
     pad_id: int = 0
 
@@ -126,11 +47,6 @@ class Bundle:
     def short_version(self) -> str:
         """Name and the first twelve digits of the version, as results carry it."""
         return f"{self.name}@{self.version[:12]}"
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether a calibrator changes some label's probabilities."""
-        return any(calibrator.method != "none" for calibrator in self.calibrators)
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -170,7 +86,7 @@ def read_bundle(path: Path) -> Bundle:
             f"{path / MANIFEST}: changed since the export (its version is not the hash of its content). Take the "
             "bundle from its source again, or export it anew."
         )
-    return _with_config(_checked(path, content))
+    return _with_config(_check_forms(Bundle.from_plain(content, str(path / MANIFEST), path=path)))
 
 
 def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
@@ -187,14 +103,14 @@ def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
         file = bundle.path / name
         if not _is_file(file):
             raise ArtifactError(f"{file}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
-        if file.stat().st_size != facts["bytes"]:
-            raise ArtifactError(_describe_change(file, f"{file.stat().st_size:,} bytes", f"{facts['bytes']:,} bytes"))
+        if file.stat().st_size != facts.bytes:
+            raise ArtifactError(_describe_change(file, f"{file.stat().st_size:,} bytes", f"{facts.bytes:,} bytes"))
     for name in bundle.files if names is None else names:
         if name not in bundle.files:
             raise ArtifactError(f"{bundle.path / name}: not named in the bundle's {MANIFEST}; it will not be used.")
-        if (found := sha256(bundle.path / name)) != bundle.files[name]["sha256"]:
+        if (found := sha256(bundle.path / name)) != bundle.files[name].sha256:
             raise ArtifactError(
-                _describe_change(bundle.path / name, f"SHA-256 {found}", f"SHA-256 {bundle.files[name]['sha256']}")
+                _describe_change(bundle.path / name, f"SHA-256 {found}", f"SHA-256 {bundle.files[name].sha256}")
             )
 
 
@@ -211,102 +127,37 @@ def find_foreign(bundle: Bundle) -> list[str]:
     return sorted(found)
 
 
-def write_manifest(path: Path, content: dict[str, Any]) -> Bundle:
+def write_manifest(path: Path, manifest: Manifest) -> Bundle:
     """Seal a folder: hash every file in it and write `moderation.json`.
 
     Args:
         path: The folder.
-        content: What the manifest says; `format`, `format_version`, `files` and `version` are filled in.
+        manifest: What is said of it; the files and the version are filled in.
 
     Raises:
         ArtifactError: the content is not that of a bundle, or the folder cannot be written.
     """
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    files = {name: {"sha256": sha256(path / name), "bytes": (path / name).stat().st_size} for name in names}
-    files.pop(MANIFEST, None)
-    sealed = {"format": FORMAT, "format_version": FORMAT_VERSION} | content | {"files": files}
-    sealed["version"] = manifest_version(sealed)
-    bundle = _with_config(_checked(path, sealed))
-    write_json(path / MANIFEST, sealed)
+    files = {name: FileFacts(sha256(path / name), (path / name).stat().st_size) for name in names if name != MANIFEST}
+    content = replace(manifest, files=files).to_plain()
+    bundle = _with_config(_check_forms(Bundle.from_plain(content, str(path / MANIFEST), path=path)))
+    write_json(path / MANIFEST, content)
     return bundle
 
 
-def describe_calibrators(labels: Sequence[str], calibrators: Sequence[Calibrator]) -> dict[str, Any]:
-    """What the manifest says under `calibration`.
-
-    >>> describe_calibrators(["toxic"], [Calibrator()])
-    {'method': 'identity'}
-    """
-    if all(calibrator.method == "none" for calibrator in calibrators):
-        return {"method": "identity"}
-    content = {label: calibrator.to_plain() for label, calibrator in zip(labels, calibrators, strict=True)}
-    return {"method": "per-label", "labels": content}
-
-
-def manifest_version(content: dict[str, Any]) -> str:
-    """SHA-256 of a manifest without its `version`: of its JSON with sorted keys and no spaces.
-
-    >>> manifest_version({"a": 1, "version": "x"}) == manifest_version({"a": 1})
-    True
-    """
-    rest = {key: value for key, value in content.items() if key != "version"}
-    try:
-        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    except (RecursionError, ValueError, TypeError):
-        raise ArtifactError(f"{MANIFEST}: nested too deeply, or it holds what JSON does not.") from None
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _checked(path: Path, content: dict[str, Any]) -> Bundle:
-    where = path / MANIFEST
-    try:
-        labels = read_labels(content)
-        thresholds = read_thresholds(content)
-        check_same_labels(list(thresholds), labels, f"{where} (thresholds)")
-        window_length, window_overlap = read_window(content)
-        files = read_files(content)
-        bundle = Bundle(
-            path=path,
-            name=_read_name(content),
-            version=read_text(content, "version"),
-            labels=labels,
-            thresholds=tuple(thresholds[label] for label in labels),
-            calibrators=read_calibration(content, labels),
-            window_length=window_length,
-            window_overlap=window_overlap,
-            languages=read_languages(content),
-            forms=read_forms(content, files),
-            files=files,
-            manifest=content,
-            mapping=check_mapping(content.get("mapping", {}), labels),
-        )
-        problem = _find_problem(bundle)
-    except ArtifactError:
-        raise
-    except (ConfigError, TypeError) as error:
-        reason = str(error)[:2_000] if isinstance(error, ConfigError) else f"{error}: expected label -> list of names"
-        raise ArtifactError(f"{where}: not a manifest that can be read. {reason}") from error
-    if problem:
-        raise ArtifactError(f"{where}: {problem}")
+def _check_forms(bundle: Bundle) -> Bundle:
+    """Refuse a bundle whose forms lack files, or that holds code."""
+    if problem := _find_problem(bundle):
+        raise ArtifactError(f"{bundle.path / MANIFEST}: {problem}")
     return bundle
-
-
-def _read_name(content: dict[str, Any]) -> str:
-    """A name as `export` takes it: it stands in the header of every answer."""
-    name = read_text(content, "name")
-    if not BUNDLE_NAME.fullmatch(name):
-        raise ConfigError(
-            f"name is {escape_name(name)}, expected up to {LONGEST_NAME} letters, digits, '.', '_' and '-'."
-        )
-    return name
 
 
 def _find_problem(bundle: Bundle) -> str | None:
     for name, facts in bundle.forms.items():
         if name not in FORMS:
             continue
-        for file in FORMS[name].read_files(bundle.name):
-            if file not in facts["files"]:
+        for file in FORMS[name].files(bundle.name):
+            if file not in facts.files:
                 return f"form {name} without {file}."
     if unsealed := {TOKENIZER, MODEL_CONFIG} - bundle.files.keys():
         return f"{' and '.join(sorted(unsealed))} not among its files."

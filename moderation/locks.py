@@ -16,8 +16,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
@@ -25,6 +25,8 @@ from moderation.escapes import escape_name
 _FORMAT = "content-moderation lock"
 _START = json.dumps({"format": _FORMAT})[:-1].encode()
 _RECORD_BYTES = 1 << 16
+_KEYS = {"size": "bytes"}  # of the record, where they are not the names of fields
+_UNKNOWN = "which one is not known"
 _LOOK_S = 0.02
 _RECORD_S = 1.0  # within which whoever took a lock has said who it is
 
@@ -44,6 +46,50 @@ else:
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock, as its file says. Another process wrote it, so that each value may be missing, or anything.
+
+    Args:
+        verb: Command that runs.
+        process: Its id.
+        host: Where it runs.
+        started: When it took the lock, in UTC.
+        input: What it reads.
+        size: Bytes of that.
+    """
+
+    verb: object = None
+    process: object = None
+    host: object = None
+    started: object = None
+    input: object = None
+    size: object = None
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Owner | None":
+        """The owner of which `to_bytes` wrote; None: it is not known (yet)."""
+        try:
+            record = json.loads(content)
+        except ValueError:
+            return None
+        if not isinstance(record, dict) or not record:
+            return None
+        return cls(**{one.name: record.get(_KEYS.get(one.name, one.name)) for one in fields(cls)})
+
+    def to_bytes(self) -> bytes:
+        """The content of the lock file."""
+        known = {_KEYS.get(name, name): value for name, value in asdict(self).items() if value is not None}
+        return json.dumps({"format": _FORMAT} | known).encode()
+
+    def __str__(self) -> str:
+        shown = {name: escape_name(value) for name, value in asdict(self).items() if value is not None}
+        words = f"moderation {shown.get('verb')}"
+        if "input" in shown:
+            words += f" of {shown['input']}" + (f" ({shown['size']} bytes)" if "size" in shown else "")
+        return f"{words}, process {shown.get('process')} on {shown.get('host')}, since {shown.get('started')}"
 
 
 @contextmanager
@@ -94,7 +140,7 @@ def _hold(lock: Path, path: Path, wait_s: float) -> int:
             if is_ours and _has_name(descriptor, lock):
                 _check_content(descriptor, lock)
                 return descriptor
-            owner, late = _read_record(descriptor), time.monotonic() - end
+            owner, late = Owner.from_bytes(_read(descriptor)), time.monotonic() - end
         except BaseException:
             os.close(descriptor)
             raise
@@ -102,8 +148,8 @@ def _hold(lock: Path, path: Path, wait_s: float) -> int:
         if not is_ours and late > (0 if owner else _RECORD_S):
             waited = f" (waited {wait_s:g} s)" if wait_s else ""
             raise ArtifactError(
-                f"{path}: another process is writing it: {_show(owner)}{waited}. Wait until it ends, stop it, or write "
-                "somewhere else."
+                f"{path}: another process is writing it: {owner or _UNKNOWN}{waited}. Wait until it ends, stop it, or "
+                "write somewhere else."
             )
         time.sleep(_LOOK_S)
 
@@ -163,48 +209,34 @@ def _let_go(descriptor: int, lock: Path) -> None:
             lock.unlink()
 
 
-def _describe(verb: str, source: Path | None) -> dict[str, Any]:
-    record: dict[str, Any] = {"format": _FORMAT, "verb": verb, "process": os.getpid(), "host": platform.node()}
-    record["started"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    if source is not None:
-        record["input"] = str(source)
-        with suppress(OSError):
-            record["bytes"] = source.stat().st_size if source.is_file() else None
-    return record
+def _describe(verb: str, source: Path | None) -> Owner:
+    """This process as the owner of a lock."""
+    size = None
+    with suppress(OSError):
+        size = source.stat().st_size if source is not None and source.is_file() else None
+    return Owner(
+        verb=verb,
+        process=os.getpid(),
+        host=platform.node(),
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        input=None if source is None else str(source),
+        size=size,
+    )
 
 
-def _write_record(descriptor: int, lock: Path, path: Path, record: dict[str, Any]) -> None:
+def _write_record(descriptor: int, lock: Path, path: Path, owner: Owner) -> None:
     """Say in the lock file who holds it, in place of whoever was killed while holding it."""
-    former = _read_record(descriptor)
-    if former.get("host", record["host"]) != record["host"]:
-        logger.info("%s: taken over from %s. Should that still run there, stop one of the two.", path, _show(former))
+    former = Owner.from_bytes(_read(descriptor))
+    if former is not None and former.host not in (None, owner.host):
+        logger.info("%s: taken over from %s. Should that still run there, stop one of the two.", path, former)
     try:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, json.dumps(record).encode())
+        os.write(descriptor, owner.to_bytes())
     except OSError as error:
         raise ArtifactError(f"{lock}: could not be written ({error.strerror}). Free some space.") from error
-
-
-def _read_record(descriptor: int) -> dict[str, Any]:
-    """Who holds a lock; empty where that is not known (yet)."""
-    try:
-        record = json.loads(_read(descriptor))
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _read(descriptor: int) -> bytes:
     os.lseek(descriptor, 0, os.SEEK_SET)
     return os.read(descriptor, _RECORD_BYTES)
-
-
-def _show(owner: dict[str, Any]) -> str:
-    if not owner:
-        return "which one is not known"
-    said = {name: escape_name(value) for name, value in owner.items() if value is not None}
-    words = f"moderation {said.get('verb')}"
-    if "input" in said:
-        words += f" of {said['input']}" + (f" ({said['bytes']} bytes)" if "bytes" in said else "")
-    return words + f", process {said.get('process')} on {said.get('host')}, since {said.get('started')}"

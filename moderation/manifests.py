@@ -1,24 +1,216 @@
-"""What a bundle's manifest may say: each value of one type and within bounds, or one error that names its key."""
+"""The manifest of a bundle, `moderation.json`: one dataclass, with one reader and one writer.
 
+Each value that decides an answer has one type and bounds, and the reader names the key of one that has not.
+"""
+
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, TypeGuard
+from typing import Any, Self, TypeGuard
 
 from moderation.calibrators import Calibrator, read_calibrators
-from moderation.errors import ConfigError
+from moderation.categories import check_mapping
+from moderation.errors import ArtifactError, ConfigError
 from moderation.escapes import LONGEST_NAME, escape_name
-from moderation.labels import as_labels
+from moderation.labels import as_labels, check_same_labels
 
+MANIFEST = "moderation.json"
+FORMAT = "content-moderation bundle"
+FORMAT_VERSION = 1
 BUNDLE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 """What a bundle may be called: servers make folders and addresses of it."""
+
 LONGEST_WINDOW = 1 << 17  # tokens; the longest encoders read some ten thousand
 _MOST_LABELS = 1_000
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 _SHA256_DIGITS = frozenset("0123456789abcdef")
+_KNOWN = {"format", "format_version", "version", "name", "labels", "thresholds", "calibration", "window", "languages"}
+_KNOWN |= {"forms", "mapping", "files"}
 
 
-def read_text(content: Mapping[str, Any], key: str) -> str:
+@dataclass(frozen=True)
+class FileFacts:
+    """What is known of a file's content.
+
+    Args:
+        sha256: 64 hex digits.
+        bytes: Its size.
+    """
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class FormFacts:
+    """A form in one bundle.
+
+    Args:
+        files: Its files, all sealed; paths relative to the folder, with slashes.
+        left_in_float: Groups of layers that an int8 form keeps in float32, since their 8-bit form cost too much; None:
+            nothing had to be kept.
+    """
+
+    files: tuple[str, ...]
+    left_in_float: tuple[str, ...] | None = None
+
+    def to_plain(self) -> dict[str, list[str]]:
+        """The facts as JSON holds them."""
+        kept = {} if self.left_in_float is None else {"left_in_float": list(self.left_in_float)}
+        return {"files": list(self.files)} | kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Args:
+        name: Of the model, as chosen at export.
+        labels: Order of the logits.
+        thresholds: One per label, in that order, in [0, 1].
+        calibrators: One per label, in that order, applied to logits before the sigmoid.
+        window_length: Tokens that the encoder reads at once, special ones included.
+        window_overlap: Tokens that two neighbouring windows share.
+        languages: That the model was trained on.
+        records: What was measured and where the model comes from, which decides no answer and is carried as it stands:
+            `metrics`, `curves`, `provenance`, `parity`, and whatever a later version adds.
+        forms: Form -> what this bundle holds of it.
+        mapping: Label -> OpenAI's categories and Perspective's attributes that it was mapped to at export.
+        files: Path relative to the folder, with slashes -> its hash and size; filled in when a folder is sealed.
+        version: SHA-256 of the rest, 64 hex digits; likewise.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    calibrators: tuple[Calibrator, ...]
+    window_length: int
+    window_overlap: int
+    languages: tuple[str, ...]
+    records: Mapping[str, Any] = field(default_factory=dict)
+    forms: Mapping[str, FormFacts] = field(default_factory=dict)
+    mapping: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, FileFacts] = field(default_factory=dict)
+    version: str = ""
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, object], where: str = MANIFEST, **more: Any) -> Self:
+        """Read a manifest.
+
+        Args:
+            content: As JSON holds it.
+            where: Names it in a message.
+            more: Further fields of a subclass.
+
+        Raises:
+            ArtifactError: a value that is missing, of another type or out of bounds.
+        """
+        try:
+            labels = read_labels(content)
+            thresholds = read_thresholds(content)
+            check_same_labels(list(thresholds), labels, f"{where} (thresholds)")
+            length, overlap = read_window(content)
+            files = read_files(content)
+            return cls(
+                name=read_name(content),
+                labels=labels,
+                thresholds=tuple(thresholds[label] for label in labels),
+                calibrators=read_calibration(content, labels),
+                window_length=length,
+                window_overlap=overlap,
+                languages=read_languages(content),
+                records={key: value for key, value in content.items() if key not in _KNOWN},
+                forms=read_forms(content, files),
+                mapping=read_own_mapping(content, labels),
+                files=files,
+                version=read_text(content, "version"),
+                **more,
+            )
+        except ConfigError as error:
+            raise ArtifactError(f"{where}: not a manifest that can be read. {str(error)[:2_000]}") from error
+
+    def to_plain(self) -> dict[str, Any]:
+        """The manifest as JSON holds it, with the version that its content has."""
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "labels": list(self.labels),
+            "thresholds": dict(zip(self.labels, self.thresholds, strict=True)),
+            "calibration": describe_calibrators(self.labels, self.calibrators),
+            "window": {"length": self.window_length, "overlap": self.window_overlap, "pooling": "max"},
+            "languages": list(self.languages),
+        }
+        content |= self.records
+        content["forms"] = {name: facts.to_plain() for name, facts in self.forms.items()}
+        if self.mapping:
+            content["mapping"] = {label: list(names) for label, names in self.mapping.items()}
+        content["files"] = {name: {"sha256": it.sha256, "bytes": it.bytes} for name, it in self.files.items()}
+        return content | {"version": manifest_version(content)}
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a calibrator changes some label's probabilities."""
+        return any(calibrator.method != "none" for calibrator in self.calibrators)
+
+
+def manifest_version(content: Mapping[str, object]) -> str:
+    """SHA-256 of a manifest without its `version`: of its JSON with sorted keys and no spaces.
+
+    >>> manifest_version({"a": 1, "version": "x"}) == manifest_version({"a": 1})
+    True
+    """
+    rest = {key: value for key, value in content.items() if key != "version"}
+    try:
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    except (RecursionError, ValueError, TypeError):
+        raise ArtifactError(f"{MANIFEST}: nested too deeply, or it holds what JSON does not.") from None
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def describe_calibrators(labels: Sequence[str], calibrators: Sequence[Calibrator]) -> dict[str, object]:
+    """What the manifest says under `calibration`.
+
+    >>> describe_calibrators(["toxic"], [Calibrator()])
+    {'method': 'identity'}
+    """
+    if all(calibrator.method == "none" for calibrator in calibrators):
+        return {"method": "identity"}
+    content = {label: calibrator.to_plain() for label, calibrator in zip(labels, calibrators, strict=True)}
+    return {"method": "per-label", "labels": content}
+
+
+def read_name(content: Mapping[str, object]) -> str:
+    """A name as `export` takes it: it stands in the header of every answer.
+
+    Raises:
+        ConfigError: it is missing, or holds other characters.
+    """
+    name = read_text(content, "name")
+    if not BUNDLE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"name is {escape_name(name)}, expected up to {LONGEST_NAME} letters, digits, '.', '_' and '-'."
+        )
+    return name
+
+
+def read_own_mapping(content: Mapping[str, object], labels: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Label -> what other APIs call it; empty where the bundle does not say.
+
+    Raises:
+        ConfigError: it is of another form, or names what these APIs do not know.
+    """
+    mapping: Any = content.get("mapping", {})
+    try:
+        return check_mapping(mapping, labels)
+    except TypeError as error:
+        raise ConfigError(f"{error}: expected label -> list of names") from None
+
+
+def read_text(content: Mapping[str, object], key: str) -> str:
     """A short text.
 
     Raises:
@@ -30,7 +222,7 @@ def read_text(content: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def read_labels(content: Mapping[str, Any]) -> tuple[str, ...]:
+def read_labels(content: Mapping[str, object]) -> tuple[str, ...]:
     """The ordered labels.
 
     Raises:
@@ -39,7 +231,7 @@ def read_labels(content: Mapping[str, Any]) -> tuple[str, ...]:
     return as_labels(_texts(content, "labels", _MOST_LABELS))
 
 
-def read_languages(content: Mapping[str, Any]) -> tuple[str, ...]:
+def read_languages(content: Mapping[str, object]) -> tuple[str, ...]:
     """The languages that the model was trained on.
 
     Raises:
@@ -51,7 +243,7 @@ def read_languages(content: Mapping[str, Any]) -> tuple[str, ...]:
     return codes
 
 
-def read_thresholds(content: Mapping[str, Any]) -> dict[str, float]:
+def read_thresholds(content: Mapping[str, object]) -> dict[str, float]:
     """Label -> threshold.
 
     Raises:
@@ -59,13 +251,15 @@ def read_thresholds(content: Mapping[str, Any]) -> dict[str, float]:
     """
     thresholds = read_object(content, "thresholds")
     _texts({"thresholds": list(thresholds)}, "thresholds", _MOST_LABELS)
-    for value in thresholds.values():
+    found = {}
+    for label, value in thresholds.items():
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:  # nor is NaN
             raise ConfigError("thresholds: one that is missing or outside [0, 1]; expected a number for each label.")
-    return {label: float(value) for label, value in thresholds.items()}
+        found[label] = float(value)
+    return found
 
 
-def read_window(content: Mapping[str, Any]) -> tuple[int, int]:
+def read_window(content: Mapping[str, object]) -> tuple[int, int]:
     """Length and overlap of windows, in tokens.
 
     Raises:
@@ -84,7 +278,7 @@ def read_window(content: Mapping[str, Any]) -> tuple[int, int]:
     return length, overlap
 
 
-def read_calibration(content: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[Calibrator, ...]:
+def read_calibration(content: Mapping[str, object], labels: tuple[str, ...]) -> tuple[Calibrator, ...]:
     """One calibrator per label; `identity` is what bundles of uncalibrated models say.
 
     Raises:
@@ -101,14 +295,14 @@ def read_calibration(content: Mapping[str, Any], labels: tuple[str, ...]) -> tup
     )
 
 
-def read_files(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Path -> `sha256` and `bytes`.
+def read_files(content: Mapping[str, object]) -> dict[str, FileFacts]:
+    """Path -> hash and size.
 
     Raises:
         ConfigError: a path that is not one within the folder, or a file without its hash and size.
     """
-    files = read_object(content, "files")
-    for name, facts in files.items():
+    found = {}
+    for name, facts in read_object(content, "files").items():
         if not _is_inside(name):
             raise ConfigError(
                 f"files: {escape_name(name)} is a file outside the bundle, or no path; expected one with slashes."
@@ -117,24 +311,27 @@ def read_files(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         is_digest = isinstance(digest, str) and len(digest) == 64 and _SHA256_DIGITS.issuperset(digest)
         if not is_digest or not is_whole(size) or size < 0:
             raise ConfigError(f"files: {escape_name(name)} stands there without its SHA-256 and size.")
-    return {name: dict(facts) for name, facts in files.items()}
+        found[name] = FileFacts(str(digest), size)
+    return found
 
 
-def read_forms(content: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Form -> facts about it, its `files` among them, all of which are sealed.
+def read_forms(content: Mapping[str, object], files: Mapping[str, FileFacts]) -> dict[str, FormFacts]:
+    """Form -> facts about it; all of its files are sealed.
 
     Raises:
         ConfigError: a form without them.
     """
-    forms = read_object(content, "forms")
-    for name, facts in forms.items():
+    found = {}
+    for name, facts in read_object(content, "forms").items():
         named = facts.get("files") if isinstance(facts, dict) else None
         if not isinstance(named, list) or not all(isinstance(file, str) and file in files for file in named):
             raise ConfigError(f"forms: form {escape_name(name)} without files that are sealed.")
-    return {name: dict(facts) for name, facts in forms.items()}
+        left = facts.get("left_in_float") if isinstance(facts, dict) else None
+        found[name] = FormFacts(tuple(named), tuple(map(str, left)) if isinstance(left, list) else None)
+    return found
 
 
-def read_object(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+def read_object(content: Mapping[str, object], key: str) -> Mapping[str, object]:
     """A JSON object.
 
     Raises:
@@ -146,12 +343,12 @@ def read_object(content: Mapping[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
-def is_whole(value: Any) -> TypeGuard[int]:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number, which `true` is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _texts(content: Mapping[str, Any], key: str, most: int) -> list[str]:
+def _texts(content: Mapping[str, object], key: str, most: int) -> list[str]:
     values = content.get(key)
     if not isinstance(values, list) or len(values) > most:
         raise ConfigError(f"{key}: expected a list of at most {most:,} names.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moderation.bundles import MANIFEST, manifest_version
+from moderation.manifests import MANIFEST, manifest_version
 
 Change = Callable[[Path, random.Random], None]
 JUNK: tuple[Any, ...] = (

@@ -20,7 +20,7 @@ LINES = (
         *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "locks", "logs"),
         *("memory", "model_bounds", "strict_json", "text_tables", "variables"),
     ),
-    ("options", "artifacts", "manifests"),
+    ("options", "artifacts", "forms", "manifests"),
     ("*.options",),  # of the stages: what each of them can be told, which the verbs' settings are made of
     ("documents",),
     ("flags",),

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from moderation import Classifier, artifacts
+from moderation.artifacts import write_json
 from moderation.bundles import (
-    MANIFEST,
+    SHIPPED,
     check_files,
-    describe_calibrators,
-    manifest_version,
     read_bundle,
     write_manifest,
 )
 from moderation.calibrators import Calibrator
 from moderation.errors import ArtifactError
+from moderation.manifests import MANIFEST, Manifest, describe_calibrators, manifest_version
 from tests.bundle_mutator import seal
 
 
@@ -52,10 +52,25 @@ def test_each_small_file_is_read_once_at_load(tiny_bundle, monkeypatch):
 
 
 def test_sealing_again_changes_nothing(copy):
-    content = json.loads((copy / MANIFEST).read_text())
     before = (copy / MANIFEST).read_bytes()
-    write_manifest(copy, content)
+    write_manifest(copy, read_bundle(copy))
     assert (copy / MANIFEST).read_bytes() == before
+
+
+def test_the_shipped_manifest_is_written_as_it_was_read(tmp_path):
+    before = (SHIPPED / MANIFEST).read_bytes()
+    write_json(tmp_path / MANIFEST, read_bundle(SHIPPED).to_plain())
+    assert (tmp_path / MANIFEST).read_bytes() == before
+
+
+def test_what_a_manifest_of_before_or_later_says_besides_is_carried(copy):
+    content = json.loads((copy / MANIFEST).read_text())
+    del content["curves"]  # as before there were any
+    content |= {"news": {"of": "later"}, "mapping": {"toxic": ["harassment"]}}
+    content["forms"]["onnx-int8"]["left_in_float"] = ["head"]
+    written = Manifest.from_plain(content).to_plain()
+    assert written | {"version": ""} == content | {"version": ""}
+    assert written["version"] == manifest_version(content)
 
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "tokenizer.json", "config.json"])

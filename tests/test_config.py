@@ -5,7 +5,6 @@ from typing import Any, get_args
 
 import pytest
 
-from moderation.bundles import FORMS
 from moderation.cli import VERBS
 from moderation.config import (
     Backend,
@@ -19,7 +18,8 @@ from moderation.config import (
     TuneConfig,
 )
 from moderation.errors import ConfigError
-from moderation.inference.backends import BACKENDS
+from moderation.forms import FORMS
+from moderation.inference.backends import backends
 from moderation.options import build, flatten, settings_of
 
 CONFIGS = [verb.config_class for verb in VERBS.values()]
@@ -161,4 +161,4 @@ def test_idle_settings_of_a_training_are_said_and_not_refused() -> None:
 
 def test_flags_offer_every_form_and_every_backend_in_their_order() -> None:
     assert get_args(ExportFormat) == tuple(FORMS)
-    assert get_args(Backend) == ("auto", *BACKENDS)
+    assert get_args(Backend) == ("auto", *backends())

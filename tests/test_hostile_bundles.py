@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from moderation import Classifier, cli
-from moderation.bundles import MANIFEST, find_foreign, read_bundle
+from moderation.bundles import find_foreign, read_bundle
 from moderation.errors import ArtifactError
+from moderation.manifests import MANIFEST
 from tests.attack_table import Attack
 from tests.bundle_mutator import (
     Mutation,

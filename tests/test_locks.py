@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,15 +140,15 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [0, 5, 36, 60])
 def test_a_record_that_was_half_written_at_a_kill_blocks_nobody(cut: int, tmp_path: Path) -> None:
     lock = tmp_path / ".out.csv.lock"
-    lock.write_bytes(json.dumps(locks._describe("score", None)).encode()[:cut])
+    lock.write_bytes(locks._describe("score", None).to_bytes()[:cut])
     with claimed(tmp_path / "out.csv", "score"):
         assert json.loads(lock.read_bytes())["process"] == os.getpid()
 
 
 def test_whoever_was_killed_on_another_host_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A volume's locks may not reach from host to host."""
-    record = locks._describe("score", Path("in\x1b[2J\udcff.csv")) | {"host": "elsewhere", "process": 7}
-    (tmp_path / ".out.csv.lock").write_text(json.dumps(record), encoding="utf-8")
+    owner = replace(locks._describe("score", Path("in\x1b[2J\udcff.csv")), host="elsewhere", process=7)
+    (tmp_path / ".out.csv.lock").write_bytes(owner.to_bytes())
     with caplog.at_level("INFO", logger="moderation"), claimed(tmp_path / "out.csv", "score"):
         pass
     (said,) = (entry.getMessage() for entry in caplog.records)

@@ -21,9 +21,10 @@ import pytest
 from moderation import cli, pretrained
 from moderation.artifacts import sha256
 from moderation.backbones.registry import load_tokenizer, resolve_backbone
-from moderation.bundles import manifest_version, read_bundle
+from moderation.bundles import read_bundle
 from moderation.errors import ArtifactError
 from moderation.inference.classifier import Classifier
+from moderation.manifests import manifest_version
 from moderation.training.checkpoints import load_checkpoint
 from moderation.training.model import build_model
 from tests.attack_table import Attack

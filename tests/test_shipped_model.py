@@ -83,8 +83,8 @@ def test_it_knows_that_it_was_trained_on_the_sample():
 def test_it_was_trained_as_its_recipe_says():
     bundle = read_bundle(SHIPPED)
     assert bundle.languages == ("en",)
-    assert bundle.manifest["provenance"]["backbone"]["name"] == "minilm"
-    assert {row["form"] for row in bundle.manifest["parity"] if row["passed"]} >= {"onnx-int8"}
+    assert bundle.records["provenance"]["backbone"]["name"] == "minilm"
+    assert {row["form"] for row in bundle.records["parity"] if row["passed"]} >= {"onnx-int8"}
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def _match(
         warnings=[
             *_find_foreign(classifier, old.texts, matching.seed),
             *find_doubts(old, attributes, by_rate),
-            *find_low(chosen, classifier.bundle.manifest.get("curves")),
+            *find_low(chosen, classifier.bundle.records.get("curves")),
         ],
     )
 

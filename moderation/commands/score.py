@@ -47,15 +47,14 @@ def score(config: ScoreConfig) -> int:
     """
     started = time.monotonic()
     _check_input(config)
-    of_lines = config.text is not None or str(config.input_path) == "-"
-    to_stdout = config.output is None or str(config.output) == "-"
-    of_files = not (of_lines and to_stdout)
-    path = "-" if to_stdout else os.fsencode(str(config.output)).decode("utf-8", "backslashreplace")
+    options = config.table
+    of_files = not (config.of_lines and options.writes_pipe)
+    path = "-" if options.writes_pipe else os.fsencode(str(options.output)).decode("utf-8", "backslashreplace")
     claim: AbstractContextManager[Path | None] = nullcontext()
     if of_files:
-        from moderation.scoring import run as files
+        from moderation.scoring import jobs, run
 
-        claim = files.claim_output(config)
+        claim = jobs.claim_output(options)
     with (
         claim as target,
         Classifier.load(
@@ -71,24 +70,24 @@ def score(config: ScoreConfig) -> int:
             if not of_files:
                 _stream_lines(config, classifier, languages, lines, summary)
             else:
-                job = files.Job(config, classifier, languages, summary, target or Path("-"))
-                if of_lines:
-                    files.score_lines(job, lines)
-                elif to_stdout:
-                    files.stream_file(job, _write_to_stdout)
-                elif finished := files.score_file(job):
+                job = jobs.Job(options, classifier, languages, summary, target or Path("-"))
+                if config.of_lines:
+                    run.score_lines(job, lines)
+                elif options.writes_pipe:
+                    run.stream_file(job, _write_to_stdout)
+                elif finished := run.score_file(job):
                     n_rows, n_failed = finished
                     counted = f"rows: {n_rows:,}; with an error: {n_failed:,}"
                     _say(f"{path}: is complete, nothing was left to do ({counted}).", sys.stdout)
                     return ROWS_FAILED if n_failed else 0
-    _say(summary.to_text(time.monotonic() - started, path), sys.stderr if to_stdout else sys.stdout)
+    _say(summary.to_text(time.monotonic() - started, path), sys.stderr if options.writes_pipe else sys.stdout)
     return ROWS_FAILED if summary.n_failed else 0
 
 
 def _check_input(config: ScoreConfig) -> None:
     """Refuse a text in the place of a file, whose words must not be told again, and a file without an output."""
-    path = config.input_path
-    if path is None or str(path) == "-":
+    path = config.table.input_path
+    if path is None or config.table.reads_pipe:
         return
     if not is_named_as_table(path) and not os.path.exists(path):  # noqa: PTH110 - a text may be too long for a path
         raise ConfigError(
@@ -97,7 +96,7 @@ def _check_input(config: ScoreConfig) -> None:
         )
     if path.is_dir():
         raise DataError(f"{path}: this is a folder; expected a file that ends in {FORMATS}.")
-    if config.output is None:
+    if config.table.output is None:
         raise ConfigError("--output is missing: name the file to write, or - for standard output.")
 
 
@@ -114,7 +113,7 @@ def _open_lines(config: ScoreConfig) -> Iterator[Iterable[list[Line]]]:
     """Lines of standard input as they come, or the one text; of a file none."""
     if config.text is not None:
         yield [[_as_line(config.text)]]
-    elif str(config.input_path) != "-":
+    elif not config.table.reads_pipe:
         yield []
     else:
         if sys.stdin.isatty():
@@ -146,7 +145,7 @@ def _stream_lines(
             for start, stop in pace.steps([len(text or "") for text, _ in some]):
                 texts, errors = zip(*some[start:stop], strict=True)
                 found = score_texts(classifier, texts, errors, languages)
-                _write_to_stdout(found.to_json_lines(texts, PIPE_COLUMN, flag_columns=config.flag_columns))
+                _write_to_stdout(found.to_json_lines(texts, PIPE_COLUMN, flag_columns=config.table.flag_columns))
                 flagged = found.flagged
                 summary.add(
                     [None if place is None else flagged[place] for place in found.places],

@@ -1,13 +1,12 @@
 """`moderation verify`: is a bundle what was exported, and does each form still answer as it did there?"""
 
-from typing import Any
-
-from moderation.bundles import MANIFEST, SHIPPED, check_files, find_foreign, read_bundle
+from moderation.bundles import SHIPPED, check_files, find_foreign, read_bundle
 from moderation.config import VerifyConfig
 from moderation.errors import MissingExtraError, ModerationError
-from moderation.export.parity import check_again, read_odd_answers
-from moderation.inference.backends import BACKENDS
+from moderation.export.parity import Recheck, check_again, read_odd_answers
+from moderation.inference.backends import backends
 from moderation.inference.classifier import Classifier
+from moderation.manifests import MANIFEST
 from moderation.text_tables import align
 
 
@@ -27,7 +26,8 @@ def verify(config: VerifyConfig) -> int:
     texts, kept = read_odd_answers(bundle.path, bundle.labels)
     rows = [["form", "texts", "from torch", "from export", "verdict"]]
     failed = [f"{name}: not named in {MANIFEST}" for name in foreign]
-    for backend, (form, _) in BACKENDS.items():
+    runnable = {form.name: backend for backend, form in backends().items()}
+    for form, backend in runnable.items():
         if form not in bundle.forms:
             continue
         try:
@@ -41,27 +41,23 @@ def verify(config: VerifyConfig) -> int:
             failed.append(f"{form}: {error}")
             continue
         rows.append(_cells(row))
-        if not row["n_texts"]:
+        if not row.n_texts:
             failed.append(f"{form}: nothing compared, since this version shares no odd text with the bundle's export")
-        elif not row["passed"]:
+        elif not row.passed:
             failed.append(f"{form}: its answers on odd texts are not those of the export")
-    rows += [
-        [form, "", "", "", "hashed only"]
-        for form in bundle.forms
-        if form not in {form for form, _ in BACKENDS.values()}
-    ]
+    rows += [[form, "", "", "", "hashed only"] for form in bundle.forms if form not in runnable]
     print("\n" + align(rows))
     if failed:
         print("\nFailed:\n" + "\n".join(f"  {line}" for line in failed))
     return 1 if failed else 0
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: Recheck) -> list[str]:
     """The difference that is judged has its limit beside it; the other one has none."""
-    bounded = f" (limit {row['limit']:.0e})"
+    bounded = f" (limit {row.limit:.0e})"
     differences = [
-        f"{row[name.replace(' ', '_')]:.1e}" + (bounded if row["judged"] == name else "")
-        for name in ("from torch", "from export")
+        f"{difference:.1e}" + (bounded if row.judged == name else "")
+        for name, difference in (("from torch", row.from_torch), ("from export", row.from_export))
     ]
-    verdict = "passed" if row["passed"] else "FAILED" if row["n_texts"] else "FAILED: nothing compared"
-    return [row["form"], str(row["n_texts"]), *differences, verdict]
+    verdict = "passed" if row.passed else "FAILED" if row.n_texts else "FAILED: nothing compared"
+    return [row.form, str(row.n_texts), *differences, verdict]

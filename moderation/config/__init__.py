@@ -4,14 +4,13 @@ Flags, TOML keys and `run.json` are derived from these fields (see `flags.py`); 
 `--batch-size` and the TOML key `batch_size`.
 """
 
-from moderation.config.bundling import ExportConfig, ExportFormat, VerifyConfig
+from moderation.config.bundling import ExportConfig, ExportFormat, ScoreConfig, VerifyConfig
 from moderation.config.evaluating import EvaluateConfig
 from moderation.config.migrating import MigrateConfig
 from moderation.config.serving import FeedbackConfig, KeysConfig, ServeConfig
 from moderation.config.training import CheckConfig, TrainConfig, TuneConfig
 from moderation.inference.options import Backend
 from moderation.options import setting
-from moderation.scoring.options import ScoreConfig
 
 __all__ = [
     "Backend",

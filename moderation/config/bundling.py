@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
+from moderation.export.options import ExportOptions
+from moderation.forms import FormName
+from moderation.inference.options import THRESHOLD_HELP, THRESHOLDS_HELP, Backend
 from moderation.manifests import BUNDLE_NAME
-from moderation.options import Options, setting
+from moderation.options import Options, part, setting
+from moderation.scoring.options import ScoreOptions
 
-ExportFormat = Literal["hf", "torch", "onnx", "onnx-int8", "openvino", "torchscript", "triton", "torchserve"]
+ExportFormat = FormName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,44 +19,23 @@ class ExportConfig(Options):
 
     run: Path = setting(None, "run folder of a finished training")
     to: Path = setting(None, "folder of the bundle to write", metavar="FOLDER")
-    formats: tuple[ExportFormat, ...] = setting(
-        ("hf", "onnx", "onnx-int8"),
-        f"forms of the model to write, out of {', '.join(get_args(ExportFormat))}",
-        metavar="FORM",
-    )
-    allow: tuple[ExportFormat, ...] = setting(
-        (), "keep these forms even if their answers differ too much from torch's", metavar="FORM"
-    )
     name: str | None = setting(None, "name of the model; default: that of the run folder", metavar="NAME")
-    about: Path | None = setting(
-        None, "Markdown for the model card, without a title: purpose, data, licences, known faults"
-    )
-    licence: str = setting(
-        "other", "licence of the model by the hub's name for it, for the card's metadata", metavar="LICENCE"
-    )
     map: tuple[str, ...] = setting(
         (),
         "what OpenAI or Perspective call a label, such as offensive=harassment; may be given again",
         metavar="LABEL=NAME",
     )
-    overwrite: bool = setting(False, "replace the bundle that the folder holds")
     overlap: int | None = setting(
         None, "tokens that two windows of a long text share; default: a quarter of a window", at_least=0
     )
-    parity_texts: int = setting(2000, "real texts on which each form is compared with torch", at_least=1)
     data_path: Path | None = setting(None, "the run's table, if it was moved since")
-    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
+    export: ExportOptions = part(ExportOptions)
 
     def problems(self) -> list[str]:
-        """Problems between settings: a missing path, an unknown form, a name no folder can have, a number."""
+        """Problems between settings: a missing path, or a name no folder can have."""
         problems = [f"--{name} is missing" for name in ("run", "to") if getattr(self, name) is None]
-        known = get_args(ExportFormat)
-        if not self.formats:
-            problems.append("--formats is empty, expected one or more forms")
         if self.name is not None and not BUNDLE_NAME.fullmatch(self.name):
             problems.append(f"--name is {self.name}, expected up to 200 letters, digits, '.', '_' and '-' alone")
-        if unused := [form for form in self.allow if form in known and form not in self.formats]:
-            problems.append(f"--allow {', '.join(unused)}: not among --formats, so that there is nothing to keep")
         return problems
 
 
@@ -63,3 +45,40 @@ class VerifyConfig(Options):
 
     bundle: Path | None = setting(None, "folder of a bundle; default: the included English model")
     threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Options):
+    """Settings of `moderation score`."""
+
+    table: ScoreOptions = part(ScoreOptions)
+    text: str | None = setting(None, "one text to score, in place of a file", metavar="TEXT", once=True)
+    model: Path | None = setting(
+        None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
+    )
+    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
+    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
+    thresholds: Path | None = setting(None, THRESHOLDS_HELP)
+    threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
+
+    @property
+    def of_lines(self) -> bool:
+        """Whether lines of standard input, or the one text, are scored in place of a file."""
+        return self.text is not None or self.table.reads_pipe
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Extras of this toolkit that scoring needs: lines in and JSON lines out need no table."""
+        piped = str(self.table.input_path or "-") == "-" and self.table.writes_pipe
+        return ("onnx",) if piped else ("onnx", "tables")
+
+    def problems(self) -> list[str]:
+        """Problems between settings: nothing to score, or two things at once."""
+        problems: list[str] = []
+        if self.text is not None and self.table.input_path is not None:
+            problems.append("--text and a file to read were given; name one of them")
+        if self.text is None and self.table.input_path is None:
+            problems.append("nothing to score: name a table, - for standard input, or a text with --text")
+        if self.text is not None:
+            problems += [problem for problem in self.table.pipe_problems() if problem not in self.table.problems()]
+        return problems

@@ -3,8 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from moderation.calibrators import Calibrator
 from moderation.categories import TWIN, find_counterparts
 from moderation.errors import ArtifactError
 from moderation.evaluation.curves import Curve, decision_curves
-from moderation.export.parity import HEADER, parity_cells
+from moderation.export.parity import HEADER, ParityRow, parity_cells
+from moderation.forms import FORMS
 from moderation.labels import check_same_labels
 from moderation.text_tables import number
 
@@ -25,9 +26,27 @@ _SPLIT = "val"
 _KINDS = ("probabilities", "targets")
 
 
+class LabelCurve(TypedDict):
+    """Decisions of a label at about a hundred thresholds: the fields of `evaluation.curves.Curve`."""
+
+    n_positives: int
+    threshold: list[float]
+    precision: list[float | None]
+    recall: list[float | None]
+    flagged: list[float | None]
+
+
+class Curves(TypedDict):
+    """What the manifest says under `curves`."""
+
+    split: str
+    n_examples: int
+    labels: dict[str, LabelCurve]
+
+
 def read_curves(
     run: RunFolder, labels: Sequence[str], thresholds: Sequence[float] | npt.NDArray[np.float32]
-) -> dict[str, Any] | None:
+) -> Curves | None:
     """Decisions on the validation split at about a hundred thresholds per label, as the manifest keeps them.
 
     Args:
@@ -36,8 +55,7 @@ def read_curves(
         thresholds: The tuned ones, in that order; each is one of its label's points.
 
     Returns:
-        `split`, `n_examples` and `labels`: label -> the fields of `Curve`, shares with six decimals. None, with a line
-        in the log, where the run has no validation predictions.
+        Shares have six decimals. None, with a line in the log, where the run has no validation predictions.
 
     Raises:
         ArtifactError: arrays of other labels, of another split, or broken.
@@ -65,12 +83,19 @@ def read_curves(
     }
 
 
-def _as_json(curve: Curve) -> dict[str, Any]:
+def _as_json(curve: Curve) -> LabelCurve:
     """Thresholds as they are, since rounding could move one past a probability; shares rounded."""
-    shares = {name: getattr(curve, name) for name in ("precision", "recall", "flagged")}
-    return {"n_positives": curve.n_positives, "threshold": curve.threshold} | {
-        name: [None if value is None else round(value, 6) for value in values] for name, values in shares.items()
+    return {
+        "n_positives": curve.n_positives,
+        "threshold": list(curve.threshold),
+        "precision": _round(curve.precision),
+        "recall": _round(curve.recall),
+        "flagged": _round(curve.flagged),
     }
+
+
+def _round(shares: Sequence[float | None]) -> list[float | None]:
+    return [None if share is None else round(share, 6) for share in shares]
 
 
 _TEXT = """\
@@ -181,7 +206,7 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
         about: Markdown of the model's makers; stands before all that is known without them.
         licence: As the hub names it.
     """
-    rows = bundle.manifest["parity"]
+    rows = [ParityRow.from_plain(row) for row in bundle.records["parity"]]
     return _TEXT.format(
         metadata=_metadata(bundle, licence),
         about=f"\n{about.strip()}\n" if about.strip() else "",
@@ -199,7 +224,7 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
         length=bundle.window_length,
         overlap=bundle.window_overlap,
         parity=_table(HEADER, [parity_cells(row) for row in rows]),
-        limits="; ".join(f"{row['form']}: {_limits(row['limits'])}" for row in rows),
+        limits="; ".join(f"{row.form}: {_limits(row.limits)}" for row in rows),
         forms=", ".join(bundle.forms),
         left_in_float=_left_in_float(bundle),
         languages=", ".join(bundle.languages),
@@ -217,7 +242,7 @@ def _metadata(bundle: Bundle, licence: str) -> str:
     lines += ["library_name: transformers"] if "hf" in bundle.forms else []
     lines += ["tags:"]
     lines += [f"- {tag}" for tag in ("content-moderation", "toxicity", "multi-label")]
-    lines += [f"- {tag}" for form, tag in (("onnx", "onnx"), ("openvino", "openvino")) if form in bundle.forms]
+    lines += [f"- {form.hub_tag}" for form in FORMS.values() if form.hub_tag and form.name in bundle.forms]
     lines += ["metrics:", "- roc_auc", "- f1"]
     return "\n".join(lines)
 
@@ -260,7 +285,7 @@ def _formula(calibrator: Calibrator) -> str:
 
 def _quality(bundle: Bundle) -> str:
     """What was measured on the test split, if anything was."""
-    measured = bundle.manifest["metrics"].get("test")
+    measured = bundle.records["metrics"].get("test")
     if not measured:
         return ""
     header = ["label", "positives", "ROC-AUC", "average precision", "precision", "recall", "F1"]
@@ -273,7 +298,7 @@ def _quality(bundle: Bundle) -> str:
     return _QUALITY.format(n_examples=measured["n_examples"], table=_table(header, rows))
 
 
-def _limits(limits: dict[str, float]) -> str:
+def _limits(limits: Mapping[str, float]) -> str:
     words = {
         "max_difference": "no probability differs by more than {:g}",
         "auc_drop": "no label's ROC-AUC falls by more than {:g}",
@@ -284,9 +309,9 @@ def _limits(limits: dict[str, float]) -> str:
 
 def _left_in_float(bundle: Bundle) -> str:
     lines = [
-        f"\n\n`{form}` keeps in float, since their 8-bit form cost too much: {', '.join(facts['left_in_float'])}."
+        f"\n\n`{form}` keeps in float, since their 8-bit form cost too much: {', '.join(facts.left_in_float)}."
         for form, facts in bundle.forms.items()
-        if facts.get("left_in_float")
+        if facts.left_in_float
     ]
     return "".join(lines)
 

@@ -1,7 +1,7 @@
 """One model, written in its forms; each form is a few files of the bundle under a fixed name."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import torch
 from transformers import PreTrainedModel
 
 from moderation.artifacts import link_or_copy, write_atomically
-from moderation.bundles import FORMS
 from moderation.export.huggingface import write_torch_weights
 from moderation.export.onnx_graph import example_inputs, traceable
 from moderation.export.onnx_int8 import write_onnx_int8
-from moderation.export.openvino_int8 import write_openvino_int8
+from moderation.export.openvino_int8 import groups_in_openvino, write_openvino_int8
+from moderation.export.torchserve.archive import write_torchserve
+from moderation.export.triton.repository import write_triton
+from moderation.forms import FORMS
 
-MAIN_FILE = "torchscript/model.pt"
+Groups = dict[str, list[str]]
 
 
 def write_torchscript(path: Path, model: PreTrainedModel) -> None:
@@ -39,11 +41,6 @@ def write_torchscript(path: Path, model: PreTrainedModel) -> None:
         temporary.write_bytes(content.getbuffer())
 
 
-GRAPH_FORMS = ("onnx", "onnx-int8", "openvino")
-INT8_FORMS = ("onnx-int8", "openvino")
-SERVER_FORMS = ("triton", "torchserve")
-
-
 @dataclass(frozen=True)
 class Trained:
     """What the forms are made of.
@@ -59,30 +56,54 @@ class Trained:
     windows: Sequence[npt.NDArray[np.int64]]
 
 
+@dataclass(frozen=True)
+class Writer:
+    """How a form that the classifier or another program loads is written.
+
+    Args:
+        write: Gets the path of the form's main file, what to write, and, for an int8 form, names of the graph's nodes
+            that keep float32; folders on the way to the file may be missing.
+        can_keep: Of an int8 form: the groups of nodes that it can keep in float32, out of those of the float32 graph
+            at a path.
+    """
+
+    write: Callable[[Path, Trained, Sequence[str]], None]
+    can_keep: Callable[[Path, Groups], Groups] = lambda graph, groups: groups
+
+
+WRITERS: dict[str, Writer] = {
+    "torch": Writer(lambda path, trained, kept: write_torch_weights(path, trained.model)),
+    "onnx": Writer(lambda path, trained, kept: _place_graph(trained.graph, path)),
+    "onnx-int8": Writer(lambda path, trained, kept: write_onnx_int8(trained.graph, path, left_in_float=kept)),
+    "openvino": Writer(
+        lambda path, trained, kept: write_openvino_int8(trained.graph, path, trained.windows, left_in_float=kept),
+        can_keep=groups_in_openvino,
+    ),
+    "torchscript": Writer(lambda path, trained, kept: write_torchscript(path, trained.model)),
+}
+"""Form -> how it is written. `hf` is not among them: every bundle begins as that folder (`huggingface`)."""
+
+SERVER_WRITERS: dict[str, Callable[[Path, str], list[str]]] = {"triton": write_triton, "torchserve": write_torchserve}
+"""Form of a server -> what writes it into a whole bundle under the model's name, and returns the names of its files."""
+
+
 def write_form(folder: Path, name: str, trained: Trained, left_in_float: Sequence[str] = ()) -> list[str]:
     """Write one form into the bundle's folder.
 
     Args:
         folder: Of the bundle; the plain Hugging Face folder stands in it already.
-        name: `torch`, `onnx`, `onnx-int8`, `openvino` or `torchscript`.
+        name: A key of `WRITERS`.
         trained: What to write.
         left_in_float: Names of graph nodes that an int8 form keeps in float32.
 
     Returns:
         Names of its files, relative to the folder.
     """
-    main_file = FORMS[name].main_file
-    path = folder / main_file
-    if name == "torch":
-        return write_torch_weights(folder, trained.model)
-    if name == "torchscript":
-        write_torchscript(path, trained.model)
-    elif name == "onnx":
-        if path != trained.graph:
-            link_or_copy(trained.graph, path)
-    elif name == "onnx-int8":
-        write_onnx_int8(trained.graph, path, left_in_float=left_in_float)
-    else:
-        write_openvino_int8(trained.graph, path, trained.windows, left_in_float=left_in_float)
-        return [main_file, path.with_suffix(".bin").relative_to(folder).as_posix()]
-    return [main_file]
+    form = FORMS[name]
+    WRITERS[name].write(folder / form.main_file, trained, left_in_float)
+    return [form.main_file, *form.beside]
+
+
+def _place_graph(graph: Path, path: Path) -> None:
+    if path != graph:
+        link_or_copy(graph, path)

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from moderation.artifacts import is_failed_write, write_atomically, write_json
 from moderation.errors import ArtifactError
+from moderation.forms import FORMS
 from moderation.training.model import describe_labels
 
-WEIGHTS = "model.safetensors"
-TORCH_WEIGHTS = "pytorch_model.bin"
+WEIGHTS = FORMS["hf"].main_file
 # Settings of the tokenizer's earlier life; a bundle's reader sets them, or they name folders of another machine.
 _FOREIGN_KEYS = {"max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id"}
 _FOREIGN_KEYS |= {"is_local", "local_files_only", "name_or_path", "tokenizer_file", "vocab_file", "merges_file"}
@@ -78,17 +78,16 @@ def _umask() -> int:
     return value
 
 
-def write_torch_weights(folder: Path, model: PreTrainedModel) -> list[str]:
-    """Write `pytorch_model.bin`, the weights as a pickle of tensors alone, to be read with `weights_only=True`."""
+def write_torch_weights(path: Path, model: PreTrainedModel) -> None:
+    """Write the weights as a pickle of tensors alone, to be read with `weights_only=True`."""
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    with write_atomically(folder / TORCH_WEIGHTS) as temporary:
+    with write_atomically(path) as temporary:
         try:
             torch.save(weights, temporary)
         except RuntimeError as error:
             if not is_failed_write(error):
                 raise
-            raise OSError(None, "the disk may be full", TORCH_WEIGHTS) from error
-    return [TORCH_WEIGHTS]
+            raise OSError(None, "the disk may be full", path.name) from error
 
 
 def _settle_tokenizer(folder: Path, max_length: int) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moderation.errors import MissingExtraError
 from moderation.export.onnx_graph import INPUTS, OUTPUT
 from moderation.export.onnx_int8 import write_onnx_int8
+from moderation.export.parity import ParityRow
+from moderation.forms import FORMS
 from moderation.inference.backends import import_onnxruntime
 
 _LAYER = re.compile(r"layers?[./](\d+)[./]")
@@ -30,7 +31,7 @@ def layer_groups(graph: Path) -> dict[str, list[str]]:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("The 8-bit ONNX form", "export") from error
+        raise FORMS["onnx-int8"].cannot_be_written() from error
     content = onnx.load(str(graph)).graph
     shapes = {weight.name: tuple(weight.dims) for weight in content.initializer}
     groups: dict[str, list[str]] = {}
@@ -60,8 +61,8 @@ def rank_groups(graph: Path, groups: dict[str, list[str]], windows: Sequence[npt
 
 
 def leave_until_passed(
-    groups: dict[str, list[str]], ranked: Sequence[str], attempt: Callable[[list[str]], dict[str, Any]]
-) -> tuple[list[str], dict[str, Any]]:
+    groups: dict[str, list[str]], ranked: Sequence[str], attempt: Callable[[list[str]], ParityRow]
+) -> tuple[list[str], ParityRow]:
     """Leave 1, 2, 4, ... of the costliest groups in float until the form passes.
 
     Args:
@@ -76,7 +77,7 @@ def leave_until_passed(
     while True:
         left = list(ranked[:n_left])
         row = attempt([node for name in left for node in groups[name]])
-        if row["passed"] or n_left >= len(ranked):
+        if row.passed or n_left >= len(ranked):
             return left, row
         n_left *= 2
 

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from moderation.artifacts import write_atomically
-from moderation.errors import MissingExtraError
 from moderation.export.graph_pruning import keep_first_position
+from moderation.forms import FORMS
 
 
 class LogitsOnly(nn.Module):
@@ -74,7 +74,6 @@ def traceable(model: PreTrainedModel) -> Iterator[LogitsOnly]:
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "logits"
 OPSET = 17
-MAIN_FILE = "onnx/model.onnx"
 
 
 def write_onnx(path: Path, model: PreTrainedModel) -> None:
@@ -94,7 +93,7 @@ def write_onnx(path: Path, model: PreTrainedModel) -> None:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("The ONNX form", "export") from error
+        raise FORMS["onnx"].cannot_be_written() from error
     with write_atomically(path) as temporary, traceable(model) as wrapper:
         torch.onnx.export(
             wrapper,

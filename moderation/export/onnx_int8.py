@@ -6,10 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moderation.artifacts import write_atomically
-from moderation.errors import MissingExtraError
+from moderation.forms import FORMS
 from moderation.inference.backends import import_onnxruntime
-
-MAIN_FILE = "onnx/model_int8.onnx"
 
 
 def write_onnx_int8(source: Path, path: Path, *, left_in_float: Sequence[str] = ()) -> None:
@@ -33,7 +31,7 @@ def write_onnx_int8(source: Path, path: Path, *, left_in_float: Sequence[str] = 
         import_onnxruntime()
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
-        raise MissingExtraError("The 8-bit ONNX form", "export") from error
+        raise FORMS["onnx-int8"].cannot_be_written() from error
     with write_atomically(path) as temporary, _quiet():
         quantize_dynamic(
             str(source),

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moderation.errors import MissingExtraError
 from moderation.export.onnx_graph import INPUTS
-
-MAIN_FILE = "openvino/model.xml"
+from moderation.forms import FORMS
 
 
 def write_openvino_int8(
@@ -40,7 +38,7 @@ def write_openvino_int8(
             import nncf
             import openvino
         except ImportError as error:
-            raise MissingExtraError("The OpenVINO form", "export") from error
+            raise FORMS["openvino"].cannot_be_written() from error
         logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way would also set the handlers of others
         model = openvino.Core().read_model(str(source))
         names = _names(model)
@@ -72,7 +70,7 @@ def groups_in_openvino(source: Path, groups: Mapping[str, Sequence[str]]) -> dic
     try:
         import openvino
     except ImportError as error:
-        raise MissingExtraError("The OpenVINO form", "export") from error
+        raise FORMS["openvino"].cannot_be_written() from error
     names = _names(openvino.Core().read_model(str(source)))
     return {group: list(nodes) for group, nodes in groups.items() if all(names & set(_renamed(it)) for it in nodes)}
 

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,108 +12,78 @@ import numpy.typing as npt
 from moderation.artifacts import read_json, write_json
 from moderation.errors import ArtifactError
 from moderation.evaluation.probabilities import predict
+from moderation.export.odd_texts import ODD_TEXTS
+from moderation.forms import FORMS
 from moderation.text_tables import align, number
-
-# ruff: noqa: RUF001 - look-alike letters are the point
-
-ODD_TEXTS: dict[str, str] = {
-    "empty": "",
-    "one blank": " ",
-    "blanks": "    \t   ",
-    "line ends": "\n\r\n\n",
-    "no-break space": "\u00a0\u2007\u202f",
-    "zero-width space": "\u200b\u200b",
-    "byte order mark": "\ufeffhello there",
-    "null character": "be\x00fore and after",
-    "control characters": "\x01\x02\x03 bell \x07 escape \x1b[31mred\x1b[0m \x7f",
-    "c1 controls": "\x80\x85\x9f and then words",
-    "private use": "\ue000\uf8ff some words",
-    "noncharacters": "\ufdd0\ufffe\uffff still a text",
-    "replacement character": "caf\ufffd na\ufffdve",
-    "one letter": "a",
-    "one digit": "7",
-    "one full stop": ".",
-    "punctuation": "?!?!?! ... --- *** ((( ))) ### @@@",
-    "math": "∑ x² ≤ ∞ ⇒ ∀ε>0 ∃δ",
-    "currency": "€5 £6 ¥7 ₹8 ₿0.1",
-    "number": "1234567890" * 8,
-    "decimals": "3.14159, -2.71828, 1e-300, 0x1F, 1,000,000.00",
-    "date and time": "2024-02-29T23:59:60Z",
-    "emoji": "😀😡🤬👍🔥",
-    "emoji with words": "you 🤡 are 🗑️ to me",
-    "joined emoji": "👨‍👩‍👧‍👦 🏳️‍🌈 👩🏽‍🚀",
-    "flags": "🇩🇪🇯🇵🇧🇷",
-    "skin tones": "👍🏻👍🏼👍🏽👍🏾👍🏿",
-    "keycaps": "1️⃣2️⃣3️⃣",
-    "combining marks": "e\u0301 a\u0308 n\u0303 o\u0302",
-    "stacked marks": "h" + "\u0301\u0327\u0334" * 20 + "e" + "\u0316" * 30 + "y",
-    "composed and decomposed": "é e\u0301 Å A\u030a ﬁ fi",
-    "full width": "ＹＯＵ ＡＲＥ ＦＩＮＥ",
-    "mathematical letters": "𝖞𝖔𝖚 𝓪𝓻𝓮 𝕒 𝙛𝙤𝙤𝙡",
-    "look-alikes": "уоu аrе ѕtuріd",
-    "leet": "y0u 4r3 4n 1d10t",
-    "spaced out": "i d i o t",
-    "dotted out": "i.d.i.o.t s-t-u-p-i-d",
-    "repeated letters": "stuuuuuuuuupiiiiiiiid" * 3,
-    "shouting": "LEAVE ME ALONE RIGHT NOW",
-    "mixed case": "yOu ArE nOt WeLcOmE hErE",
-    "german": "Das ist ein schöner Tag für einen Spaziergang, du Dummkopf.",
-    "french": "Quelle journée magnifique, n'est-ce pas, espèce d'idiot ?",
-    "spanish": "¿Por qué no te callas de una vez?",
-    "turkish": "İstanbul'da ılık bir akşam, ığdır",
-    "vietnamese": "Hôm nay trời đẹp quá, bạn ơi",
-    "russian": "Какой прекрасный день, дурак",
-    "greek": "Τι όμορφη μέρα, ανόητε",
-    "arabic": "يا له من يوم جميل أيها الأحمق",
-    "hebrew": "איזה יום יפה, טיפש",
-    "persian with joiner": "می‌خواهم بروم",
-    "direction overrides": "abc \u202edef\u202c ghi \u2067jkl\u2069",
-    "mixed directions": "He said שלום and then مرحبا twice",
-    "hindi": "आज का दिन कितना सुंदर है, मूर्ख",
-    "tamil": "இன்று ஒரு அழகான நாள்",
-    "thai": "วันนี้อากาศดีมากเลยนะ",
-    "chinese": "今天天气真好，你这个笨蛋",
-    "japanese": "今日はとてもいい天気ですね、バカ",
-    "korean": "오늘 날씨가 정말 좋네요, 바보야",
-    "georgian and armenian": "რა ლამაზი დღეა Ինչ գեղեցիկ օր",
-    "amharic": "ዛሬ ጥሩ ቀን ነው",
-    "old scripts": "𐎀𐎁𐎂 𓀀𓀁𓀂 𒀀𒀁𒀂",
-    "many scripts": "one два τρία أربعة חמש 六 일곱 आठ",
-    "long address": "https://example.org/" + "/".join(f"part{i}?q=%20{i}&r=a+b" for i in range(60)),
-    "mail and handles": "write to someone@example.org or @somebody #topic",
-    "markup": "<p onclick=\"x('y')\">hello <b>you</b> &amp; &lt;them&gt;</p>",
-    "json": '{"text": "you \\"are\\" fine", "n": [1, 2, null]}',
-    "code": "for (int i = 0; i < n; ++i) { a[i] ^= b[i] & 0xff; }",
-    "sql": "'; DROP TABLE comments; --",
-    "special tokens": "[CLS] hello [SEP] [PAD] [MASK] <s> </s> <|endoftext|>",
-    "template": "{{ user }} ${name} %s %(x)d {0}",
-    "windows lines": "first line\r\nsecond line\r\n\r\nthird line\r\n",
-    "quoted reply": "> you said this\n>> and you this\nbut I never did",
-    "one long word": "a" * 50_000,
-    "long text": ("The river was calm and the bread was fine. " * 1200)[:50_000],
-    "insult at the end": "The river was calm and the bread was fine. " * 150 + "You are a stupid idiot.",
-    "long without blanks": "河水很平静" * 1000,
-    "many line ends": "word\n" * 1500,
-}
-
 
 FloatArray = npt.NDArray[np.float32]
 
 PARITY_FILE = "parity.json"
 _FORMAT = "content-moderation parity"
-_INT8: dict[str, float] = {"auc_drop": 0.002, "flips": 0.005}
-LIMITS: dict[str, dict[str, float]] = {
-    "hf": {"max_difference": 1e-6},
-    "torchscript": {"max_difference": 1e-5},
-    "onnx": {"max_difference": 1e-4},
-    "onnx-int8": _INT8,
-    "openvino": _INT8,
-}
-"""Form -> largest difference of a probability, fall of a label's ROC-AUC, share of flipped decisions."""
 
-# On another machine than that of the export: from the answers of torch, and for int8 from its own answers there, whose
-# rounding may tip where another processor sums in another order.
-_ELSEWHERE = {"hf": 1e-5, "torchscript": 1e-5, "onnx": 1e-4, "onnx-int8": 0.02, "openvino": 0.02}
+
+@dataclass(frozen=True)
+class Difference:
+    """How the answers of a form differ from those of torch on some texts.
+
+    Args:
+        n_texts: How many.
+        max_difference: Largest difference of a probability.
+        mean_difference: Mean over texts and labels.
+        flips: Share of the decisions that flip.
+        flips_by_label: Label -> that share.
+        auc_drop: Largest fall of a label's ROC-AUC; None: no label has both classes.
+        auc_drop_by_label: Label -> its fall; None: a class is missing.
+    """
+
+    n_texts: int
+    max_difference: float
+    mean_difference: float
+    flips: float
+    flips_by_label: dict[str, float]
+    auc_drop: float | None
+    auc_drop_by_label: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow(Difference):
+    """A row of the parity table: a form compared with torch.
+
+    Args:
+        form: Its name.
+        languages: Language -> the differences on its texts, where there are several.
+        limits: As in `forms.Form`.
+        passed: Whether all differences are within them.
+        allowed: Whether the bundle keeps the form all the same.
+    """
+
+    form: str
+    languages: Mapping[str, Difference] = field(default_factory=dict)
+    limits: Mapping[str, float]
+    passed: bool
+    allowed: bool = False
+
+    def to_plain(self) -> dict[str, object]:
+        """The row as the manifest holds it."""
+        row = {"form": self.form} | {name.name: getattr(self, name.name) for name in fields(Difference)}
+        if self.languages:
+            row["languages"] = {language: asdict(found) for language, found in self.languages.items()}
+        row |= {"limits": dict(self.limits), "passed": self.passed}
+        return row | ({"allowed": True} if self.allowed else {})
+
+    @classmethod
+    def from_plain(cls, row: Mapping[str, Any]) -> Self:
+        """The row of which `to_plain` wrote; of what later versions add, nothing.
+
+        Raises:
+            ArtifactError: it is no such row.
+        """
+        known = {name.name for name in fields(cls)}
+        try:
+            languages = {language: Difference(**found) for language, found in row.get("languages", {}).items()}
+            return cls(**{name: value for name, value in row.items() if name in known} | {"languages": languages})
+        except (TypeError, AttributeError) as error:
+            raise ArtifactError("parity: not a row that `moderation export` writes.") from error
 
 
 def compare(
@@ -123,7 +94,7 @@ def compare(
     thresholds: FloatArray,
     labels: Sequence[str],
     languages: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> ParityRow:
     """Compare the answers of a form with those of torch.
 
     Args:
@@ -134,28 +105,23 @@ def compare(
         thresholds: float32 `(n_labels,)`.
         labels: Order of the columns.
         languages: Of the first texts; the limits then hold for each language too.
-
-    Returns:
-        A row of the parity table: differences, share of flipped decisions, fall of ROC-AUC, `limits`, `passed`.
     """
-    row = _measure(found, reference, targets, thresholds, labels)
-    parts = [row]
+    whole = _measure(found, reference, targets, thresholds, labels)
+    parts = {}
     if languages is not None and len(set(languages)) > 1:
         of_text = np.asarray(languages)
-        row["languages"] = {
-            language: _measure(
-                found[: len(of_text)][of_text == language],
-                reference[: len(of_text)][of_text == language],
-                targets[of_text == language],
-                thresholds,
-                labels,
-            )
-            for language in sorted(set(languages))
-        }
-        parts += row["languages"].values()
-    limits = LIMITS[form]
-    passed = all(part[name] is None or part[name] <= limit for part in parts for name, limit in limits.items())
-    return {"form": form, **row, "limits": dict(limits), "passed": passed}
+        for language in sorted(set(languages)):
+            rows = np.flatnonzero(of_text == language)
+            parts[language] = _measure(found[rows], reference[rows], np.asarray(targets)[rows], thresholds, labels)
+    limits = FORMS[form].limits
+    passed = all(_is_within(part, limits) for part in (whole, *parts.values()))
+    measured = {name.name: getattr(whole, name.name) for name in fields(Difference)}
+    return ParityRow(form=form, languages=parts, limits=limits, passed=passed, **measured)
+
+
+def _is_within(found: Difference, limits: Mapping[str, float]) -> bool:
+    values = ((getattr(found, name), limit) for name, limit in limits.items())
+    return all(value is None or value <= limit for value, limit in values)
 
 
 def _measure(
@@ -164,23 +130,22 @@ def _measure(
     targets: npt.NDArray[Any],
     thresholds: FloatArray,
     labels: Sequence[str],
-) -> dict[str, Any]:
+) -> Difference:
     difference = np.abs(found.astype(np.float64) - reference)
     flipped = predict(found, thresholds) != predict(reference, thresholds)
     drops = {
         label: _drop(truth, reference[: len(targets), column], found[: len(targets), column])
         for column, (label, truth) in enumerate(zip(labels, np.asarray(targets).T, strict=True))
     }
-    known = [drop for drop in drops.values() if drop is not None]
-    return {
-        "n_texts": len(found),
-        "max_difference": float(difference.max(initial=0)),
-        "mean_difference": float(difference.mean()) if difference.size else 0.0,
-        "flips": float(flipped.mean()) if flipped.size else 0.0,
-        "flips_by_label": {label: float(flips.mean()) for label, flips in zip(labels, flipped.T, strict=True)},
-        "auc_drop": max(known, default=None),
-        "auc_drop_by_label": drops,
-    }
+    return Difference(
+        n_texts=len(found),
+        max_difference=float(difference.max(initial=0)),
+        mean_difference=float(difference.mean()) if difference.size else 0.0,
+        flips=float(flipped.mean()) if flipped.size else 0.0,
+        flips_by_label={label: float(flips.mean()) for label, flips in zip(labels, flipped.T, strict=True)},
+        auc_drop=max((drop for drop in drops.values() if drop is not None), default=None),
+        auc_drop_by_label=drops,
+    )
 
 
 def _drop(truth: npt.NDArray[Any], before: FloatArray, after: FloatArray) -> float | None:
@@ -192,7 +157,7 @@ def _drop(truth: npt.NDArray[Any], before: FloatArray, after: FloatArray) -> flo
     return float(roc_auc_score(truth, before) - roc_auc_score(truth, after))
 
 
-def format_parity(rows: Sequence[Mapping[str, Any]]) -> str:
+def format_parity(rows: Sequence[ParityRow]) -> str:
     """The parity table for the terminal and the model card."""
     return align([HEADER, *map(parity_cells, rows)])
 
@@ -200,17 +165,16 @@ def format_parity(rows: Sequence[Mapping[str, Any]]) -> str:
 HEADER = ["form", "texts", "largest difference", "mean difference", "decisions flipped", "ROC-AUC falls by", "verdict"]
 
 
-def parity_cells(row: Mapping[str, Any]) -> list[str]:
+def parity_cells(row: ParityRow) -> list[str]:
     """The cells of one row of the parity table, under `HEADER`."""
-    verdict = "passed" if row["passed"] else "FAILED, allowed" if row.get("allowed") else "FAILED"
     return [
-        row["form"],
-        f"{row['n_texts']:,}",
-        f"{row['max_difference']:.1e}",
-        f"{row['mean_difference']:.1e}",
-        f"{row['flips']:.3%}",
-        number(row["auc_drop"], 4),
-        verdict,
+        row.form,
+        f"{row.n_texts:,}",
+        f"{row.max_difference:.1e}",
+        f"{row.mean_difference:.1e}",
+        f"{row.flips:.3%}",
+        number(row.auc_drop, 4),
+        "passed" if row.passed else "FAILED, allowed" if row.allowed else "FAILED",
     ]
 
 
@@ -252,17 +216,40 @@ def read_odd_answers(folder: Path, labels: Sequence[str]) -> tuple[list[str], di
     return [ODD_TEXTS[names[place]] for place in kept], {form: array[kept] for form, array in answers.items()}
 
 
-def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Recheck:
+    """A form's answers on the odd texts, compared with those kept at export.
+
+    Args:
+        form: Its name.
+        n_texts: Texts compared.
+        from_torch: Largest difference of a probability from torch's answer.
+        from_export: Largest difference from the form's own answer.
+        judged: Which of the two is judged.
+        limit: How much that one may be.
+    """
+
+    form: str
+    n_texts: int
+    from_torch: float
+    from_export: float
+    judged: Literal["from torch", "from export"]
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within the limit; where no text was compared, it is not."""
+        difference = self.from_export if self.judged == "from export" else self.from_torch
+        return bool(self.n_texts and difference <= self.limit)
+
+
+def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) -> Recheck:
     """Compare a form's answers on the odd texts with those kept at export.
 
     Args:
         form: Its name.
-        found: Its probabilities now.
+        found: Its probabilities now, float32 `(n_odd, n_labels)`.
         kept: From `read_odd_answers`.
-
-    Returns:
-        `form`, `n_texts`, `from_torch` and `from_export` (largest differences), `limit`, `passed`, which nothing is
-        where no text was compared.
 
     Raises:
         ArtifactError: the answers of torch or of the form were not kept.
@@ -272,17 +259,8 @@ def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) ->
     with np.errstate(invalid="ignore"):  # of answers that are no numbers: no difference is within any limit
         from_torch = float(np.abs(found - kept["hf"]).max(initial=0))
         from_export = float(np.abs(found - kept[form]).max(initial=0))
-    judged = from_export if LIMITS[form] is _INT8 else from_torch
-    limit = _ELSEWHERE[form]
-    return {
-        "form": form,
-        "n_texts": len(found),
-        "from_torch": from_torch,
-        "from_export": from_export,
-        "limit": limit,
-        "judged": "from export" if LIMITS[form] is _INT8 else "from torch",
-        "passed": bool(len(found) and judged <= limit),
-    }
+    judged: Literal["from torch", "from export"] = "from export" if FORMS[form].kind == "int8" else "from torch"
+    return Recheck(form, len(found), from_torch, from_export, judged, FORMS[form].limit_elsewhere)
 
 
 def _hash(text: str) -> str:

@@ -1,8 +1,7 @@
 """The texts on which forms are compared, and the referee that has each form answer them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,13 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from moderation.bundles import write_manifest
 from moderation.data.splits import Splits
 from moderation.evaluation.probabilities import calibrate, sigmoid
-from moderation.export.parity import ODD_TEXTS, compare
-from moderation.inference.backends import BACKENDS, without_progress_bars
+from moderation.export.drafts import Draft
+from moderation.export.odd_texts import ODD_TEXTS
+from moderation.export.parity import ParityRow, compare
+from moderation.forms import FORMS
+from moderation.inference.backends import without_progress_bars
 from moderation.inference.classifier import Classifier
 from moderation.pretrained import read_pipeline
 
@@ -23,7 +24,6 @@ FloatArray = npt.NDArray[np.float32]
 
 _N_POSITIVES = 100  # of each label, as far as the val split has them: ROC-AUC does not depend on their share
 _N_REPEATED = 64  # real texts that the plain Hugging Face folder answers three ways
-_BACKEND_OF = {form: backend for backend, (form, _) in BACKENDS.items()}
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class Referee:
     """Has each form of a bundle under construction answer the same texts.
 
     Args:
-        folder: Of the bundle, the plain Hugging Face folder in it.
-        content: Of its manifest, which grows as forms are added.
+        draft: The bundle, the plain Hugging Face folder in it.
         texts: To compare on.
         model: As it was trained.
         threads: Processor threads; None: all.
@@ -93,18 +92,16 @@ class Referee:
         odd_answers: Form -> its probabilities of the odd texts.
     """
 
-    def __init__(
-        self, folder: Path, content: dict[str, Any], texts: ParityTexts, model: PreTrainedModel, threads: int | None
-    ) -> None:
-        self.folder, self.content, self.texts, self.model, self.threads = folder, content, texts, model, threads
+    def __init__(self, draft: Draft, texts: ParityTexts, model: PreTrainedModel, threads: int | None) -> None:
+        self.draft, self.texts, self.model, self.threads = draft, texts, model, threads
         self.odd_answers: dict[str, FloatArray] = {}
         self.reference = self._answer("hf")
 
-    def judge(self, form: str) -> dict[str, Any]:
+    def judge(self, form: str) -> ParityRow:
         """The parity row of a form that was just written."""
         return self._compare(form, self._answer(form))
 
-    def judge_huggingface(self) -> dict[str, Any]:
+    def judge_huggingface(self) -> ParityRow:
         """The parity row of the plain folder: read again, it answers as the trained model and as the pipeline do.
 
         The trained model and the pipeline answer the odd texts and some real ones of one window each. The model's
@@ -117,20 +114,21 @@ class Referee:
         texts = [self.texts.all[place] for place in places]
         with self._load("hf") as classifier:
             windows = [classifier.windows(text) for text in texts]
-            calibrators = classifier.bundle.calibrators
+            calibrators = self.draft.manifest.calibrators
         alone = [place for place, of_text in enumerate(windows) if len(of_text) == 1]
         expected = self.reference[[places[place] for place in alone]]
         logits = self._from_memory([windows[place][0].ids for place in alone])
         piped = self._from_pipeline([texts[place] for place in alone])
         differences = (calibrate(logits, calibrators) - expected, piped - sigmoid(logits))
         worst = max(float(np.abs(difference).max(initial=0)) for difference in differences)
-        row["max_difference"] = max(row["max_difference"], worst)
-        row["passed"] = bool(row["passed"] and worst <= row["limits"]["max_difference"])
-        return row
+        passed = row.passed and worst <= row.limits["max_difference"]
+        return replace(row, max_difference=max(row.max_difference, worst), passed=passed)
 
     def _load(self, form: str) -> Classifier:
-        write_manifest(self.folder, self.content)
-        return Classifier.load(self.folder, backend=_BACKEND_OF[form], threads=self.threads, check_hashes=False)
+        self.draft.seal()
+        return Classifier.load(
+            self.draft.folder, backend=str(FORMS[form].backend), threads=self.threads, check_hashes=False
+        )
 
     def _answer(self, form: str) -> FloatArray:
         with self._load(form) as classifier:
@@ -138,14 +136,14 @@ class Referee:
         self.odd_answers[form] = answers[len(self.texts.real) :]
         return answers
 
-    def _compare(self, form: str, found: FloatArray) -> dict[str, Any]:
+    def _compare(self, form: str, found: FloatArray) -> ParityRow:
         return compare(
             form,
             found,
             self.reference,
             self.texts.targets,
-            np.array(list(self.content["thresholds"].values()), dtype=np.float32),
-            self.content["labels"],
+            np.array(self.draft.manifest.thresholds, dtype=np.float32),
+            self.draft.manifest.labels,
             self.texts.languages,
         )
 
@@ -159,8 +157,8 @@ class Referee:
     def _from_pipeline(self, texts: Sequence[str]) -> FloatArray:
         """Probabilities that the pipeline of transformers gives, in label order."""
         with without_progress_bars():
-            pipe = read_pipeline(self.folder)
-        labels = self.content["labels"]
+            pipe = read_pipeline(self.draft.folder)
+        labels = self.draft.manifest.labels
         answers = [pipe(text, top_k=None, function_to_apply="sigmoid") for text in texts]
         of_text = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]
         return np.array([[scores[label] for label in labels] for scores in of_text], dtype=np.float32)

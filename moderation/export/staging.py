@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moderation.artifacts import sync
-from moderation.bundles import MANIFEST
 from moderation.errors import ArtifactError
+from moderation.manifests import MANIFEST
 
 logger = logging.getLogger(__name__)
 

@@ -10,19 +10,22 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from moderation.bundles import FORMS, MANIFEST, MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
+from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
+from moderation.forms import FORMS, Form
 from moderation.inspection.graph_files import read_onnx, read_openvino, refuse_graph
 from moderation.inspection.openvino_indices import Places, UnboundedIndexError, keep_in_range
+from moderation.manifests import MANIFEST
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_model
 
@@ -218,57 +221,94 @@ class TorchBackend:
 
 _GPU_TOKENS = 16_384
 _LONGEST_S = 60.0  # for eight tokens
-# Fastest first, as benchmarks/inference.py measures them; name of the backend -> form that it runs, package it needs.
-BACKENDS = {
-    "openvino": ("openvino", "openvino"),
-    "onnx-int8": ("onnx-int8", "onnxruntime"),
-    "onnx": ("onnx", "onnxruntime"),
-    "torch": ("hf", "transformers"),
-    "torchscript": ("torchscript", "torch"),  # last: a graph of its own that may do more than compute
+
+
+def _open_onnx(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
+    return OnnxBackend(read_onnx(bundle.path / form.main_file), threads, device)
+
+
+def _open_openvino(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
+    graph, weights = (bundle.path / name for name in form.files(bundle.name))
+    return OpenVinoBackend(read_openvino(graph), weights.read_bytes(), threads, device)
+
+
+def _open_huggingface(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
+    _refuse_unsealed(bundle)
+    with without_progress_bars():
+        return TorchBackend(read_model(bundle.path)[0], threads, device)
+
+
+def _open_torchscript(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the end of TorchScript at every use
+        content = io.BytesIO((bundle.path / form.main_file).read_bytes())
+        module = torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
+    return TorchBackend(module, threads, device)
+
+
+ENGINES: dict[str, Callable[[Bundle, Form, int, str], Backend]] = {
+    "openvino": _open_openvino,
+    "onnx-int8": _open_onnx,
+    "onnx": _open_onnx,
+    "hf": _open_huggingface,
+    "torchscript": _open_torchscript,  # last: a graph of its own that may do more than compute
 }
+"""Form -> what opens it for some threads on a device; the fastest first, as benchmarks/inference.py measures them."""
+
+
+def backends() -> dict[str, Form]:
+    """Backend -> the form that it runs, the fastest first."""
+    return {str(FORMS[name].backend): FORMS[name] for name in ENGINES}
 
 
 def choose_backend(bundle: Bundle, name: str = "auto", device: str = "cpu") -> str:
-    """Return the backend to open: `name`, or the fastest one whose form and package are here.
+    """Return the backend to open: `name`, or the fastest one whose form and packages are here.
 
     Raises:
         ConfigError: no backend of that name.
         ArtifactError: the bundle does not hold its form.
-        MissingExtraError: its package is not installed.
+        MissingExtraError: a package of it is not installed.
     """
+    known = backends()
     if name != "auto":
-        if name not in BACKENDS:
-            raise ConfigError(f"backend {name!r}; expected auto, {', '.join(BACKENDS)}.")
-        form, package = BACKENDS[name]
-        if form not in bundle.forms:
+        if name not in known:
+            raise ConfigError(f"backend {name!r}; expected auto, {', '.join(known)}.")
+        form = known[name]
+        if form.name not in bundle.forms:
             raise ArtifactError(
-                f"{bundle.path}: no form {form} in this bundle, which backend {name} runs; it holds "
-                f"{', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats {form},..."
+                f"{bundle.path}: no form {form.name} in this bundle, which backend {name} runs; it holds "
+                f"{', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats {form.name},..."
             )
-        if find_spec(package) is None:
-            raise MissingExtraError(f"Backend {name}", str(FORMS[form].extra))
+        if not _is_installed(form):
+            raise MissingExtraError(f"Backend {name}", form.run_extra)
         return name
-    present = [backend for backend, (form, _) in BACKENDS.items() if form in bundle.forms]
+    present = {backend: form for backend, form in known.items() if form.name in bundle.forms}
     if device != "cpu":
-        present = [backend for backend in present if backend not in ("openvino", "onnx-int8")]
-    for backend in present:
-        if find_spec(BACKENDS[backend][1]) is not None:
+        present = {backend: form for backend, form in present.items() if not form.cpu_only}
+    for backend, form in present.items():
+        if _is_installed(form):
             return backend
     if not present:
         raise ArtifactError(
             f"{bundle.path}: no form in this bundle that can be run on {device}; it holds {', '.join(bundle.forms)}."
         )
-    raise MissingExtraError(f"Running this bundle ({', '.join(present)})", str(FORMS[BACKENDS[present[0]][0]].extra))
+    raise MissingExtraError(f"Running this bundle ({', '.join(present)})", next(iter(present.values())).run_extra)
+
+
+def _is_installed(form: Form) -> bool:
+    return all(find_spec(package) is not None for package in form.run_needs)
 
 
 def files_of_backend(bundle: Bundle, name: str) -> list[str]:
     """Files of the bundle that this backend reads."""
-    return [TOKENIZER, MODEL_CONFIG, *bundle.forms[BACKENDS[name][0]]["files"]]
+    return [TOKENIZER, MODEL_CONFIG, *bundle.forms[backends()[name].name].files]
 
 
-def main_file(name: str) -> str:
+def main_file(bundle: Bundle, name: str) -> Path:
     """The file of a bundle that a backend runs."""
-    return FORMS[BACKENDS[name][0]].main_file
+    return bundle.path / backends()[name].main_file
 
 
 def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, device: str = "cpu") -> Backend:
@@ -287,14 +327,9 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
     threads = count_cores() if threads is None else threads
     if threads < 1:
         raise ConfigError(f"threads is {threads}, expected 1 or more.")
-    path = bundle.path / main_file(name)
+    form, path = backends()[name], main_file(bundle, name)
     try:
-        if name.startswith("onnx"):
-            return OnnxBackend(read_onnx(path), threads, device)
-        if name == "openvino":
-            weights = bundle.path / str(FORMS[name].weights)
-            return OpenVinoBackend(read_openvino(path), weights.read_bytes(), threads, device)
-        return TorchBackend(_load_torch(bundle, name), threads, device)
+        return ENGINES[form.name](bundle, form, threads, device)
     except ModerationError:
         raise
     except UnboundedIndexError as error:
@@ -311,19 +346,6 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
             f"{path}: the engine of backend {name} cannot read it ({type(error).__name__}). It may be of a newer "
             "version of that engine: upgrade it, or choose another backend."
         ) from error
-
-
-def _load_torch(bundle: Bundle, name: str) -> Any:
-    if name == "torchscript":
-        import torch
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch announces the end of TorchScript at every use
-            content = io.BytesIO((bundle.path / FORMS[name].main_file).read_bytes())
-            return torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
-    _refuse_unsealed(bundle)
-    with without_progress_bars():
-        return read_model(bundle.path)[0]
 
 
 def _refuse_unsealed(bundle: Bundle) -> None:

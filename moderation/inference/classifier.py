@@ -1,7 +1,5 @@
 """The classifier: texts in, probabilities and decisions out, from a bundle and from nothing else."""
 
-import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,20 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle
+from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
 from moderation.evaluation.probabilities import calibrate, predict
 from moderation.inference.backends import (
     Backend,
     FloatArray,
+    backends,
     choose_backend,
     files_of_backend,
     main_file,
     open_backend,
 )
-from moderation.inference.engines import Batch, Engine, make_batches, padded_length
+from moderation.inference.engines import Batch, Engine, ProcessEngine, make_batches, padded_length
 from moderation.inference.run_folders import TrainedModel, is_run, read_run
-from moderation.inference.windows import Watch, Window, Windows, check_texts, list_texts
+from moderation.inference.texts import as_list, check_texts
+from moderation.inference.windows import Watch, Window, Windows
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
 
@@ -101,9 +102,7 @@ class Classifier:
         tokenizer = bundle.path / TOKENIZER if trained is None else trained.tokenizer
         self._windows = Windows(tokenizer, length=bundle.window_length, overlap=bundle.window_overlap)
         _check_tokens(bundle, self._windows.highest_id)
-        self._first_pid = self._lock_pid = os.getpid()
-        self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._engine = ProcessEngine(self._start)
         self._open()
 
     @classmethod
@@ -173,7 +172,7 @@ class Classifier:
         Raises:
             DataError: not a list of strings.
         """
-        texts = check_texts(list_texts(texts))
+        texts = check_texts(as_list(texts))
         probabilities = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         n_windows = np.zeros(len(texts), dtype=np.int64)
         for owners, windows in self._cut(texts):
@@ -260,6 +259,11 @@ class Classifier:
         """Tokens of a batch at most, padding included; 0: each window is computed alone."""
         return self._open().backend.batch_tokens if self._batch_tokens is None else self._batch_tokens
 
+    @property
+    def threads(self) -> int:
+        """Processor threads that it computes with."""
+        return count_cores() if self._threads is None else self._threads
+
     def _make_batches(self, backend: Backend, windows: Sequence[Window]) -> list[Batch]:
         return make_batches(
             [window.ids for window in windows],
@@ -275,11 +279,7 @@ class Classifier:
 
     def close(self) -> None:
         """Let go of the engine's memory and threads; the next use loads it again."""
-        with self._lock_here():
-            self._leave_inherited()
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -298,6 +298,24 @@ class Classifier:
     def __repr__(self) -> str:
         return f"Classifier({self.model_version})"
 
+    def _open(self) -> Engine:
+        return self._engine.get()
+
+    def _start(self, is_fork: bool) -> Engine:
+        """Load the model; threads that share a window would wait for ever in a fork for those that it left behind."""
+        alone = is_fork and backends()[self.backend_name].shares_window
+        threads = 1 if alone else self._threads
+        if self._trained is not None:
+            backend: Backend = self._trained.open(threads, self._device)
+            file = self._trained.checkpoint
+        else:
+            backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
+            file = main_file(self.bundle, self.backend_name)
+        engine = Engine(backend, file, len(self.labels))
+        engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
+        engine.check_range(max(self._windows.highest_id, self.bundle.pad_id), self.bundle.window_length)
+        return engine
+
     def _cut(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Window]]]:
         """Windows of the texts, a bounded number of tokens at a time, with the place of the text that each is of."""
         owners: list[int] = []
@@ -313,49 +331,6 @@ class Classifier:
                     owners, windows, n_tokens = [], [], 0
         if windows:
             yield owners, windows
-
-    def _open(self) -> Engine:
-        """The engine of this process: a fork inherits no threads, so that a child opens one of its own.
-
-        In a child, torch keeps to one thread: it would wait for ever for the others, which the fork left behind.
-        """
-        engine = self._engine
-        if engine is not None and engine.pid == os.getpid():
-            return engine
-        with self._lock_here():
-            if self._engine is None or self._engine.pid != os.getpid():
-                self._leave_inherited()
-                alone = os.getpid() != self._first_pid and self.backend_name.startswith("torch")
-                threads = 1 if alone else self._threads
-                backend, file = self._open_backend(threads)
-                engine = Engine(backend, file, len(self.labels))
-                engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
-                token = max(self._windows.highest_id, self.bundle.pad_id)
-                engine.check_range(token, self.bundle.window_length)
-                self._engine = engine
-            return self._engine
-
-    def _open_backend(self, threads: int | None) -> tuple[Backend, Path]:
-        """The engine, and the file that it runs."""
-        if self._trained is not None:
-            return self._trained.open(threads, self._device), self._trained.checkpoint
-        backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
-        return backend, self.bundle.path / main_file(self.backend_name)
-
-    def _lock_here(self) -> threading.Lock:
-        """The lock of this process: a thread may have held the parent's at the fork, and is not here to free it."""
-        if self._lock_pid != os.getpid():
-            self._lock, self._lock_pid = threading.Lock(), os.getpid()
-        return self._lock
-
-    def _leave_inherited(self) -> None:
-        """Put a parent's engine aside; without its threads it may hang when it is taken down."""
-        if self._engine is not None and self._engine.pid != os.getpid():
-            _INHERITED.append(self._engine)
-            self._engine = None
-
-
-_INHERITED: list[Engine] = []  # of parents of this process, never taken down
 
 
 def _check_tokens(bundle: Bundle, highest_id: int) -> None:

@@ -1,7 +1,8 @@
-"""An opened backend with the threads that feed it, and the check of what it answers."""
+"""An opened backend with the threads that feed it, and the check of what it answers; one for each process."""
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,3 +172,56 @@ class Engine:
     def close(self) -> None:
         """End the threads."""
         self.pool.shutdown()
+
+
+class ProcessEngine:
+    """The engine of this process: a fork inherits no threads, so that a child opens one of its own.
+
+    Args:
+        start: Opens an engine; gets whether this process is a fork of the one that made this object.
+    """
+
+    def __init__(self, start: Callable[[bool], Engine]) -> None:
+        self._start = start
+        self._first_pid = self._lock_pid = os.getpid()
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    def get(self) -> Engine:
+        """The engine, opened where this process has none."""
+        engine = self._engine
+        if engine is not None and engine.pid == os.getpid():
+            return engine
+        with self._lock_here():
+            if self._engine is None or self._engine.pid != os.getpid():
+                self._leave_inherited()
+                self._engine = self._start(os.getpid() != self._first_pid)
+            return self._engine
+
+    def close(self) -> None:
+        """Let go of its memory and threads; `get` opens it again."""
+        with self._lock_here():
+            self._leave_inherited()
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds memory and threads."""
+        return self._engine is not None
+
+    def _lock_here(self) -> threading.Lock:
+        """The lock of this process: a thread may have held the parent's at the fork, and is not here to free it."""
+        if self._lock_pid != os.getpid():
+            self._lock, self._lock_pid = threading.Lock(), os.getpid()
+        return self._lock
+
+    def _leave_inherited(self) -> None:
+        """Put a parent's engine aside; without its threads it may hang when it is taken down."""
+        if self._engine is not None and self._engine.pid != os.getpid():
+            _INHERITED.append(self._engine)
+            self._engine = None
+
+
+_INHERITED: list[Engine] = []  # of parents of this process, never taken down

@@ -1,8 +1,8 @@
 """Settings of a model that decides, as every verb that loads a bundle declares them; light enough for `--help`."""
 
-from typing import Literal
+from moderation.forms import BackendName
 
-Backend = Literal["auto", "openvino", "onnx-int8", "onnx", "torch", "torchscript"]
+Backend = BackendName
 
 THRESHOLDS_HELP = (
     "file of thresholds to decide by: thresholds.json, the JSON that the server's page copies, or "

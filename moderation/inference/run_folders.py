@@ -92,7 +92,6 @@ def read_run(path: Path, backend: str) -> TrainedModel:
         languages=("en",),
         forms={},
         files={},
-        manifest={},
         n_tokens=getattr(config, "vocab_size", None),
         pad_id=config.pad_token_id or 0,
     )

@@ -151,9 +151,9 @@ class _GrowthLimits:
         return longest
 
 
-def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, Any]]]:
+def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, object]]]:
     """Steps in their order, cut behind each one that may make a text longer."""
-    group: list[Mapping[str, Any]] = []
+    group: list[Mapping[str, object]] = []
     for step, grows in zip(facts.steps, facts.growing, strict=True):
         group.append(step)
         if grows:
@@ -161,7 +161,7 @@ def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, Any]]]:
             group = []
 
 
-def _as_normaliser(steps: list[Mapping[str, Any]]) -> Any:
+def _as_normaliser(steps: list[Mapping[str, object]]) -> Any:
     """Steps by themselves; the library reads them as a part of a tokenizer only."""
     content = {
         "version": "1.0",

@@ -81,7 +81,7 @@ class TokenizerFacts:
     """
 
     highest_id: int
-    steps: tuple[Mapping[str, Any], ...]
+    steps: tuple[Mapping[str, object], ...]
     growing: tuple[bool, ...]
     is_bounded: bool
     is_bounded_for_ascii: bool
@@ -185,31 +185,31 @@ def _expect(holds: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
-def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+def _mapping(value: Any, name: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise ValueError(f"{name}: expected an object")
     return value
 
 
-def _text(part: Mapping[str, Any], key: str, longest: int) -> str:
+def _text(part: Mapping[str, object], key: str, longest: int) -> str:
     value = part.get(key)
     if not isinstance(value, str) or len(value) > longest:
         raise ValueError(f"{_kind(part)}.{key}: expected a text of at most {longest} characters")
     return value
 
 
-def _number(part: Mapping[str, Any], key: str, least: int, most: int) -> int:
+def _number(part: Mapping[str, object], key: str, least: int, most: int) -> int:
     value = part.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{_kind(part)}.{key}: expected a whole number from {least} to {most}")
     return value
 
 
-def _kind(part: Mapping[str, Any]) -> str:
+def _kind(part: Mapping[str, object]) -> str:
     return escape_name(part.get("type", "added_tokens"))
 
 
-def _steps(tokenizer: Mapping[str, Any], name: str, inner: str) -> Iterator[Mapping[str, Any]]:
+def _steps(tokenizer: Mapping[str, object], name: str, inner: str) -> Iterator[Mapping[str, object]]:
     """The steps of a part, those of sequences in its place."""
     waiting = [tokenizer.get(name)]
     n_steps = 0
@@ -229,7 +229,7 @@ def _steps(tokenizer: Mapping[str, Any], name: str, inner: str) -> Iterator[Mapp
         waiting += reversed(steps)
 
 
-def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> _Growth:
+def _check_normaliser(step: Mapping[str, object], works: list[_Work]) -> _Growth:
     kind = step.get("type")
     if isinstance(kind, str) and kind in _GROWTH_BY_KIND:
         return _Growth(_GROWTH_BY_KIND[kind], math.inf if kind == "ByteLevel" else 1)
@@ -238,7 +238,8 @@ def _check_normaliser(step: Mapping[str, Any], works: list[_Work]) -> _Growth:
         return _Growth(1 + len(text), 1 + len(text) if text.isascii() else math.inf)
     if kind == "Precompiled":
         try:
-            table = base64.b64decode(step["precompiled_charsmap"], validate=True)
+            charsmap: Any = step["precompiled_charsmap"]
+            table = base64.b64decode(charsmap, validate=True)
             return _Growth(max(1, longest_replacement(table)), _growth_by(find_replacements(table, of_ascii=True)))
         except (ValueError, TypeError, KeyError):
             raise ValueError("Precompiled.precompiled_charsmap: no table that can be read") from None
@@ -254,7 +255,7 @@ def _growth_by(replacements: Iterable[str]) -> float:
     return max(len(text) if text.isascii() else math.inf for text in ("a", *replacements))
 
 
-def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> _Taken:
+def _check_pattern(step: Mapping[str, object], works: list[_Work]) -> _Taken:
     pattern = _mapping(step.get("pattern"), f"{_kind(step)}.pattern")
     if len(pattern) != 1 or not pattern.keys() <= {"String", "Regex"}:
         raise ValueError(f"{_kind(step)}.pattern: expected String or Regex")
@@ -276,7 +277,7 @@ def _check_pattern(step: Mapping[str, Any], works: list[_Work]) -> _Taken:
     return _Taken(width, cost.foreign > 0)
 
 
-def _check_pre_tokenizers(steps: list[Mapping[str, Any]], works: list[_Work]) -> None:
+def _check_pre_tokenizers(steps: list[Mapping[str, object]], works: list[_Work]) -> None:
     kinds = [step.get("type") for step in steps]
     for step in steps:
         kind = step.get("type")
@@ -292,7 +293,7 @@ def _check_pre_tokenizers(steps: list[Mapping[str, Any]], works: list[_Work]) ->
         _expect(kinds.count(kind) <= 1, f"pre_tokenizer: more than one step {kind}")
 
 
-def _check_post_processor(step: Mapping[str, Any]) -> int:
+def _check_post_processor(step: Mapping[str, object]) -> int:
     """Return the highest id that it puts around a text."""
     kind = step.get("type")
     if not isinstance(kind, str) or kind not in _POST_PROCESSORS:
@@ -309,8 +310,9 @@ def _check_post_processor(step: Mapping[str, Any]) -> int:
     tokens = _mapping(step.get("special_tokens"), "TemplateProcessing.special_tokens")
     found = [0]
     for name, token in tokens.items():
-        ids = _mapping(token, "TemplateProcessing.special_tokens").get("ids")
-        if not isinstance(ids, list) or not 0 < len(ids) <= 16 or not all(map(_is_id, ids)) or token.get("id") != name:
+        part = _mapping(token, "TemplateProcessing.special_tokens")
+        ids = part.get("ids")
+        if not isinstance(ids, list) or not 0 < len(ids) <= 16 or not all(map(_is_id, ids)) or part.get("id") != name:
             raise ValueError("TemplateProcessing.special_tokens: expected for each its name and 1 to 16 ids")
         found += ids
     for key in ("single", "pair"):
@@ -330,7 +332,7 @@ def _is_id(value: Any) -> bool:
     return type(value) is int and 0 <= value < _MOST_IDS
 
 
-def _check_model(model: Mapping[str, Any]) -> int:
+def _check_model(model: Mapping[str, object]) -> int:
     """Return its highest id."""
     kind = model.get("type")
     vocabulary = model.get("vocab")
@@ -356,8 +358,8 @@ def _check_model(model: Mapping[str, Any]) -> int:
     return int(max(vocabulary.values()))
 
 
-def _check_unigram(model: Mapping[str, Any]) -> int:
-    vocabulary = model.get("vocab")
+def _check_unigram(model: Mapping[str, object]) -> int:
+    vocabulary: Any = model.get("vocab")
     _expect(isinstance(vocabulary, list) and 0 < len(vocabulary) < _MOST_IDS, "model.vocab: expected a list of tokens")
     for entry in vocabulary or ():
         is_pair = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and bool(entry[0])

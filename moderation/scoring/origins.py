@@ -5,18 +5,44 @@ No time is in it, so that a run that was interrupted ends in the same bytes.
 """
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from moderation.artifacts import read_json, write_json
 from moderation.errors import ArtifactError
 from moderation.extras import toolkit_version
 from moderation.inference.classifier import Classifier
+from moderation.manifests import FileFacts
 
 KEY = "content-moderation"
 FORMAT = "content-moderation scores"
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """The file that was scored.
+
+    Args:
+        name: Its name; `-` for standard input.
+        content: Its size and hash; None: it was no file.
+    """
+
+    name: str
+    content: FileFacts | None = None
+
+    def to_plain(self) -> dict[str, object]:
+        """The facts as JSON holds them."""
+        return {"name": self.name} | (describe_content(self.content) if self.content else _NO_FILE)
+
+
+_NO_FILE: dict[str, object] = {"bytes": None, "sha256": None}
+
+
+def describe_content(facts: FileFacts) -> dict[str, object]:
+    """Size and hash of a file as JSON holds them beside a scored file."""
+    return {"bytes": facts.bytes, "sha256": facts.sha256}
 
 
 @dataclass(frozen=True)
@@ -25,15 +51,15 @@ class Origin:
 
     Args:
         classifier: That scored it.
-        input: Its name, bytes and SHA-256.
-        settings: Those that decide what the file holds.
+        input: What it scored.
+        settings: Those that decide what the file holds, as plain values.
     """
 
     classifier: Classifier
-    input: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+    input: InputFacts
+    settings: Mapping[str, object]
 
-    def to_plain(self, n_rows: int, n_failed: int) -> dict[str, Any]:
+    def to_plain(self, n_rows: int, n_failed: int) -> dict[str, object]:
         """All of it, as JSON can hold it.
 
         Args:
@@ -51,8 +77,8 @@ class Origin:
             "labels": list(classifier.labels),
             "thresholds": classifier.thresholds_by_label,
             "thresholds_from": classifier.thresholds_from,
-            "input": self.input,
-            "settings": self.settings,
+            "input": self.input.to_plain(),
+            "settings": dict(self.settings),
             "rows": n_rows,
             "errors": n_failed,
         }
@@ -68,7 +94,7 @@ def describe_thresholds(classifier: Classifier) -> str:
     return f"set ({', '.join(moved)}{rest})"
 
 
-def encode_metadata(content: dict[str, Any]) -> dict[str, str]:
+def encode_metadata(content: Mapping[str, object]) -> dict[str, str]:
     """Key and value for the metadata of a Parquet file."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     return {KEY: text.encode("utf-8", "backslashreplace").decode()}  # names that are no UTF-8, as in `write_json`
@@ -99,6 +125,6 @@ def check_sidecar(output: Path) -> None:
         )
 
 
-def write_sidecar(output: Path, content: dict[str, Any], made: dict[str, Any]) -> None:
+def write_sidecar(output: Path, content: Mapping[str, object], made: FileFacts) -> None:
     """Write what is said of a scored file beside it, with the size and the hash of what was written."""
-    write_json(sidecar_of(output), content | {"output": made})
+    write_json(sidecar_of(output), {**content, "output": describe_content(made)})

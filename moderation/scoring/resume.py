@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ import pyarrow as pa
 
 from moderation.artifacts import read_json, sha256, write_atomically, write_json
 from moderation.errors import ArtifactError
+from moderation.manifests import FileFacts
+from moderation.scoring.origins import describe_content
 from moderation.scoring.writers import OutputFormat, open_output
 
 _FORMAT = 3
@@ -62,7 +64,7 @@ class Parts:
     """
 
     output: Path
-    fingerprint: dict[str, Any]
+    fingerprint: Mapping[str, object]
 
     @property
     def folder(self) -> Path:
@@ -91,7 +93,7 @@ class Parts:
             return self._find()
         self.remove()
         try:
-            write_json(self.about, {"format": _FORMAT} | self.fingerprint)
+            write_json(self.about, {"format": _FORMAT, **self.fingerprint})
         except ArtifactError:
             self.remove()
             raise
@@ -135,7 +137,7 @@ class Parts:
         schema: pa.Schema,
         *,
         metadata: Callable[[], dict[str, str]] | None = None,
-        beside: Callable[[dict[str, Any]], None] | None = None,
+        beside: Callable[[FileFacts], None] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Write the output out of its parts, yield each of them on the way, and remove them at the end.
 
@@ -167,7 +169,7 @@ class Parts:
         made = describe_file(whole)
         if beside is not None:
             beside(made)
-        write_json(made_file(self.output), made)
+        write_json(made_file(self.output), describe_content(made))
         with write_atomically(self.output) as temporary:
             whole.replace(temporary)
         self.remove()
@@ -188,7 +190,7 @@ class Parts:
                 f"{self.folder}: holds the parts of a run of another version of the toolkit (their format is "
                 f"{found.get('format')}, expected {_FORMAT}). Finish with that version, or {_ANEW}."
             )
-        wanted = {"format": _FORMAT} | self.fingerprint
+        wanted = {"format": _FORMAT, **self.fingerprint}
         changed = [
             f"{key} was {found.get(key)}, now {wanted.get(key)}"
             for key in wanted | found
@@ -210,7 +212,7 @@ class Parts:
         return found
 
     def _digest(self, first: int, n_rows: int, content: Any) -> str:
-        about = json.dumps([_FORMAT, first, n_rows, self.fingerprint], sort_keys=True).encode()
+        about = json.dumps([_FORMAT, first, n_rows, dict(self.fingerprint)], sort_keys=True).encode()
         return hashlib.blake2b(content, digest_size=16, key=hashlib.sha256(about).digest()).hexdigest()
 
 
@@ -250,11 +252,11 @@ def made_file(output: Path) -> Path:
 def _is_own(output: Path) -> bool:
     """Whether the file that stands there was made out of its parts, and the run was killed behind that."""
     try:
-        return read_json(made_file(output), "size and hash of the output") == describe_file(output)
+        return read_json(made_file(output), "size and hash of the output") == describe_content(describe_file(output))
     except ArtifactError:  # there is none, or it was damaged
         return False
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def describe_file(path: Path) -> FileFacts:
     """Size and SHA-256 of a file."""
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    return FileFacts(sha256(path), path.stat().st_size)

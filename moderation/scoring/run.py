@@ -4,115 +4,33 @@ This is what of scoring needs Arrow.
 """
 
 import logging
-import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
 
-from moderation.artifacts import resolve_target, sha256, write_atomically
-from moderation.cores import count_cores
-from moderation.errors import ArtifactError, ConfigError, DataError
-from moderation.extras import package_version
-from moderation.inference.backends import BACKENDS
-from moderation.inference.classifier import Classifier
-from moderation.locks import claimed
-from moderation.scoring.batch import check_free_names, score_batch, scored_schema
+from moderation.artifacts import sha256, write_atomically
+from moderation.errors import ArtifactError, DataError
+from moderation.scoring.batch import score_batch, scored_schema
 from moderation.scoring.cells import encode_json_lines
 from moderation.scoring.finished import check_finished
-from moderation.scoring.json_lines import OBJECT
+from moderation.scoring.jobs import Job, fingerprint, open_input, settings_of
 from moderation.scoring.lines import Line
-from moderation.scoring.options import ScoreConfig
-from moderation.scoring.origins import Origin, check_sidecar, encode_metadata, write_sidecar
+from moderation.scoring.origins import InputFacts, Origin, encode_metadata, write_sidecar
 from moderation.scoring.progress import Pace, Progress
-from moderation.scoring.readers import Chunk, StreamedTable, open_table
-from moderation.scoring.records import PIPE_COLUMN, NamesLanguages, result_names
-from moderation.scoring.resume import Part, Parts, check_output, describe_file
+from moderation.scoring.readers import Chunk, StreamedTable
+from moderation.scoring.records import PIPE_COLUMN
+from moderation.scoring.resume import Part, Parts, describe_file
 from moderation.scoring.summary import ScoreSummary
-from moderation.scoring.writers import OutputFormat, open_output, output_format, row_bytes
-from moderation.tables.csv_dialects import CsvDialect
+from moderation.scoring.writers import open_output, row_bytes
 
 logger = logging.getLogger(__name__)
 
 PART_S = 15.0  # of computing, after which a part is finished
 
-_LONGEST_NAME = 220  # bytes of an output's: files that stand beside it for a while have longer ones, of up to 255
-
 _State = tuple[int, int, int] | None
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be scored, and by what.
-
-    Args:
-        config: Settings of the verb.
-        classifier: Loaded.
-        languages: Tells the language of a text; None: nobody does.
-        summary: Counts what was done.
-        output: The file to write, as `claim_output` found it; `-` for standard output.
-        clock: Seconds that only grow.
-    """
-
-    config: ScoreConfig
-    classifier: Classifier
-    languages: NamesLanguages | None
-    summary: ScoreSummary
-    output: Path
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def form(self) -> OutputFormat:
-        """How it is written."""
-        return output_format(Path(self.config.output or "-"), csv_safe=self.config.csv_safe)
-
-    @property
-    def input_path(self) -> Path:
-        """The file to read."""
-        return Path(self.config.input_path or "-")
-
-
-@contextmanager
-def claim_output(config: ScoreConfig) -> Iterator[Path | None]:
-    """Be the only one to write the output; refuse what can be refused before anything is loaded.
-
-    Yields:
-        The file to write; None: standard output. Of a link it is what the link points to now, so that parts stand
-            beside it, and the link itself stays; wherever links point later, no other file is written.
-
-    Raises:
-        ModerationError: an output that cannot be written, that another run writes, or that was not given up.
-    """
-    if str(config.output or "-") == "-":
-        yield None
-        return
-    output = resolve_target(Path(config.output or "-"))
-    form = _check_output_name(config, output)
-    with claimed(output, "score", source=config.input_path):
-        check_output(output, resume=config.resume, overwrite=config.overwrite)
-        if form.table != "parquet":
-            check_sidecar(output)
-        yield output
-
-
-def _check_output_name(config: ScoreConfig, target: Path) -> OutputFormat:
-    output, source = Path(config.output or "-"), config.input_path
-    if len(os.fsencode(target.name)) > _LONGEST_NAME:
-        raise ConfigError(f"--output {output}: the name is too long; expected up to {_LONGEST_NAME} bytes.")
-    form = output_format(output, csv_safe=config.csv_safe)
-    if source is not None and str(source) != "-":
-        same = output.resolve() == source.resolve()
-        with suppress(OSError):
-            same = same or output.samefile(source)
-        if same:
-            raise ConfigError(f"--output {output}: this is the input itself. Name another file.")
-    return form
 
 
 def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
@@ -122,13 +40,13 @@ def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
         ModerationError: the input cannot be read or changed meanwhile.
     """
     before = _state(job.input_path)
-    job, table = _open(job, keep_objects=True)
+    job, table = open_input(job, keep_objects=True)
     pace = Pace(job.clock)
     try:
         with Progress(table.n_rows, clock=job.clock) as progress:
-            for chunk in _unchanged(job.input_path, before, table.chunks(job.config.chunk_rows)):
+            for chunk in _unchanged(job.input_path, before, table.chunks(job.options.chunk_rows)):
                 progress.expect(job.summary.n_rows + chunk.batch.num_rows, chunk.share)
-                for scored in _steps(job, pace, chunk, job.config.text_column):
+                for scored in _steps(job, pace, chunk, job.options.text_column):
                     write(encode_json_lines(scored))
                     _count(job.summary, scored)
                     progress.advance(scored.num_rows)
@@ -139,13 +57,13 @@ def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
 
 def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
     """Score lines as they come, into a file; what has come is written also where Ctrl-C or an error ends it."""
-    config, summary, form = job.config, job.summary, job.form
+    options, summary, form = job.options, job.summary, job.form
     plain = pa.schema([(PIPE_COLUMN, pa.string())])
-    schema = scored_schema(plain, job.classifier.labels, PIPE_COLUMN, flag_columns=config.flag_columns)
-    origin = Origin(job.classifier, {"name": "-", "bytes": None, "sha256": None}, _settings(job, PIPE_COLUMN))
+    schema = scored_schema(plain, job.classifier.labels, PIPE_COLUMN, flag_columns=options.flag_columns)
+    origin = Origin(job.classifier, InputFacts("-"), settings_of(job, PIPE_COLUMN))
     ended: BaseException | None = None
 
-    def about() -> dict[str, Any]:
+    def about() -> dict[str, object]:
         return origin.to_plain(summary.n_rows, summary.n_failed)
 
     with write_atomically(job.output) as temporary:
@@ -182,24 +100,23 @@ def score_file(job: Job) -> tuple[int, int] | None:
         ModerationError: the input cannot be read or changed meanwhile, an output or parts of another run, a full disk.
     """
     before = _state(job.input_path)  # before the first look into it
-    job, table = _open(job, keep_objects=job.form.table == "jsonl")
-    config = job.config
-    facts = {"name": job.input_path.name} | describe_file(job.input_path)
-    origin = Origin(job.classifier, facts, _settings(job, config.text_column))
-    parts = Parts(job.output, _fingerprint(job, table, facts))
-    if config.resume and not config.overwrite and job.output.exists() and not parts.about.exists():
+    job, table = open_input(job, keep_objects=job.form.table == "jsonl")
+    options, content = job.options, describe_file(job.input_path)
+    origin = Origin(job.classifier, InputFacts(job.input_path.name, content), settings_of(job, options.text_column))
+    parts = Parts(job.output, fingerprint(job, table, content))
+    if options.resume and not options.overwrite and job.output.exists() and not parts.about.exists():
         return check_finished(job.output, origin.to_plain(0, 0), is_parquet=job.form.table == "parquet")
-    kept = parts.begin(resume=config.resume)
-    if config.resume:
+    kept = parts.begin(resume=options.resume)
+    if options.resume:
         logger.info("%s", f"Going on behind {len(kept)} finished parts." if kept else "No finished parts; starting.")
     found = list(kept)
     try:
         with Progress(table.n_rows, clock=job.clock) as progress:
-            chunks = _unchanged(job.input_path, before, table.chunks(config.chunk_rows))
+            chunks = _unchanged(job.input_path, before, table.chunks(options.chunk_rows))
             for part in _finish_parts(job, chunks, parts, kept, progress):
                 found.append(part)
                 job.summary.n_new += part.n_rows
-        if sha256(job.input_path) != facts["sha256"]:  # on a file system that does not tell a change by its times
+        if sha256(job.input_path) != content.sha256:  # on a file system that does not tell a change by its times
             raise DataError(f"{job.input_path}: changed while it was read. Start anew with --overwrite.")
         _join(job, table, parts, sorted(found), origin)
     except ArtifactError as error:
@@ -210,20 +127,6 @@ def score_file(job: Job) -> tuple[int, int] | None:
         logger.info("%s", _kept(found))
         raise
     return None
-
-
-def _open(job: Job, *, keep_objects: bool) -> tuple[Job, StreamedTable]:
-    """Open the input; the job then names the column that holds the texts."""
-    config = job.config
-    table = open_table(
-        job.input_path,
-        text_column=config.text_column,
-        dialect=CsvDialect(delimiter=config.delimiter, quoting=config.quoting, escape=config.escape),
-        keep_objects=keep_objects,
-        results=result_names(job.classifier.labels, flag_columns=config.flag_columns),
-    )
-    check_free_names(table.names, job.classifier.labels, str(job.input_path), flag_columns=config.flag_columns)
-    return replace(job, config=replace(config, text_column=table.text_column)), table
 
 
 class _Touched(DataError):
@@ -280,7 +183,7 @@ def _score_rows(job: Job, pace: Pace, chunk: Chunk, first: int, parts: Parts, pr
     """Score rows that follow each other; a part ends with them, or when it has taken long enough."""
     held: list[pa.RecordBatch] = []
     began = job.clock()
-    for scored in _steps(job, pace, chunk, job.config.text_column):
+    for scored in _steps(job, pace, chunk, job.options.text_column):
         held.append(scored)
         progress.advance(scored.num_rows)
         if job.clock() - began >= PART_S:
@@ -300,7 +203,7 @@ def _steps(job: Job, pace: Pace, chunk: Chunk, text_column: str) -> Iterator[pa.
             text_column=text_column,
             errors=part.errors,
             languages=job.languages,
-            flag_columns=job.config.flag_columns,
+            flag_columns=job.options.flag_columns,
         )
 
 
@@ -319,10 +222,10 @@ def _score_lines(job: Job, lines: Iterable[list[Line]]) -> Iterator[pa.RecordBat
 
 def _join(job: Job, table: StreamedTable, parts: Parts, found: list[Part], origin: Origin) -> None:
     """Make the output out of its parts, and say beside it or in it where it comes from."""
-    summary, config, form = job.summary, job.config, job.form
-    schema = scored_schema(table.schema, job.classifier.labels, config.text_column, flag_columns=config.flag_columns)
+    summary, options, form = job.summary, job.options, job.form
+    schema = scored_schema(table.schema, job.classifier.labels, options.text_column, flag_columns=options.flag_columns)
 
-    def about() -> dict[str, Any]:
+    def about() -> dict[str, object]:
         return origin.to_plain(summary.n_rows, summary.n_failed)
 
     finished = parts.finish(
@@ -345,39 +248,6 @@ def _count(summary: ScoreSummary, batch: pa.RecordBatch) -> None:
 def _kept(parts: list[Part]) -> str:
     n_rows = sum(part.n_rows for part in parts)
     return f"{n_rows:,} rows are finished and kept; run the same command with --resume to go on from there."
-
-
-def _settings(job: Job, text_column: str) -> dict[str, Any]:
-    """Settings on which the content of the output depends."""
-    config = job.config
-    found: dict[str, Any] = {
-        "text_column": text_column,
-        "delimiter": config.delimiter,
-        "quoting": config.quoting,
-        "escape": config.escape,
-        "flag_columns": config.flag_columns,
-        "languages": job.languages is not None,
-    }
-    if config.csv_safe:
-        found["csv_safe"] = True
-    if job.classifier.backend_name in ("torch", "torchscript"):  # whose last digits depend on it
-        found["threads"] = config.threads or count_cores()
-    return found
-
-
-def _fingerprint(job: Job, table: StreamedTable, facts: dict[str, Any]) -> dict[str, Any]:
-    """All on which the bytes of the output depend."""
-    classifier = job.classifier
-    engines = {BACKENDS[classifier.backend_name][1]} | ({"torch"} if classifier.backend_name == "torch" else set())
-    packages = (*sorted(engines), "tokenizers", "py3langid", "content-moderation")
-    return (
-        {f"input_{name}": value for name, value in facts.items()}
-        | {"model": f"{classifier.bundle.name}@{classifier.bundle.version}/{classifier.backend_name}"}
-        | {"thresholds": classifier.thresholds_by_label, "thresholds_from": classifier.thresholds_from}
-        | _settings(job, job.config.text_column)
-        | {"objects_kept": OBJECT in table.schema.names}
-        | {package: package_version(package) for package in packages}
-    )
 
 
 def _state(path: Path) -> _State:

@@ -16,7 +16,8 @@ from cachetools import LRUCache
 
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier, TextResult
-from moderation.inference.windows import Window, check_texts
+from moderation.inference.texts import check_texts
+from moderation.inference.windows import Window
 from moderation.serving.errors import ApiError
 from moderation.serving.metrics import Metrics
 from moderation.serving.queue import Batcher

@@ -7,13 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from moderation.artifacts import sha256
-from moderation.bundles import MANIFEST, Bundle
+from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM, load_labelled, read_unchecked
 from moderation.data.label_forms import spread_labels
 from moderation.data.options import SealedSplits, TableOptions
 from moderation.data.splits import load_splits
 from moderation.errors import ConfigError, DataError
 from moderation.flags import from_plain, to_plain
+from moderation.manifests import MANIFEST
 from moderation.tables.columns import show_names
 from moderation.tables.options import TEXT_COLUMN
 
@@ -35,7 +36,7 @@ def read_labelled(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -
             split cannot be cut again.
     """
     table = read_unchecked(path, form)
-    provenance = bundle.manifest.get("provenance") or {}
+    provenance = bundle.records.get("provenance") or {}
     found, trained_on = sha256(path), provenance.get("data") or {}
     if found == trained_on.get("extra_train_sha256"):
         raise DataError(
@@ -78,7 +79,7 @@ def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableO
 
 def _test_split(path: Path, bundle: Bundle, form: TableOptions) -> pd.DataFrame:
     """The test split of the training table, cut by the settings that the bundle seals; older ones seal none."""
-    provenance = bundle.manifest["provenance"]
+    provenance = bundle.records["provenance"]
     sealed = provenance.get("split_settings")
     settings = {"seed": provenance["seed"]} | to_plain(form) if sealed is None else dict(sealed)
     if own := settings.pop("own_tables", []):

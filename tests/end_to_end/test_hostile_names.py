@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from moderation import cli
-from moderation.bundles import MANIFEST, SHIPPED, manifest_version
+from moderation.bundles import SHIPPED
 from moderation.errors import DataError
+from moderation.manifests import MANIFEST, manifest_version
 from moderation.scoring.cells import as_plain_cell
 from moderation.suites.hatecheck import read_hatecheck
 from tests.attack_table import Attack

@@ -20,12 +20,13 @@ import pytest
 from moderation import Classifier, cli
 from moderation.artifacts import sha256
 from moderation.bundles import read_bundle
-from moderation.config import ScoreConfig
 from moderation.errors import ArtifactError, DataError
-from moderation.scoring import readers
+from moderation.manifests import FileFacts
+from moderation.scoring import jobs, readers
 from moderation.scoring import run as file_scoring
 from moderation.scoring.finished import check_finished
 from moderation.scoring.lines import pipe_lines
+from moderation.scoring.options import ScoreOptions
 from moderation.scoring.summary import ScoreSummary
 
 recipe = importlib.import_module("moderation.commands.score")
@@ -375,15 +376,15 @@ def test_a_link_that_is_turned_meanwhile_leads_to_no_other_file(name, tiny_bundl
     link = tmp_path / name.split("/")[0]
     ending = "/out.csv" if name == "link.csv" else ""
     link.symlink_to(f"here{ending}")
-    config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / name, overwrite=True, chunk_rows=1)
+    config = ScoreOptions(input_path=tmp_path / "in.csv", output=tmp_path / name, overwrite=True, chunk_rows=1)
 
     def turn():
         link.unlink()
         link.symlink_to(f"there{ending}")
         return 0.0
 
-    with file_scoring.claim_output(config) as target, Classifier.load(tiny_bundle, backend="onnx", threads=1) as loaded:
-        file_scoring.score_file(file_scoring.Job(config, loaded, None, ScoreSummary(loaded.labels), target, clock=turn))
+    with jobs.claim_output(config) as target, Classifier.load(tiny_bundle, backend="onnx", threads=1) as loaded:
+        file_scoring.score_file(jobs.Job(config, loaded, None, ScoreSummary(loaded.labels), target, clock=turn))
     assert (tmp_path / "there/out.csv").read_text(encoding="utf-8") == "old, there"
     assert "idiot" in (tmp_path / "here/out.csv").read_text(encoding="utf-8")
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"out.csv"}
@@ -470,11 +471,11 @@ def test_a_pipe_into_a_file_keeps_what_was_scored_before_an_error(tiny_bundle, t
 
 def test_the_fingerprint_names_engine_and_cores(tiny_bundle, tmp_path):
     (tmp_path / "in.csv").write_text("comment_text\na\n", encoding="utf-8")
-    config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", model=tiny_bundle)
+    config = ScoreOptions(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv")
     table = readers.open_table(config.input_path, text_column="comment_text")
     with Classifier.load(tiny_bundle, backend="onnx", threads=1) as classifier:
-        job = file_scoring.Job(config, classifier, None, ScoreSummary(classifier.labels), config.output)
-        found = file_scoring._fingerprint(job, table, {"bytes": 1})
+        job = jobs.Job(config, classifier, None, ScoreSummary(classifier.labels), config.output)
+        found = jobs.fingerprint(job, table, FileFacts("0", 1))
     assert found["onnxruntime"] == importlib.metadata.version("onnxruntime")
     assert {"tokenizers", "content-moderation", "py3langid"} < set(found)
     assert found["languages"] is False

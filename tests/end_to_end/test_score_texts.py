@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from moderation import Classifier
-from moderation.config import ScoreConfig
+from moderation.scoring import jobs
 from moderation.scoring import run as file_scoring
+from moderation.scoring.options import ScoreOptions
 from moderation.scoring.summary import ScoreSummary
 from tests.end_to_end.test_score import ROOT, SECRET, run, start
 
@@ -84,13 +85,11 @@ def test_set_thresholds_decide_and_are_told(tmp_path):
 def test_without_a_terminal_a_line_tells_how_far_it_is(tmp_path, caplog, monkeypatch):
     (tmp_path / "in.csv").write_text("comment_text\n" + "have a nice day\n" * 400, encoding="utf-8")
     seconds = iter(range(0, 10**9, 20))
-    config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", chunk_rows=50)
+    config = ScoreOptions(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", chunk_rows=50)
     caplog.set_level("INFO")
     with Classifier.load(threads=1) as classifier:
         summary = ScoreSummary(classifier.labels)
-        file_scoring.score_file(
-            file_scoring.Job(config, classifier, None, summary, config.output, lambda: next(seconds))
-        )
+        file_scoring.score_file(jobs.Job(config, classifier, None, summary, config.output, lambda: next(seconds)))
     lines = [record.getMessage() for record in caplog.records if "rows/s" in record.getMessage()]
     assert lines
     assert all("of about 400 rows" in line or "left" in line for line in lines)
@@ -104,9 +103,9 @@ def test_a_part_ends_when_it_has_taken_long_enough(tmp_path, monkeypatch):
     with Classifier.load(threads=1) as classifier:
         for name, tick in (("slow", 10.0), ("quick", 0.0)):
             now = iter(tick * number for number in range(10**9))
-            config = ScoreConfig(input_path=tmp_path / "in.csv", output=tmp_path / f"{name}.parquet")
+            config = ScoreOptions(input_path=tmp_path / "in.csv", output=tmp_path / f"{name}.parquet")
             summary = ScoreSummary(classifier.labels)
-            job = file_scoring.Job(config, classifier, None, summary, config.output, lambda now=now: next(now))
+            job = jobs.Job(config, classifier, None, summary, config.output, lambda now=now: next(now))
             sizes = []
             with monkeypatch.context() as watched:
                 write = file_scoring.Parts.write

@@ -40,10 +40,10 @@ def card_of(names: tuple[str, ...]) -> str:
     """The shipped bundle's card, if its labels had these names."""
     bundle = read_bundle(SHIPPED)
     new = dict(zip(bundle.labels, names, strict=True))
-    measured = bundle.manifest["metrics"]["test"]
+    measured = bundle.records["metrics"]["test"]
     labels = {new[label]: found for label, found in measured["labels"].items()}
-    manifest = bundle.manifest | {"metrics": {"test": measured | {"labels": labels}}}
-    return write_card(dataclasses.replace(bundle, labels=names, mapping={}, manifest=manifest))
+    records = bundle.records | {"metrics": {"test": measured | {"labels": labels}}}
+    return write_card(dataclasses.replace(bundle, labels=names, mapping={}, records=records))
 
 
 def in_groups() -> list[tuple[str, ...]]:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,20 @@ import pytest
 
 from moderation import Classifier, cli
 from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
-from moderation.bundles import MANIFEST, read_bundle, write_manifest
+from moderation.bundles import read_bundle, write_manifest
 from moderation.commands.export import export, read_metrics
 from moderation.config import ExportConfig
 from moderation.errors import ArtifactError
 from moderation.export.card import read_curves
 from moderation.export.forms import write_torchscript
 from moderation.export.mixed_precision import layer_groups
-from moderation.export.parity import ODD_TEXTS, check_again, compare
+from moderation.export.odd_texts import ODD_TEXTS
+from moderation.export.options import ExportOptions
+from moderation.export.parity import check_again, compare
 from moderation.export.staging import recover_target, staged_folder
+from moderation.forms import FORMS
 from moderation.locks import claimed
+from moderation.manifests import MANIFEST
 from moderation.training.model import build_model
 
 
@@ -33,7 +38,7 @@ def bundle(tiny_bundle, tmp_path):
 def test_every_form_is_written_and_passed(tiny_bundle):
     bundle = read_bundle(tiny_bundle)
     assert set(bundle.forms) == {"hf", "onnx", "onnx-int8", "torchscript"}
-    rows = {row["form"]: row for row in bundle.manifest["parity"]}
+    rows = {row["form"]: row for row in bundle.records["parity"]}
     assert rows.keys() == set(bundle.forms)
     assert all(row["passed"] for form, row in rows.items() if form != "onnx-int8")
     assert rows["onnx-int8"]["passed"] or rows["onnx-int8"]["allowed"]
@@ -102,23 +107,23 @@ def test_a_bundle_is_replaced_only_when_asked(tiny_run, bundle, capsys):
 
 
 def test_a_form_that_fails_is_not_written_unless_allowed(tiny_run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(compare.__globals__["LIMITS"], "onnx", {"max_difference": -1.0})
+    monkeypatch.setitem(FORMS, "onnx", replace(FORMS["onnx"], limits={"max_difference": -1.0}))
     words = ["export", str(tiny_run), "--formats", "hf,onnx", "--parity-texts", "20", "--threads", "1", "--to"]
     assert cli.main([*words, str(tmp_path / "a")]) == 1
     assert "--allow onnx" in capsys.readouterr().out
     assert set(read_bundle(tmp_path / "a").forms) == {"hf"}
     assert cli.main([*words, str(tmp_path / "b"), "--allow", "onnx"]) == 0
-    assert [row.get("allowed") for row in read_bundle(tmp_path / "b").manifest["parity"]] == [None, True]
+    assert [row.get("allowed") for row in read_bundle(tmp_path / "b").records["parity"]] == [None, True]
 
 
 def test_compare_counts_flips_and_the_fall_of_roc_auc():
     reference = np.float32([[0.1], [0.2], [0.8], [0.9]])
     found = np.float32([[0.1], [0.85], [0.8], [0.4]])  # the second and the fourth cross the threshold
     row = compare("onnx-int8", found, reference, np.float32([[0], [0], [1], [1]]), np.float32([0.5]), ["toxic"])
-    assert row["flips"] == 0.5
-    assert row["auc_drop"] == pytest.approx(0.5)  # 1 -> two of four pairs in order
-    assert not row["passed"]
-    assert compare("onnx", reference, reference, np.zeros((0, 1)), np.float32([0.5]), ["toxic"])["passed"]
+    assert row.flips == 0.5
+    assert row.auc_drop == pytest.approx(0.5)  # 1 -> two of four pairs in order
+    assert not row.passed
+    assert compare("onnx", reference, reference, np.zeros((0, 1)), np.float32([0.5]), ["toxic"]).passed
 
 
 def test_the_card_shows_what_was_measured_on_the_test_split(tiny_run, tiny_bundle):
@@ -157,7 +162,7 @@ def test_plain_weights_and_the_formula_give_the_classifiers_probabilities(tiny_b
 
 def test_the_manifest_keeps_what_the_validation_split_says_of_other_thresholds(tiny_run, tiny_bundle):
     bundle = read_bundle(tiny_bundle)
-    curves = bundle.manifest["curves"]
+    curves = bundle.records["curves"]
     measured = json.loads((tiny_run / "metrics_val.json").read_text())
     assert (curves["split"], curves["n_examples"]) == ("val", measured["n_examples"]) == ("val", 60)
     assert tuple(curves["labels"]) == bundle.labels
@@ -175,7 +180,7 @@ def test_a_run_without_validation_predictions_gives_no_curves_and_says_so(tiny_r
     run.preds("val").unlink()
     words = ["export", str(run.path), "--to", str(tmp_path / "b"), "--formats", "hf", "--parity-texts", "20"]
     assert cli.main([*words, "--threads", "1"]) == 0
-    assert read_bundle(tmp_path / "b").manifest["curves"] is None
+    assert read_bundle(tmp_path / "b").records["curves"] is None
     assert [record.message for record in caplog.records if "preds_val.npy" in record.message] == [
         f"No preds_val.npy in {run.path}: the bundle goes without curves."
     ]
@@ -203,7 +208,7 @@ def test_predictions_of_something_else_are_refused(tmp_path, change, message):
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_failed_form_replaces_nothing(tiny_run, bundle, tmp_path, capsys, monkeypatch, overwrite):
     """Neither a whole bundle by one that lost a form, nor nothing by one that nothing can load."""
-    monkeypatch.setitem(compare.__globals__["LIMITS"], "onnx", {"max_difference": -1.0})
+    monkeypatch.setitem(FORMS, "onnx", replace(FORMS["onnx"], limits={"max_difference": -1.0}))
     before = (bundle / MANIFEST).read_bytes()
     words = f"export {tiny_run} --parity-texts 20 --threads 1 --to"
     rest = (
@@ -272,7 +277,7 @@ def test_verify_does_not_pass_what_it_did_not_compare(bundle, capsys):
     path = bundle / "parity.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"texts": dict.fromkeys(content["texts"], "0")}))
-    write_manifest(bundle, read_bundle(bundle).manifest)
+    write_manifest(bundle, read_bundle(bundle))
     assert cli.main(["verify", str(bundle), "--threads", "1"]) == 1
     table = capsys.readouterr().out
     assert "FAILED: nothing compared" in table
@@ -387,7 +392,7 @@ def test_a_second_export_leaves_alone_what_the_first_has_moved_aside(bundle, tmp
     with claimed(bundle, "export"):
         bundle.rename(tmp_path / ".tiny.0123456789ab.old")
         with pytest.raises(ArtifactError, match="another process is writing it"):
-            export(ExportConfig(run=tmp_path, to=bundle, overwrite=True))
+            export(ExportConfig(run=tmp_path, to=bundle, export=ExportOptions(overwrite=True)))
         assert not bundle.exists()
 
 

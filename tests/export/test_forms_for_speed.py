@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,10 +13,11 @@ import pytest
 from onnx import numpy_helper
 
 from moderation import Classifier, cli
-from moderation.bundles import FORMS, read_bundle
+from moderation.bundles import read_bundle
 from moderation.errors import ArtifactError
 from moderation.export.mixed_precision import layer_groups, leave_until_passed, rank_groups
 from moderation.export.onnx_int8 import write_onnx_int8
+from moderation.forms import FORMS
 from moderation.training.batching import PAD_TO_MULTIPLE_OF
 from tests.bundle_mutator import mutate, openvino_mutations
 from tests.bundle_trial import Trials, try_bundle
@@ -162,19 +165,19 @@ def test_one_two_four_layers_stay_until_it_passes():
 
     def attempt(nodes):
         tried.append(len(nodes) // 2)
-        return {"passed": len(nodes) >= 6}
+        return SimpleNamespace(passed=len(nodes) >= 6)
 
     left, row = leave_until_passed(groups, list("gfedcba"), attempt)
-    assert (left, row, tried) == (list("gfed"), {"passed": True}, [1, 2, 4])
-    left, row = leave_until_passed(groups, list("gfedcba"), lambda nodes: {"passed": False})
+    assert (left, row, tried) == (list("gfed"), SimpleNamespace(passed=True), [1, 2, 4])
+    left, row = leave_until_passed(groups, list("gfedcba"), lambda nodes: SimpleNamespace(passed=False))
     assert len(left) == 7
-    assert not row["passed"]
+    assert not row.passed
 
 
 def test_what_stays_in_float_is_named(tiny_run, tmp_path, monkeypatch, capsys):
     """A limit that only the float graph meets: all layers end in float, and the bundle says so."""
     limits = {"auc_drop": 1.0, "flips": 1.0, "max_difference": 1e-6}
-    monkeypatch.setitem(sys.modules["moderation.export.parity"].LIMITS, "onnx-int8", limits)
+    monkeypatch.setitem(FORMS, "onnx-int8", replace(FORMS["onnx-int8"], limits=limits))
     folder = tmp_path / "bundle"
     words = f"export {tiny_run} --to {folder} --formats hf,onnx-int8 --threads 1 --parity-texts 20"
     assert cli.main(words.split()) == 0

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from moderation.bundles import check_files, read_bundle, write_manifest
 from moderation.errors import ArtifactError, MissingExtraError
 from moderation.export.torchserve import archive
 from moderation.export.torchserve.archive import write_torchserve
+from moderation.manifests import FormFacts
 
 NAME = "toxicity"
 TEXTS = ["you are kind", "", "\U0001f600 \u65e5\u672c\u8a9e", "nul\x00inside", "river bread " * 300 + "idiot", "fine"]
@@ -91,7 +93,7 @@ def test_a_bundle_with_no_form_to_run_is_refused(tiny_bundle: Path, tmp_path: Pa
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     bundle = read_bundle(folder)
     (folder / "pytorch_model.bin").write_bytes(b"weights")
-    write_manifest(folder, bundle.manifest | {"forms": {"torch": {"files": ["pytorch_model.bin"]}}})
+    write_manifest(folder, replace(bundle, forms={"torch": FormFacts(("pytorch_model.bin",))}))
     with pytest.raises(ArtifactError, match=r"expected one of onnx-int8.*found torch\. Cure"):
         write_torchserve(folder, NAME)
     assert {path.name for path in folder.iterdir()} - {path.name for path in tiny_bundle.iterdir()} <= {
@@ -135,7 +137,7 @@ class Context:
 @pytest.fixture
 def handler(unpacked: Path) -> Any:
     """The handler as TorchServe finds it: the one class in the file that the archive names."""
-    spec = importlib.util.spec_from_file_location("handler_of_torchserve", unpacked / "torchserve_handler.py")
+    spec = importlib.util.spec_from_file_location("handler_of_torchserve", unpacked / "handler.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

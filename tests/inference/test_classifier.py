@@ -22,6 +22,7 @@ from moderation import Classifier
 from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER, read_bundle, write_manifest
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.inference import backends
+from moderation.manifests import Manifest
 from tests.bundle_mutator import seal
 
 BACKENDS = ("onnx-int8", "onnx", "torchscript", "torch")
@@ -235,7 +236,7 @@ def reseal(bundle: Path, folder: Path, **changes) -> Path:
     """A copy whose manifest says something else and is sealed again."""
     shutil.copytree(bundle, folder)
     content = json.loads((folder / "moderation.json").read_text())
-    write_manifest(folder, content | changes)
+    write_manifest(folder, Manifest.from_plain(content | changes))
     return folder
 
 
@@ -286,7 +287,7 @@ def test_a_file_that_an_engine_cannot_read_is_named(tiny_bundle, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(tiny_bundle, folder)
     (folder / "onnx/model.onnx").write_bytes(b"no graph")
-    write_manifest(folder, json.loads((folder / "moderation.json").read_text()))
+    write_manifest(folder, read_bundle(folder))
     with pytest.raises(ArtifactError, match=r"model\.onnx: not a graph that a bundle may hold: it is no ONNX file"):
         Classifier.load(folder, backend="onnx")
 

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from moderation.bundles import SHIPPED, TOKENIZER, read_bundle
 from moderation.errors import ArtifactError, DataError
-from moderation.inference.windows import Windows, check_texts, cut_at_words
+from moderation.inference.texts import check_texts
+from moderation.inference.windows import Windows, cut_at_words
 
 
 @pytest.fixture(scope="module")

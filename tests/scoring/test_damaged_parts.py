@@ -12,11 +12,12 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 from moderation import Classifier, artifacts
-from moderation.config import ScoreConfig
 from moderation.errors import ArtifactError, DataError, ModerationError
 from moderation.scoring import run as file_scoring
+from moderation.scoring.jobs import Job, claim_output
+from moderation.scoring.options import ScoreOptions
 from moderation.scoring.resume import Parts
-from moderation.scoring.run import Job, claim_output, score_file
+from moderation.scoring.run import score_file
 from moderation.scoring.summary import ScoreSummary
 from tests.attack_table import Attack
 
@@ -41,9 +42,7 @@ def classifier(tiny_bundle: Path) -> Iterator[Classifier]:
 
 def score(classifier: Classifier, folder: Path, name: str = "in.csv", **settings: object) -> bytes:
     """Score as the verb does, and give what was written: the output and what stands beside it."""
-    config = ScoreConfig(
-        input_path=folder / name, output=folder / "out.csv", **{"chunk_rows": 3, "backend": "onnx"} | settings
-    )
+    config = ScoreOptions(input_path=folder / name, output=folder / "out.csv", **{"chunk_rows": 3} | settings)
     with claim_output(config) as output:
         score_file(Job(config, classifier, None, ScoreSummary(classifier.labels), output))
     return (folder / "out.csv").read_bytes() + (folder / "out.csv.meta.json").read_bytes()

@@ -83,7 +83,7 @@ def test_what_the_model_is(server: Server, tiny_bundle: Path) -> None:
     model = httpx.get(f"{server.url}/v1/model").json()
     assert (model["name"], model["version"], tuple(model["labels"])) == (bundle.name, bundle.version, bundle.labels)
     assert model["card"] == (tiny_bundle / "README.md").read_text(encoding="utf-8")
-    assert model["curves"] == bundle.manifest["curves"]
+    assert model["curves"] == bundle.records["curves"]
     assert model["categories"]["sexual"] == {"labels": [], "supported": False}
     assert model["categories"]["hate/threatening"] == {"labels": ["identity_hate", "threat"], "supported": True}
     assert model["labels_without_category"] == ["obscene"]

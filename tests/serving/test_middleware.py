@@ -1,5 +1,6 @@
 """Who is let in: keys in three places, a rate for each, refusal to listen to strangers, origins by name."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from moderation import Classifier, cli
-from moderation.bundles import MANIFEST, read_bundle, write_manifest
+from moderation.bundles import read_bundle, write_manifest
 from moderation.serving.app import create_app
 from moderation.serving.keys import Keys
 from tests.serving.conftest import Server, add_key, exchange, started
@@ -258,7 +259,7 @@ def test_keys_and_the_bundle_are_read_again_at_hup_and_thresholds_of_the_old_one
     made = {"about": about, "thresholds": dict.fromkeys(bundle.labels, 0.5)}
     (tmp_path / "t.json").write_text(json.dumps(made), encoding="utf-8")
     new = shutil.copytree(tiny_bundle, tmp_path / "new")
-    write_manifest(new, json.loads((new / MANIFEST).read_text(encoding="utf-8")) | {"name": "new"})
+    write_manifest(new, dataclasses.replace(read_bundle(new), name="new"))
     model = tmp_path / "bundle"
     model.symlink_to(tiny_bundle)
     with started(model, tmp_path, "--keys", "keys.json", "--thresholds", "t.json") as server:

@@ -25,20 +25,20 @@ def test_of_the_training_table_the_test_split_alone(tiny_bundle, table_path, tmp
 
 def test_a_training_table_that_was_cut_otherwise_is_refused(tiny_bundle, table_path) -> None:
     bundle = read_bundle(tiny_bundle)
-    provenance = bundle.manifest["provenance"] | {"splits": {"train": 500, "val": 50, "test": 50}}
-    other = dataclasses.replace(bundle, manifest=bundle.manifest | {"provenance": provenance})
+    provenance = bundle.records["provenance"] | {"splits": {"train": 500, "val": 50, "test": 50}}
+    other = dataclasses.replace(bundle, records=bundle.records | {"provenance": provenance})
     with pytest.raises(DataError, match="not with the split settings it seals"):
         read_labelled(table_path, other)
 
 
 def other_provenance(bundle, **changes):
-    provenance = {name: value for name, value in (bundle.manifest["provenance"] | changes).items() if value is not None}
-    return dataclasses.replace(bundle, manifest=bundle.manifest | {"provenance": provenance})
+    provenance = {name: value for name, value in (bundle.records["provenance"] | changes).items() if value is not None}
+    return dataclasses.replace(bundle, records=bundle.records | {"provenance": provenance})
 
 
 def test_the_split_settings_that_a_bundle_seals_are_those_of_its_training(tiny_bundle, table_path) -> None:
     bundle = read_bundle(tiny_bundle)
-    sealed = bundle.manifest["provenance"]["split_settings"]
+    sealed = bundle.records["provenance"]["split_settings"]
     assert (sealed["val_size"], sealed["test_size"], sealed["seed"], sealed["own_tables"]) == (0.1, 0.1, 42, [])
     assert not [name for name in sealed if name.endswith("path")], "no place on somebody's disk"
     splits = load_splits(SplitOptions(data_path=table_path, val_size=0.2, test_size=0.3), seed=7)
@@ -66,7 +66,7 @@ def test_an_older_bundle_seals_no_split_settings_and_the_assumption_is_said(tiny
 )
 def test_sealed_split_settings_that_cannot_be_used_are_named(tiny_bundle, table_path, changes, words) -> None:
     bundle = read_bundle(tiny_bundle)
-    sealed = bundle.manifest["provenance"]["split_settings"]
+    sealed = bundle.records["provenance"]["split_settings"]
     with pytest.raises(DataError, match=words):
         read_labelled(table_path, other_provenance(bundle, split_settings=sealed | changes))
 
@@ -75,9 +75,9 @@ def test_the_extra_table_of_the_training_measures_nothing(tiny_bundle, table_pat
     bundle = read_bundle(tiny_bundle)
     extra = tmp_path / "extra.csv"
     extra.write_bytes(table_path.read_bytes() + b"\n")
-    data = bundle.manifest["provenance"]["data"] | {"extra_train_sha256": sha256(extra)}
-    provenance = bundle.manifest["provenance"] | {"data": data}
-    other = dataclasses.replace(bundle, manifest=bundle.manifest | {"provenance": provenance})
+    data = bundle.records["provenance"]["data"] | {"extra_train_sha256": sha256(extra)}
+    provenance = bundle.records["provenance"] | {"data": data}
+    other = dataclasses.replace(bundle, records=bundle.records | {"provenance": provenance})
     with pytest.raises(DataError, match="trained on all of this table"):
         read_labelled(extra, other)
 

@@ -8,15 +8,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from moderation.artifacts import link_or_copy, write_atomically
-from moderation.bundles import FORMS, MODEL_CONFIG, TOKENIZER, Bundle, read_bundle, write_manifest
-from moderation.errors import ArtifactError, MissingExtraError
+from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, read_bundle, write_manifest
+from moderation.errors import ArtifactError
 from moderation.export.torchserve import handler
-
-_FORMS = ("onnx-int8", "onnx", "openvino", "torchscript", "hf")  # the first one that the bundle holds is taken
+from moderation.forms import FORMS, Form
+from moderation.inference.backends import backends
 
 # One worker, because the classifier uses all cores by itself; requests that wait together are answered together.
 _SERVER_SETTINGS = """\
@@ -42,7 +43,7 @@ def write_torchserve(bundle_dir: Path, name: str) -> list[str]:
         MissingExtraError: `torch-model-archiver` is not installed.
     """
     if find_spec("model_archiver") is None:
-        raise MissingExtraError("The archive for TorchServe", "torchserve")
+        raise FORMS["torchserve"].cannot_be_written()
     bundle = read_bundle(bundle_dir)
     path = bundle_dir / FORMS["torchserve"].main_file.format(name=name)
     with write_atomically(path) as temporary, tempfile.TemporaryDirectory(dir=bundle_dir) as work:
@@ -53,15 +54,22 @@ def write_torchserve(bundle_dir: Path, name: str) -> list[str]:
 
 def _write_inner_bundle(folder: Path, bundle: Bundle) -> Bundle:
     """A sealed bundle of one form; its files share their bytes with the large one where they can."""
-    form = next((form for form in _FORMS if form in bundle.forms), None)
+    wanted = sorted(backends().values(), key=_weight)
+    form = next((form.name for form in wanted if form.name in bundle.forms), None)
     if form is None:
+        names = ", ".join(form.name for form in wanted)
         raise ArtifactError(
-            f"{bundle.path}: no form that TorchServe's archive could hold; expected one of {', '.join(_FORMS)}, "
+            f"{bundle.path}: no form that TorchServe's archive could hold; expected one of {names}, "
             f"found {', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats onnx-int8,torchserve"
         )
-    for file in {TOKENIZER, MODEL_CONFIG, *bundle.forms[form]["files"]}:
+    for file in {TOKENIZER, MODEL_CONFIG, *bundle.forms[form].files}:
         link_or_copy(bundle.path / file, folder / file)
-    return write_manifest(folder, bundle.manifest | {"forms": {form: bundle.forms[form]}})
+    return write_manifest(folder, replace(bundle, forms={form: bundle.forms[form]}))
+
+
+def _weight(form: Form) -> tuple[bool, int]:
+    """How much running a form takes beside what the handler needs, which is the extra `onnx`."""
+    return form.run_extra != "onnx", len(form.run_needs)
 
 
 def _archive(work: Path, name: str, bundle: Bundle) -> Path:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moderation.artifacts import link_or_copy, write_atomically
-from moderation.bundles import FORMS, read_bundle
+from moderation.bundles import read_bundle
 from moderation.export.triton import model
+from moderation.forms import FORMS
 
 _MAX_BATCH = 64
 

@@ -228,7 +228,7 @@ def render_model(service: PredictionService, counterparts: Counterparts) -> byte
         thresholds_from=classifier.thresholds_from,
         languages=list(classifier.languages),
         window={"length": bundle.window_length, "overlap": bundle.window_overlap},
-        curves=bundle.manifest.get("curves"),
+        curves=bundle.records.get("curves"),
         categories=_describe_categories(counterparts),
         labels_without_category=list(counterparts.without_category),
         attributes=counterparts.attributes,

@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from moderation import cli
-from moderation.bundles import MANIFEST, MODEL_CONFIG, Bundle, manifest_version, read_bundle, write_manifest
+from moderation.bundles import MODEL_CONFIG, Bundle, read_bundle, write_manifest
 from moderation.config import ServeConfig
 from moderation.errors import ArtifactError
 from moderation.export.card import write_card
 from moderation.flags import from_plain
+from moderation.manifests import MANIFEST, Manifest, manifest_version
 from moderation.serving.app import create_app
 from tests.serving.conftest import Server, started
 from tests.serving.in_process import ask
@@ -47,7 +48,7 @@ def relabel(source: Path, folder: Path, labels: tuple[str, ...], **more: Any) ->
     config = json.loads((folder / MODEL_CONFIG).read_text())
     config |= {"id2label": dict(enumerate(labels)), "label2id": {label: place for place, label in enumerate(labels)}}
     (folder / MODEL_CONFIG).write_text(json.dumps(config))
-    return write_manifest(folder, rename(json.loads((folder / MANIFEST).read_text())) | more)
+    return write_manifest(folder, Manifest.from_plain(rename(json.loads((folder / MANIFEST).read_text())) | more))
 
 
 def check_flagged(flagged: bool, result: dict[str, Any]) -> None:
@@ -168,7 +169,7 @@ def test_a_mapping_in_a_bundle_that_cannot_be_is_refused(mapping: Any, tiny_bund
 
 
 def test_a_bundle_of_before_has_no_mapping(tiny_bundle: Path) -> None:
-    assert "mapping" not in read_bundle(tiny_bundle).manifest
+    assert not read_bundle(tiny_bundle).mapping
     assert read_bundle(tiny_bundle).mapping == {}
 
 

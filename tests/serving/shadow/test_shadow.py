@@ -272,7 +272,7 @@ def test_a_stop_waits_for_no_shadow_that_hangs(tiny_bundle: Path, monkeypatch: p
     assert registry.get_sample_value("moderation_shadow_dropped_total", {"models": counts.models}) == 5
     go.set()
     shadow._thread.join(60)
-    assert classifier._engine is None, "it is closed by the one who used it"
+    assert not classifier._engine.is_open, "it is closed by the one who used it"
 
 
 def test_a_text_of_too_many_tokens_is_dropped(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
