@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -285,13 +285,13 @@ def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, 
     return content
 
 
-def write_array(path: Path, array: npt.NDArray[Any], about: dict[str, Any]) -> None:
+def write_array(path: Path, array: npt.NDArray[Any], about: Mapping[str, object]) -> None:
     """Write an array as `.npy` and then, beside it, `about` and the array's SHA-256 as its sidecar."""
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     with write_atomically(path) as temporary:
         temporary.write_bytes(content.getbuffer())
-    write_json(sidecar(path), about | {"sha256": hashlib.sha256(content.getbuffer()).hexdigest()})
+    write_json(sidecar(path), {**about, "sha256": hashlib.sha256(content.getbuffer()).hexdigest()})
 
 
 def write_predictions(

@@ -67,7 +67,7 @@ class Calibrator:
         values = np.asarray(logits, dtype=np.float64)
         return self._along_knots(values) if self.knots else self.slope * values + self.intercept
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, object]:
         """The method and its own parameters, as JSON holds them.
 
         >>> Calibrator("temperature", slope=0.8).to_plain()

@@ -264,7 +264,7 @@ def main_by_form(argv: Sequence[str]) -> int:
     return main([verb, *(word for word in argv if word not in FORMS)])
 
 
-def _run(verb: str, flags: dict[str, Any], level: LogLevel | None) -> int:
+def _run(verb: str, flags: dict[str, object], level: LogLevel | None) -> int:
     """Read the settings, then run the command.
 
     Raises:

@@ -99,10 +99,10 @@ class Document(Generic[T]):
             raise ArtifactError(f"{where}: {listed}. Expected {self.what}. If it was changed by hand, {self.cure}.")
         return value  # type: ignore[no-any-return]
 
-    def to_plain(self, value: T) -> dict[str, Any]:
+    def to_plain(self, value: T) -> dict[str, object]:
         """The content as JSON holds it."""
-        head: dict[str, Any] = {"format": self.format, "version": self.version} if self.format else {}
-        fields: dict[str, Any] = to_plain(value)
+        head: dict[str, object] = {"format": self.format, "version": self.version} if self.format else {}
+        fields: dict[str, object] = to_plain(value)
         return head | fields
 
     def _check_version(self, found: object, version: object, where: Path | str) -> None:

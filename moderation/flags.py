@@ -40,7 +40,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
     It may be left out where it may be None.
     """
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings; flags override it")
-    groups: dict[str, Any] = {}
+    groups: dict[str, object] = {}
     settings = settings_of(config_class)
     if "log_level" not in settings:
         parser.add_argument(
@@ -100,7 +100,7 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def merge(config_class: type[Config], flags: dict[str, Any], environment: Mapping[str, str] | None = None) -> Config:
+def merge(config_class: type[Config], flags: dict[str, object], environment: Mapping[str, str] | None = None) -> Config:
     """Build the config from its defaults, a TOML file, the environment, and the flags given; what comes later counts.
 
     Args:
@@ -114,17 +114,18 @@ def merge(config_class: type[Config], flags: dict[str, Any], environment: Mappin
     """
     flags = {name: value for name, value in flags.items() if value is not None}  # a positional that was left out
     named = (environment or {}).get(PREFIX + "CONFIG")
-    config_path = flags.pop("config", None) or (Path(named) if named else None)
+    given = flags.pop("config", None) or named
+    config_path = Path(str(given)) if given else None
     settings = _read_toml(config_path, config_class) if config_path else {}
     return build(config_class, settings | _read_environment(environment or {}, config_class) | flags)
 
 
-def to_plain(config: Any) -> dict[str, Any]:
+def to_plain(config: Any) -> dict[str, object]:
     """The settings as JSON-ready values: paths as strings, tuples as lists."""
     return {key: _plain(value) for key, value in flatten(config).items()}
 
 
-def from_plain(config_class: type[Config], settings: dict[str, Any], where: str) -> Config:
+def from_plain(config_class: type[Config], settings: dict[str, object], where: str) -> Config:
     """Inverse of `to_plain`; `where` names the source of the settings in an error.
 
     Raises:
@@ -133,7 +134,7 @@ def from_plain(config_class: type[Config], settings: dict[str, Any], where: str)
     return build(config_class, _typed(config_class, settings, where))
 
 
-def _read_toml(path: Path, config_class: type[Any]) -> dict[str, Any]:
+def _read_toml(path: Path, config_class: type[Any]) -> dict[str, object]:
     try:
         settings = tomllib.loads(_read_text(path))
     except ConfigError:
@@ -187,7 +188,7 @@ def warn_of_variables(
         logger.warning("%s is set, and nothing reads it.%s", variable, hint)
 
 
-def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -> dict[str, Any]:
+def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -> dict[str, object]:
     settings = settings_of(config_class)
     variables = sort_variables(environment, settings)
     found, problems = {}, [_unknown_variable(name, guess) for name, guess in variables.unknown.items()]
@@ -244,7 +245,7 @@ def _whole(word: str) -> int:
 _whole.__name__ = "int"  # which argparse names where a word is none
 
 
-def _typed(config_class: type[Any], settings: dict[str, Any], where: str) -> dict[str, Any]:
+def _typed(config_class: type[Any], settings: dict[str, object], where: str) -> dict[str, object]:
     known = settings_of(config_class)
     unknown = sorted(set(settings) - set(known))
     shown = [name if len(name) <= 60 else f"(a name of {len(name):,} characters)" for name in unknown[:10]]
@@ -296,13 +297,13 @@ def _metavar(one: Setting, kind: Any) -> str:
     return str(one.about.get("metavar") or next(by_name, by_type))
 
 
-def _argument(one: Setting) -> dict[str, Any]:
+def _argument(one: Setting) -> dict[str, object]:
     """What argparse has to know of a setting."""
     kind, choices, many = kind_of(one.hint)
     if kind is bool:
         return {"action": "store_true" if one.default is False else argparse.BooleanOptionalAction}
     metavar = _metavar(one, kind)
-    argument: dict[str, Any] = {
+    argument: dict[str, object] = {
         "type": _whole if kind is int else kind,
         "choices": choices,
         "metavar": None if choices else metavar,

@@ -28,7 +28,7 @@ def configure_logs(level: LogLevel, *, as_json: bool = False) -> None:
     logging.getLogger("moderation").setLevel(level.upper())
 
 
-def json_logs(level: LogLevel) -> dict[str, Any]:
+def json_logs(level: LogLevel) -> dict[str, object]:
     """The server's log as `logging.config.dictConfig` takes it, for the supervisor and its workers.
 
     Raises:

@@ -132,9 +132,9 @@ class Manifest:
         except ConfigError as error:
             raise ArtifactError(f"{where}: not a manifest that can be read. {str(error)[:2_000]}") from error
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, object]:
         """The manifest as JSON holds it, with the version that its content has."""
-        content: dict[str, Any] = {
+        content: dict[str, object] = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "name": self.name,

@@ -9,11 +9,20 @@ import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypedDict, TypeVar, Union, Unpack, get_args, get_origin, get_type_hints
 
 from moderation.errors import ConfigError
 
 Group = TypeVar("Group", bound="Options")
+
+
+class Range(TypedDict, total=False):
+    """Bounds of a number: larger than `above` or at least `at_least`, smaller than `below` or at most `at_most`."""
+
+    above: float
+    at_least: float
+    below: float
+    at_most: float
 
 
 def setting(
@@ -25,10 +34,7 @@ def setting(
     metavar: str = "",
     empty: bool = False,
     once: bool = False,
-    above: float | None = None,
-    at_least: float | None = None,
-    below: float | None = None,
-    at_most: float | None = None,
+    **bounds: Unpack[Range],
 ) -> Any:
     """Declare a field.
 
@@ -41,15 +47,10 @@ def setting(
         empty: Whether an empty variable is a value; for every other setting it counts as unset.
         once: Whether its flag is refused when it comes again; of every other flag the last one counts, or, of
             one that takes several values, all of them together.
-        above: A number has to be larger than this.
-        at_least: A number has to be this or more.
-        below: A number has to be smaller than this.
-        at_most: A number has to be this or less.
+        **bounds: Of a number, such as `at_least=1`; see `Range`.
     """
-    bounds = {"above": above, "at_least": at_least, "below": below, "at_most": at_most}
     about = {"help": help, "heading": heading, "short": short, "metavar": metavar, "empty": empty, "once": once}
-    about["range"] = {name: bound for name, bound in bounds.items() if bound is not None}
-    return dataclasses.field(default=default, metadata=about)
+    return dataclasses.field(default=default, metadata=about | {"range": bounds})
 
 
 def part(kind: "Callable[[], Options]", heading: str = "") -> Any:
@@ -176,7 +177,7 @@ def build(options: type[Group], values: Mapping[str, Any]) -> Group:
 
 def _build(options: type[Group], values: Mapping[str, Any], problems: list[str]) -> Group:
     """As `build`, with problems collected; where a part is wrong, its defaults stand in."""
-    words: dict[str, Any] = {}
+    words: dict[str, object] = {}
     for field in dataclasses.fields(options):
         if "part" in field.metadata:
             words[field.name] = _build(field.metadata["part"], values, problems)

@@ -176,6 +176,41 @@ def test_a_file_is_short_and_has_a_noun_for_a_name(path: Path) -> None:
     assert not {"utils", "util", "helpers", "helper", "common", "manager", "misc"} & set(path.stem.split("_"))
 
 
+def functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def count_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Parameters of a function, `*args` and `**kwargs` as one each, without `self` and `cls`."""
+    words = node.args
+    named = [word.arg for word in (*words.posonlyargs, *words.args, *words.kwonlyargs)]
+    return len([name for name in named if name not in ("self", "cls")]) + bool(words.vararg) + bool(words.kwarg)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_function_fits_on_a_screen_and_takes_few_parameters(module: str) -> None:
+    functions = [*functions_of(parse(MODULES[module]))]
+    assert not [node.name for node in functions if int(node.end_lineno or 0) - node.lineno >= 62]
+    assert not [node.name for node in functions if count_parameters(node) > 8]
+
+
+def test_a_function_of_many_parameters_would_be_seen() -> None:
+    (node,) = functions_of(ast.parse("def f(self, a, b, /, c, *d, e=1, **g): ..."))
+    assert count_parameters(node) == 6
+
+
+def test_documents_have_types() -> None:
+    """An untyped dictionary stands where the outside is untyped: JSON as it comes, other libraries' arguments."""
+    counts = {name: path.read_text(encoding="utf-8").count("dict[str, Any]") for name, path in MODULES.items()}
+    assert sum(counts.values()) <= 20, {name: count for name, count in counts.items() if count}
+
+
+def test_a_small_module_has_several_users() -> None:
+    users = {name: sum(name in imported for imported in IMPORTS.values()) for name in MODULES}
+    small = [name for name, path in MODULES.items() if len(path.read_text(encoding="utf-8").splitlines()) < 40]
+    assert not [name for name in small if users[name] == 1 and MODULES[name].name != "__init__.py"]
+
+
 def test_no_module_takes_the_name_of_a_library_that_it_needs() -> None:
     libraries = {"torch", "transformers", "datasets", "numpy", "pandas", "onnx", "onnxruntime", "mlflow", "wandb"}
     assert not [name for name in MODULES if name.split(".")[-1] in libraries]

@@ -236,7 +236,7 @@ train_settings = st.fixed_dictionaries(
         "label_columns": st.none() | st.lists(names).map(tuple),
         "output_dir": st.none() | paths,
         "track": st.lists(st.sampled_from(["tensorboard", "mlflow", "wandb"])).map(tuple),
-        "label_cut": st.none() | st.floats(0, 1),
+        "label_cut": st.none() | st.floats(0, 1, exclude_min=True),
         "epochs": st.floats(0.01, 1e6),
         "lr": st.floats(1e-12, 1),
         "seed": st.integers(0, 2**32 - 1),

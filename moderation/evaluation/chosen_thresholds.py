@@ -195,7 +195,7 @@ def _read_made_for(about: Mapping[str, Any]) -> str | None:
     return found["name"] if found else None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, object]:
     try:
         text = read_bytes(path, _LARGEST).decode("utf-8-sig")
         content = json.loads(text, object_pairs_hook=unique_pairs)

@@ -38,7 +38,7 @@ def eval_with_thresholds(
     *,
     bootstrap: int = 1000,
     seed: int = 42,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Measure probabilities and the decisions at `thresholds` against targets.
 
     Undefined numbers are None, never NaN: ROC-AUC and average precision of a label with one class in the split,
@@ -75,7 +75,7 @@ def eval_with_thresholds(
     1.0
     """
     measured = measure_split(probabilities, targets, labels, thresholds, bootstrap=bootstrap, seed=seed)
-    numbers: dict[str, Any] = to_plain(measured)
+    numbers: dict[str, object] = to_plain(measured)
     return numbers
 
 

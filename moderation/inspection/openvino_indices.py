@@ -110,7 +110,7 @@ class Places:
         part = openvino.Model(results, model.get_parameters(), "places")
         self._compiled: Any = core.compile_model(part, "CPU") if lookups else None
 
-    def check(self, feed: dict[str, Any]) -> None:
+    def check(self, feed: dict[str, object]) -> None:
         """Refuse texts for which the model looks outside of its tables.
 
         Raises:

@@ -47,7 +47,7 @@ def check_finished(output: Path, wanted: Mapping[str, Any], *, is_parquet: bool)
     return n_rows, n_failed
 
 
-def _read_beside(output: Path) -> dict[str, Any]:
+def _read_beside(output: Path) -> dict[str, object]:
     path = sidecar_of(output)
     if not path.exists():
         raise _unknown(output)
@@ -57,7 +57,7 @@ def _read_beside(output: Path) -> dict[str, Any]:
     return found
 
 
-def _read_metadata(output: Path) -> dict[str, Any]:
+def _read_metadata(output: Path) -> dict[str, object]:
     try:
         about = pa.parquet.read_metadata(output)
         found = parse_strictly((about.metadata or {})[KEY.encode()])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -26,7 +26,7 @@ from moderation.tables.fixed_sizes import (
 )
 from moderation.tables.parquet_pages import RowGroup, broken_parquet, check_decoded, deep_column, measure_pages
 
-_IN_PIECES: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}  # or a row group would be read as a whole
+_IN_PIECES: dict[str, object] = {"pre_buffer": False, "buffer_size": 1 << 20}  # or a row group would be read as a whole
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
 
 

@@ -96,7 +96,7 @@ class ModelAnswer(BaseModel):
     languages: list[str]
     window: dict[str, int]
     curves: Annotated[
-        dict[str, Any] | None, Field(description="precision and recall over thresholds, on validation data")
+        dict[str, object] | None, Field(description="precision and recall over thresholds, on validation data")
     ]
     categories: Annotated[
         dict[str, Category], Field(description="OpenAI's categories -> the labels that they come from")
