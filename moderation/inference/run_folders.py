@@ -7,8 +7,6 @@ from moderation.artifacts import RunFolder, sha256
 from moderation.bundles import MANIFEST, TOKENIZER, Bundle
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError
-from moderation.evaluation.calibration import load_calibrators
-from moderation.evaluation.thresholds import load_thresholds
 from moderation.extras import missing_extra
 from moderation.inference.backends import TorchBackend
 
@@ -67,6 +65,8 @@ def read_run(path: Path, backend: str) -> TrainedModel:
             f"moderation export {path} --to {path.name}-bundle"
         )
     try:
+        from moderation.evaluation.calibration import load_calibrators
+        from moderation.evaluation.thresholds import load_thresholds
         from moderation.training.checkpoints import load_checkpoint
         from moderation.training.run_record import check_unchanged
         from moderation.training.runs import load_own_tokenizer, run_settings
