@@ -17,8 +17,8 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 LINES = (
     ("errors", "escapes"),
     (
-        *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "locks", "logs"),
-        *("memory", "model_bounds", "strict_json", "text_tables", "variables"),
+        *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "links", "locks"),
+        *("logs", "memory", "model_bounds", "strict_json", "text_tables", "variables"),
     ),
     ("options", "artifacts", "manifests"),
     ("config", "flags"),

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from moderation.artifacts import write_atomically, write_json
+from moderation.artifacts import resolve_target, write_atomically, write_json
 from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import TableForm
@@ -42,11 +42,11 @@ def _measure(config: EvaluateConfig) -> int:
     print(format_suites(measured))
     written = []
     if config.json_path is not None:
-        write_json(config.json_path, to_json(measured))
+        write_json(resolve_target(config.json_path), to_json(measured))
         written.append(config.json_path)
     if config.html_path is not None:
         page = render_page(measured)
-        with write_atomically(config.html_path) as temporary:
+        with write_atomically(resolve_target(config.html_path)) as temporary:
             temporary.write_text(page, encoding="utf-8")
         written.append(config.html_path)
     if written:

@@ -24,7 +24,7 @@ from moderation.errors import ArtifactError, ConfigError, MissingExtraError, Mod
 from moderation.inspection.graph_files import read_onnx, read_openvino, refuse_graph
 from moderation.inspection.openvino_indices import Places, UnboundedIndexError, keep_in_range
 from moderation.memory import is_out_of_memory
-from moderation.pretrained import read_model
+from moderation.pretrained import read_whole_model
 
 IdArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -323,7 +323,7 @@ def _load_torch(bundle: Bundle, name: str) -> Any:
             return torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
     _refuse_unsealed(bundle)
     with without_progress_bars():
-        return read_model(bundle.path)[0]
+        return read_whole_model(bundle.path)
 
 
 def _refuse_unsealed(bundle: Bundle) -> None:

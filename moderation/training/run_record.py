@@ -7,7 +7,7 @@ page, and what `run.json` says of the moment: `started`, `seconds`, `peak_memory
 
 import dataclasses
 import datetime
-import shutil
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_json
 from moderation.errors import ArtifactError, ConfigError, ModerationError
+from moderation.links import refuse_links_out, remove_folder
 from moderation.training.environment import PhaseTimer, describe_environment, is_main, n_processes, peak_memory_bytes
 from moderation.training.fitting import Fit
 from moderation.training.states import sealed_states
@@ -37,7 +38,7 @@ def check_run_folder(run: RunFolder, settings: dict[str, Any]) -> None:
 
     Raises:
         ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since; it holds
-            files under the names of a run's without being one.
+            files under the names of a run's without being one; a link in it leads out of it.
         ConfigError: a run shall be resumed with other settings.
     """
     if settings["overwrite"] and not settings["resume"]:
@@ -69,6 +70,9 @@ def check_run_folder(run: RunFolder, settings: dict[str, Any]) -> None:
         )
     if {name: value for name, value in facts["data"].items() if name.endswith("sha256")} != hash_tables(settings):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
+    for paths in _files_and_folders(run):  # before hours of training; what begins anew removes links
+        for path in paths:
+            refuse_links_out(path)
 
 
 def begin_run(run: RunFolder, settings: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +106,8 @@ def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
     """
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
+    remove_folder(run.tokenizer_dir)  # with its links, if any, which transformers would write through
+    refuse_links_out(run.tokenizer_dir)
     try:
         tokenizer.save_pretrained(run.tokenizer_dir)
     except Exception as error:
@@ -161,7 +167,7 @@ def finish_run(run: RunFolder, content: dict[str, Any], timer: PhaseTimer, fit: 
         "training": dataclasses.asdict(fit),
     }
     write_json(run.run_json, content)
-    shutil.rmtree(run.resume_dir, ignore_errors=True)
+    remove_folder(run.resume_dir)
 
 
 def check_unchanged(run: RunFolder, *paths: Path) -> None:
@@ -189,7 +195,7 @@ def hash_tables(settings: dict[str, Any]) -> dict[str, str]:
 def _refuse_files_of_others(run: RunFolder) -> None:
     """A folder without a record is no run: what stands there under the names of a run may be anybody's."""
     files, folders = _files_and_folders(run)
-    taken = [path.name for path in (*folders, *files) if path.exists()]
+    taken = [path.name for path in (*folders, *files) if os.path.lexists(path)]
     if taken:
         raise ArtifactError(
             f"{run.path}: holds {', '.join(taken)}, which a run would replace, and no run.json that says whose they "
@@ -201,7 +207,7 @@ def _clear(run: RunFolder) -> None:
     """Remove what an earlier run left in the folder, and nothing else."""
     files, folders = _files_and_folders(run)
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
     for file in files:
         file.unlink(missing_ok=True)
 
