@@ -338,6 +338,28 @@ def test_the_door_says_no_each_time(code: str) -> None:
     assert [*dangers_of(ast.parse(code), door=True)]
 
 
+def unsafe_children(tree: ast.AST) -> Iterator[str]:
+    """Commands of our own Python that would look for modules in the current folder: a list, or `spawn`."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.List, ast.Tuple)):
+            words = [ast.unparse(word) for word in node.elts]
+            if words[:1] == ["sys.executable"] and words[1:2] not in (["'-P'"], ["'-I'"]):
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_child_looks_for_modules_in_the_current_folder(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    assert not [*unsafe_children(ast.parse(source))]
+    if "uvicorn.supervisors" in source or "get_context" in source or "multiprocessing.Process" in source:
+        assert '"PYTHONSAFEPATH"' in source, "what is spawned runs `python -c`"
+
+
+def test_a_child_that_looks_into_the_current_folder_would_be_seen() -> None:
+    assert [*unsafe_children(ast.parse("run([sys.executable, '-m', 'pip', *words])"))]
+    assert not [*unsafe_children(ast.parse("run([sys.executable, '-P', '-m', 'pip'])"))]
+
+
 @pytest.mark.parametrize("path", [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")], ids=name_of)
 def test_benchmarks_and_examples_run_no_code_either(path: Path) -> None:
     """They may measure transformers itself, which is told to trust nothing."""

@@ -1,6 +1,7 @@
 """`moderation export` and `verify` on a tiny run: what is written, what is compared, what is refused."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from moderation import Classifier, cli
 from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
-from moderation.bundles import MANIFEST, read_bundle, write_manifest
+from moderation.bundles import MANIFEST, SHIPPED, read_bundle, write_manifest
 from moderation.commands.export import export, read_metrics
 from moderation.config import ExportConfig
 from moderation.errors import ArtifactError
@@ -20,7 +21,7 @@ from moderation.export.card import read_curves
 from moderation.export.forms import write_torchscript
 from moderation.export.mixed_precision import layer_groups
 from moderation.export.parity import ODD_TEXTS, check_again, compare
-from moderation.export.staging import recover_target, staged_folder
+from moderation.export.staging import check_target, recover_target, staged_folder
 from moderation.locks import claimed
 from moderation.training.model import build_model
 
@@ -87,6 +88,20 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tiny_run, tmp_path, capsys):
     assert cli.main(["export", str(tiny_run), "--to", str(tmp_path), "--overwrite"]) == 1
     assert "no bundle" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_what_lies_beside_a_bundle_is_not_removed_with_it(tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(SHIPPED, folder, copy_function=os.symlink)
+    check_target(folder, overwrite=True)
+    (folder / "notes").mkdir()
+    (folder / "notes" / "diary.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"--overwrite would remove: notes, notes/diary\.txt\. Move it away"):
+        check_target(folder, overwrite=True)
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).write_text("{}")
+    with pytest.raises(ArtifactError, match="not known which files are the bundle's"):
+        check_target(folder, overwrite=True)
 
 
 def test_a_bundle_is_replaced_only_when_asked(tiny_run, bundle, capsys):

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from moderation import Classifier
 from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER, read_bundle, write_manifest
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.inference import backends
+from moderation.pretrained import read_pipeline
 from tests.bundle_mutator import seal
 
 BACKENDS = ("onnx-int8", "onnx", "torchscript", "torch")
@@ -351,6 +353,21 @@ def test_a_graph_that_takes_too_long_is_said_to(tiny_bundle, monkeypatch):
     monkeypatch.setattr(backends.OnnxBackend, "_run_once", Mock(side_effect=TimeoutError))
     with pytest.raises(ArtifactError, match=r"model\.onnx: its graph takes more than .* s for eight tokens"):
         Classifier.load(tiny_bundle, backend="onnx", threads=1)
+
+
+@pytest.mark.hostile("bundle: weights that are missing")
+def test_weights_that_are_missing_get_no_random_numbers(tiny_bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    weights = load_file(folder / "model.safetensors")
+    for name in [name for name in weights if name.startswith("bert.encoder.layer.1.")][:2]:
+        del weights[name]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    seal(folder)
+    with pytest.raises(ArtifactError, match=r"lacks 2 weights of the model .* bert\.encoder\.layer\.1\."):
+        Classifier.load(folder, backend="torch")
+    with pytest.raises(ArtifactError, match="lacks 2 weights"):
+        read_pipeline(folder)
 
 
 @pytest.mark.hostile("bundle: sizes that are not the model's")

@@ -85,6 +85,7 @@ def serve_forever(
         backlog=1024,
     )
     leave_within_s = longest_stop_s(stop_within_s, settings["drain_s"])
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # or workers would look for modules in the current folder first
     with counts_folder():
         supervisor = _Supervisor(config, [socket_to_use], leave_within_s, on_ready)
         supervisor.run()
