@@ -47,7 +47,8 @@ def df_to_hfds(
     Case handling, special tokens and truncation are the tokenizer's own; padding is left to the batches. How many
     texts were cut is logged. With `cache_dir`, the token ids are kept there under a hash of texts, tokenizer and
     maximum length, and read back when the same come again; a file that was damaged since is made anew. Such a file
-    holds the texts in the form of token ids, so only its owner may read it, and what was not used for 30 days, or is not among the 20 used last, is removed.
+    holds the texts in the form of token ids, so only its owner may read it, and what was not used for 30 days, or is
+    not among the 20 used last, is removed.
 
     Args:
         df: Rows without missing texts; label columns hold 0/1 (or probabilities, for soft targets).
