@@ -161,11 +161,7 @@ def _encode(
         cache_file.touch()  # used now
         prune_tokens(folder)
         return encoded
-    except (
-        OSError,
-        ValueError,
-        ArtifactError,
-    ) as error:  # a full disk, a folder that may not be written, a damaged file
+    except (OSError, ValueError, ArtifactError) as error:  # a full disk, a folder that may not be written
         logger.warning("Tokens: the cache %s cannot be used (%s); going on without.", folder, type(error).__name__)
         return encode(None)
 

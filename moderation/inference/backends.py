@@ -212,8 +212,9 @@ class TorchBackend:
             return np.asarray(logits.float().cpu().numpy())
 
     def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
-        """See `Backend.look_up`."""
-        self.logits(input_ids, attention_mask)
+        """See `Backend.look_up`. An answer that is no number counts as a failure."""
+        if not np.isfinite(self.logits(input_ids, attention_mask)).all():
+            raise FloatingPointError("not a number, or infinite")
 
 
 _GPU_TOKENS = 16_384

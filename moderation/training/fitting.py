@@ -20,7 +20,7 @@ from moderation.training.balancing import PosWeightRule, example_weights, pos_we
 from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveState, has_stopped_early
 from moderation.training.checkpoints import save_checkpoint
 from moderation.training.environment import n_processes
-from moderation.training.model import build_model, freeze_for_speed
+from moderation.training.model import build_model, check_tokenizer, freeze_for_speed
 from moderation.training.precision import Resolved
 from moderation.training.states import choose_state, remove_other_states
 from moderation.training.tracking import report_to
@@ -108,11 +108,13 @@ def fit(
     Raises:
         ConfigError: settings that do not go with the number of processes or the model.
         DataError: a label has no positives in the train split.
-        ArtifactError: the backbone cannot be loaded, the state to resume from was changed, or the disk is full.
+        ArtifactError: the backbone cannot be loaded or its tokenizer is another model's, the state to resume from was
+            changed, or the disk is full.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours shows the training itself
     training_arguments = _training_arguments(run.resume_dir, **arguments)
     model = build_model(backbone_dir, labels, random_weights=random_weights, attention_dropout=attention_dropout)
+    check_tokenizer(tokenizer, model, backbone_dir)
     if freeze_layers or freeze_embeddings:
         freeze_for_speed(model, freeze_layers)
     weights = pos_weight_of(targets, pos_weight, pos_weight_cap)

@@ -15,6 +15,7 @@ from moderation.data.splits import Splits, load_splits
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.flags import from_plain, to_plain
 from moderation.training.checkpoints import Checkpoint
+from moderation.training.model import check_tokenizer
 from moderation.training.run_record import hash_tables, read_record
 
 logger = logging.getLogger(__name__)
@@ -87,4 +88,5 @@ def load_own_tokenizer(run: RunFolder, checkpoint: Checkpoint) -> PreTrainedToke
             f"{run.tokenizer_dir}: not the tokenizer that the checkpoint was trained with. Keep a checkpoint in its "
             "own run folder."
         )
+    check_tokenizer(tokenizer, checkpoint.model, run.tokenizer_dir)
     return tokenizer
