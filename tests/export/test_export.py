@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from moderation import Classifier, cli
 from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
 from moderation.bundles import MANIFEST, SHIPPED, read_bundle, write_manifest
+from moderation.commands import verify
 from moderation.commands.export import export, read_metrics
 from moderation.config import ExportConfig
 from moderation.errors import ArtifactError
@@ -51,9 +53,19 @@ def test_the_plain_folder_names_its_labels_and_its_length(tiny_bundle):
     assert json.loads((tiny_bundle / "tokenizer.json").read_text())["truncation"] is None
 
 
-def test_verify_passes(tiny_bundle, capsys):
-    assert cli.main(["verify", str(tiny_bundle), "--threads", "1"]) == 0
+def test_verify_passes(tiny_bundle, capsys, monkeypatch):
+    """With one thread for torch's forms, unless told otherwise: more wait for each other where cores are busy."""
+    asked = []
+    monkeypatch.setattr(verify, "Classifier", Mock(load=lambda *words, **how: asked.append(how) or load(*words, **how)))
+    load = Classifier.load
+    assert cli.main(["verify", str(tiny_bundle)]) == 0
     assert "passed" in capsys.readouterr().out
+    assert {how["backend"]: how["threads"] for how in asked} == {
+        "onnx": None,
+        "onnx-int8": None,
+        "torch": 1,
+        "torchscript": 1,
+    }
 
 
 def test_verify_names_a_flipped_byte_a_missing_and_a_foreign_file(bundle, capsys):
