@@ -19,6 +19,7 @@ import pandas as pd
 from moderation.artifacts import read_bytes, sha256, sync, write_atomically
 from moderation.data.validation import as_numbers, check_table, find_label_columns
 from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.links import refuse_links_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -148,6 +149,7 @@ def _encode(
     folder = Path(cache_dir) / "tokens"
     cache_file = folder / f"{fingerprint}.arrow"
     try:
+        refuse_links_out(folder)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         if _is_whole(cache_file):

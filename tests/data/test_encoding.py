@@ -252,6 +252,16 @@ def test_a_damaged_file_is_made_anew(tokenizer, tmp_path, caplog, attack):
     attack.tried(n_cases + 3)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+def test_a_cache_behind_a_link_is_left_alone(tokenizer, tmp_path, caplog):
+    (tmp_path / "home").mkdir(mode=0o755)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "tokens").symlink_to(tmp_path / "home")
+    assert len(encode(comments("a", "b"), tokenizer, tmp_path / "cache")) == 2
+    assert "cannot be used (ArtifactError); going on without" in caplog.text
+    assert not [*(tmp_path / "home").iterdir()] and (tmp_path / "home").stat().st_mode & 0o777 == 0o755
+
+
 def test_where_the_cache_is(monkeypatch):
     monkeypatch.setenv("MODERATION_CACHE", "/somewhere/else")
     assert default_cache_dir() == Path("/somewhere/else")

@@ -135,7 +135,7 @@ class Context:
 @pytest.fixture
 def handler(unpacked: Path) -> Any:
     """The handler as TorchServe finds it: the one class in the file that the archive names."""
-    spec = importlib.util.spec_from_file_location("handler_of_torchserve", unpacked / "torchserve_handler.py")
+    spec = importlib.util.spec_from_file_location("handler_of_torchserve", unpacked / "handler.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
