@@ -356,10 +356,18 @@ def test_a_graph_that_takes_too_long_is_said_to(tiny_bundle, monkeypatch):
 
 
 @pytest.mark.hostile("bundle: weights that are missing")
-def test_weights_that_are_missing_get_no_random_numbers(tiny_bundle, tmp_path):
+def test_weights_that_are_missing_or_no_numbers_are_refused(tiny_bundle, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
     weights = load_file(folder / "model.safetensors")
+    numbers = weights["bert.embeddings.word_embeddings.weight"]
+    kept = numbers.clone()
+    numbers[-1] = float("nan")  # an empty text does not meet it
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    seal(folder)
+    with pytest.raises(ArtifactError, match="the model fails on token"):
+        Classifier.load(folder, backend="torch")
+    numbers.copy_(kept)
     for name in [name for name in weights if name.startswith("bert.encoder.layer.1.")][:2]:
         del weights[name]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
