@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.errors import ArtifactError
+from moderation.links import refuse_links_out
 from moderation.strict_json import NoNumber, RepeatedName, parse_strictly
 
 _MOST_JSON = 64 << 20  # bytes; what runs and bundles hold takes a few MB
@@ -113,24 +114,28 @@ def sidecar(array_path: Path) -> Path:
 
 
 @contextmanager
-def write_atomically(path: Path, *, private: bool = False) -> Iterator[Path]:
+def write_atomically(path: Path, *, folder: Path | None = None, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
 
     The temporary name is new at each call, so that two threads may write one path: the last to finish wins, and each
     file is whole. What was written is on the disk before it gets its name.
 
-    Where `path` is a symbolic link, the file that it points to is replaced and the link stays. A file that is replaced
-    hands on its rights, owner and group; a new one has those that the umask gives.
+    Where `path` is a symbolic link, the file that it points to is replaced and the link stays, as long as that file
+    lies in the same folder: of folders from elsewhere nobody knows where their links lead. A path that the user named
+    may be a link to anywhere; it comes from `resolve_target`. A file that is replaced hands on its rights, owner and
+    group; a new one has those that the umask gives.
 
     Args:
         path: The file.
+        folder: That no link on the way may lead out of; None: the one that `path` names.
         private: A new file is for its owner alone, already while it grows.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written, something else than a file stands there, or a
-            link points to nothing; nothing is left behind.
+            link points to nothing or out of the folder; nothing is left behind.
     """
     target = find_target(path)
+    refuse_links_out(path, folder)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +182,8 @@ def find_target(path: Path) -> Path:
 def resolve_target(path: Path) -> Path:
     """As `find_target`, behind the links of the folders, too: wherever links point later, it is the same file.
 
+    It is for names that the user chose, whose links are followed wherever they lead.
+
     Raises:
         ArtifactError: no plain file, or a link to nothing.
     """
@@ -221,13 +228,18 @@ def is_failed_write(error: RuntimeError) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON. NaN is refused: absent numbers are null.
+    """Write `content` as `to_json_bytes` gives it."""
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(to_json_bytes(content))
+
+
+def to_json_bytes(content: Any) -> bytes:
+    """Indented JSON. NaN is refused: absent numbers are null.
 
     Names of files that are no UTF-8 come back from `read_json` as they were.
     """
-    with write_atomically(path) as temporary:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # which JSON reads as well
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8", "backslashreplace")  # which JSON reads as well
 
 
 @contextmanager

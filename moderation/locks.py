@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -157,7 +158,8 @@ def _hold(lock: Path, path: Path, wait_s: float) -> int:
 def _open(lock: Path) -> int:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY"))
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | flags, 0o600)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise ArtifactError(
@@ -167,6 +169,9 @@ def _open(lock: Path) -> int:
         raise ArtifactError(
             f"{lock}: could not be made ({error.strerror}). Choose a folder that may be written.{left}"
         ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArtifactError(f"{lock}: a pipe or a device, where a lock would be written. Move it away.")
     with suppress(OSError):  # somebody else's
         lock.chmod(0o600)  # a umask may have taken away what the owner needs
     return descriptor

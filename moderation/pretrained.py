@@ -212,6 +212,24 @@ def read_model(folder: Path, config: PreTrainedConfig | None = None) -> tuple[Pr
         raise ArtifactError(f"{folder / _CONFIG}: describes {error} ({_WEIGHTS}). {_OTHER_WEIGHTS}") from None
 
 
+def read_whole_model(folder: Path) -> PreTrainedModel:
+    """As `read_model`, where the weights have to be all there: transformers draws random numbers for those that lack.
+
+    Raises:
+        ArtifactError: as of `read_model`, or names a weight that is missing or of another shape.
+        Exception: whatever transformers raises for weights that it cannot load.
+    """
+    model, found = read_model(folder)
+    missing = sorted(str(name) for name in found["missing_keys"])
+    missing += sorted(str(name) for name, *_ in found["mismatched_keys"])
+    if missing:
+        raise ArtifactError(
+            f"{folder / _WEIGHTS}: lacks {len(missing)} weights of the model that {_CONFIG} describes, "
+            f"{escape_name(missing[0])} among them. {_OTHER_WEIGHTS}"
+        )
+    return model
+
+
 def _measure(weights: Path) -> dict[str, int]:
     """Values of each tensor in a file of safetensors, whose own library checks that they are all there."""
     from safetensors import safe_open
@@ -233,7 +251,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def read_pipeline(folder: Path) -> Any:
     """The pipeline of transformers for text classification, over a local folder, on the CPU."""
-    model, _ = read_model(folder)
+    model = read_whole_model(folder)
     tokenizer = read_tokenizer(folder)
     return _transformers().pipeline(
         "text-classification", model=model, tokenizer=tokenizer, device="cpu", trust_remote_code=False

@@ -17,8 +17,8 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 LINES = (
     ("errors", "escapes"),
     (
-        *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "locks", "logs"),
-        *("memory", "model_bounds", "strict_json", "text_tables", "variables"),
+        *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "links", "locks"),
+        *("logs", "memory", "model_bounds", "strict_json", "text_tables", "variables"),
     ),
     ("options", "artifacts", "forms", "manifests"),
     ("*.options",),  # of the stages: what each of them can be told, which the verbs' settings are made of
@@ -409,6 +409,41 @@ def test_code_that_runs_what_it_reads_would_be_seen(code: str) -> None:
 @pytest.mark.parametrize("code", ["auto.from_pretrained(folder)", "auto.from_config(config, trust_remote_code=None)"])
 def test_the_door_says_no_each_time(code: str) -> None:
     assert [*dangers_of(ast.parse(code), door=True)]
+
+
+def unsafe_children(tree: ast.AST) -> Iterator[str]:
+    """Commands of our own Python that would look for modules in the current folder: a list, or `spawn`."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.List, ast.Tuple)):
+            words = [ast.unparse(word) for word in node.elts]
+            if words[:1] == ["sys.executable"] and words[1:2] not in (["'-P'"], ["'-I'"]):
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_child_looks_for_modules_in_the_current_folder(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    assert not [*unsafe_children(ast.parse(source))]
+    if (
+        "get_context" in source
+        or "multiprocessing.Process" in source
+        or "Worker(" in source.replace("class Worker(", "")
+    ):
+        assert '"PYTHONSAFEPATH"' in source, "what is spawned runs `python -c`"
+
+
+def test_workers_of_the_server_are_among_them() -> None:
+    [user] = [
+        name
+        for name, path in MODULES.items()
+        if " Worker(" in path.read_text(encoding="utf-8").replace("class Worker(", "")
+    ]
+    assert '"PYTHONSAFEPATH"' in MODULES[user].read_text(encoding="utf-8"), "uvicorn spawns them"
+
+
+def test_a_child_that_looks_into_the_current_folder_would_be_seen() -> None:
+    assert [*unsafe_children(ast.parse("run([sys.executable, '-m', 'pip', *words])"))]
+    assert not [*unsafe_children(ast.parse("run([sys.executable, '-P', '-m', 'pip'])"))]
 
 
 @pytest.mark.parametrize("path", [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")], ids=name_of)

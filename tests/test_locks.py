@@ -42,6 +42,13 @@ def held(path: Path, source: Path = Path("in.csv")) -> Iterator[subprocess.Popen
         process.kill()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_pipe_under_the_name_of_a_lock_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".out.csv.lock")
+    with pytest.raises(ArtifactError, match=r"\.out\.csv\.lock: a pipe or a device"):
+        claimed(tmp_path / "out.csv", "score").__enter__()
+
+
 @pytest.mark.hostile(TWO_RUNS)
 def test_the_second_is_refused_and_told_who_was_first(tmp_path: Path, attack: Attack) -> None:
     (tmp_path / "in.csv").write_text("123456", encoding="utf-8")

@@ -99,8 +99,8 @@ def download_wheels(requirements: Sequence[str], folder: Path) -> list[Path]:
         LookupError: pip is missing, or the index cannot be reached or does not have one of them.
     """
     what = ", ".join(requirements)
-    # Wheels alone: a source package would run its own code while it is downloaded.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    # Wheels alone: a source package would run its own code while it is downloaded. -P: no pip.py of the current folder.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1", "--dest", str(folder)]
     try:
         done = subprocess.run(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
-from moderation.artifacts import write_json
+from moderation.artifacts import resolve_target, write_json
 from moderation.config import CheckConfig
 from moderation.data.cleaning import CleanTable, clean_table, describe_left_out
 from moderation.data.profile import TableReport, describe, shared_texts
@@ -54,7 +54,7 @@ def check(config: CheckConfig) -> int:
         if tables:
             print("\n\n".join(_as_blocks(tables, reports, shared)))
         if config.json is not None:
-            write_json(config.json, content)
+            write_json(resolve_target(config.json), content)
     if problems:
         raise DataError("\n".join(problems.values()))
     return 0

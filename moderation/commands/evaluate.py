@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moderation.artifacts import RunFolder, default_cache_dir, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, sidecar, write_predictions
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
@@ -20,6 +20,7 @@ from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.evaluation.reliability import compare_calibration
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics
 from moderation.evaluation.thresholds import load_thresholds
+from moderation.links import refuse_links_out
 from moderation.locks import claimed
 from moderation.options import change, no_effect, raise_problems
 from moderation.report.render import save_logs_and_plots
@@ -93,6 +94,10 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
     settings = run_settings(source)
     make_reproducible(settings.run.seed, config.threads)
     name, split, frame = _examples(config, settings, source, checkpoint)
+    for path in (run.preds(name), run.labels(name)):  # before the work, not behind it
+        refuse_links_out(path)
+        refuse_links_out(sidecar(path))
+    refuse_links_out(run.metrics(name))
     tokenizer = load_own_tokenizer(source, checkpoint)
     dataset = df_to_hfds(
         frame,

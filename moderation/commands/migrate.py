@@ -1,11 +1,14 @@
 """`moderation migrate`: from old scores of the Perspective API to thresholds of this model that decide as before."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from moderation.artifacts import find_target, write_atomically
+from moderation.artifacts import find_target, sync, to_json_bytes, write_atomically
 from moderation.bundles import SHIPPED
 from moderation.categories import find_attributes
 from moderation.config import MigrateConfig
@@ -13,6 +16,7 @@ from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.inference.classifier import Classifier
+from moderation.links import refuse_links_out
 from moderation.locks import claimed
 from moderation.migration.attributes import Attribute, match_attributes
 from moderation.migration.doubts import find_doubts, find_foreign, find_low
@@ -57,10 +61,15 @@ def _migrate(config: MigrateConfig) -> int:
         migration = _match(config, classifier, old, probabilities, rates)
     texts = dict(zip(old.rows.tolist(), old.texts, strict=True)) if config.show_texts else None
     print(format_migration(migration, texts))
-    MIGRATION.write(numbers, record_migration(migration))
-    with write_atomically(page) as temporary:
-        temporary.write_text(render_page(migration), encoding="utf-8")
-    THRESHOLDS.write(thresholds, record_thresholds(migration))
+    chosen = to_json_bytes(THRESHOLDS.to_plain(record_thresholds(migration)))
+    about = replace(record_migration(migration), thresholds_sha256=hashlib.sha256(chosen).hexdigest())
+    _write_together(
+        {
+            thresholds: chosen,
+            numbers: to_json_bytes(MIGRATION.to_plain(about)),
+            page: render_page(migration).encode(),
+        }
+    )
     print(f"\n{thresholds}\n{numbers}\n{page}\n\nmoderation serve --thresholds {thresholds}")
     return 0
 
@@ -155,8 +164,22 @@ def _check_labels(rates: Mapping[str, float], labels: Sequence[str]) -> None:
         raise ConfigError(f"--flag-rate: {', '.join(unknown)}: no label of this model; it has {', '.join(labels)}.")
 
 
+def _write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write all files or none, as far as a disk that fills up goes: none has its name before all are on the disk.
+
+    The first one gets its name last, so that a kill in between leaves the old one, whose SHA-256 is not the new one.
+    """
+    with ExitStack() as writing:
+        for path, content in contents.items():
+            temporary = writing.enter_context(write_atomically(path))
+            temporary.write_bytes(content)
+            sync(temporary)
+
+
 def _check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse to write where something stands that was not given up, or that is no part of an earlier migration."""
+    for path in paths:
+        refuse_links_out(path)
     there = [path for path in map(find_target, paths) if path.exists()]
     if there and not overwrite:
         raise ArtifactError(

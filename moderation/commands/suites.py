@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from moderation.artifacts import write_atomically
+from moderation.artifacts import resolve_target, write_atomically
 from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
 from moderation.data.options import TableOptions
@@ -68,8 +68,8 @@ def _measure(config: EvaluateConfig) -> SuitesReport:
 
 def _write(measured: SuitesReport, config: EvaluateConfig) -> None:
     if config.json_path is not None:
-        SUITES.write(config.json_path, record_suites(measured))
+        SUITES.write(resolve_target(config.json_path), record_suites(measured))
     if config.html_path is not None:
         page = render_page(measured)
-        with write_atomically(config.html_path) as temporary:
+        with write_atomically(resolve_target(config.html_path)) as temporary:
             temporary.write_text(page, encoding="utf-8")

@@ -38,7 +38,7 @@ from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import CheckpointFacts, load_checkpoint
 from moderation.training.environment import PhaseTimer, is_main, make_reproducible, n_processes
 from moderation.training.fitting import Examples, fit
-from moderation.training.model import start_model
+from moderation.training.model import check_tokenizer, start_model
 from moderation.training.precision import resolve_precision
 from moderation.training.prediction import predict_logits, to_fastest_device
 from moderation.training.run_record import (
@@ -150,6 +150,7 @@ def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
             )
             examples = _examples(splits, datasets, tokenizer)
             classifier = start_model(backbone.path, splits.labels, model)
+            check_tokenizer(tokenizer, classifier, backbone.path)
             done = fit(run, classifier, examples, config.fit, around=config.run, about=about, begin=begin)
         with timer.phase("predict"):
             logits = _predict(run, datasets, tokenizer)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderation.artifacts import RunFolder, read_array, read_json, sha256, sidecar
+from moderation.artifacts import RunFolder, read_array, read_json, resolve_target, sha256, sidecar
 from moderation.config import TuneConfig
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import check_pair
@@ -73,7 +73,7 @@ def tune_files(config: TuneConfig) -> Tuning:
             do not belong together.
         DataError: logits, NaN, targets other than 0 and 1, or shapes that differ.
     """
-    path = config.out or RunFolder(config.preds.parent).thresholds
+    path = RunFolder(config.preds.parent).thresholds if config.out is None else resolve_target(config.out)
     of_run = RunFolder(path.parent).run_json.exists()
     with claimed(path.parent if of_run else path, "tune", inside=of_run, source=config.preds):
         return _tune_into(path, config)

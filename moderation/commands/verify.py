@@ -31,7 +31,9 @@ def verify(config: VerifyConfig) -> int:
         if form not in bundle.forms:
             continue
         try:
-            with Classifier.load(bundle.path, backend=backend, threads=config.threads, check_hashes=False) as it:
+            # torch shares each window among its threads, which on busy cores mostly wait for each other
+            threads = 1 if config.threads is None and backend.startswith("torch") else config.threads
+            with Classifier.load(bundle.path, backend=backend, threads=threads, check_hashes=False) as it:
                 row = check_again(form, it.probabilities(texts), kept)
         except MissingExtraError as error:
             rows.append([form, "", "", "", f"skipped: pip install '.[{error.extra}]'"])

@@ -44,7 +44,7 @@ class VerifyConfig(Options):
     """Settings of `moderation verify`."""
 
     bundle: Path | None = setting(None, "folder of a bundle; default: the included English model")
-    threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
+    threads: int | None = setting(None, "processor threads; default: all cores, one for forms of torch", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)

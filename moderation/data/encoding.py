@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from moderation.artifacts import read_bytes, sha256, sync, write_atomically
 from moderation.data.validation import as_numbers, check_table, find_label_columns
-from moderation.errors import ConfigError, DataError
+from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.links import refuse_links_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 _ENCODING_VERSION = 1  # raise it when the same text and tokenizer shall give other columns
 _N_KEPT = 20  # encodings in the cache, those used last; a training has three
 _DAYS_KEPT = 30  # since they were used last
+_ENCODING = re.compile(r"[0-9a-f]{32}\.arrow|tmp[a-z0-9_]{8}")  # whole, or as `datasets` calls one that grows
+_BESIDE = re.compile(r"([0-9a-f]{32})\.sha256|\.[0-9a-f]{32}\.sha256\.[0-9a-f]{12}\.tmp")
 
 
 def df_to_hfds(
@@ -42,8 +47,9 @@ def df_to_hfds(
 
     Case handling, special tokens and truncation are the tokenizer's own; padding is left to the batches. How many
     texts were cut is logged. With `cache_dir`, the token ids are kept there under a hash of texts, tokenizer and
-    maximum length, and read back when the same come again. Such a file holds the texts in the form of token ids, so
-    only its owner may read it, and what was not used for 30 days, or is not among the 20 used last, is removed.
+    maximum length, and read back when the same come again; a file that was damaged since is made anew. Such a file
+    holds the texts in the form of token ids, so only its owner may read it, and what was not used for 30 days, or is
+    not among the 20 used last, is removed.
 
     Args:
         df: Rows without missing texts; label columns hold 0/1 (or probabilities, for soft targets).
@@ -133,7 +139,7 @@ def _encode(
                 batched=True,
                 remove_columns="text",
                 cache_file_name=None if cache_file is None else str(cache_file),
-                load_from_cache_file=cache_file is not None,
+                load_from_cache_file=False,  # it would take a damaged file for a whole one
                 new_fingerprint=fingerprint,
                 desc="Tokens",
             )
@@ -143,32 +149,61 @@ def _encode(
     folder = Path(cache_dir) / "tokens"
     cache_file = folder / f"{fingerprint}.arrow"
     try:
+        refuse_links_out(folder)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        encoded = encode(cache_file)
+        if _is_whole(cache_file):
+            encoded = Dataset.from_file(str(cache_file))
+        else:
+            cache_file.unlink(missing_ok=True)
+            encoded = encode(cache_file)
+            sync(cache_file)
+            with write_atomically(_hash_file(cache_file)) as temporary:
+                temporary.write_text(sha256(cache_file), encoding="ascii")
         cache_file.touch()  # used now
         prune_tokens(folder)
         return encoded
-    except (OSError, ValueError) as error:  # a full disk, a folder that may not be written, a damaged file
+    except (OSError, ValueError, ArtifactError) as error:  # a full disk, a folder that may not be written
         logger.warning("Tokens: the cache %s cannot be used (%s); going on without.", folder, type(error).__name__)
         return encode(None)
 
 
+def _hash_file(cache_file: Path) -> Path:
+    """Where the SHA-256 of an encoding stands."""
+    return cache_file.with_suffix(".sha256")
+
+
+def _is_whole(cache_file: Path) -> bool:
+    """Whether an encoding is, to the byte, what was written."""
+    try:
+        return read_bytes(_hash_file(cache_file), 1 << 10).decode("ascii") == sha256(cache_file)
+    except (OSError, ValueError, ArtifactError):  # one of the two is missing, or cannot be read
+        return False
+
+
 def prune_tokens(folder: Path) -> None:
-    """Remove encodings that were not used for 30 days, and all but the 20 used last.
+    """Remove encodings that were not used for 30 days, and all but the 20 used last; no file of another name.
 
     Files of unfinished encodings, which a killed process leaves, count as well. A file that another process removes or
     reads meanwhile does no harm: who has it open reads on.
     """
-    used = {}
+    used, beside = {}, []
     for file in folder.iterdir():
         with suppress(OSError):
-            if file.is_file() and not file.is_symlink():
+            if file.is_symlink() or not file.is_file():
+                continue
+            if _ENCODING.fullmatch(file.name):
                 used[file] = file.stat().st_mtime
+            elif _BESIDE.fullmatch(file.name):
+                beside.append((file, file.stat().st_mtime))
     newest_first = sorted(used, key=lambda file: used[file], reverse=True)
     oldest = time.time() - _DAYS_KEPT * 86_400
     for place, file in enumerate(newest_first):
         if place >= _N_KEPT or used[file] < oldest:
+            with suppress(OSError):
+                file.unlink()
+    for file, written in beside:  # those without an encoding, which another process may just be writing
+        if written < oldest and not file.with_suffix(".arrow").exists():
             with suppress(OSError):
                 file.unlink()
 

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moderation.artifacts import sync
+from moderation.bundles import find_foreign, read_bundle
 from moderation.errors import ArtifactError
+from moderation.escapes import escape_name
 from moderation.manifests import MANIFEST
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     """Refuse a folder that a bundle may not take the place of.
 
     Raises:
-        ArtifactError: it holds something else, or a bundle that is not to be replaced.
+        ArtifactError: it holds something else, beside a bundle perhaps, or a bundle that is not to be replaced.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
@@ -77,6 +79,19 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise ArtifactError(f"{target}: already holds a bundle. Choose another --to, or pass --overwrite.")
+    try:
+        foreign = find_foreign(read_bundle(target))
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{error}\nSo it is not known which files are the bundle's, and export will replace none. Move the folder "
+            "away, or choose another --to."
+        ) from error
+    if foreign:
+        named = ", ".join(map(escape_name, foreign[:10])) + (f" and {len(foreign) - 10} more" if foreign[10:] else "")
+        raise ArtifactError(
+            f"{target}: holds what is no part of the bundle, and --overwrite would remove: {named}. Move it away, or "
+            "choose another --to."
+        )
 
 
 def recover_target(target: Path) -> None:
@@ -101,7 +116,8 @@ def recover_target(target: Path) -> None:
 def _left_behind(target: Path, ending: str) -> list[Path]:
     """Folders that an export made beside the target."""
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}{re.escape(ending)}", re.DOTALL)
-    return [path for path in target.parent.iterdir() if name.fullmatch(path.name) and path.is_dir()]
+    found = (path for path in target.parent.iterdir() if name.fullmatch(path.name))
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
 def _put_back(target: Path) -> None:

@@ -27,7 +27,7 @@ from moderation.inspection.graph_files import read_onnx, read_openvino, refuse_g
 from moderation.inspection.openvino_indices import Places, UnboundedIndexError, keep_in_range
 from moderation.manifests import MANIFEST
 from moderation.memory import is_out_of_memory
-from moderation.pretrained import read_model
+from moderation.pretrained import read_whole_model
 
 IdArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -215,8 +215,9 @@ class TorchBackend:
             return np.asarray(logits.float().cpu().numpy())
 
     def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
-        """See `Backend.look_up`."""
-        self.logits(input_ids, attention_mask)
+        """See `Backend.look_up`. An answer that is no number counts as a failure."""
+        if not np.isfinite(self.logits(input_ids, attention_mask)).all():
+            raise FloatingPointError("not a number, or infinite")
 
 
 _GPU_TOKENS = 16_384
@@ -235,7 +236,7 @@ def _open_openvino(bundle: Bundle, form: Form, threads: int, device: str) -> Bac
 def _open_huggingface(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
     _refuse_unsealed(bundle)
     with without_progress_bars():
-        return TorchBackend(read_model(bundle.path)[0], threads, device)
+        return TorchBackend(read_whole_model(bundle.path), threads, device)
 
 
 def _open_torchscript(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:

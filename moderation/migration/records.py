@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from moderation.artifacts import read_json
-from moderation.documents import Document
+from moderation.documents import Document, json_field
 from moderation.errors import ArtifactError
 from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
 from moderation.evaluation.split_metrics import Interval
@@ -48,7 +48,7 @@ class RateRecord:
 
 @dataclass(frozen=True)
 class MigrationRecord:
-    """All numbers of a migration, as `summary.Migration` has them."""
+    """All numbers of a migration, as `summary.Migration` has them, and the SHA-256 of its thresholds.json."""
 
     version: Literal[1]
     source: str
@@ -58,6 +58,7 @@ class MigrationRecord:
     together: Together
     others: Mapping[str, float]
     warnings: tuple[str, ...]
+    thresholds_sha256: str | None = json_field(None, optional=True)
 
 
 MIGRATION = Document(MigrationRecord, "migration.json as `moderation migrate` writes it", extra=True)

@@ -90,7 +90,7 @@ def _embed(plot: Plot) -> dict[str, str]:
 def _write_plots(run: RunFolder, plots: Sequence[Plot]) -> list[Path]:
     paths = [run.plots_dir / f"{plot.name}.png" for plot in plots]
     for path, plot in zip(paths, plots, strict=True):
-        with write_atomically(path) as temporary:
+        with write_atomically(path, folder=run.path) as temporary:
             temporary.write_bytes(plot.png)
     return paths
 

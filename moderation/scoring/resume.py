@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from moderation.artifacts import read_json, sha256, write_atomically, write_json
 from moderation.errors import ArtifactError
+from moderation.links import refuse_links_out
 from moderation.manifests import FileFacts
 from moderation.scoring.origins import describe_content
 from moderation.scoring.writers import OutputFormat, open_output
@@ -88,6 +89,7 @@ class Parts:
         Raises:
             ArtifactError: the parts belong to another input, model, setting or version; the message says to which.
         """
+        refuse_links_out(self.folder)
         if resume and self.about.exists():
             self._compare()
             return self._find()

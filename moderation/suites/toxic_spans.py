@@ -1,6 +1,5 @@
 """SemEval-2021 task 5: does the evidence that we show overlap the characters that annotators marked?"""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from moderation.data.options import TableOptions
 from moderation.errors import DataError
 from moderation.evaluation.split_metrics import Interval
 from moderation.inference.sentences import split_sentences
+from moderation.strict_json import parse_strictly
 from moderation.suites.intervals import of_mean
 from moderation.suites.options import SuiteOptions
 from moderation.suites.results import Figure, SuiteResult, Table
@@ -130,8 +130,8 @@ def _flagged_pieces(
 def _offsets(cell: object, length: int) -> list[int] | None:
     """The offsets of a cell; None where it is something else."""
     try:
-        offsets = json.loads(str(cell))
-    except ValueError:
+        offsets = parse_strictly(str(cell))
+    except (ValueError, RecursionError):
         return None
     fine = isinstance(offsets, list) and all(type(place) is int and 0 <= place < length for place in offsets)
     return offsets if fine else None

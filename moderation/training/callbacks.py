@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from moderation.artifacts import write_atomically
 from moderation.errors import ArtifactError
+from moderation.links import refuse_links_out
 from moderation.training.states import LogRecord, read_log_history, remove_other_states, seal_state
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class JsonlLog(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Append the newest record."""
         if state.is_world_process_zero and state.log_history:
+            refuse_links_out(self.path)
             try:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(_line(state.log_history[-1]))

@@ -23,12 +23,14 @@ from moderation.manifests import LONGEST_WINDOW, is_whole
 from moderation.memory import is_out_of_memory
 from moderation.model_bounds import no_larger_than
 from moderation.pretrained import make_config, make_model
+from moderation.training.model import count_tokens
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = "content-moderation checkpoint"
 _VERSION = 1
 _ARCHIVE = b"PK\x03\x04"
+_MOST_TRIED = 1_024  # tokens of a text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ValueError("the labels are not those of the logits")
         about = _read_facts(content["about"])
         model.eval()  # type: ignore[no-untyped-call]
-        _try_out(model)
+        _try_out(model, about.max_length)
     except ArtifactError:
         raise
     except Exception as error:  # a stranger's values make transformers stumble in ways that nobody lists
@@ -148,16 +150,32 @@ def _read_facts(about: Any) -> CheckpointFacts:
     return facts
 
 
-def _try_out(model: PreTrainedModel) -> None:
-    """Let a model classify texts of two lengths: some settings are wrong for the first text, or for another length."""
-    end = model.config.eos_token_id if is_whole(getattr(model.config, "eos_token_id", None)) else 0  # some look for it
-    for length in (8, 9):
-        row = torch.full((1, length), int(end == 0))
-        row[0, -1] = end
+def _try_out(model: PreTrainedModel, longest: int | None) -> None:
+    """Let a model classify texts: some settings are wrong for the first one, or the highest token, or another length.
+
+    Args:
+        model: Rebuilt.
+        longest: Tokens that a text is cut at; None: not known. Of a very long one the beginning is tried.
+    """
+    end, pad = (_special_token(model, f"{name}_token_id") for name in ("eos", "pad"))  # some models look for them
+    highest = (count_tokens(model) or 1) - 1
+    for n_rows, length in ((1, 8), (2, 9), (2, max(9, min(longest or 0, _MOST_TRIED)))):
+        rows = torch.full((2, length), int(end == 0))
+        rows[0, -1] = rows[1, -3] = end
+        rows[1, -2:] = pad
+        if highest not in (end, pad):
+            rows[:, 0] = highest
+        mask = torch.ones_like(rows)
+        mask[1, -2:] = 0
         with torch.inference_mode():
-            logits = model(input_ids=row, attention_mask=torch.ones_like(row)).logits
-        if logits.shape != (1, model.config.num_labels):
+            logits = model(input_ids=rows[:n_rows], attention_mask=mask[:n_rows]).logits
+        if logits.shape != (n_rows, model.config.num_labels):
             raise ValueError("no logit for each label")
+
+
+def _special_token(model: PreTrainedModel, name: str) -> int:
+    token = getattr(model.config, name, None)
+    return int(token) if is_whole(token) else 0
 
 
 def _read(path: Path) -> dict[str, Any]:

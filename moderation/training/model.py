@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from moderation.errors import ArtifactError, ConfigError
@@ -110,6 +110,38 @@ def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
             f"{min(absent)} among them; the two files belong to different models."
         )
     return model
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, where: Path) -> None:
+    """Refuse a tokenizer that does not go with a model: it gives tokens that the model has no row for, or cannot pad.
+
+    Args:
+        tokenizer: A fast one.
+        model: That shall read its tokens.
+        where: The tokenizer's folder, for the message.
+
+    Raises:
+        ArtifactError: names the folder.
+    """
+    if tokenizer.pad_token_id is None:
+        raise ArtifactError(f"{where}: its tokenizer names no pad_token, which fills up batches. Add one.")
+    highest = max([tokenizer.pad_token_id, *tokenizer.get_vocab().values()])
+    n_tokens = count_tokens(model)
+    if n_tokens is not None and highest >= n_tokens:
+        raise ArtifactError(
+            f"{where}: its tokenizer has a token {highest}, and the model knows {n_tokens} tokens (vocab_size of its "
+            "configuration); the two belong to different models. Take both again from their source."
+        )
+
+
+def count_tokens(model: PreTrainedModel) -> int | None:
+    """Rows of a model's table of tokens; None for a model without such a table."""
+    try:
+        table: Any = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    weights = getattr(table, "weight", None)
+    return None if weights is None else len(weights)
 
 
 @contextmanager

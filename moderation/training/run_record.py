@@ -6,7 +6,7 @@ page, and what `run.json` says of the moment: `started`, `seconds`, `peak_memory
 """
 
 import datetime
-import shutil
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,6 +18,7 @@ from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_js
 from moderation.data.options import SplitOptions
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.flags import to_plain
+from moderation.links import refuse_links_out, remove_folder
 from moderation.training.environment import (
     GitState,
     Hardware,
@@ -145,7 +146,7 @@ def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
 
     Raises:
         ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since; it holds
-            files under the names of a run's without being one.
+            files under the names of a run's without being one; a link in it leads out of it.
         ConfigError: a run shall be resumed with other settings.
     """
     if options.run.overwrite and not options.run.resume:
@@ -181,6 +182,9 @@ def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) ->
         )
     if record.table_hashes != hash_tables(options.data):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
+    for paths in _files_and_folders(run):  # before hours of training; what begins anew removes links
+        for path in paths:
+            refuse_links_out(path)
 
 
 def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunRecord:
@@ -214,6 +218,8 @@ def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
     """
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
+    remove_folder(run.tokenizer_dir)  # with its links, if any, which transformers would write through
+    refuse_links_out(run.tokenizer_dir)
     try:
         tokenizer.save_pretrained(run.tokenizer_dir)
     except Exception as error:
@@ -257,7 +263,7 @@ def finish_run(run: RunFolder, record: RunRecord, timer: PhaseTimer, fit: Fit) -
         training=asdict(fit),
     )
     done.write(run.run_json)
-    shutil.rmtree(run.resume_dir, ignore_errors=True)
+    remove_folder(run.resume_dir)
 
 
 def check_unchanged(run: RunFolder, *paths: Path) -> None:
@@ -289,7 +295,7 @@ def hash_tables(options: SplitOptions) -> dict[str, str]:
 def _refuse_files_of_others(run: RunFolder) -> None:
     """A folder without a record is no run: what stands there under the names of a run may be anybody's."""
     files, folders = _files_and_folders(run)
-    taken = [path.name for path in (*folders, *files) if path.exists()]
+    taken = [path.name for path in (*folders, *files) if os.path.lexists(path)]
     if taken:
         raise ArtifactError(
             f"{run.path}: holds {', '.join(taken)}, which a run would replace, and no run.json that says whose they "
@@ -301,7 +307,7 @@ def _clear(run: RunFolder) -> None:
     """Remove what an earlier run left in the folder, and nothing else."""
     files, folders = _files_and_folders(run)
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
     for file in files:
         file.unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.flags import from_plain
 from moderation.options import change
 from moderation.training.checkpoints import Checkpoint
+from moderation.training.model import check_tokenizer
 from moderation.training.options import TrainOptions
 from moderation.training.run_record import hash_tables, read_record
 
@@ -87,4 +88,5 @@ def load_own_tokenizer(run: RunFolder, checkpoint: Checkpoint) -> PreTrainedToke
             f"{run.tokenizer_dir}: not the tokenizer that the checkpoint was trained with. Keep a checkpoint in its "
             "own run folder."
         )
+    check_tokenizer(tokenizer, checkpoint.model, run.tokenizer_dir)
     return tokenizer

@@ -6,7 +6,6 @@ folder whose files differ from their list was changed or damaged: the first is p
 
 import logging
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from transformers import TrainerState
 
 from moderation.artifacts import read_json, sha256, sync, write_json
 from moderation.errors import ArtifactError
+from moderation.links import remove_folder
 from moderation.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -112,9 +112,10 @@ def remove_other_states(resume_dir: Path, kept: Path | None) -> None:
     """Remove every state but one, unfinished ones too, and nothing else."""
     for folder in _folders(resume_dir):
         if folder != kept:
-            with suppress(OSError):
-                (folder / MANIFEST).unlink(missing_ok=True)  # first, or half a state would look like a damaged one
-            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.is_symlink():
+                with suppress(OSError):
+                    (folder / MANIFEST).unlink(missing_ok=True)  # first, or half a state would look like a damaged one
+            remove_folder(folder)
 
 
 def read_log_history(folder: Path) -> list[LogRecord]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moderation.errors import ConfigError, MissingExtraError
+from moderation.links import refuse_links_out
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ def _defaults(name: str, run_dir: Path) -> dict[str, str]:
     if name == "tensorboard":
         return {"TENSORBOARD_LOGGING_DIR": str(run_dir / "tensorboard")}
     if name == "mlflow":
+        refuse_links_out(run_dir.parent / "mlflow.db")
         return {
             "MLFLOW_TRACKING_URI": f"sqlite:///{(run_dir.parent / 'mlflow.db').as_posix()}",
             "MLFLOW_EXPERIMENT_NAME": "content-moderation",

@@ -1,5 +1,6 @@
 """`moderation migrate` from end to end with the included model: known relations, thresholds, errors."""
 
+import hashlib
 import json
 import os
 import sys
@@ -48,6 +49,7 @@ def test_known_thresholds_are_found_and_taken_by_the_classifier(table, tmp_path,
     folder = tmp_path / "out"
     assert run(table, "-o", folder, "--old-threshold", "0.8", "insult=0.5") == 0
     numbers = json.loads((folder / "migration.json").read_text())
+    assert numbers["thresholds_sha256"] == hashlib.sha256((folder / "thresholds.json").read_bytes()).hexdigest()
     found = {one["name"]: one["by_rate"] for one in numbers["attributes"]}
     for name, truth in (("TOXICITY", 0.8**2), ("INSULT", 0.5)):
         assert found[name]["interval"][0] <= truth <= found[name]["interval"][1]
@@ -173,7 +175,8 @@ def test_nothing_but_an_earlier_migration_is_replaced(table, tmp_path, capsys, n
         (tmp_path / name).unlink(missing_ok=True)
         make(tmp_path / name)
         assert run(table, "-o", tmp_path, "--overwrite") == 1
-        assert "comes from no earlier migration" in capsys.readouterr().err
+        said = "leads out of" if (tmp_path / name).is_symlink() else "comes from no earlier migration"
+        assert said in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == [name]
     assert table.read_bytes() == kept
 

@@ -196,15 +196,17 @@ def test_the_cache_forgets_what_nobody_used(tokenizer, tmp_path):
     folder = tmp_path / "tokens"
     folder.mkdir()
     now = time.time()
-    ages = {f"{place:02}.arrow": place for place in range(25)} | {"tmpkilled": 31, "old.arrow": 400}  # days
-    for name, age in ages.items():
+    mine = {"diary.arrow": 400, "tmpkilled.txt": 400, f"{0:033x}.arrow": 400, f"{99:032X}.arrow".lower() + "x": 400}
+    ages = {f"{place:032x}.arrow": place for place in range(25)} | {"tmpk1l_ed00": 31, f"{77:032x}.sha256": 31}  # days
+    for name, age in (ages | mine).items():
         (folder / name).write_bytes(b"x")
         os.utime(folder / name, (now - age * 86_400 - 60,) * 2)
     (folder / "a folder").mkdir()
     encode(comments("a", "b"), tokenizer, tmp_path)
     left = {path.name for path in folder.iterdir()} - {"a folder"}
-    assert len(left) == 20
-    assert {f"{place:02}.arrow" for place in range(19)} <= left
+    assert mine.keys() <= left, "files that are none of ours"
+    assert {f"{place:032x}.arrow" for place in range(19)} <= left
+    assert len(left - mine.keys()) == 20 + 1, "the new one has its hash beside it"
     assert folder.stat().st_mode & 0o777 == 0o700 or os.name == "nt"
 
 
@@ -219,6 +221,45 @@ def test_what_is_used_again_is_kept_longer(tokenizer, tmp_path):
     os.utime(file, (time.time() - 29 * 86_400,) * 2)
     encode(comments("a", "b"), tokenizer, tmp_path)  # read back
     assert time.time() - file.stat().st_mtime < 86_400
+
+
+@pytest.mark.hostile("damaged cache")
+def test_a_damaged_file_is_made_anew(tokenizer, tmp_path, caplog, attack):
+    df = comments(*(f"kind river bread {place}" for place in range(9)))
+    expected = encode(df, tokenizer, tmp_path).to_dict()
+    (file,) = arrow_files(tmp_path)
+    whole, beside = file.read_bytes(), file.with_suffix(".sha256")
+    rng = np.random.default_rng(5)
+    n_cases = attack.cases(4, 300)
+    for case in range(n_cases):
+        damaged, place = bytearray(whole), int(rng.integers(len(whole)))
+        if case % 4 == 0:
+            damaged[place : place + 4096] = bytes(len(damaged[place : place + 4096]))
+        elif case % 4 == 1:
+            del damaged[place:]
+        else:
+            damaged[place] ^= 1 << int(rng.integers(8))
+        file.unlink()  # the first encoding is still mapped
+        file.write_bytes(damaged)
+        assert encode(df, tokenizer, tmp_path).to_dict() == expected, f"case {case}"
+        assert file.read_bytes() == whole
+    for content in ("0" * 64, "\u00e9"):
+        beside.write_text(content)
+        assert encode(df, tokenizer, tmp_path).to_dict() == expected
+    beside.unlink()
+    assert encode(df, tokenizer, tmp_path).to_dict() == expected
+    assert beside.exists() and not caplog.records
+    attack.tried(n_cases + 3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+def test_a_cache_behind_a_link_is_left_alone(tokenizer, tmp_path, caplog):
+    (tmp_path / "home").mkdir(mode=0o755)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "tokens").symlink_to(tmp_path / "home")
+    assert len(encode(comments("a", "b"), tokenizer, tmp_path / "cache")) == 2
+    assert "cannot be used (ArtifactError); going on without" in caplog.text
+    assert not [*(tmp_path / "home").iterdir()] and (tmp_path / "home").stat().st_mode & 0o777 == 0o755
 
 
 def test_where_the_cache_is(monkeypatch):

@@ -1,19 +1,22 @@
 """`moderation export` and `verify` on a tiny run: what is written, what is compared, what is refused."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from moderation import Classifier, cli
 from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
-from moderation.bundles import read_bundle, write_manifest
+from moderation.bundles import SHIPPED, read_bundle, write_manifest
+from moderation.commands import verify
 from moderation.commands.export import export, read_metrics
 from moderation.config import ExportConfig
 from moderation.errors import ArtifactError
@@ -23,7 +26,7 @@ from moderation.export.mixed_precision import layer_groups
 from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.options import ExportOptions
 from moderation.export.parity import check_again, compare
-from moderation.export.staging import recover_target, staged_folder
+from moderation.export.staging import check_target, recover_target, staged_folder
 from moderation.forms import FORMS
 from moderation.locks import claimed
 from moderation.manifests import MANIFEST
@@ -55,9 +58,19 @@ def test_the_plain_folder_names_its_labels_and_its_length(tiny_bundle):
     assert json.loads((tiny_bundle / "tokenizer.json").read_text())["truncation"] is None
 
 
-def test_verify_passes(tiny_bundle, capsys):
-    assert cli.main(["verify", str(tiny_bundle), "--threads", "1"]) == 0
+def test_verify_passes(tiny_bundle, capsys, monkeypatch):
+    """With one thread for torch's forms, unless told otherwise: more wait for each other where cores are busy."""
+    asked = []
+    load = Classifier.load
+    monkeypatch.setattr(verify, "Classifier", Mock(load=lambda *words, **how: asked.append(how) or load(*words, **how)))
+    assert cli.main(["verify", str(tiny_bundle)]) == 0
     assert "passed" in capsys.readouterr().out
+    assert {how["backend"]: how["threads"] for how in asked} == {
+        "onnx": None,
+        "onnx-int8": None,
+        "torch": 1,
+        "torchscript": 1,
+    }
 
 
 def test_verify_names_a_flipped_byte_a_missing_and_a_foreign_file(bundle, capsys):
@@ -92,6 +105,20 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tiny_run, tmp_path, capsys):
     assert cli.main(["export", str(tiny_run), "--to", str(tmp_path), "--overwrite"]) == 1
     assert "no bundle" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_what_lies_beside_a_bundle_is_not_removed_with_it(tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(SHIPPED, folder, copy_function=os.symlink)
+    check_target(folder, overwrite=True)
+    (folder / "notes").mkdir()
+    (folder / "notes" / "diary.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"--overwrite would remove: notes, notes/diary\.txt\. Move it away"):
+        check_target(folder, overwrite=True)
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).write_text("{}")
+    with pytest.raises(ArtifactError, match="not known which files are the bundle's"):
+        check_target(folder, overwrite=True)
 
 
 def test_a_bundle_is_replaced_only_when_asked(tiny_run, bundle, capsys):

@@ -199,6 +199,7 @@ def test_the_numbers_are_the_large_bundles_own(handler: Any, unpacked: Path, bun
         ({"body": b'{"text": secret'}, "application/json; charset=utf-8"),
         ({"body": b'{"text": "secret \\ud83d"}'}, "application/json"),
         ({"body": {"text": "secret \ud83d"}}, ""),
+        ({"body": b'{"text": "secret", "more": NaN}'}, "application/json"),
         ({"other": "secret"}, ""),
         ({}, ""),
     ],

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from moderation import Classifier
@@ -23,6 +24,7 @@ from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER, read_bundle, w
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.inference import backends
 from moderation.manifests import Manifest
+from moderation.pretrained import read_pipeline
 from tests.bundle_mutator import seal
 
 BACKENDS = ("onnx-int8", "onnx", "torchscript", "torch")
@@ -352,6 +354,29 @@ def test_a_graph_that_takes_too_long_is_said_to(tiny_bundle, monkeypatch):
     monkeypatch.setattr(backends.OnnxBackend, "_run_once", Mock(side_effect=TimeoutError))
     with pytest.raises(ArtifactError, match=r"model\.onnx: its graph takes more than .* s for eight tokens"):
         Classifier.load(tiny_bundle, backend="onnx", threads=1)
+
+
+@pytest.mark.hostile("bundle: weights that are missing")
+def test_weights_that_are_missing_or_no_numbers_are_refused(tiny_bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    weights = load_file(folder / "model.safetensors")
+    numbers = weights["bert.embeddings.word_embeddings.weight"]
+    kept = numbers.clone()
+    numbers[-1] = float("nan")  # an empty text does not meet it
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    seal(folder)
+    with pytest.raises(ArtifactError, match="the model fails on token"):
+        Classifier.load(folder, backend="torch")
+    numbers.copy_(kept)
+    for name in [name for name in weights if name.startswith("bert.encoder.layer.1.")][:2]:
+        del weights[name]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    seal(folder)
+    with pytest.raises(ArtifactError, match=r"lacks 2 weights of the model .* bert\.encoder\.layer\.1\."):
+        Classifier.load(folder, backend="torch")
+    with pytest.raises(ArtifactError, match="lacks 2 weights"):
+        read_pipeline(folder)
 
 
 @pytest.mark.hostile("bundle: sizes that are not the model's")

@@ -4,10 +4,17 @@ import random
 import shutil
 import struct
 import zipfile
+from dataclasses import asdict
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 
 from moderation.errors import ArtifactError
 from moderation.labels import JIGSAW_LABELS
@@ -197,6 +204,25 @@ def test_a_newer_version(path):
 def test_a_configuration_that_does_not_fit_the_weights(path, changes):
     config = torch.load(path, weights_only=True)["config"]
     assert "do not fit together" in refusal(altered(path, config=config | changes))
+
+
+def test_a_longest_text_that_the_model_does_not_read_is_refused(path):
+    """It has 64 positions: a file about it says more, and the tokenizer might too."""
+    refusal(altered(path, about=asdict(ABOUT) | {"max_length": 64 + 1}))
+    load_checkpoint(altered(path, about=asdict(ABOUT) | {"max_length": 64}))
+
+
+def test_a_model_that_takes_one_text_at_a_time_is_refused(tmp_path):
+    """GPT-2 looks for the padding of a batch by the number of a token, which the configuration may lack."""
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=1, n_positions=32, vocab_size=20, bos_token_id=0, eos_token_id=0)
+    describe_labels(config, JIGSAW_LABELS)
+    for pad in (None, 19):
+        config.pad_token_id = pad
+        save_checkpoint(tmp_path / "a.pt", GPT2ForSequenceClassification(config), JIGSAW_LABELS, ABOUT)
+        if pad is None:
+            refusal(tmp_path / "a.pt")
+        else:
+            load_checkpoint(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
@@ -21,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from moderation.errors import ArtifactError, ConfigError
 from moderation.labels import JIGSAW_LABELS
-from moderation.training.model import build_model, encoder_layers, freeze_for_speed
+from moderation.training.model import build_model, check_tokenizer, encoder_layers, freeze_for_speed
 
 INPUTS = {"input_ids": torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 10, 3, 0, 0]])}
 INPUTS["attention_mask"] = (INPUTS["input_ids"] != 0).long()
@@ -273,3 +274,18 @@ def test_an_encoder_that_shares_one_layer_is_refused():
     config = AlbertConfig(**SIZES, **BERT_SIZES, embedding_size=8)
     with pytest.raises(ConfigError, match="AlbertForSequenceClassification: no list of layers"):
         freeze_for_speed(AlbertForSequenceClassification(config), 1)
+
+
+# Its tokenizer
+
+
+def test_a_tokenizer_of_another_model_is_refused(tiny_backbone, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_backbone)
+    model = build_model(tiny_backbone, ("a", "b"))
+    check_tokenizer(tokenizer, model, tmp_path)
+    tokenizer.add_tokens(["more"])
+    with pytest.raises(ArtifactError, match=rf"{tmp_path}: its tokenizer has a token 65, and the model knows 65"):
+        check_tokenizer(tokenizer, model, tmp_path)
+    tokenizer.pad_token = None
+    with pytest.raises(ArtifactError, match=f"{tmp_path}: its tokenizer names no pad_token"):
+        check_tokenizer(tokenizer, model, tmp_path)

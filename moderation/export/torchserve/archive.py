@@ -76,7 +76,7 @@ def _archive(work: Path, name: str, bundle: Bundle) -> Path:
     """Run `torch-model-archiver`. It unpacks in the temporary folder under the model's name, hence one of its own."""
     (work / "temporary").mkdir()
     (work / "model-config.yaml").write_text(_SERVER_SETTINGS, encoding="utf-8")
-    command = [sys.executable, "-m", "model_archiver.model_packaging"]
+    command = [sys.executable, "-P", "-m", "model_archiver.model_packaging"]
     command += ["--model-name", name, "--version", bundle.version[:12], "--handler", handler.__file__]
     command += ["--extra-files", bundle.path.name, "--config-file", "model-config.yaml", "--export-path", "."]
     environment = os.environ | {key: str((work / "temporary").resolve()) for key in ("TMPDIR", "TEMP", "TMP")}

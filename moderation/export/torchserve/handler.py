@@ -61,7 +61,7 @@ def _read_text(request: dict[str, Any], place: int, context: Any) -> str | None:
             value = bytes(value).decode("utf-8")
             declared = context.get_request_header(place, key) or {}
             if declared.get("content-type", "").startswith("application/json"):
-                value = json.loads(value)
+                value = json.loads(value, parse_constant=_refuse)
         if isinstance(value, dict):
             value = value.get("text")
         if not isinstance(value, str):
@@ -70,6 +70,10 @@ def _read_text(request: dict[str, Any], place: int, context: Any) -> str | None:
     except (ValueError, RecursionError):
         return None
     return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _as_json(content: dict[str, Any]) -> bytes:

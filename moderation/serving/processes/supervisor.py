@@ -76,6 +76,7 @@ def serve_forever(
         backlog=1024,
     )
     leave_within_s = longest_stop_s(stop_within_s, plan.options.load.drain_s or 0.0)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # or workers would look for modules in the current folder first
     with counts_folder():
         supervisor = _Supervisor(config, bound, leave_within_s, on_ready)
         supervisor.run()
