@@ -11,7 +11,7 @@ from moderation import cli, cores
 from moderation.commands import serve
 from moderation.config import ServeConfig
 from moderation.cores import count_cores, read_quota
-from moderation.options import build
+from moderation.options import build, flatten
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_more_threads_than_cores_are_said_and_not_taken(
     verb: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cli, "count_cores", lambda: 2)
-    settings = {
+    settings: dict[str, dict[str, object]] = {
         "score": {"input_path": Path("-")},
         "train": {"data_path": Path("x")},
         "export": {"run": "r", "to": "t"},
@@ -64,10 +64,14 @@ def test_more_threads_than_cores_are_said_and_not_taken(
     settings |= {"evaluate": {"checkpoint": Path("c")}}
     config = cli.VERBS[verb].config_class
     given = settings.get(verb, {})
-    assert cli._fit_threads(config(threads=64, **given)).threads == 2
+
+    def fitted(**threads: int) -> object:
+        return flatten(cli._fit_threads(build(config, given | threads)))["threads"]
+
+    assert fitted(threads=64) == 2
     assert caplog.messages == ["--threads 64: only 2 cores may be used here; taking 2."]
-    assert cli._fit_threads(config(threads=2, **given)).threads == 2
-    assert cli._fit_threads(config(**given)).threads is None
+    assert fitted(threads=2) == 2
+    assert fitted() is None
     assert len(caplog.messages) == 1
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet
 from moderation.artifacts import read_json
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
-from moderation.scoring.origins import FORMAT, KEY, sidecar_of
+from moderation.scoring.origins import FORMAT, KEY, describe_content, sidecar_of
 from moderation.scoring.resume import describe_file
 from moderation.strict_json import parse_strictly
 
@@ -52,7 +52,7 @@ def _read_beside(output: Path) -> dict[str, object]:
     if not path.exists():
         raise _unknown(output)
     found = read_json(path, f"what is known of {output.name}")
-    if found.get("output") != describe_file(output):
+    if found.get("output") != describe_content(describe_file(output)):
         raise ArtifactError(f"{output}: was changed since it was finished ({path.name} says so). {_CURE}")
     return found
 

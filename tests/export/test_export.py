@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from moderation import Classifier, cli
-from moderation.artifacts import RunFolder, sidecar, write_json, write_predictions
+from moderation.artifacts import RunFolder, sidecar, write_predictions
 from moderation.bundles import SHIPPED, read_bundle, write_manifest
 from moderation.commands import verify
 from moderation.commands.export import export, read_metrics
 from moderation.config import ExportConfig
 from moderation.errors import ArtifactError
+from moderation.evaluation.metrics import measure_split
+from moderation.evaluation.split_metrics import METRICS
 from moderation.export.card import read_curves
 from moderation.export.forms import write_torchscript
 from moderation.export.mixed_precision import layer_groups
@@ -375,8 +377,10 @@ def test_an_export_that_is_terminated_leaves_nothing(tiny_run: Path, tmp_path: P
 def test_numbers_at_other_thresholds_stay_out_of_the_bundle(tmp_path, caplog):
     """After `tune`, or `evaluate --thresholds`, the run's metrics are of other decisions than the bundle's."""
     run = RunFolder(tmp_path)
+    probabilities, targets = np.array([[0.2], [0.7]], np.float32), np.array([[0], [1]], np.float32)
     for split, threshold in (("val", 0.5), ("test", 0.25)):
-        write_json(run.metrics(split), {"split": split, "labels": {"toxic": {"threshold": threshold}}})
+        measured = measure_split(probabilities, targets, ["toxic"], [threshold], bootstrap=0)
+        METRICS.write(run.metrics(split), replace(measured, split=split))
     assert read_metrics(run, {"toxic": np.float32(0.5)}).keys() == {"val"}
     assert "metrics_test.json: measured at other thresholds" in caplog.text and "--split test" in caplog.text
     assert "metrics_val.json" not in caplog.text

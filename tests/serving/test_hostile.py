@@ -76,7 +76,7 @@ def hostile(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "sitecustomize.py").write_text(
         "from moderation.inference.classifier import Classifier\n"
-        "from moderation.serving import protocol\n"
+        "from moderation.serving.connection import protocol\n"
         "protocol.LINGER_S = 600\n"
         "cut = Classifier.windows\n"
         "def windows(self, text, watch=None):\n"

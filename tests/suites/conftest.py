@@ -23,7 +23,7 @@ class WordModel:
     thresholds_from = "bundle"
     languages = ("en",)
     model_version = "words@0/python"
-    bundle = SimpleNamespace(labels=LABELS, version="0" * 64, manifest={}, files={})
+    bundle = SimpleNamespace(labels=LABELS, version="0" * 64, records={}, files={})
 
     def __init__(self) -> None:
         self.read: list[str] = []

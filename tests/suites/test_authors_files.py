@@ -17,7 +17,7 @@ FILES = {
     "surge": ("surge-toxicity/toxicity_en.csv", 1000),
     "jigsaw-multilingual": ("jigsaw/multilingual_validation.csv.gz", 8000),
 }
-BUNDLE = SimpleNamespace(labels=JIGSAW_LABELS, manifest={})
+BUNDLE = SimpleNamespace(labels=JIGSAW_LABELS, records={})
 
 
 @pytest.mark.parametrize("kind", FILES)
