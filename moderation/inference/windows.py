@@ -16,6 +16,7 @@ from moderation.inspection.tokenizer_files import BoundedTokenizer
 _PIECE = 2_000  # characters that the tokenizer is given at once: for one it may make many tokens
 _GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters
 _END_OF_WORD = re.compile(r"[\W_]")
+_LONGEST_WORD = 50_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
 _GAP_WITHIN = 500  # characters at the end of a piece in which such a gap is looked for
 
 Watch = Callable[[int], None]
@@ -95,7 +96,7 @@ class Windows:
     def _tokens(self, text: str, watch: Watch | None) -> "tuple[array[int], array[int], array[int], bytearray]":
         """Id, first and last offset of every token, and whether a word begins there (and after the last one)."""
         ids, starts, ends, may_begin = array("q"), array("q"), array("q"), bytearray()
-        for first, piece in _pieces(text, self._tokenizer.longest_word):
+        for first, piece in _pieces(text):
             encoding = self._tokenizer.encode(piece, aside=watch is not None)
             ids.extend(encoding.ids)
             starts.extend(first + start for start, _ in encoding.offsets)
@@ -143,20 +144,20 @@ def _beginnings(word_ids: Sequence[int | None]) -> bytes:
     return bytes(word is None or i == 0 or word != word_ids[i - 1] for i, word in enumerate(word_ids))
 
 
-def _pieces(text: str, longest_word: int) -> Iterator[tuple[int, str]]:
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
     """Pieces with their offsets: of at most `_PIECE` characters, unless a word of ASCII is longer, up to its end.
 
-    They end before white space where there is some. A word of more than `longest_word` characters is cut inside.
+    They end before white space where there is some.
     """
     start = 0
     while len(text) - start > _PIECE:
-        end = _find_gap(text, start, start + _PIECE, longest_word)
+        end = _find_gap(text, start, start + _PIECE)
         yield start, text[start:end]
         start = end
     yield start, text[start:]
 
 
-def _find_gap(text: str, start: int, end: int, longest_word: int) -> int:
+def _find_gap(text: str, start: int, end: int) -> int:
     """The best place to cut at: between two words near the end, else at any white space, else behind the long word."""
     near = max(start + 1, end - _GAP_WITHIN)
     gaps = [found.start() for found in _GAP.finditer(text, near, end)]
@@ -169,7 +170,7 @@ def _find_gap(text: str, start: int, end: int, longest_word: int) -> int:
         return place
     if not text[end - 1].isalnum():  # signs are tokens of their own, of which a long piece would hold very many
         return end
-    longest = max(start + longest_word, end)
+    longest = start + _LONGEST_WORD
     found = _END_OF_WORD.search(text, end, longest)
     end_of_word = found.start() if found else min(len(text), longest)
     return end_of_word if text[start:end_of_word].isascii() else end

@@ -16,8 +16,7 @@ from moderation.inspection.tokenizer_rules import MOST_BYTES, TokenizerFacts, ch
 
 _MOST_GROWTH = 24  # characters that one may become in normalisation; U+FDFA becomes 18
 _ROOM = 256  # beyond that
-_MOST_STEPS_OF_TEXT = 2 * 10**10  # of all patterns, as they are counted: up to a minute
-_LONGEST_WORD = 50_000
+_MOST_STEPS_OF_TEXT = 2 * 10**10  # of patterns whose work may grow with the square of a text, in steps: up to a minute
 
 
 class BoundedTokenizer:
@@ -28,10 +27,6 @@ class BoundedTokenizer:
 
     Raises:
         ArtifactError: no tokenizer that can be read, or one that may hold up or crash the process.
-
-    Attributes:
-        highest_id: Of its tokens, those around a text among them.
-        longest_word: Characters of ASCII that it may be given at once; fewer where its patterns may take long.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,8 +40,7 @@ class BoundedTokenizer:
                 f"{path}: no tokenizer that can be used ({reason}); expected a tokenizer.json of a fast tokenizer."
             ) from error
         with self._naming("cannot be read"):
-            self._longest_text = facts.longest_text(_MOST_STEPS_OF_TEXT)
-            self.longest_word = min(_LONGEST_WORD, int(self._longest_text / facts.ascii_growth))
+            self._n_open = facts.n_open
             self._limits = None if facts.is_bounded else _GrowthLimits(facts)
             self._is_bounded_for_ascii = facts.is_bounded_for_ascii
             for token in facts.normalised:  # each is normalised whole, when the file is opened
@@ -87,10 +81,10 @@ class BoundedTokenizer:
             return str(normaliser.normalize_str(text))
 
     def _check_work(self, text: str, *, in_pieces: bool = True) -> None:
-        if len(text) > self._longest_text:
+        if self._n_open * len(text) ** 2 > _MOST_STEPS_OF_TEXT:
             raise ArtifactError(
-                f"{self.path}: its patterns may take too long for {len(text):,} characters at once; expected "
-                f"{self._longest_text:,} at most. Take the bundle from a source that you trust."
+                f"{self.path}: its {self._n_open} patterns may take too long for a word of {len(text):,} characters. "
+                "Take the bundle from a source that you trust."
             )
         if self._limits is None or (self._is_bounded_for_ascii and text.isascii()):
             return

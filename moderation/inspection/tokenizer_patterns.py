@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 from moderation.escapes import escape_name
 
-REPEATS = 1_000
-"""What a repetition without an end counts as."""
-
+_REPEATS = 1_000  # what a repetition without an end counts as
 _MOST_REPEATS = 100_000  # that the library takes
 _MOST = 10**12  # numbers stop here; far beyond what is allowed
 _DEEPEST = 24  # groups within groups
@@ -147,11 +145,11 @@ class _Reader:
         sign, exact, least, most = found[0], found[1], found[2], found[3]
         self.is_open |= sign in "*+" or sign.endswith(",}")
         if sign in "*+?":
-            low, high = int(sign == "+"), (1 if sign == "?" else REPEATS)
+            low, high = int(sign == "+"), (1 if sign == "?" else _REPEATS)
         elif exact is not None:
             low = high = int(exact)
         else:
-            low, high = int(least or 0), int(most) if most else max(REPEATS, int(least or 0))
+            low, high = int(least or 0), int(most) if most else max(_REPEATS, int(least or 0))
         if self._next() == "?":  # as few as possible; of `{3}?` none
             self.place += 1
             low = 0 if exact is not None else low

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from moderation.data.charsmap import find_replacements, longest_replacement
 from moderation.escapes import escape_name
-from moderation.inspection.tokenizer_patterns import REPEATS, UnknownNotation, read_pattern
+from moderation.inspection.tokenizer_patterns import UnknownNotation, read_pattern
 from moderation.model_bounds import MOST_TOKENS
 from moderation.strict_json import parse_strictly
 
@@ -75,9 +75,7 @@ class TokenizerFacts:
         is_bounded_for_ascii: Whether that holds for texts of ASCII alone, which then stay ASCII.
         separators: Tokens at which a text is taken apart before it is normalised.
         normalised: Tokens that are normalised themselves, when the file is opened.
-        ascii_growth: How many times longer all of them may make a text of ASCII that stays so.
-        closed_steps: Of its patterns at each place of a text, at most.
-        open_steps: The same of patterns whose work at a place grows with the text, for one of `REPEATS` characters.
+        n_open: Patterns whose work at each place of a text may grow with the text.
     """
 
     highest_id: int
@@ -87,20 +85,7 @@ class TokenizerFacts:
     is_bounded_for_ascii: bool
     separators: tuple[str, ...]
     normalised: tuple[str, ...]
-    ascii_growth: float
-    closed_steps: int
-    open_steps: int
-
-    def longest_text(self, most_steps: int) -> int:
-        """Characters of the longest text for which all patterns together take at most so many steps.
-
-        Args:
-            most_steps: More than they take for `REPEATS` characters.
-        """
-        if not self.open_steps:
-            return most_steps // max(1, self.closed_steps)
-        each = self.open_steps / REPEATS  # for each pair of places
-        return int((math.sqrt(self.closed_steps**2 + 4 * each * most_steps) - self.closed_steps) / (2 * each))
+    n_open: int
 
 
 class _Taken(NamedTuple):
@@ -161,22 +146,15 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     highest += [_check_added(token) for token in added]
     _check_sizes((token["content"] for token in added), "added_tokens", _MOST_OF_ADDED)
     is_bounded = math.prod(growth.of_any for growth in growths) <= _HARMLESS_GROWTH
-    ascii_growth = math.prod(growth.of_ascii for growth in growths)
+    is_bounded_for_ascii = math.prod(growth.of_ascii for growth in growths) <= _HARMLESS_GROWTH
     separators = tuple(token["content"] for token in added if not token.get("normalized"))
     normalised = tuple(token["content"] for token in added if token.get("normalized"))
     if not is_bounded and any(token.get(key) for token in added for key in ("single_word", "rstrip")):
         raise ValueError("added_tokens: single_word or rstrip beside a normalizer that may make a text much longer")
+    n_open = sum(work.is_open for work in works)
+    growing = tuple(growth.of_any > 1 for growth in growths)
     return TokenizerFacts(
-        highest_id=max(highest),
-        steps=steps,
-        growing=tuple(growth.of_any > 1 for growth in growths),
-        is_bounded=is_bounded,
-        is_bounded_for_ascii=ascii_growth <= _HARMLESS_GROWTH,
-        separators=separators,
-        normalised=normalised,
-        ascii_growth=ascii_growth if ascii_growth <= _HARMLESS_GROWTH else 1,  # what grows more is watched
-        closed_steps=sum(work.steps for work in works if not work.is_open),
-        open_steps=sum(work.steps for work in works if work.is_open),
+        max(highest), steps, growing, is_bounded, is_bounded_for_ascii, separators, normalised, n_open
     )
 
 

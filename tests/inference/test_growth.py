@@ -59,7 +59,7 @@ def test_windows_repeat_no_more_than_they_may(lengths: list[int], room: int, dat
 @given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=12))
 def test_pieces_hold_everything_and_are_short(parts: list[str]) -> None:
     text = "".join(parts) * 2000
-    pieces = list(_pieces(text, 50_000))
+    pieces = list(_pieces(text))
     assert "".join(piece for _, piece in pieces) == text
     assert [first for first, _ in pieces] == [0, *itertools.accumulate(len(piece) for _, piece in pieces)][:-1]
     assert all(len(piece) <= (50_000 if piece.isascii() else 2_000) for _, piece in pieces)
@@ -67,7 +67,7 @@ def test_pieces_hold_everything_and_are_short(parts: list[str]) -> None:
 
 def test_pieces_end_between_words_rather_than_between_spaced_letters() -> None:
     text = ("A quite ordinary sentence. " * 70)[:1880] + " i d i o t " * 20 + "and more of it. " * 200
-    ends = [first for first, _ in _pieces(text, 50_000)][1:]
+    ends = [first for first, _ in _pieces(text)][1:]
     assert ends and all(len(text[:end].split()[-1]) > 1 and len(text[end:].split()[0]) > 1 for end in ends)
 
 
@@ -97,6 +97,6 @@ def test_the_included_tokenizer_takes_time_in_proportion() -> None:
 def test_a_text_of_signs_goes_to_the_tokenizer_in_short_pieces(sign: str) -> None:
     """Each is a token; no other thread runs while a piece is read."""
     text = sign * 100_000
-    pieces = list(windows._pieces(text, 50_000))
+    pieces = list(windows._pieces(text))
     assert "".join(piece for _, piece in pieces) == text
     assert max(len(piece) for _, piece in pieces) <= 2 * windows._PIECE
