@@ -384,15 +384,15 @@ def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
 
 def rename_label(content: dict[str, object]) -> None:
     content["labels"] = ["rude", *LABELS[1:]]
-    content["thresholds"]["rude"] = content["thresholds"]["toxic"]  # type: ignore[index]
+    content["thresholds"]["rude"] = content["thresholds"].pop("toxic")  # type: ignore[index, attr-defined]
 
 
 THRESHOLDS: dict[str, tuple[Callable[[dict[str, object]], object], list[str]]] = {
     "other labels": (rename_label, ["made for other labels", "rude", "same run"]),
     "another order": (lambda content: content.update(labels=LABELS[::-1]), ["another order"]),
-    "another format": (lambda content: content.update(format="x"), ["no file of thresholds"]),
+    "another format": (lambda content: content.update(format="x"), ["not in the format"]),
     "a newer version": (lambda content: content.update(version=99), ["version 99"]),
-    "a label gone": (lambda content: content["thresholds"].pop("threat"), ["incomplete"]),  # type: ignore[attr-defined]
+    "a label gone": (lambda content: content["thresholds"].pop("threat"), ["one for each label", "tune again"]),  # type: ignore[attr-defined]
 }
 
 

@@ -143,7 +143,8 @@ def test_each_has_a_rate(tiny_bundle: Path) -> None:
     *answers, alive = ask(app, *[asked] * 7, {"method": "GET", "url": "/livez"})
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
     assert answers[-1].json()["error"]["type"] == "rate_limited"
-    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+    wait_s = int(answers[-1].headers["Retry-After"])
+    assert 1 <= wait_s <= 72, "the rest of this minute, and until a fifth of it has left the window of the next"
     assert alive.status_code == 200
 
 

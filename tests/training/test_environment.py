@@ -129,7 +129,7 @@ def test_phases_add_up():
     with timer.phase("train"):
         pass
     assert once >= 0.02
-    assert timer.seconds["read"] >= once + 0.03
+    assert timer.seconds["read"] > once + 0.02
     assert timer.seconds["train"] >= 0
     assert list(timer.seconds) == ["read", "train"]
 
