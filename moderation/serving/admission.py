@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -28,6 +28,7 @@ IDENTIFY_PART = "moderation.identify_part"
 COUNT_PARTS = "moderation.count_parts"
 """Under this name the scope of a batch holds what counts its parts, by the names of their keys, and refuses some."""
 
+_BATCH = "moderation.batch"
 _OPEN_PREFIX = "/page/"
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
 _MOST_QUERY_BYTES = 4_096  # a key and some parameters of Google's; to take longer ones apart costs milliseconds
@@ -59,13 +60,21 @@ class Admission:
         if path in BATCH_PATHS:  # each of its parts is a request of its own, with its own key or this one
             caller = self._identify(key) if key else None
             scope[IDENTIFY_PART] = partial(self._identify_part, key)
-            scope[COUNT_PARTS] = partial(self._count_parts, caller or address)
+            await self._check_left(caller or address)
+            batch = scope[_BATCH] = _Batch(self._count, caller or address)
+            scope[COUNT_PARTS] = batch.count_parts
             return caller
         caller = self._identify(key)
         (refusal,) = await self._count([caller or address])
         if refusal is not None:
             raise refusal
         return caller
+
+    async def finish(self, scope: Scope) -> None:
+        """Count a request that is over and that nothing was counted for: a batch whose parts were never read."""
+        batch: _Batch | None = scope.get(_BATCH)
+        if batch is not None:
+            await batch.count_itself()
 
     def guard(self, path: str, headers: Headers, caller: str | None, receive: Receive) -> Receive:
         """How the body of an admitted request is received: a batch without a key has to show one in its first part."""
@@ -79,10 +88,6 @@ class Admission:
             message = "This part is no HTTP request of Content-Type: application/http."
             raise ApiError(400, "invalid_request", message)
         return part, self._identify(_find_part_key(part) or key)
-
-    async def _count_parts(self, sender: str, callers: Sequence[str | None]) -> list[ApiError | None]:
-        """As `_count`; a part without a key, or with a wrong one, counts for the batch's sender."""
-        return await self._count([caller or sender for caller in callers])
 
     def _check_first_part(self, part: Part | BrokenPart) -> None:
         """Refuse a batch none of which was looked at, unless its first part has a key."""
@@ -98,6 +103,15 @@ class Admission:
         if caller is None:
             raise ApiError(401, "invalid_key", "This API key is not valid.")
         return caller
+
+    async def _check_left(self, who: str) -> None:
+        """Refuse whoever has no request left, without counting one.
+
+        Raises:
+            ApiError: 429.
+        """
+        if self._limiter is not None and (wait_s := (await self._limiter.take(who, 0)).wait_s):
+            raise _refuse_rate(self._limiter, wait_s)
 
     async def _count(self, requests: Sequence[str]) -> list[ApiError | None]:
         """Count requests, each for a key, or an address where there are no keys; why each is refused, if it is.
@@ -116,6 +130,30 @@ class Admission:
             is_over = seen[who] > taken[who].n
             refusals.append(_refuse_rate(self._limiter, taken[who].wait_s) if is_over else None)
         return refusals
+
+
+class _Batch:
+    """Counts a batch: each of its parts as a request, or the batch as one if it ends before its parts are read.
+
+    Args:
+        count: As `Admission._count`.
+        sender: Whom the batch counts for.
+    """
+
+    def __init__(self, count: Callable[[Sequence[str]], Awaitable[list[ApiError | None]]], sender: str) -> None:
+        self._count, self._sender = count, sender
+        self._is_counted = False
+
+    async def count_parts(self, callers: Sequence[str | None]) -> list[ApiError | None]:
+        """Why each part is refused, if it is; a part without a key, or with a wrong one, counts for the sender."""
+        self._is_counted = True
+        return await self._count([caller or self._sender for caller in callers])
+
+    async def count_itself(self) -> None:
+        """Count one request for the sender, unless the parts were counted."""
+        if not self._is_counted:
+            self._is_counted = True
+            await self._count([self._sender])
 
 
 class _KeyedBatch:
