@@ -98,7 +98,7 @@ class Gate:
                 self._service().check_room()
             caller = scope[CALLER] = admitted
             media.has_key = caller is not None
-            take = self._admission.guard(path, headers, caller, body.receive)
+            take = self._admission.guard(scope, headers, body.receive)
             await body.while_sender_waits(self._heavy_requests.run(self._app, scope, take, send_on))
         except ApiError as problem:
             if not status:

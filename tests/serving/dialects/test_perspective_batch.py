@@ -263,6 +263,19 @@ def test_what_is_no_batch_counts_as_a_request(tiny_bundle: Path) -> None:
     assert int(answers[-2].headers["Retry-After"]) >= 1
 
 
+def test_a_batch_without_a_key_counts_for_the_key_of_its_first_part_or_for_nobody(tiny_bundle: Path) -> None:
+    keys = Keys({name: hashlib.sha256(name.encode()).hexdigest() for name in ("forum", "blog")})
+    app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="2/hour")
+    stranger = {"content": part(BODY) + "--b--", "headers": KIND}
+    forum, blog = (
+        {"content": part(BODY, f"/comments:analyze?key={key}"), "headers": KIND} for key in ("forum", "blog")
+    )
+    whole = blog | {"content": f"{blog['content']}--b--"}
+    asked = [stranger] * 3 + [{"method": "GET"}] * 3 + [forum] * 3 + [whole] * 3
+    answers = ask(app, *({"url": "/batch"} | it for it in asked))
+    assert [answer.status_code for answer in answers] == [403] * 3 + [405] * 3 + [400, 400, 429] + [200, 200, 429]
+
+
 def test_what_is_no_batch_is_refused_in_googles_form(server: Server) -> None:
     url = f"{server.url}/batch"
     for kind in ("application/json", "text/plain", "multipart/form-data; boundary=b", ""):
