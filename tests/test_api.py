@@ -1,5 +1,6 @@
 """Python instead of the command line: one call per verb, typed results, nothing printed."""
 
+import csv
 import pickle
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import moderation
-from moderation import ArtifactError, Classifier, ConfigError, Run
+from moderation import ArtifactError, Classifier, ConfigError, Run, cli
 from moderation.artifacts import RunFolder
 from moderation.suites.results import SuitesReport
 
@@ -63,6 +64,34 @@ def test_a_run_folder_answers_as_the_bundle_that_is_made_of_it(tiny_run: Path, t
         again = pickle.loads(pickle.dumps(run))
         assert again.model_version == run.model_version
         again.close()
+
+
+def test_a_run_folder_is_scored_with_and_not_served(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server reads a manifest, and so does a reload: it says what to export, and no more than that."""
+    (tmp_path / "t.csv").write_text("comment_text\na fool\n", encoding="utf-8")
+    words = [
+        "score",
+        str(tmp_path / "t.csv"),
+        "-o",
+        str(tmp_path / "s.csv"),
+        "--threads",
+        "1",
+        "--model",
+        str(tiny_run),
+    ]
+    assert cli.main(words) == 0
+    with Classifier.load(tiny_run, threads=1) as run, (tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+        assert row["model_version"] == run.model_version
+        assert float(row["p_toxic"]) == pytest.approx(run.classify("a fool").probabilities["toxic"])
+    for given in (["--model", str(tiny_run)], ["--shadow", str(tiny_run)]):
+        capsys.readouterr()
+        assert cli.main(["serve", "--port", "0", *given]) == 1
+        assert f"this is a run folder, and no bundle yet. Export it first: moderation export {tiny_run}" in (
+            capsys.readouterr().err
+        )
 
 
 def test_a_bundle_is_not_replaced_unasked(tiny_run: Path, tiny_bundle: Path) -> None:

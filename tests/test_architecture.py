@@ -309,6 +309,29 @@ def test_one_module_imports_uvicorn() -> None:
     assert {*found} == {"moderation.serving.uvicorn_hooks"}
 
 
+USE_THE_DEFAULT_THREADS = {"to_thread", "run_in_threadpool"}
+
+
+def users_of_default_threads(tree: ast.AST) -> Iterator[str]:
+    """Calls that run in the event loop's default threads: a few that all share, so that one slow use stops the rest."""
+    for node in ast.walk(tree):
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if name in USE_THE_DEFAULT_THREADS:
+            yield name
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("run_in_executor"):
+            pool = next(iter(node.args), None)
+            if pool is None or (isinstance(pool, ast.Constant) and pool.value is None):
+                yield "run_in_executor"
+
+
+def test_no_request_waits_for_the_default_threads() -> None:
+    """Routes without `async` (`/metrics`, `/v1/shadow`) have Starlette's threads, and read files of this machine."""
+    serving = {name: path for name, path in MODULES.items() if name.startswith("moderation.serving")}
+    assert not {name: found for name, path in serving.items() if (found := [*users_of_default_threads(parse(path))])}
+    code = "asyncio.to_thread(f)\nfrom x import to_thread\nloop.run_in_executor(None, f)\nloop.run_in_executor(pool, f)"
+    assert [*users_of_default_threads(ast.parse(code))] == ["run_in_executor", "to_thread"]
+
+
 def node_module(node: ast.Import | ast.ImportFrom) -> str:
     """Of `from X import y`, X."""
     return (node.module or "") if isinstance(node, ast.ImportFrom) and not node.level else ""

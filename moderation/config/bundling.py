@@ -54,7 +54,10 @@ class ScoreConfig(Options):
     table: ScoreOptions = part(ScoreOptions)
     text: str | None = setting(None, "one text to score, in place of a file", metavar="TEXT", once=True)
     model: Path | None = setting(
-        None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
+        None,
+        "folder of a bundle, or of a finished run, which torch then runs; default: the included English model",
+        short=("-m",),
+        metavar="FOLDER",
     )
     backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
     threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -28,6 +28,7 @@ IDENTIFY_PART = "moderation.identify_part"
 COUNT_PARTS = "moderation.count_parts"
 """Under this name the scope of a batch holds what counts its parts, by the names of their keys, and refuses some."""
 
+_BATCH = "moderation.batch"
 _OPEN_PREFIX = "/page/"
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
 _MOST_QUERY_BYTES = 4_096  # a key and some parameters of Google's; to take longer ones apart costs milliseconds
@@ -59,7 +60,11 @@ class Admission:
         if path in BATCH_PATHS:  # each of its parts is a request of its own, with its own key or this one
             caller = self._identify(key) if key else None
             scope[IDENTIFY_PART] = partial(self._identify_part, key)
-            scope[COUNT_PARTS] = partial(self._count_parts, caller or address)
+            sender = address if self._keys is None else caller
+            if sender is not None:
+                await self._check_left(sender)
+            batch = scope[_BATCH] = _Batch(self._count, sender)
+            scope[COUNT_PARTS] = batch.count_parts
             return caller
         caller = self._identify(key)
         (refusal,) = await self._count([caller or address])
@@ -67,11 +72,18 @@ class Admission:
             raise refusal
         return caller
 
-    def guard(self, path: str, headers: Headers, caller: str | None, receive: Receive) -> Receive:
+    async def finish(self, scope: Scope) -> None:
+        """Count a request that is over and that nothing was counted for: a batch whose parts were never read."""
+        batch: _Batch | None = scope.get(_BATCH)
+        if batch is not None:
+            await batch.count_itself()
+
+    def guard(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """How the body of an admitted request is received: a batch without a key has to show one in its first part."""
-        if path in BATCH_PATHS and self._keys is not None and caller is None:
-            return _KeyedBatch(receive, headers, self._check_first_part).receive
-        return receive
+        batch: _Batch | None = scope.get(_BATCH)
+        if batch is None or batch.sender is not None:
+            return receive
+        return _KeyedBatch(receive, headers, partial(self._check_first_part, batch)).receive
 
     def _identify_part(self, key: str, part: Part | BrokenPart) -> tuple[Part, str | None]:
         """A part of a batch, which may share the batch's key, and the name of its key."""
@@ -80,13 +92,12 @@ class Admission:
             raise ApiError(400, "invalid_request", message)
         return part, self._identify(_find_part_key(part) or key)
 
-    async def _count_parts(self, sender: str, callers: Sequence[str | None]) -> list[ApiError | None]:
-        """As `_count`; a part without a key, or with a wrong one, counts for the batch's sender."""
-        return await self._count([caller or sender for caller in callers])
-
-    def _check_first_part(self, part: Part | BrokenPart) -> None:
-        """Refuse a batch none of which was looked at, unless its first part has a key."""
-        self._identify("" if isinstance(part, BrokenPart) else _find_part_key(part))
+    async def _check_first_part(self, batch: "_Batch", part: Part | BrokenPart) -> None:
+        """Refuse a batch none of which was looked at, unless its first part has a key, which then is the sender."""
+        sender = self._identify("" if isinstance(part, BrokenPart) else _find_part_key(part))
+        if sender is not None:
+            await self._check_left(sender)
+        batch.sender = sender
 
     def _identify(self, key: str) -> str | None:
         """Name of a key; None where nobody needs one."""
@@ -98,6 +109,15 @@ class Admission:
         if caller is None:
             raise ApiError(401, "invalid_key", "This API key is not valid.")
         return caller
+
+    async def _check_left(self, who: str) -> None:
+        """Refuse whoever has no request left, without counting one.
+
+        Raises:
+            ApiError: 429.
+        """
+        if self._limiter is not None and (wait_s := (await self._limiter.take(who, 0)).wait_s):
+            raise _refuse_rate(self._limiter, wait_s)
 
     async def _count(self, requests: Sequence[str]) -> list[ApiError | None]:
         """Count requests, each for a key, or an address where there are no keys; why each is refused, if it is.
@@ -118,6 +138,34 @@ class Admission:
         return refusals
 
 
+class _Batch:
+    """Counts a batch: each of its parts as a request, or the batch as one if it ends before its parts are read.
+
+    Args:
+        count: As `Admission._count`.
+        sender: Whom the batch counts for; None: nobody, as long as no key of it is known.
+
+    Attributes:
+        sender: The same.
+    """
+
+    def __init__(self, count: Callable[[Sequence[str]], Awaitable[list[ApiError | None]]], sender: str | None) -> None:
+        self.sender = sender
+        self._count = count
+        self._is_counted = False
+
+    async def count_parts(self, callers: Sequence[str | None]) -> list[ApiError | None]:
+        """Why each part is refused, if it is; a part without a key, or with a wrong one, counts for the sender."""
+        self._is_counted = True
+        return await self._count([caller or self.sender or "" for caller in callers])
+
+    async def count_itself(self) -> None:
+        """Count one request for the sender, unless the parts were counted."""
+        if not self._is_counted and self.sender is not None:
+            self._is_counted = True
+            await self._count([self.sender])
+
+
 class _KeyedBatch:
     """The body of a batch that came without a key of its own.
 
@@ -127,7 +175,9 @@ class _KeyedBatch:
         check: Raises where the first part has no valid key. The part may be cut off behind its first bytes.
     """
 
-    def __init__(self, receive: Receive, headers: Headers, check: Callable[[Part | BrokenPart], None]) -> None:
+    def __init__(
+        self, receive: Receive, headers: Headers, check: Callable[[Part | BrokenPart], Awaitable[None]]
+    ) -> None:
         self._receive, self._headers, self._check = receive, headers, check
         self._is_checked = False
 
@@ -135,7 +185,7 @@ class _KeyedBatch:
         """The next piece; the first one is as long as it takes to know the key.
 
         Raises:
-            ApiError: 401, no valid key; or what the receiving of the pieces raises.
+            ApiError: 401, no valid key; 429, one that has no request left; or what the receiving of the pieces raises.
         """
         if self._is_checked:
             return await self._receive()
@@ -150,7 +200,7 @@ class _KeyedBatch:
             held += message.get("body", b"")
             more = message.get("more_body", False)
         begun = bytes(held[:MAX_HEAD_BYTES])
-        self._check(read_first_part(self._headers.get("content-type", ""), begun))
+        await self._check(read_first_part(self._headers.get("content-type", ""), begun))
         self._is_checked = True
         return {"type": "http.request", "body": bytes(held), "more_body": more}
 

@@ -160,10 +160,10 @@ def _add_health(app: FastAPI, counts: Metrics) -> None:
     async def readyz(request: Request) -> JSONResponse:
         """The model is loaded and warm, and the server is not about to stop; also whether decisions can be kept."""
         state = state_for(request)
-        service, store = state.service, state.feedback
+        service, feedback = state.service, state.feedback
         status: Literal["ready", "draining", "broken"]
         status = "ready" if service.is_ready else "draining" if service.draining else "broken"
-        found = Health(status=status, feedback="off" if store is None else store.state())
+        found = Health(status=status, feedback="off" if feedback is None else feedback.store.state())
         return JSONResponse(found, status_code=200 if service.is_ready else 503)
 
     @app.get("/metrics", tags=["health"], response_class=Response, responses={"200": {"content": {"text/plain": {}}}})

@@ -32,19 +32,18 @@ _LONGEST_LINE_S = 5.0  # that heavy work waits for the one thread before it is r
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _local = threading.local()  # of the second loop's thread: its `thread` does the heavy work
+_FIRST_LOOPS = ThreadPoolExecutor(1, thread_name_prefix="work aside")  # of small requests; the thread starts when used
 
 
 async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwargs) -> _T:
-    """Run work that takes milliseconds of a core beside the event loop; the second loop has one such thread.
+    """Run work that takes milliseconds of a core beside the event loop; each of the two loops has one such thread.
 
     Several threads would compete with the first loop for the interpreter, and everybody would get late answers.
 
     Raises:
         ApiError: 429, the work of others before it takes too long.
     """
-    thread: ThreadPoolExecutor | None = getattr(_local, "thread", None)
-    if thread is None:
-        return await asyncio.to_thread(work, *arguments, **names)
+    thread: ThreadPoolExecutor = getattr(_local, "thread", _FIRST_LOOPS)
     at_work = thread.submit(copy_context().run, partial(work, *arguments, **names))
     found = asyncio.wrap_future(at_work)
     await asyncio.wait([found], timeout=_LONGEST_LINE_S)

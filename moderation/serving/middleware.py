@@ -98,7 +98,7 @@ class Gate:
                 self._service().check_room()
             caller = scope[CALLER] = admitted
             media.has_key = caller is not None
-            take = self._admission.guard(path, headers, caller, body.receive)
+            take = self._admission.guard(scope, headers, body.receive)
             await body.while_sender_waits(self._heavy_requests.run(self._app, scope, take, send_on))
         except ApiError as problem:
             if not status:
@@ -112,6 +112,7 @@ class Gate:
                 await render_problem(path, fault)(scope, receive, send_on)
         finally:
             self._record(scope, status or _CLIENT_GONE, time.perf_counter() - began, request_id, caller)
+            await self._admission.finish(scope)
 
     def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
         service = self._service()

@@ -1,7 +1,7 @@
 """From settings to an application that answers: what is opened at the start is closed at the end, the last first."""
 
-import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from moderation.serving.shadow.scoring import Shadow, open_shadow
 from moderation.serving.state import AppState, set_state
 
 if TYPE_CHECKING:
-    from moderation.serving.feedback.store import FeedbackStore
+    from moderation.serving.feedback.writer import DecisionWriter
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Startup:
             set_state(app, state)
             _warn_of_labels(self.counterparts)
             if state.feedback is not None:  # `moderation serve` refused what cannot be; here texts are still read
-                asyncio.get_running_loop().run_in_executor(None, state.feedback.look)
+                threading.Thread(target=state.feedback.store.look, name="feedback look", daemon=True).start()
             if options.load.drain_s is not None:
                 stop_gracefully(state.service, options.load.drain_s)
             self.metrics.started(classifier.bundle.name, classifier.bundle.version, classifier.backend_name)
@@ -93,6 +93,7 @@ class Startup:
         options, load = self.options, self.options.load
         feedback = _open_feedback(options.feedback_url) if options.feedback_url else None
         if feedback is not None:
+            stack.callback(feedback.store.close)
             stack.callback(feedback.close)
         if self.limiter is not None:
             stack.callback(self.limiter.close)
@@ -143,16 +144,17 @@ class Startup:
             return None
 
 
-def _open_feedback(url: str) -> "FeedbackStore":
-    """The store of decisions, whose package a server that keeps none does without.
+def _open_feedback(url: str) -> "DecisionWriter":
+    """What keeps decisions, whose package a server that keeps none does without.
 
     Raises:
         MissingExtraError: it is not installed.
     """
     require(EXTRAS["feedback"], ("feedback",), "Keeping moderators' decisions")
     from moderation.serving.feedback.store import FeedbackStore
+    from moderation.serving.feedback.writer import DecisionWriter
 
-    return FeedbackStore(url)
+    return DecisionWriter(FeedbackStore(url))
 
 
 def _warn_of_labels(found: Counterparts) -> None:

@@ -15,7 +15,7 @@ from moderation.serving.service import PredictionService
 from moderation.serving.shadow.scoring import Shadow
 
 if TYPE_CHECKING:
-    from moderation.serving.feedback.store import FeedbackStore
+    from moderation.serving.feedback.writer import DecisionWriter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class AppState:
     languages: Languages
     language_rule: LanguageRule
     root_url: str | None
-    feedback: "FeedbackStore | None"
+    feedback: "DecisionWriter | None"
     shadow: Shadow | None
     description: bytes
 

@@ -112,7 +112,10 @@ def test_heavy_work_of_many_large_requests_has_one_thread() -> None:
     assert len([name for name in threads if name.startswith("heavy work")]) == 1
 
 
-def test_heavy_work_does_not_wait_for_others_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("headers", [{"transfer-encoding": "chunked"}, {"content-length": "1"}], ids=["large", "small"])
+def test_heavy_work_does_not_wait_for_others_without_end(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(heavy_requests, "_LONGEST_LINE_S", 0.05)
     began, go, found = threading.Event(), threading.Event(), []
 
@@ -136,7 +139,7 @@ def test_heavy_work_does_not_wait_for_others_without_end(monkeypatch: pytest.Mon
         heavy = HeavyRequests(100_000)
         heavy.open()
         try:
-            await heavy.run(app, scope_of(**{"transfer-encoding": "chunked"}), pieces_of(b"x"), None)  # type: ignore[arg-type]
+            await heavy.run(app, scope_of(**headers), pieces_of(b"x"), None)  # type: ignore[arg-type]
         finally:
             heavy.close()
 

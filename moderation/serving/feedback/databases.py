@@ -7,6 +7,7 @@ import re
 import sqlite3
 import stat
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ _SEVERAL = ("host", "port")  # parameters that may stand more than once
 _NO_PORT = "what should be its port is no port; expected 1 to 65535."
 _NOT_TAKEN = "--feedback-url: hosts, ports or parameters behind '?' that PostgreSQL's client (libpq) does not take."
 _OWN = 0o600
+_LONGEST_S = 30.0  # that SQLite works on what one connection is used for
+_STEPS = 100_000  # of its machine, between two looks at the clock
 
 UNREADABLE = object()
 """Stands for a value of a JSON column that is no JSON."""
@@ -95,10 +98,12 @@ def file_of(url: URL) -> Path | None:
     return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
 
-def open_database(url: URL, wait_s: float) -> Engine:
+def open_database(url: URL, table: str, wait_s: float) -> Engine:
     """An engine that connects at its first use, and waits for nothing much longer than `wait_s`.
 
     A file of SQLite is opened anew each time: a connection that is kept would go on writing to one that was removed.
+    In a file that somebody else made, a view or a trigger may compute without end. So a view in place of the table is
+    refused, and a connection is used for so long and no longer.
 
     Raises:
         MissingExtraError: PostgreSQL without psycopg.
@@ -130,6 +135,7 @@ def open_database(url: URL, wait_s: float) -> Engine:
     if path is not None:
         event.listen(engine, "do_connect", lambda *_: _prepare(path))
         event.listen(engine, "connect", _write_into_one_file)
+        event.listen(engine, "connect", lambda connection, _: _limit_work(connection, path, table))
     else:
         _check_parameters(engine)
     return engine
@@ -143,8 +149,9 @@ def check_place(path: Path) -> None:
     """
     if path.is_dir():
         raise ArtifactError(f"{path}: a folder; expected a file of SQLite, or one that can be made there.")
-    if not path.parent.is_dir():
-        raise ArtifactError(f"{path}: there is no folder {path.parent}. Make it first, or name another file.")
+    folder = Path(os.path.realpath(path)).parent  # where a link leads: SQLite and the lock would make files there
+    if not folder.is_dir():
+        raise ArtifactError(f"{path}: there is no folder {folder}. Make it first, or name another file.")
 
 
 def make_file(path: Path) -> None:
@@ -176,7 +183,7 @@ def _make_private(path: Path) -> None:
 
     One that is there is not opened: to close it again would end the locks that this process holds on it by SQLite.
     """
-    path = path.resolve()  # where a link leads, there may be nothing yet
+    path = Path(os.path.realpath(path))  # where a link leads, there may be nothing yet
     with suppress(FileExistsError):
         if sys.platform == "linux":
             os.mknod(path, stat.S_IFREG | _OWN)
@@ -230,3 +237,10 @@ def _write_into_one_file(connection: sqlite3.Connection, record: object) -> None
     connection.execute("PRAGMA journal_mode=DELETE")
     connection.execute("PRAGMA synchronous=EXTRA")
     connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+
+
+def _limit_work(connection: sqlite3.Connection, path: Path, table: str) -> None:
+    end = time.monotonic() + _LONGEST_S
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'view' AND lower(name) = ?", [table]).fetchone():
+        raise ArtifactError(f"{path}: {table} is a view there; expected a table. Name another database.")

@@ -78,7 +78,7 @@ class FeedbackStore:
     def __init__(self, url: str) -> None:
         self._url = read_url(url)
         self.name = show_url(self._url)
-        self._engine = open_database(self._url, WAIT_S)
+        self._engine = open_database(self._url, _TABLE.name, WAIT_S)
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._has_table = False

@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from redis import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis import ConnectionPool
 from redis import exceptions as told
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from moderation.errors import ConfigError
+from moderation.serving.limits.redis_connections import (
+    BoundedConnection,
+    BoundedTlsConnection,
+    BoundedUnixConnection,
+)
 
 _EXPECTED = (
     "expected redis://:PASSWORD@HOST:6379/0, rediss://... for TLS, or unix:///run/redis/redis.sock?db=0; in a user "
@@ -91,7 +96,7 @@ def read_redis_url(url: str, setting: str) -> RedisServer:
         if not path.startswith("/") or "@" in path or parts.hostname or not path.isprintable():
             raise ConfigError(f"{setting}: not the path of a socket; {_EXPECTED}.")
         options = {"path": path, "db": _read_database(query.get("db", "0"), setting)}
-        return RedisServer(f"unix://{path} (database {options['db']})", UnixDomainSocketConnection, options | login)
+        return RedisServer(f"unix://{path} (database {options['db']})", BoundedUnixConnection, options | login)
     host, port = parts.hostname or "", parts.port or _PORT
     if not _HOST.fullmatch(host) or parts.port == 0:
         raise ConfigError(f"{setting}: no host, or no port; {_EXPECTED}.")
@@ -99,12 +104,14 @@ def read_redis_url(url: str, setting: str) -> RedisServer:
     named = [words for words in (parts.path.removeprefix("/"), query.pop("db", "")) if words]
     options["db"] = _read_database("/".join(named) or "0", setting)  # two are none
     shown = f"[{host}]" if ":" in host else host
-    kind = SSLConnection if parts.scheme in _TLS else Connection
+    kind = BoundedTlsConnection if parts.scheme in _TLS else BoundedConnection
     return RedisServer(f"{parts.scheme}://{shown}:{port}/{options['db']}", kind, options | query | login)
 
 
 def open_pool(server: RedisServer, wait_s: float) -> ConnectionPool:
     """Connections, made when they are used; each waits for the server no longer than `wait_s` at a time.
+
+    All that a thread does with them takes no longer than it says with `redis_connections.within`.
 
     The search for the host's address takes as long as the system lets it: whoever must not wait for that asks from
     another thread. One that the server has closed meanwhile is made anew, once.

@@ -22,6 +22,7 @@ from redis import ConnectionPool
 
 from moderation.errors import ArtifactError
 from moderation.serving.limits.local import Limiter, Taken, take_from
+from moderation.serving.limits.redis_connections import within
 from moderation.serving.limits.redis_servers import RedisServer, open_pool, read_redis_url, tell_cause
 
 SETTING = "--rate-limit-url"
@@ -118,7 +119,8 @@ class SharedLimiter(Limiter):
         """In a thread: take requests from the counts of all."""
         try:
             name = hashlib.sha256(who.encode(errors="surrogatepass")).hexdigest()
-            return take_from(self._shared, self.rate, name, n)
+            with within(self.wait_s):
+                return take_from(self._shared, self.rate, name, n)
         except Exception as error:  # of any kind: a store that fails must not refuse a request
             return error
 
@@ -179,7 +181,7 @@ def check_rate_limit_url(url: str) -> None:
 def _try_to_count(server: RedisServer) -> Exception | None:
     """Count one request; what prevents it."""
     try:
-        with closing(open_pool(server, _START_WITHIN_S)) as pool:
+        with closing(open_pool(server, _START_WITHIN_S)) as pool, within(_START_WITHIN_S):
             take_from(_count_in(pool), RateLimitItemPerSecond(1_000_000), "start")
     except Exception as error:
         return error

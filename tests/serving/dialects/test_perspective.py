@@ -16,10 +16,10 @@ from fastapi.testclient import TestClient
 
 from moderation.categories import find_attributes
 from moderation.serving.app import create_app
-from moderation.serving.dialects.perspective import routes as perspective
 from moderation.serving.dialects.perspective.routes import render_problem
 from moderation.serving.errors import ApiError
 from moderation.serving.feedback import store as feedback
+from moderation.serving.feedback import writer
 from moderation.tables.reading import read_table
 
 ATTRIBUTES = ("TOXICITY", "SEVERE_TOXICITY", "PROFANITY", "THREAT", "INSULT", "IDENTITY_ATTACK")
@@ -375,7 +375,7 @@ def test_a_database_that_does_not_answer_is_a_503_in_time(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feedback, "WAIT_S", 1)
-    monkeypatch.setattr(perspective, "_GIVE_UP_S", 0.2)
+    monkeypatch.setattr(writer, "GIVE_UP_S", 0.2)
     path = tmp_path / "f.db"
     app = create_app(tiny_bundle, threads=1, feedback_url=f"sqlite:///{path}")
 

@@ -235,12 +235,45 @@ def test_refused_parts_count_as_requests(tiny_bundle: Path) -> None:
     app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="4/hour")
     refused = [part(BODY, "/comments:analyze?key=wrong"), part(BODY, "/nowhere"), "--b\r\n\r\nfool\r\n"]
     content = "".join([*refused, *[part(BODY)] * 3]) + "--b--"
-    mixed = "".join([part(BODY, "/comments:analyze?key=another"), part(BODY)] * 5) + "--b--"
-    asked = [{"url": f"/batch?key={key}", "content": it, "headers": KIND} for it in (content, content, mixed)]
-    first, second, third = ask(app, *asked)
+    mixed = "".join([part(BODY), part(BODY, f"/comments:analyze?key={key}")] * 5) + "--b--"
+    asked = [(key, content), (key, content), ("another", mixed)]
+    first, second, third = ask(
+        app, *({"url": f"/batch?key={it}", "content": content, "headers": KIND} for it, content in asked)
+    )
     assert [status for status, _ in read(first)] == [400, 404, 400, 200, 429, 429]
-    assert [status for status, _ in read(second)] == [429] * 6
+    assert (second.status_code, second.json()["error"]["status"]) == (429, "RESOURCE_EXHAUSTED")
     assert [status for status, _ in read(third)] == [200, 429] * 4 + [429, 429]  # each by its own key
+
+
+def test_what_is_no_batch_counts_as_a_request(tiny_bundle: Path) -> None:
+    packed = {"content": gzip.compress(bytes(3_000_000)), "headers": KIND | {"Content-Encoding": "gzip"}}
+    no_batches = [
+        ({"method": "GET"}, 405),
+        ({"content": part(BODY) + "--b--", "headers": {"Content-Type": "text/plain"}}, 415),
+        ({"content": part(BODY), "headers": KIND}, 400),
+        ({"content": part({}) * 1001 + "--b--", "headers": KIND}, 413),
+        (packed, 413),
+    ]
+    app = create_app(tiny_bundle, threads=1, rate_limit=f"{len(no_batches) + 2}/hour")
+    batch = {"content": part(BODY) + "--b--", "headers": KIND}
+    asked = [*(request for request, _ in no_batches), batch, {"method": "GET"}]
+    answers = ask(app, *({"url": "/batch"} | it for it in [*asked, *asked]), {"method": "GET", "url": "/v1/model"})
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [*(status for _, status in no_batches), 200, 405, *[429] * len(asked), 429]
+    assert int(answers[-2].headers["Retry-After"]) >= 1
+
+
+def test_a_batch_without_a_key_counts_for_the_key_of_its_first_part_or_for_nobody(tiny_bundle: Path) -> None:
+    keys = Keys({name: hashlib.sha256(name.encode()).hexdigest() for name in ("forum", "blog")})
+    app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="2/hour")
+    stranger = {"content": part(BODY) + "--b--", "headers": KIND}
+    forum, blog = (
+        {"content": part(BODY, f"/comments:analyze?key={key}"), "headers": KIND} for key in ("forum", "blog")
+    )
+    whole = blog | {"content": f"{blog['content']}--b--"}
+    asked = [stranger] * 3 + [{"method": "GET"}] * 3 + [forum] * 3 + [whole] * 3
+    answers = ask(app, *({"url": "/batch"} | it for it in asked))
+    assert [answer.status_code for answer in answers] == [403] * 3 + [405] * 3 + [400, 400, 429] + [200, 200, 429]
 
 
 def test_what_is_no_batch_is_refused_in_googles_form(server: Server) -> None:

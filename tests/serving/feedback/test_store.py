@@ -21,6 +21,7 @@ from sqlalchemy import event
 
 from moderation import cli
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
+from moderation.serving.feedback import databases
 from moderation.serving.feedback import store as feedback
 from moderation.serving.feedback.decisions import Decision
 from moderation.serving.feedback.store import FeedbackStore
@@ -351,6 +352,30 @@ def stricter(path: Path) -> None:
     database.close()
 
 
+def endless_view(path: Path) -> None:
+    FeedbackStore(f"sqlite:///{path}").check()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("ALTER TABLE feedback RENAME TO kept")
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+        database.execute(f"CREATE VIEW Feedback AS {endless} SELECT kept.* FROM n LEFT JOIN kept ON 1 WHERE n.i < 0")
+
+
+def test_a_file_that_makes_sqlite_work_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    store.add(decision())
+    with contextlib.closing(sqlite3.connect(tmp_path / "f.db")) as database:
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
+        database.execute(f"CREATE TRIGGER t AFTER INSERT ON feedback BEGIN UPDATE feedback SET text = ({endless}); END")
+    monkeypatch.setattr(databases, "_LONGEST_S", 0.1)
+    with pytest.raises(ArtifactError, match="OperationalError SQLITE_INTERRUPT"):
+        store.add(decision())
+    assert len([*store.decisions()]) == 1
+    store.close()
+    endless_view(tmp_path / "g.db")
+    with pytest.raises(ArtifactError, match="feedback is a view there"):
+        next(FeedbackStore(f"sqlite:///{tmp_path / 'g.db'}").decisions())
+
+
 @pytest.mark.parametrize(
     ("name", "prepare", "complaint"),
     [
@@ -360,6 +385,9 @@ def stricter(path: Path) -> None:
         ("f.db", foreign, "something else: it lacks attribute_scores"),
         ("f.db", stricter, "IntegrityError"),
         ("a/f.db", lambda path: path.parent.write_text("a file"), "there is no folder"),
+        ("f.db", lambda path: path.symlink_to(path.parent / "gone/f.db"), "there is no folder"),
+        ("f.db", lambda path: path.symlink_to(path), "cannot be written"),
+        ("f.db", endless_view, "feedback is a view there"),
     ],
 )
 def test_what_would_refuse_a_decision_is_refused_at_the_start(
@@ -378,6 +406,9 @@ def test_what_would_refuse_a_decision_is_refused_at_the_start(
     with pytest.raises(ArtifactError):
         store.check()
     assert store.state() == "unavailable"
+    with pytest.raises(ArtifactError):
+        store.add(decision())
+    assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no folder that nobody may write to")

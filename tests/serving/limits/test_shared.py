@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +29,7 @@ from moderation.serving.limits.local import Limiter, Taken, take_from
 from moderation.serving.limits.rates import read_rate
 from moderation.serving.limits.redis_servers import open_pool, read_redis_url, tell_cause
 from moderation.serving.limits.shared import SharedLimiter, check_rate_limit_url
+from tests.serving.conftest import wait_until
 from tests.serving.in_process import ask
 
 SECRET = "hush-hush"
@@ -160,10 +163,10 @@ def test_servers_share_a_limit_and_tell_the_store_no_names(tiny_bundle: Path, re
     assert [answer.status_code for answer in ask(first, MODEL, MODEL, MODEL)] == [200] * 3
     client = redis_client(redis)
     n_before = n_questions(client)
-    parts, refused = ask(second, batch, MODEL)
+    parts, refused, *at_the_door = ask(second, batch, MODEL, batch, batch | {"content": b"no batch"})
     assert re.findall(r"HTTP/1.1 (\d+)", parts.text) == ["400"] + 999 * ["429"]  # one was left
     assert n_questions(client) - n_before <= 10  # not one for each part
-    assert refused.status_code == 429
+    assert [answer.status_code for answer in (refused, *at_the_door)] == [429] * 3
     assert 1 <= int(refused.headers["Retry-After"]) <= 3600
     names = client.keys("*")
     assert names and all(name.startswith(b"moderation:") and b"127.0.0.1" not in name for name in names)
@@ -226,6 +229,71 @@ def test_nobody_waits_for_a_server_that_hangs(redis: Redis, monkeypatch: pytest.
     assert alone == [1, 1, 5]
     redis.process.send_signal(signal.SIGCONT)
     limiter.close()
+
+
+@contextmanager
+def liar(answer: bytes, more: bytes, pause_s: float) -> Iterator[tuple[str, list[int]]]:
+    """The URL of a server that sends `more` without end, and how many bytes it could send on each connection."""
+    n_sent: list[int] = []
+
+    def serve(connection: socket.socket) -> None:
+        n_bytes = 0
+        with connection, suppress(OSError):
+            connection.recv(1000)
+            connection.sendall(answer)
+            while n_bytes < 1 << 28:
+                connection.sendall(more)
+                n_bytes += len(more)
+                time.sleep(pause_s)
+        n_sent.append(n_bytes)
+
+    def accept() -> None:
+        with suppress(OSError):  # it was closed
+            while True:
+                threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}", n_sent
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.hostile("rate limit: a store that answers without end")
+@pytest.mark.parametrize(
+    ("answer", "more", "pause_s", "why"),
+    [
+        (b"$8000000000\r\n", bytes(1 << 16), 0.0, "what listens there is neither Redis nor Valkey"),
+        (b"*1000000000\r\n", b":1\r\n" * 9999, 0.0, "what listens there is neither Redis nor Valkey"),
+        (b">1000000000\r\n", b"+" * 9999, 0.0, "what listens there is neither Redis nor Valkey"),
+        (b"+", b"x", 0.02, "no answer in time"),
+        (b"$8000000000\r\n", b"x", 0.02, "no answer in time"),
+    ],
+    ids=["large", "many", "long line", "slow line", "slow and large"],
+)
+def test_a_server_that_answers_without_end_holds_no_thread_and_no_memory(
+    answer: bytes, more: bytes, pause_s: float, why: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """More questions than there are threads: each one's connection is closed by this end."""
+    n_questions = 2 * shared_limits._THREADS
+    with liar(answer, more, pause_s) as (url, n_sent):
+        monkeypatch.setattr(SharedLimiter, "wait_s", 0.2 if pause_s else 30.0)
+        limiter = SharedLimiter(read_rate("99/hour"), url, ignore)
+
+        async def ask_all() -> None:
+            for _ in range(2):
+                await asyncio.gather(*(limiter.take("a") for _ in range(n_questions // 2)))
+
+        asyncio.run(ask_all())
+        threads = limiter._threads
+        assert threads is not None
+        threads.shutdown()  # comes to an end
+        limiter.close()
+        wait_until(lambda: len(n_sent) >= (1 if pause_s else n_questions))
+    assert max(n_sent) < 1 << 26  # most of it stands in the buffers of the system
+    assert {kind for kind, _ in said(caplog)} == {"lost"} and why in said(caplog)[0][1]
+    monkeypatch.setattr(shared_limits, "_START_WITHIN_S", 0.2 if pause_s else 30.0)
+    with liar(answer, more, pause_s) as (url, _), pytest.raises(ArtifactError, match=why):
+        check_rate_limit_url(url)
 
 
 def test_only_a_request_that_tries_it_again_ends_an_outage(play: Play, caplog: pytest.LogCaptureFixture) -> None:

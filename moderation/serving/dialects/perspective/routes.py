@@ -86,7 +86,6 @@ _MESSAGES = {
 _REASONS = {"invalid_key": "API_KEY_INVALID", "rate_limited": "RATE_LIMIT_EXCEEDED"}
 
 _SOON_S = 0.5
-_GIVE_UP_S = 2.0 * WAIT_S  # by then the database itself has mostly said what it lacks
 
 logger = logging.getLogger(__name__)
 
@@ -247,8 +246,8 @@ async def take_suggestion(
     Raises:
         ApiError: 400 in Google's words; 404, nothing is kept here; 503, it cannot be kept now.
     """
-    service, store = state.service, state.feedback
-    if store is None:
+    service, feedback = state.service, state.feedback
+    if feedback is None:
         raise ApiError(
             404,
             "not_found",
@@ -271,11 +270,10 @@ async def take_suggestion(
         client_token=asked.client_token,
     )
     try:
-        async with asyncio.timeout(_GIVE_UP_S):
-            await asyncio.to_thread(store.add, decision)
-    except (ArtifactError, TimeoutError) as error:
+        await feedback.write(decision)
+    except ArtifactError as error:
         state.metrics.decision("failed")
-        logger.error("feedback lost", extra={"error": str(error) or f"{store.name}: no answer in time"})
+        logger.error("feedback lost", extra={"error": str(error)})
         raise ApiError(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S) from None
     state.metrics.decision("kept")
     return SuggestCommentScoreResponse(

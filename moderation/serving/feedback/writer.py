@@ -1,0 +1,76 @@
+"""Decisions go to the database in threads of their own: while it is slow or silent, nobody else waits for it."""
+
+import asyncio
+import queue
+import threading
+from concurrent.futures import Future
+
+from moderation.errors import ArtifactError
+from moderation.serving.feedback.decisions import WAIT_S, Decision
+from moderation.serving.feedback.store import FeedbackStore
+
+GIVE_UP_S = 2.0 * WAIT_S
+"""Seconds that a request waits for the database; by then the database itself has mostly reported what is wrong."""
+
+_THREADS = 4  # SQLite has one writer at a time; PostgreSQL works on several
+_MOST_WAITING = 256
+
+_Task = tuple["Future[None]", Decision]
+
+
+class DecisionWriter:
+    """Writes the decisions of all requests to a store, a few at a time.
+
+    Its threads end with the process, even if the database never answers.
+
+    Args:
+        store: Where decisions are kept.
+    """
+
+    def __init__(self, store: FeedbackStore) -> None:
+        self.store = store
+        self._waiting: queue.Queue[_Task | None] = queue.Queue(_MOST_WAITING)
+        for _ in range(_THREADS):
+            threading.Thread(target=self._write_all, name="feedback writer", daemon=True).start()
+
+    async def write(self, decision: Decision) -> None:
+        """Keep a decision; it is on disk when this returns.
+
+        Raises:
+            ArtifactError: too many decisions wait, or the database cannot be reached, is locked, full or silent. A
+                decision that the database has begun to write may still be stored.
+        """
+        written: Future[None] = Future()
+        try:
+            self._waiting.put_nowait((written, decision))
+        except queue.Full:
+            raise ArtifactError(f"{self.store.name}: too many decisions wait to be written.") from None
+        try:
+            async with asyncio.timeout(GIVE_UP_S):
+                await asyncio.wrap_future(written)
+        except TimeoutError:
+            raise ArtifactError(f"{self.store.name}: no answer in time") from None
+
+    def close(self) -> None:
+        """Give up what waits, and end the threads."""
+        while True:
+            try:
+                task = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if task is not None:
+                task[0].cancel()
+        for _ in range(_THREADS):
+            self._waiting.put(None)
+
+    def _write_all(self) -> None:
+        """In a thread."""
+        while (task := self._waiting.get()) is not None:
+            written, decision = task
+            if written.set_running_or_notify_cancel():  # else its client was answered, or has left
+                try:
+                    self.store.add(decision)
+                except Exception as error:
+                    written.set_exception(error)
+                else:
+                    written.set_result(None)
