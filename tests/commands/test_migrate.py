@@ -141,9 +141,9 @@ def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys, monkeypatch
     [
         ("--old-threshold 80", 2, "expected a number above 0"),
         ("--old-threshold 0.8 0.7", 2, "given more than once"),
-        ("--old-threshold TOXIC=0.8", 2, "no attribute of the Perspective API"),
+        ("--old-threshold TOXIC=0.8", 2, "not an attribute of the Perspective API"),
         ("--old-threshold THREAT=0.8", 2, "no old scores for THREAT"),
-        ("--flag-rate 0.1 --match agreement", 2, "of no effect beside --flag-rate"),
+        ("--flag-rate 0.1 --match agreement", 2, "no effect with --flag-rate"),
         ("--flag-rate rude=0.1", 2, "no label of this model"),
         ("--old-threshold 1", 1, "No attribute could be matched"),
     ],
