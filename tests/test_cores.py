@@ -65,7 +65,7 @@ def test_more_threads_than_cores_are_said_and_not_taken(
     config = cli.VERBS[verb].config_class
     given = settings.get(verb, {})
     assert cli._fit_threads(config(threads=64, **given)).threads == 2
-    assert caplog.messages == ["--threads 64: only 2 cores may be used here; taking 2."]
+    assert caplog.messages == ["--threads 64: only 2 cores are available; using 2."]
     assert cli._fit_threads(config(threads=2, **given)).threads == 2
     assert cli._fit_threads(config(**given)).threads is None
     assert len(caplog.messages) == 1

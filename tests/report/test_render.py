@@ -402,7 +402,7 @@ def test_a_broken_file_is_named_and_nothing_is_written(
 def test_files_of_different_runs_are_refused(run: RunFolder) -> None:
     labels = ["toxic", "severe_toxic", "obscene", "threat", "identity_hate", "insult"]
     write_array(run.preds("test"), np.load(run.preds("test")), {"labels": labels, "split": "test"})
-    with pytest.raises(ArtifactError, match="the labels stand in another order"):
+    with pytest.raises(ArtifactError, match="the labels are in another order"):
         save_logs_and_plots(run.path)
 
 

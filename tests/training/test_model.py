@@ -112,7 +112,7 @@ def test_a_folder_without_weights_names_the_way_out(tiny_backbone, tmp_path):
         ("{}", r"holds no config\.json of a model that transformers knows"),
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        ("[]", "holds no JSON object"),
+        ("[]", "not a JSON object"),
         ('{"model_type": "unheard-of"}', r"does not know \(model_type\)"),
     ],
 )
