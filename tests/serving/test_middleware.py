@@ -218,7 +218,7 @@ def test_json_alone_is_read(server: Server) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--host 0.0.0.0", "asks nobody for a key"),
+        ("--host 0.0.0.0", "requires no key"),
         ("--keys keys.json --no-auth", "contradict"),
         ("--keys nowhere.json", "no such file"),
         ("--cors *", "expected an origin"),
