@@ -148,7 +148,7 @@ def test_settings_out_of_range(rows: pd.DataFrame) -> None:
     for settings_ in ({"max_examples": 0}, {"label_cut": 0.0}, {"label_cut": 1.5}, {"label_columns": []}):
         with pytest.raises(ConfigError):
             load_english_only(rows, **settings_)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="stand more than once"):
+    with pytest.raises(DataError, match="repeated column names"):
         load_english_only(pd.concat([rows, rows["toxic"]], axis=1))
 
 

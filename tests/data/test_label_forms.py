@@ -68,13 +68,13 @@ def test_a_usual_name_of_the_text_column_is_found_and_said(name: str, caplog: py
     caplog.set_level(logging.INFO)
     found = load_english_only(pd.DataFrame({"id": ["x", "y"], name: ["a", "b"], "toxic": [0, 1]}))
     assert found["comment_text"].tolist() == ["a", "b"]
-    assert "the texts are taken from the column" in caplog.text
+    assert "using the texts in column" in caplog.text
 
 
 def test_the_default_comes_first_and_of_several_others_one_is_named() -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "comment_text": ["c", "d"], "toxic": [0, 1]})
     assert load_english_only(frame)["comment_text"].tolist() == ["c", "d"]
-    with pytest.raises(DataError, match=r"several others that may hold the texts: text, body.*--text-column"):
+    with pytest.raises(DataError, match=r"several others that may have the texts: text, body.*--text-column"):
         load_english_only(frame.rename(columns={"comment_text": "body"}))
     with pytest.raises(DataError, match="no column 'words'"):
         load_english_only(frame, text_column="words")
