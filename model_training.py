@@ -1,4 +1,4 @@
-"""The door: the ten names of the toolkit and its three command forms.
+"""The entry point: the ten public names of the toolkit and its three command forms.
 
 Train, tune, evaluate:
 
@@ -6,7 +6,7 @@ Train, tune, evaluate:
     python -m model_training --tune-thresholds --preds ./runs/exp1/preds_val.npy --labels ./runs/exp1/labels_val.npy
     python -m model_training --eval --checkpoint ./runs/exp1/checkpoint_best.pt --thresholds ./runs/exp1/thresholds.json
 
-Each name lives where the table says, and is loaded when it is first used; so `--help` and `--tune-thresholds` start
+The table shows where each name is defined. Names are loaded on first use, so `--help` and `--tune-thresholds` start
 without torch.
 """
 

@@ -1,4 +1,4 @@
-r"""What does each part of the shipped model's recipe bring? Small trainings that differ from the recipe in one thing.
+r"""What does each part of the included model's recipe contribute? Small trainings that differ from it in one thing.
 
     python examples/counterparts.py runs/counterparts.csv
     python benchmarks/ablations.py --data-path train.parquet --output-dir runs/ablations --json ablations.json \
@@ -8,10 +8,10 @@ from the project's root. Each is `moderation train --config configs/compact-en.t
 train split (and as large a share of the further comments), measured on the labelled comments of val and as many others
 as make up --val-examples: rare labels have all the positives there are, and average precision is higher than at the
 comments' own prevalence. Best epoch and thresholds are chosen on the same comments, for all alike. `kept` is the share
-of the recall that the worst disguise leaves, on train comments that no training saw. The test split takes no part.
-Means over the seeds; `spread` is the largest distance between two seeds of the recipe itself: smaller differences say
-nothing. Runs that are complete are not repeated, so that the command goes on where it was stopped; one command for
-each seed can run beside others.
+of the recall that the worst disguise leaves, on train comments that no training saw. The test split is not used.
+Means over the seeds; `spread` is the largest difference between two seeds of the recipe itself: smaller differences
+mean nothing. Complete runs are not repeated, so the command continues where it was stopped; one command for
+each seed can run in parallel.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""What does a linear model reach on the very same split?
+"""What does a linear model reach on the same split?
 
 TF-IDF and one logistic regression per label, at its best: sublinear counts, C chosen on the validation split, one
 threshold per label tuned there too, by the same code as for a fine-tuned model; measured on the test split. The first
-row knows words alone, the second one pairs of words and pieces of words as well, which is what holds its own against
+row knows only words, the second one also pairs of words and pieces of words, which help against
 misspelt insults.
 
     python benchmarks/baseline.py --data-path train.parquet --max-train-examples 20000
     python benchmarks/baseline.py --run runs/exp1 --json baseline.json
 
-With --run, data, sizes, seed and objective are those of that run, its own row stands below, and a split that is not the
+With --run, data, sizes, seed and objective are those of that run, its own row is below, and a split that is not the
 run's is refused.
 """
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of inference and serving measure with: bundles with random weights, and real comments."""
+"""Bundles with random weights, and real comments, for the benchmarks of inference and serving."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Does a text's answer depend on the texts beside it? Comments alone and in a list, with every backend of a bundle.
+"""Does a text's answer depend on the texts around it? Comments alone and in a list, with every backend of a bundle.
 
-Each backend as it comes, and with up to 512 tokens of windows of one length computed together.
+Each backend with its defaults, and with up to 512 tokens of windows of one length computed together.
 
     python benchmarks/company.py --bundle model-export --data-path train.parquet
 """

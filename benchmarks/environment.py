@@ -1,9 +1,9 @@
-"""What does an installation weigh, package by package, and how soon does its server answer?
+"""How large is an installation, package by package, and how soon does its server answer?
 
     python benchmarks/environment.py                              # a fresh environment with '.[onnx,serve]'
-    python benchmarks/environment.py --before OTHER_CHECKOUT      # beside it that of another version of this project
+    python benchmarks/environment.py --before OTHER_CHECKOUT      # and that of another version of this project
 
-It takes the package index, and no model but the included one. Start-up is the time from starting the process to 200 of
+It needs the package index, but only the included model. Start-up is the time from starting the process to 200 from
 `/readyz`; the two environments take turns.
 """
 

@@ -1,9 +1,9 @@
-"""How long does everybody else wait while somebody sends what is meant to stall the server?
+"""How long does everybody else wait while somebody sends requests that are meant to stall the server?
 
 A server with the included model runs on the loopback address, and one client asks for `/livez`, again and again, on a
-connection of its own. Meanwhile two others send the requests of `tests/serving/test_hostile.py`, in three languages,
-with sentences and spans asked for, and some more of the kind. Load and server share the machine, so it is measured
-too while nothing else is sent, and while ordinary texts keep the processor busy.
+connection of its own. Meanwhile two others send the requests of `tests/serving/test_hostile.py`, in three APIs,
+with sentences and spans requested, and some similar ones. Load and server share the machine, so it is also measured
+while nothing else is sent, and while ordinary texts keep the processor busy.
 
     python benchmarks/hostile.py
 """

@@ -1,6 +1,6 @@
-"""A server in processes of its own, load on it, and what it takes: for the benchmark of serving.
+"""A server in its own processes, load on it, and its use of resources: for the benchmark of serving.
 
-The load comes from autocannon (npm): of the generators that a package registry holds, it is the light one that tells
+The load comes from autocannon (npm): of the generators in package registries, it is the light one that reports
 the latency of every answer with its status, so that refusals can be counted apart.
 """
 

@@ -1,9 +1,9 @@
 """Does a reload lose requests, and does a stop?
 
 A server with the included model runs on the loopback address. Clients send requests, half of them on connections that
-are kept, half on a fresh one each, while the server gets SIGHUP a dozen times; then once more until it is stopped with
-SIGTERM. A request is lost where it was sent and its answer did not come. After SIGTERM the server listens no more; a
-connection that is refused then is no request.
+are kept, half on a new one each, while the server gets SIGHUP a dozen times; then again until it is stopped with
+SIGTERM. A request is lost if it was sent and got no answer. After SIGTERM the server no longer listens; a
+connection that is refused then is not a request.
 
     python benchmarks/reload.py --requests 10000 --reloads 12 --workers 2
 """

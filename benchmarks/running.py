@@ -1,4 +1,4 @@
-"""How every benchmark is run: what cannot be measured ends in one message, never in a traceback."""
+"""Runs every benchmark: what cannot be measured ends in one message, never in a traceback."""
 
 import subprocess
 import sys

@@ -1,8 +1,9 @@
-"""Does `moderation score` keep its memory, and its promise to go on after a kill?
+"""Does `moderation score` keep its memory constant, and its promise to continue after a kill?
 
-A synthetic table of many rows and few different texts (so that the engine and not the model is measured), or a table of
-yours, is scored by the real command in a process of its own, whose memory is watched. With `--kill-after` it is killed
-after so many seconds (SIGKILL), started again with --resume, and the result compared with that of an uninterrupted run.
+A synthetic table of many rows and few different texts (to measure the engine and not the model), or your own table,
+is scored by the real command in a process of its own, whose memory is watched. With `--kill-after` it is killed
+after that many seconds (SIGKILL), started again with --resume, and the result compared with that of an uninterrupted
+run.
 
     python benchmarks/scoring.py --model model-export --rows 2000000
     python benchmarks/scoring.py --model model-export --data-path train.parquet --kill-after 120

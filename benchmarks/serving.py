@@ -1,15 +1,15 @@
-"""How many requests a second does the server answer, how late, and what does HTTP cost beside the model?
+"""How many requests a second does the server answer, how late, and what does HTTP cost in addition to the model?
 
 Each server runs in processes of its own on the loopback address, one after the other, around the same weights, and is
 asked for one comment at a time by 1, 8, 64 and 256 connections. Server and load share the machine. Ours has its cache
-off, because comments repeat; everything else is as it comes.
+off, because comments repeat; everything else has its defaults.
 
     npm install autocannon@9.0.0
     pip install litserve==0.2.19
     python benchmarks/serving.py --data-path train.parquet --json serving.json
     python benchmarks/serving.py --data-path train.parquet --overload 600
 
-The second form puts ten times the load that it can carry on the server.
+The second form puts ten times the load on the server that it can handle.
 """
 
 import argparse

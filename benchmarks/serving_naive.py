@@ -1,4 +1,4 @@
-"""The server that many would write first: FastAPI around the `transformers` pipeline, one process.
+"""The server that many people would write first: FastAPI around the `transformers` pipeline, one process.
 
 python benchmarks/serving_naive.py BUNDLE PORT
 """

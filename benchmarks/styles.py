@@ -1,8 +1,8 @@
-"""Do disguises hide anything, and what do the cures cost? Styles, clean texts, and the language that is told.
+"""Do disguises hide anything, and what do the countermeasures cost? Styles, clean texts, and the detected language.
 
 Tables: of toxic comments, how many are flagged in each style; of clean texts (names, prices, code, other scripts, with
-emoji behind them) how many; of toxic comments, how many a language gate would refuse after each edit; of texts in other
-languages, how many are recognised; the time of a tokenizer. With `--former` each beside that of another bundle.
+emoji after them) how many; of toxic comments, how many a language gate would refuse after each edit; of texts in other
+languages, how many are recognised; the time of a tokenizer. With `--former`, each next to that of another bundle.
 
     python benchmarks/styles.py --former FOLDER --foreign multilingual_validation.csv.gz
 """

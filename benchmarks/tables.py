@@ -1,4 +1,4 @@
-"""What every benchmark prints and writes: rows of one table, and named ratios."""
+"""The output of every benchmark: rows of one table, and named ratios."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

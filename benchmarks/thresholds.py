@@ -1,10 +1,10 @@
-"""How fast is exact threshold tuning, beside a grid of 99 thresholds with scikit-learn's F1?
+"""How fast is exact threshold tuning, compared with a grid of 99 thresholds with scikit-learn's F1?
 
     python benchmarks/thresholds.py --json thresholds.json
 
 160,000 synthetic examples with six labels of realistic prevalence, one run on one machine. Both sides get the same
 float32 probabilities and 0/1 targets. The grid gets float32 targets and predictions, the type that scikit-learn is
-quickest with.
+fastest with.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""How fast does the training go, and does it learn as well as the slow way?
+"""How fast is the training, and does it learn as well as the slow way?
 
 Two contenders, each in a process of its own, on the same comments, the same seeded order of examples being the
 trainer's own affair: the stock `transformers.Trainer` with its defaults (random order, padding per batch, fp32,
-dropout everywhere) and ours (batches of like length, fused attention). Same backbone, batch size, maximum length,
+dropout everywhere) and ours (batches of similar length, fused attention). Same backbone, batch size, maximum length,
 learning rate, loss and number of examples; mean ROC-AUC on the same validation comments afterwards.
 
     python benchmarks/training.py --data-path train.parquet --examples 6400 --json training.json

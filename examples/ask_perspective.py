@@ -1,12 +1,12 @@
-"""Keep what the Perspective API says of your comments, while it can still be asked: until 31 December 2026.
+"""Store the Perspective API's answers about your comments while it is still available: until 31 December 2026.
 
     export PERSPECTIVE_KEY=...
     python examples/ask_perspective.py comments.csv answers.jsonl
     moderation migrate comments.csv --answers answers.jsonl -o migration --old-threshold 0.8
 
-One answer a line, in the order of the table's rows: an empty line where there was none, an error in the API's words. It
-asks once a second, which is the API's usual quota, and goes on where it stopped. `--host` names another server, and
-`--text-column` the column of the comments where it has no usual name, such as `comment_text`, `text` or `body`.
+One answer per line, in the order of the table's rows; an empty line if there was none, an error in the API's words. It
+asks once a second, which is the API's usual quota, and continues where it stopped. `--host` names another server, and
+`--text-column` the column of the comments if it has no usual name, such as `comment_text`, `text` or `body`.
 """
 
 import argparse
@@ -49,8 +49,8 @@ def main() -> None:
     """Ask for one comment after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="CSV with the comments")
-    parser.add_argument("answers", type=Path, help="JSON lines to write, or to go on with")
-    parser.add_argument("--text-column", help=f"default: {TEXT_COLUMN}, or the one column that has a usual name")
+    parser.add_argument("answers", type=Path, help="JSON lines to write, or to continue")
+    parser.add_argument("--text-column", help=f"default: {TEXT_COLUMN}, or the one column with a usual name")
     parser.add_argument("--attributes", nargs="+", default=ATTRIBUTES)
     parser.add_argument("--per-second", type=float, default=1.0)
     parser.add_argument("--host", default="https://commentanalyzer.googleapis.com")

@@ -1,11 +1,11 @@
-"""Write friendly and hostile sentences made of the same words, as further training comments.
+"""Write friendly and hostile sentences made of the same words, as additional training comments.
 
     python examples/counterparts.py runs/counterparts.csv
 
-A model that learns from comment sections alone meets some groups of people mostly where they are abused, and takes
-their names for abuse; it takes "idiot" for an insult also where somebody complains of being called one, and "kill" for
-a threat also where it is said of a process. Here every group stands in every sentence, friendly and hostile, insults
-stand in reports and denials too, and words of threats in harmless talk, so that what is said counts for more than the
+A model that learns only from comment sections sees some groups of people mostly where they are abused, and takes
+their names for abuse; it takes "idiot" for an insult even if somebody complains about being called one, and "kill" for
+a threat even if it is about a process. Here every group is in every sentence, friendly and hostile; insults
+are also in reports and denials, and words of threats in harmless talk, so that the meaning counts for more than the
 word (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the sentences are this
 project's own). Slurs are not spelled out. The bundled sample is added.
 """

@@ -1,15 +1,16 @@
 """Flag what a Discourse forum's members write: `python examples/discourse_webhook.py --port 8010`, and no Ruby.
 
 In Discourse: Admin, API, Webhooks, New: this program's address, content type application/json, a secret, and the event
-"Post Event". Then Admin, API, Keys, New: a key for a user who may flag, with the scope posts. Standard library alone.
+"Post Event". Then Admin, API, Keys, New: a key for a user who may flag, with the scope posts. This program needs only
+the standard library.
 
-    SERVER_URL=http://127.0.0.1:8000        the moderation server; SERVER_KEY: its key, if it asks for one
+    SERVER_URL=http://127.0.0.1:8000        the moderation server; SERVER_KEY: its key, if it requires one
     DISCOURSE_URL=https://forum.example     DISCOURSE_KEY, DISCOURSE_USER: of the API key
     WEBHOOK_SECRET                          as in the webhook
 
-A post that is flagged goes to the moderators' queue with the labels that flagged it; nothing is hidden or deleted. What
-goes wrong is answered with 502, so that Discourse shows the event as failed and can send it again. A redirect is such a
-failure: it is not followed, since the keys would go with it.
+A post that is flagged goes to the moderators' queue with the labels that flagged it; nothing is hidden or deleted. If
+something goes wrong, the answer is 502, so that Discourse shows the event as failed and can send it again. A redirect
+is such a failure: it is not followed, since the keys would be sent along.
 """
 
 import argparse

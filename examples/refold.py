@@ -1,8 +1,8 @@
-"""Give a bundle, trained with `--fold-disguises`, today's steps that read disguised words; nothing else of it changes.
+"""Give a bundle, trained with `--fold-disguises`, the current steps that read disguised words, and change nothing else.
 
 The bundle's `tokenizer.json` gets the steps of `moderation.data.folding` before its own normalisation, the card is
-written anew, the manifest sealed. The answers on odd texts that `moderation verify` compares are computed again where
-the tokenizer reads a text otherwise than before: by the forms that the bundle holds, since the weights of torch are
+written again, and the manifest is sealed. The answers on odd texts that `moderation verify` compares are computed again
+if the tokenizer reads a text differently than before: with the forms in the bundle, since the weights of torch are
 not in it. `parity.json` names these texts under `without_torch`.
 
     python examples/refold.py moderation/models/compact-en --about configs/compact-en.md --licence apache-2.0
@@ -32,8 +32,10 @@ def main() -> None:
     """Read the arguments, check the bundle, write it anew beside itself, and put it in its place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
-    parser.add_argument("--about", type=Path, required=True, help="what the card says beside its tables, Markdown")
-    parser.add_argument("--licence", required=True, help="as of moderation export")
+    parser.add_argument(
+        "--about", type=Path, required=True, help="text of the card in addition to its tables, Markdown"
+    )
+    parser.add_argument("--licence", required=True, help="as for moderation export")
     options = parser.parse_args()
     bundle = read_bundle(options.bundle)
     check_files(bundle, None)
@@ -47,7 +49,7 @@ def main() -> None:
         )
         (folder / CARD).write_text(card, encoding="utf-8")
         sealed = write_manifest(folder, bundle)
-    print(f"{sealed.short_version}: {len(changed)} of {len(ODD_TEXTS)} odd texts are read otherwise than before.")
+    print(f"{sealed.short_version}: {len(changed)} of {len(ODD_TEXTS)} odd texts are read differently than before.")
 
 
 def fold_again(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Take the picture of the page that the README shows, of the model that the package ships.
+"""Take the README's picture of the page, with the model in the package.
 
     python examples/screenshot.py docs/page.png
 

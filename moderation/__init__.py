@@ -1,6 +1,6 @@
 """Multi-label toxicity detection: train, tune, evaluate, export, classify.
 
-Everything here is loaded when it is first used, so that the package itself starts at once.
+Everything here is loaded on first use, so importing the package is quick.
 
     >>> import moderation
     >>> run = moderation.train("train.csv", output_dir="runs/exp1", epochs=1)  # doctest: +SKIP
@@ -38,7 +38,7 @@ _HOMES |= dict.fromkeys(("Run", "evaluate", "export_bundle", "train", "tune"), "
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import a name on first use."""
     if name == "__version__":
         from moderation.extras import toolkit_version
 

@@ -1,7 +1,7 @@
-"""Train, tune, evaluate and export from Python: as the verbs of the command line, with results instead of output.
+"""Train, tune, evaluate and export from Python: like the verbs of the command line, but with results instead of output.
 
 Settings have the names of the flags, with `_` for `-`: `moderation train --help` lists those of `train`. All functions
-raise `ModerationError` for what a user can cause and cure.
+raise `ModerationError` for anything that a user can cause and fix.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ Config = TypeVar("Config", bound=Options)
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; what it holds is read when it is asked for.
+    """A run folder; its files are read when you access them.
 
     Args:
         path: The folder.
@@ -45,12 +45,12 @@ class Run:
     path: Path
 
     def __post_init__(self) -> None:
-        """Take a string too."""
+        """Accept a string, too."""
         object.__setattr__(self, "path", Path(self.path))
 
     @property
     def metrics(self) -> SplitMetrics:
-        """Figures of the test split at the tuned thresholds, of `metrics_test.json`."""
+        """Figures of the test split at the tuned thresholds, from `metrics_test.json`."""
         return METRICS.read(RunFolder(self.path).metrics("test"))
 
     @property
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def record(self) -> "RunRecord":
-        """What `run.json` says: settings, versions, hashes, seconds."""
+        """The content of `run.json`: settings, versions, hashes, seconds."""
         with _needing("train", "Run.record"):
             from moderation.training.run_record import read_record
         return read_record(RunFolder(self.path))
@@ -73,11 +73,11 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The report, a page of HTML."""
+        """The report, an HTML page."""
         return RunFolder(self.path).report
 
     def load(self) -> "Classifier":
-        """The classifier of this run, computed by torch."""
+        """The classifier of this run, which runs on torch."""
         with _needing("train", "Run.load"):
             from moderation.inference.classifier import Classifier
         return Classifier.load(self.path)
@@ -87,14 +87,14 @@ def train(data_path: str | Path, **settings: Any) -> Run:
     """Fine-tune a model on labelled comments, tune its thresholds, measure it, and write a run folder.
 
     Args:
-        data_path: CSV, TSV, Parquet or JSON lines, with a column of texts and one column of 0 and 1 for each label.
-        **settings: As of `moderation train`, such as `output_dir`, `epochs`, `batch_size`, `backbone`.
+        data_path: CSV, TSV, Parquet or JSON lines, with a text column and one column of 0 and 1 per label.
+        **settings: Settings of `moderation train`, such as `output_dir`, `epochs`, `batch_size`, `backbone`.
 
     Returns:
-        The run folder, with its figures and thresholds; that of a dry run is gone.
+        The run folder, with its figures and thresholds; a dry run does not keep it.
 
     Raises:
-        ModerationError: settings, data or artifacts that cannot be used, or a package that is missing.
+        ModerationError: settings, data or artifacts cannot be used, or a package is missing.
 
     Example:
         >>> import moderation
@@ -115,13 +115,13 @@ def tune(preds: str | Path, labels: str | Path, **settings: Any) -> "Tuning":
     Args:
         preds: Probabilities: `.npy`, float32 `(n_examples, n_labels)`, in [0, 1].
         labels: Targets of the same rows, 0 or 1, of the same shape.
-        **settings: As of `moderation tune`, such as `objective`, `out`, `bootstrap`.
+        **settings: Settings of `moderation tune`, such as `objective`, `out`, `bootstrap`.
 
     Returns:
-        The thresholds, what each is worth, and the file that was written.
+        The thresholds, the result of each, and the file that was written.
 
     Raises:
-        ModerationError: files that cannot be used, or an objective that is unknown.
+        ModerationError: files cannot be used, or the objective is unknown.
 
     Example:
         >>> import moderation
@@ -140,15 +140,15 @@ def evaluate(checkpoint: str | Path | None = None, **settings: Any) -> "Evaluati
     """Measure a checkpoint on its test split or another table, or a bundle on suites.
 
     Args:
-        checkpoint: `checkpoint_best.pt` or `checkpoint_final.pt` of a run folder; None: a bundle is measured.
-        **settings: As of `moderation evaluate`: `data_path`, `split`, `thresholds` for a checkpoint; `bundle`, `suite`
-            and so on for a bundle.
+        checkpoint: `checkpoint_best.pt` or `checkpoint_final.pt` of a run folder; None: measure a bundle.
+        **settings: Settings of `moderation evaluate`: `data_path`, `split`, `thresholds` for a checkpoint; `bundle`,
+            `suite` and so on for a bundle.
 
     Returns:
-        Of a checkpoint an `Evaluation`, of a bundle a `SuitesReport`.
+        An `Evaluation` for a checkpoint, a `SuitesReport` for a bundle.
 
     Raises:
-        ModerationError: files or settings that cannot be used or do not belong together.
+        ModerationError: files or settings cannot be used or do not belong together.
 
     Example:
         >>> import moderation
@@ -169,20 +169,20 @@ def evaluate(checkpoint: str | Path | None = None, **settings: Any) -> "Evaluati
 
 
 def export_bundle(run: str | Path | Run, to: str | Path, **settings: Any) -> "Exported":
-    """Turn a run folder into a bundle, to score and serve with.
+    """Turn a run folder into a bundle for scoring and serving.
 
-    It is not called `export`, since `moderation.export` is the package of the forms.
+    It is not called `export`, because `moderation.export` is a package.
 
     Args:
         run: A run folder.
         to: Folder of the bundle to write.
-        **settings: As of `moderation export`, such as `formats`, `name`, `overwrite`.
+        **settings: Settings of `moderation export`, such as `formats`, `name`, `overwrite`.
 
     Returns:
-        The bundle's folder, how far each form is from torch, and the forms that were left out for it.
+        The bundle's folder, how far each form is from torch, and the forms that were left out because of that.
 
     Raises:
-        ModerationError: a run or a folder that cannot be used, or a package that is missing.
+        ModerationError: a run or a folder cannot be used, or a package is missing.
 
     Example:
         >>> import moderation
@@ -198,10 +198,10 @@ def export_bundle(run: str | Path | Run, to: str | Path, **settings: Any) -> "Ex
 
 
 def _configure(config_class: type[Config], settings: Mapping[str, Any], name: str) -> Config:
-    """Settings out of Python's values, checked as those of a file are.
+    """Settings from Python values, checked like those of a file.
 
     Raises:
-        ConfigError: unknown names, or values that cannot be, all of them in one message.
+        ConfigError: lists all unknown names and invalid values.
     """
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
     return from_plain(config_class, plain, f"moderation.{name}")
@@ -209,10 +209,10 @@ def _configure(config_class: type[Config], settings: Mapping[str, Any], name: st
 
 @contextmanager
 def _needing(extra: str, feature: str) -> Iterator[None]:
-    """Name the cure where a package of an extra is not installed.
+    """Say what to install if a package of an extra is missing.
 
     Raises:
-        MissingExtraError: the block met a missing package.
+        MissingExtraError: the block tried to import a missing package.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Run folders: every file name once; write atomically, read with a clear error, hash.
+"""Run folders: every file name once; write atomically, read with clear errors, hash.
 
-A file is written under a temporary name in its own folder and renamed when it is complete and on the disk, so that a
-reader never meets half a file, and a full disk, a kill or a power cut leaves the old one as it was.
+A file is written under a temporary name in its own folder and renamed once it is complete and on the disk. So a reader
+never sees half a file, and a full disk, a kill or a power cut leaves the old one unchanged.
 """
 
 import errno
@@ -25,12 +25,12 @@ from moderation.errors import ArtifactError
 from moderation.links import refuse_links_out
 from moderation.strict_json import NoNumber, RepeatedName, parse_strictly
 
-_MOST_JSON = 64 << 20  # bytes; what runs and bundles hold takes a few MB
+_MOST_JSON = 64 << 20  # bytes; files of runs and bundles take a few MB
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One training and all that it left behind.
+    """One training and everything that it produced.
 
     Args:
         path: The folder; it need not exist yet.
@@ -70,7 +70,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """One JSON object a line: losses, learning rate, validation metrics."""
+        """One JSON object per line: losses, learning rate, validation metrics."""
         return self.path / "log.jsonl"
 
     @property
@@ -85,7 +85,7 @@ class RunFolder:
 
     @property
     def resume_dir(self) -> Path:
-        """State of an unfinished training; gone once it is done."""
+        """State of an unfinished training; removed when it is done."""
         return self.path / "resume"
 
     def preds(self, split: str) -> Path:
@@ -102,7 +102,7 @@ class RunFolder:
 
 
 def default_cache_dir() -> Path:
-    """`$MODERATION_CACHE`, else the user's cache folder, as `XDG_CACHE_HOME` names it, plus `moderation`."""
+    """`$MODERATION_CACHE`, otherwise `moderation` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
     if named := os.environ.get("MODERATION_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moderation"
@@ -115,24 +115,24 @@ def sidecar(array_path: Path) -> Path:
 
 @contextmanager
 def write_atomically(path: Path, *, folder: Path | None = None, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
+    """Yield a temporary path next to `path`; rename it to `path` when the block ends without an error.
 
-    The temporary name is new at each call, so that two threads may write one path: the last to finish wins, and each
-    file is whole. What was written is on the disk before it gets its name.
+    Each call uses a new temporary name, so two threads can write the same path: the last to finish wins, and each
+    file is complete. The content is on the disk before it gets its name.
 
-    Where `path` is a symbolic link, the file that it points to is replaced and the link stays, as long as that file
-    lies in the same folder: of folders from elsewhere nobody knows where their links lead. A path that the user named
-    may be a link to anywhere; it comes from `resolve_target`. A file that is replaced hands on its rights, owner and
-    group; a new one has those that the umask gives.
+    If `path` is a symbolic link, the file that it points to is replaced and the link stays, provided that the file is
+    in the same folder: links in a folder from elsewhere may lead anywhere. A path that the user named may be a link to
+    anywhere; pass it through `resolve_target` first. A replaced file passes on its permissions, owner and group; a new
+    one gets those that the umask gives.
 
     Args:
         path: The file.
-        folder: That no link on the way may lead out of; None: the one that `path` names.
-        private: A new file is for its owner alone, already while it grows.
+        folder: The folder that no link on the way may lead out of; None: the parent of `path`.
+        private: Only the owner can read a new file, even while it is being written.
 
     Raises:
-        ArtifactError: the disk is full or the folder cannot be written, something else than a file stands there, or a
-            link points to nothing or out of the folder; nothing is left behind.
+        ArtifactError: the disk is full, the folder cannot be written, something other than a file is there, or a link
+            points to nothing or out of the folder; nothing is left behind.
     """
     target = find_target(path)
     refuse_links_out(path, folder)
@@ -141,7 +141,9 @@ def write_atomically(path: Path, *, folder: Path | None = None, private: bool = 
         target.parent.mkdir(parents=True, exist_ok=True)
         former = target.stat() if target.exists() else None
         if former is not None or private:
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # nobody else reads what grows
+            os.close(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            )  # nobody else can read it while it grows
             temporary.chmod(0o600)  # a umask may have taken away what the owner needs
         yield temporary
         sync(temporary)
@@ -152,52 +154,52 @@ def write_atomically(path: Path, *, folder: Path | None = None, private: bool = 
             sync(target.parent)
     except OSError as error:
         raise ArtifactError(
-            f"{path}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
-            "unchanged. Free some space, or choose a folder that may be written."
+            f"{path}: could not be written ({error.strerror or type(error).__name__}). The old file, if "
+            "any, is unchanged. Free some space, or choose a folder that you can write to."
         ) from error
     finally:
-        with suppress(OSError):  # also where the folder itself could not be made
+        with suppress(OSError):  # also if the folder itself could not be created
             temporary.unlink()
 
 
 def find_target(path: Path) -> Path:
-    """The file that a path names, behind all links.
+    """The file that a path names, with all links followed.
 
     Raises:
-        ArtifactError: no plain file, or a link to nothing.
+        ArtifactError: not a regular file, or a link to nothing.
     """
     try:
         target = path.resolve() if path.is_symlink() else path
         if target != path and not target.exists():
-            problem = f"it is a link to {target}, where nothing stands"
+            problem = f"it is a link to {target}, which does not exist"
         elif target.exists() and not target.is_file():
-            problem = "a folder stands there" if target.is_dir() else "a device or a pipe stands there"
+            problem = "it is a folder" if target.is_dir() else "it is a device or a pipe"
         else:
             return target
-    except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11 and 3.12 say so of links in a circle
-        problem = str(error.strerror) if isinstance(error, OSError) else "it is a link that leads to itself"
+    except (OSError, RuntimeError) as error:  # RuntimeError: raised by Python 3.11 and 3.12 for links in a circle
+        problem = str(error.strerror) if isinstance(error, OSError) else "it is a link to itself"
     raise ArtifactError(f"{path}: could not be written ({problem}). Choose another name.")
 
 
 def resolve_target(path: Path) -> Path:
-    """As `find_target`, behind the links of the folders, too: wherever links point later, it is the same file.
+    """Like `find_target`, but also follow links among the folders, so that later changes of links do not matter.
 
-    It is for names that the user chose, whose links are followed wherever they lead.
+    For paths that the user named: their links are followed wherever they lead.
 
     Raises:
-        ArtifactError: no plain file, or a link to nothing.
+        ArtifactError: not a regular file, or a link to nothing.
     """
     target = find_target(path)
     try:
         return target.parent.resolve() / target.name
     except (OSError, RuntimeError) as error:  # as in `find_target`
-        problem = str(error.strerror) if isinstance(error, OSError) else "it lies behind a link that leads to itself"
+        problem = str(error.strerror) if isinstance(error, OSError) else "its folder is a link to itself"
     raise ArtifactError(f"{path}: could not be written ({problem}). Choose another name.")
 
 
 def _hand_on_rights(former: os.stat_result, temporary: Path) -> None:
-    """Give a file the rights, owner and group of the one that it replaces; less where this process may not."""
-    if os.name != "posix" or temporary.stat().st_nlink > 1:  # a second name of another file, which keeps its own
+    """Give a file the permissions, owner and group of the one that it replaces, as far as this process may."""
+    if os.name != "posix" or temporary.stat().st_nlink > 1:  # a hard link to another file, which keeps its own
         return
     mode = stat.S_IMODE(former.st_mode) & 0o777
     try:
@@ -206,13 +208,13 @@ def _hand_on_rights(former: os.stat_result, temporary: Path) -> None:
         try:
             os.chown(temporary, -1, former.st_gid)
         except OSError:
-            mode &= 0o707 | (mode & 0o007) << 3  # another group may do no more than everybody may
+            mode &= 0o707 | (mode & 0o007) << 3  # another group may do no more than everybody
     temporary.chmod(mode)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk; some file systems cannot say."""
-    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows wants the right to write
+    """Wait until a file, or the names in a folder, are on the disk; some file systems cannot report this."""
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows requires write access
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -223,23 +225,23 @@ def sync(path: Path) -> None:
 
 
 def is_failed_write(error: RuntimeError) -> bool:
-    """Whether torch's writer of archives could not write: it says so of a full disk, in no other way."""
+    """Whether torch's archive writer could not write; this is the only way in which it reports a full disk."""
     return "inline_container" in str(error)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as `to_json_bytes` gives it."""
+    """Write `content` in the format of `to_json_bytes`."""
     with write_atomically(path) as temporary:
         temporary.write_bytes(to_json_bytes(content))
 
 
 def to_json_bytes(content: Any) -> bytes:
-    """Indented JSON. NaN is refused: absent numbers are null.
+    """Indented JSON. NaN is refused: missing numbers are null.
 
-    Names of files that are no UTF-8 come back from `read_json` as they were.
+    `read_json` restores even names of files that are not UTF-8.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode("utf-8", "backslashreplace")  # which JSON reads as well
+    return (text + "\n").encode("utf-8", "backslashreplace")  # valid JSON, too
 
 
 @contextmanager
@@ -247,9 +249,9 @@ def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """Open a regular file to read it.
 
     Raises:
-        OSError: there is none that can be read, or it is a pipe or a device, which might be read for ever.
+        OSError: it cannot be read, or it is a pipe or a device, which could be read forever.
     """
-    wanted = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")  # without the first a pipe would wait for its writer
+    wanted = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")  # without the first, a pipe would wait for its writer
     flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in wanted)
     with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -261,7 +263,7 @@ def read_bytes(path: Path, most: int) -> bytes:
     """Read a regular file of limited size.
 
     Raises:
-        OSError: as of `open_regular`, or the file is larger.
+        OSError: as for `open_regular`, or the file is larger.
     """
     with open_regular(path) as file:
         content = file.read(most + 1)
@@ -293,12 +295,12 @@ def read_json(path: Path, what: str, *, unique_keys: bool = False) -> dict[str, 
         reason = f" ({error})" if isinstance(error, (NoNumber, RepeatedName)) else ""
         raise ArtifactError(f"{path}: not valid JSON{reason}; expected {what}.") from error
     if not isinstance(content, dict):
-        raise ArtifactError(f"{path}: holds no JSON object; expected {what}.")
+        raise ArtifactError(f"{path}: not a JSON object; expected {what}.")
     return content
 
 
 def write_array(path: Path, array: npt.NDArray[Any], about: Mapping[str, object]) -> None:
-    """Write an array as `.npy` and then, beside it, `about` and the array's SHA-256 as its sidecar."""
+    """Write an array as `.npy`, and then next to it `about` and the array's SHA-256 as its sidecar."""
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     with write_atomically(path) as temporary:
@@ -320,11 +322,11 @@ def write_predictions(
 
     Args:
         run: Where to write.
-        name: Of the files: the split's, or that of another table.
+        name: Part of the files' names: that of the split, or of another table.
         probabilities: float32 `(n_examples, n_labels)`, in [0, 1].
         targets: float32, of the same shape, 0 or 1.
         labels: Order of the columns.
-        split: What the examples serve for: `train`, `val` or `test`.
+        split: What the examples are for: `train`, `val` or `test`.
         calibrated: Whether the probabilities went through the run's calibrators.
     """
     about = {"labels": list(labels), "split": split}
@@ -336,7 +338,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     """Read a `.npy` file; pickled objects inside are refused.
 
     Raises:
-        ArtifactError: missing, truncated, not an array, not numeric, or another one than its sidecar was written with.
+        ArtifactError: missing, truncated, not an array, not numeric, or not the array that its sidecar belongs to.
     """
     beside = sidecar(path)
     try:
@@ -348,22 +350,22 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         raise ArtifactError(f"{path}: no such file; expected an array saved by numpy (.npy).") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); expected an array (.npy).") from error
-    # A damaged header lets numpy raise whatever its parser meets, MemoryError and TokenError too.
+    # On a damaged header numpy raises whatever its parser runs into, even MemoryError and TokenError.
     except Exception as error:
         raise ArtifactError(
             f"{path}: not a readable .npy file of numbers (truncated, or another format); "
             "expected float32 (n_examples, n_labels), saved with numpy.save."
         ) from error
     if array.dtype.kind not in "fiub":
-        raise ArtifactError(f"{path}: holds no numeric array; expected float32 (n_examples, n_labels).")
+        raise ArtifactError(f"{path}: not a numeric array; expected float32 (n_examples, n_labels).")
     if found is None:
         return array
-    recorded = read_json(beside, "what is known of the array beside it").get("sha256")
+    recorded = read_json(beside, "a description of the array next to it").get("sha256")
     if recorded not in (None, found):
         raise ArtifactError(
-            f"{path}: was changed since {beside.name} was written beside it, or what wrote both was killed in between "
-            "(its SHA-256 differs). Write both again (those of a run: moderation evaluate), or restore it; where the "
-            f"array is right, move {beside.name} away."
+            f"{path}: was changed since {beside.name} next to it was written, or the program was killed between "
+            "writing the two (its SHA-256 differs). Write both again (for a run: moderation evaluate), or restore "
+            f"it; if the array is right, move {beside.name} away."
         )
     return array
 
@@ -378,13 +380,13 @@ def sha256(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name by a hard link; copy it where links are not to be had.
+    """Give a file a second name with a hard link; copy it if links are not available.
 
-    Files of a bundle are replaced and never rewritten in place, so that two names may share their bytes.
+    Files of a bundle are replaced and never rewritten in place, so two names can share their bytes.
 
     Args:
         source: The file.
-        target: Its second name; a file that stands there is replaced, missing folders are made.
+        target: Its second name; an existing file is replaced, missing folders are created.
 
     Raises:
         ArtifactError: the target cannot be written.

@@ -22,11 +22,11 @@ TOKENIZER = "tokenizer.json"
 MODEL_CONFIG = "config.json"
 CARD = "README.md"
 TRAINING_TEXTS = "training_texts.npy"
-_NO_CODE = "A bundle holds no such thing: take it from a source that you trust, or export it anew."
-_UPGRADE = "Cure: take a newer version of the toolkit."
+_NO_CODE = "A bundle never contains this: get it from a source that you trust, or export it again."
+_UPGRADE = "Cure: install a newer version of the toolkit."
 
 SHIPPED = Path(__file__).parent / "models" / "compact-en"
-"""The bundle that the package brings, used where none is named."""
+"""The bundle that is part of the package, used if none is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class Bundle(Manifest):
 
     Args:
         path: The folder.
-        n_tokens: Of the model's vocabulary; None: its configuration does not say.
-        pad_id: Token that fills up a batch; the mask hides it, so that 0 does where the model names none.
+        n_tokens: Size of the model's vocabulary; None: its configuration does not state it.
+        pad_id: Token that fills up a batch; the mask hides it, so 0 is enough if the model names none.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Bundle(Manifest):
 
     @property
     def short_version(self) -> str:
-        """Name and the first twelve digits of the version, as results carry it."""
+        """Name and the first twelve digits of the version, as in results."""
         return f"{self.name}@{self.version[:12]}"
 
 
@@ -53,28 +53,28 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle's manifest. The files' hashes are compared by `check_files`.
 
     Raises:
-        ArtifactError: no bundle, one of a newer version, a changed manifest, labels unlike those of config.json.
+        ArtifactError: not a bundle, or of a newer version, a changed manifest, or labels that differ from config.json.
     """
     path = Path(path)
     if path.is_file():
         raise ArtifactError(
-            f"{path}: this is a file; expected the folder of a bundle, as `moderation export` writes it."
+            f"{path}: this is a file; expected the folder of a bundle, as written by `moderation export`."
         )
     if not path.is_dir():
-        raise ArtifactError(f"{path}: no such folder; expected a bundle, as `moderation export` writes it.")
+        raise ArtifactError(f"{path}: no such folder; expected a bundle, as written by `moderation export`.")
     run = RunFolder(path)
     if not (path / MANIFEST).is_file() and any(file.is_file() for file in (run.run_json, run.checkpoint_best)):
         raise ArtifactError(
-            f"{path}: this is a run folder, and no bundle yet. Export it first: moderation export {path} --to "
-            f"{path.name}-bundle, and name {path.name}-bundle instead."
+            f"{path}: this is a run folder, not a bundle. Export it first: moderation export {path} --to "
+            f"{path.name}-bundle, and use {path.name}-bundle instead."
         )
     if not (path / MANIFEST).is_file():
         raise ArtifactError(
-            f"{path}: not a bundle (it holds no {MANIFEST}). Cure: moderation export RUN --to {path.name}-bundle"
+            f"{path}: not a bundle (it has no {MANIFEST}). Cure: moderation export RUN --to {path.name}-bundle"
         )
     content = read_json(path / MANIFEST, "a bundle's manifest", unique_keys=True)
     if not isinstance(content.get("format"), str) or content["format"] != FORMAT:
-        raise ArtifactError(f"{path / MANIFEST}: the file of another program; expected {FORMAT!r}.")
+        raise ArtifactError(f"{path / MANIFEST}: a file of another program; expected {FORMAT!r}.")
     number = content.get("format_version")
     if not is_whole(number) or number != FORMAT_VERSION:
         raise ArtifactError(
@@ -83,31 +83,31 @@ def read_bundle(path: Path) -> Bundle:
         )
     if content.get("version") != manifest_version(content):
         raise ArtifactError(
-            f"{path / MANIFEST}: changed since the export (its version is not the hash of its content). Take the "
-            "bundle from its source again, or export it anew."
+            f"{path / MANIFEST}: changed since the export (its version is not the hash of its content). Get the "
+            "bundle from its source again, or export it again."
         )
     return _with_config(_check_forms(Bundle.from_plain(content, str(path / MANIFEST), path=path)))
 
 
 def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
-    """Compare files with the manifest: all of them are there in their size, and those named have their hash.
+    """Compare files with the manifest: all of them exist with the right size, and the named ones have the right hash.
 
     Args:
         bundle: From `read_bundle`.
         names: Files to hash; None: all.
 
     Raises:
-        ArtifactError: names the first file that is missing or not the one that was exported.
+        ArtifactError: names the first file that is missing or is not the exported one.
     """
     for name, facts in bundle.files.items():
         file = bundle.path / name
         if not _is_file(file):
-            raise ArtifactError(f"{file}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
+            raise ArtifactError(f"{file}: missing; the bundle's {MANIFEST} lists it. Get the whole bundle again.")
         if file.stat().st_size != facts.bytes:
             raise ArtifactError(_describe_change(file, f"{file.stat().st_size:,} bytes", f"{facts.bytes:,} bytes"))
     for name in bundle.files if names is None else names:
         if name not in bundle.files:
-            raise ArtifactError(f"{bundle.path / name}: not named in the bundle's {MANIFEST}; it will not be used.")
+            raise ArtifactError(f"{bundle.path / name}: not listed in the bundle's {MANIFEST}; it will not be used.")
         if (found := sha256(bundle.path / name)) != bundle.files[name].sha256:
             raise ArtifactError(
                 _describe_change(bundle.path / name, f"SHA-256 {found}", f"SHA-256 {bundle.files[name].sha256}")
@@ -115,11 +115,11 @@ def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
 
 
 def find_foreign(bundle: Bundle) -> list[str]:
-    """Whatever lies in the folder and is not sealed: files, links, folders without a sealed file; paths in order."""
+    """Everything in the folder that is not sealed: files, links, folders without a sealed file; sorted paths."""
     known = {MANIFEST, *bundle.files}
     folders = {parent.as_posix() for name in bundle.files for parent in PurePosixPath(name).parents}
     found = []
-    for path in bundle.path.rglob("*"):  # follows no link to a folder
+    for path in bundle.path.rglob("*"):  # does not follow links to folders
         name = path.relative_to(bundle.path).as_posix()
         is_folder = name in folders and path.is_dir() and not path.is_symlink()
         if name not in known and not is_folder:
@@ -132,10 +132,10 @@ def write_manifest(path: Path, manifest: Manifest) -> Bundle:
 
     Args:
         path: The folder.
-        manifest: What is said of it; the files and the version are filled in.
+        manifest: Its manifest; the files and the version are filled in.
 
     Raises:
-        ArtifactError: the content is not that of a bundle, or the folder cannot be written.
+        ArtifactError: the content is not a valid bundle, or the folder cannot be written.
     """
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     files = {name: FileFacts(sha256(path / name), (path / name).stat().st_size) for name in names if name != MANIFEST}
@@ -146,7 +146,7 @@ def write_manifest(path: Path, manifest: Manifest) -> Bundle:
 
 
 def _check_forms(bundle: Bundle) -> Bundle:
-    """Refuse a bundle whose forms lack files, or that holds code."""
+    """Refuse a bundle whose forms lack files, or that contains code."""
     if problem := _find_problem(bundle):
         raise ArtifactError(f"{bundle.path / MANIFEST}: {problem}")
     return bundle
@@ -158,18 +158,18 @@ def _find_problem(bundle: Bundle) -> str | None:
             continue
         for file in FORMS[name].files(bundle.name):
             if file not in facts.files:
-                return f"form {name} without {file}."
+                return f"form {name} has no {file}."
     if unsealed := {TOKENIZER, MODEL_CONFIG} - bundle.files.keys():
-        return f"{' and '.join(sorted(unsealed))} not among its files."
+        return f"{' and '.join(sorted(unsealed))} missing from its files."
     top = [name for name in bundle.files if "/" not in name]
     if code := [name for name in top if name.endswith(".py")]:
-        return f"{escape_name(code[0])} among its files, which transformers would run; a bundle holds none."
+        return f"{escape_name(code[0])} among its files, which transformers would run; a bundle contains no code."
     check_names(top, str(bundle.path / MANIFEST), _NO_CODE)
     return None
 
 
 def _with_config(bundle: Bundle) -> Bundle:
-    """A bundle whose plain Hugging Face folder has the manifest's labels, reads its windows, and brings no code."""
+    """Check that the plain Hugging Face folder has the manifest's labels, reads its windows, and contains no code."""
     contents = {name: _read_sealed_json(bundle, name) for name in CONFIGURATIONS if name in bundle.files}
     for name, content in contents.items():
         check_content(content, str(bundle.path / name), _NO_CODE)
@@ -182,31 +182,31 @@ def _with_config(bundle: Bundle) -> Bundle:
     check_same_labels(found, bundle.labels, f"{where} (id2label)")
     n_tokens, pad_id = config.get("vocab_size"), config.get("pad_token_id")
     if n_tokens is not None and (not is_whole(n_tokens) or not 0 < n_tokens <= MOST_TOKENS):
-        raise ArtifactError(f"{where}: its vocab_size is no number of tokens.")
+        raise ArtifactError(f"{where}: its vocab_size is not a valid number of tokens.")
     if pad_id is not None and (not is_whole(pad_id) or not 0 <= pad_id < (n_tokens or MOST_TOKENS)):
-        raise ArtifactError(f"{where}: its pad_token_id is no number of a token.")
+        raise ArtifactError(f"{where}: its pad_token_id is not the number of a token.")
     positions = config.get("max_position_embeddings")
     if is_whole(positions) and positions < bundle.window_length:
-        raise ArtifactError(f"{where}: reads {positions} tokens, and the bundle's windows have {bundle.window_length}.")
+        raise ArtifactError(f"{where}: reads {positions} tokens, but the bundle's windows have {bundle.window_length}.")
     return replace(bundle, n_tokens=n_tokens, pad_id=pad_id or 0)
 
 
 def _read_sealed_json(bundle: Bundle, name: str) -> dict[str, Any]:
     path = bundle.path / name
-    if not _is_file(path):  # a pipe, say, which would be read for ever
-        raise ArtifactError(f"{path}: missing; the bundle's {MANIFEST} names it. Take the whole bundle again.")
-    return read_json(path, "a configuration, as transformers writes it", unique_keys=True)
+    if not _is_file(path):  # such as a pipe, which could be read forever
+        raise ArtifactError(f"{path}: missing; the bundle's {MANIFEST} lists it. Get the whole bundle again.")
+    return read_json(path, "a configuration, as written by transformers", unique_keys=True)
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have, a folder that may not be entered
+    except (OSError, ValueError):  # a name that a file cannot have, a folder that must not be entered
         return False
 
 
 def _describe_change(file: Path, found: str, expected: str) -> str:
     return (
         f"{file}: not the file that was exported.\n  found:    {found}\n  expected: {expected}\n"
-        "It was changed or damaged on its way. Take the whole bundle again."
+        "It was changed or damaged. Get the whole bundle again."
     )

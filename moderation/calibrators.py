@@ -1,7 +1,7 @@
-"""Calibrators: for each label a rising map of logits, after which a probability means what it says.
+"""Calibrators: for each label a rising map of logits that makes its probabilities correct.
 
-Numbers alone: they are fitted by `evaluation.recalibration`, kept in run folders and bundles, and applied, the same for
-every backend, by `evaluation.probabilities.calibrate`.
+They consist only of numbers: `evaluation.recalibration` fits them, run folders and bundles store them, and
+`evaluation.probabilities.calibrate` applies them, the same for every backend.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _PARAMETERS: dict[str, set[str]] = {
     "isotonic": {"knots"},
 }
 
-_LARGEST = 1e6  # log-odds beyond some 40 are 0 and 1 in float32
+_LARGEST = 1e6  # log-odds beyond about 40 are 0 and 1 in float32
 _MOST_KNOTS = 100_000
 
 FloatValues = npt.NDArray[np.float64]
@@ -30,12 +30,12 @@ FloatValues = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibrator:
-    """The map of one label. It never falls, so that no two texts change places.
+    """The map of one label. It never falls, so the order of texts does not change.
 
-    - `none`: a logit stays as it is.
+    - `none`: the logit is unchanged.
     - `temperature` (Guo et al. 2017): `slope * logit`; the temperature is 1 / slope.
     - `platt` (Platt 1999): `slope * logit + intercept`.
-    - `isotonic`: the broken line through the knots; outside of them it goes on parallel to the logit itself.
+    - `isotonic`: the broken line through the knots; outside them it continues parallel to the logit itself.
 
     Args:
         method: Its kind.
@@ -68,7 +68,7 @@ class Calibrator:
         return self._along_knots(values) if self.knots else self.slope * values + self.intercept
 
     def to_plain(self) -> dict[str, object]:
-        """The method and its own parameters, as JSON holds them.
+        """The method and its own parameters, ready for JSON.
 
         >>> Calibrator("temperature", slope=0.8).to_plain()
         {'method': 'temperature', 'slope': 0.8}
@@ -78,10 +78,10 @@ class Calibrator:
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Self:
-        """The calibrator of which `to_plain` wrote.
+        """The calibrator that `to_plain` wrote.
 
         Raises:
-            ConfigError: an unknown method, other parameters than its own, or numbers that are no such map.
+            ConfigError: an unknown method, parameters of another method, or numbers that do not form a valid map.
         """
         method = content.get("method")
         if method not in METHODS:
@@ -89,7 +89,9 @@ class Calibrator:
         given = {name: value for name, value in content.items() if name != "method"}
         if given.keys() != _PARAMETERS[method]:
             expected = ", ".join(sorted(_PARAMETERS[method])) or "no parameter"
-            raise ConfigError(f"calibration: {method} with {', '.join(sorted(given)) or 'none'}, expected {expected}.")
+            raise ConfigError(
+                f"calibration: {method} has {', '.join(sorted(given)) or 'no parameter'}, expected {expected}."
+            )
         try:
             return cls(
                 method,
@@ -100,35 +102,35 @@ class Calibrator:
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, ConfigError):
                 raise
-            raise ConfigError(f"calibration: {method} with parameters that are no numbers.") from error
+            raise ConfigError(f"calibration: {method} has parameters that are not numbers.") from error
 
     def _along_knots(self, values: FloatValues) -> FloatValues:
         x, y = np.array(self.knots).T
-        slopes = np.concatenate([[1.0], np.diff(y) / np.diff(x), [1.0]])  # before, between and behind the knots
-        place = np.searchsorted(x, values, side="right")  # how many knots lie at or below
+        slopes = np.concatenate([[1.0], np.diff(y) / np.diff(x), [1.0]])  # before, between and after the knots
+        place = np.searchsorted(x, values, side="right")  # how many knots are at or below the value
         below = np.maximum(place - 1, 0)
         line = y[below] + slopes[place] * (values - x[below])
-        line = np.minimum(line, np.append(y, np.inf)[place])  # rounding must not lift it over the next knot
+        line = np.minimum(line, np.append(y, np.inf)[place])  # rounding must not raise it above the next knot
         return np.asarray(line, dtype=np.float64)
 
     def _find_problem(self) -> str | None:
         if self.method not in METHODS:
             return f"method {self.method!r} is not known; expected one of {', '.join(METHODS)}."
         if bool(self.knots) != (self.method == "isotonic"):
-            return f"{self.method} with {len(self.knots)} knots."
+            return f"{self.method} has {len(self.knots)} knots."
         numbers = np.array([self.slope, self.intercept, *(value for knot in self.knots for value in knot)])
         if not np.isfinite(numbers).all():
-            return f"{self.method} with a number that is not finite."
+            return f"{self.method} has a number that is not finite."
         if self.slope <= 0:
             return f"slope {self.slope}, expected more than 0."
         if np.abs(numbers).max() > _LARGEST or self.slope < 1 / _LARGEST or len(self.knots) > _MOST_KNOTS:
-            return f"{self.method} with more than {_MOST_KNOTS:,} knots, or a number beyond {_LARGEST:g}."
+            return f"{self.method} has more than {_MOST_KNOTS:,} knots, or a number beyond {_LARGEST:g}."
         steps = np.diff(np.array(self.knots), axis=0) if self.knots else np.ones((1, 2))
         if (steps[:, 0] <= 0).any() or (steps[:, 1] < 0).any():
-            return "knots that do not rise."
+            return "the knots do not rise."
         with np.errstate(over="ignore"):
             if not np.isfinite(steps[:, 1] / steps[:, 0]).all():
-                return "knots too near to one another."
+                return "knots are too close to each other."
         return None
 
 
@@ -136,14 +138,14 @@ def read_calibrators(content: Mapping[str, Any], labels: Sequence[str]) -> tuple
     """Read one calibrator per label, in label order.
 
     Args:
-        content: Label -> what `Calibrator.to_plain` wrote.
+        content: Label -> the output of `Calibrator.to_plain`.
         labels: Ordered labels.
 
     Raises:
-        ConfigError: a label is missing or not among `labels`, or its calibrator is none.
+        ConfigError: a label is missing or not in `labels`, or its calibrator is not valid.
     """
     if set(content) != set(labels):
-        raise ConfigError(f"calibration: of {', '.join(content) or 'no label'}; expected {', '.join(labels)}.")
+        raise ConfigError(f"calibration: has {', '.join(content) or 'no label'}; expected {', '.join(labels)}.")
     try:
         return tuple(Calibrator.from_plain(content[label]) for label in labels)
     except AttributeError as error:

@@ -1,7 +1,7 @@
-"""What a model's labels are called in two other APIs: OpenAI's moderation categories, Perspective's attributes.
+"""The names of a model's labels in two other APIs: OpenAI's moderation categories, Perspective's attributes.
 
-Labels with a name that is known there, or that stands in the tables here, are mapped by themselves. All others are
-mapped by settings: `--map offensive=harassment`, at export (then the bundle keeps it) or when serving.
+Labels with a name that is known there, or that is in the tables here, are mapped automatically. All others are mapped
+by settings: `--map offensive=harassment`, at export (then the bundle keeps it) or when serving.
 """
 
 import re
@@ -26,10 +26,10 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "violence": ("threat",),
     "violence/graphic": (),
 }
-"""OpenAI's categories, and the labels that belong to each beside one of its own name."""
+"""OpenAI's categories, and the labels that belong to each, in addition to a label of the same name."""
 
 BOTH = ("hate/threatening", ("hate", "harassment/threatening"))
-"""A category that needs no label of its own: it holds where these two do."""
+"""A category that needs no label of its own: it is true where these two are."""
 
 ATTRIBUTES: dict[str, str] = {
     "toxic": "TOXICITY",
@@ -40,7 +40,7 @@ ATTRIBUTES: dict[str, str] = {
     "identity_hate": "IDENTITY_ATTACK",
     "sexual_explicit": "SEXUALLY_EXPLICIT",
 }
-"""Labels that Perspective calls by another name. All others are attributes under their own names, in capitals."""
+"""Labels with another name in Perspective. All others are attributes under their own names, in capitals."""
 
 PERSPECTIVE_NAMES: tuple[str, ...] = (
     *ATTRIBUTES.values(),
@@ -61,12 +61,12 @@ NO_MAPPING: LabelMapping = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Counterparts:
-    """How a model's labels go over into the two APIs.
+    """How a model's labels translate to the two APIs.
 
     Args:
-        categories: Every category of OpenAI's -> the labels that it comes from; any of them is enough.
-        attributes: Perspective's attribute -> label, `..._EXPERIMENTAL` names included.
-        without_category: Labels that go into no category.
+        categories: Every OpenAI category -> the labels that it comes from; any one of them is enough.
+        attributes: Perspective's attribute -> label, including the names `..._EXPERIMENTAL`.
+        without_category: Labels that belong to no category.
     """
 
     categories: dict[str, tuple[str, ...]]
@@ -75,11 +75,11 @@ class Counterparts:
 
     @property
     def has_categories(self) -> bool:
-        """Whether any label goes into a category."""
+        """Whether any label belongs to a category."""
         return any(self.categories.values())
 
     def supported(self, category: str) -> tuple[str, ...]:
-        """Labels that a category comes from; none: this model cannot speak about it."""
+        """Labels that a category comes from; empty: this model cannot decide it."""
         name, both = BOTH
         found = self.categories[category]
         if found or category != name:
@@ -91,15 +91,15 @@ class Counterparts:
 def find_counterparts(
     labels: Sequence[str], mapping: LabelMapping = NO_MAPPING, words: Sequence[str] = ()
 ) -> Counterparts:
-    """What each label is called in the two APIs.
+    """Find the names of each label in the two APIs.
 
     Args:
-        labels: Of the model.
-        mapping: Of its bundle, for labels that shall be called otherwise than by their names.
-        words: Settings, as of `read_mapping`, that count for the labels and the attributes that they name.
+        labels: The model's labels.
+        mapping: From its bundle, for labels that have other names there than their own.
+        words: Settings, as for `read_mapping`; they take precedence for the labels and attributes that they name.
 
     Raises:
-        ConfigError: settings that cannot be read.
+        ConfigError: the settings cannot be read.
 
     >>> found = find_counterparts(["offensive", "Self Harm", "spam"], {"offensive": ("harassment", "TOXICITY")})
     >>> {category: labels for category, labels in found.categories.items() if labels}
@@ -120,14 +120,14 @@ def find_counterparts(
 
 
 def find_attributes(labels: Sequence[str], mapping: LabelMapping = NO_MAPPING) -> dict[str, str]:
-    """Attributes that a model can score, and the label that each of them stands for.
+    """Attributes that a model can score, and the label behind each.
 
     Args:
-        labels: Of the model.
-        mapping: For labels that shall be called otherwise than by their names.
+        labels: The model's labels.
+        mapping: For labels that have other names there than their own.
 
     Returns:
-        Attribute -> label; those of the Perspective API also under their `_EXPERIMENTAL` names.
+        Attribute -> label; attributes of the Perspective API also under their `_EXPERIMENTAL` names.
 
     >>> find_attributes(["toxic", "off topic"])
     {'TOXICITY': 'toxic', 'OFF_TOPIC': 'off topic', 'TOXICITY_EXPERIMENTAL': 'toxic'}
@@ -145,7 +145,7 @@ def find_attributes(labels: Sequence[str], mapping: LabelMapping = NO_MAPPING) -
 
 
 def perspective_name(name: str) -> str | None:
-    """The attribute of the Perspective API that a name means, in any spelling; None: it means none.
+    """The attribute of the Perspective API that a name means, in any spelling; None: it is not one.
 
     >>> perspective_name("Severe Toxicity"), perspective_name("SPAM_EXPERIMENTAL"), perspective_name("likes")
     ('SEVERE_TOXICITY', 'SPAM', None)
@@ -157,11 +157,11 @@ def read_mapping(words: Sequence[str], labels: Sequence[str]) -> dict[str, tuple
     """Read settings such as `offensive=harassment`; a label may be named several times.
 
     Args:
-        words: A label, an equals sign, and a category of OpenAI's or an attribute of Perspective's, in any spelling.
-        labels: Of the model.
+        words: A label, an equals sign, and an OpenAI category or a Perspective attribute, in any spelling.
+        labels: The model's labels.
 
     Raises:
-        ConfigError: a label or a name that is not known, or two labels for one attribute; all problems at once.
+        ConfigError: an unknown label or name, or two labels for one attribute; lists all problems.
 
     >>> read_mapping(["offensive=harassment", "offensive=toxicity"], ["offensive"])
     {'offensive': ('harassment', 'TOXICITY')}
@@ -177,7 +177,7 @@ def read_mapping(words: Sequence[str], labels: Sequence[str]) -> dict[str, tuple
             problems.append(f"{word!r}: the model has no such label; it has {', '.join(labels)}")
         elif name is None:
             problems.append(
-                f"{word!r}: neither a category of OpenAI's ({', '.join(CATEGORIES)}) nor an attribute of the "
+                f"{word!r}: neither an OpenAI category ({', '.join(CATEGORIES)}) nor an attribute of the "
                 f"Perspective API ({', '.join(PERSPECTIVE_NAMES)})"
             )
         else:
@@ -189,11 +189,11 @@ def read_mapping(words: Sequence[str], labels: Sequence[str]) -> dict[str, tuple
 
 
 def check_mapping(content: Mapping[str, Sequence[str]], labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """A mapping as a bundle keeps it: label -> list of names.
+    """Check a mapping in the structure of a bundle: label -> list of names.
 
     Raises:
         ConfigError: as `read_mapping`.
-        TypeError: it is of another form.
+        TypeError: it has another structure.
     """
     if not isinstance(content, Mapping) or not all(isinstance(names, list) for names in content.values()):
         raise TypeError("mapping")
@@ -201,13 +201,13 @@ def check_mapping(content: Mapping[str, Sequence[str]], labels: Sequence[str]) -
 
 
 def _find_twice(mapping: LabelMapping) -> list[str]:
-    """An attribute has one score, and a moderator's decision about it is one about a label."""
+    """An attribute has one score, and a moderator's decision about it is about one label."""
     takers: dict[str, list[str]] = {}
     for label, names in mapping.items():
         for name in names:
             takers.setdefault(name, []).append(label)
     return [
-        f"{name}: mapped from {' and '.join(found)}; expected one label for an attribute"
+        f"{name}: mapped from {' and '.join(found)}; expected one label per attribute"
         for name, found in takers.items()
         if len(found) > 1 and name not in CATEGORIES
     ]
@@ -235,7 +235,7 @@ def _in_capitals(label: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """A name without what people write in different ways.
+    """A name without the characters that people write in different ways.
 
     >>> _plain("Self-Harm / Intent") == _plain("self_harm/intent")
     True

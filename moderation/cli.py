@@ -1,4 +1,4 @@
-"""Verbs -> commands; errors -> exit codes. A command is imported when its verb is called, so that `--help` is quick."""
+"""Verbs -> commands; errors -> exit codes. A command is imported only when its verb runs, so that `--help` is quick."""
 
 import argparse
 import errno
@@ -28,7 +28,7 @@ from moderation.options import change, flatten
 logger = logging.getLogger(__name__)
 
 _WHOLE = {"suites", "migrate", "train"}
-"""Extras of which every package must be there before anything begins: some are met only after hours."""
+"""Extras whose packages must all be installed before anything starts: some are needed only after hours."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORMS = {"--tune-thresholds": "tune", "--eval": "evaluate"}
@@ -46,20 +46,19 @@ EXIT_CODES = {
 class Verb:
     """One verb: its settings, its command `moderation.commands.<name>:<name>`, its help.
 
-    Settings with a property `command` say themselves which command does the work, and those with `extras` what they
-    need.
+    If the settings have a property `command`, it names the command that does the work; `extras` names what that needs.
 
     Args:
-        config_class: Its settings.
+        config_class: The class of its settings.
         summary: What it does, in one line.
         example: A command that runs.
-        group: The heading under which the help of all lists it.
-        positional: The setting that needs no flag.
-        extras: Of this toolkit, which bring its packages.
+        group: Its heading in the list of all verbs.
+        positional: The setting that is given without a flag.
+        extras: Extras of this toolkit that install the packages it needs.
         heavy: Whether it loads torch.
-        environment: Whether settings may also stand in variables named `MODERATION_<SETTING>`.
-        some_fail: Whether it may finish though some rows failed.
-        until_stopped: Whether it runs until it is stopped, which is no fault then.
+        environment: Whether settings can also come from variables named `MODERATION_<SETTING>`.
+        some_fail: Whether it can finish even if some rows fail.
+        until_stopped: Whether it runs until it is stopped, so that being stopped is not an error.
     """
 
     config_class: type[Any]
@@ -75,12 +74,12 @@ class Verb:
 
     @property
     def exit_codes(self) -> list[int]:
-        """Those with which it may end."""
+        """The codes that it can end with."""
         left_out = ([] if self.some_fail else [3]) + ([130, 143] if self.until_stopped else [])
         return [code for code in EXIT_CODES if code not in left_out]
 
 
-_USE, _TRAIN, _SERVER = "use a model", "make a model", "around the server"
+_USE, _TRAIN, _SERVER = "use a model", "make a model", "manage the server"
 
 VERBS: dict[str, Verb] = {
     "score": Verb(
@@ -103,7 +102,7 @@ VERBS: dict[str, Verb] = {
     ),
     "evaluate": Verb(
         config.EvaluateConfig,
-        "measure a model on labelled data: a bundle on published suites, or a checkpoint on a table",
+        "measure a model on labelled data: a bundle on public test suites, or a checkpoint on a table",
         "moderation evaluate --checkpoint runs/exp1/checkpoint_best.pt --thresholds runs/exp1/thresholds.json",
         _USE,
         positional="bundle",
@@ -119,7 +118,7 @@ VERBS: dict[str, Verb] = {
     ),
     "migrate": Verb(
         config.MigrateConfig,
-        "find the thresholds that go on deciding as Perspective's scores did",
+        "find thresholds that keep making the decisions that Perspective's scores made",
         "moderation migrate comments.csv -o migration --old-threshold 0.8",
         _USE,
         positional="input_path",
@@ -127,7 +126,7 @@ VERBS: dict[str, Verb] = {
     ),
     "check": Verb(
         config.CheckConfig,
-        "report what a table of labelled comments holds and everything that is wrong with it",
+        "report what a table of labelled comments contains and everything that is wrong with it",
         "moderation check train.csv --backbone minilm",
         _TRAIN,
         positional="data_path",
@@ -149,7 +148,7 @@ VERBS: dict[str, Verb] = {
     ),
     "export": Verb(
         config.ExportConfig,
-        "turn a run folder into a bundle to score and serve with, in several forms, each compared with torch",
+        "turn a run folder into a bundle for scoring and serving, in several forms, each compared with torch",
         "moderation export runs/exp1 --to model-export --formats hf,onnx,onnx-int8",
         _TRAIN,
         positional="run",
@@ -175,19 +174,19 @@ VERBS: dict[str, Verb] = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Usage errors in two lines that name the verb; the usage itself would fill more than a screen."""
+    """Usage errors take two lines that name the verb; argparse's own usage text would fill more than a screen."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\nAll flags: {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = super().parse_known_args(args, namespace)
-        if unknown:  # said by the verb's parser, which argparse would leave to the one above
+        if unknown:  # reported by the verb's parser; argparse would leave it to the parent parser
             self.error(f"unrecognized arguments: {self._show(unknown)}{self._guess(unknown)}")
         return found, unknown
 
     def _show(self, unknown: Sequence[str]) -> str:
-        """What was not understood; of `score` only the flags, since words there may be a text without its quotes."""
+        """What was not understood; for `score` only the flags, since its words may be a user's text without quotes."""
         if not self.prog.endswith(" score"):
             return " ".join(unknown)
         flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
@@ -229,14 +228,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _list_verbs() -> str:
-    """The verbs under their headings, those of every day first."""
+    """The verbs under their headings, the most used ones first."""
     lines = []
     for group in dict.fromkeys(verb.group for verb in VERBS.values()):
         lines += ["", f"{group}:"]
         for name, verb in VERBS.items():
             if verb.group == group:
                 lines += textwrap.wrap(f"  {name:10}{verb.summary}", 100, subsequent_indent=" " * 12)
-    return "\n".join([*lines[1:], "", "moderation VERB --help: its settings, and an example"])
+    return "\n".join([*lines[1:], "", "moderation VERB --help shows a verb's settings and an example"])
 
 
 def _list_exit_codes(codes: Mapping[int, str]) -> str:
@@ -255,7 +254,7 @@ def _other_forms(verb: str) -> str:
 
 
 def main_by_form(argv: Sequence[str]) -> int:
-    """Run the verb that `--tune-thresholds` or `--eval` names among the words; without either, `train`."""
+    """Run the verb that `--tune-thresholds` or `--eval` in the arguments names; without either, `train`."""
     named = sorted(FORMS.keys() & set(argv))
     if len(named) > 1:
         print(f"model_training: {' and '.join(named)} name two different forms; give one of them.", file=sys.stderr)
@@ -268,7 +267,7 @@ def _run(verb: str, flags: dict[str, object], level: LogLevel | None) -> int:
     """Read the settings, then run the command.
 
     Raises:
-        ModerationError: what a user can cause and cure; also a package that is not installed.
+        ModerationError: anything that a user can cause and fix; also a package that is not installed.
     """
     about = VERBS[verb]
     configure_logs(level or "info", as_json=about.environment)
@@ -295,11 +294,11 @@ def _run(verb: str, flags: dict[str, object], level: LogLevel | None) -> int:
 
 
 def _fit_threads(settings: Any) -> Any:
-    """Settings with no more threads than there are cores: more would only slow each other down."""
+    """The settings, with no more threads than cores: more would only slow each other down."""
     threads = flatten(settings).get("threads")
     if threads is None or threads <= (n_cores := count_cores()):
         return settings
-    logger.warning("--threads %d: only %d cores may be used here; taking %d.", threads, n_cores, n_cores)
+    logger.warning("--threads %d: only %d cores are available; using %d.", threads, n_cores, n_cores)
     return change(settings, threads=n_cores)
 
 
@@ -307,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Args:
-        argv: Words after the program's name; default: those of the process.
+        argv: Arguments after the program's name; default: those of the process.
 
     Returns:
         The exit code, one of `EXIT_CODES`.
@@ -325,10 +324,12 @@ def _main(argv: Sequence[str] | None) -> int:
     except ModerationError as error:
         print(f"moderation {verb}: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:  # the machine's fault or a path's; what this toolkit writes is an ArtifactError by now
-        if error.errno is None:  # a library's, with words of its own
+    except (
+        OSError
+    ) as error:  # a problem of the machine or a path; failed writes of this toolkit are ArtifactErrors by now
+        if error.errno is None:  # raised by a library, with its own message
             raise
-        where = "Check the path and its rights." if error.filename else "See that disks and TMPDIR can be written."
+        where = "Check the path and its permissions." if error.filename else "Check that disks and TMPDIR are writable."
         cure = "Free some space." if error.errno in DISK_FULL else where
         print(f"moderation {verb}: {error.filename or 'a file'}: {error.strerror}. {cure}", file=sys.stderr)
         return 1
@@ -336,7 +337,7 @@ def _main(argv: Sequence[str] | None) -> int:
         if not is_out_of_memory(error):
             raise
         print(
-            f"moderation {verb}: not enough memory. Take a smaller table (on a GPU: smaller batches), end other "
+            f"moderation {verb}: not enough memory. Use a smaller table (on a GPU: smaller batches), end other "
             "programs, or raise the limit of this one (ulimit -v, or that of its container).",
             file=sys.stderr,
         )
@@ -350,12 +351,12 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """SIGTERM arrived."""
 
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end what is done here as Ctrl-C does, so that nothing half-written stays behind."""
+    """Let SIGTERM end this block like Ctrl-C, so that no half-written file stays behind."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -363,9 +364,9 @@ def _ended_by_sigterm() -> Iterator[None]:
 
     def end(number: int, frame: object) -> None:
         if os.getpid() == here:
-            signal.signal(number, signal.SIG_IGN)  # a second one would break off the cleaning up
+            signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the cleanup
             raise _Terminated
-        signal.signal(number, signal.SIG_DFL)  # a fork of this process
+        signal.signal(number, signal.SIG_DFL)  # in a fork of this process
         os.kill(os.getpid(), number)
 
     try:

@@ -1,4 +1,4 @@
-"""How many processor cores this process may use, as its affinity and its container say."""
+"""How many processor cores this process may use, according to its affinity and its container."""
 
 import math
 import os
@@ -8,7 +8,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def count_cores() -> int:
-    """Processor cores that this process may use: those of its affinity, or fewer where a container's quota is smaller.
+    """Processor cores that this process may use: those of its affinity, or fewer if a container's quota is smaller.
 
     A quota of one and a half cores counts as two.
     """
@@ -18,7 +18,7 @@ def count_cores() -> int:
 
 
 def read_quota(folder: Path) -> float | None:
-    """Cores that a control group allows, from its version 2 or 1; None: it sets no bound, or says nothing.
+    """Cores that a control group allows, from version 2 or 1; None: it sets no limit, or cannot be read.
 
     Args:
         folder: Where control groups are mounted.
@@ -26,7 +26,7 @@ def read_quota(folder: Path) -> float | None:
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             words = [word for name in names for word in (folder / name).read_text(encoding="ascii").split()]
-            quota, period = float(words[0]), float(words[1])  # "max": no bound
+            quota, period = float(words[0]), float(words[1])  # "max": no limit
         except (OSError, ValueError, IndexError):
             continue
         if quota > 0 and period > 0:

@@ -1,8 +1,8 @@
-"""JSON documents: a frozen dataclass is written as an object with the names of its fields, and checked when it is read.
+"""JSON documents: a frozen dataclass is written as an object with its field names, and checked when it is read.
 
-Types that a field may have: `str`, `int`, `float`, `bool`, `None`, `Literal`, other dataclasses, lists, tuples and
-mappings of these, unions, and `Any` or `object` for JSON that nobody looks into. A class with JSON of its own has
-`to_plain` and a class method `from_plain`.
+Allowed types of fields: `str`, `int`, `float`, `bool`, `None`, `Literal`, other dataclasses, lists, tuples and
+mappings of these, unions, and `Any` or `object` for JSON that is not checked. A class with its own JSON has `to_plain`
+and a class method `from_plain`.
 """
 
 import dataclasses
@@ -20,16 +20,16 @@ from moderation.escapes import escape_name
 
 T = TypeVar("T")
 
-_MOST_PROBLEMS = 5  # that a message names
+_MOST_PROBLEMS = 5  # listed in a message
 
 
 def json_field(default: Any = MISSING, *, name: str = "", optional: bool = False) -> Any:
-    """Declare a field that JSON holds in another way than under its own name, always.
+    """Declare a field that JSON stores under another name, or not always.
 
     Args:
         default: Its default.
-        name: Its name in JSON, where that is not a name of Python.
-        optional: Whether it is left out where it holds its default.
+        name: Its name in JSON, if that is not a Python name.
+        optional: Whether it is left out if it has its default value.
     """
     return dataclasses.field(default=default, metadata={"name": name, "optional": optional})
 
@@ -38,13 +38,13 @@ def json_field(default: Any = MISSING, *, name: str = "", optional: bool = False
 class Document(Generic[T]):
     """One kind of JSON file.
 
-    A field that has a default may be missing; one that was declared with `json_field(optional=True)` is left out where
-    it holds its default.
+    A field with a default may be missing; one declared with `json_field(optional=True)` is left out if it has
+    its default value.
 
     Args:
-        kind: The dataclass that holds its content. Its `__post_init__` may raise ValueError with what is wrong.
+        kind: The dataclass of its content. Its `__post_init__` may raise ValueError with what is wrong.
         what: What the file is and who writes it, for messages.
-        format: What the key `format` says; empty: the file has neither `format` nor `version`.
+        format: Value of the key `format`; empty: the file has neither `format` nor `version`.
         version: The newest version that can be read; the oldest is 1.
         cure: How to get a new file, such as "tune again".
         extra: Whether names that are not fields are ignored rather than refused.
@@ -62,7 +62,7 @@ class Document(Generic[T]):
 
         Args:
             path: The file.
-            unique_keys: Refuse a key that stands twice in one object.
+            unique_keys: Refuse a key that is repeated in one object.
 
         Raises:
             ArtifactError: missing, not JSON, another document, a newer version, or fields that are unknown, missing or
@@ -82,11 +82,11 @@ class Document(Generic[T]):
         """Check the content of a file.
 
         Args:
-            content: What JSON holds.
+            content: The content of the JSON file.
             where: The file, for messages.
 
         Raises:
-            ArtifactError: as `read` does.
+            ArtifactError: as for `read`.
         """
         fields = dict(content)
         if self.format:
@@ -96,11 +96,11 @@ class Document(Generic[T]):
         if problems:
             more = ["..."] if len(problems) > _MOST_PROBLEMS else []
             listed = "; ".join([*problems[:_MOST_PROBLEMS], *more])
-            raise ArtifactError(f"{where}: {listed}. Expected {self.what}. If it was changed by hand, {self.cure}.")
+            raise ArtifactError(f"{where}: {listed}. Expected {self.what}. If it was edited manually, {self.cure}.")
         return value  # type: ignore[no-any-return]
 
     def to_plain(self, value: T) -> dict[str, object]:
-        """The content as JSON holds it."""
+        """The content, ready for JSON."""
         head: dict[str, object] = {"format": self.format, "version": self.version} if self.format else {}
         fields: dict[str, object] = to_plain(value)
         return head | fields
@@ -116,7 +116,7 @@ class Document(Generic[T]):
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass, and all that it holds, as JSON holds it.
+    """A dataclass and everything in it, ready for JSON.
 
     >>> @dataclass
     ... class Point:
@@ -158,10 +158,10 @@ _PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 
 
 class _Reader:
-    """Turn JSON into the types that fields have, and collect what does not fit.
+    """Turn JSON into the types of fields, and collect what does not fit.
 
     Args:
-        problems: Grows by each problem.
+        problems: The list to add problems to.
         extra: Whether names that are not fields are ignored.
     """
 
@@ -170,7 +170,7 @@ class _Reader:
         self._extra = extra
 
     def read(self, hint: Any, value: Any, where: str) -> Any:
-        """The value as its type; None, and one problem more, where it does not fit."""
+        """The value as its type; None, and one more problem, if it does not fit."""
         if hint in (Any, object):
             return value
         if hint in _PLAIN:

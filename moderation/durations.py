@@ -1,8 +1,8 @@
-"""How long something takes, in words."""
+"""Durations in words."""
 
 
 def duration(seconds: float) -> str:
-    """Say how long something took, or will take.
+    """Describe how long something took, or will take.
 
     >>> duration(41.6), duration(1412), duration(9000)
     ('42 seconds', '24 minutes', '2.5 hours')

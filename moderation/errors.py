@@ -1,4 +1,4 @@
-"""What can go wrong, on one page.
+"""All errors of the toolkit, on one page.
 
     ModerationError
     ├── ConfigError        a setting, a flag or a combination of them        exit 2   (also a ValueError)
@@ -6,15 +6,15 @@
     ├── DataError          a table, a column, a row                          exit 1   (also a ValueError)
     └── ArtifactError      a file of a run folder, a checkpoint, a backbone  exit 1   (also a ValueError)
 
-A message says what is wrong, where, what was expected, and the cure. It never holds a user's text: row numbers,
-lengths and hashes only. Anything that is not a `ModerationError` is a bug and keeps its traceback.
+A message says what is wrong, where, what was expected, and how to fix it. It never contains a user's text: only
+row numbers, lengths and hashes. Anything that is not a `ModerationError` is a bug and keeps its traceback.
 """
 
 from typing import ClassVar
 
 
 class ModerationError(Exception):
-    """Base of every error that a user can cause and cure."""
+    """Base of every error that a user can cause and fix."""
 
     exit_code: ClassVar[int] = 1
 
@@ -30,16 +30,16 @@ class DataError(ModerationError, ValueError):
 
 
 class ArtifactError(ModerationError, ValueError):
-    """A file that this toolkit wrote, or a pretrained weight, is missing, broken or belongs elsewhere."""
+    """A file that this toolkit wrote, or a pretrained model, is missing, broken or belongs elsewhere."""
 
 
 class MissingExtraError(ModerationError, ImportError):
     """A feature needs a package that is not installed.
 
     Args:
-        feature: What was asked for, in the user's words.
-        extra: The extra of this toolkit that brings it, or several with commas; empty: every installation does.
-        package: Its name, where it is known.
+        feature: What needs the package, in words that a user knows.
+        extra: The extra of this toolkit that installs it, or several with commas; empty: every installation has it.
+        package: Its name, if known.
     """
 
     exit_code = 2

@@ -1,10 +1,10 @@
-r"""Control characters are shown, never sent: what goes to a terminal or into a log passes here.
+r"""Control characters are shown, never sent: everything for a terminal or a log passes through here.
 
-A terminal obeys some characters instead of showing them: they move its cursor, fill the clipboard, turn the direction
-of a line. Names of labels, columns and files hold such characters where somebody wants them to, and so does what a
-library says of a file. They become the escapes of JSON (`\u001b`), so that JSON stays JSON with the same content.
+A terminal obeys some characters instead of showing them: they move its cursor, fill the clipboard, or reverse the
+direction of a line. An attacker can put them into names of labels, columns and files, and a library may repeat them in
+a message. They become JSON escapes (`\u001b`), so that JSON stays JSON with the same content.
 
-Newlines and tabs stay, and so do the joiners U+200C and U+200D, without which some scripts and emoji fall apart.
+Newlines and tabs stay, and so do the joiners U+200C and U+200D, which some scripts and emoji need.
 """
 
 import re
@@ -14,26 +14,26 @@ from types import TracebackType
 from typing import TextIO, cast
 
 LONGEST_NAME = 200
-"""Characters of a name that are shown."""
+"""How many characters of a name are shown."""
 
 _KINDS = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f",  # C0 and C1
-    r"\ud800-\udfff",  # surrogates, which are also how Python holds bytes that are not UTF-8
+    r"\ud800-\udfff",  # surrogates, which Python also uses for bytes that are not UTF-8
     r"\u2028\u2029",  # line and paragraph separators
     r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069",  # direction
-    r"\xad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a",  # nothing to see
+    r"\xad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a",  # invisible
     r"\ufff9-\ufffb\U000e0000-\U000e007f",  # annotations and tags
 )
 CONTROLS = "".join(_KINDS)
-"""Characters that are escaped, for a set of characters in a regular expression."""
+"""Characters that are escaped, for a character set in a regular expression."""
 
 _CONTROLS = re.compile(f"[{CONTROLS}]")
 _CONTROLS_AND_BREAKS = re.compile(f"[{CONTROLS}\t\n]")
-_CURSOR = re.compile(r"\r|(?:\x1b\[A)+\Z")  # how a progress bar goes back to its place, at the start of a write
+_CURSOR = re.compile(r"\r|(?:\x1b\[A)+\Z")  # how a progress bar returns to its place, at the start of a write
 
 
 def escape(text: str) -> str:
-    r"""Write control characters as JSON's escapes.
+    r"""Replace control characters with JSON escapes.
 
     >>> print(escape("a\x1b[31m\u202eb\n"), end="")
     a\u001b[31m\u202eb
@@ -42,7 +42,7 @@ def escape(text: str) -> str:
 
 
 def escape_name(name: object) -> str:
-    r"""A name of a stranger within a line: newlines and tabs are escaped too, and what is too long is cut.
+    r"""A name from elsewhere, for use within a line: newlines and tabs are escaped too, and long names are cut.
 
     >>> print(escape_name("toxic\nmoderation: all is well"))
     toxic\u000amoderation: all is well
@@ -53,7 +53,7 @@ def escape_name(name: object) -> str:
 
 
 def escape_json(content: bytes) -> bytes:
-    r"""JSON in UTF-8, with the same content, that a terminal shows instead of obeying it.
+    r"""JSON in UTF-8 with the same content, in which a terminal finds nothing to obey.
 
     >>> escape_json('{"text": "\x9b2J"}'.encode())
     b'{"text": "\\u009b2J"}'
@@ -67,9 +67,9 @@ def _escape(match: re.Match[str]) -> str:
 
 
 class EscapingStream:
-    """A text stream that escapes what is written to it. All else is asked of the stream itself.
+    """A text stream that escapes what is written to it. Everything else is passed to the stream itself.
 
-    On a terminal a progress bar may go back to the start of its line, and to a line above.
+    On a terminal, a progress bar may return to the start of its line, or move to a line above.
 
     Args:
         stream: Where to write.
@@ -82,7 +82,7 @@ class EscapingStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Escape and write; characters that the stream's encoding lacks are escaped too."""
+        """Escape and write; characters that the stream's encoding does not have are escaped, too."""
         moves = _CURSOR.match(text) if self._stream.isatty() else None
         start = moves.end() if moves else 0
         shown = text[:start] + escape(text[start:])
@@ -93,13 +93,13 @@ class EscapingStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write one after another."""
+        """Write the lines one after another."""
         for line in lines:
             self.write(line)
 
 
 def escape_output() -> None:
-    """Let this process escape all that Python writes to standard output and standard error as text from now on."""
+    """From now on, escape all text that Python writes to standard output and standard error in this process."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, EscapingStream):
@@ -107,7 +107,7 @@ def escape_output() -> None:
 
 
 class escaped_output:
-    """Escape within a block. An error that leaves it finds the streams still escaping: its traceback is yet to come."""
+    """Escape within a block. If an error leaves it, the streams keep escaping: its traceback is still to be printed."""
 
     def __enter__(self) -> None:
         self._streams = sys.stdout, sys.stderr

@@ -1,4 +1,4 @@
-"""Which packages each extra of this toolkit brings, so that a missing one can name its cure."""
+"""Which packages each extra of this toolkit installs, so that the error for a missing package can say how to fix it."""
 
 import importlib.metadata
 import sys
@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from moderation.errors import MissingExtraError
 
 BASE = ("numpy", "tqdm")
-"""Modules that every installation brings."""
+"""Modules that every installation has."""
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "tables": ("pandas", "pyarrow"),
@@ -47,9 +47,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("onnx", "nncf"),
     "torchserve": ("model_archiver",),
 }
-"""Extra -> modules that it brings and that no extra further up does.
+"""Extra -> modules that it installs and that no extra above it does.
 
-`suites` brings `tables` too, `migrate` both, and `train` all three.
+`suites` also includes `tables`, `migrate` includes both, and `train` all three.
 """
 
 _OURS = ("moderation", "model_training")
@@ -62,7 +62,7 @@ _INCLUDED = {
 
 
 def extra_of(module: str) -> str | None:
-    """The extra that brings a module; None: no extra does.
+    """The extra that installs a module; None: no extra does.
 
     >>> extra_of("pyarrow.parquet"), extra_of("numpy")
     ('tables', None)
@@ -72,7 +72,7 @@ def extra_of(module: str) -> str | None:
 
 
 def modules_of(extra: str) -> tuple[str, ...]:
-    """All modules that an extra brings, with those of the extras that it takes in.
+    """All modules that an extra installs, with those of the extras that it includes.
 
     >>> modules_of("suites")
     ('jinja2', 'scipy', 'sklearn', 'pandas', 'pyarrow')
@@ -83,16 +83,16 @@ def modules_of(extra: str) -> tuple[str, ...]:
 def missing_extra(
     error: ModuleNotFoundError, needs: Sequence[str] = (), feature: str = "This command"
 ) -> MissingExtraError | None:
-    """Say by which extras a missing module is cured.
+    """Make the error that names the extras to install for a missing module.
 
     Args:
         error: What the import raised.
-        needs: Extras that the feature needs altogether; of these, every one that is not there is named at once, so that
-            nobody has to install, try and install again.
+        needs: All extras that the feature needs. The error names every missing one at once, so that nobody has to
+            install, try and install again.
         feature: What was asked for, in the user's words.
 
     Returns:
-        The error to raise instead; None where a module of this toolkit itself is missing, which is a bug.
+        The error to raise instead; None if a module of this toolkit itself is missing, which is a bug.
 
     >>> print(missing_extra(ModuleNotFoundError(name="torch"), feature="This command"))
     This command needs the package torch, which is not installed. Cure, in the folder of this toolkit: \
@@ -104,7 +104,7 @@ pip install '.[train]'
     wanted = [extra for extra in needs if any(map(_is_absent, modules_of(extra)))]
     named = extra_of(package)
     if named is None and package not in BASE:
-        wanted = wanted or list(needs)  # what one of the packages needs in turn: installing them again brings it
+        wanted = wanted or list(needs)  # a dependency of one of the packages: installing them again installs it
     if named is not None and not any(package in modules_of(extra) for extra in wanted):
         wanted.append(named)
     if named is None and package not in BASE and not wanted:
@@ -113,7 +113,7 @@ pip install '.[train]'
 
 
 def require(modules: Sequence[str], needs: Sequence[str], feature: str = "This command") -> None:
-    """Refuse to begin where a module is missing that would be needed only later: after hours, or in another process.
+    """Refuse to start if a module is missing that is only needed later: after hours, or in another process.
 
     Raises:
         MissingExtraError: a module is not installed.
@@ -124,7 +124,7 @@ def require(modules: Sequence[str], needs: Sequence[str], feature: str = "This c
 
 
 def package_version(package: str) -> str:
-    """Version of a package; an engine may also have been installed under another name, as onnxruntime-gpu is."""
+    """Version of a package; an engine can also be installed under another name, such as onnxruntime-gpu."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -132,12 +132,12 @@ def package_version(package: str) -> str:
 
 
 def toolkit_version() -> str:
-    """Version of this toolkit; `unknown` where it is run from its folder, without an installation."""
+    """Version of this toolkit; `unknown` if it runs from its folder without being installed."""
     return package_version("content-moderation")
 
 
 def _is_absent(module: str) -> bool:
     try:
         return find_spec(module) is None
-    except (ImportError, ValueError):  # hidden by an import hook, or half loaded
+    except (ImportError, ValueError):  # hidden by an import hook, or only partly loaded
         return True

@@ -23,7 +23,7 @@ _METAVARS = {
     "_dir": "FOLDER",
     "_path": "FILE",
 }
-"""Ending of a setting's name -> what its flag takes, where the setting does not say it."""
+"""Ending of a setting's name -> metavar of its flag, if the setting does not define one."""
 
 _SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, positional: str | None = None) -> None:
-    """Add `--config FILE` and one flag per field of `config_class`; `positional` needs no flag.
+    """Add `--config FILE` and one flag per field of `config_class`; `positional` gets no flag.
 
-    It may be left out where it may be None.
+    The positional argument is optional if its setting can be None.
     """
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings; flags override it")
     groups: dict[str, object] = {}
@@ -47,7 +47,7 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type[Any], *, posit
             "--log-level",
             choices=get_args(LogLevel),
             default=argparse.SUPPRESS,
-            help="how much to say on standard error (default: info)",
+            help="how much to log to standard error (default: info)",
         )
     for one in settings.values():
         if one.name == positional:
@@ -72,7 +72,7 @@ def _add_positional(parser: argparse.ArgumentParser, one: Setting) -> None:
 
 def _add_flag(place: Any, one: Setting) -> None:
     """Add the flag of a setting to a parser or a group of one."""
-    if one.default is False:  # --no-... unsets what a file set; the help need not show it
+    if one.default is False:  # --no-... unsets what a file sets; the help does not show it
         place.add_argument(
             f"--no-{one.flag[2:]}",
             dest=one.name,
@@ -92,27 +92,31 @@ def _add_flag(place: Any, one: Setting) -> None:
 
 
 class _Once(argparse.Action):
-    """Refuse a flag that comes again: the first value would be lost without a word."""
+    """Refuse a flag that is repeated: the first value would be lost unnoticed."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if hasattr(namespace, self.dest):
-            parser.error(f"{option_string} is given more than once; give it once, and more texts on standard input")
+            parser.error(
+                f"{option_string} is given more than once; give it once, or send several texts to standard input"
+            )
         setattr(namespace, self.dest, values)
 
 
 def merge(config_class: type[Config], flags: dict[str, object], environment: Mapping[str, str] | None = None) -> Config:
-    """Build the config from its defaults, a TOML file, the environment, and the flags given; what comes later counts.
+    """Build the config from its defaults, a TOML file, the environment, and the flags given; later sources win.
 
     Args:
-        config_class: Whose settings they are.
-        flags: Those that were given; `flags["config"]` names the TOML file, as `MODERATION_CONFIG` may too.
-        environment: Variables, of which `MODERATION_<SETTING>` are read; lists separated by commas.
+        config_class: The class of the settings.
+        flags: Those that were given; `flags["config"]` names the TOML file, as can `MODERATION_CONFIG`.
+        environment: Variables; `MODERATION_<SETTING>` are read, and lists are separated by commas.
 
     Raises:
-        ConfigError: the TOML file is missing, broken, or holds unknown keys or values of the wrong type, all of them
-            in one message; so do the variables; or the config itself refuses a value.
+        ConfigError: the TOML file is missing or broken, it or the variables have unknown keys or values of the wrong
+            type (all in one message), or the config itself refuses a value.
     """
-    flags = {name: value for name, value in flags.items() if value is not None}  # a positional that was left out
+    flags = {
+        name: value for name, value in flags.items() if value is not None
+    }  # a positional argument that was left out
     named = (environment or {}).get(PREFIX + "CONFIG")
     given = flags.pop("config", None) or named
     config_path = Path(str(given)) if given else None
@@ -121,7 +125,7 @@ def merge(config_class: type[Config], flags: dict[str, object], environment: Map
 
 
 def to_plain(config: Any) -> dict[str, object]:
-    """The settings as JSON-ready values: paths as strings, tuples as lists."""
+    """The settings as values ready for JSON: paths as strings, tuples as lists."""
     return {key: _plain(value) for key, value in flatten(config).items()}
 
 
@@ -145,19 +149,21 @@ def _read_toml(path: Path, config_class: type[Any]) -> dict[str, object]:
         raise ConfigError(f"--config {path}: cannot be read as UTF-8 text.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path}: not valid TOML: {error}.") from error
-    except (ValueError, RecursionError):  # a number of thousands of digits, brackets within brackets
-        raise ConfigError(f"--config {path}: not settings: a number is too long, or lists nest too deep.") from None
+    except (ValueError, RecursionError):  # a number with thousands of digits, deeply nested brackets
+        raise ConfigError(
+            f"--config {path}: not settings: a number is too long, or lists are nested too deeply."
+        ) from None
     named = {key.replace("-", "_"): value for key, value in settings.items()}
     if len(named) < len(settings):
-        raise ConfigError(f"--config {path}: a setting stands twice, with '-' and with '_'. Name it once.")
+        raise ConfigError(f"--config {path}: a setting is given twice, with '-' and with '_'. Give it once.")
     return _typed(config_class, named, f"--config {path}")
 
 
 def _read_text(path: Path) -> str:
-    """The file, which may be a pipe.
+    """Read the file, which may be a pipe.
 
     Raises:
-        ConfigError: far larger than settings are.
+        ConfigError: it is far larger than settings can be.
     """
     with path.open("rb") as file:
         content = file.read(_MOST_BYTES + 1)
@@ -169,12 +175,12 @@ def _read_text(path: Path) -> str:
 def warn_of_variables(
     config_class: type[Any], environment: Mapping[str, str], read_by: Mapping[str, type[Any]]
 ) -> None:
-    """Log what a command leaves aside that reads no variables: those for its own settings, and those of nobody.
+    """Warn of variables that a command which reads none ignores: its own settings, and unknown ones.
 
     Args:
         config_class: The command's settings.
         environment: All variables.
-        read_by: Verbs that do read variables -> their settings.
+        read_by: Verbs that read variables -> their settings.
     """
     everywhere = {name for settings in read_by.values() for name in settings_of(settings)}
     found = sort_variables(environment, everywhere)
@@ -182,10 +188,10 @@ def warn_of_variables(
     named = {*found.settings, *(["config"] if environment.get(PREFIX + "CONFIG") else [])}
     for name in sorted(named & here):
         verbs = ", ".join(f"moderation {verb}" for verb in read_by)
-        logger.warning("%s%s is read by %s alone; here give %s.", PREFIX, name.upper(), verbs, flag_of(name))
+        logger.warning("%s%s is only read by %s; use %s here.", PREFIX, name.upper(), verbs, flag_of(name))
     for variable, guess in found.unknown.items():
         hint = f" Did you mean {guess}?" if guess else ""
-        logger.warning("%s is set, and nothing reads it.%s", variable, hint)
+        logger.warning("%s is set, but nothing reads it.%s", variable, hint)
 
 
 def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -> dict[str, object]:
@@ -194,7 +200,7 @@ def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -
     found, problems = {}, [_unknown_variable(name, guess) for name, guess in variables.unknown.items()]
     for name, value in variables.settings.items():
         kind, choices, many = kind_of(settings[name].hint)
-        if not value and not settings[name].about.get("empty"):  # an empty variable is how many unset one
+        if not value and not settings[name].about.get("empty"):  # many people unset a variable by making it empty
             continue
         try:
             parts = [_parse(part.strip(), kind) for part in value.split(",") if part.strip()]
@@ -206,11 +212,12 @@ def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -
                 problems.append(f"{PREFIX}{name.upper()}: expected {' | '.join(choices)}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"environment: not the settings of this verb.\n{lines}")
+        raise ConfigError(f"environment: these are not settings of this verb.\n{lines}")
     for name in variables.linked:
         logger.warning(
-            "%s%s holds the address of a service, as Kubernetes sets it for one of that name; it is not read. For a "
-            "setting give %s; enableServiceLinks: false in the pod's specification keeps such variables away.",
+            "%s%s contains the address of a service, as Kubernetes sets it for a service of that name; it is not "
+            "read. For the setting use %s; enableServiceLinks: false in the pod's specification prevents such "
+            "variables.",
             PREFIX,
             name.upper(),
             flag_of(name),
@@ -219,22 +226,22 @@ def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -
 
 
 def _unknown_variable(name: str, guess: str) -> str:
-    hint = f"Did you mean {guess}?" if guess else f"Each flag is one: --max-texts is {PREFIX}MAX_TEXTS."
+    hint = f"Did you mean {guess}?" if guess else f"Every flag has a variable: --max-texts is {PREFIX}MAX_TEXTS."
     return f"{name}: no such setting. {hint}"
 
 
 def _parse(word: str, kind: Any) -> Any:
-    """A value of the environment; KeyError or ValueError: it is none."""
+    """A value of the environment; raises KeyError or ValueError if it is invalid."""
     if kind is bool:
         return _SWITCHES[word.lower()]
     return _whole(word) if kind is int else kind(word)
 
 
 def _whole(word: str) -> int:
-    """A whole number as settings hold them.
+    """A whole number within the range of settings.
 
     Raises:
-        ValueError: it is none, or one that is too large to be written in a message.
+        ValueError: it is not a whole number, or one too large to write in a message.
     """
     number = int(word)
     if abs(number) > _LARGEST:
@@ -262,7 +269,7 @@ def _typed(config_class: type[Any], settings: dict[str, object], where: str) -> 
             problems.append(f"{key}: {error}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in sorted(problems))
-        raise ConfigError(f"{where}: not the settings of this verb.\n{lines}")
+        raise ConfigError(f"{where}: these are not settings of this verb.\n{lines}")
     return typed
 
 
@@ -270,7 +277,7 @@ def _coerce(value: Any, hint: Any) -> Any:
     """Turn a TOML or JSON value into the field's type.
 
     Raises:
-        TypeError: it is of another one.
+        TypeError: it is of another type.
     """
     kind, _, many = kind_of(hint)
     if many:
@@ -281,7 +288,7 @@ def _coerce(value: Any, hint: Any) -> Any:
         raise TypeError(f"expected {kind.__name__}, found a number of more than 64 bits")
     if kind is Path and isinstance(value, str):
         if len(value) > _LONGEST_PATH or "\0" in value:
-            raise TypeError("expected a path, found a text that is too long for one, or holds a zero byte")
+            raise TypeError("expected a path, found a text that is too long or contains a zero byte")
         return Path(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -291,14 +298,14 @@ def _coerce(value: Any, hint: Any) -> Any:
 
 
 def _metavar(one: Setting, kind: Any) -> str:
-    """What a flag's value is called in its help."""
+    """The name of a flag's value in its help."""
     by_name = (what for ending, what in _METAVARS.items() if one.name.endswith(ending))
     by_type = {Path: "FILE", int: "N", float: "X"}.get(kind, "VALUE")
     return str(one.about.get("metavar") or next(by_name, by_type))
 
 
 def _argument(one: Setting) -> dict[str, object]:
-    """What argparse has to know of a setting."""
+    """A setting's arguments for argparse."""
     kind, choices, many = kind_of(one.hint)
     if kind is bool:
         return {"action": "store_true" if one.default is False else argparse.BooleanOptionalAction}
@@ -308,7 +315,7 @@ def _argument(one: Setting) -> dict[str, object]:
         "choices": choices,
         "metavar": None if choices else metavar,
     }
-    if many:  # the config checks the choices, for argparse would do so before the commas are cut
+    if many:  # the config checks the choices: argparse would check before splitting at commas
         argument |= {"nargs": "+", "action": _StoreTuple, "choices": None}
         few = choices and len(choices) <= 4
         argument["metavar"] = "|".join(choices or ()) if few else metavar
@@ -316,9 +323,9 @@ def _argument(one: Setting) -> dict[str, object]:
 
 
 class _StoreTuple(argparse.Action):
-    """Keep several values as the tuple that the dataclass declares; commas separate names as blanks do.
+    """Store several values as the tuple that the dataclass declares; names are separated by commas or blanks.
 
-    A flag that is given again adds to it.
+    A flag that is repeated adds to the tuple.
     """
 
     def __call__(

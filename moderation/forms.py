@@ -1,7 +1,7 @@
-"""Forms: the ways in which a bundle holds its model. What is known of a form stands here, once.
+"""Forms: the ways in which a bundle stores its model. The facts about each form are defined once, here.
 
-The code that belongs to a form stands in two other tables, by the same name: what writes it in `export.forms.WRITERS`,
-what runs it in `inference.backends.ENGINES`. docs/adding-a-form.md leads through all three.
+The code of a form is in two other tables, under the same name: `export.forms.WRITERS` writes it and
+`inference.backends.ENGINES` runs it. docs/adding-a-form.md explains all three.
 """
 
 from collections.abc import Mapping
@@ -18,27 +18,27 @@ Kind = Literal["float", "int8", "weights", "server"]
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One of the ways in which a bundle holds its model.
+    """One of the ways in which a bundle stores its model.
 
     Args:
-        name: As in `--formats`.
-        title: What messages call it, at the beginning of a sentence.
-        kind: `float` computes in float32 and `int8` in 8 bits; both are compared with torch. `weights` are read by
-            other programs, and only hashed. `server` is for a server of another maker, and made from a whole bundle.
-        main_file: The file by which its presence is known; `{name}` stands for the bundle's name.
-        beside: Further files that its engine reads by their names.
+        name: Its name in `--formats`.
+        title: Its name in messages, at the beginning of a sentence.
+        kind: `float` computes in float32 and `int8` in 8 bits; both are compared with torch. `weights` are for
+            other programs, and only hashed. `server` is for another model server, and made from a whole bundle.
+        main_file: The file that shows that the form is present; `{name}` stands for the bundle's name.
+        beside: Other files that its engine reads by name.
         backend: Name of the backend that runs it; None: `Classifier` cannot.
-        run_needs: Modules that running it takes; the extra that brings the first one brings them all.
-        write_needs: Modules that writing and comparing it takes beyond those of training; likewise.
+        run_needs: Modules needed to run it; the extra that installs the first one installs them all.
+        write_needs: Modules needed to write and compare it, beyond those of training; likewise.
         from_graph: Whether it is made from the float32 ONNX graph.
-        limits: Largest difference of a probability (`max_difference`), fall of a label's ROC-AUC (`auc_drop`) and
+        limits: Largest difference of a probability (`max_difference`), drop of a label's ROC-AUC (`auc_drop`) and
             share of flipped decisions (`flips`) from torch, on the machine of the export.
         limit_elsewhere: Largest difference of a probability on another machine: from torch, and for int8 from its own
-            answers at the export, since rounding may tip where another processor sums in another order.
-        cpu_only: Whether `auto` takes it on a processor alone.
-        shares_window: Whether its threads share the arithmetic of one window, so that last digits depend on their
-            number, and a fork has to do without them.
-        hub_tag: Its tag in the metadata of the model card.
+            answers at export, since rounding can differ where another processor sums in another order.
+        cpu_only: Whether `auto` uses it only on a processor.
+        shares_window: Whether its threads share the arithmetic of one window, so that the last digits depend on their
+            number, and a forked process cannot use them.
+        hub_tag: Its tag in the model card's metadata.
     """
 
     name: FormName
@@ -57,16 +57,16 @@ class Form:
     hub_tag: str | None = None
 
     def files(self, bundle_name: str) -> list[str]:
-        """Files that are read by their names, the main one first."""
+        """Files that are read by name, the main one first."""
         return [self.main_file.format(name=bundle_name), *self.beside]
 
     @property
     def run_extra(self) -> str:
-        """The extra that brings what running it takes."""
+        """The extra that installs what is needed to run it."""
         return str(extra_of(self.run_needs[0]))
 
     def cannot_be_written(self) -> MissingExtraError:
-        """The error to raise where a module is missing that writing it takes."""
+        """The error to raise if a module needed to write it is missing."""
         return MissingExtraError(self.title, str(extra_of(self.write_needs[0])))
 
 

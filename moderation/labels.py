@@ -1,4 +1,4 @@
-"""The ordered labels. Every array is built by indexing with them, and every saved array travels with them."""
+"""The ordered labels. Every array is built by indexing with them, and every saved array comes with them."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def as_labels(names: Sequence[str]) -> tuple[str, ...]:
     """Return `names` as an ordered tuple of labels.
 
     Raises:
-        ConfigError: no name, an empty one, one that nobody could read, or two that look alike.
+        ConfigError: no names, an empty or unreadable one, or two that look alike.
 
     >>> as_labels(["toxic", "threat"])
     ('toxic', 'threat')
@@ -37,28 +37,25 @@ def as_labels(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def name_problem(name: str) -> str:
-    r"""Why a name is none that people could read and tell from others; empty where it is one.
+    r"""Why people could not read a name or tell it from others; empty if they can.
 
-    The name itself is not repeated: where the header of a table is missing, it may be a comment.
+    The name itself is not repeated: if the header of a table is missing, it may be a comment.
 
     >>> name_problem("identity hate"), name_problem("toxic\x1b[2J")
-    ('', 'holds the character U+001B, which cannot be seen; expected letters, digits, signs and plain blanks')
+    ('', 'contains the invisible character U+001B; expected letters, digits, signs and plain blanks')
     """
     if len(name) > LONGEST_NAME:
         return f"has {len(name):,} characters; expected up to {LONGEST_NAME}"
     odd = next((character for character in name if not character.isprintable()), None)
     if odd is not None:
-        return (
-            f"holds the character U+{ord(odd):04X}, which cannot be seen; expected letters, digits, signs and plain "
-            "blanks"
-        )
+        return f"contains the invisible character U+{ord(odd):04X}; expected letters, digits, signs and plain blanks"
     if not any(unicodedata.category(character)[0] in "LNPS" for character in name):
-        return "holds nothing that can be seen by itself; expected letters, digits or signs"
+        return "contains nothing visible; expected letters, digits or signs"
     return ""
 
 
 def find_alike(names: Sequence[str]) -> list[str]:
-    r"""Names that stand more than once, also in another notation of the same characters; sorted, each once.
+    r"""Names that occur more than once, also in another notation of the same characters; sorted, each once.
 
     >>> find_alike(["caf\u00e9", "tea", "cafe\u0301"])
     ['café']
@@ -68,12 +65,12 @@ def find_alike(names: Sequence[str]) -> list[str]:
 
 
 def check_same_labels(found: Sequence[str], expected: Sequence[str], where: str) -> None:
-    """Refuse an artifact whose labels are not `expected`, in that very order.
+    """Refuse an artifact whose labels are not `expected`, in exactly that order.
 
     Args:
-        found: Labels that the artifact carries.
+        found: Labels of the artifact.
         expected: Labels of what it is used with.
-        where: Names the artifact in the message.
+        where: The artifact's name in the message.
 
     Raises:
         ArtifactError: the labels or their order differ.
@@ -82,7 +79,7 @@ def check_same_labels(found: Sequence[str], expected: Sequence[str], where: str)
         return
     same = sorted(found) == sorted(expected)
     raise ArtifactError(
-        f"{where}: {'the labels stand in another order' if same else 'made for other labels'}.\n"
+        f"{where}: {'the labels are in another order' if same else 'made for other labels'}.\n"
         f"  found:    {', '.join(map(escape_name, found))}\n"
         f"  expected: {', '.join(expected)}\n"
         "Use files that belong to the same run."

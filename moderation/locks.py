@@ -1,9 +1,9 @@
-"""One writer at a time: a claim on an output, by a lock of the operating system and a record of who holds it.
+"""One writer at a time: a claim on an output, with a lock of the operating system and a record of who holds it.
 
-The lock ends with the process, however it ends, so that nothing of a killed one has to be cleared away. It is held on
-a file of its own, since outputs are replaced when they are whole: `.NAME.lock` beside the output, or `.lock` in a
-folder. The file goes with the claim. Whoever opened it before that finds that what it locked has no name any more, and
-tries again.
+The lock ends with the process, however it ends, so a killed process leaves nothing to clean up. It is held on a
+separate file, since outputs are replaced once they are complete: `.NAME.lock` next to the output, or `.lock` in a
+folder. The file is removed with the claim. A process that opened it before that notices that the file it locked has no
+name any more, and tries again.
 """
 
 import datetime
@@ -26,10 +26,10 @@ from moderation.escapes import escape_name
 _FORMAT = "content-moderation lock"
 _START = json.dumps({"format": _FORMAT})[:-1].encode()
 _RECORD_BYTES = 1 << 16
-_KEYS = {"size": "bytes"}  # of the record, where they are not the names of fields
-_UNKNOWN = "which one is not known"
+_KEYS = {"size": "bytes"}  # keys of the record that differ from the names of fields
+_UNKNOWN = "which process is unknown"
 _LOOK_S = 0.02
-_RECORD_S = 1.0  # within which whoever took a lock has said who it is
+_RECORD_S = 1.0  # time within which a process that took a lock has recorded who it is
 
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
@@ -40,7 +40,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # behind the record, which others may then read
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # after the record, which others can then read
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 else:
     import fcntl
@@ -51,15 +51,15 @@ else:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock, as its file says. Another process wrote it, so that each value may be missing, or anything.
+    """Who holds a lock, according to its file. Another process wrote it, so each value may be missing, or anything.
 
     Args:
-        verb: Command that runs.
+        verb: The command that is running.
         process: Its id.
         host: Where it runs.
         started: When it took the lock, in UTC.
         input: What it reads.
-        size: Bytes of that.
+        size: Size of the input in bytes.
     """
 
     verb: object = None
@@ -71,7 +71,7 @@ class Owner:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Owner | None":
-        """The owner of which `to_bytes` wrote; None: it is not known (yet)."""
+        """The owner that `to_bytes` wrote; None: it is not known (yet)."""
         try:
             record = json.loads(content)
         except ValueError:
@@ -97,21 +97,21 @@ class Owner:
 def claimed(
     path: Path, verb: str, *, inside: bool = False, source: Path | None = None, wait_s: float = 0.0
 ) -> Iterator[None]:
-    """Be the only one, among processes and threads, to write an output.
+    """Be the only process and thread that writes an output.
 
-    A link and other spellings of a path are the same output. Folders on the way to it are made; those that nothing was
-    written to go again.
+    Links and other spellings of a path count as the same output. Missing folders on the way to it are created, and
+    removed again if nothing was written to them.
 
     Args:
         path: A file, or a folder; it need not exist.
-        verb: What is done, for the message that others get.
-        inside: Keep the lock in the folder instead of beside it: the folder itself stays, and may be all that can be
-            written.
-        source: What is read, for the message.
-        wait_s: Seconds to wait for somebody else to let go.
+        verb: The command, for the message that other processes show.
+        inside: Keep the lock in the folder instead of next to it: the folder itself stays, and may be the only place
+            that can be written.
+        source: The input, for the message.
+        wait_s: Seconds to wait for another process to release it.
 
     Raises:
-        ArtifactError: somebody else holds it, or the folder cannot be written.
+        ArtifactError: another process holds it, or the folder cannot be written.
     """
     target = Path(os.path.realpath(path))
     lock = target / ".lock" if inside else target.with_name(f".{target.name}.lock")
@@ -127,12 +127,12 @@ def claimed(
             _let_go(descriptor, lock)
     finally:
         for folder in missing:
-            with suppress(OSError):  # it holds something by now
+            with suppress(OSError):  # it is not empty any more
                 folder.rmdir()
 
 
 def _hold(lock: Path, path: Path, wait_s: float) -> int:
-    """The descriptor of a lock file that is ours, and that has its name."""
+    """The descriptor of a lock file that we hold, and that still has its name."""
     end = time.monotonic() + wait_s
     while True:
         descriptor = _open(lock)
@@ -150,7 +150,7 @@ def _hold(lock: Path, path: Path, wait_s: float) -> int:
             waited = f" (waited {wait_s:g} s)" if wait_s else ""
             raise ArtifactError(
                 f"{path}: another process is writing it: {owner or _UNKNOWN}{waited}. Wait until it ends, stop it, or "
-                "write somewhere else."
+                "choose another output."
             )
         time.sleep(_LOOK_S)
 
@@ -163,16 +163,16 @@ def _open(lock: Path) -> int:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise ArtifactError(
-                f"{lock}: could not be made: the name is too long for this file system. Choose a shorter one."
+                f"{lock}: could not be created: the name is too long for this file system. Choose a shorter one."
             ) from error
-        left = " If a run of somebody else left it, and is over, remove it." if os.path.lexists(lock) else ""
+        left = " If another user's run left it, and that run has ended, remove it." if os.path.lexists(lock) else ""
         raise ArtifactError(
-            f"{lock}: could not be made ({error.strerror}). Choose a folder that may be written.{left}"
+            f"{lock}: could not be created ({error.strerror}). Choose a folder that you can write to.{left}"
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ArtifactError(f"{lock}: a pipe or a device, where a lock would be written. Move it away.")
-    with suppress(OSError):  # somebody else's
+        raise ArtifactError(f"{lock}: this is a pipe or a device, but a lock would be written here. Move it away.")
+    with suppress(OSError):  # it belongs to another user
         lock.chmod(0o600)  # a umask may have taken away what the owner needs
     return descriptor
 
@@ -185,12 +185,14 @@ def _is_locked(descriptor: int, lock: Path) -> bool:
             return False
         if error.errno not in _NO_LOCKS:
             raise ArtifactError(f"{lock}: could not be locked ({error.strerror}). Choose another folder.") from error
-        logger.warning("%s: this file system has no locks. Let no other run write there meanwhile.", lock.parent)
+        logger.warning(
+            "%s: this file system has no locks. Do not let another run write there at the same time.", lock.parent
+        )
     return True
 
 
 def _has_name(descriptor: int, lock: Path) -> bool:
-    """Whether a file still stands under its name: its last owner may have removed it."""
+    """Whether a file still has its name: its last owner may have removed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), lock.stat())
     except FileNotFoundError:
@@ -198,10 +200,10 @@ def _has_name(descriptor: int, lock: Path) -> bool:
 
 
 def _check_content(descriptor: int, lock: Path) -> None:
-    """Refuse a file that happens to have the lock's name, and that a record would replace."""
+    """Refuse a file that happens to have the lock's name: the record would overwrite it."""
     found = _read(descriptor)
     if not (found.startswith(_START) or _START.startswith(found)):
-        raise ArtifactError(f"{lock}: is no lock of this toolkit, which would write there. Move it away.")
+        raise ArtifactError(f"{lock}: not a lock file of this toolkit, and a lock would overwrite it. Move it away.")
 
 
 def _let_go(descriptor: int, lock: Path) -> None:
@@ -209,7 +211,7 @@ def _let_go(descriptor: int, lock: Path) -> None:
         if _has_name(descriptor, lock):
             lock.unlink()
     os.close(descriptor)
-    if sys.platform == "win32":  # where what is open cannot be removed, and what others opened neither
+    if sys.platform == "win32":  # where an open file cannot be removed, whoever opened it
         with suppress(OSError):
             lock.unlink()
 
@@ -230,10 +232,10 @@ def _describe(verb: str, source: Path | None) -> Owner:
 
 
 def _write_record(descriptor: int, lock: Path, path: Path, owner: Owner) -> None:
-    """Say in the lock file who holds it, in place of whoever was killed while holding it."""
+    """Record in the lock file who holds it, replacing a process that was killed while holding it."""
     former = Owner.from_bytes(_read(descriptor))
     if former is not None and former.host not in (None, owner.host):
-        logger.info("%s: taken over from %s. Should that still run there, stop one of the two.", path, former)
+        logger.info("%s: taken over from %s. If that is still running there, stop one of the two.", path, former)
     try:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)

@@ -1,6 +1,6 @@
 """The manifest of a bundle, `moderation.json`: one dataclass, with one reader and one writer.
 
-Each value that decides an answer has one type and bounds, and the reader names the key of one that has not.
+Each value that affects answers has one type and bounds; the reader names the key of a value that does not fit.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ MANIFEST = "moderation.json"
 FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
 BUNDLE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
-"""What a bundle may be called: servers make folders and addresses of it."""
+"""Allowed names of bundles: servers turn them into folders and addresses."""
 
-LONGEST_WINDOW = 1 << 17  # tokens; the longest encoders read some ten thousand
+LONGEST_WINDOW = 1 << 17  # tokens; the longest encoders read about ten thousand
 _MOST_LABELS = 1_000
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 _SHA256_DIGITS = frozenset("0123456789abcdef")
@@ -33,7 +33,7 @@ _KNOWN |= {"forms", "mapping", "files"}
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What is known of a file's content.
+    """Facts about a file's content.
 
     Args:
         sha256: 64 hex digits.
@@ -50,34 +50,33 @@ class FormFacts:
 
     Args:
         files: Its files, all sealed; paths relative to the folder, with slashes.
-        left_in_float: Groups of layers that an int8 form keeps in float32, since their 8-bit form cost too much; None:
-            nothing had to be kept.
+        left_in_float: Groups of layers that an int8 form keeps in float32, where 8 bits cost too much; None: none.
     """
 
     files: tuple[str, ...]
     left_in_float: tuple[str, ...] | None = None
 
     def to_plain(self) -> dict[str, list[str]]:
-        """The facts as JSON holds them."""
+        """The facts, ready for JSON."""
         kept = {} if self.left_in_float is None else {"left_in_float": list(self.left_in_float)}
         return {"files": list(self.files)} | kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a bundle says of itself.
+    """What a bundle records about itself.
 
     Args:
-        name: Of the model, as chosen at export.
+        name: Name of the model, as chosen at export.
         labels: Order of the logits.
         thresholds: One per label, in that order, in [0, 1].
         calibrators: One per label, in that order, applied to logits before the sigmoid.
-        window_length: Tokens that the encoder reads at once, special ones included.
+        window_length: Tokens that the encoder reads at once, including special ones.
         window_overlap: Tokens that two neighbouring windows share.
-        languages: That the model was trained on.
-        records: What was measured and where the model comes from, which decides no answer and is carried as it stands:
+        languages: The languages that the model was trained on.
+        records: What was measured and where the model comes from. They do not affect answers and are copied unchanged:
             `metrics`, `curves`, `provenance`, `parity`, and whatever a later version adds.
-        forms: Form -> what this bundle holds of it.
+        forms: Form -> facts about it in this bundle.
         mapping: Label -> OpenAI's categories and Perspective's attributes that it was mapped to at export.
         files: Path relative to the folder, with slashes -> its hash and size; filled in when a folder is sealed.
         version: SHA-256 of the rest, 64 hex digits; likewise.
@@ -101,12 +100,12 @@ class Manifest:
         """Read a manifest.
 
         Args:
-            content: As JSON holds it.
-            where: Names it in a message.
-            more: Further fields of a subclass.
+            content: The content of the JSON file.
+            where: Its name in messages.
+            more: Other fields of a subclass.
 
         Raises:
-            ArtifactError: a value that is missing, of another type or out of bounds.
+            ArtifactError: a value is missing, of another type or out of bounds.
         """
         try:
             labels = read_labels(content)
@@ -130,10 +129,10 @@ class Manifest:
                 **more,
             )
         except ConfigError as error:
-            raise ArtifactError(f"{where}: not a manifest that can be read. {str(error)[:2_000]}") from error
+            raise ArtifactError(f"{where}: not a readable manifest. {str(error)[:2_000]}") from error
 
     def to_plain(self) -> dict[str, object]:
-        """The manifest as JSON holds it, with the version that its content has."""
+        """The manifest ready for JSON, with the version of its content."""
         content: dict[str, object] = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -158,7 +157,7 @@ class Manifest:
 
 
 def manifest_version(content: Mapping[str, object]) -> str:
-    """SHA-256 of a manifest without its `version`: of its JSON with sorted keys and no spaces.
+    """SHA-256 of a manifest without its `version`, as JSON with sorted keys and no spaces.
 
     >>> manifest_version({"a": 1, "version": "x"}) == manifest_version({"a": 1})
     True
@@ -167,12 +166,12 @@ def manifest_version(content: Mapping[str, object]) -> str:
     try:
         text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     except (RecursionError, ValueError, TypeError):
-        raise ArtifactError(f"{MANIFEST}: nested too deeply, or it holds what JSON does not.") from None
+        raise ArtifactError(f"{MANIFEST}: nested too deeply, or it contains something that JSON cannot.") from None
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def describe_calibrators(labels: Sequence[str], calibrators: Sequence[Calibrator]) -> dict[str, object]:
-    """What the manifest says under `calibration`.
+    """The entry `calibration` of the manifest.
 
     >>> describe_calibrators(["toxic"], [Calibrator()])
     {'method': 'identity'}
@@ -184,10 +183,10 @@ def describe_calibrators(labels: Sequence[str], calibrators: Sequence[Calibrator
 
 
 def read_name(content: Mapping[str, object]) -> str:
-    """A name as `export` takes it: it stands in the header of every answer.
+    """A name that `export` accepts: it is in the header of every answer.
 
     Raises:
-        ConfigError: it is missing, or holds other characters.
+        ConfigError: it is missing, or contains other characters.
     """
     name = read_text(content, "name")
     if not BUNDLE_NAME.fullmatch(name):
@@ -198,10 +197,10 @@ def read_name(content: Mapping[str, object]) -> str:
 
 
 def read_own_mapping(content: Mapping[str, object], labels: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Label -> what other APIs call it; empty where the bundle does not say.
+    """Label -> its names in other APIs; empty if the bundle has none.
 
     Raises:
-        ConfigError: it is of another form, or names what these APIs do not know.
+        ConfigError: it has another structure, or names that these APIs do not know.
     """
     mapping: Any = content.get("mapping", {})
     try:
@@ -226,7 +225,7 @@ def read_labels(content: Mapping[str, object]) -> tuple[str, ...]:
     """The ordered labels.
 
     Raises:
-        ConfigError: they are no list of different names.
+        ConfigError: they are not a list of different names.
     """
     return as_labels(_texts(content, "labels", _MOST_LABELS))
 
@@ -235,7 +234,7 @@ def read_languages(content: Mapping[str, object]) -> tuple[str, ...]:
     """The languages that the model was trained on.
 
     Raises:
-        ConfigError: they are no list of codes.
+        ConfigError: they are not a list of codes.
     """
     codes = tuple(_texts(content, "languages", _MOST_LABELS))
     if not all(map(_LANGUAGE.fullmatch, codes)):
@@ -247,14 +246,14 @@ def read_thresholds(content: Mapping[str, object]) -> dict[str, float]:
     """Label -> threshold.
 
     Raises:
-        ConfigError: one of them is no number in [0, 1].
+        ConfigError: one of them is not a number in [0, 1].
     """
     thresholds = read_object(content, "thresholds")
     _texts({"thresholds": list(thresholds)}, "thresholds", _MOST_LABELS)
     found = {}
     for label, value in thresholds.items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:  # nor is NaN
-            raise ConfigError("thresholds: one that is missing or outside [0, 1]; expected a number for each label.")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:  # NaN is refused, too
+            raise ConfigError("thresholds: one is missing or outside [0, 1]; expected a number for each label.")
         found[label] = float(value)
     return found
 
@@ -263,7 +262,7 @@ def read_window(content: Mapping[str, object]) -> tuple[int, int]:
     """Length and overlap of windows, in tokens.
 
     Raises:
-        ConfigError: they are no such numbers, or the overlap leaves no room.
+        ConfigError: they are not such numbers, or the overlap leaves no room.
     """
     window = read_object(content, "window")
     length, overlap = window.get("length"), window.get("overlap")
@@ -279,10 +278,10 @@ def read_window(content: Mapping[str, object]) -> tuple[int, int]:
 
 
 def read_calibration(content: Mapping[str, object], labels: tuple[str, ...]) -> tuple[Calibrator, ...]:
-    """One calibrator per label; `identity` is what bundles of uncalibrated models say.
+    """One calibrator per label; bundles of uncalibrated models have `identity`.
 
     Raises:
-        ConfigError: a method that is not known, or maps that are none.
+        ConfigError: an unknown method, or an invalid map.
     """
     calibration = read_object(content, "calibration")
     method = calibration.get("method")
@@ -291,7 +290,8 @@ def read_calibration(content: Mapping[str, object], labels: tuple[str, ...]) -> 
     if method == "per-label":
         return read_calibrators(read_object(calibration, "labels"), labels)
     raise ConfigError(
-        f"calibration {escape_name(repr(method))} is not known to this version of the toolkit. Cure: take a newer one."
+        f"calibration {escape_name(repr(method))} is not known to this version of the toolkit. Cure: install a newer "
+        "one."
     )
 
 
@@ -299,18 +299,18 @@ def read_files(content: Mapping[str, object]) -> dict[str, FileFacts]:
     """Path -> hash and size.
 
     Raises:
-        ConfigError: a path that is not one within the folder, or a file without its hash and size.
+        ConfigError: a path does not lead into the folder, or a file has no hash and size.
     """
     found = {}
     for name, facts in read_object(content, "files").items():
         if not _is_inside(name):
             raise ConfigError(
-                f"files: {escape_name(name)} is a file outside the bundle, or no path; expected one with slashes."
+                f"files: {escape_name(name)} is outside the bundle, or not a path; expected a path with slashes."
             )
         digest, size = (facts.get("sha256"), facts.get("bytes")) if isinstance(facts, dict) else (None, None)
         is_digest = isinstance(digest, str) and len(digest) == 64 and _SHA256_DIGITS.issuperset(digest)
         if not is_digest or not is_whole(size) or size < 0:
-            raise ConfigError(f"files: {escape_name(name)} stands there without its SHA-256 and size.")
+            raise ConfigError(f"files: {escape_name(name)} has no SHA-256 and size.")
         found[name] = FileFacts(str(digest), size)
     return found
 
@@ -319,13 +319,13 @@ def read_forms(content: Mapping[str, object], files: Mapping[str, FileFacts]) ->
     """Form -> facts about it; all of its files are sealed.
 
     Raises:
-        ConfigError: a form without them.
+        ConfigError: a form without sealed files.
     """
     found = {}
     for name, facts in read_object(content, "forms").items():
         named = facts.get("files") if isinstance(facts, dict) else None
         if not isinstance(named, list) or not all(isinstance(file, str) and file in files for file in named):
-            raise ConfigError(f"forms: form {escape_name(name)} without files that are sealed.")
+            raise ConfigError(f"forms: form {escape_name(name)} has files that are not sealed, or none.")
         left = facts.get("left_in_float") if isinstance(facts, dict) else None
         found[name] = FormFacts(tuple(named), tuple(map(str, left)) if isinstance(left, list) else None)
     return found
@@ -344,7 +344,7 @@ def read_object(content: Mapping[str, object], key: str) -> Mapping[str, object]
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number, which `true` is not."""
+    """Whether a value is a whole number; `true` is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -358,7 +358,7 @@ def _texts(content: Mapping[str, object], key: str, most: int) -> list[str]:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a path leads to a file within the folder, and is written in the one way in which it can be."""
+    """Whether a path leads to a file within the folder, and is written in its one normal way."""
     path = PurePosixPath(name)
     plain = name.isprintable() and "\\" not in name and ":" not in name and path.as_posix() == name
     return plain and not path.is_absolute() and ".." not in path.parts and 0 < len(path.parts) <= 16 and name != "."

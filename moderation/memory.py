@@ -1,4 +1,4 @@
-"""How much memory this process may still take, as the machine, its container and its own limit say."""
+"""How much more memory this process may use, according to the machine, its container and its own limit."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def free_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
-    """Bytes of memory that this process may still take; None: nothing on this system says so.
+    """Bytes of memory that this process may still use; None: this system does not report it.
 
-    The smallest of what the machine has available, what the container's limit leaves, and what `ulimit -v` leaves.
+    The smallest of: available on the machine, left of the container's limit, left of `ulimit -v`.
 
     Args:
-        proc: Where the kernel tells of memory and processes.
+        proc: Where the kernel reports memory and processes.
         cgroup: Where control groups are mounted.
     """
     found = [_free_on_machine(proc), _free_in_container(cgroup), _free_of_limit(proc)]
@@ -19,7 +19,7 @@ def free_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: Python's own, or torch's of a device or of the machine.
+    """Whether an error means that memory ran out: Python's own error, or torch's for a device or the machine.
 
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("sizes differ"))
     (True, False)
@@ -38,7 +38,7 @@ def _free_on_machine(proc: Path) -> int | None:
 
 
 def _free_in_container(cgroup: Path) -> int | None:
-    """Of control groups, version 2 or 1. Cached files do not count as taken, for they give way."""
+    """From control groups, version 2 or 1. Cached files do not count as used, since they can be dropped."""
     for limit_name, taken_name, stat_name in (
         ("memory.max", "memory.current", "memory.stat"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),

@@ -1,7 +1,7 @@
-"""How large a model may be that a stranger's configuration describes: about as large as the weights that come with it.
+"""Limits on a model that a configuration from elsewhere describes: about as large as the weights that come with it.
 
-A configuration of a few bytes can ask for millions of layers, or for a table of a hundred million tokens. Building such
-a model takes hours and all memory before the weights are found not to fit.
+A configuration of a few bytes can request millions of layers, or a table of a hundred million tokens. Building such a
+model takes hours and all memory before anything notices that the weights do not fit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 MOST_TOKENS = 1 << 24
-"""Of a vocabulary."""
+"""Largest vocabulary."""
 
 _MOST_LAYERS = 10_000
 _COUNTED = (
@@ -23,9 +23,9 @@ _COUNTED = (
     "depth",
     "expert",
     "group",
-)  # parts of keys whose number is one of parts
+)  # keys with one of these in their name count parts
 _PARTS_PER_TENSOR, _FEW_PARTS = 40, 2_000  # modules, parameters and buffers; a layer has about two for each tensor
-_STRETCH, _FEW_VALUES = 4, 1 << 24  # what is loaded may be registered again, and heads and masks are not in the file
+_STRETCH, _FEW_VALUES = 4, 1 << 24  # loaded values may be registered twice, and heads and masks are not in the file
 
 
 class TooLargeError(ValueError):
@@ -33,7 +33,7 @@ class TooLargeError(ValueError):
 
 
 def is_far_too_many(key: str, value: Any) -> bool:
-    """Whether an entry of a configuration asks for more layers, labels or the like than any model has.
+    """Whether an entry of a configuration requests more layers, labels or similar parts than any model has.
 
     >>> is_far_too_many("num_hidden_layers", 12), is_far_too_many("num_hidden_layers", 10**7)
     (False, True)
@@ -46,10 +46,10 @@ def no_larger_than(sizes: Mapping[str, int]) -> Iterator[None]:
     """Stop this thread from building a model that is much larger than its weights.
 
     Args:
-        sizes: Name of each tensor -> how many values are really there.
+        sizes: Name of each tensor -> how many values the file really has.
 
     Raises:
-        TooLargeError: from within, at the first part that is too much.
+        TooLargeError: raised inside the block, at the first part that is too much.
     """
     from torch.nn.modules import module as registry
 

@@ -1,7 +1,7 @@
-"""Settings as frozen dataclasses: each has a default, a line of help and a range; a verb's settings are made of parts.
+"""Settings as frozen dataclasses, each with a default, a help line and a range; a verb's settings consist of parts.
 
-A stage takes one object of options. The settings of a verb are such objects put together with `part`, and its flags,
-TOML keys and variables are found by walking through them (`flags.py`).
+A stage takes one options object. A verb combines several of them with `part`, and `flags.py` walks through them to find
+its flags, TOML keys and variables.
 """
 
 import dataclasses
@@ -39,15 +39,15 @@ def setting(
     """Declare a field.
 
     Args:
-        default: Its value where nobody says another.
+        default: Its value if none is given.
         help: Its `--help` line.
-        heading: What it stands under there; default: that of the part it belongs to.
+        heading: Its heading there; default: that of its part.
         short: Short flags such as `-o`.
-        metavar: What its flag takes, such as URL; default: by its name and type (see `flags.py`).
-        empty: Whether an empty variable is a value; for every other setting it counts as unset.
-        once: Whether its flag is refused when it comes again; of every other flag the last one counts, or, of
-            one that takes several values, all of them together.
-        **bounds: Of a number, such as `at_least=1`; see `Range`.
+        metavar: Name of the flag's value, such as URL; default: from its name and type (see `flags.py`).
+        empty: Whether an empty variable is a value; for all other settings it counts as unset.
+        once: Whether a repeated flag is refused; for other flags the last one counts, or all together if the flag takes
+            several values.
+        **bounds: Range of a number, such as `at_least=1`; see `Range`.
     """
     about = {"help": help, "heading": heading, "short": short, "metavar": metavar, "empty": empty, "once": once}
     return dataclasses.field(default=default, metadata=about | {"range": bounds})
@@ -58,17 +58,17 @@ def part(kind: "Callable[[], Options]", heading: str = "") -> Any:
 
     Args:
         kind: Their class.
-        heading: What its settings stand under in `--help`, where they do not say it themselves.
+        heading: Heading of its settings in `--help`, unless they have their own.
     """
     return dataclasses.field(default_factory=kind, metadata={"part": kind, "heading": heading})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Settings that belong together, checked where they are made.
+    """Settings that belong together, checked when they are created.
 
     Raises:
-        ConfigError: every value out of its range and every problem between settings, in one message.
+        ConfigError: lists every value out of range and every problem between settings.
     """
 
     def __post_init__(self) -> None:
@@ -76,21 +76,21 @@ class Options:
         raise_problems([*_out_of_range(self), *self.problems()])
 
     def problems(self) -> list[str]:
-        """What is wrong between the settings; each one's own range is checked already."""
+        """Problems between the settings; the range of each one is already checked."""
         return []
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a verb, wherever in its parts it stands.
+    """One setting of a verb, in whichever part.
 
     Args:
         name: As in TOML; the flag has hyphens.
         hint: Its type.
         default: Its default.
-        heading: What it stands under in `--help`; empty: nothing.
-        about: What `setting` was told.
-        where: Names of the parts that lead to it.
+        heading: Its heading in `--help`; empty: none.
+        about: What was passed to `setting`.
+        where: Names of the parts on the way to it.
     """
 
     name: str
@@ -142,7 +142,7 @@ def _walk(options: type[Any], where: tuple[str, ...], heading: str) -> Iterator[
 
 
 def flatten(options: Any) -> dict[str, Any]:
-    """The values of all settings by name, those of parts too.
+    """The values of all settings by name, including those of parts.
 
     Args:
         options: Settings of a verb or a stage.
@@ -157,15 +157,15 @@ def flatten(options: Any) -> dict[str, Any]:
 
 
 def build(options: type[Group], values: Mapping[str, Any]) -> Group:
-    """Options out of values by name; what is not named keeps its default.
+    """Build options from values by name; settings without a value keep their defaults.
 
     Args:
         options: Class of a verb's or stage's settings.
-        values: Setting -> value, those of parts by their own names.
+        values: Setting -> value; settings of parts by their own names.
 
     Raises:
-        ConfigError: everything that is wrong, in all parts, in one message.
-        TypeError: a name that is no setting.
+        ConfigError: lists everything that is wrong, in all parts.
+        TypeError: a name is not a setting.
     """
     if unknown := values.keys() - settings_of(options).keys():
         raise TypeError(f"{options.__name__} has no settings {sorted(unknown)}")
@@ -176,7 +176,7 @@ def build(options: type[Group], values: Mapping[str, Any]) -> Group:
 
 
 def _build(options: type[Group], values: Mapping[str, Any], problems: list[str]) -> Group:
-    """As `build`, with problems collected; where a part is wrong, its defaults stand in."""
+    """Like `build`, but collect the problems; a part that is wrong gets its defaults."""
     words: dict[str, object] = {}
     for field in dataclasses.fields(options):
         if "part" in field.metadata:
@@ -194,22 +194,22 @@ def _build(options: type[Group], values: Mapping[str, Any], problems: list[str])
 
 
 def change(options: Group, **values: Any) -> Group:
-    """The same options with other values, by the settings' own names, whatever part they stand in.
+    """The same options with other values, by the settings' own names, whichever part they are in.
 
     Raises:
-        ConfigError: a value that cannot be.
-        TypeError: a name that is no setting.
+        ConfigError: a value is invalid.
+        TypeError: a name is not a setting.
     """
     return build(type(options), flatten(options) | values)
 
 
 def no_effect(options: Any, names: "list[str] | tuple[str, ...]", why: str) -> list[str]:
-    """The problem of settings that were given and would do nothing; none where none was.
+    """Report settings that were given although they have no effect here; empty if there are none.
 
     Args:
         options: All settings.
-        names: Those without effect here.
-        why: What ends the sentence "--a, --b: ...".
+        names: Settings that have no effect here.
+        why: The end of the sentence "--a, --b: ...".
     """
     known, values = settings_of(type(options)), flatten(options)
     given = [known[name].flag for name in names if values[name] != known[name].default]
@@ -217,7 +217,7 @@ def no_effect(options: Any, names: "list[str] | tuple[str, ...]", why: str) -> l
 
 
 class Unusable(ConfigError):
-    """Settings that cannot be, with each problem apart."""
+    """Invalid settings, with a list of the problems."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("Settings:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -228,14 +228,14 @@ def raise_problems(problems: list[str]) -> None:
     """Refuse settings.
 
     Raises:
-        ConfigError: all problems in one message, if there are any.
+        ConfigError: lists all problems, if there are any.
     """
     if problems:
         raise Unusable(problems)
 
 
 def kind_of(hint: Any) -> tuple[Any, tuple[Any, ...] | None, bool]:
-    """Type of one value, its choices, and whether the setting holds several.
+    """Type of one value, its choices, and whether the setting takes several.
 
     >>> kind_of(tuple[int, ...])
     (<class 'int'>, None, True)

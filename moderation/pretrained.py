@@ -1,8 +1,8 @@
-"""The one door through which configurations, tokenizers and models of transformers are loaded: no file brings code.
+"""The only place that loads configurations, tokenizers and models with transformers: no file can bring code.
 
-transformers runs code that a model's files name where it is told to trust them; told nothing, it asks, and takes a line
-of standard input for the answer. Here it is told not to, everywhere, and asks nobody. What names code, or sends
-transformers to other files than those that were looked at, is refused before transformers sees it.
+transformers runs code that a model's files name if it is told to trust them; otherwise it asks, and reads the answer
+from standard input. Here it is always told not to trust them, and never asks. A file that names code, or sends
+transformers to files other than those that were checked, is refused before transformers sees it.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _WEIGHTS = "model.safetensors"
 CONFIGURATIONS = (_CONFIG, _TOKENIZER_CONFIG)
-"""Files of a folder of transformers that could name code."""
+"""Files of a transformers folder that could name code."""
 
-# Key, at any depth -> what it makes transformers do. The first two are refused whatever they say, the rest unless null.
+# Key, at any depth -> what it makes transformers do. The first two are always refused, the others unless they are null.
 _CODE = {
     "auto_map": "names code to run",
     "custom_pipelines": "names code to run",
-    "quantization_config": "names a library that shall unpack the weights",
-    "compression_config": "names a library that shall unpack the weights",
+    "quantization_config": "names a library to unpack the weights",
+    "compression_config": "names a library to unpack the weights",
     "fusion_config": "replaces parts of transformers",
     "distributed_config": "spreads the model over machines",
-    "configuration_files": "sends the reader to another configuration",
-    "transformers_weights": "sends the reader to other weights than model.safetensors",
+    "configuration_files": "points to another configuration",
+    "transformers_weights": "points to weights other than model.safetensors",
 }
 _IN_ANY_FORM = ("auto_map", "custom_pipelines")
-# Which code computes attention, or experts: a name with a slash is that of a repository of compiled code.
+# Which code computes attention, or experts: a name with a slash is a repository of compiled code.
 _IMPLEMENTATIONS = tuple(
     f"{start}{part}_implementation{end}"
     for part in ("attn", "experts")
@@ -48,22 +48,22 @@ _IMPLEMENTATIONS = tuple(
     for end in ("", "_internal")
 )
 _BUILT_IN = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
-# Files that transformers loads beside, or instead of, those that are looked at here.
+# Files that transformers loads in addition to, or instead of, those that are checked here.
 _FILES = {
-    "adapter_config.json": "an adapter, which a package of its own would load",
-    "shard-*-model-*-of-*.safetensors": "weights in shards, which would be taken in place of model.safetensors",
+    "adapter_config.json": "an adapter, which another package would load",
+    "shard-*-model-*-of-*.safetensors": "weights in shards, which would be used instead of model.safetensors",
 }
-_OTHER_WEIGHTS = "Take both again from their source."
-_NOTHING_RUNS = "No code is run that a model's files name."
-_OTHER_MODEL = "Take a model that transformers knows by itself; where it does know this one, remove that key."
+_OTHER_WEIGHTS = "Get both from their source again."
+_NOTHING_RUNS = "Code that a model's files name is never run."
+_OTHER_MODEL = "Use a model that transformers supports itself; if it supports this one, remove that key."
 
 
 def check_folder(folder: Path, configurations: Iterable[tuple[Path, Mapping[str, Any]]]) -> None:
-    """Refuse a folder whose files would have transformers run code, or read other files than its own.
+    """Refuse a folder whose files would make transformers run code, or read files other than its own.
 
     Args:
-        folder: Local.
-        configurations: Path and content of those in it.
+        folder: A local folder.
+        configurations: Path and content of the configurations in it.
 
     Raises:
         ArtifactError: names the file and the key.
@@ -73,11 +73,11 @@ def check_folder(folder: Path, configurations: Iterable[tuple[Path, Mapping[str,
     check_names((path.name for path in folder.glob("*")), str(folder))
 
 
-def check_names(names: Iterable[str], where: str, cure: str = "Remove it, or take a folder without it.") -> None:
-    """Refuse files that transformers would load beside, or instead of, those that are looked at here.
+def check_names(names: Iterable[str], where: str, cure: str = "Remove it, or use a folder without it.") -> None:
+    """Refuse files that transformers would load in addition to, or instead of, those that are checked here.
 
     Args:
-        names: Of the files in a folder.
+        names: Names of the files in a folder.
         where: The folder, for the message.
         cure: For the message.
 
@@ -87,14 +87,14 @@ def check_names(names: Iterable[str], where: str, cure: str = "Remove it, or tak
     for name in names:
         for pattern, what in _FILES.items():
             if fnmatchcase(name, pattern):
-                raise ArtifactError(f"{where}: holds {escape_name(name)}, {what}. {cure}")
+                raise ArtifactError(f"{where}: contains {escape_name(name)}, {what}. {cure}")
 
 
 def check_content(content: Mapping[str, Any], where: str, cure: str = _OTHER_MODEL) -> None:
-    """Refuse a configuration, of a model or a tokenizer, that names code or is out of bounds; see `check_folder`.
+    """Refuse a configuration of a model or tokenizer that names code or is out of bounds; see `check_folder`.
 
     Args:
-        content: Plain values; parts may hold each other.
+        content: Plain values; parts may contain each other.
         where: The file, for the message.
         cure: For the message.
 
@@ -107,19 +107,19 @@ def check_content(content: Mapping[str, Any], where: str, cure: str = _OTHER_MOD
         if key in _CODE and (value is not None or key in _IN_ANY_FORM):
             raise ArtifactError(f"{where}: {_CODE[key]} ({named}). {_NOTHING_RUNS} {cure}")
         if is_far_too_many(key, value):
-            raise ArtifactError(f"{where}: asks for far more parts than any model has ({named}). {cure}")
+            raise ArtifactError(f"{where}: requests far more parts than any model has ({named}). {cure}")
         if key in _IMPLEMENTATIONS and not all(name in _BUILT_IN for name in _names(value)):
             raise ArtifactError(
-                f"{where}: names code to compute with ({named}); expected eager or sdpa, which are part of "
+                f"{where}: names code for computing ({named}); expected eager or sdpa, which are part of "
                 f"transformers. {_NOTHING_RUNS} {cure}"
             )
 
 
 def _configurations(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Path and content of each configuration of a model or a tokenizer, in a folder where nothing has to be waited for.
+    """Path and content of each configuration of a model or tokenizer, in a folder without pipes or devices.
 
     Raises:
-        ArtifactError: there is something else than files and folders, or no configuration that can be read.
+        ArtifactError: the folder has something other than files and folders, or a configuration cannot be read.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -127,9 +127,9 @@ def _configurations(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for name in CONFIGURATIONS:
         path = folder / name
         if path.exists() and not path.is_file():
-            raise ArtifactError(f"{path}: no regular file; expected a JSON object, as transformers writes it.")
+            raise ArtifactError(f"{path}: not a regular file; expected a JSON object, as written by transformers.")
         if path.exists():
-            yield path, read_json(path, "a JSON object, as transformers writes it")
+            yield path, read_json(path, "a JSON object, as written by transformers")
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -137,22 +137,22 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
     Raises:
         ArtifactError: it names code, or an architecture that transformers does not know.
-        Exception: whatever transformers raises for a file that it cannot read.
+        Exception: anything that transformers raises for a file that it cannot read.
     """
     auto = _door(folder)
     return auto.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return]
 
 
 def make_config(content: Mapping[str, Any], where: str) -> PreTrainedConfig:
-    """Make a configuration of its plain values, `model_type` among them.
+    """Make a configuration from its plain values, including `model_type`.
 
     Args:
-        content: As `PreTrainedConfig.to_dict` gives it.
+        content: The output of `PreTrainedConfig.to_dict`.
         where: The file that it comes from, for the message.
 
     Raises:
         ArtifactError: it names code, or an architecture that transformers does not know.
-        Exception: whatever transformers raises for values that do not fit.
+        Exception: anything that transformers raises for values that do not fit.
     """
     check_content(content, where)
     auto = _transformers()
@@ -162,13 +162,13 @@ def make_config(content: Mapping[str, Any], where: str) -> PreTrainedConfig:
 
 
 def make_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """Build a classifier of texts with random weights, float32.
+    """Build a text classifier with random weights, float32.
 
     Args:
         config: From `read_config` or `make_config`.
 
     Raises:
-        Exception: whatever transformers raises for an architecture that cannot classify texts.
+        Exception: anything that transformers raises for an architecture that cannot classify texts.
     """
     import torch
 
@@ -179,19 +179,19 @@ def make_model(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def read_model(folder: Path, config: PreTrainedConfig | None = None) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Load a classifier of texts from `model.safetensors`, float32, on the CPU.
+    """Load a text classifier from `model.safetensors`, float32, on the CPU.
 
     Args:
-        folder: Local, with `config.json`.
-        config: In place of the folder's own.
+        folder: A local folder with `config.json`.
+        config: Used instead of the folder's own.
 
     Returns:
-        The model, and transformers' account of the weights: `missing_keys` and so on.
+        The model, and transformers' report on the weights: `missing_keys` and so on.
 
     Raises:
-        ArtifactError: the folder names code, or an architecture that transformers does not know, or describes a model
+        ArtifactError: the folder names code or an architecture that transformers does not know, or describes a model
             that is much larger than the weights.
-        Exception: whatever transformers raises for weights that it cannot load.
+        Exception: anything that transformers raises for weights that it cannot load.
     """
     import torch
 
@@ -213,11 +213,11 @@ def read_model(folder: Path, config: PreTrainedConfig | None = None) -> tuple[Pr
 
 
 def read_whole_model(folder: Path) -> PreTrainedModel:
-    """As `read_model`, where the weights have to be all there: transformers draws random numbers for those that lack.
+    """Like `read_model`, but all weights must be present: transformers draws random numbers for missing ones.
 
     Raises:
-        ArtifactError: as of `read_model`, or names a weight that is missing or of another shape.
-        Exception: whatever transformers raises for weights that it cannot load.
+        ArtifactError: as for `read_model`, or a weight is missing or has another shape; the message names it.
+        Exception: anything that transformers raises for weights that it cannot load.
     """
     model, found = read_model(folder)
     missing = sorted(str(name) for name in found["missing_keys"])
@@ -231,7 +231,7 @@ def read_whole_model(folder: Path) -> PreTrainedModel:
 
 
 def _measure(weights: Path) -> dict[str, int]:
-    """Values of each tensor in a file of safetensors, whose own library checks that they are all there."""
+    """Number of values of each tensor in a safetensors file; its library checks that they are all present."""
     from safetensors import safe_open
 
     with safe_open(weights, "pt") as file:
@@ -243,14 +243,14 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     Raises:
         ArtifactError: the folder names code, or a tokenizer or an architecture that transformers does not know.
-        Exception: whatever transformers, or its Rust part, raises for files that it cannot read.
+        Exception: anything that transformers, or its Rust part, raises for files that it cannot read.
     """
     auto = _door(folder)
     return auto.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return]
 
 
 def read_pipeline(folder: Path) -> Any:
-    """The pipeline of transformers for text classification, over a local folder, on the CPU."""
+    """The transformers pipeline for text classification with a local folder, on the CPU."""
     model = read_whole_model(folder)
     tokenizer = read_tokenizer(folder)
     return _transformers().pipeline(
@@ -259,7 +259,7 @@ def read_pipeline(folder: Path) -> Any:
 
 
 def _door(folder: Path) -> Any:
-    """transformers, once a folder was found to bring no code and to name nothing that it does not know."""
+    """transformers, after checking that a folder brings no code and names nothing that it does not know."""
     configurations = [*_configurations(folder)]
     check_folder(folder, configurations)
     auto = _transformers()
@@ -271,10 +271,10 @@ def _door(folder: Path) -> Any:
 
 
 def _transformers() -> Any:
-    """The library, which from now on asks nobody in this process whether code shall be run.
+    """The library; from now on it never asks in this process whether to run code.
 
-    It would ask wherever it forgets what it was told: a tokenizer of the class `AutoTokenizer` starts it anew. Without
-    time to wait for an answer it raises an error at once, in any thread, and reads no line of standard input.
+    It would ask wherever it forgets what it was told: a tokenizer of class `AutoTokenizer` makes it start over. With no
+    time to wait for an answer, it raises an error at once, in any thread, and does not read standard input.
     """
     import transformers
     from transformers import dynamic_module_utils
@@ -289,13 +289,13 @@ def _check_type(content: Mapping[str, Any], where: str) -> None:
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise ArtifactError(
-            f"{where}: an architecture that the installed transformers does not know (model_type). Take another model, "
-            "or a version of transformers that brings this one."
+            f"{where}: an architecture that the installed transformers does not know (model_type). Use another model, "
+            "or a version of transformers that supports this one."
         )
 
 
 def _check_tokenizer_class(content: Mapping[str, Any], where: str) -> None:
-    """A name of a tokenizer, and of nothing else: transformers would call whatever it has of that name."""
+    """Check that a name is that of a tokenizer: transformers would call anything with that name."""
     from transformers import PreTrainedTokenizerBase
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
@@ -310,12 +310,12 @@ def _check_tokenizer_class(content: Mapping[str, Any], where: str) -> None:
         if not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
             raise ArtifactError(
                 f"{where}: a tokenizer that the installed transformers does not know, or whose package is missing "
-                f"({key}). Where there is a tokenizer.json, write PreTrainedTokenizerFast there as tokenizer_class."
+                f"({key}). If there is a tokenizer.json, set tokenizer_class to PreTrainedTokenizerFast there."
             )
 
 
 def _keys(content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every key at any depth with its path and its value. What holds itself is looked at once."""
+    """Every key at any depth, with its path and value. Values that contain themselves are visited once."""
     parts: list[tuple[tuple[str, ...], Any]] = [((), content)]
     seen: set[int] = set()
     while parts:
@@ -332,6 +332,6 @@ def _keys(content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def _names(value: Any) -> list[Any]:
-    """Names of implementations: one, or one for each part of a model."""
+    """Names of implementations: one, or one per part of a model."""
     parts = list(value.values()) if isinstance(value, Mapping) else [value]
     return [part if part is None or isinstance(part, str) else object() for part in parts]

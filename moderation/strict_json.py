@@ -1,6 +1,6 @@
-"""JSON by one strict rule: no name twice in an object, no NaN and no infinity, nor a number that would become one.
+"""Strict JSON: no repeated names in an object, no NaN or infinity, and no number that would become one.
 
-Of a name that stands twice Python keeps the last value in silence, and other readers the first.
+If a name is repeated, Python keeps the last value without an error, and other readers keep the first.
 """
 
 import json
@@ -12,13 +12,13 @@ def parse_strictly(text: str | bytes, *, unique_names: bool = True) -> Any:
     """The value of a JSON text.
 
     Args:
-        text: To read.
-        unique_names: Refuse a name that stands twice in an object; otherwise its last value is taken.
+        text: The text to read.
+        unique_names: Refuse a name that is repeated in an object; otherwise its last value is used.
 
     Raises:
-        ValueError: it is none, or breaks the rule; `RepeatedName` for a name that stands twice, `NoNumber` for what is
-            no number of JSON.
-        RecursionError: it nests very deep.
+        ValueError: it is not JSON, or breaks the rule; `RepeatedName` for a repeated name, `NoNumber` for a value that
+            is not a JSON number.
+        RRecursionError: it is nested very deeply.
 
     >>> parse_strictly('{"a": 1e300, "b": [2]}')
     {'a': 1e+300, 'b': [2]}
@@ -32,14 +32,14 @@ class NoNumber(ValueError):
 
 
 class RepeatedName(ValueError):
-    """A name stands twice in one object.
+    """A name is repeated in one object.
 
     Args:
-        name: Which one.
+        name: The name.
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__("a name that stands twice in an object")
+        super().__init__("a name is repeated in an object")
         self.name = name
 
 
@@ -47,7 +47,7 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The pairs of an object; for `object_pairs_hook`.
 
     Raises:
-        RepeatedName: a name stands twice.
+        RRepeatedName: a name is repeated.
 
     >>> unique_pairs([("a", 1), ("b", 2)])
     {'a': 1, 'b': 2}
@@ -63,7 +63,7 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(constant: str) -> None:
-    raise NoNumber(f"{constant}, which is no number of JSON")
+    raise NoNumber(f"{constant}, which is not a JSON number")
 
 
 def _parse_finite(digits: str) -> float:

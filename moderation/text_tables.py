@@ -6,7 +6,7 @@ from moderation.escapes import escape_name
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns: the first to the left, the others to the right. What breaks a line is escaped.
+    """Align columns: the first to the left, the others to the right. Line breaks are escaped.
 
     >>> print(align([["label", "F1"], ["toxic", "0.8"]]))
     label   F1
@@ -22,7 +22,7 @@ def align(rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a number, or `n/a` where it is undefined.
+    """Write a number, or `n/a` if it is undefined.
 
     >>> number(0.5), number(None)
     ('0.500', 'n/a')
@@ -31,7 +31,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(bounds: Sequence[float] | None) -> str:
-    """Write an interval, or nothing where there is none.
+    """Write an interval, or nothing if there is none.
 
     >>> interval([0.25, 0.5])
     '[0.250, 0.500]'

@@ -1,4 +1,4 @@
-"""Environment variables named `MODERATION_...`: which are settings, which others set, and which nobody reads."""
+"""Environment variables named `MODERATION_...`: settings, variables set by other programs, and unknown ones."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 PREFIX = "MODERATION_"
 OTHERS = ("CACHE", "CONFIG", "FUZZ_S", "SHARED", "TORCHSERVE_PYTHON", "TRITON_PYTHON")
-"""Read elsewhere than as a setting: the cache's folder, the file of settings, and what this project's tests read."""
+"""Variables that are not settings: the cache folder, the file of settings, and those of this project's tests."""
 
 _LINK = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
@@ -17,12 +17,12 @@ _LINKED_ADDRESS = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Variables:
-    """What an environment says, sorted.
+    """The variables of an environment, sorted by kind.
 
     Args:
-        settings: Setting in lower case -> value, without white space around it.
-        unknown: Variable that nothing reads -> the one that was probably meant, or an empty string.
-        linked: Settings whose variable holds the address of a service, as Kubernetes sets it; no value for a setting.
+        settings: Setting in lower case -> value, without surrounding white space.
+        unknown: Unknown variable -> the one that was probably meant, or an empty string.
+        linked: Settings whose variable contains the address of a service, as set by Kubernetes, and not their value.
     """
 
     settings: dict[str, str]
@@ -31,15 +31,15 @@ class Variables:
 
 
 def sort_variables(environment: Mapping[str, str], settings: Collection[str]) -> Variables:
-    """Sort the variables of this toolkit's prefix.
+    """Sort the variables with this toolkit's prefix.
 
-    For a service called `moderation`, or `moderation-` and more, Kubernetes sets `MODERATION_SERVICE_HOST`,
-    `MODERATION_PORT=tcp://...`, `MODERATION_PORT_8000_TCP_ADDR` and so on in every container; Docker's links do alike.
-    These are left aside.
+    For a service called `moderation` or `moderation-...`, Kubernetes sets `MODERATION_SERVICE_HOST`,
+    `MODERATION_PORT=tcp://...`, `MODERATION_PORT_8000_TCP_ADDR` and so on in every container; Docker's links do the
+    same. These are ignored.
 
     Args:
         environment: All variables of the process.
-        settings: Names of the settings that may stand in variables, in lower case.
+        settings: Names of the settings that variables can set, in lower case.
 
     >>> sort_variables({"MODERATION_HOST": "::1", "MODERATION_PRT": "1"}, ["host", "port"])
     Variables(settings={'host': '::1'}, unknown={'MODERATION_PRT': 'MODERATION_PORT'}, linked=())
@@ -60,7 +60,7 @@ def sort_variables(environment: Mapping[str, str], settings: Collection[str]) ->
 
 
 def closest(word: str, known: Collection[str]) -> str:
-    """The known word that somebody meant who wrote this one; empty: none is near.
+    """The known word that was probably meant by this one; empty: none is similar.
 
     >>> closest("RATELIMIT", ["HOST", "RATE_LIMIT"]), closest("colour", ["lr"])
     ('RATE_LIMIT', '')
@@ -73,5 +73,5 @@ def _is_address(name: str, value: str) -> bool:
 
 
 def _is_of_link(name: str, aliases: Collection[str]) -> bool:
-    """Whether Docker set it beside the address of a container that is linked under one of these names."""
+    """Whether Docker set it together with the address of a container that is linked under one of these names."""
     return any(name == f"{alias}NAME" or name.startswith(f"{alias}ENV_") for alias in aliases)

@@ -172,7 +172,7 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, attack: Attack) 
     (tmp_path / "in").symlink_to("circle")
     (tmp_path / "circle").symlink_to("in")
     before = names_in(tmp_path)
-    kinds = {"to-nothing": "where nothing stands", "to-nowhere": "where nothing", "to-itself": "", "in": ""}
+    kinds = {"to-nothing": "which does not exist", "to-nowhere": "which does not exist", "to-itself": "", "in": ""}
     kinds |= {
         "folder": "a folder",
         "to-folder": "a folder",
@@ -253,8 +253,8 @@ def test_what_json_cannot_hold_is_refused_and_nothing_written(tmp_path: Path, nu
         (b"", "not valid JSON"),
         (b'{"a": 1', "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),
-        (b"[1, 2]", "holds no JSON object"),
-        (b"null", "holds no JSON object"),
+        (b"[1, 2]", "not a JSON object"),
+        (b"null", "not a JSON object"),
         (b"[" * 100_000, "not valid JSON"),
     ],
 )
@@ -298,7 +298,7 @@ def test_a_kill_between_an_array_and_its_sidecar_leaves_the_new_array_and_a_cure
         with pytest.raises(KeyboardInterrupt):
             write_array(path, np.ones((7, 3)), {"split": "val"})
     assert np.load(path).all()
-    with pytest.raises(ArtifactError, match=r"killed in between .* moderation evaluate"):
+    with pytest.raises(ArtifactError, match=r"killed between .* moderation evaluate"):
         read_array(path)
     write_array(path, np.ones((7, 3)), {"split": "val"})
     assert read_array(path).all()

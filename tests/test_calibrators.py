@@ -87,17 +87,17 @@ def test_worked_examples() -> None:
     [
         ({"method": "astrology"}, "method 'astrology' is not known"),
         ({}, "method None"),
-        ({"method": "none", "slope": 2.0}, "none with slope, expected no parameter"),
+        ({"method": "none", "slope": 2.0}, "none has slope, expected no parameter"),
         ({"method": "temperature", "slope": 0.0}, r"slope 0\.0, expected more than 0"),
-        ({"method": "temperature", "slope": None}, "no numbers"),
+        ({"method": "temperature", "slope": None}, "not numbers"),
         ({"method": "temperature", "slope": float("inf")}, "not finite"),
         ({"method": "platt", "slope": 1.0, "intercept": float("nan")}, "not finite"),
         ({"method": "isotonic", "knots": []}, "0 knots"),
-        ({"method": "isotonic", "knots": [1.0, 2.0]}, "no numbers"),
-        ({"method": "isotonic", "knots": [[0.0, 0.0, 0.0]]}, "no numbers"),
+        ({"method": "isotonic", "knots": [1.0, 2.0]}, "not numbers"),
+        ({"method": "isotonic", "knots": [[0.0, 0.0, 0.0]]}, "not numbers"),
         ({"method": "isotonic", "knots": [[0.0, 1.0], [1.0, 0.0]]}, "do not rise"),
         ({"method": "isotonic", "knots": [[1.0, 0.0], [0.0, 1.0]]}, "do not rise"),
-        ({"method": "isotonic", "knots": [[0.0, 0.0], [5e-324, 1e6]]}, "too near"),
+        ({"method": "isotonic", "knots": [[0.0, 0.0], [5e-324, 1e6]]}, "too close"),
     ],
 )
 def test_what_is_no_rising_map_is_refused(content: dict[str, object], words: str) -> None:

@@ -94,8 +94,8 @@ def test_a_mapping_counts_for_the_labels_that_it_names() -> None:
     [
         (["offensive"], "expected LABEL=NAME"),
         (["rude=harassment"], "no such label; it has offensive, a=b"),
-        (["offensive=harrasment"], "neither a category of OpenAI's (harassment, "),
-        (["offensive="], "neither a category"),
+        (["offensive=harrasment"], "neither an OpenAI category (harassment, "),
+        (["offensive="], "neither an OpenAI category"),
         (["=harassment"], "no such label"),
         (["offensive=TOXICITY", "a=b=TOXICITY"], "mapped from offensive and a=b"),
     ],

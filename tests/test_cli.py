@@ -188,8 +188,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_code_of_an_error_is_that_of_its_class(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate"]) == ConfigError.exit_code
     assert capsys.readouterr().err == (
-        "moderation evaluate: Settings:\n  --checkpoint is missing; or name suites "
-        "with --suite, to measure a bundle on them\n"
+        "moderation evaluate: Settings:\n  --checkpoint is missing; to measure a bundle instead, name suites "
+        "with --suite\n"
     )
 
 

@@ -134,10 +134,14 @@ def test_the_other_verbs_check_theirs(config_class: type[Any], settings: dict[st
     [
         (KeysConfig, {"action": "list", "name": "forum"}, "--name: has no effect on `list`"),
         (CheckConfig, {"data_path": DATA, "max_length": 64}, "--max-length: only with --backbone"),
-        (ScoreConfig, {"input_path": Path("-"), "text_column": "t"}, "--text-column: of no effect on standard input"),
+        (ScoreConfig, {"input_path": Path("-"), "text_column": "t"}, "--text-column: no effect on standard input"),
         (ExportConfig, {"run": DATA, "to": DATA, "allow": ("openvino",)}, "--allow openvino: not among --formats"),
-        (EvaluateConfig, {"checkpoint": DATA, "text_column": "t", "label_cut": 0.5}, "--text-column, --label-cut: how"),
-        (EvaluateConfig, {"checkpoint": DATA, "max_texts": 5}, "--max-texts: for a bundle alone"),
+        (
+            EvaluateConfig,
+            {"checkpoint": DATA, "text_column": "t", "label_cut": 0.5},
+            "--text-column, --label-cut: no e",
+        ),
+        (EvaluateConfig, {"checkpoint": DATA, "max_texts": 5}, "--max-texts: only for a bundle"),
         (EvaluateConfig, {"suite": ("a=b",), "split": "val"}, "--split: not for a bundle"),
     ],
 )
@@ -153,8 +157,8 @@ def test_idle_settings_of_a_training_are_said_and_not_refused() -> None:
     given = {"data_path": DATA, "val_path": DATA, "val_size": 0.2, "test_size": 0.3}
     idle = build(TrainConfig, given | {"pos_weight": "off", "pos_weight_cap": 9.0})
     assert idle.idle_settings == [
-        "--val-size: of no effect beside --val-path",
-        "--pos-weight-cap: of no effect with --pos-weight off",
+        "--val-size: no effect with --val-path",
+        "--pos-weight-cap: no effect with --pos-weight off",
     ]
     assert not build(TrainConfig, {"data_path": DATA, "test_size": 0.3, "pos_weight_cap": 9.0}).idle_settings
 

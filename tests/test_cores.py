@@ -69,7 +69,7 @@ def test_more_threads_than_cores_are_said_and_not_taken(
         return flatten(cli._fit_threads(build(config, given | threads)))["threads"]
 
     assert fitted(threads=64) == 2
-    assert caplog.messages == ["--threads 64: only 2 cores may be used here; taking 2."]
+    assert caplog.messages == ["--threads 64: only 2 cores are available; using 2."]
     assert fitted(threads=2) == 2
     assert fitted() is None
     assert len(caplog.messages) == 1

@@ -167,7 +167,7 @@ def test_underscores_and_hyphens_name_the_same_key_but_not_both_at_once(tmp_path
     toml.write_text("data_path = 't'\nbatch_size = 8\n", encoding="utf-8")
     assert merged(TrainConfig, "--config", str(toml)).fit.batch_size == 8
     toml.write_text("batch_size = 8\nbatch-size = 9\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="stands twice"):
+    with pytest.raises(ConfigError, match="is given twice"):
         merged(TrainConfig, "--config", str(toml))
 
 

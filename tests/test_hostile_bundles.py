@@ -134,7 +134,7 @@ def test_what_lies_beside_is_found(lean, tmp_path, attack, capsys):
         assert found, mutation.name
         if attack.long:
             assert cli.main(["verify", str(folder), "--threads", "1"]) == 1
-            assert f"{found[0]}: not named in {MANIFEST}" in capsys.readouterr().out
+            assert f"{found[0]}: not listed in {MANIFEST}" in capsys.readouterr().out
         attack.tried()
     assert not find_foreign(read_bundle(lean))
 
@@ -158,8 +158,8 @@ def test_verify_says_that_the_answers_are_others(lean, tmp_path, capsys):
     (tmp_path / "bundle" / "empty").mkdir()
     assert cli.main(["verify", str(tmp_path / "bundle"), "--threads", "1"]) == 1
     said = capsys.readouterr().out
-    assert "its answers on odd texts are not those of the export" in said
-    assert f"empty: not named in {MANIFEST}" in said
+    assert "its answers on odd texts differ from those at the export" in said
+    assert f"empty: not listed in {MANIFEST}" in said
 
 
 def test_transformers_finds_no_file_that_is_not_sealed(tiny_bundle, tmp_path):

@@ -45,7 +45,7 @@ def held(path: Path, source: Path = Path("in.csv")) -> Iterator[subprocess.Popen
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
 def test_a_pipe_under_the_name_of_a_lock_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".out.csv.lock")
-    with pytest.raises(ArtifactError, match=r"\.out\.csv\.lock: a pipe or a device"):
+    with pytest.raises(ArtifactError, match=r"\.out\.csv\.lock: this is a pipe or a device"):
         claimed(tmp_path / "out.csv", "score").__enter__()
 
 
@@ -130,7 +130,7 @@ def test_a_folder_keeps_its_lock_inside_and_is_not_left_behind(tmp_path: Path) -
 def test_a_file_that_has_the_name_of_a_lock_is_not_written_over(content: bytes, tmp_path: Path) -> None:
     lock = tmp_path / ".out.csv.lock"
     lock.write_bytes(content)
-    with pytest.raises(ArtifactError, match="is no lock of this toolkit"):
+    with pytest.raises(ArtifactError, match="not a lock file of this toolkit"):
         claimed(tmp_path / "out.csv", "score").__enter__()
     assert lock.read_bytes() == content
 
@@ -179,7 +179,7 @@ def test_a_file_system_without_locks_is_said(
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "out.csv", tmp_path / ("x" * 252)):
-        with pytest.raises(ArtifactError, match="could not be made"):
+        with pytest.raises(ArtifactError, match="could not be created"):
             claimed(path, "score").__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -1,4 +1,4 @@
-"""The door: ten names, each from its home, and three command forms."""
+"""The entry point: ten public names, each from its own module, and three command forms."""
 
 import importlib
 import inspect

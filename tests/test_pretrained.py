@@ -261,7 +261,7 @@ def test_transformers_asks_nobody_in_no_thread(trap: Trap, backbone: Path) -> No
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("adapter_config.json", "holds adapter_config.json"),
+        ("adapter_config.json", "contains adapter_config.json"),
         ("shard-00001-model-00001-of-00001.safetensors", "weights in shards"),
         (".metadata", ""),
         ("pytorch_model.bin", ""),
@@ -373,7 +373,7 @@ def test_a_sealed_bundle_runs_no_code(
     change(bundle / file, **content)
     seal(bundle, file)
     (tmp_path / "texts.csv").write_text("comment_text\nkind\n")
-    with pytest.raises(ArtifactError, match=rf"{file}: names .* A bundle holds no such thing"):
+    with pytest.raises(ArtifactError, match=rf"{file}: names .* A bundle never contains this"):
         read_bundle(bundle)
     for backend in ("onnx", "torch"):
         with pytest.raises(ArtifactError, match=rf"{file}: names "):
@@ -399,7 +399,7 @@ def test_a_sealed_bundle_brings_no_files_that_transformers_would_follow(
     (bundle / name).write_text("{}")
     Classifier.load(bundle, backend="onnx", threads=1)  # as long as it is not sealed, nothing reads it
     seal(bundle, name)
-    with pytest.raises(ArtifactError, match=rf"moderation\.json: holds {name}"):
+    with pytest.raises(ArtifactError, match=rf"moderation\.json: contains {name}"):
         read_bundle(bundle)
 
 

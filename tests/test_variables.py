@@ -75,7 +75,7 @@ def test_all_wrong_variables_come_in_one_message() -> None:
 def test_kubernetes_variables_of_a_service_named_like_this_are_left_aside(caplog: pytest.LogCaptureFixture) -> None:
     assert merge(ServeConfig, {}, KUBERNETES) == ServeConfig()
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("MODERATION_PORT holds the address of a service")
+    assert line.startswith("MODERATION_PORT contains the address of a service")
     assert "--port" in line
     assert "enableServiceLinks: false" in line
     assert merge(ServeConfig, {"port": 9000}, KUBERNETES).port == 9000
@@ -158,9 +158,9 @@ def test_a_verb_that_reads_no_variables_says_what_it_leaves_aside(caplog: pytest
     }
     warn_of_variables(TuneConfig, environment, {"serve": ServeConfig})
     assert [record.getMessage() for record in caplog.records] == [
-        "MODERATION_CONFIG is read by moderation serve alone; here give --config.",
-        "MODERATION_CASHE is set, and nothing reads it. Did you mean MODERATION_CACHE?",
-        "MODERATION_SEED is set, and nothing reads it.",
+        "MODERATION_CONFIG is only read by moderation serve; use --config here.",
+        "MODERATION_CASHE is set, but nothing reads it. Did you mean MODERATION_CACHE?",
+        "MODERATION_SEED is set, but nothing reads it.",
     ]
 
 
@@ -169,7 +169,7 @@ def test_threads_in_a_variable_are_said_to_be_the_servers(
 ) -> None:
     monkeypatch.setenv("MODERATION_THREADS", "1")
     assert cli.main(["verify", str(tmp_path / "none")]) == 1
-    assert "MODERATION_THREADS is read by moderation serve alone; here give --threads." in caplog.messages
+    assert "MODERATION_THREADS is only read by moderation serve; use --threads here." in caplog.messages
 
 
 def test_every_variable_that_this_project_names_is_a_setting_or_known() -> None:

@@ -1,1 +1,1 @@
-"""Pretrained encoders: which there are, and where their files come from."""
+"""Pretrained encoders: which ones exist, and where their files come from."""

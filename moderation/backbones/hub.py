@@ -16,19 +16,19 @@ _PROBE_S = 5
 
 
 def find_in_hub(hub_id: str, revision: str, *, need_weights: bool, local: bool) -> Path:
-    """Return the folder of a model in the hub's local cache, after a download where `local` is False.
+    """Return the folder of a model in the hub's local cache; if `local` is False, download it first.
 
     Args:
         hub_id: Model id.
         revision: Commit, tag or branch.
         need_weights: False: leave the weights out.
-        local: Only look into the cache; the network is not touched.
+        local: Only look in the cache, without using the network.
 
     Returns:
-        A folder named by the commit. It may lack files that the model does not have there.
+        A folder named after the commit. It may lack files that the model does not have there.
 
     Raises:
-        LookupError: not in the cache, or not to be had from the hub; the text says why.
+        LookupError: not in the cache, or not available from the hub; the message says why.
         MissingExtraError: huggingface_hub is not installed.
     """
     try:
@@ -37,10 +37,10 @@ def find_in_hub(hub_id: str, revision: str, *, need_weights: bool, local: bool) 
         raise MissingExtraError("A backbone from the hub", "train") from None
 
     if not local and is_offline():
-        raise LookupError("not asked (HF_HUB_OFFLINE is set)")
+        raise LookupError("not tried (HF_HUB_OFFLINE is set)")
     try:
         if not local:
-            # One request without retries first: the download itself tries for minutes where the hub is out of reach.
+            # One request without retries first: the download itself retries for minutes if the hub cannot be reached.
             get_hf_file_metadata(hf_hub_url(hub_id, CONFIG, revision=revision), timeout=_PROBE_S)
             logger.info("Fetching %s from the hub, revision %s", hub_id, revision)
         patterns = [*_FILES, WEIGHTS] if need_weights else list(_FILES)
@@ -55,8 +55,8 @@ def find_in_hub(hub_id: str, revision: str, *, need_weights: bool, local: bool) 
         raise LookupError(f"no revision {revision} of it with a {CONFIG}") from None
     except OSError as error:
         raise LookupError(f"failed ({error.strerror or type(error).__name__})") from None
-    except Exception as error:  # the client passes on its transport's errors, whose classes differ between versions
-        raise LookupError(f"not to be reached ({type(error).__name__})") from None
+    except Exception as error:  # the client passes on errors of its transport; their classes differ between versions
+        raise LookupError(f"cannot be reached ({type(error).__name__})") from None
     return Path(folder)
 
 

@@ -1,4 +1,4 @@
-"""Model files out of wheels of the package index. Code in these packages is never imported, nor run by an installer."""
+"""Model files from wheels of the package index. Code in these packages is never imported or run by an installer."""
 
 import re
 import shutil
@@ -16,26 +16,26 @@ from moderation.artifacts import sha256
 from moderation.errors import ArtifactError
 
 _DOWNLOAD_LIMIT_S = 1800
-_BESIDE_BYTES = 1 << 26  # of all files beside the weights, a tokenizer of a large vocabulary among them
+_BESIDE_BYTES = 1 << 26  # of all files except the weights, including a tokenizer with a large vocabulary
 _WEIGHTS = "model.safetensors"
 _PIECE_OF_ZIP = re.compile(r"\.zip\.(\d{3})$")
 
 
 def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path, *, size_bytes: int) -> None:
-    """Put a model's files into the folder `target`: complete and checked, or not at all.
+    """Put a model's files into the folder `target`: complete and checked, or none.
 
-    They are unpacked and checked beside `target`, which is then renamed into place, so that processes that do this at
-    the same time do not meet.
+    They are unpacked and checked next to `target`, and then renamed into place, so that processes that do this at
+    the same time do not disturb each other.
 
     Args:
-        packages: `name==version` of the wheels that hold the model together.
-        files: File name to its SHA-256; no other file is taken out.
-        target: The folder; what lies there is replaced unless it is right.
-        size_bytes: Of the weights; nothing larger is unpacked.
+        packages: `name==version` of the wheels that together contain the model.
+        files: File name -> its SHA-256; no other file is extracted.
+        target: The folder; existing files are replaced unless they are right.
+        size_bytes: Size of the weights; nothing larger is unpacked.
 
     Raises:
-        LookupError: the index does not have the packages, cannot be reached, or gave something else than was published;
-            the text says which. Nothing of it is kept.
+        LookupError: the index does not have the packages, cannot be reached, or gave a file that is not the published
+            one; the message says which. Nothing is kept.
         ArtifactError: the folder cannot be written.
     """
     try:
@@ -57,7 +57,7 @@ def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path,
 
 
 def find_wrong_file(folder: Path, files: Mapping[str, str]) -> tuple[str, str] | None:
-    """Name and SHA-256 of the first file that is not as expected; None where all are right."""
+    """Name and SHA-256 of the first file that is not as expected; None if all are right."""
     for name, expected in files.items():
         found = sha256(folder / name) if (folder / name).is_file() else "no such file"
         if found != expected:
@@ -66,7 +66,7 @@ def find_wrong_file(folder: Path, files: Mapping[str, str]) -> tuple[str, str] |
 
 
 def describe_mismatch(source: str, name: str, found: str, expected: str) -> str:
-    """Return the message for a file with another SHA-256 than the published one."""
+    """Return the message for a file whose SHA-256 is not the published one."""
     return (
         f"{source}: {name} is not the file that was published; it was not used.\n"
         f"  SHA-256 found:    {found}\n"
@@ -80,13 +80,13 @@ def _put_in_place(staged: Path, target: Path, files: Mapping[str, str]) -> None:
     except OSError:
         if not target.is_dir():
             raise
-        if find_wrong_file(target, files):  # else another process was quicker
-            target.rename(staged.with_name("broken"))  # thrown away with the temporary folder
+        if find_wrong_file(target, files):  # otherwise another process was faster
+            target.rename(staged.with_name("broken"))  # deleted with the temporary folder
             staged.rename(target)
 
 
 def download_wheels(requirements: Sequence[str], folder: Path) -> list[Path]:
-    """Download pinned wheels with pip, from the index that pip is set up for.
+    """Download pinned wheels with pip, from the index that pip is configured for.
 
     Args:
         requirements: `name==version`, each.
@@ -99,7 +99,8 @@ def download_wheels(requirements: Sequence[str], folder: Path) -> list[Path]:
         LookupError: pip is missing, or the index cannot be reached or does not have one of them.
     """
     what = ", ".join(requirements)
-    # Wheels alone: a source package would run its own code while it is downloaded. -P: no pip.py of the current folder.
+    # Only wheels: a source package would run its own code during the download. -P: ignore a pip.py in the current
+    # folder.
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1", "--dest", str(folder)]
     try:
@@ -122,19 +123,19 @@ def download_wheels(requirements: Sequence[str], folder: Path) -> list[Path]:
 
 
 def unpack_model(wheels: Sequence[Path], names: Iterable[str], folder: Path, *, size_bytes: int) -> None:
-    """Copy a model's files out of wheels, those beside the one `model.safetensors` in them.
+    """Copy a model's files out of wheels: those next to the one `model.safetensors` in them.
 
-    A model that is larger than a wheel may be comes as a zip cut into pieces (`*.zip.001`, ...), one in each wheel;
-    the pieces are joined first. Nothing is written but `names`, each directly into `folder`.
+    A model that is too large for one wheel comes as a zip cut into pieces (`*.zip.001`, ...), one in each wheel;
+    the pieces are joined first. Only `names` are written, each directly into `folder`.
 
     Args:
         wheels: The wheels of one model.
         names: File names to copy, without folders.
         folder: Where to put them; it exists.
-        size_bytes: Of the weights; nothing larger is written.
+        size_bytes: Size of the weights; nothing larger is written.
 
     Raises:
-        ArtifactError: a file is no zip, has an unsafe path in it, or does not hold what it should.
+        ArtifactError: a file is not a zip, contains an unsafe path, or lacks what it should contain.
     """
     try:
         pieces = _find_pieces(wheels)
@@ -151,7 +152,7 @@ def unpack_model(wheels: Sequence[Path], names: Iterable[str], folder: Path, *, 
 
 
 def _find_pieces(wheels: Sequence[Path]) -> list[tuple[str, Path, str]]:
-    """Pieces of a zip in their order: number, wheel, member."""
+    """Pieces of a zip in order: number, wheel, member."""
     pieces = []
     for wheel in wheels:
         with wheel.open("rb") as file, open_archive(file) as archive:
@@ -162,7 +163,7 @@ def _find_pieces(wheels: Sequence[Path]) -> list[tuple[str, Path, str]]:
 
 
 def _join(pieces: Sequence[tuple[str, Path, str]], path: Path, size_bytes: int) -> None:
-    """Write the pieces behind each other, as long as they are not much more than the model is."""
+    """Write the pieces one after another, unless they become much larger than the model."""
     room = size_bytes + size_bytes // 4 + _BESIDE_BYTES
     with path.open("wb") as target:
         for _, wheel, name in pieces:
@@ -174,23 +175,23 @@ def _copy_members(path: Path, names: Iterable[str], folder: Path, size_bytes: in
     with path.open("rb") as file, open_archive(file) as archive:
         members = {PurePosixPath(info.filename): info for info in archive.infolist()}
         if any(member.is_absolute() or ".." in member.parts or "\\" in str(member) for member in members):
-            raise ArtifactError(f"{path.name}: holds a path that leads out of its folder; it was not unpacked.")
+            raise ArtifactError(f"{path.name}: contains a path that leads out of its folder; it was not unpacked.")
         homes = [member.parent for member in members if member.name == _WEIGHTS]
         if len(homes) != 1:
-            raise ArtifactError(f"{path.name}: holds {len(homes)} {_WEIGHTS}, expected one.")
+            raise ArtifactError(f"{path.name}: contains {len(homes)} {_WEIGHTS}, expected one.")
         room = _BESIDE_BYTES
         for name in names:
             info = members.get(homes[0] / name)
             if info is None:
-                raise ArtifactError(f"{path.name}: {name} is absent.")
+                raise ArtifactError(f"{path.name}: {name} is missing.")
             with (folder / name).open("wb") as target:
                 n_bytes = _copy(archive, info, target, size_bytes if name == _WEIGHTS else room, path.name)
             room -= 0 if name == _WEIGHTS else n_bytes
 
 
 def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: IO[bytes], room: int, where: str) -> int:
-    """Unpack a file, as long as it has no more than `room` bytes; returns how many."""
-    if info.file_size > room:  # no more than the directory names is ever unpacked
+    """Unpack a file if it has no more than `room` bytes; return how many it has."""
+    if info.file_size > room:  # unpacking never exceeds the size in the directory
         raise ArtifactError(f"{where}: {PurePosixPath(info.filename).name} is too large.")
     if not is_unpackable(info):
         raise ArtifactError(f"{where}: {PurePosixPath(info.filename).name} is not packed as in other wheels.")

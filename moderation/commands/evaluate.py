@@ -45,9 +45,9 @@ class Evaluation:
     """A checkpoint that was measured.
 
     Args:
-        name: Of what it was measured on: `test`, `val`, or that of the table.
+        name: What it was measured on: `test`, `val`, or the name of the table.
         metrics: Figures, with `calibration` if the run has calibrators.
-        files: Written files: the metrics, the probabilities, and the report where it was drawn anew.
+        files: Written files: the metrics, the probabilities, and the report if it was drawn again.
     """
 
     name: str
@@ -56,15 +56,15 @@ class Evaluation:
 
 
 def evaluate(config: EvaluateConfig) -> int:
-    """Predict, compare with the targets at the tuned thresholds, write and print the numbers, draw the report.
+    """Predict, compare with the targets at the tuned thresholds, write and print the figures, draw the report.
 
-    Without `data_path`, the run's own test split is rebuilt from run.json, once the data's hash was found unchanged.
+    Without `data_path`, the run's own test split is rebuilt from run.json, if the data's hash is unchanged.
 
     Returns:
         0.
 
     Raises:
-        ModerationError: checkpoint, thresholds, run.json or data that are missing or do not belong together.
+        ModerationError: checkpoint, thresholds, run.json or data are missing or do not belong together.
     """
     done = evaluate_checkpoint(config)
     print(format_table(done.metrics))
@@ -73,7 +73,7 @@ def evaluate(config: EvaluateConfig) -> int:
 
 
 def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
-    """As `evaluate`, with nothing printed.
+    """Like `evaluate`, but print nothing.
 
     Raises:
         ModerationError: as there.
@@ -85,7 +85,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
 
 
 def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) -> Evaluation:
-    if config.of_checkpoint.checkpoint.is_file():  # a missing one is named by what loads it
+    if config.of_checkpoint.checkpoint.is_file():  # the loader reports a missing one
         check_unchanged(source, config.of_checkpoint.checkpoint, source.calibration)
     checkpoint = load_checkpoint(config.of_checkpoint.checkpoint)
     calibrated = source.calibration.is_file()
@@ -94,7 +94,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
     settings = run_settings(source)
     make_reproducible(settings.run.seed, config.threads)
     name, split, frame = _examples(config, settings, source, checkpoint)
-    for path in (run.preds(name), run.labels(name)):  # before the work, not behind it
+    for path in (run.preds(name), run.labels(name)):  # before the work, not after it
         refuse_links_out(path)
         refuse_links_out(sidecar(path))
     refuse_links_out(run.metrics(name))
@@ -142,18 +142,22 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
 def _examples(
     config: EvaluateConfig, settings: TrainOptions, source: RunFolder, checkpoint: Checkpoint
 ) -> tuple[str, str, pd.DataFrame]:
-    """Name, split and rows of what is to be evaluated: another table as a whole, or a split of the run's data.
+    """Name, split and rows to evaluate on: another table as a whole, or a split of the run's data.
 
-    Another table counts as test: what is measured on it is no more for tuning than the run's own test split.
+    Another table counts as test: its predictions must not be used for tuning, like those of the run's own test split.
     """
     if config.of_checkpoint.data_path is not None:
         moved = settings_of_moved_table(source, settings, config.of_checkpoint.data_path)
         if moved is None:
-            raise_problems(no_effect(config, ["split"], "measured is all of --data-path"))
+            raise_problems(no_effect(config, ["split"], "no effect, since all of --data-path is measured"))
         else:
             asked = config.table.given
             unused = [name for name in asked if asked[name] != getattr(moved.data.table, name)]
-            raise_problems(no_effect(config, unused, "--data-path is the run's own table, read as then"))
+            raise_problems(
+                no_effect(
+                    config, unused, "no effect, since --data-path is the run's own table, which is read as in training"
+                )
+            )
         if moved is None:
             frame = _other_table(config.of_checkpoint.data_path, config, settings, checkpoint)
             _warn_of_seen(frame[config.table.text_column or settings.text_column], settings, source)
@@ -164,18 +168,18 @@ def _examples(
     best = config.of_checkpoint.checkpoint.name == source.checkpoint_best.name
     name = (
         config.of_checkpoint.split if best else f"{config.of_checkpoint.split}-{config.of_checkpoint.checkpoint.stem}"
-    )  # the run's own record stays
+    )  # so that the run's own record is kept
     return name, config.of_checkpoint.split, splits.frames[config.of_checkpoint.split]
 
 
 def _other_table(
     data_path: Path, config: EvaluateConfig, settings: TrainOptions, checkpoint: Checkpoint
 ) -> pd.DataFrame:
-    """A table as a whole; how to read it is said by the flags, else it is that of the training table."""
+    """A table as a whole, read as the flags say, otherwise like the training table."""
     labels = config.table.label_columns or checkpoint.labels
     if len(labels) != len(checkpoint.labels):
         raise ConfigError(
-            f"--label-columns names {len(labels)} columns; expected {len(checkpoint.labels)}, one for each label of "
+            f"--label-columns names {len(labels)} columns; expected {len(checkpoint.labels)}, one per label of "
             f"the checkpoint, in their order: {', '.join(checkpoint.labels)}."
         )
     table = change(settings.data.table, **config.table.given | {"label_columns": tuple(labels)})
@@ -184,11 +188,11 @@ def _other_table(
 
 
 def _warn_of_seen(texts: pd.Series, settings: TrainOptions, source: RunFolder) -> None:
-    """Say how many of these texts the model was trained or tuned on, where the run's own table still tells."""
+    """Report how many of these texts the model was trained or tuned on, if the run's own table is still there."""
     try:
         splits = rebuild_splits(source, change(settings, disguised=0.0), "")
     except ModerationError:
-        logger.info("The run's own table is gone or changed: how many of these texts were in it is not known.")
+        logger.info("The run's own table is missing or changed, so it is unknown how many of these texts were in it.")
         return
     known = (text for split in ("train", "val") for text in splits.frames[split][settings.text_column])
     if note := str(count_seen(texts, sketch_texts(known, most=None), most=None)):
@@ -196,6 +200,6 @@ def _warn_of_seen(texts: pd.Series, settings: TrainOptions, source: RunFolder) -
 
 
 def _name_of(data_path: Path) -> str:
-    """A file name's stem as the name of what was evaluated; `val` and `test` stay the run's own."""
+    """A name for the table from its file name; `val` and `test` are reserved for the run's own splits."""
     stem = data_path.name.split(".")[0]
     return f"{stem}-file" if stem in ("train", "val", "test") else stem

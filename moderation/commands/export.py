@@ -45,7 +45,7 @@ class Exported:
     Args:
         path: Its folder.
         parity: How each form compares with torch.
-        failed: Forms that were outside their limits, and left out.
+        failed: Forms that were outside their limits, and so were left out.
     """
 
     path: Path
@@ -54,25 +54,25 @@ class Exported:
 
 
 def export(config: ExportConfig) -> int:
-    """Write the forms asked for, compare each with torch on real and odd texts, keep those within their limits.
+    """Write the requested forms, compare each with torch on real and odd texts, and keep those within their limits.
 
     Returns:
-        0; 1 where a form failed the comparison and was not written.
+        0; 1 if a form failed the comparison and was not written.
 
     Raises:
-        ModerationError: a run, data or a folder that cannot be used, a package that is missing, or nothing left that
-            may take the place of what stands there.
+        ModerationError: a run, data or a folder cannot be used, a package is missing, or no form is left to replace the
+            existing bundle.
     """
     done = export_run(config)
     print(format_parity(done.parity))
     for name in done.failed:
-        print(f"\n{name}: outside its limits, not written. To keep it all the same: --allow {name}")
-    print(f"\n{config.to}\nExamine it at any time: moderation verify {config.to}")
+        print(f"\n{name}: outside its limits, not written. To keep it anyway: --allow {name}")
+    print(f"\n{config.to}\nTo check it at any time: moderation verify {config.to}")
     return 1 if done.failed else 0
 
 
 def export_run(config: ExportConfig) -> Exported:
-    """As `export`, with nothing printed.
+    """Like `export`, but print nothing.
 
     Raises:
         ModerationError: as there.
@@ -92,7 +92,7 @@ def _export(config: ExportConfig) -> Exported:
     source = Source(
         model=checkpoint.model,
         tokenizer=load_own_tokenizer(run, checkpoint),
-        splits=rebuild_splits(run, settings, "Restore the file, or name its new place with --data-path."),
+        splits=rebuild_splits(run, settings, "Restore the file, or give its new location with --data-path."),
         text_column=settings.text_column,
         language_column=settings.data.table.language_column,
     )
@@ -101,24 +101,24 @@ def _export(config: ExportConfig) -> Exported:
 
 
 def _check_first(config: ExportConfig) -> None:
-    """Check before anything is loaded what would come to light only after minutes.
+    """Check at the start what would otherwise fail only after minutes.
 
     Raises:
-        ConfigError: a text about the model that cannot be read; no form among those asked for that the classifier runs,
-            or a run folder's name that is none.
-        MissingExtraError: a package that a form takes is not installed.
+        ConfigError: the text about the model cannot be read, none of the requested forms can be run by the classifier,
+            or the run folder's name is not a valid name.
+        MissingExtraError: a package that a form needs is not installed.
     """
     read_about(config.export)
     running = [name for name, form in FORMS.items() if form.backend]
     if not set(config.export.formats) & set(running):
         raise ConfigError(
-            f"--formats is {', '.join(config.export.formats)}, which nothing can load alone; expected one of "
-            f"{', '.join(running)} beside it."
+            f"--formats is {', '.join(config.export.formats)}, which nothing can load by itself; also give one of "
+            f"{', '.join(running)}."
         )
     if not BUNDLE_NAME.fullmatch(_name(config)):
         raise ConfigError(
-            f"{config.run}: the folder's name cannot be the bundle's, which takes letters, digits, '.', '_' and '-' "
-            "alone. Cure: --name NAME"
+            f"{config.run}: the folder's name cannot be the bundle's, which may only have letters, digits, '.', '_' "
+            "and '-'. Cure: --name NAME"
         )
     for form in (FORMS[name] for name in config.export.formats):
         if any(find_spec(package) is None for package in form.write_needs):
@@ -140,7 +140,7 @@ def _settings(run: RunFolder, config: ExportConfig) -> TrainOptions:
 
 
 def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainOptions) -> Manifest:
-    """What the manifest says, its forms and parity rows still to come."""
+    """The manifest, without its forms and parity rows, which are added later."""
     labels = checkpoint.labels
     thresholds = load_thresholds(run.thresholds, labels, calibrated=run.calibration.is_file())
     length = checkpoint.about.max_length or settings.model.max_length
@@ -166,9 +166,9 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
 
 
 def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, object]:
-    """Numbers of the run by split, as far as they were measured at the thresholds that the bundle gets.
+    """Figures of the run by split, if they were measured at the thresholds that the bundle gets.
 
-    They were not where `tune` ran behind the last `evaluate`, or where that had other thresholds; the log says so.
+    They were not if `tune` ran after the last `evaluate`, or if that used other thresholds; this is logged.
 
     Args:
         run: The folder.
@@ -188,7 +188,7 @@ def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, o
             found[split] = METRICS.to_plain(metrics)
         else:
             logger.warning(
-                "%s: measured at other thresholds than those of %s, and left out of the bundle. Measure again: "
+                "%s: measured at other thresholds than those in %s, so left out of the bundle. Measure again: "
                 "moderation evaluate --checkpoint %s --split %s",
                 *(path, run.thresholds.name, run.checkpoint_best, split),
             )
@@ -196,7 +196,7 @@ def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, o
 
 
 def _split_settings(settings: TrainOptions) -> dict[str, object]:
-    """What it takes to cut the training table into its splits again; of further tables only whether there were any."""
+    """The settings needed to split the training table again; for other tables only whether there were any."""
     plain = {name: value for name, value in to_plain(settings.sealed_splits).items() if not name.endswith("_path")}
     own = {"val": settings.data.val_path, "test": settings.data.test_path}
     return plain | {"own_tables": [split for split, path in own.items() if path is not None]}

@@ -1,4 +1,4 @@
-"""`moderation feedback`: what moderators decided, from the server's database to a table for `moderation train`."""
+"""`moderation feedback`: moderators' decisions, from the server's database to a table for `moderation train`."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,14 +20,14 @@ from moderation.serving.feedback.store import FeedbackStore
 from moderation.tables.options import TEXT_COLUMN
 
 CUT = 0.5
-"""From this score on, a decision says that the label holds."""
+"""From this score on, a decision means that the label applies."""
 
 _ROWS_AT_ONCE = 1000
 
 
 @dataclass
 class _Judgement:
-    """The newest that was said of one text, the decision by which the text itself was kept, and whether all agree."""
+    """The newest decisions about one text, the decision that stored the text itself, and whether all agree."""
 
     scores: dict[str, float] = field(default_factory=dict)
     text_id: int | None = None
@@ -37,16 +37,16 @@ class _Judgement:
 def feedback(config: FeedbackConfig) -> int:
     """Write every text that moderators decided about, with a column of 0 and 1 for each label.
 
-    A text is one row, however many decisions there are about it: for each label the newest counts, and the texts about
-    which decisions disagree are counted. A decision that was sent again, by the same community with the same token of
-    the client, replaces the earlier one. Texts that were not to be stored, and those about which nothing was said of a
-    label, are left out and counted.
+    Each text is one row, however many decisions there are about it: for each label the newest counts, and texts with
+    conflicting decisions are counted. A decision that was sent again, by the same community with the same client token,
+    replaces the earlier one. Texts that were not stored, and texts without a decision about a label, are left out and
+    counted.
 
     Returns:
         0.
 
     Raises:
-        ModerationError: no such database, no such label, nothing to write, or a file that cannot be written.
+        ModerationError: there is no such database or label, nothing to write, or the file cannot be written.
     """
     output = Path(config.output)
     form = output_format(output, csv_safe=config.csv_safe)
@@ -57,13 +57,13 @@ def feedback(config: FeedbackConfig) -> int:
 
 def _export(output: Path, form: OutputFormat, config: FeedbackConfig) -> int:
     if output.exists() and not config.overwrite:
-        raise ArtifactError(f"{output}: exists. Choose another name, or replace it with --overwrite.")
+        raise ArtifactError(f"{output}: already exists. Choose another name, or replace it with --overwrite.")
     with closing(FeedbackStore(config.feedback_url)) as store:
         unreadable: list[int] = []
         judgements = _collect(store.decisions(unreadable))
         labels = _choose_labels(judgements, config.label_columns, store.name)
         complete = [found for found in judgements if found.text_id is not None and found.scores.keys() >= set(labels)]
-        summary = _summarise(judgements, labels, len(complete)) + _tell(unreadable)
+        summary = _summarise(judgements, labels, len(complete)) + _report_unreadable(unreadable)
         if not complete:
             raise DataError(f"{store.name}: nothing to export.\n{summary}\nChoose labels with --label-columns.")
         schema = pa.schema([(TEXT_COLUMN, pa.string()), *((label, pa.int8()) for label in labels)])
@@ -79,7 +79,7 @@ def _export(output: Path, form: OutputFormat, config: FeedbackConfig) -> int:
 
 
 def _collect(decisions: Iterable[StoredDecision]) -> list[_Judgement]:
-    """What was said of each text, in the order in which the texts came first."""
+    """The decisions about each text, in the order in which the texts first appeared."""
     found: dict[str, _Judgement] = {}
     standing: dict[object, StoredDecision] = {}
     for decision in decisions:
@@ -88,7 +88,7 @@ def _collect(decisions: Iterable[StoredDecision]) -> list[_Judgement]:
             judgement.text_id = decision.id
         sender = (decision.community_id, decision.client_token, decision.text_sha256)
         key: object = decision.id if decision.client_token is None else sender
-        standing.pop(key, None)  # sent again: it counts from now on
+        standing.pop(key, None)  # sent again: it counts as new
         standing[key] = decision
     for decision in standing.values():
         judgement = found[decision.text_sha256]
@@ -101,10 +101,10 @@ def _collect(decisions: Iterable[StoredDecision]) -> list[_Judgement]:
 
 
 def _choose_labels(judgements: Sequence[_Judgement], asked: Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """Labels to write: those asked for, else all about which anything was said, Jigsaw's first and in their order.
+    """Labels to write: the requested ones, otherwise all that have decisions, Jigsaw's first and in their order.
 
     Raises:
-        DataError: nothing was said about a label that was asked for, or about any.
+        DataError: there is no decision about a requested label, or about any.
     """
     known = {label: None for judgement in judgements for label in judgement.scores}
     if missing := set(asked or ()) - known.keys():
@@ -113,9 +113,11 @@ def _choose_labels(judgements: Sequence[_Judgement], asked: Sequence[str] | None
             f"{', '.join(known) or 'nothing'}."
         )
     if not known:
-        raise DataError(f"{where}: no decision was stored yet. Clients send them to comments:suggestscore.")
+        raise DataError(f"{where}: no decisions are stored yet. Clients send them to comments:suggestscore.")
     if TEXT_COLUMN in (asked or known):
-        raise DataError(f"{where}: a label is called {TEXT_COLUMN}, as the texts. Name others with --label-columns.")
+        raise DataError(
+            f"{where}: a label has the name of the text column, {TEXT_COLUMN}. Choose others with --label-columns."
+        )
     first = [label for label in JIGSAW_LABELS if label in known]
     return as_labels(asked or [*first, *(label for label in known if label not in first)])
 
@@ -125,23 +127,21 @@ def _summarise(judgements: Sequence[_Judgement], labels: Sequence[str], n_rows: 
     n_without_text = sum(found.text_id is None for found in judgements)
     n_incomplete = len(judgements) - n_without_text - n_rows
     lines = [
-        f"{n_rows:,} texts with {', '.join(labels)}; left out: {n_without_text:,} without their text, {n_incomplete:,} "
-        "about which nothing was said of one of these labels.",
+        f"{n_rows:,} texts with {', '.join(labels)}; left out: {n_without_text:,} whose text was not stored, "
+        f"{n_incomplete:,} without a decision about one of these labels.",
         *(f"{label:>24} {said[label]:>9,} texts" for label in said),
     ]
     if n_disputed := sum(found.is_disputed for found in judgements):
-        lines.append(
-            f"conflicts: {n_disputed:,} texts about which decisions disagree; for each label the newest counts."
-        )
+        lines.append(f"conflicts: {n_disputed:,} texts with conflicting decisions; for each label the newest counts.")
     return "\n".join(lines)
 
 
-def _tell(unreadable: Sequence[int]) -> str:
-    """A line about rows that are no decisions; nothing where there are none."""
+def _report_unreadable(unreadable: Sequence[int]) -> str:
+    """A line about rows that are not decisions; empty if there are none."""
     if not unreadable:
         return ""
     ids = ", ".join(map(str, unreadable[:10])) + (", ..." if len(unreadable) > 10 else "")
-    return f"\nleft out: {len(unreadable):,} rows that the server did not write so (id {ids})."
+    return f"\nleft out: {len(unreadable):,} rows that the server did not write in this form (id {ids})."
 
 
 def _batches(

@@ -1,4 +1,4 @@
-"""`moderation keys`: the API keys of the server, of which only hashes are kept."""
+"""`moderation keys`: the server's API keys; only their hashes are stored."""
 
 import sys
 
@@ -13,16 +13,16 @@ def keys(config: KeysConfig) -> int:
         0.
 
     Raises:
-        ModerationError: a name or a file that cannot be.
+        ModerationError: a name or a file is invalid.
     """
-    when = "A server that runs takes notice at SIGHUP, or when it is restarted."
+    when = "A running server reads the change after SIGHUP or a restart."
     if config.action == "list":
         for name, created in list_keys(config.keys).items():
             print(f"{created}  {name}")
     elif config.action == "add":
         print(add_key(config.keys, str(config.name)))
         print(
-            f"This is the key of {config.name}; only its hash was kept, so that it is not shown again. {when}",
+            f"This is the key of {config.name}. Only its hash is stored, so it will not be shown again. {when}",
             file=sys.stderr,
         )
     else:

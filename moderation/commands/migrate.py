@@ -1,4 +1,4 @@
-"""`moderation migrate`: from old scores of the Perspective API to thresholds of this model that decide as before."""
+"""`moderation migrate`: from old scores of the Perspective API to thresholds of this model that keep its decisions."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def migrate(config: MigrateConfig) -> int:
         0.
 
     Raises:
-        ModerationError: a table, scores, a bundle or a setting that cannot be; nothing is written then.
+        ModerationError: a table, scores, a bundle or a setting is invalid; then nothing is written.
     """
     with claimed(config.output_dir, "migrate", inside=True, source=config.input_path):
         return _migrate(config)
@@ -81,7 +81,7 @@ def _match(
     probabilities: FloatArray,
     rates: Mapping[str, float],
 ) -> Migration:
-    """Match attributes, or the shares that were asked for, and put together what was found."""
+    """Match attributes, or the requested shares, and combine the results."""
     labels, matching = classifier.labels, config.matching
     attributes: Sequence[Attribute] = ()
     by_rate: dict[str, Match] = {}
@@ -116,7 +116,7 @@ def _match(
 def _match_rates(
     probabilities: FloatArray, labels: Sequence[str], rates: Mapping[str, float], matching: MatchOptions
 ) -> dict[str, Match]:
-    """The threshold of each label for which a share to flag was given, by its name or for all."""
+    """The threshold of each label that has a share to flag, given by its name or for all."""
     nothing = np.zeros(len(probabilities), dtype=np.bool_)
     shares = {label: rates.get(label, rates.get("")) for label in labels}
     return {
@@ -129,7 +129,7 @@ def _match_rates(
 
 
 def _together(old: OldScores, now: BoolArray, attributes: Sequence[Attribute]) -> Together:
-    """All labels, with the thresholds that will be written, against the attributes that were matched."""
+    """Compare all labels, at the thresholds that will be written, with the matched attributes."""
     if not attributes:
         return Together(len(now), int(now.sum()))
     scores = [old.scores[one.name] for one in attributes]
@@ -141,9 +141,9 @@ def _together(old: OldScores, now: BoolArray, attributes: Sequence[Attribute]) -
 
 def _find_foreign(classifier: Classifier, texts: Sequence[str], seed: int) -> list[str]:
     try:
-        languages = Languages("Looking at the languages of the comments", "migrate", classifier.normalise)
+        languages = Languages("Checking the languages of the comments", "migrate", classifier.normalise)
     except MissingExtraError as error:
-        return [f"nobody looked whether the model reads the language of the comments. {error}"]
+        return [f"it was not checked whether the model reads the language of the comments. {error}"]
     return find_foreign(texts, languages, classifier.languages, seed)
 
 
@@ -152,8 +152,8 @@ def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
     n_wrong = int(np.isnan(found).any(axis=1).sum())
     if n_wrong:
         raise ArtifactError(
-            f"{classifier.model_version}: answers {n_wrong:,} of {len(texts):,} comments with no number. Take another "
-            "model, or leave those comments out: moderation score names them."
+            f"{classifier.model_version}: its answer to {n_wrong:,} of {len(texts):,} comments is not a number. Use "
+            "another model, or leave those comments out: moderation score lists them."
         )
     return found
 
@@ -161,13 +161,13 @@ def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
 def _check_labels(rates: Mapping[str, float], labels: Sequence[str]) -> None:
     unknown = [label for label in rates if label and label not in labels]
     if unknown:
-        raise ConfigError(f"--flag-rate: {', '.join(unknown)}: no label of this model; it has {', '.join(labels)}.")
+        raise ConfigError(f"--flag-rate: {', '.join(unknown)}: not a label of this model; it has {', '.join(labels)}.")
 
 
 def _write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write all files or none, as far as a disk that fills up goes: none has its name before all are on the disk.
+    """Write all files or none, even if the disk fills up: no file gets its name before all are on the disk.
 
-    The first one gets its name last, so that a kill in between leaves the old one, whose SHA-256 is not the new one.
+    The first one gets its name last, so a kill in between leaves the old one, whose SHA-256 does not match.
     """
     with ExitStack() as writing:
         for path, content in contents.items():
@@ -177,18 +177,18 @@ def _write_together(contents: Mapping[Path, bytes]) -> None:
 
 
 def _check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse to write where something stands that was not given up, or that is no part of an earlier migration."""
+    """Refuse to replace existing files without --overwrite, or files that do not belong to an earlier migration."""
     for path in paths:
         refuse_links_out(path)
     there = [path for path in map(find_target, paths) if path.exists()]
     if there and not overwrite:
         raise ArtifactError(
-            f"{', '.join(map(str, there))}: exists. Choose another --output-dir, or replace an earlier migration with "
-            "--overwrite."
+            f"{', '.join(map(str, there))}: already exists. Choose another --output-dir, or replace an earlier "
+            "migration with --overwrite."
         )
     others = [str(path) for path in there if not is_migrated(path)]
     if others:
         raise ArtifactError(
-            f"{', '.join(others)}: exists, and comes from no earlier migration; --overwrite replaces nothing else. "
-            "Choose another --output-dir."
+            f"{', '.join(others)}: exists, but is not from an earlier migration, and --overwrite replaces nothing "
+            "else. Choose another --output-dir."
         )

@@ -1,4 +1,4 @@
-"""`moderation score`: classify every text of a file, chunk by chunk, and keep what is finished.
+"""`moderation score`: classify every text of a file, chunk by chunk, and save what is finished.
 
 Lines of standard input, and one text, are scored to standard output without Arrow; files need it.
 """
@@ -35,15 +35,15 @@ ROWS_FAILED = 3
 def score(config: ScoreConfig) -> int:
     """Score a file, standard input, or one text.
 
-    From file to file, what is finished is kept beside the output until the output is whole, so that a run that was
-    interrupted in whatever way goes on with `resume` and ends in the same bytes.
+    From file to file, finished work is kept next to the output until the output is complete, so a run that was
+    interrupted in any way continues with `resume` and produces the same bytes.
 
     Returns:
-        0; 3 where some rows could not be scored, which then say why in the column `error`. With `resume` the same for
-        an output that this command has finished before.
+        0; 3 if some rows could not be scored; their column `error` says why. With `resume`, the same for an output that
+        this command has already finished.
 
     Raises:
-        ModerationError: input, output, model or settings that cannot be.
+        ModerationError: input, output, model or settings are invalid.
     """
     started = time.monotonic()
     _check_input(config)
@@ -78,20 +78,20 @@ def score(config: ScoreConfig) -> int:
                 elif finished := run.score_file(job):
                     n_rows, n_failed = finished
                     counted = f"rows: {n_rows:,}; with an error: {n_failed:,}"
-                    _say(f"{path}: is complete, nothing was left to do ({counted}).", sys.stdout)
+                    _say(f"{path}: already complete, nothing to do ({counted}).", sys.stdout)
                     return ROWS_FAILED if n_failed else 0
     _say(summary.to_text(time.monotonic() - started, path), sys.stderr if options.writes_pipe else sys.stdout)
     return ROWS_FAILED if summary.n_failed else 0
 
 
 def _check_input(config: ScoreConfig) -> None:
-    """Refuse a text in the place of a file, whose words must not be told again, and a file without an output."""
+    """Refuse a text instead of a file (its words must not be repeated in the message), and a file without an output."""
     path = config.table.input_path
     if path is None or config.table.reads_pipe:
         return
     if not is_named_as_table(path) and not os.path.exists(path):  # noqa: PTH110 - a text may be too long for a path
         raise ConfigError(
-            f"what was given to score is not a file, and it does not end as a table does ({FORMATS}). To score a "
+            f"the input is not a file, and its ending is not that of a table ({FORMATS}). To score a "
             'text: moderation score --text "...", or: echo "..." | moderation score -'
         )
     if path.is_dir():
@@ -110,20 +110,20 @@ def _load_languages(classifier: Classifier) -> Languages | None:
 
 @contextmanager
 def _open_lines(config: ScoreConfig) -> Iterator[Iterable[list[Line]]]:
-    """Lines of standard input as they come, or the one text; of a file none."""
+    """Lines of standard input as they arrive, or the one text; nothing for a file."""
     if config.text is not None:
         yield [[_as_line(config.text)]]
     elif not config.table.reads_pipe:
         yield []
     else:
         if sys.stdin.isatty():
-            logger.info("Reading from the terminal: one text a line, Ctrl-D ends it.")
+            logger.info("Reading from the terminal: one text per line, end with Ctrl-D.")
         with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
             yield pipe_lines(pipe)
 
 
 def _as_line(text: str) -> Line:
-    """A word of the command line as a line of the pipe would be: bytes that are not UTF-8 are shown, and an error."""
+    """An argument of the command line, treated like a line of the pipe: bytes that are not UTF-8 give an error."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -138,7 +138,7 @@ def _stream_lines(
     lines: Iterable[list[Line]],
     summary: ScoreSummary,
 ) -> None:
-    """Lines as they come, each answered as soon as it is scored."""
+    """Score lines as they arrive, and answer each as soon as it is scored."""
     pace, is_typed = Pace(), config.text is None and sys.stdin.isatty()
     with Progress(on_terminal=False) as progress:
         for some in lines:
@@ -152,21 +152,21 @@ def _stream_lines(
                     [None if place is None else found.languages[place] for place in found.places],
                     found.errors,
                 )
-                if not is_typed:  # its speed is that of the typist
+                if not is_typed:  # a person's typing speed is of no interest
                     progress.advance(stop - start)
     summary.n_new = summary.n_rows
 
 
 def _say(summary: str, stream: TextIO) -> None:
-    """Print the summary; where nobody reads it any more, the work is done all the same."""
+    """Print the summary; if nobody reads it any more, the work is still done."""
     try:
         print(summary, file=stream, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # otherwise Python would complain again at exit
 
 
 def _write_to_stdout(lines: bytes) -> None:
-    """Write at once and past Python's buffer, which would be left with what a reader that went away did not take.
+    """Write at once, bypassing Python's buffer, where the rest would stay if the reader goes away.
 
     The lines are JSON, and have the same content with or without the escapes that a terminal needs.
     """
@@ -175,6 +175,6 @@ def _write_to_stdout(lines: bytes) -> None:
         while content:
             content = content[os.write(sys.stdout.fileno(), content) :]
     except BrokenPipeError:
-        raise ArtifactError("standard output: its reader went away before all was written.") from None
+        raise ArtifactError("standard output: its reader closed it before everything was written.") from None
     except OSError as error:
         raise ArtifactError(f"standard output: could not be written ({error.strerror}). Free some space.") from None

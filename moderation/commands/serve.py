@@ -1,4 +1,4 @@
-"""`moderation serve`: answer HTTP requests from a bundle, in three languages."""
+"""`moderation serve`: answer HTTP requests with a bundle, in three APIs."""
 
 import ipaddress
 import logging
@@ -26,25 +26,25 @@ from moderation.serving.shadow.scoring import choose_shadow_backend, find_common
 logger = logging.getLogger(__name__)
 
 STOP_S = 5
-"""Beyond the longest request, within which what is in flight is answered at the end."""
+"""Seconds beyond the longest request for answering, at the end, the requests in progress."""
 
 
 def serve(config: ServeConfig) -> int:
-    """Check what can be checked, bind the address, run the workers until they are told to stop.
+    """Check as much as possible, bind the address, and run the workers until they are told to stop.
 
     Returns:
-        0 after SIGTERM or Ctrl-C; 1 where the workers could not start.
+        0 after SIGTERM or Ctrl-C; 1 if the workers could not start.
 
     Raises:
-        ModerationError: a bundle, keys or settings that cannot be; an address that cannot be had.
+        ModerationError: a bundle, keys or settings are invalid, or the address is not available.
     """
     require(("tokenizers", "py3langid", *EXTRAS["serve"]), ("onnx", "serve"))  # the workers load them
     plan = _plan(config)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(
-            f"--host {config.host}: others could reach the server, and it asks nobody for a key. Cure: "
-            "moderation keys add --keys keys.json --name NAME, then --keys keys.json; or --no-auth, where something "
-            "in front of it decides who may ask."
+            f"--host {config.host}: others could reach the server, and it requires no key. Cure: "
+            "moderation keys add --keys keys.json --name NAME, then --keys keys.json; or --no-auth, if something "
+            "in front of it controls access."
         )
     with bind(config.host, config.port) as bound:
         port = bound.getsockname()[1]
@@ -62,10 +62,10 @@ def serve(config: ServeConfig) -> int:
 
 
 def _plan(config: ServeConfig) -> AppPlan:
-    """What the workers build their applications from, as far as it can be checked before they load a model.
+    """The plan from which workers build their applications, checked as far as possible before they load a model.
 
     Raises:
-        ModerationError: a bundle, keys or settings that cannot be.
+        ModerationError: a bundle, keys or settings are invalid.
     """
     options = config.server
     chosen = choose_thresholds(config.thresholds, config.threshold)
@@ -93,22 +93,22 @@ def _plan(config: ServeConfig) -> AppPlan:
 
 
 def _say_ready() -> None:
-    """Behind the line that names the address, which nobody may read any more."""
+    """Printed after the line with the address; nobody may be reading any more."""
     with suppress(OSError, ValueError):
         print("ready", flush=True)
 
 
 def _share_cores(config: ServeConfig) -> int:
-    """Threads of each worker; together they shall not be more than there are cores."""
+    """Threads of each worker; together no more than there are cores."""
     n_cores = count_cores()
     threads, fitting = config.server.threads, max(1, n_cores // config.workers)
     if config.workers > n_cores:
         logger.warning(
-            "--workers %d: only %d cores may be used here; more workers take turns.", config.workers, n_cores
+            "--workers %d: only %d cores are available; the workers will share them.", config.workers, n_cores
         )
     if threads is not None and threads > fitting:
         logger.warning(
-            "--threads %d in each of %d workers: only %d cores may be used here; each takes %d.",
+            "--threads %d in each of %d workers: only %d cores are available; each uses %d.",
             threads,
             config.workers,
             n_cores,
@@ -119,10 +119,10 @@ def _share_cores(config: ServeConfig) -> int:
 
 
 def _check_shadow(config: ServeConfig, main: Bundle) -> tuple[str, ChosenThresholds | None]:
-    """Engine and thresholds of the shadow, where there is one.
+    """Engine and thresholds of the shadow, if there is one.
 
     Raises:
-        ModerationError: a bundle, or thresholds, that cannot be compared with the main one.
+        ModerationError: its bundle or thresholds cannot be compared with the main one.
     """
     folder = config.server.shadow.shadow
     if folder is None:
@@ -135,21 +135,20 @@ def _check_shadow(config: ServeConfig, main: Bundle) -> tuple[str, ChosenThresho
 
 
 def _choose_feedback(url: str | None) -> str | None:
-    """The database of decisions, where it can keep one; None: none are taken.
+    """The database of decisions, if it can store them; None: no decisions are accepted.
 
     Raises:
-        ModerationError: it would refuse the first decision, with the cure; or its package is not installed and somebody
-            named a database.
+        ModerationError: it would refuse the first decision, or its package is missing although a database was named.
     """
     if not url:
-        logger.info("No decisions of moderators are taken (suggestscore answers 404), since --feedback-url is empty.")
+        logger.info("Moderators' decisions are not accepted (suggestscore answers 404), since --feedback-url is empty.")
         return None
     try:
-        require(EXTRAS["feedback"], ("feedback",), "Keeping moderators' decisions")
+        require(EXTRAS["feedback"], ("feedback",), "Storing moderators' decisions")
     except MissingExtraError as error:
         if url != ServerOptions().feedback_url:
             raise
-        logger.warning("No decisions of moderators are taken (suggestscore answers 404). %s", error)
+        logger.warning("Moderators' decisions are not accepted (suggestscore answers 404). %s", error)
         return None
     from moderation.serving.feedback.store import FeedbackStore
 
@@ -158,15 +157,15 @@ def _choose_feedback(url: str | None) -> str | None:
             store.check()
         except ArtifactError as error:
             raise ArtifactError(
-                f"--feedback-url: {error} Or take no decisions of moderators: --feedback-url ''"
+                f"--feedback-url: {error} Or accept no moderators' decisions: --feedback-url ''"
             ) from None
     return url
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host name means this machine alone, whatever it resolves to."""
+    """Whether a host name means only this machine, with all addresses that it resolves to."""
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except (OSError, ValueError):  # the latter for what is no name of a host; `bind` says so
+    except (OSError, ValueError):  # ValueError: not a host name; `bind` reports it
         return False
     return all(ipaddress.ip_address(str(address).split("%")[0]).is_loopback for address in found)

@@ -1,4 +1,4 @@
-"""`moderation evaluate BUNDLE --suite ...`: what a bundle is worth on suites that others wrote."""
+"""`moderation evaluate BUNDLE --suite ...`: measure a bundle on test suites by other authors."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,13 +18,13 @@ from moderation.suites.summary import format_suites, render_page
 
 
 def suites(config: EvaluateConfig) -> int:
-    """Measure a bundle on every suite, print the tables, write JSON and a page where they were asked for.
+    """Measure a bundle on every suite, print the tables, and write JSON and a page if requested.
 
     Returns:
         0.
 
     Raises:
-        ModerationError: a bundle or a suite that cannot be read, or a file that cannot be written.
+        ModerationError: a bundle or a suite cannot be read, or a file cannot be written.
     """
     with _claimed(config):
         measured = _measure(config)
@@ -37,7 +37,7 @@ def suites(config: EvaluateConfig) -> int:
 
 
 def measure_bundle(config: EvaluateConfig) -> SuitesReport:
-    """As `suites`, with nothing printed.
+    """Like `suites`, but print nothing.
 
     Raises:
         ModerationError: as there.

@@ -64,13 +64,13 @@ def train(config: TrainConfig) -> int:
         0.
 
     Raises:
-        ModerationError: settings, data or artifacts that cannot be used.
+        ModerationError: settings, data or artifacts cannot be used.
     """
     trained = train_run(config)
-    if trained.metrics is not None:  # one process of several reports
+    if trained.metrics is not None:  # only one of several processes reports
         print(f"Test split\n\n{format_table(trained.metrics)}")
         if config.run.dry_run:
-            print("\nDry run: every phase works. Nothing was kept, and the figures above mean nothing.")
+            print("\nDry run: every phase works. Nothing was kept, and the figures above are meaningless.")
         else:
             print(_next_steps(trained.run))
     return 0
@@ -78,11 +78,11 @@ def train(config: TrainConfig) -> int:
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that is over.
+    """A finished training.
 
     Args:
-        run: Its folder; that of a dry run is gone.
-        metrics: Of the test split; None in all processes but the first.
+        run: Its folder; a dry run does not keep it.
+        metrics: Figures of the test split; None in all processes except the first.
     """
 
     run: RunFolder
@@ -90,10 +90,10 @@ class Trained:
 
 
 def train_run(config: TrainConfig) -> Trained:
-    """As `train`, with nothing printed.
+    """Like `train`, but print nothing.
 
     Raises:
-        ModerationError: settings, data or artifacts that cannot be used.
+        ModerationError: settings, data or artifacts cannot be used.
     """
     check_trackers(config.run.track)  # before the training, not after it
     parse_objective(config.objective)
@@ -107,7 +107,7 @@ def train_run(config: TrainConfig) -> Trained:
     except KeyboardInterrupt:
         if run.run_json.exists():
             words = f"--output-dir {run.path} --resume"
-            logger.warning("Interrupted. The same command with %s goes on from the last saved state.", words)
+            logger.warning("Interrupted. To continue from the last saved state, run the same command with %s.", words)
         raise
 
 
@@ -216,7 +216,7 @@ def _predict(run: RunFolder, datasets: dict[str, Dataset], tokenizer: PreTrained
 
 
 def _calibrate(run: RunFolder, logits: FloatArray, splits: Splits, config: TrainConfig) -> tuple[Calibrator, ...]:
-    """Fit calibrators to logits of val and keep them; those that change nothing where none are wanted."""
+    """Fit calibrators to logits of val and save them; with `--calibration none`, ones that change nothing."""
     if config.calibration == "none":
         return (Calibrator(),) * len(splits.labels)
     results = fit_calibrators(logits, splits.targets("val"), splits.labels, seed=config.run.seed)
@@ -248,8 +248,8 @@ def _tune_and_evaluate(
 ) -> SplitMetrics:
     """Tune on calibrated probabilities of val, measure val and test.
 
-    That the calibrators were fitted to val too makes the thresholds no less honest: a calibrator keeps the order of the
-    examples, so that at its best cut the same ones are flagged as without it, and the value of that cut is the same.
+    It does not bias the thresholds that the calibrators were fitted to val, too: a calibrator keeps the order of the
+    examples, so the best cut flags the same ones as without it, and its value is the same.
     """
     arrays = {split: (np.load(run.preds(split)), np.load(run.labels(split))) for split in ("val", "test")}
     options = {"bootstrap": config.run.bootstrap, "seed": config.run.seed}
@@ -266,7 +266,7 @@ def _tune_and_evaluate(
 
 
 def _dry_run(config: TrainConfig) -> Trained:
-    """Every phase on a handful of examples, in a folder that is thrown away."""
+    """Run every phase on a few examples, in a folder that is deleted afterwards."""
     if n_processes() > 1:
         raise ConfigError("--dry-run is for one process; leave torchrun out.")
     with tempfile.TemporaryDirectory(prefix="moderation-dry-run-") as folder:
@@ -302,6 +302,6 @@ Next:
 
 def _default_output_dir(backbone: str) -> Path:
     if n_processes() > 1:
-        raise ConfigError("--output-dir is missing: with several processes it must be named, the same for all.")
+        raise ConfigError("--output-dir is missing: with several processes it is required, the same one for all.")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(backbone).name)
     return Path("runs") / f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d-%H%M%S}-{name}"

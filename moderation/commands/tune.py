@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """What the file beside an array says about it; None where it does not say."""
+    """What the file next to an array records about it; None if it does not."""
 
     path: Path
     labels: tuple[str, ...] | None
@@ -34,7 +34,7 @@ class Tuning:
     Args:
         path: The file, such as `thresholds.json`.
         labels: Label order.
-        results: Label -> its threshold and what it is worth.
+        results: Label -> its threshold and the result at it.
     """
 
     path: Path
@@ -57,7 +57,7 @@ def tune(config: TuneConfig) -> int:
         Exit code, 0.
 
     Raises:
-        ModerationError: as `tune_files`.
+        ModerationError: as for `tune_files`.
     """
     tuning = tune_files(config)
     print(f"{format_thresholds(tuning.results)}\n\n{tuning.path}")
@@ -65,12 +65,12 @@ def tune(config: TuneConfig) -> int:
 
 
 def tune_files(config: TuneConfig) -> Tuning:
-    """As `tune`, with nothing printed.
+    """Like `tune`, but print nothing.
 
     Raises:
         ConfigError: the label names are neither given nor recorded, or the objective is unknown.
-        ArtifactError: a file is missing or broken, comes from the test split, holds something else, or the two files
-            do not belong together.
+        ArtifactError: a file is missing or broken, comes from the test split, contains something else, or the two
+            files do not belong together.
         DataError: logits, NaN, targets other than 0 and 1, or shapes that differ.
     """
     path = RunFolder(config.preds.parent).thresholds if config.out is None else resolve_target(config.out)
@@ -106,25 +106,25 @@ def _tune_into(path: Path, config: TuneConfig) -> Tuning:
 
 
 def _read_origin(path: Path, expected_kind: str) -> Origin:
-    """Read the sidecar of an array and refuse what must not be tuned on."""
+    """Read the sidecar of an array, and refuse an array that must not be used for tuning."""
     beside = sidecar(path)
     if not beside.is_file():
         return Origin(path, None, None, None)
-    content = read_json(beside, "labels, split and kind of the array beside it")
+    content = read_json(beside, "labels, split and kind of the array next to it")
     labels, split, kind = content.get("labels"), content.get("split"), content.get("kind")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ArtifactError(
-            f"{beside}: does not say which labels the columns of {path.name} are. Expected labels, split and kind; "
+            f"{beside}: does not name the labels of the columns in {path.name}. Expected labels, split and kind; "
             "if it belongs to something else, move it away and name the labels with --label-columns."
         )
     if split not in ("train", "val", None):
         raise ArtifactError(
-            f"{path}: comes from the {split} split ({beside.name} says so). Thresholds tuned on it would flatter every "
-            "number measured on it. Use the files of the val split."
+            f"{path}: comes from the {split} split (according to {beside.name}). Thresholds tuned on it would make "
+            "every figure measured on it too good. Use the files of the val split."
         )
     if kind != expected_kind:
         cure = " Apply moderation.evaluation.probabilities.sigmoid to logits." if kind == "logits" else ""
-        raise ArtifactError(f"{path}: holds {kind} ({beside.name} says so), expected {expected_kind}.{cure}")
+        raise ArtifactError(f"{path}: contains {kind} (according to {beside.name}), expected {expected_kind}.{cure}")
     return Origin(path, as_labels(labels), split, kind, content.get("calibrated"))
 
 
@@ -132,7 +132,7 @@ def _agree_on_labels(preds: Origin, truth: Origin, named: Sequence[str] | None) 
     recorded = [origin for origin in (preds, truth) if origin.labels is not None]
     if named is None and not recorded:
         raise ConfigError(
-            f"{preds.path}: no {sidecar(preds.path).name} beside it says which labels its columns are. "
+            f"{preds.path}: there is no {sidecar(preds.path).name} next to it that names its labels. "
             "Name them, in column order: --label-columns toxic threat …"
         )
     labels = as_labels(named if named is not None else recorded[0].labels or ())
@@ -144,6 +144,6 @@ def _agree_on_labels(preds: Origin, truth: Origin, named: Sequence[str] | None) 
 def _agree_on_split(preds: Origin, truth: Origin) -> str | None:
     if preds.split and truth.split and preds.split != truth.split:
         raise ArtifactError(
-            f"{preds.path} comes from {preds.split}, {truth.path} from {truth.split}. Use files of one split."
+            f"{preds.path} comes from {preds.split}, {truth.path} from {truth.split}. Use files of the same split."
         )
     return preds.split or truth.split

@@ -1,4 +1,4 @@
-"""`moderation verify`: is a bundle what was exported, and does each form still answer as it did there?"""
+"""`moderation verify`: is a bundle unchanged since its export, and does each form still give the same answers?"""
 
 from moderation.bundles import SHIPPED, check_files, find_foreign, read_bundle
 from moderation.config import VerifyConfig
@@ -14,24 +14,24 @@ def verify(config: VerifyConfig) -> int:
     """Hash every file, load every form whose package is installed, compare its answers on the odd texts.
 
     Returns:
-        0; 1 where a form cannot be loaded, answers otherwise than at export, or could not be compared at all.
+        0; 1 if a form cannot be loaded, answers differently than at export, or could not be compared at all.
 
     Raises:
-        ArtifactError: no bundle, a missing, changed or foreign file, or a manifest that was changed.
+        ArtifactError: it is not a bundle, a file is missing, changed or foreign, or the manifest was changed.
     """
     bundle = read_bundle(config.bundle or SHIPPED)
     check_files(bundle, None)
     foreign = find_foreign(bundle)
-    print(f"{bundle.short_version}: {len(bundle.files)} files are as exported.")
+    print(f"{bundle.short_version}: {len(bundle.files)} files are unchanged since the export.")
     texts, kept = read_odd_answers(bundle.path, bundle.labels)
     rows = [["form", "texts", "from torch", "from export", "verdict"]]
-    failed = [f"{name}: not named in {MANIFEST}" for name in foreign]
+    failed = [f"{name}: not listed in {MANIFEST}" for name in foreign]
     runnable = {form.name: backend for backend, form in backends().items()}
     for form, backend in runnable.items():
         if form not in bundle.forms:
             continue
         try:
-            # torch shares each window among its threads, which on busy cores mostly wait for each other
+            # torch splits each window among its threads; on busy cores they mostly wait for each other
             threads = 1 if config.threads is None and backend.startswith("torch") else config.threads
             with Classifier.load(bundle.path, backend=backend, threads=threads, check_hashes=False) as it:
                 row = check_again(form, it.probabilities(texts), kept)
@@ -44,9 +44,11 @@ def verify(config: VerifyConfig) -> int:
             continue
         rows.append(_cells(row))
         if not row.n_texts:
-            failed.append(f"{form}: nothing compared, since this version shares no odd text with the bundle's export")
+            failed.append(
+                f"{form}: nothing compared, since this version and the bundle's export have no odd text in common"
+            )
         elif not row.passed:
-            failed.append(f"{form}: its answers on odd texts are not those of the export")
+            failed.append(f"{form}: its answers on odd texts differ from those at the export")
     rows += [[form, "", "", "", "hashed only"] for form in bundle.forms if form not in runnable]
     print("\n" + align(rows))
     if failed:
@@ -55,7 +57,7 @@ def verify(config: VerifyConfig) -> int:
 
 
 def _cells(row: Recheck) -> list[str]:
-    """The difference that is judged has its limit beside it; the other one has none."""
+    """Show the limit next to the difference that it applies to; the other difference has none."""
     bounded = f" (limit {row.limit:.0e})"
     differences = [
         f"{difference:.1e}" + (bounded if row.judged == name else "")

@@ -1,4 +1,4 @@
-"""Settings of the verbs around a bundle: export, verify, score."""
+"""Settings of the verbs that write or read a bundle: export, verify, score."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +22,20 @@ class ExportConfig(Options):
     name: str | None = setting(None, "name of the model; default: that of the run folder", metavar="NAME")
     map: tuple[str, ...] = setting(
         (),
-        "what OpenAI or Perspective call a label, such as offensive=harassment; may be given again",
+        "OpenAI's or Perspective's name for a label, such as offensive=harassment; may be repeated",
         metavar="LABEL=NAME",
     )
     overlap: int | None = setting(
-        None, "tokens that two windows of a long text share; default: a quarter of a window", at_least=0
+        None, "tokens that neighbouring windows of a long text share; default: a quarter of a window", at_least=0
     )
-    data_path: Path | None = setting(None, "the run's table, if it was moved since")
+    data_path: Path | None = setting(None, "the run's table, if it has moved since")
     export: ExportOptions = part(ExportOptions)
 
     def problems(self) -> list[str]:
-        """Problems between settings: a missing path, or a name no folder can have."""
+        """Problems between settings: a missing path, or a name that a folder cannot have."""
         problems = [f"--{name} is missing" for name in ("run", "to") if getattr(self, name) is None]
         if self.name is not None and not BUNDLE_NAME.fullmatch(self.name):
-            problems.append(f"--name is {self.name}, expected up to 200 letters, digits, '.', '_' and '-' alone")
+            problems.append(f"--name is {self.name}, expected up to 200 letters, digits, '.', '_' and '-' only")
         return problems
 
 
@@ -44,7 +44,7 @@ class VerifyConfig(Options):
     """Settings of `moderation verify`."""
 
     bundle: Path | None = setting(None, "folder of a bundle; default: the included English model")
-    threads: int | None = setting(None, "processor threads; default: all cores, one for forms of torch", at_least=1)
+    threads: int | None = setting(None, "processor threads; default: all cores, but one for torch forms", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,21 +52,21 @@ class ScoreConfig(Options):
     """Settings of `moderation score`."""
 
     table: ScoreOptions = part(ScoreOptions)
-    text: str | None = setting(None, "one text to score, in place of a file", metavar="TEXT", once=True)
+    text: str | None = setting(None, "one text to score, instead of a file", metavar="TEXT", once=True)
     model: Path | None = setting(
         None,
         "folder of a bundle, or of a finished run, which torch then runs; default: the included English model",
         short=("-m",),
         metavar="FOLDER",
     )
-    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
+    backend: Backend = setting("auto", "engine; auto uses the fastest one that is in the bundle and installed")
     threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
 
     @property
     def of_lines(self) -> bool:
-        """Whether lines of standard input, or the one text, are scored in place of a file."""
+        """Whether lines of standard input, or the one text, are scored instead of a file."""
         return self.text is not None or self.table.reads_pipe
 
     @property
@@ -79,9 +79,9 @@ class ScoreConfig(Options):
         """Problems between settings: nothing to score, or two things at once."""
         problems: list[str] = []
         if self.text is not None and self.table.input_path is not None:
-            problems.append("--text and a file to read were given; name one of them")
+            problems.append("--text and an input file are both given; give only one of them")
         if self.text is None and self.table.input_path is None:
-            problems.append("nothing to score: name a table, - for standard input, or a text with --text")
+            problems.append("nothing to score: give a table, - for standard input, or a text with --text")
         if self.text is not None:
             problems += [problem for problem in self.table.pipe_problems() if problem not in self.table.problems()]
         return problems

@@ -13,7 +13,7 @@ from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP,
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointForm(Options):
-    """What belongs to a checkpoint alone."""
+    """Settings only for a checkpoint."""
 
     checkpoint: Path = setting(None, "checkpoint_best.pt or checkpoint_final.pt of a run folder")
     data_path: Path | None = setting(None, "another table to evaluate on; default: the run's own test split")
@@ -23,30 +23,30 @@ class CheckpointForm(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class SuitesForm(Options):
-    """What belongs to a bundle and its suites alone."""
+    """Settings only for a bundle and its suites."""
 
     suite: tuple[str, ...] = setting(
         (),
-        "KIND=PATH, NAME:KIND=PATH, or NAME=PATH where the columns tell the kind: jigsaw, jigsaw-multilingual, "
+        "KIND=PATH, NAME:KIND=PATH, or NAME=PATH if the columns show the kind: jigsaw, jigsaw-multilingual, "
         "hatecheck, multilingual-hatecheck, madlibs, surge, toxic-spans, evasion, binary",
         metavar="SUITE",
     )
     json: Path | None = setting(None, "write all numbers here as JSON")
-    html: Path | None = setting(None, "write a page for people here")
+    html: Path | None = setting(None, "write a readable page here")
     sample: SampleOptions = part(SampleOptions)
-    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds")
+    backend: Backend = setting("auto", "engine; auto uses the fastest one that is in the bundle")
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableChanges(Options):
-    """How a table is written, as far as that was given."""
+    """The format of a table, as far as it was given."""
 
     text_column: str | None = setting(None, TEXT_COLUMN_HELP)
     label_columns: tuple[str, ...] | None = setting(
         None,
-        "label columns; of --data-path in the order of the checkpoint's labels, default: those names; of a suite those "
-        "to measure, default: all that the bundle has",
+        "label columns; for --data-path, in the order of the checkpoint's labels, default: the labels' names; for a "
+        "suite, those to measure, default: all that the bundle has",
     )
     label_cut: float | None = setting(None, LABEL_CUT_HELP)
     labels_in: str | None = setting(None, LABELS_IN_HELP, metavar="COLUMN")
@@ -61,7 +61,7 @@ class TableChanges(Options):
 
     @property
     def given(self) -> dict[str, Any]:
-        """Those that were given, as arguments of `data.options.TableOptions`."""
+        """The settings that were given, as arguments of `data.options.TableOptions`."""
         return {name: value for name, value in flatten(self).items() if value is not None}
 
 
@@ -73,19 +73,19 @@ class EvaluateConfig(Options):
     bundle: Path | None = setting(
         None, "folder of a bundle to measure on each --suite; default: the included English model"
     )
-    of_bundle: SuitesForm = part(SuitesForm, "a bundle on suites of others")
+    of_bundle: SuitesForm = part(SuitesForm, "a bundle on public test suites")
     table: TableChanges = part(
-        TableChanges, "how a table is written (--data-path: default as in training; every --suite)"
+        TableChanges, "format of the table in --data-path (default: as in training), or of every --suite"
     )
     thresholds: Path | None = setting(
-        None, "file of thresholds; default: the one beside --checkpoint, or those of the bundle"
+        None, "file of thresholds; default: the one next to --checkpoint, or those of the bundle"
     )
     output_dir: Path | None = setting(
         None,
-        "where to write; default for a checkpoint: its own folder; for a bundle, suites.json and suites.html go here",
+        "folder to write to; default for a checkpoint: its own folder; for a bundle, gets suites.json and suites.html",
     )
     threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
-    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", at_least=0)
+    bootstrap: int = setting(1000, "bootstrap samples for the intervals; 0: no intervals", at_least=0)
 
     @property
     def suite_options(self) -> SuiteOptions:
@@ -94,7 +94,7 @@ class EvaluateConfig(Options):
 
     @property
     def command(self) -> str:
-        """Module that does it: `suites` measures a bundle and needs no torch."""
+        """Module of the command: `suites` measures a bundle and needs no torch."""
         return "suites" if self._is_of_bundle else "evaluate"
 
     @property
@@ -117,18 +117,18 @@ class EvaluateConfig(Options):
         return self.of_bundle.html or (self.output_dir / "suites.html" if self.output_dir else None)
 
     def problems(self) -> list[str]:
-        """Neither checkpoint nor bundle, or settings that go with the other one."""
+        """Neither a checkpoint nor a bundle, or settings that belong to the other one."""
         if self._is_of_bundle:
             missing = "--suite is missing: name one or more, such as hatecheck=test_suite_cases.csv"
             problems = [] if self.of_bundle.suite else [missing]
             return problems + no_effect(self, list(settings_of(CheckpointForm)), "not for a bundle")
         of_bundle = list(settings_of(SuitesForm))
         if self.of_checkpoint.checkpoint is None:
-            return no_effect(self, of_bundle, "for a bundle alone; name a suite as well, with --suite") or [
-                "--checkpoint is missing; or name suites with --suite, to measure a bundle on them"
+            return no_effect(self, of_bundle, "only for a bundle; also name a suite, with --suite") or [
+                "--checkpoint is missing; to measure a bundle instead, name suites with --suite"
             ]
-        problems = no_effect(self, of_bundle, "for a bundle alone; leave --checkpoint out")
+        problems = no_effect(self, of_bundle, "only for a bundle; leave --checkpoint out")
         if self.of_checkpoint.data_path is None:
             unread = list(settings_of(TableChanges))
-            problems += no_effect(self, unread, "how to read --data-path, which is not given")
+            problems += no_effect(self, unread, "no effect without --data-path, which it describes")
         return problems

@@ -13,7 +13,7 @@ from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP,
 
 @dataclass(frozen=True, kw_only=True)
 class CommentTable(Options):
-    """How the table of comments is written."""
+    """The format of the table of comments."""
 
     text_column: str = setting("comment_text", TEXT_COLUMN_HELP)
     delimiter: str | None = setting(None, DELIMITER_HELP, metavar="CHARACTER")
@@ -27,8 +27,8 @@ class MigrateConfig(Options):
 
     input_path: Path = setting(
         None,
-        "comments with their old scores: columns named as Perspective's attributes (TOXICITY, ...), or a column of the "
-        "API's answers in JSON; CSV, TSV, Parquet or JSONL, also .gz .zip .zst",
+        "comments with their old scores: columns named like Perspective's attributes (TOXICITY, ...), or one column "
+        "with the API's answers in JSON; CSV, TSV, Parquet or JSONL, also .gz .zip .zst",
     )
     output_dir: Path = setting(
         None,
@@ -36,40 +36,42 @@ class MigrateConfig(Options):
         short=("-o",),
     )
     answers: Path | None = setting(
-        None, "the API's answers in a file of their own (.jsonl), one a line in the order of the table", OLD_DECISIONS
+        None, "the API's answers in a separate file (.jsonl), one per line in the order of the table", OLD_DECISIONS
     )
     others: Literal["off", "bundle"] = setting(
         "off",
-        "labels without old scores: off writes a threshold of 1 for them, so that they flag next to nothing; bundle "
-        "keeps the bundle's",
+        "labels without old scores: off gives them a threshold of 1, so that they flag almost nothing; bundle keeps "
+        "the bundle's thresholds",
     )
     matching: MatchOptions = part(MatchOptions)
     flag_rate: tuple[str, ...] = setting(
         (),
-        "without old scores: flag this share of the comments, for every label (0.05) or by label (toxic=0.05)",
+        "if there are no old scores: flag this share of the comments, for every label (0.05) or by label (toxic=0.05)",
         OLD_DECISIONS,
         metavar="SHARE",
     )
-    show_texts: bool = setting(False, "show the first 80 characters of these comments on the terminal")
-    overwrite: bool = setting(False, "replace what the folder holds of an earlier migration, and nothing else")
+    show_texts: bool = setting(
+        False, "show the first 80 characters of the comments that --changes lists, on the terminal only"
+    )
+    overwrite: bool = setting(False, "replace the files of an earlier migration in the folder, and nothing else")
     model: Path | None = setting(
         None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
     )
-    backend: Backend = setting("auto", "engine; auto takes the fastest that the bundle holds and that is installed")
+    backend: Backend = setting("auto", "engine; auto uses the fastest one that is in the bundle and installed")
     threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)
-    table: CommentTable = part(CommentTable, "how the table is written")
+    table: CommentTable = part(CommentTable, "format of the table")
 
     @property
     def flag_rates(self) -> dict[str, float]:
-        """Label -> share of the comments to flag; `""` -> that of all others. Empty where none was given.
+        """Label -> share of the comments to flag; `""` -> that of all other labels. Empty if none was given.
 
         Raises:
-            ConfigError: a word without a number between 0 and 1, or a label that is named twice.
+            ConfigError: a value without a number between 0 and 1, or a label that is named twice.
         """
         return read_numbers("--flag-rate", self.flag_rate, one_allowed=False)
 
     def problems(self) -> list[str]:
-        """Problems between settings: a path is missing, or a value that cannot be."""
+        """Problems between settings: a path is missing, or a value is invalid."""
         problems = [
             f"{flag} is missing: {what}"
             for flag, what, value in (
@@ -83,5 +85,5 @@ class MigrateConfig(Options):
         except ConfigError as error:
             problems.append(str(error))
         if self.flag_rate:
-            problems += no_effect(self, ["answers", "old_threshold", "match"], "of no effect beside --flag-rate")
+            problems += no_effect(self, ["answers", "old_threshold", "match"], "no effect with --flag-rate")
         return problems

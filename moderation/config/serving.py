@@ -1,4 +1,4 @@
-"""Settings of the verbs around the server: serve, keys, feedback."""
+"""Settings of the verbs for the server: serve, keys, feedback."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,28 +19,28 @@ class ServeConfig(Options):
         None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
     )
     host: str = setting(
-        "127.0.0.1", "address to listen on; one that others can reach needs --keys or --no-auth", metavar="HOST"
+        "127.0.0.1", "address to listen on; if others can reach it, give --keys or --no-auth", metavar="HOST"
     )
     port: int = setting(
-        8000, "port to listen on; 0 takes any free one and prints it", metavar="PORT", at_least=0, at_most=65535
+        8000, "port to listen on; 0 chooses a free one and prints it", metavar="PORT", at_least=0, at_most=65535
     )
-    workers: int = setting(1, "processes; each loads the model, and one that dies is replaced", at_least=1)
+    workers: int = setting(1, "number of processes; each loads the model, and one that dies is replaced", at_least=1)
     keys: Path | None = setting(None, "file of API keys, made by `moderation keys add`", "access")
     auth: bool = setting(
         True,
-        "ask for a key where others can reach the server; --no-auth answers everybody who can reach it",
+        "require a key if others can reach the server; --no-auth answers everybody who can reach it",
         "access",
     )
     server: ServerOptions = part(ServerOptions)
     thresholds: Path | None = setting(None, THRESHOLDS_HELP)
     threshold: tuple[str, ...] = setting((), THRESHOLD_HELP, metavar="LABEL=NUMBER")
-    log_level: LogLevel = setting("info", "how much to say on standard error")
+    log_level: LogLevel = setting("info", "how much to log to standard error")
     shadow_thresholds: Path | None = setting(
-        None, "file of thresholds for the shadow to decide by, as of --thresholds; default: its bundle's", "shadow"
+        None, "file of thresholds for the shadow, in the formats of --thresholds; default: its bundle's", "shadow"
     )
 
     def problems(self) -> list[str]:
-        """Problems between settings: a value that cannot be."""
+        """Problems between settings: a value is invalid."""
         problems = [] if self.host else ["--host is empty, expected an address or a name"]
         if self.keys is not None and not self.auth:
             problems.append("--keys and --no-auth contradict each other; give one of them")
@@ -54,15 +54,15 @@ class KeysConfig(Options):
     """Settings of `moderation keys`."""
 
     action: Literal["add", "list", "remove"] = setting("list", "what to do")
-    keys: Path = setting(Path("keys.json"), "file of the keys' hashes; the first add makes it")
-    name: str | None = setting(None, "whose key it is: the one to add or remove", metavar="NAME")
+    keys: Path = setting(Path("keys.json"), "file of the keys' hashes; the first `add` creates it")
+    name: str | None = setting(None, "who owns the key to add or remove", metavar="NAME")
 
     def problems(self) -> list[str]:
-        """Problems between settings: no name where one is needed, or one where it would do nothing."""
+        """Problems between settings: a name is missing, or would have no effect."""
         if self.action == "list":
             return no_effect(self, ["name"], "has no effect on `list`, which shows every key")
         if not self.name:
-            return [f"--name is missing: whose key to {self.action}"]
+            return [f"--name is missing: who owns the key to {self.action}"]
         return []
 
 
@@ -83,11 +83,11 @@ class FeedbackConfig(Options):
     )
     label_columns: tuple[str, ...] | None = setting(
         None,
-        "labels to write; a text without a decision on every one of them is left out; default: all labels",
+        "labels to write; texts without a decision on every one of them are left out; default: all labels",
         metavar="LABEL",
     )
     csv_safe: bool = setting(False, CSV_SAFE_HELP)
-    overwrite: bool = setting(False, "replace the file where it exists")
+    overwrite: bool = setting(False, "replace the file if it exists")
 
     def problems(self) -> list[str]:
         """Problems between settings: no file to write."""

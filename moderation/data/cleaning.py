@@ -1,4 +1,4 @@
-"""Table -> clean rows: labels found and checked, what cannot be used left out and counted, English kept."""
+"""Table -> clean rows: find and check the labels, leave out and count unusable rows, keep English."""
 
 import logging
 from collections.abc import Sequence
@@ -41,15 +41,15 @@ _LANGUAGE_COLUMNS = ("lang", "language")
 
 @dataclass(frozen=True)
 class CleanTable:
-    """Rows of a table that can be used, and what was wrong with the rest.
+    """Usable rows of a table, and what was wrong with the others.
 
     Args:
-        rows: Text column (absent where it holds no texts) and the float32 0/1 columns of `labels`; the index is the
-            row order of the file.
-        labels: Label columns without a problem: all that were asked for where `problems` is empty.
-        left_out: Reason to number of rows left out: `without_text`, `without_labels` (-1), `other_language`.
-        problems: One line each; with any, the table is not fit for training or evaluation.
-        left_aside: Columns that may be labels too, and are none of `labels`, where nobody said which are.
+        rows: Text column (absent if it has no texts) and the float32 0/1 columns of `labels`; the index is the row
+            order of the file.
+        labels: Label columns without a problem: all requested ones if `problems` is empty.
+        left_out: Reason -> number of rows left out: `without_text`, `without_labels` (-1), `other_language`.
+        problems: One line each; if there are any, the table cannot be used for training or evaluation.
+        left_aside: Other columns that could be labels, too, if the label columns were not named.
     """
 
     rows: pd.DataFrame
@@ -70,30 +70,30 @@ def load_english_only(
     require_both_classes: bool = True,
     **settings: Any,
 ) -> pd.DataFrame:
-    r"""Load a table of labelled comments: checked, English alone, with 0/1 targets.
+    r"""Load a table of labelled comments: checked, only English, with 0/1 targets.
 
-    Left out, and counted in one log line: rows without text (missing or white space alone), rows with a label of -1
-    (the Jigsaw test set marks so what was never labelled) and rows in other languages.
+    Left out, and counted in one log line: rows without text (missing or only white space), rows with a label of -1
+    (used by the Jigsaw test set for rows that were never labelled) and rows in other languages.
 
     Args:
         data_path: CSV, TSV, Parquet or JSON lines, also `.gz`, `.zip` or `.zst`; or a DataFrame.
-        max_examples: Take a seeded part of so many rows, in the order of the file; None: all.
-        seed: Seed of that part; the same seed gives the same rows.
-        require_both_classes: Refuse a label without positives or without negatives, with which nothing can be trained;
-            False where a small table is only evaluated.
-        **settings: How the table is written, by the names of `data.options.TableOptions`: `text_column`,
+        max_examples: Take a seeded sample of this many rows, in the order of the file; None: all.
+        seed: Seed of that sample; the same seed gives the same rows.
+        require_both_classes: Refuse a label without positives or without negatives, which cannot be trained; use False
+            if a small table is only evaluated.
+        **settings: Format of the table, with the names of `data.options.TableOptions`: `text_column`,
             `label_columns`, `label_cut`, `labels_in`, `label_format`, `label_none`, `language_column`,
             `detect_language`, `delimiter`, `quoting`, `escape`.
 
     Returns:
-        `text_column` (str) and the label columns (float32, 0 or 1), the index 0..n-1. `attrs["labels"]` holds the
-        tuple of labels, `attrs["left_out"]` the counts `without_text`, `without_labels` and `other_language`.
+        `text_column` (str) and the label columns (float32, 0 or 1), with the index 0..n-1. `attrs["labels"]` is the
+        tuple of labels, `attrs["left_out"]` has the counts `without_text`, `without_labels` and `other_language`.
 
     Raises:
-        DataError: the file cannot be read, or the table cannot be used; all problems in one message, by column, count
-            and first row numbers, which count from 1 without the header.
+        DataError: the file cannot be read, or the table cannot be used; one message lists all problems, by column,
+            count and first row numbers, which count from 1 without the header.
         ConfigError: a setting is out of range.
-        TypeError: a keyword that is no setting.
+        TypeError: a keyword is not a setting.
         MissingExtraError: `detect_language` without py3langid.
 
     Example:
@@ -123,11 +123,11 @@ def load_labelled(
     seed: int = 42,
     require_both_classes: bool = True,
 ) -> pd.DataFrame:
-    """As `load_english_only`, which says what comes back and what is refused, with options in one object.
+    """Like `load_english_only`, which documents the result and the errors, but with the options in one object.
 
     Args:
         data_path: As there.
-        options: How the table is written.
+        options: Format of the table.
         max_examples: As there.
         seed: As there.
         require_both_classes: As there.
@@ -139,25 +139,25 @@ def load_labelled(
     raise_problems(clean.problems, where)
     frame = clean.rows.iloc[take_part(len(clean.rows), max_examples, seed)].reset_index(drop=True)
     if len(frame) < len(clean.rows):
-        logger.info("%s: took a seeded part of %d rows.", where, len(frame))
+        logger.info("%s: using a seeded sample of %d rows.", where, len(frame))
     frame.attrs.update(labels=clean.labels, left_out=clean.left_out)
     return frame
 
 
 def read_unchecked(path: Path, options: TableOptions) -> pd.DataFrame:
-    """Read a file that is written so, as `reading.read_table` does, with nothing checked or left out."""
+    """Read a file of this format with `reading.read_table`; nothing is checked or left out."""
     return read_table(path, delimiter=options.delimiter, quoting=options.quoting, escape=options.escape)
 
 
 def clean_table(
     data_path: Path | str | pd.DataFrame, form: TableOptions = PLAIN_FORM, *, require_both_classes: bool = True
 ) -> CleanTable:
-    """Read a table and part what can be used from what is wrong.
+    """Read a table and separate the usable rows from what is wrong.
 
     Args:
-        data_path: As `load_english_only` takes it.
-        form: How the table is written.
-        require_both_classes: A label without positives or without negatives is a problem.
+        data_path: As for `load_english_only`.
+        form: Format of the table.
+        require_both_classes: Count a label without positives or without negatives as a problem.
 
     Raises:
         DataError: the file cannot be read at all.
@@ -178,7 +178,7 @@ def clean_table(
         frame = _with_labels(frame, spread, form.one_column, (text_column, language_column), where)
     else:
         there = show_names(frame.columns)
-        raise DataError(f"{where}: no column {form.one_column!r} of labels; columns there: {there} (--labels-in)")
+        raise DataError(f"{where}: no column {form.one_column!r} of labels; the columns are: {there} (--labels-in)")
     rows, left_out = _leave_out(frame, text_column, labels, language_column)
     if spread is not None and form.one_column is not None:
         problems += spread.describe_problems(rows.index, form.one_column)
@@ -192,8 +192,8 @@ def clean_table(
     summary = _describe_use(len(frame), left_out, n_undecided)
     if rows.empty and not problems and len(frame) and frame[text_column].isna().all():
         problems.append(
-            f"no rows left: column {text_column!r} holds no value in {len(frame):,} rows (in Parquet it may be of the "
-            "type null); expected texts. Cure: --text-column NAME"
+            f"no rows left: column {text_column!r} has no value in any of {len(frame):,} rows (in Parquet its type "
+            "may be null); expected texts. Cure: --text-column NAME"
         )
     elif rows.empty and not problems:
         problems.append(f"no rows left: {summary} (--text-column, --language-column)")
@@ -214,7 +214,7 @@ def _read(data_path: Path | str | pd.DataFrame, form: TableOptions) -> tuple[str
 def _find_labels(
     frame: pd.DataFrame, text_column: str, form: TableOptions, where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    """The label columns, others that may be some too, and the problems of columns that would be but for some words."""
+    """Label columns, others that could be labels, and problems of those that would be labels except for some words."""
     if form.label_columns is not None:
         return as_labels(form.label_columns), (), []
     labels = find_label_columns(frame, text_column)
@@ -226,7 +226,7 @@ def _find_labels(
     aside = find_number_columns(frame, text_column, labels)
     if aside:
         logger.info(
-            "%s: columns left aside: %s. To take them too: --label-columns %s (fractions and votes: with --label-cut)",
+            "%s: columns not used: %s. To use them, too: --label-columns %s (fractions, votes: with --label-cut)",
             *(where, show_names(aside), show_names((*labels, *aside)).replace(", ", ",")),
         )
     return labels, aside, [] if six else find_almost_labels(frame, text_column, labels)
@@ -242,31 +242,31 @@ def _spread(frame: pd.DataFrame, form: TableOptions, where: str) -> SpreadLabels
 def _with_labels(
     frame: pd.DataFrame, spread: SpreadLabels, column: str, kept: Sequence[str | None], where: str
 ) -> pd.DataFrame:
-    """The columns of texts and languages, and those of the labels in place of all others."""
+    """The columns of texts and languages, and the label columns instead of all others."""
     clash = [name for name in kept if name in spread.labels]
     if clash:
         raise DataError(
-            f"{where}: column {show_names([column])!r} holds a label named {show_names(clash)}, which is also the name "
-            "of another column. Rename that column, or leave the label out with --label-columns."
+            f"{where}: column {show_names([column])!r} contains a label named {show_names(clash)}, which is also the "
+            "name of another column. Rename that column, or leave the label out with --label-columns."
         )
     columns = [name for name in kept if name in frame.columns]
     return pd.concat([frame[columns], spread.columns], axis=1)
 
 
 def _language_column(frame: pd.DataFrame, named: str | None) -> tuple[str | None, list[str]]:
-    """The column of language codes, None where there is none; and the problem of one that was named and is absent."""
+    """The column of language codes, or None; and the problem if a named one is missing."""
     if named is None:
         return next((name for name in _LANGUAGE_COLUMNS if name in frame.columns), None), []
     if named in frame.columns:
         return named, []
-    problem = f"no column {named!r} of languages; columns there: {show_names(frame.columns)} (--language-column)"
+    problem = f"no column {named!r} of languages; the columns are: {show_names(frame.columns)} (--language-column)"
     return None, [problem]
 
 
 def _leave_out(
     frame: pd.DataFrame, text_column: str, labels: Sequence[str], language_column: str | None
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows to use, and reason to number of rows left out; each row counts under its first reason."""
+    """Rows to use, and reason -> number of rows left out; each row counts under its first reason."""
     without_text = np.zeros(len(frame), dtype=bool)
     if text_column in frame.columns:
         without_text = is_empty(frame[text_column])
@@ -274,7 +274,7 @@ def _leave_out(
     kept = ~without_text & ~unlabelled
     foreign = np.zeros(len(frame), dtype=bool)
     if language_column is not None:
-        codes = frame[language_column].astype("str")  # missing stays missing, and is not English
+        codes = frame[language_column].astype("str")  # missing values stay missing, and are not English
         foreign = kept & ~codes.map(is_english, na_action="ignore").eq(True).to_numpy(dtype=bool)
     counts = {"without_text": without_text, "without_labels": unlabelled, "other_language": foreign}
     return frame[kept & ~foreign], {reason: int(mask.sum()) for reason, mask in counts.items()}
@@ -283,7 +283,7 @@ def _leave_out(
 def _sound_columns(
     rows: pd.DataFrame, text_column: str, labels: Sequence[str], form: TableOptions
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The text column, where it is one, under the name that was asked for; the targets of labels without problems."""
+    """The text column, if it is valid, under the requested name; the targets of labels without problems."""
     columns: dict[str, pd.Series | npt.NDArray[np.float32]] = {}
     if text_column in rows.columns and not text_problems(rows[text_column]):
         columns[form.text_column] = rows[text_column].astype("str")
@@ -303,20 +303,20 @@ def _any_minus_one(frame: pd.DataFrame, labels: Sequence[str]) -> Mask:
 
 
 def describe_left_out(left_out: dict[str, int]) -> str:
-    """Write the reasons for which rows were left out, with their counts.
+    """List the reasons why rows were left out, with their counts.
 
     >>> describe_left_out({"without_text": 2, "without_labels": 0, "other_language": 1200})
-    '2 without text, 0 with labels of -1, 1,200 in other languages than English'
+    '2 without text, 0 with labels of -1, 1,200 in languages other than English'
     """
     words = {
         "without_text": "without text",
         "without_labels": "with labels of -1",
-        "other_language": "in other languages than English",
+        "other_language": "in languages other than English",
     }
     return ", ".join(f"{left_out[reason]:,} {word}" for reason, word in words.items())
 
 
 def _describe_use(n_rows: int, left_out: dict[str, int], n_undecided: int) -> str:
     n_kept = n_rows - sum(left_out.values())
-    undecided = f" ({n_undecided} of undecided language kept)" if n_undecided else ""
+    undecided = f" ({n_undecided} of uncertain language kept)" if n_undecided else ""
     return f"{n_kept} of {n_rows} rows used{undecided}; left out: {describe_left_out(left_out)}."

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ENCODING_VERSION = 1  # raise it when the same text and tokenizer shall give other columns
-_N_KEPT = 20  # encodings in the cache, those used last; a training has three
-_DAYS_KEPT = 30  # since they were used last
-_ENCODING = re.compile(r"[0-9a-f]{32}\.arrow|tmp[a-z0-9_]{8}")  # whole, or as `datasets` calls one that grows
+_ENCODING_VERSION = 1  # increase it when the same text and tokenizer give other columns
+_N_KEPT = 20  # encodings to keep in the cache, the last used ones; a training has three
+_DAYS_KEPT = 30  # since they were last used
+_ENCODING = re.compile(
+    r"[0-9a-f]{32}\.arrow|tmp[a-z0-9_]{8}"
+)  # complete, or with the name that `datasets` gives while writing
 _BESIDE = re.compile(r"([0-9a-f]{32})\.sha256|\.[0-9a-f]{32}\.sha256\.[0-9a-f]{12}\.tmp")
 
 
@@ -45,21 +47,21 @@ def df_to_hfds(
 ) -> Dataset:
     """Convert a table to an encoded `datasets.Dataset`.
 
-    Case handling, special tokens and truncation are the tokenizer's own; padding is left to the batches. How many
-    texts were cut is logged. With `cache_dir`, the token ids are kept there under a hash of texts, tokenizer and
-    maximum length, and read back when the same come again; a file that was damaged since is made anew. Such a file
-    holds the texts in the form of token ids, so only its owner may read it, and what was not used for 30 days, or is
-    not among the 20 used last, is removed.
+    Case handling, special tokens and truncation are the tokenizer's own; padding is left to the batches. The
+    number of texts that were cut is logged. With `cache_dir`, the token ids are stored there under a hash of texts,
+    tokenizer and maximum length, and used again for the same input; a damaged file is made again. Such a file contains
+    the texts as token ids, so only its owner may read it, and files that were not used for 30 days, or are not among
+    the 20 used last, are removed.
 
     Args:
         df: Rows without missing texts; label columns hold 0/1 (or probabilities, for soft targets).
         tokenizer: A fast tokenizer.
-        labels: Label columns, in the order of the targets; default: the Jigsaw six where present, else every 0/1
-            column.
+        labels: Label columns, in the order of the targets; default: the Jigsaw six if present, otherwise every
+            0/1 column.
         text_column: Column of the texts.
-        max_length: Tokens kept of each text, special ones included, at least 8; never more than the tokenizer's own
+        max_length: Tokens to keep of each text, including special ones, at least 8; never more than the tokenizer's own
             maximum.
-        cache_dir: Where to keep the encoding; None: nowhere.
+        cache_dir: Where to store the encoding; None: nowhere.
 
     Returns:
         A dataset of `len(df)` rows in the order of `df`, with the columns `input_ids` and `attention_mask` (lists of
@@ -67,8 +69,8 @@ def df_to_hfds(
         than `max_length`).
 
     Raises:
-        DataError: no rows, a column is absent, texts are missing or no strings, or targets lie outside [0, 1].
-        ConfigError: the tokenizer is a slow one, or `max_length` is below 8.
+        DataError: no rows, a column is absent, texts are missing or not strings, or targets are outside [0, 1].
+        ConfigError: the tokenizer is slow, or `max_length` is below 8.
 
     Example:
         >>> from transformers import AutoTokenizer  # doctest: +SKIP
@@ -81,7 +83,7 @@ def df_to_hfds(
     labels = tuple(labels) if labels is not None else find_label_columns(df, text_column)
     targets = _targets(df, text_column, labels)
     if not getattr(tokenizer, "is_fast", False):
-        raise ConfigError("df_to_hfds: expected a fast tokenizer (one with a tokenizer.json), found a slow one.")
+        raise ConfigError("df_to_hfds: expected a fast tokenizer (with a tokenizer.json), found a slow one.")
     if max_length < 8:
         raise ConfigError(f"df_to_hfds: max_length is {max_length}, expected 8 or more.")
     max_length = min(max_length, tokenizer.model_max_length)
@@ -95,16 +97,16 @@ def df_to_hfds(
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of all that decides which token ids a text gets, as 64 hex digits."""
+    """SHA-256 of everything that decides which token ids a text gets, as 64 hex digits."""
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    rules |= {"truncation": None, "padding": None}  # a tokenizer remembers those of its last call
+    rules |= {"truncation": None, "padding": None}  # a tokenizer keeps those of its last call
     return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 
 
 def _targets(df: pd.DataFrame, text_column: str, labels: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Targets float32 `(n_examples, n_labels)`; refuses what is no text or no target, in words that quote none."""
+    """Targets, float32 `(n_examples, n_labels)`; refuse values that are not texts or targets, without quoting any."""
     df = df.reset_index(drop=True)  # rows are counted by position
-    any_fraction = 0.5  # probabilities are fine here; the value of the cut plays no part
+    any_fraction = 0.5  # probabilities are fine here; the value of the cut does not matter
     check_table(
         df, labels, text_column=text_column, label_cut=any_fraction, require_both_classes=False, where="df_to_hfds"
     )
@@ -133,13 +135,13 @@ def _encode(
         }
 
     def encode(cache_file: Path | None) -> Dataset:
-        with _bar_on_terminals_alone():
+        with _bar_only_on_terminals():
             return Dataset.from_dict({"text": texts}).map(
                 tokenize,
                 batched=True,
                 remove_columns="text",
                 cache_file_name=None if cache_file is None else str(cache_file),
-                load_from_cache_file=False,  # it would take a damaged file for a whole one
+                load_from_cache_file=False,  # it would accept a damaged file
                 new_fingerprint=fingerprint,
                 desc="Tokens",
             )
@@ -160,21 +162,21 @@ def _encode(
             sync(cache_file)
             with write_atomically(_hash_file(cache_file)) as temporary:
                 temporary.write_text(sha256(cache_file), encoding="ascii")
-        cache_file.touch()  # used now
+        cache_file.touch()  # mark as used
         prune_tokens(folder)
         return encoded
-    except (OSError, ValueError, ArtifactError) as error:  # a full disk, a folder that may not be written
-        logger.warning("Tokens: the cache %s cannot be used (%s); going on without.", folder, type(error).__name__)
+    except (OSError, ValueError, ArtifactError) as error:  # a full disk, a folder without write permission
+        logger.warning("Tokens: the cache %s cannot be used (%s); continuing without it.", folder, type(error).__name__)
         return encode(None)
 
 
 def _hash_file(cache_file: Path) -> Path:
-    """Where the SHA-256 of an encoding stands."""
+    """The file with the SHA-256 of an encoding."""
     return cache_file.with_suffix(".sha256")
 
 
 def _is_whole(cache_file: Path) -> bool:
-    """Whether an encoding is, to the byte, what was written."""
+    """Whether an encoding is exactly what was written."""
     try:
         return read_bytes(_hash_file(cache_file), 1 << 10).decode("ascii") == sha256(cache_file)
     except (OSError, ValueError, ArtifactError):  # one of the two is missing, or cannot be read
@@ -182,10 +184,10 @@ def _is_whole(cache_file: Path) -> bool:
 
 
 def prune_tokens(folder: Path) -> None:
-    """Remove encodings that were not used for 30 days, and all but the 20 used last; no file of another name.
+    """Remove encodings that were not used for 30 days, and all except the 20 used last; no files with other names.
 
-    Files of unfinished encodings, which a killed process leaves, count as well. A file that another process removes or
-    reads meanwhile does no harm: who has it open reads on.
+    Unfinished encodings, which a killed process leaves behind, count as well. It does no harm if another process
+    removes or reads a file at the same time: it can continue to read a file that it has open.
     """
     used, beside = {}, []
     for file in folder.iterdir():
@@ -202,15 +204,15 @@ def prune_tokens(folder: Path) -> None:
         if place >= _N_KEPT or used[file] < oldest:
             with suppress(OSError):
                 file.unlink()
-    for file, written in beside:  # those without an encoding, which another process may just be writing
+    for file, written in beside:  # hash files without an encoding, unless another process may be writing it just now
         if written < oldest and not file.with_suffix(".arrow").exists():
             with suppress(OSError):
                 file.unlink()
 
 
 @contextmanager
-def _bar_on_terminals_alone() -> Iterator[None]:
-    """Without the bar of `datasets` where it would fill a file."""
+def _bar_only_on_terminals() -> Iterator[None]:
+    """Hide the progress bar of `datasets` if it would go to a file."""
     import datasets
 
     hidden = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()

@@ -1,4 +1,4 @@
-"""Labels that stand in one column, as names, lists, JSON or classes -> one column of numbers per label."""
+"""Labels in one column, as names, lists, JSON or classes -> one column of numbers per label."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ from moderation.labels import JIGSAW_LABELS
 from moderation.tables.columns import show_names, show_rows
 
 NO_LABEL = ("none", "normal", "clean", "neither", "ok", "not")
-"""Classes that mean no label where nobody says which do; `not_...`, `not-...` and `not ...` do as well."""
+"""Default classes that mean no label; `not_...`, `not-...` and `not ...` do, too."""
 
 _SEPARATORS = re.compile(r"[|;,]")
 _MOST_NAMES = 100
@@ -30,13 +30,13 @@ Cell = dict[str, object] | str
 
 @dataclass(frozen=True)
 class SpreadLabels:
-    """Labels of one column, spread over several.
+    """Labels of one column, spread over several columns.
 
     Args:
-        columns: Numbers, one column per label; the index is the frame's. NaN where a cell could not be read.
-        labels: In order: the Jigsaw six first, as far as present, then the others by name; or those that were given.
-        problems: Row by row, what is wrong with the cell; None where nothing is. The index is the frame's.
-        summary: Of what was read, for the log.
+        columns: Numbers, one column per label; the index is the frame's. NaN if a cell could not be read.
+        labels: In order: those of the Jigsaw six that are present, then the others by name; or the given ones.
+        problems: For each row, what is wrong with its cell, or None. The index is the frame's.
+        summary: What was read, for the log.
     """
 
     columns: pd.DataFrame
@@ -45,11 +45,11 @@ class SpreadLabels:
     summary: str
 
     def describe_problems(self, kept: pd.Index, column: str) -> list[str]:
-        """One line for each kind of problem in the rows that are kept."""
+        """One line for each kind of problem in the kept rows."""
         found = self.problems.loc[kept].dropna()
         return [
             f"column {show_names([column])!r}: {len(rows)} cell{'s' if len(rows) > 1 else ''} {what} "
-            f"({show_rows(rows.to_numpy()[:6] + 1)}); another way to read it: --label-format"
+            f"({show_rows(rows.to_numpy()[:6] + 1)}); to read it in another way: --label-format"
             for what, rows in ((what, found.index[found == what]) for what in found.unique())
         ]
 
@@ -68,12 +68,12 @@ def spread_labels(
         cells: The column.
         label_format: `names` (`toxic|insult`, also with `,` or `;`), `list` (`["toxic"]`), `json` (`{"toxic": 1}`),
             `class` (one name), or `auto`: what all cells look like.
-        none: Names that mean no label, in any case; None: `NO_LABEL` and what begins with `not_`.
-        given: Labels to take, in this order; None: all that are found.
-        where: Names the table in an error.
+        none: Names that mean no label, in upper or lower case; None: `NO_LABEL` and names that begin with `not_`.
+        given: Labels to use, in this order; None: all that are found.
+        where: The table's name in an error.
 
     Raises:
-        DataError: no label at all, more than a hundred, or two that differ by case alone.
+        DataError: no label at all, more than a hundred, or two that differ only by case.
 
     >>> spread = spread_labels(pd.Series(["toxic|insult", "", "none"]))
     >>> spread.labels, spread.columns["insult"].tolist()
@@ -87,8 +87,8 @@ def spread_labels(
     no_label = {name for name in counts if _means_none(name, none)}
     if counts and (set(counts) <= {"0", "1"} or all(name.casefold() in YES | NO for name in counts)):
         raise DataError(
-            f"{where}: column {show_names([cells.name])!r} holds one label as 0 and 1, and no names of labels. Name it "
-            "with --label-columns instead of --labels-in."
+            f"{where}: column {show_names([cells.name])!r} has one label as 0 and 1, not names. Use "
+            "--label-columns for it instead of --labels-in."
         )
     names = _check_names(counts.keys() - no_label, str(cells.name), where)
     labels = tuple(given) if given is not None else names
@@ -96,8 +96,8 @@ def spread_labels(
     wrong = {
         _EMPTY: "without a class",
         _UNREADABLE: f"that cannot be read as {read_as}",
-        _TWICE: "in which a label stands twice, each time with a value; write it once",
-        _NO_NAME: f"read as {read_as}, with a name that is none of a label: empty, of more than 64 characters, or with "
+        _TWICE: "in which a label is repeated, each time with a value; write it once",
+        _NO_NAME: f"read as {read_as}, with a name that a label cannot have: empty, more than 64 characters, or with "
         'one of []{}"|;,',
     }
     problems = [wrong[cell] if isinstance(cell, str) else None for cell in parsed]
@@ -110,7 +110,7 @@ def spread_labels(
 
 
 class _JsonObject(dict[str, object]):
-    """An object that knows how many pairs it was made of, also where a name stood twice."""
+    """An object that knows how many pairs it was made from, even if a name was repeated."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -118,7 +118,7 @@ class _JsonObject(dict[str, object]):
 
 
 def _guess_format(values: Sequence[Any]) -> str:
-    """What all cells that hold anything look like."""
+    """The format that all cells with content have."""
     held = [value for value in values if value not in ("", None, [], "[]")]
     for name, kind, mark in (("list", list, "["), ("json", dict, "{")):
         if held and all(isinstance(value, kind) or (isinstance(value, str) and value[0] == mark) for value in held):
@@ -131,7 +131,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple, set, frozenset)):
-        pairs = [part for part in value if isinstance(part, tuple) and len(part) == 2]  # as a map of Parquet comes
+        pairs = [part for part in value if isinstance(part, tuple) and len(part) == 2]  # a map in Parquet
         return _JsonObject(pairs) if pairs and len(pairs) == len(value) else list(value)
     if isinstance(value, dict):
         return value
@@ -165,7 +165,7 @@ def _parse_list(value: Any) -> Cell:
 
 def _parse_json(value: Any) -> Cell:
     found = _literal(value) if isinstance(value, str) else value
-    if found is None or found == []:  # as PHP writes an object without names
+    if found is None or found == []:  # how PHP writes an object without names
         return {}
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         return _UNREADABLE
@@ -177,7 +177,7 @@ def _parse_json(value: Any) -> Cell:
 
 
 def _literal(text: str) -> Any:
-    """The value of JSON, or of Python's own way to write it, which pandas puts into files; a word where it is none."""
+    """The value of JSON, or of a Python literal, which pandas writes to files; the text itself if it is neither."""
     if not text:
         return None
     try:
@@ -214,14 +214,14 @@ def _check_names(names: Iterable[str], column: str, where: str) -> tuple[str, ..
     if not found or len(found) > _MOST_NAMES:
         what = f"more than {_MOST_NAMES} different labels" if found else "no label at all"
         raise DataError(
-            f"{where}: column {show_names([column])!r} holds {what}; expected names of labels. Another column: "
-            "--labels-in; another way to read it: --label-format"
+            f"{where}: column {show_names([column])!r} has {what}; expected names of labels. For another column: "
+            "--labels-in; to read it in another way: --label-format"
         )
     folded = Counter(name.casefold() for name in found)
     alike = [name for name in found if folded[name.casefold()] > 1]
     if alike:
         raise DataError(
-            f"{where}: column {show_names([column])!r} holds labels that differ by case alone: {show_names(alike)}. "
+            f"{where}: column {show_names([column])!r} has labels that differ only by case: {show_names(alike)}. "
             "Write each label in one way."
         )
     return tuple(name for name in JIGSAW_LABELS if name in found) + tuple(
@@ -234,7 +234,7 @@ def _summarise(read_as: str, labels: Sequence[str], no_label: set[str], aside: S
     if no_label:
         parts.append(f"no label: {show_names(sorted(no_label))}")
     else:
-        parts.append("every name counts as a label (name those that mean none with --label-none)")
+        parts.append("every name counts as a label (list those that mean no label with --label-none)")
     if aside:
-        parts.append(f"left aside: {show_names(aside)}")
+        parts.append(f"not used: {show_names(aside)}")
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""Text -> which language is it in, and is that another than English?"""
+"""Text -> its language, and whether that is clearly not English."""
 
 import io
 import re
@@ -17,12 +17,12 @@ MIN_LETTERS = 20
 MIN_PROBABILITY = 0.5
 UNDETERMINED = "und"
 
-_CHARACTERS_READ = 1000  # more of a text changes no verdict, and costs time
+_CHARACTERS_READ = 1000  # reading more of a text changes no result, and takes time
 _FEWER_CHARACTERS = 300
 _CHARACTERS_FOLDED = 200
-# Common words of English that are no common words of other languages in Latin letters ("is", "was" and "to" are). Where
-# so many of a text's words are among them it is English, however it is spelled; of Spanish, Italian, Turkish, German,
-# French and Portuguese comments one word in a hundred is.
+# Common English words that are not common words of other languages in Latin letters (as "is", "was" and "to" are). If
+# this share of a text's words is among them, it is English, however it is spelled; in Spanish, Italian, Turkish,
+# German, French and Portuguese comments, one word in a hundred is.
 _WORDS = """about always and are because being bitch can cannot cant could did does doesnt dont dumb ever every everyone
 fool fools from fuck fucked fucking get go going good got hate him his how idiot idiots into its ive kill know
 liar liars like make moron morons more much never nobody not nothing off one only other our out people piece
@@ -30,19 +30,19 @@ please really said say shit should shut stop stupid suck sucks than thanks that 
 they thing things think this those ugly very what when where which who why with would you your youre yours
 yourself"""
 _ENGLISH = frozenset(_WORDS.split())
-_ENGLISH_SHARE, _SOME_ENGLISH = 0.15, 0.04  # enough of them; enough to ask again
+_ENGLISH_SHARE, _SOME_ENGLISH = 0.15, 0.04  # enough to be English; enough to ask again
 _SURE_LETTERS = 60
-# Scripts of living languages; those that serve as ornaments more often than as writing are not among them.
+# Scripts of living languages, except those used more often for decoration than for writing.
 _NAMES = """ARABIC ARMENIAN BENGALI CJK CYRILLIC DEVANAGARI ETHIOPIC GEORGIAN GREEK GUJARATI GURMUKHI HANGUL HEBREW
 HIRAGANA KANNADA KATAKANA KHMER LAO MALAYALAM MYANMAR ORIYA SINHALA TAMIL TELUGU THAANA THAI TIBETAN"""
 _SCRIPTS = frozenset(_NAMES.split())
-_MOST, _MANY = 0.75, 0.15  # shares of a text's letters that are in such a script: as it is written, and as it is read
+_MOST, _MANY = 0.75, 0.15  # share of a text's letters in such a script: as written, and as the model reads it
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
-_NONE = "zxx"  # ISO 639-2's code of what is in no language, strings of signs for example
+_NONE = "zxx"  # ISO 639-2's code for no language, such as strings of signs
 
 
 def is_english(code: str) -> bool:
-    """Tell whether a language code, with or without a region, means English.
+    """Whether a language code, with or without a region, means English.
 
     >>> [is_english(code) for code in ("en", "EN", "en-US", "en_GB", " en ", "es", "english", "eng")]
     [True, True, True, True, True, False, False, False]
@@ -51,7 +51,7 @@ def is_english(code: str) -> bool:
 
 
 def language_parts(code: str) -> list[str]:
-    """The parts of a language code, in small letters.
+    """The parts of a language code, in lower case.
 
     >>> language_parts("zh_Hans-TW"), language_parts(" EN ")
     (['zh', 'hans', 'tw'], ['en'])
@@ -60,7 +60,7 @@ def language_parts(code: str) -> list[str]:
 
 
 def same_language(one: str, other: str) -> bool:
-    """Tell whether two codes name one language: of their parts, all that both have are the same.
+    """Whether two codes mean the same language: the parts that both have are equal.
 
     >>> [same_language("en", code) for code in ("EN", "en-GB", "en_US", "eng", "")]
     [True, True, True, False, False]
@@ -71,18 +71,18 @@ def same_language(one: str, other: str) -> bool:
 
 
 def detect_foreign(texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], int]:
-    """Find the texts that are clearly written in another language than English.
+    """Find the texts that are clearly not in English.
 
-    The rule: a text is foreign where it has at least 20 letters and py3langid gives a language other than English a
-    probability of at least 0.5. What is shorter, or less clear, is undecided and not foreign: on single words and
-    misspelt insults, language detection errs often, and those are what a moderation model must see.
+    The rule: a text is foreign if it has at least 20 letters and py3langid gives a language other than English a
+    probability of at least 0.5. Shorter or less clear texts are undecided and not foreign: language detection often
+    errs on single words and misspelt insults, and those are what a moderation model must see.
 
     Args:
         texts: `n_examples` texts.
 
     Returns:
-        Whether each text is foreign, bool `(n_examples,)`, and how many texts were undecided, that is, would have been
-        foreign had they been longer or clearer, or hold too few letters to ask.
+        Whether each text is foreign, bool `(n_examples,)`, and how many texts were undecided: another language was
+        likelier than English but not clear enough, or the text has too few letters to ask.
 
     Raises:
         MissingExtraError: py3langid is not installed.
@@ -103,14 +103,14 @@ def detect_foreign(texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], int]:
 
 
 def load_identifier(feature: str, extra: str) -> Any:
-    """Read py3langid's table of languages, about half a second.
+    """Read py3langid's table of languages; takes about half a second.
 
-    It is unpacked in memory, not into a temporary file of 66 MB as py3langid does: a server must start, and replace a
-    worker, where the folder for temporary files is small or full.
+    It is unpacked in memory, not into a temporary file of 66 MB as py3langid does: a server must be able to start, and
+    to replace a worker, even if the folder for temporary files is small or full.
 
     Args:
         feature: What needs it, for the message.
-        extra: Of the package, which brings it.
+        extra: The extra of this toolkit that installs it.
 
     Raises:
         MissingExtraError: py3langid is not installed.
@@ -125,7 +125,7 @@ def load_identifier(feature: str, extra: str) -> Any:
 
 
 def classify_language(identifier: Any, text: str, n_characters: int = _CHARACTERS_READ) -> tuple[str, float] | None:
-    """Likeliest language of a text's beginning, ISO 639-1, and its probability; None: too few letters to ask."""
+    """Most likely language of a text's beginning, ISO 639-1, and its probability; None: too few letters."""
     beginning = text[:n_characters]
     if sum(map(str.isalpha, beginning)) < MIN_LETTERS:
         return None
@@ -134,13 +134,13 @@ def classify_language(identifier: Any, text: str, n_characters: int = _CHARACTER
 
 
 class Languages:
-    """Names the languages of texts, for answers that say in which one a text is. The table is read once.
+    """Detects the languages of texts, for answers that report them. The table is read once.
 
     Args:
         feature: What needs it, for the message.
-        extra: Of the package, which brings it.
-        normalise: A text -> the text as the model reads it, which may undo accents and other disguises that make
-            English look like another language; None: a text is taken as it was written.
+        extra: The extra of this toolkit that installs it.
+        normalise: Text -> the text as the model reads it, without accents and other disguises that make English look
+            like another language; None: use the text as written.
 
     Raises:
         MissingExtraError: py3langid is not installed.
@@ -151,10 +151,11 @@ class Languages:
         self._normalise = normalise
 
     def detect(self, text: str) -> str:
-        """ISO 639-1 code of a text's language; `und` for one that is too short, too unclear to tell, or in none.
+        """ISO 639-1 code of a text's language; `und` if it is too short, too unclear, or in no language.
 
-        The rule is that of `detect_foreign`: 20 letters, and a probability of 0.5; less is read, for speed. A text that
-        does not look English is looked at again as the model reads it: where its words are, it is English.
+        The rule is that of `detect_foreign`: 20 letters, and a probability of 0.5; less of the text is read, for speed.
+        A text that does not look English is checked again as the model reads it: if its words are English, it is
+            English.
         """
         beginning = text[:_FEWER_CHARACTERS]
         found = classify_language(self._identifier, beginning)
@@ -168,18 +169,20 @@ class Languages:
         return found[0] if clear else UNDETERMINED
 
     def foreign(self, text: str, trained_on: Sequence[str], detected: str | None = None) -> str | None:
-        """The language of a text that the model surely was not trained on; None: it is one of those, or not sure.
+        """The language of a text that the model was certainly not trained on; None: it was, or this is not certain.
 
-        Detection alone must not leave a text unmoderated: sure is what has 60 letters, hardly any common word of
-        English, where the model knows that, and a clear language or a script that is not Latin, however it is read.
+        Detection alone must not leave a text unmoderated. It is certain if the text has 60 letters, hardly any common
+        English word (if the model knows English), and a clear language, or a script that is not Latin even as the model
+        reads it.
 
         Args:
-            text: Any.
-            trained_on: Languages of the model; none: nothing is known of them, and no text is foreign.
-            detected: What `detect` said of the text, where somebody has asked.
+            text: Any text.
+            trained_on: Languages of the model; empty: they are unknown, and no text is foreign.
+            detected: The result of `detect` for the text, if it is already known.
 
         Returns:
-            ISO 639-1 code; `und` where the script tells that it is none of the model's, but not which it is.
+            ISO 639-1 code; `und` if the script shows that it is not one of the model's languages, but not which one it
+            is.
         """
         code = self.detect(text) if detected is None else detected
         if not trained_on or any(same_language(code, known) for known in trained_on):
@@ -191,11 +194,11 @@ class Languages:
         return code if sure else None
 
     def describe(self, text: str, trained_on: Sequence[str]) -> dict[str, str | bool]:
-        """A text's language for an answer: `code` as from `detect`, and `supported`.
+        """A text's language for an answer: `code` from `detect`, and `supported`.
 
         Args:
-            text: Any.
-            trained_on: Languages of the model; none: nothing is known of them, and every language counts as supported.
+            text: Any text.
+            trained_on: Languages of the model; empty: they are unknown, and every language counts as supported.
         """
         code = self.detect(text)
         if code == UNDETERMINED:
@@ -211,7 +214,7 @@ def _n_letters(text: str) -> int:
 
 
 def _is_other_script(text: str, read: str) -> bool:
-    """Whether a text is in a script that is not Latin, many letters even when read, and no English words among them.
+    """Whether most letters of a text, and many even as the model reads it, are not Latin, with no English words.
 
     >>> _is_other_script("\u0441\u043f\u0430\u0441\u0438\u0431\u043e", "c\u043fac\u0438\u0431o")
     True

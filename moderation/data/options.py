@@ -1,4 +1,4 @@
-"""Settings of labelled comments and their splits; light enough for `--help`."""
+"""Settings of labelled comments and their splits; imports little, so that `--help` is quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +10,16 @@ from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP,
 LabelFormat = Literal["auto", "columns", "names", "list", "json", "class"]
 
 LABEL_CUT_HELP = (
-    "count a fraction in [0, 1], or a number of votes, as positive from this value on; without it both are refused"
+    "fractions in [0, 1], or numbers of votes, count as positive from this value on; without it, both are refused"
 )
-LABELS_IN_HELP = "one column that holds all labels of a row: names, a list, JSON, or a class"
+LABELS_IN_HELP = "one column with all labels of a row: names, a list, JSON, or a class"
 LABEL_FORMAT_HELP = (
-    "how --labels-in holds them: names (toxic|insult), list, json ({toxic: 1}), class (one name), auto (as it "
-    "looks); columns: each label has its own after all"
+    "format of --labels-in: names (toxic|insult), list, json ({toxic: 1}), class (one name), auto (as it looks); "
+    "columns: ignore --labels-in, since each label has its own column"
 )
 LABEL_NONE_HELP = (
-    "names in --labels-in that mean no label; default: none, normal, clean, neither, ok, not, and what begins with not_"
+    "names in --labels-in that mean no label; default: none, normal, clean, neither, ok, not, and names that begin "
+    "with not_"
 )
 
 
@@ -56,7 +57,7 @@ class TableOptions(Options):
 
     text_column: str = setting(TEXT_COLUMN, TEXT_COLUMN_HELP)
     label_columns: tuple[str, ...] | None = setting(
-        None, "label columns; default: the Jigsaw six where present, else every column of 0/1, true/false, yes/no"
+        None, "label columns; default: the Jigsaw six if present, otherwise every column of 0/1, true/false or yes/no"
     )
     label_cut: float | None = setting(None, LABEL_CUT_HELP)
     labels_in: str | None = setting(None, LABELS_IN_HELP, metavar="COLUMN")
@@ -68,7 +69,7 @@ class TableOptions(Options):
     language_column: str | None = setting(
         None, "column of language codes; rows other than 'en' are left out; default: 'lang' or 'language'"
     )
-    detect_language: bool = setting(False, "detect each text's language and keep English alone")
+    detect_language: bool = setting(False, "detect each text's language and keep only English")
 
     @property
     def one_column(self) -> str | None:
@@ -117,15 +118,15 @@ class SplitOptions(Options):
     val_size: float = setting(0.1, "share of the texts for validation", metavar="SHARE", above=0, below=1)
     test_size: float = setting(0.1, "share of the texts for testing", metavar="SHARE", above=0, below=1)
     max_train_examples: int | None = setting(
-        None, "train on a random part of the train split, of this many rows", at_least=1
+        None, "train on a random sample of this many rows of the train split", at_least=1
     )
     extra_train_path: Path | None = setting(
-        None, "further table for the train split alone, of the same columns; texts of val and test are left out"
+        None, "another table with the same columns, for the train split only; texts of val and test are left out"
     )
     disguised: float = setting(
         0.0,
-        "disguised copies to add per train row, each with one of the edits by which people hide words "
-        "(docs/suites.md); with --fold-disguises only the edits that folding does not fully undo",
+        "disguised copies to add per train row, each with one of the edits that people use to hide words "
+        "(docs/suites.md); with --fold-disguises, only edits that folding does not fully undo",
         at_least=0,
         at_most=1,
     )
@@ -133,7 +134,7 @@ class SplitOptions(Options):
     def problems(self) -> list[str]:
         """Shares that leave nothing to train on."""
         if self.val_size + self.test_size >= 1:
-            return [f"--test-size is {self.test_size}, expected, with --val-size, below 1"]
+            return [f"--test-size is {self.test_size}, expected less than 1 together with --val-size"]
         return []
 
 

@@ -1,4 +1,4 @@
-"""What a table holds: prevalence, lengths, duplicates and labels that occur together, as data and as text."""
+"""Contents of a table: prevalence, lengths, duplicates and labels that occur together, as data and as text."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,18 +24,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class TableReport:
-    """What a table of labelled comments holds. All numbers count rows unless they say otherwise.
+    """Contents of a table of labelled comments. All numbers count rows unless stated otherwise.
 
     Args:
         n_rows: Rows with text and targets.
-        positives: Label to number of positives, in label order.
-        co_occurrence: Label to label to number of rows with both; the diagonal is `positives`.
+        positives: Label -> number of positives, in label order.
+        co_occurrence: Label -> label -> number of rows with both; the diagonal is `positives`.
         characters: Lengths of the texts in characters; None without rows.
-        tokens: Lengths in tokens, special ones included; None where nobody counted them.
-        max_length: Tokens that the model reads of a text; None where nobody said.
+        tokens: Lengths in tokens, including special ones; None if they were not counted.
+        max_length: Tokens that the model reads of a text; None if unknown.
         n_too_long: Texts with more tokens than that.
-        n_duplicates: Rows whose text stands in an earlier row, compared without case and white space.
-        n_conflicts: Different texts that stand in several rows with different labels; None without labels.
+        n_duplicates: Rows whose text is in an earlier row, ignoring case and white space.
+        n_conflicts: Different texts that are in several rows with different labels; None without labels.
     """
 
     n_rows: int
@@ -49,7 +49,7 @@ class TableReport:
     n_conflicts: int | None
 
     def to_dict(self) -> dict[str, object]:
-        """Plain types, ready for JSON; `labels` holds count and share of the positives, in [0, 1]."""
+        """Plain types, ready for JSON; `labels` has count and share of the positives, in [0, 1]."""
         content = asdict(self)
         positives = content.pop("positives")
         shares = {name: {"count": n, "share": n / self.n_rows if self.n_rows else 0.0} for name, n in positives.items()}
@@ -75,7 +75,7 @@ class TableReport:
             share = self.n_too_long / max(self.n_rows, 1)
             facts.append((f"more than {self.max_length} tokens", f"{self.n_too_long:,} texts ({share:.2%})"))
         facts += [
-            ("duplicates", f"{self.n_duplicates:,} rows repeat an earlier text (but for case and white space)"),
+            ("duplicates", f"{self.n_duplicates:,} rows repeat an earlier text (ignoring case and white space)"),
             ("conflicts", self._conflicts()),
         ]
         width = max(len(name) for name, _ in facts)
@@ -83,8 +83,8 @@ class TableReport:
 
     def _conflicts(self) -> str:
         if self.n_conflicts is None:
-            return "not counted: there is no label to compare"
-        return f"{self.n_conflicts:,} texts stand in several rows with different labels"
+            return "not counted: there are no labels to compare"
+        return f"{self.n_conflicts:,} texts are in several rows with different labels"
 
     def _prevalence(self) -> str:
         width = max(map(len, ("label", *self.positives)))
@@ -118,7 +118,7 @@ def describe(
         frame: Rows with a text each and 0/1 in every label column.
         labels: Label columns, in the order of the report; may be empty.
         text_column: Column of the texts.
-        token_lengths: Tokens of each text, int `(n_rows,)`, special ones included; None: not counted.
+        token_lengths: Tokens of each text, int `(n_rows,)`, including special ones; None: not counted.
         max_length: Tokens that the model reads of a text.
 
     Returns:

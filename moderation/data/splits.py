@@ -1,4 +1,4 @@
-"""Tables -> the three splits of a run. The same arguments give the same splits: evaluation rebuilds them so."""
+"""Tables -> the three splits of a run. The same arguments give the same splits, so evaluation can rebuild them."""
 
 import dataclasses
 import logging
@@ -28,7 +28,7 @@ class Splits:
         frames: One table per split, with the text column and the label columns.
         labels: Label columns in order.
         left_out: Rows left out when the tables were read, by reason.
-        added: Rows of the train split behind those of its table: first `extra`, then `disguised` ones.
+        added: Rows of the train split after those of its table: first `extra`, then `disguised` ones.
     """
 
     frames: dict[str, pd.DataFrame]
@@ -41,10 +41,10 @@ class Splits:
         return self.frames[split][list(self.labels)].to_numpy(dtype=np.float32)
 
     def optional_rows(self) -> npt.NDArray[np.bool_]:
-        """Rows of the train split of which an epoch may see a share: without any label, and not of the extra table.
+        """Rows of the train split of which an epoch can use a share: without any label, and not from the extra table.
 
-        Who adds a table has chosen its rows; of the many clean ones of a comment section some do as well as all.
-        Disguised copies of an added table's rows are optional.
+        The rows of an extra table were chosen deliberately; of the many clean rows of a comment section, a part does as
+        well as all. Disguised copies of an extra table's rows are optional.
 
         Returns:
             bool `(n_examples,)`.
@@ -55,7 +55,7 @@ class Splits:
         return optional
 
     def count_added(self, rows: npt.NDArray[np.int64]) -> dict[str, int]:
-        """How many of some rows of the train split are added ones, as `added` has it for all."""
+        """How many of these rows of the train split are added ones, by kind, as in `added`."""
         end, counts = len(self.frames["train"]), {}
         for name, n_rows in reversed(self.added.items()):
             counts[name] = int(((rows >= end - n_rows) & (rows < end)).sum())
@@ -64,12 +64,12 @@ class Splits:
 
 
 def load_splits(options: SplitOptions, *, seed: int = 42, fold_disguises: bool = False) -> Splits:
-    """Read the tables of a run and cut them into train, val and test.
+    """Read the tables of a run and split them into train, val and test.
 
     Args:
-        options: The tables, how they are written, and the shares of the splits.
-        seed: Seed of the cut.
-        fold_disguises: The tokenizer undoes some disguises: no copies of these.
+        options: The tables, their format, and the shares of the splits.
+        seed: Seed of the split.
+        fold_disguises: The tokenizer undoes some disguises, so make no copies with these.
 
     Raises:
         DataError: a table cannot be used, or a split would be empty.
@@ -116,7 +116,7 @@ def load_splits(options: SplitOptions, *, seed: int = 42, fold_disguises: bool =
 
 @dataclass(frozen=True)
 class _Further:
-    """Tables beside the first one, with its labels; `left_out` counts the rows of all of them."""
+    """Tables in addition to the first one, with its labels; `left_out` counts the rows of all tables."""
 
     table: TableOptions
     left_out: dict[str, int]
@@ -131,11 +131,11 @@ class _Further:
 def _without_texts_of(
     frame: pd.DataFrame, other: pd.DataFrame, text_column: str, name: str, other_name: str
 ) -> pd.DataFrame:
-    """Rows whose text does not also stand in the other table."""
+    """Rows whose text is not in the other table."""
     kept = drop_shared_texts(frame[text_column], other[text_column])
     if len(kept) == len(frame):
         return frame
-    logger.info("Split: %d rows left out of %s, their texts stand in %s.", len(frame) - len(kept), name, other_name)
+    logger.info("Split: %d rows left out of %s, since their texts are in %s.", len(frame) - len(kept), name, other_name)
     return frame.iloc[kept].reset_index(drop=True)
 
 
@@ -149,15 +149,15 @@ def _check_positives(train: pd.DataFrame, labels: tuple[str, ...]) -> None:
 
 
 def take_handful(splits: Splits, n_per_label: int, seed: int) -> Splits:
-    """A few rows of each split that hold every label, where the split has it: for a dry run.
+    """A few rows of each split, with every label that the split has: for a dry run.
 
     Args:
-        splits: The whole.
+        splits: All rows.
         n_per_label: Positives of each label, and rows without labels, at most.
         seed: Seed of the choice.
 
     Raises:
-        DataError: never for splits of `load_splits`; a split without rows.
+        DataError: a split has no rows; never for splits from `load_splits`.
     """
     rng = np.random.default_rng(seed)
     frames, added = {}, {}

@@ -18,13 +18,13 @@ def split_examples(
     test_size: float = 0.1,
     seed: int = 42,
 ) -> dict[str, Rows]:
-    """Cut a table into train, val and test.
+    """Split a table into train, val and test.
 
-    Texts that are equal without case and white space go to one split together. The groups of equal texts are put in
-    an order in which equal label sets lie side by side, rare labels outermost and each set shuffled; every split then
-    takes evenly spaced places of that order (systematic sampling; Cochran, Sampling Techniques, chapter 8). Each label
-    set is so represented in each split by its share, give or take one group, also where a set is rarer than the
-    number of splits, which stratified samplers that need a minimum per class refuse.
+    Texts that are equal ignoring case and white space go to the same split. The groups of equal texts are put in an
+    order in which equal label sets are adjacent, rare labels outermost and each set shuffled; every split then takes
+    evenly spaced positions of that order (systematic sampling; Cochran, Sampling Techniques, chapter 8). So each split
+    has its share of each label set, plus or minus one group, even if a set is rarer than the number of splits, which
+    stratified samplers that need a minimum per class refuse.
 
     Args:
         texts: Texts, `(n_examples,)`.
@@ -37,7 +37,7 @@ def split_examples(
         `{"train": rows, "val": rows, "test": rows}`, sorted positions in the table, int64.
 
     Raises:
-        DataError: so few different texts that a split asked for would be empty.
+        DataError: there are so few different texts that a requested split would be empty.
     """
     group_of_row, _ = pd.factorize(texts.map(text_key))
     n_groups = int(group_of_row.max()) + 1 if len(group_of_row) else 0
@@ -60,13 +60,13 @@ def split_examples(
 
 
 def drop_shared_texts(texts: pd.Series, others: pd.Series) -> Rows:
-    """Rows of `texts` that do not also stand in `others`, compared without case and white space."""
+    """Rows of `texts` that are not in `others`, ignoring case and white space."""
     kept = ~texts.map(text_key).isin(set(others.map(text_key)))
     return np.flatnonzero(kept.to_numpy())
 
 
 def take_part(n_examples: int, n_wanted: int | None, seed: int) -> Rows:
-    """Positions of a seeded part of `n_examples`, in their order; all of them where `n_wanted` is None or larger."""
+    """Positions of a seeded sample of `n_examples`, in order; all of them if `n_wanted` is None or larger."""
     if n_wanted is None or n_wanted >= n_examples:
         return np.arange(n_examples)
     return np.sort(np.random.default_rng([seed, 2]).choice(n_examples, n_wanted, replace=False))
@@ -85,6 +85,6 @@ def _stratified_order(
 
 
 def _evenly_spaced(n: int, share: float, offset: float) -> npt.NDArray[np.bool_]:
-    """Mark a share of n places so that every run of places holds its share, give or take one."""
+    """Mark a share of n positions so that every stretch of them has its share, plus or minus one."""
     marks: npt.NDArray[np.bool_] = np.diff(np.floor(np.arange(n + 1) * share + offset)) > 0
     return marks

@@ -1,4 +1,4 @@
-"""Which texts a model has seen: a sketch of its training data that a bundle can carry, and texts looked up in it."""
+"""Which texts a model has seen: a sketch of its training data, stored in a bundle, to look texts up in."""
 
 import hashlib
 from collections.abc import Iterable
@@ -24,8 +24,8 @@ class Seen:
 
     Args:
         n_texts: Texts of the table.
-        n_looked_up: Those of them that the sketch can tell of: all, unless it is one of more texts than it keeps.
-        n_found: Those of these that stand in it.
+        n_looked_up: How many of them the sketch covers: all, unless there were more training texts than it keeps.
+        n_found: How many of these are in it.
     """
 
     n_texts: int
@@ -33,12 +33,12 @@ class Seen:
     n_found: int
 
     def __str__(self) -> str:
-        """A sentence; empty where none was found.
+        """A sentence; empty if none was found.
 
         >>> str(Seen(8, 8, 3)), str(Seen(8, 8, 0))
-        ('3 of the 8 texts were in the training data, which flatters the figures.', '')
+        ('3 of the 8 texts were in the training data, which makes the figures too good.', '')
         >>> str(Seen(1000, 100, 50)).partition(" in the")[2]
-        ' training data (50 of 100 that could be looked up), which flatters the figures.'
+        ' training data (50 of 100 that could be looked up), which makes the figures too good.'
         """
         if not self.n_found:
             return ""
@@ -47,21 +47,23 @@ class Seen:
         else:
             count = f"About {round(self.n_texts * self.n_found / self.n_looked_up):,}"
             how = f" ({self.n_found:,} of {self.n_looked_up:,} that could be looked up)"
-        return f"{count} of the {self.n_texts:,} texts were in the training data{how}, which flatters the figures."
+        return (
+            f"{count} of the {self.n_texts:,} texts were in the training data{how}, which makes the figures too good."
+        )
 
 
 def sketch_texts(texts: Iterable[str], most: int | None = N_KEPT) -> Digests:
-    """Digests of different texts, ascending; of many texts the smallest digests, which are a fair sample of them.
+    """Digests of different texts, ascending; if there are many texts, the smallest digests, which are a fair sample.
 
-    What lies below the largest one kept can be looked up without doubt (a bottom-k sketch). Two texts count as one
-    where `text_key` says so.
+    Any digest up to the largest one kept can be looked up with certainty (a bottom-k sketch). Two texts count as one if
+    their `text_key` is the same.
 
     Args:
-        texts: Of any number.
+        texts: Any number of texts.
         most: Digests to keep; None: all.
 
     Returns:
-        uint64 `(n_digests,)`. Fewer than `most` are those of all texts.
+        uint64 `(n_digests,)`. If there are fewer than `most`, they are those of all texts.
     """
     digests = np.unique(np.fromiter(map(_digest, texts), dtype=np.uint64))
     return digests if most is None else digests[:most]
@@ -71,9 +73,9 @@ def count_seen(texts: Iterable[str], sketch: Digests, most: int | None = N_KEPT)
     """Look texts up in a sketch.
 
     Args:
-        texts: Of a table.
+        texts: The texts of a table.
         sketch: From `sketch_texts`.
-        most: As it was made with.
+        most: The value that the sketch was made with.
 
     >>> sketch = sketch_texts(["a", "b", "c"])
     >>> count_seen(["A ", "x", "c"], sketch)
@@ -86,17 +88,17 @@ def count_seen(texts: Iterable[str], sketch: Digests, most: int | None = N_KEPT)
 
 
 def read_sketch(bundle: Bundle) -> Digests | None:
-    """The sketch that a bundle carries; None of one from before there was any.
+    """The sketch in a bundle; None for an older bundle without one.
 
     Raises:
-        ArtifactError: the file was changed, or is none.
+        ArtifactError: the file was changed, or is not a sketch.
     """
     if TRAINING_TEXTS not in bundle.files:
         return None
     check_files(bundle, [TRAINING_TEXTS])
     sketch = read_array(bundle.path / TRAINING_TEXTS)
     if sketch.dtype != np.uint64 or sketch.ndim != 1 or len(sketch) > N_KEPT or (np.diff(sketch) == 0).any():
-        raise ArtifactError(f"{bundle.path / TRAINING_TEXTS}: no sketch of texts. Take the whole bundle again.")
+        raise ArtifactError(f"{bundle.path / TRAINING_TEXTS}: not a sketch of texts. Get the whole bundle again.")
     return sketch
 
 

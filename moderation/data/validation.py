@@ -1,7 +1,7 @@
-"""What is wrong with a table: every problem at once, by column, count and first row numbers, never by text.
+"""Find everything that is wrong with a table: by column, count and first row numbers, never by text.
 
-Row numbers are the frame's index plus one: the rows of the file, counted from 1 below the header. A frame of which rows
-were left out keeps its index, and so its numbers.
+Row numbers are the frame's index plus one: the rows of the file, counted from 1 below the header. If rows are left out
+of a frame, it keeps its index, and so its numbers.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _MOST_VOTES, _MOST_CLASSES = 100, 20
 
 
 def text_key(text: str) -> str:
-    r"""Reduce a text to the form in which two texts count as one: case folded, all white space removed.
+    r"""A key that is the same for texts that count as equal: case folded, all white space removed.
 
     Punctuation, digits and accents stay, so that only copies count as copies.
 
@@ -32,17 +32,17 @@ def text_key(text: str) -> str:
 
 
 YES, NO = frozenset({"true", "yes", "t", "y"}), frozenset({"false", "no", "f", "n"})
-"""Words that a label column may hold in any case, throughout, in place of 1 and 0."""
+"""Words that a label column can have throughout, in upper or lower case, instead of 1 and 0."""
 
 
 def find_label_columns(frame: pd.DataFrame, text_column: str) -> tuple[str, ...]:
-    """Find the label columns: the Jigsaw six, as far as present and in their order, else every 0/1 column.
+    """Find the label columns: those of the Jigsaw six that are present, in their order, otherwise every 0/1 column.
 
-    A 0/1 column holds no other value than 0, 1, or their like (`0.0`, `True`, the digit as text), or the words of `YES`
-    and `NO` throughout; a cell of it may be empty, which validation then reports rather than ignores.
+    A 0/1 column has only 0, 1 and equivalents (`0.0`, `True`, the digit as text), or only words of `YES` and `NO`. Its
+    cells may be empty; validation then reports them.
 
     Returns:
-        The names in order; empty where there is no such column.
+        The names in order; empty if there is no such column.
 
     >>> frame = pd.DataFrame({"text": ["a", "b"], "rude": ["0", "1"], "votes": [3, 0], "spam": [False, True]})
     >>> find_label_columns(frame, "text")
@@ -57,14 +57,14 @@ def find_label_columns(frame: pd.DataFrame, text_column: str) -> tuple[str, ...]
 
 
 def find_almost_labels(frame: pd.DataFrame, text_column: str, labels: Sequence[str]) -> list[str]:
-    """Name columns that would be labels but for some words among their 0s and 1s.
+    """Name columns that would be labels except for some words among their 0s and 1s.
 
     Returns:
-        One problem per column outside `labels` of which at least half the values are 0 or 1 and others are no number.
+        One problem per column outside `labels` in which at least half the values are 0 or 1 and others are not numbers.
 
     >>> frame = pd.DataFrame({"text": list("abc"), "spam": ["0", "1", "1"], "rude": ["0", "1", "yes"]})
     >>> find_almost_labels(frame, "text", ["spam"])
-    ["column 'rude' is no label column for 1 value that is not numeric (row 3); mend it, or use --label-columns"]
+    ["column 'rude' cannot be a label: 1 value that is not a number (row 3); fix it, or use --label-columns"]
     """
     problems = []
     for name in frame.columns:
@@ -77,16 +77,16 @@ def find_almost_labels(frame: pd.DataFrame, text_column: str, labels: Sequence[s
         if len(words) and known.mean() >= 0.5:
             values = "1 value that is" if len(words) == 1 else f"{len(words)} values that are"
             problems.append(
-                f"column {show_names([name])!r} is no label column for {values} not numeric ({show_rows(words + 1)}); "
-                "mend it, or use --label-columns"
+                f"column {show_names([name])!r} cannot be a label: {values} not a number "
+                f"({show_rows(words + 1)}); fix it, or use --label-columns"
             )
     return problems
 
 
 def as_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
-    """Read a column as numbers, float64 `(n_rows,)`; what is none, or is missing, becomes NaN.
+    """Read a column as numbers, float64 `(n_rows,)`; missing values and values that are not numbers become NaN.
 
-    Words of `YES` and `NO` count as 1 and 0 where no other value stands beside them.
+    Words of `YES` and `NO` count as 1 and 0 if the column has no other values.
 
     >>> as_numbers(pd.Series(["1", " 0 ", "yes", "", None, "0.5"]))
     array([1. , 0. , nan, nan, nan, 0.5])
@@ -96,9 +96,9 @@ def as_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_float_dtype(column):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     if not (pd.api.types.is_integer_dtype(column) or _may_hold_text(column)):
-        return np.full(len(column), np.nan)  # times and the like would pass as large integers
+        return np.full(len(column), np.nan)  # times and similar types would pass as large integers
     if _may_hold_text(column):
-        for part in (column.head(1000), column):  # the head rules most columns out at once
+        for part in (column.head(1000), column):  # the first rows rule out most columns at once
             truth = _as_truth(part)
             if not (is_empty(part) | ~np.isnan(truth)).all():
                 break
@@ -112,7 +112,7 @@ def as_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
 
 
 def is_empty(column: pd.Series) -> Mask:
-    """Mark the cells that hold nothing, or nothing but white space; bool `(n_rows,)`."""
+    """Mark the cells that are empty or have only white space; bool `(n_rows,)`."""
     missing: Mask = column.isna().to_numpy(dtype=bool)
     blank: Mask
     if isinstance(column.dtype, pd.StringDtype):
@@ -125,7 +125,7 @@ def is_empty(column: pd.Series) -> Mask:
 
 
 def text_problems(column: pd.Series) -> list[str]:
-    """Describe the values of a text column that are no text; empty where all are."""
+    """Describe the values of a text column that are not texts; empty if all are."""
     if isinstance(column.dtype, pd.StringDtype):
         return []  # stored as UTF-8
     wrong = column.map(lambda value: not _is_text(value)).to_numpy(dtype=bool)
@@ -138,15 +138,15 @@ def text_problems(column: pd.Series) -> list[str]:
 
 
 def label_problems(column: pd.Series, label_cut: float | None = None) -> list[str]:
-    """Describe the values of a label column that are no 0/1 target.
+    """Describe the values of a label column that are not 0/1 targets.
 
     Args:
-        column: The cells as they were read; the index is the row order of the file.
-        label_cut: Fractions in [0, 1] are fine, since they will be cut at this value, and from 1 on any count of votes;
-            None: they are not.
+        column: The cells as read; the index is the row order of the file.
+        label_cut: Accept fractions in [0, 1], which will be cut at this value, and if it is 1 or more, any number of
+            votes; None: refuse them.
 
     Returns:
-        One line for each kind of problem; empty where every value is a target.
+        One line for each kind of problem; empty if every value is a target.
     """
     numbers = as_numbers(column)
     empty = is_empty(column)
@@ -154,7 +154,7 @@ def label_problems(column: pd.Series, label_cut: float | None = None) -> list[st
     kinds = (
         (empty, "missing"),
         (np.isnan(numbers) & ~empty, "not numeric"),
-        (fractions, "fractional (--label-cut CUT counts those from CUT on as positive)"),
+        (fractions, "fractional (--label-cut CUT counts CUT and more as positive)"),
         *_range_problems(numbers, label_cut),
     )
     return [
@@ -169,7 +169,7 @@ def _range_problems(numbers: npt.NDArray[np.float64], label_cut: float | None) -
         return [((numbers < 0) | np.isinf(numbers), "below 0 or infinite")]
     whole = (numbers > 1) & (numbers == np.round(numbers))
     votes = label_cut is None and bool(whole.any()) and not (numbers < 0).any()
-    cure = " (of votes, --label-cut N counts those from N on as positive)" if votes else ""
+    cure = " (if they are votes: --label-cut N counts N and more as positive)" if votes else ""
     return [((numbers < 0) | (numbers > 1), f"below 0 or above 1{cure}")]
 
 
@@ -194,27 +194,27 @@ def find_problems(
     """List everything that is wrong with a table of labelled comments.
 
     Args:
-        frame: Rows that are to be used; the index is the row order of the file.
+        frame: The rows to use; the index is the row order of the file.
         labels: Label columns.
         text_column: Column of the texts.
         label_cut: Count a fraction in [0, 1], or a number of votes, as positive from this value on; None: they are
             problems.
-        require_both_classes: A label without positives, or without negatives, is a problem, as it is for training.
+        require_both_classes: Count a label without positives or without negatives as a problem, as training does.
 
     Returns:
-        One line a problem; empty where the table is sound.
+        One line per problem; empty if the table is sound.
     """
     problems = []
     absent = [name for name in (text_column, *labels) if name not in frame.columns]
     if absent:
         problems.append(
-            f"no column {', '.join(map(repr, absent))}; columns there: {show_names(frame.columns)} "
+            f"no column {', '.join(map(repr, absent))}; the columns are: {show_names(frame.columns)} "
             "(name them with --text-column and --label-columns)"
         )
     if not labels:
-        there = "" if absent else f"; columns there: {show_names(frame.columns)}"
+        there = "" if absent else f"; the columns are: {show_names(frame.columns)}"
         problems.append(
-            f"no label columns: none of {', '.join(JIGSAW_LABELS)} is there, nor any other column of 0 and 1{there} "
+            f"no label columns: none of {', '.join(JIGSAW_LABELS)} is present, nor any other column of 0 and 1{there} "
             f"(name them with --label-columns){_other_forms(frame, text_column)}"
         )
     problems += _name_problems(frame, labels)
@@ -233,7 +233,7 @@ def find_problems(
 
 
 def _name_problems(frame: pd.DataFrame, labels: Sequence[str]) -> list[str]:
-    """Columns whose names are none of a label."""
+    """Columns whose names cannot be names of labels."""
     names = list(map(str, frame.columns))
     problems = [
         f"the name of column {names.index(label) + 1} {problem}; rename it, or name the labels with --label-columns"
@@ -254,18 +254,18 @@ def check_table(
     require_both_classes: bool = True,
     where: str = "table",
 ) -> None:
-    """Refuse a table that `find_problems` finds anything wrong with; the arguments are the same.
+    """Refuse a table in which `find_problems` finds problems; the arguments are the same.
 
     Args:
-        frame: Rows that are to be used; the index is the row order of the file.
+        frame: The rows to use; the index is the row order of the file.
         labels: Label columns.
         text_column: Column of the texts.
         label_cut: Count a fraction in [0, 1] as positive from this value on.
         require_both_classes: Refuse a label without positives or without negatives.
-        where: Names the table in the message.
+        where: The table's name in the message.
 
     Raises:
-        DataError: all problems, one a line.
+        DataError: lists all problems, one per line.
     """
     raise_problems(
         find_problems(
@@ -287,7 +287,7 @@ def raise_problems(problems: Sequence[str], where: str) -> None:
     """
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise DataError(f"{where}: cannot be used as it is (rows count from 1, without the header).\n{lines}")
+        raise DataError(f"{where}: cannot be used as it is (rows are counted from 1, without the header).\n{lines}")
 
 
 def _is_text(value: object) -> bool:
@@ -311,7 +311,7 @@ def _class_problems(column: pd.Series, label_cut: float | None) -> list[str]:
 
 
 def _is_binary(column: pd.Series) -> bool:
-    for part in (column.head(1000), column):  # the head rules most columns out at once
+    for part in (column.head(1000), column):  # the first rows rule out most columns at once
         numbers = as_numbers(part)
         if not (np.isin(numbers, (0, 1)) | is_empty(part)).all():
             return False
@@ -319,7 +319,7 @@ def _is_binary(column: pd.Series) -> bool:
 
 
 def find_number_columns(frame: pd.DataFrame, text_column: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """Columns outside `labels` that may be labels too: of 0 and 1, of fractions in [0, 1], or of a few votes each.
+    """Columns outside `labels` that could be labels, too: 0 and 1, fractions in [0, 1], or small numbers of votes.
 
     >>> frame = pd.DataFrame({"text": ["a", "b"], "toxic": [0, 1], "hate": [0.2, 1], "votes": [3, 0], "id": [801, 900]})
     >>> find_number_columns(frame, "text", ["toxic"])
@@ -340,18 +340,18 @@ def find_number_columns(frame: pd.DataFrame, text_column: str, labels: Sequence[
 
 
 def _other_forms(frame: pd.DataFrame, text_column: str) -> str:
-    """Cures of a table whose labels are fractions, votes or words."""
+    """How to use a table whose labels are fractions, votes or words."""
     cures = []
     numbers = find_number_columns(frame, text_column, ())
     if numbers:
-        cures.append(f"if {show_names(numbers)} holds fractions or votes: --label-columns and --label-cut")
+        cures.append(f"if {show_names(numbers)} has fractions or votes: --label-columns and --label-cut")
     words = [
         name
         for name in frame.columns
         if isinstance(name, str) and name not in (text_column, *numbers) and _holds_few_words(frame[name])
     ]
     if words:
-        cures.append(f"if {show_names(words)} holds the labels as words: --labels-in COLUMN")
+        cures.append(f"if {show_names(words)} has the labels as words: --labels-in COLUMN")
     return "".join(f"; {cure}" for cure in cures)
 
 
@@ -364,7 +364,7 @@ def _holds_few_words(column: pd.Series) -> bool:
 
 
 def _as_truth(column: pd.Series) -> npt.NDArray[np.float64]:
-    """1 for words of `YES`, 0 for those of `NO`, NaN for all else."""
+    """1 for words of `YES`, 0 for those of `NO`, NaN for everything else."""
     if not _may_hold_text(column):
         return np.full(len(column), np.nan)
     words = column.astype("str").str.strip().str.casefold()

@@ -1,1 +1,1 @@
-"""Logits -> probabilities -> predictions -> numbers -> pictures."""
+"""Logits -> probabilities -> predictions -> figures -> plots."""

@@ -1,4 +1,4 @@
-"""Make probabilities mean what they say: per label, the map of logits that held-out log-loss prefers."""
+"""Calibrate probabilities: for each label, choose the map of logits with the best held-out log-loss."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,36 +18,36 @@ from moderation.evaluation.probabilities import BoolArray, check_pair, sigmoid
 from moderation.evaluation.resampling import deal_folds
 from moderation.labels import as_labels, check_same_labels
 
-_SURE = 30.0  # logits beyond are as good as this one; in float64 its probability is still apart from 1
-_LEAST_STEP = 0.25  # log-odds between two knots: steeper maps would magnify the rounding of a backend
-_LEAST_SLOPE = 1e-3  # a flatter map would make one float32 number of many logits
-_ALIKE = 1e-3  # logits that differ by less say nothing
+_SURE = 30.0  # logits beyond this are treated like it; in float64 its probability still differs from 1
+_LEAST_STEP = 0.25  # log-odds between two knots: steeper maps would amplify the rounding of a backend
+_LEAST_SLOPE = 1e-3  # a flatter map would turn many logits into the same float32 number
+_ALIKE = 1e-3  # logits that differ by less carry no information
 _ROUNDING = 1e-12
 
 
 def fit_calibrator(method: Method, logits: FloatValues, positive: BoolArray) -> Calibrator | None:
     """Fit one method to the examples of one label.
 
-    Targets are smoothed by one example of each class (Platt 1999), so that no number of examples makes certain.
+    Targets are smoothed by one example of each class (Platt 1999), so that no number of examples gives certainty.
 
-    Isotonic regression alone is a staircase that ties whatever stands on one step. Here each step becomes one knot, at
+    Isotonic regression by itself is a staircase, with ties on each step. Here each step becomes one knot, at
     its mean probability (as in centred isotonic regression, Oron & Flournoy 2017), and the map is the broken line
     through the knots in log-odds, which rises strictly. Steps less than 0.25 apart in log-odds are pooled.
 
     Args:
-        method: Which.
+        method: The method.
         logits: `(n_examples,)`.
         positive: bool `(n_examples,)`.
 
     Returns:
-        None where the method would turn the order around or tie it, or the logits are all alike.
+        None if the method would reverse the order or cause ties, or if all logits are alike.
     """
     if method == "none":
         return Calibrator()
     order = np.argsort(logits, kind="stable")
     logits, positive = np.clip(logits[order], -_SURE, _SURE), positive[order]
     n_positives = int(positive.sum())
-    low, high = 1 / (len(positive) - n_positives + 2), (n_positives + 1) / (n_positives + 2)  # what 0 and 1 stand for
+    low, high = 1 / (len(positive) - n_positives + 2), (n_positives + 1) / (n_positives + 2)  # used instead of 0 and 1
     if method == "isotonic":
         return Calibrator("isotonic", knots=_knots(logits, positive, low, high))
     slope, intercept = _fit_line(logits, np.where(positive, high, low), with_intercept=method == "platt")
@@ -57,16 +57,16 @@ def fit_calibrator(method: Method, logits: FloatValues, positive: BoolArray) -> 
 def held_out_losses(
     logits: FloatValues, positive: BoolArray, folds: int, rng: np.random.Generator
 ) -> dict[Method, FloatValues]:
-    """Log-loss of every example by every method, fitted without that example's fold.
+    """Log-loss of every example with every method, fitted without that example's fold.
 
-    Folds are stratified by target and dealt out over the sorted examples, so that the order of the rows does not
+    Folds are stratified by target and assigned over the sorted examples, so that the order of the rows does not
     matter; they are the same for all methods.
 
     Args:
         logits: `(n_examples,)`.
         positive: bool `(n_examples,)`, True and False at least `folds` times each.
         folds: Parts, 2 or more.
-        rng: Deals out the folds.
+        rng: Assigns the folds.
 
     Returns:
         Method -> `(n_examples,)`, the simplest method first; without those that gave no calibrator.
@@ -87,10 +87,10 @@ def held_out_losses(
 
 
 def choose_method(losses: Mapping[Method, FloatValues]) -> Method:
-    """The first method whose losses are within one standard error of the best one's.
+    """The simplest method whose losses are within one standard error of the best one's.
 
     The one-standard-error rule (Breiman et al. 1984, sec. 3.4.3), with the error of the difference example by example,
-    since all methods see the same ones: nothing is changed for a gain that chance may have made.
+    since all methods see the same ones: a gain that may be due to chance changes nothing.
 
     Args:
         losses: Method -> `(n_examples,)`, the simplest method first.
@@ -127,14 +127,14 @@ def _fit_line(logits: FloatValues, shares: FloatValues, *, with_intercept: bool)
 
 
 def _knots(logits: FloatValues, positive: BoolArray, low: float, high: float) -> tuple[tuple[float, float], ...]:
-    """Isotonic regression of ascending logits; each of its steps, pooled where they are near, as one knot."""
-    starts = np.flatnonzero(np.append(True, np.diff(logits) > 0))  # equal logits are one point
+    """Isotonic regression of ascending logits; each step becomes one knot, and close steps are pooled."""
+    starts = np.flatnonzero(np.append(True, np.diff(logits) > 0))  # equal logits form one point
     probabilities = 1 / (1 + np.exp(-logits))
     sums: FloatValues = np.add.reduceat(np.stack([np.ones_like(logits), probabilities, positive]), starts, axis=1)
     rising = isotonic_regression(sums[2] / sums[0], sample_weight=sums[0])
     steps = np.add.reduceat(sums, np.flatnonzero(np.append(True, np.diff(rising) > _ROUNDING)), axis=1).T
 
-    pooled: list[npt.NDArray[np.float64]] = []  # of a count, a sum of probabilities and one of positives each
+    pooled: list[npt.NDArray[np.float64]] = []  # each with a count, a sum of probabilities and a sum of positives
     for step in steps:
         if pooled and _log_odds(step[1] / step[0]) - _log_odds(pooled[-1][1] / pooled[-1][0]) < _LEAST_STEP:
             pooled[-1] = pooled[-1] + step
@@ -155,10 +155,10 @@ class CalibrationResult:
     """The calibrator of one label and why it was chosen.
 
     Args:
-        calibrator: Of the method chosen, fitted to all examples.
-        log_loss: Method -> mean log-loss of examples that it was not fitted to; empty where there were too few to fit.
+        calibrator: The calibrator of the chosen method, fitted to all examples.
+        log_loss: Method -> mean log-loss of examples that it was not fitted to; empty if there were too few to fit.
         n_positives: Positive examples among those that it was fitted to.
-        n_examples: All of them.
+        n_examples: All examples that it was fitted to.
     """
 
     calibrator: Calibrator
@@ -188,11 +188,15 @@ class Calibration:
     def __post_init__(self) -> None:
         as_labels(self.labels)
         if self.calibrators.keys() != set(self.labels):
-            raise ValueError("calibrators are not one for each label")
+            raise ValueError("expected one calibrator for each label")
 
 
 CALIBRATION = Document(
-    Calibration, "calibration.json as `moderation train` writes it", "content-moderation calibration", 1, "train again"
+    Calibration,
+    "calibration.json, as written by `moderation train`",
+    "content-moderation calibration",
+    1,
+    "train again",
 )
 
 
@@ -207,10 +211,10 @@ def fit_calibrators(
 ) -> dict[str, CalibrationResult]:
     """Choose and fit one calibrator per label.
 
-    Each method is fitted to all folds but one and judged by its log-loss on that one. Of the methods `none`,
-    `temperature`, `platt`, `isotonic`, the simplest is taken that is within one standard error of the best
-    (`choose_method`), and fitted again to all examples. Each map rises strictly, so that ranking stays, and with it
-    ROC-AUC and what a tuned threshold flags.
+    Each method is fitted to all folds except one and judged by its log-loss on that one. Of the methods `none`,
+    `temperature`, `platt`, `isotonic`, the simplest one within one standard error of the best is chosen
+    (`choose_method`), and fitted again to all examples. Each map rises strictly, so the ranking does not change, and
+    neither do RROC-AUC and the examples that a tuned threshold flags.
 
     Args:
         logits: `(n_examples, n_labels)`, of the validation split, columns in `labels` order.
@@ -218,13 +222,13 @@ def fit_calibrators(
         labels: Ordered labels.
         seed: Of the folds.
         folds: 2 or more.
-        min_examples: With fewer positives, or fewer negatives, a label keeps `none`; a warning says so.
+        min_examples: With fewer positives or negatives, a label keeps `none`, and a warning is logged.
 
     Returns:
-        Label to result, in `labels` order. The order of the examples does not matter.
+        Label -> result, in `labels` order. The order of the examples does not matter.
 
     Raises:
-        DataError: logits that are not finite, targets other than 0 and 1, or shapes that do not fit.
+        DataError: logits are not finite, targets are not 0 and 1, or shapes do not fit.
         ConfigError: labels are empty or named twice, or a number is out of range.
 
     >>> rng = np.random.default_rng(0)
@@ -245,7 +249,7 @@ def fit_calibrators(
     results = {}
     with threadpool_limits(
         1, "blas"
-    ):  # products with one column: more threads would wait for each other, and round anew
+    ):  # products with one column: more threads would wait for each other, and round differently
         for column, label in enumerate(labels):
             rng = np.random.default_rng([seed, column])
             results[label] = _fit_label(values[:, column], truth[:, column] == 1, folds, rng, min_examples)
@@ -256,7 +260,7 @@ def fit_calibrators(
 
 
 def calibrators_of(results: Mapping[str, CalibrationResult], labels: Sequence[str]) -> tuple[Calibrator, ...]:
-    """The calibrators in `labels` order, as `calibrate` takes them."""
+    """The calibrators in `labels` order, for `calibrate`."""
     return tuple(results[label].calibrator for label in labels)
 
 
@@ -267,7 +271,7 @@ def save_calibration(
 
     Args:
         path: The file.
-        results: Label to result, for each of `labels`.
+        results: Label -> result, for each of `labels`.
         labels: Ordered labels.
         about: Where the calibrators come from; anything JSON can hold.
 
@@ -287,14 +291,14 @@ def save_calibration(
 
 
 def load_calibrators(path: Path, labels: Sequence[str]) -> tuple[Calibrator, ...]:
-    """Read the calibrators of a run, in `labels` order; of one without `calibration.json`, those that change nothing.
+    """Read the calibrators of a run, in `labels` order; without `calibration.json`, ones that change nothing.
 
     Args:
-        path: Where the file stands, or does not.
+        path: The file, which may be missing.
         labels: Ordered labels of the model.
 
     Raises:
-        ArtifactError: broken, no file of calibrators, from a newer version, or made for other labels.
+        ArtifactError: broken, not a file of calibrators, from a newer version, or made for other labels.
     """
     if not path.is_file():
         return (Calibrator(),) * len(labels)
@@ -309,7 +313,7 @@ def _fit_label(
     n, n_positives = len(logits), int(positive.sum())
     if min(n_positives, n - n_positives) < min_examples:
         return CalibrationResult(Calibrator(), {}, n_positives, n)
-    order = np.lexsort((positive, logits))  # sums round the same, in whatever order the examples come
+    order = np.lexsort((positive, logits))  # so that sums round the same in any order of the examples
     logits, positive = logits[order], positive[order]
     losses = held_out_losses(logits, positive, folds, rng)
     calibrator = fit_calibrator(choose_method(losses), logits, positive) or Calibrator()

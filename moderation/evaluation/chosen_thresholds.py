@@ -1,6 +1,6 @@
-"""Thresholds that a user sets in place of the bundle's: read from a file or from words, checked, and put in order.
+"""Thresholds that a user sets instead of the bundle's: read from a file or from arguments, checked, and ordered.
 
-A light module: the server and `moderation score` import it, and neither has pandas nor scikit-learn.
+Imports little: the server and `moderation score` use it, and they have neither pandas nor scikit-learn.
 """
 
 import json
@@ -22,7 +22,7 @@ FORMAT = "content-moderation thresholds"
 VERSION = 1
 
 _EXPECTED = (
-    "expected thresholds.json as `moderation tune` writes it, the JSON that the server's page copies, "
+    "expected thresholds.json as written by `moderation tune`, the JSON that the server's page copies, "
     'or {"LABEL": NUMBER, ...}'
 )
 _NAME = re.compile(r"[\w.=-]+( [\w.=-]+)?")
@@ -39,8 +39,8 @@ class ChosenThresholds:
     Args:
         values: Label -> threshold, above 0 and at most 1.
         where: Where they were set, for messages.
-        calibrated: Whether they were tuned on calibrated probabilities; None: nobody says.
-        made_for: The bundle that they were found for, as `name@version` with twelve digits; None: nobody says.
+        calibrated: Whether they were tuned on calibrated probabilities; None: unknown.
+        made_for: The bundle that they were found for, as `name@version` with twelve digits; None: unknown.
     """
 
     values: Mapping[str, float]
@@ -50,21 +50,21 @@ class ChosenThresholds:
 
 
 GivenThresholds = ChosenThresholds | Mapping[str, float] | str | Path | None
-"""As a caller may give them: read before, a mapping, the path of a file, or none."""
+"""How a caller can give them: already read, as a mapping, as the path of a file, or not at all."""
 
 
 def choose_thresholds(path: Path | None, words: Sequence[str]) -> ChosenThresholds | None:
-    """Read what `--thresholds` and `--threshold` say; the latter count where both name a label.
+    """Read `--thresholds` and `--threshold`; if both name a label, the latter wins.
 
     Args:
         path: A file of thresholds.
         words: Each `LABEL=NUMBER`.
 
     Returns:
-        None where neither is given.
+        None if neither is given.
 
     Raises:
-        ConfigError: a file or a word that holds no thresholds, or a label that is set twice.
+        ConfigError: a file or an argument has no thresholds, or a label is set twice.
     """
     chosen = read_chosen(path) if path is not None else None
     single = parse_words(words)
@@ -76,10 +76,10 @@ def choose_thresholds(path: Path | None, words: Sequence[str]) -> ChosenThreshol
 
 
 def parse_words(words: Iterable[str]) -> dict[str, float]:
-    """Read words of the form `LABEL=NUMBER`.
+    """Read arguments of the form `LABEL=NUMBER`.
 
     Raises:
-        ConfigError: another form, a number that is no threshold, or a label that stands twice.
+        ConfigError: another form, a number that is not a threshold, or a repeated label.
 
     >>> parse_words(["toxic=0.8", "insult=.5"])
     {'toxic': 0.8, 'insult': 0.5}
@@ -100,10 +100,10 @@ def parse_words(words: Iterable[str]) -> dict[str, float]:
 
 
 def read_chosen(path: Path) -> ChosenThresholds:
-    """Read a file of thresholds in any of the forms in which this toolkit hands them out, or a plain JSON object.
+    """Read a file of thresholds in any of this toolkit's formats, or a plain JSON object.
 
     Raises:
-        ConfigError: no such file, not JSON, a label twice, or a value that is no threshold.
+        ConfigError: no such file, not JSON, a repeated label, or a value that is not a threshold.
     """
     content = _read_object(path)
     if content.get("format") == FORMAT:
@@ -125,10 +125,10 @@ def read_chosen(path: Path) -> ChosenThresholds:
 
 
 def as_chosen(thresholds: GivenThresholds) -> ChosenThresholds | None:
-    """Thresholds as a caller gives them.
+    """Read thresholds as a caller gives them.
 
     Raises:
-        ConfigError: they are none.
+        ConfigError: they are not thresholds.
     """
     if thresholds is None or isinstance(thresholds, ChosenThresholds):
         return thresholds
@@ -154,14 +154,14 @@ def apply_chosen(
         calibrated: Whether the model's probabilities are calibrated.
 
     Raises:
-        ConfigError: a label that the model does not have, or thresholds that were tuned on the other kind of
+        ConfigError: the model does not have a label, or the thresholds were tuned on the other kind of
             probabilities.
     """
     if chosen is None:
         return tuple(shipped)
     unknown = [label for label in chosen.values if label not in labels]
     if unknown:
-        named = f"{', '.join(map(_show, unknown[:10]))} {'is no label' if len(unknown) == 1 else 'are no labels'}"
+        named = f"{', '.join(map(_show, unknown[:10]))} {'is not a label' if len(unknown) == 1 else 'are not labels'}"
         raise ConfigError(f"{chosen.where}: {named} of this model. Its labels: {', '.join(labels)}.")
     if chosen.calibrated is not None and chosen.calibrated != calibrated:
         words = {True: "calibrated", False: "uncalibrated"}
@@ -174,7 +174,7 @@ def apply_chosen(
 
 
 def warn_of_other_bundle(chosen: ChosenThresholds | None, bundle: str) -> None:
-    """Say it in the log where thresholds were found for another bundle than the one that they are to decide for.
+    """Warn if thresholds were found for a bundle other than the one that they will be used with.
 
     Args:
         chosen: What was set; None: nothing.
@@ -208,27 +208,27 @@ def _read_object(path: Path) -> dict[str, object]:
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: not valid JSON; {_EXPECTED}.") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds no JSON object; {_EXPECTED}.")
+        raise ConfigError(f"{path}: not a JSON object; {_EXPECTED}.")
     return content
 
 
 def _check_values(values: Mapping[Any, Any], where: str) -> dict[str, float]:
     if not values:
-        raise ConfigError(f"{where}: sets no threshold; {_EXPECTED}.")
+        raise ConfigError(f"{where}: contains no threshold; {_EXPECTED}.")
     found = {}
     for label, value in values.items():
         if not isinstance(label, str) or not label:
-            raise ConfigError(f"{where}: a label that is no name; {_EXPECTED}.")
+            raise ConfigError(f"{where}: a label is not a name; {_EXPECTED}.")
         number = value.get("threshold") if isinstance(value, dict) else value
         found[label] = _check_value(label, number, where)
     return found
 
 
 def _check_value(label: str, value: object, where: str, *, from_text: bool = False) -> float:
-    """The threshold as the float32 number that it is compared as; 0 would flag every text."""
+    """The threshold as the float32 number used in comparisons; 0 would flag every text."""
     if from_text:
         try:
-            value = float(str(value)) if "_" not in str(value) else None  # Python reads 0_5 as 5
+            value = float(str(value)) if "_" not in str(value) else None  # Python would read 0_5 as 5
         except ValueError:
             _refuse(label, where)
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
@@ -250,5 +250,5 @@ def _refuse(label: str, where: str) -> NoReturn:
 
 
 def _show(label: str) -> str:
-    """A label as a message shows it; what looks like a text, as in a wrong file, is left out."""
+    """A label for a message; a name that looks like a text, as in a wrong file, is left out."""
     return repr(label) if len(label) <= 40 and _NAME.fullmatch(label) else f"(a name of {len(label)} characters)"

@@ -1,4 +1,4 @@
-"""What a label's decisions are worth at other thresholds than the tuned one: the figures behind a slider."""
+"""Precision and recall of a label at thresholds other than the tuned one: the figures behind a slider."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from moderation.labels import as_labels
 
 @dataclass(frozen=True)
 class Curve:
-    """Decisions of one label at several thresholds, lowest first; the lists are of one length.
+    """Decisions of one label at several thresholds, lowest first; the lists have the same length.
 
     Args:
         n_positives: Examples with target 1.
         threshold: In [0, 1], ascending; positive where probability >= threshold, both float32.
-        precision: Share of the flagged that are right; None where nothing is flagged.
-        recall: Share of the positives that are flagged; None where there are none.
+        precision: Share of the flagged that are right; None if nothing is flagged.
+        recall: Share of the positives that are flagged; None if there are none.
         flagged: Share of all examples that are flagged.
     """
 
@@ -43,20 +43,20 @@ def decision_curves(
 
     Half of the thresholds are evenly spaced in recall, half in the logarithm of the number of flagged examples; so the
     few highest scores, where precision is decided, get as many as the thousands of low ones. All counts are exact: of
-    the numbers that cut at the same place, the one with the fewest decimals is taken, and no example lies between.
+    the numbers that cut at the same place, the one with the fewest decimals is used, and no example lies between.
 
     Args:
         probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
         targets: Of the same shape, 0 or 1.
         labels: Ordered labels.
-        n_points: Thresholds per label, about; fewer where there are fewer distinct probabilities. 2 or more.
-        thresholds: One more per label, to be among the points as it is: the tuned one.
+        n_points: Thresholds per label, about; fewer if there are fewer distinct probabilities. 2 or more.
+        thresholds: One more per label, added to the points unchanged: the tuned one.
 
     Returns:
-        Label to curve, in `labels` order.
+        Label -> curve, in `labels` order.
 
     Raises:
-        DataError: the arrays are no probabilities or targets, or their shapes do not fit.
+        DataError: the arrays are not probabilities or targets, or their shapes do not fit.
         ConfigError: labels are empty or named twice, `n_points` is too small, or `thresholds` are not one per label.
 
     >>> curve = decision_curves([[0.1], [0.3], [0.8]], [[0], [1], [1]], ["toxic"])["toxic"]
@@ -89,12 +89,12 @@ def _curve(cuts: Cuts, n_examples: int, n_points: int, also: list[float]) -> Cur
 
 
 def _places(cuts: Cuts, thresholds: Sequence[float]) -> npt.NDArray[np.intp]:
-    """The cut that each threshold makes; behind the last one it flags nothing."""
+    """The cut that each threshold makes; after the last one nothing is flagged."""
     return np.searchsorted(cuts.upper, np.array(thresholds, dtype=np.float32), side="left")
 
 
 def _spread(cuts: Cuts, n_points: int) -> npt.NDArray[np.intp]:
-    """Places of at most `n_points` cuts, ascending: the last ones that find so many positives, or flag so many."""
+    """Positions of at most `n_points` cuts, ascending: the last ones that find, or flag, the wanted numbers."""
     n_cuts = len(cuts.upper)
     if n_cuts <= n_points:
         return np.arange(n_cuts)

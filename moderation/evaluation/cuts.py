@@ -1,6 +1,6 @@
-"""Every way to cut the probabilities of one label in two, from one sort and one cumulative sum.
+"""Every way to split the probabilities of one label in two, from one sort and one cumulative sum.
 
-Between two neighbouring scores every threshold decides alike, so `n` distinct scores leave `n` cuts that flag
+All thresholds between two neighbouring scores decide the same, so `n` distinct scores give `n` cuts that flag
 something. Flagging nothing is left out: it never beats a cut that flags something (its F-beta and its recall are 0,
 its precision is undefined).
 """
@@ -36,7 +36,7 @@ def sort_by_probability(scores: FloatArray, targets: FloatArray) -> tuple[FloatA
     """Sort the examples of one label by score, negatives before positives where scores are equal.
 
     The order does not depend on the order of the examples. Bit patterns of non-negative floats sort like the floats,
-    and up to 1.0 they leave one bit free; the target rides in it, so that one sort of integers does the work of an
+    and up to 1.0 they leave one bit free; it stores the target, so that one sort of integers does the work of an
     argsort and two gathers (five times faster).
 
     Args:
@@ -81,7 +81,7 @@ def find_cuts(scores: FloatArray, positive: BoolArray) -> Cuts:
 def threshold_between(lower: float, upper: float) -> float:
     """Return the float32 number midway between two scores, as a Python float that JSON keeps exactly.
 
-    Where two scores are neighbours in float32, nothing lies between, and rounding could fall on the lower one: then
+    If two scores are neighbours in float32, nothing lies between, and rounding could give the lower one: then
     the upper one itself is the threshold, since `>=` still separates them.
 
     >>> threshold_between(0.25, 0.75)

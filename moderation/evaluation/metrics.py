@@ -1,4 +1,4 @@
-"""The numbers of a split: per label, macro, micro, with bootstrap intervals; None where one is undefined."""
+"""The figures of a split: per label, macro, micro, with bootstrap intervals; None if one is undefined."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -41,20 +41,20 @@ def eval_with_thresholds(
 ) -> dict[str, object]:
     """Measure probabilities and the decisions at `thresholds` against targets.
 
-    Undefined numbers are None, never NaN: ROC-AUC and average precision of a label with one class in the split,
-    recall and F1 without positives, precision where nothing is flagged. Macro averages run over the labels where the
-    number is defined; `macro_defined` says how many these are.
+    Undefined figures are None, never NaN: ROC-AUC and average precision of a label with one class in the split,
+    recall and F1 without positives, precision if nothing is flagged. Macro averages cover the labels for which the
+    figure is defined; `macro_defined` counts them.
 
     Args:
         probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
         targets: Of the same shape, 0 or 1.
         labels: Ordered labels.
-        thresholds: `(n_labels,)`, in label order, or one number for all, or what `tune_thresholds` gave.
+        thresholds: `(n_labels,)`, in label order, or one number for all, or the result of `tune_thresholds`.
         bootstrap: Resamples of the 95 % intervals; 0: intervals are None.
         seed: Of the resamples.
 
     Returns:
-        What JSON can hold::
+        A dictionary ready for JSON::
 
             n_examples, subset_accuracy (share of examples with every label right),
             flagged_any, positive_any (examples with a flagged, with a positive label),
@@ -67,7 +67,7 @@ def eval_with_thresholds(
             micro: {precision, recall, f1}
 
     Raises:
-        DataError: the arrays are no probabilities or targets, or shapes do not fit.
+        DataError: the arrays are not probabilities or targets, or shapes do not fit.
         ConfigError: labels are empty or named twice.
 
     >>> scores, truth = [[0.9, 0.2], [0.1, 0.8], [0.3, 0.3]], [[1, 0], [0, 1], [0, 0]]
@@ -88,7 +88,7 @@ def measure_split(
     bootstrap: int = 1000,
     seed: int = 42,
 ) -> SplitMetrics:
-    """As `eval_with_thresholds`, which has the arguments and errors, with the numbers as a dataclass."""
+    """Like `eval_with_thresholds`, with the same arguments and errors, but with the figures as a dataclass."""
     labels = as_labels(labels)
     scores, truth = check_pair(probabilities, targets, len(labels))
     if isinstance(thresholds, Mapping):
@@ -124,16 +124,16 @@ def measure_split(
 
 
 def compute_metrics(eval_prediction: Any) -> dict[str, float]:
-    """Measure the logits of an evaluation, as `transformers.Trainer(compute_metrics=...)` wants it.
+    """Measure the logits of an evaluation, for `transformers.Trainer(compute_metrics=...)`.
 
     Args:
         eval_prediction: `transformers.EvalPrediction`, or a tuple of logits and targets, both
-            `(n_examples, n_labels)`. Where the model returns more than logits, they come first.
+            `(n_examples, n_labels)`. If the model returns more than logits, they come first.
 
     Returns:
         `macro_roc_auc`, `macro_average_precision`, `macro_f1_at_half` over the labels that have both classes,
-        `micro_f1_at_half` over all decisions, and `n_labels_measured`, the number of labels averaged over. Where that
-        is 0 the averages are 0, so that a best checkpoint can still be picked, and a warning says so.
+        `micro_f1_at_half` over all decisions, and `n_labels_measured`, the number of labels averaged over. If that
+        is 0, the averages are 0, so that a best checkpoint can still be chosen, and a warning is logged.
 
     Raises:
         DataError: NaN logits (the training diverged), targets other than 0 and 1, or shapes that differ.
@@ -165,7 +165,7 @@ def compute_metrics(eval_prediction: Any) -> dict[str, float]:
 
 
 def format_table(metrics: SplitMetrics) -> str:
-    """Return the numbers of a split as a table for the terminal."""
+    """Return the figures of a split as a table for the terminal."""
     header = ["label", "support", "ROC-AUC", "AP", "threshold", "precision", "recall", "F1", "95 % interval"]
     rows = [[*header, "F1 at 0.5", "Brier", "ECE"]]
     for label, one in metrics.labels.items():
@@ -205,7 +205,7 @@ def _measure_label(
     at_half: Decisions,
     drawn: FloatValues,
 ) -> LabelMetrics:
-    """The numbers of one label; `drawn` is `(bootstrap, 3)`, its resamples."""
+    """The figures of one label; `drawn` is `(bootstrap, 3)`, its resamples."""
     support = int(positive.sum())
     both = 0 < support < len(scores)
     roc_auc = float(roc_auc_score(positive, scores)) if both else None
@@ -240,7 +240,7 @@ def _measure_decisions(flagged: BoolArray, positive: BoolArray) -> Decisions:
 
 
 def _average(rows: Sequence[LabelMetrics]) -> tuple[MacroAverages, MacroCounts]:
-    """Return macro averages over the labels where a number is defined, and how many these are."""
+    """Return macro averages over the labels for which a figure is defined, and how many these are."""
     columns: dict[str, list[float | None]] = {
         "roc_auc": [row.roc_auc for row in rows],
         "average_precision": [row.average_precision for row in rows],

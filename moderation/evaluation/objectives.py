@@ -1,4 +1,4 @@
-"""What a threshold is chosen for: `f1`, `fbeta:B`, `precision>=P` or `recall>=R`."""
+"""What a threshold optimises: `f1`, `fbeta:B`, `precision>=P` or `recall>=R`."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _FORM = re.compile(r"(fbeta)\s*:\s*([0-9.eE+-]+)|(precision|recall)\s*>=\s*([0-9
 
 
 def ratio(numerator: Counts, denominator: Counts) -> FloatValues:
-    """Divide; NaN where the denominator is 0.
+    """Divide; NaN if the denominator is 0.
 
     >>> ratio(np.array([1, 0]), np.array([4, 0])).tolist()
     [0.25, nan]
@@ -30,7 +30,7 @@ def ratio(numerator: Counts, denominator: Counts) -> FloatValues:
 
 
 def fbeta(n_true_positives: Counts, n_flagged: Counts, n_positives: Counts, beta: float = 1.0) -> FloatValues:
-    """F-beta from counts (van Rijsbergen 1979, ch. 7); NaN where nothing is flagged and nothing is positive.
+    """F-beta from counts (van Rijsbergen 1979, ch. 7); NaN if nothing is flagged and nothing is positive.
 
     >>> fbeta(np.array([2]), np.array([4]), np.array([2])).round(4).tolist()
     [0.6667]
@@ -42,11 +42,11 @@ def fbeta(n_true_positives: Counts, n_flagged: Counts, n_positives: Counts, beta
 
 @dataclass(frozen=True)
 class Objective:
-    """What is maximised, and under which constraint.
+    """What to maximise, and under which constraint.
 
     Args:
-        kind: `fbeta` maximises F-beta; `precision` maximises recall where precision is at least `number`; `recall`
-            maximises precision where recall is at least `number`.
+        kind: `fbeta` maximises F-beta; `precision` maximises recall while precision is at least `number`; `recall`
+            maximises precision while recall is at least `number`.
         number: Beta, or the least precision or recall.
     """
 
@@ -55,12 +55,12 @@ class Objective:
 
     @property
     def constrained(self) -> bool:
-        """Whether there is a constraint, so that `constraint` is a number."""
+        """Whether there is a constraint; then `constraint` is a number."""
         return self.kind != "fbeta"
 
     @property
     def maximises(self) -> str:
-        """What `value` is, in words.
+        """The name of `value`.
 
         >>> [parse_objective(text).maximises for text in ("f1", "fbeta:2", "precision>=0.9", "recall>=0.8")]
         ['F1', 'F2', 'recall', 'precision']
@@ -70,23 +70,23 @@ class Objective:
         return "recall" if self.kind == "precision" else "precision"
 
     def value(self, n_true_positives: Counts, n_flagged: Counts, n_positives: Counts) -> FloatValues:
-        """Return what is maximised: F-beta, recall (under a least precision) or precision (under a least recall)."""
+        """Return what to maximise: F-beta, recall (under a least precision) or precision (under a least recall)."""
         if self.kind == "fbeta":
             return fbeta(n_true_positives, n_flagged, n_positives, self.number)
         return ratio(n_true_positives, n_positives if self.kind == "precision" else n_flagged)
 
     def constraint(self, n_true_positives: Counts, n_flagged: Counts, n_positives: Counts) -> FloatValues:
-        """Return what must reach `number`: precision or recall."""
+        """Return the quantity that must reach `number`: precision or recall."""
         return ratio(n_true_positives, n_flagged if self.kind == "precision" else n_positives)
 
     def choose(self, cuts: Cuts) -> int:
         """Choose a cut.
 
-        Equal values are told apart by the constrained quantity (the higher one), then by the gap between the two
-        scores (the wider one, it holds best on new data), then by the threshold (the lower one).
+        Among equal values, the constrained quantity decides (the higher one), then the gap between the two
+        scores (the wider one, which holds best on new data), then the threshold (the lower one).
 
         A recall can always be reached, by flagging everything. A precision may be out of reach: then the cut with the
-        highest precision there is, and among equals the highest recall, is the fallback.
+        highest precision, and among equals the highest recall, is used.
 
         Args:
             cuts: Cuts of examples of which at least one is positive.

@@ -42,7 +42,7 @@ def sigmoid(logits: npt.ArrayLike) -> FloatArray:
 def calibrate(logits: npt.ArrayLike, calibrators: Sequence[Calibrator]) -> FloatArray:
     """Turn logits into calibrated probabilities: each label's calibrator, then the sigmoid.
 
-    Where no calibrator changes anything, these are the bytes of `sigmoid`. A calibrator never falls, so the highest of
+    If no calibrator changes anything, the bytes are those of `sigmoid`. A calibrator never falls, so the highest of
     several logits has the highest calibrated probability.
 
     Args:
@@ -67,7 +67,7 @@ def calibrate(logits: npt.ArrayLike, calibrators: Sequence[Calibrator]) -> Float
 
 
 def predict(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArray:
-    """Decide: positive where `probability >= threshold`, compared in float32. The only such comparison there is.
+    """Decide: positive where `probability >= threshold`, compared in float32. No other code compares them.
 
     Args:
         probabilities: `(n_examples, n_labels)`, or `(n_labels,)` for one text, in [0, 1].
@@ -95,11 +95,11 @@ def predict(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArra
 
 
 def check_probabilities(array: npt.ArrayLike, where: str) -> FloatArray:
-    """Return `array` as float32 `(n_examples, n_labels)` when it holds probabilities.
+    """Return `array` as float32 `(n_examples, n_labels)` if it contains probabilities.
 
     Args:
         array: Candidate.
-        where: Names the array in the message, a path for example.
+        where: The array's name in the message, such as a path.
 
     Raises:
         DataError: not 2-D, empty, NaN or infinite values, or values outside [0, 1] (then they are logits).
@@ -115,11 +115,11 @@ def check_probabilities(array: npt.ArrayLike, where: str) -> FloatArray:
 
 
 def check_targets(array: npt.ArrayLike, where: str) -> FloatArray:
-    """Return `array` as float32 `(n_examples, n_labels)` when it holds nothing but 0 and 1.
+    """Return `array` as float32 `(n_examples, n_labels)` if it contains only 0 and 1.
 
     Args:
         array: Candidate, of bool, integer or float type.
-        where: Names the array in the message.
+        where: The array's name in the message.
 
     Raises:
         DataError: not 2-D, empty, NaN or infinite values, or values other than 0 and 1.
@@ -149,7 +149,7 @@ def check_pair(
         Both as float32.
 
     Raises:
-        DataError: one of them is not what it should be, or their shapes differ.
+        DataError: one of them is invalid, or their shapes differ.
     """
     scores, truth = check_probabilities(probabilities, where[0]), check_targets(targets, where[1])
     if scores.shape != truth.shape:
@@ -177,7 +177,7 @@ def _check_numbers(array: npt.ArrayLike, where: str) -> FloatArray:
 
 def _as_float32(array: npt.ArrayLike, where: str) -> FloatArray:
     try:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused
             return np.asarray(array, dtype=np.float32)
     except (TypeError, ValueError):
         raise DataError(f"{where}: not an array of numbers. Expected float32 (n_examples, n_labels).") from None

@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say: shares of positives per bin of probability, with their uncertainty."""
+"""Are probabilities calibrated: shares of positives per bin of probability, with their uncertainty."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """The bins that hold an example, by rising probability. All arrays `(n_filled_bins,)`.
+    """The bins that contain an example, by rising probability. All arrays are `(n_filled_bins,)`.
 
     Args:
         position: int, which of the bins between 0 and 1, from 0.
         count: int, examples in it.
         probability: Their mean probability.
-        share: Share of positives among them, what the probability claims.
+        share: Share of positives among them, which the probability should equal.
         low: Lower end of the share's 95 % interval.
         high: Upper end.
     """
@@ -37,7 +37,7 @@ class ReliabilityBins:
 
 
 def reliability_bins(probabilities: FloatArray, positive: BoolArray, n_bins: int = N_BINS) -> ReliabilityBins:
-    """Sort one label's examples into the bins of `expected_calibration_error`: equal width, the last one closed.
+    """Put one label's examples into the bins of `expected_calibration_error`: equal width, the last one closed.
 
     Args:
         probabilities: `(n_examples,)`, in [0, 1].
@@ -64,7 +64,7 @@ def expected_calibration_error(probabilities: FloatArray, positive: npt.ArrayLik
 
     Naeini et al. 2015 (AAAI), Guo et al. 2017 (ICML, 15 bins), applied to the probability of the positive class. Bins
     of equal width, as in these papers: with rare labels, bins of equal mass would put all high probabilities, the
-    ones that decide, into one. Weighted by the examples in a bin, so empty ones do not count.
+    ones that decide, into one. Bins are weighted by their examples, so empty ones do not count.
 
     Args:
         probabilities: `(n_examples,)`, in [0, 1].
@@ -81,7 +81,7 @@ def expected_calibration_error(probabilities: FloatArray, positive: npt.ArrayLik
 def measure_calibration(probabilities: FloatArray, positive: BoolArray) -> CalibrationErrors:
     """Measure how far the probabilities of one label are from the truth.
 
-    Log-loss takes probabilities as at least one float32 step away from 0 and 1, as scikit-learn does.
+    For log-loss, probabilities are kept at least one float32 step away from 0 and 1, as in scikit-learn.
 
     Args:
         probabilities: float32 `(n_examples,)`, in [0, 1].
@@ -103,7 +103,7 @@ def compare_calibration(
     """Measure probabilities before and after calibration.
 
     Args:
-        before: float32 `(n_examples, n_labels)`, the sigmoid alone.
+        before: float32 `(n_examples, n_labels)`, only the sigmoid.
         after: Of the same shape, calibrated.
         targets: Of the same shape, 0 or 1.
         labels: Ordered labels.

@@ -1,4 +1,4 @@
-"""Examples drawn again for intervals, and dealt out to folds: whatever estimates by looking at other examples.
+"""Examples resampled for intervals, and assigned to folds.
 
 Bootstrap intervals of ROC-AUC, average precision and F1 sort once, then only count with other weights.
 
@@ -25,14 +25,14 @@ FloatValues = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ranking:
-    """The examples of one label from the highest probability down, with what does not depend on weights.
+    """The examples of one label from the highest probability down, with everything that does not depend on weights.
 
     Args:
         order: int `(n_examples,)`, rows by falling probability.
-        positives: int `(n_positives,)`, places in that order with target 1.
-        first: int `(n_positives,)`, place where the run of equal probabilities around each positive starts.
-        end: int `(n_positives,)`, place after that run.
-        n_flagged: How many places from the top the threshold flags.
+        positives: int `(n_positives,)`, positions in that order with target 1.
+        first: int `(n_positives,)`, position where the run of equal probabilities around each positive starts.
+        end: int `(n_positives,)`, position after that run.
+        n_flagged: How many positions from the top the threshold flags.
     """
 
     order: IntArray
@@ -66,10 +66,10 @@ class Ranking:
             weights: `(n_examples,)`, 0 or more, in the rows' own order; whole numbers for a resample.
 
         Returns:
-            NaN for ROC-AUC and average precision without weight on both classes, for F1 without weight on positives.
+            NaN for ROC-AUC and average precision unless both classes have weight, for F1 unless positives have weight.
         """
         ranked = weights[self.order]
-        total = _running(ranked)  # (n_examples + 1,), weight of the first i places
+        total = _running(ranked)  # (n_examples + 1,), weight of the first i positions
         found = _running(ranked[self.positives])  # (n_positives + 1,), of the first i positives
         weight_positive, weight_negative = float(found[-1]), float(total[-1] - found[-1])
         if not weight_positive:
@@ -136,12 +136,12 @@ def percentile_interval(values: Sequence[float] | FloatValues) -> Interval | Non
 def deal_folds(positive: BoolArray, folds: int, rng: np.random.Generator) -> IntArray:
     """Give each example its fold, stratified by target: folds differ by at most one positive and one negative.
 
-    Sort the examples first where the result shall not depend on the order of the rows.
+    Sort the examples first if the result must not depend on the order of the rows.
 
     Args:
         positive: bool `(n_examples,)`.
         folds: Parts, 2 or more.
-        rng: Deals.
+        rng: Assigns the folds.
 
     Returns:
         int64 `(n_examples,)`, from 0 to `folds - 1`.

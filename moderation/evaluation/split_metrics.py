@@ -1,4 +1,4 @@
-"""What was measured on a split, `metrics_<split>.json` of a run. A number that is undefined is None."""
+"""What was measured on a split, `metrics_<split>.json` of a run. An undefined figure is None."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Decisions:
-    """What decisions at one threshold are worth.
+    """Precision, recall and F1 of the decisions at one threshold.
 
     Args:
-        precision: Share of the flagged examples that are positive; None where nothing is flagged.
+        precision: Share of the flagged examples that are positive; None if nothing is flagged.
         recall: Share of the positive examples that are flagged; None without positives.
         f1: Harmonic mean of the two; None without positives.
         flagged: Examples flagged.
@@ -29,7 +29,7 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Intervals:
-    """95 % intervals of ROC-AUC, average precision and F1; None where the number is undefined, or without resamples."""
+    """95 % intervals of ROC-AUC, average precision and F1; None if undefined, or without resamples."""
 
     roc_auc: Interval | None
     average_precision: Interval | None
@@ -38,12 +38,12 @@ class Intervals:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMetrics:
-    """The numbers of one label.
+    """The figures of one label.
 
     Args:
         support: Positive examples.
         prevalence: Their share.
-        roc_auc: In [0, 1]; None, as average precision, unless there are positives and negatives.
+        roc_auc: In [0, 1]; like average precision, None unless there are positives and negatives.
         average_precision: In [0, 1].
         brier: Mean squared error of the probabilities.
         log_loss: Mean negative log-likelihood, in nats; None in the files of the earliest runs.
@@ -51,7 +51,7 @@ class LabelMetrics:
         threshold: Flagged where `probability >= threshold`.
         at_threshold: Decisions at that threshold.
         at_half: Decisions at 0.5.
-        intervals: Of this label's numbers.
+        intervals: Of this label's figures.
     """
 
     support: int
@@ -69,7 +69,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class MacroAverages:
-    """Means over the labels that have the number; `ece_worst` is the largest of all labels."""
+    """Means over the labels that have the figure; `ece_worst` is the largest of all labels."""
 
     roc_auc: float | None
     average_precision: float | None
@@ -83,7 +83,7 @@ class MacroAverages:
 
 @dataclass(frozen=True)
 class MacroCounts:
-    """How many labels each macro average is a mean of."""
+    """How many labels each macro average covers."""
 
     roc_auc: int
     average_precision: int
@@ -119,7 +119,7 @@ class CalibrationErrors:
 
 @dataclass(frozen=True)
 class DiagramPoints:
-    """Points of a reliability diagram; lists of one length.
+    """Points of a reliability diagram; lists of the same length.
 
     Args:
         probability: Mean probability of each bin.
@@ -141,7 +141,7 @@ class CalibrationChange:
     """What calibration did to the probabilities of one label.
 
     Args:
-        method: Of the calibrator.
+        method: Method of the calibrator.
         before: Errors of the plain probabilities.
         after: Errors of the calibrated ones.
         bins: Reliability diagram before.
@@ -155,22 +155,22 @@ class CalibrationChange:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitMetrics:
-    """The numbers of one split.
+    """The figures of one split.
 
     Args:
-        split: `train`, `val` or `test`; empty where it was not recorded.
-        checkpoint: File name of the checkpoint, where `moderation evaluate` measured.
+        split: `train`, `val` or `test`; empty if not recorded.
+        checkpoint: File name of the checkpoint, if `moderation evaluate` measured it.
         step: Optimizer step of that checkpoint.
         n_examples: Examples measured.
-        labels: Label -> numbers, in label order.
+        labels: Label -> figures, in label order.
         macro: Macro averages.
-        macro_defined: How many labels each is a mean of.
+        macro_defined: How many labels each macro average covers.
         macro_intervals: Of the macro averages.
         micro: Micro averages.
         subset_accuracy: Share of examples with every label right.
         flagged_any: Examples with a flagged label.
         positive_any: Examples with a positive label.
-        calibration: Label -> what calibration changed; None where the run has no calibration.
+        calibration: Label -> what calibration changed; None if the run has no calibration.
     """
 
     split: str = json_field("", optional=True)
@@ -190,9 +190,9 @@ class SplitMetrics:
     def __post_init__(self) -> None:
         as_labels(list(self.labels))
         if self.calibration is not None and self.calibration.keys() != self.labels.keys():
-            raise ValueError("calibration is not of the same labels as the numbers")
+            raise ValueError("calibration and figures have different labels")
 
 
 METRICS = Document(
-    SplitMetrics, "metrics as `moderation evaluate` writes them", cure="run `moderation evaluate` again", extra=True
+    SplitMetrics, "metrics as written by `moderation evaluate`", cure="run `moderation evaluate` again", extra=True
 )

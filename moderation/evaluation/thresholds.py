@@ -1,4 +1,4 @@
-"""One threshold per label: choose it on validation data, say how far to trust it, save it, load it."""
+"""One threshold per label: choose it on validation data, estimate how far to trust it, save it, load it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ThresholdResult:
-    """The threshold of one label and what it is worth. A number that is undefined is None.
+    """The threshold of one label and its results. An undefined figure is None.
 
     Args:
         threshold: Positive where `probability >= threshold`; exactly a float32 number.
-        objective: What it was chosen for, as it was asked.
-        value: What the objective maximises, on the examples that it was chosen on; so it flatters.
-        interval: 95 % bootstrap interval of `value` at this very threshold; None without bootstrap or if not tuned.
-        cross_fitted: The same value where each example is decided by a threshold chosen without it: what to expect on
+        objective: What it optimises, as requested.
+        value: What the objective maximises, on the examples that it was chosen on; so it is optimistic.
+        interval: 95 % bootstrap interval of `value` at exactly this threshold; None without bootstrap or if not tuned.
+        cross_fitted: The same value if each example is decided by a threshold chosen without it: what to expect on
             new data. None without folds, with fewer positives than folds, or if not tuned.
         cross_fitted_constraint: Precision under `precision>=P`, recall under `recall>=R`, of those same decisions.
         precision: Share of the flagged examples that are positive.
@@ -42,8 +42,8 @@ class ThresholdResult:
         f1: Harmonic mean of the two.
         n_positives: Positive examples that it was chosen on.
         n_examples: All examples that it was chosen on.
-        tuned: False where there were too few positives and the default of 0.5 was kept.
-        constraint_met: False where no cut reaches the least precision or recall asked for; True without a constraint.
+        tuned: False if there were too few positives and the default of 0.5 was kept.
+        constraint_met: False if no cut reaches the requested precision or recall; True without a constraint.
     """
 
     threshold: float
@@ -78,8 +78,8 @@ def tune_thresholds(
 ) -> dict[str, ThresholdResult]:
     """Choose one threshold per label, exactly: every distinct cut is considered, in O(n log n).
 
-    The threshold lies midway between two neighbouring scores. Equal values are decided as `Objective.choose` tells,
-    as is `precision>=P` out of reach (the highest precision is taken, `constraint_met` is False, a warning says so).
+    The threshold lies midway between two neighbouring scores. `Objective.choose` documents how ties are decided,
+    and a `precision>=P` out of reach (the highest precision is used, `constraint_met` is False, a warning is logged).
     The order of the examples does not matter.
 
     The interval is a percentile bootstrap (Efron & Tibshirani 1993, ch. 13) of the value at the chosen, fixed
@@ -98,10 +98,10 @@ def tune_thresholds(
         min_positives: With fewer positives (and with none) a label keeps 0.5.
 
     Returns:
-        Label to result, in `labels` order.
+        Label -> result, in `labels` order.
 
     Raises:
-        DataError: the arrays are no probabilities or targets, or their shapes do not fit.
+        DataError: the arrays are not probabilities or targets, or their shapes do not fit.
         ConfigError: the objective is unknown, labels are empty or named twice, or a number is out of range.
 
     >>> scores = np.float32([[0.1], [0.2], [0.4], [0.8]])
@@ -173,11 +173,11 @@ def _warn(results: Mapping[str, ThresholdResult], min_positives: int) -> None:
         )
     missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
     if missed:
-        _log.warning("No threshold reaches the objective; the highest precision was taken: %s", ", ".join(missed))
+        _log.warning("No threshold reaches the objective; the highest precision was used: %s", ", ".join(missed))
 
 
 class Counts(NamedTuple):
-    """How many examples decisions got right, flagged, and should have flagged; in the order `Objective` takes them."""
+    """How many examples decisions got right, flagged, and should have flagged; in the order for `Objective`."""
 
     n_true_positives: int
     n_flagged: int
@@ -190,7 +190,7 @@ def choose_threshold(scores: FloatArray, positive: BoolArray, goal: Objective) -
     Args:
         scores: float32 `(n_examples,)`, ascending.
         positive: bool `(n_examples,)`, at least one True.
-        goal: What is best.
+        goal: The objective.
     """
     cuts = find_cuts(scores, positive)
     best = goal.choose(cuts)
@@ -207,14 +207,14 @@ def cross_fit(scores: FloatArray, positive: BoolArray, goal: Objective, folds: i
     """Decide each fold by a threshold chosen on the others, and count all decisions together.
 
     Pooled, not averaged: the mean of F1 over folds with few positives is biased (Forman & Scholz 2010). Folds are
-    stratified by target and dealt out over the sorted examples, so that the order of the rows does not matter.
+    stratified by target and assigned over the sorted examples, so that the order of the rows does not matter.
 
     Args:
         scores: float32 `(n_examples,)`, ascending.
         positive: bool `(n_examples,)`, True at least `folds` times.
         goal: What each threshold is chosen for.
         folds: Parts, 2 or more.
-        rng: Deals out the folds.
+        rng: Assigns the folds.
     """
     fold = deal_folds(positive, folds, rng)
     parts = []
@@ -232,7 +232,7 @@ def bootstrap_interval(
 
     Drawing n examples with replacement and counting true and false positives and negatives is one multinomial draw
     over these four counts: the same distribution without touching an example. Samples without a value (nothing
-    flagged, say, where precision is asked) are left out; None if all are.
+    flagged, if the value is precision) are left out; None if all are.
     """
     misses = counts.n_positives - counts.n_true_positives
     false_alarms = counts.n_flagged - counts.n_true_positives
@@ -243,7 +243,7 @@ def bootstrap_interval(
 
 
 def threshold_array(results: Mapping[str, ThresholdResult], labels: Sequence[str]) -> FloatArray:
-    """Return the thresholds as float32 `(n_labels,)` in `labels` order, as `predict` takes them."""
+    """Return the thresholds as float32 `(n_labels,)` in `labels` order, for `predict`."""
     return np.array([results[label].threshold for label in labels], dtype=np.float32)
 
 
@@ -276,19 +276,19 @@ def format_thresholds(results: Mapping[str, ThresholdResult]) -> str:
     if any(not result.tuned for result in results.values()):
         table += "\n* too few positives: not tuned"
     if any(result.tuned and not result.constraint_met for result in results.values()):
-        table += "\n! out of reach: the highest precision was taken"
+        table += "\n! out of reach: the highest precision was used"
     return table
 
 
 def explain_value(results: Mapping[str, ThresholdResult]) -> str:
-    """Say what `value` is for the objectives that were asked for.
+    """Describe `value` for the given objectives.
 
     >>> scores, truth = [[0.1], [0.8]], [[0], [1]]
     >>> explain_value(tune_thresholds(scores, truth, ["toxic"], min_positives=1, bootstrap=0))
-    'the F1 reached on the comments that the threshold was chosen on, so it flatters'
+    'the F1 reached on the comments that the threshold was chosen on, so it is too good'
     """
     names = list(dict.fromkeys(goal.maximises for goal in _goals(results)))
-    return f"the {' or '.join(names)} reached on the comments that the threshold was chosen on, so it flatters"
+    return f"the {' or '.join(names)} reached on the comments that the threshold was chosen on, so it is too good"
 
 
 def _goals(results: Mapping[str, ThresholdResult]) -> list[Objective]:
@@ -312,11 +312,11 @@ class TunedThresholds:
     def __post_init__(self) -> None:
         as_labels(self.labels)
         if self.thresholds.keys() != set(self.labels):
-            raise ValueError("thresholds are not one for each label")
+            raise ValueError("expected one threshold for each label")
 
 
 THRESHOLDS = Document(
-    TunedThresholds, "thresholds.json as `moderation tune` writes it", FORMAT, VERSION, cure="tune again"
+    TunedThresholds, "thresholds.json, as written by `moderation tune`", FORMAT, VERSION, cure="tune again"
 )
 
 
@@ -327,9 +327,9 @@ def save_thresholds(
 
     Args:
         path: The file.
-        results: Label to result, for each of `labels`.
+        results: Label -> result, for each of `labels`.
         labels: Ordered labels.
-        about: Where the thresholds come from: split, file, seed; anything JSON can hold.
+        about: Where the thresholds come from: split, file, seed; anything that JSON can store.
 
     Raises:
         ArtifactError: the file cannot be written, or the results are for other labels.
@@ -340,7 +340,7 @@ def save_thresholds(
 
 
 def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrated: bool | None = None) -> FloatArray:
-    """Read the thresholds alone, float32 `(n_labels,)` in label order.
+    """Read only the thresholds, float32 `(n_labels,)` in label order.
 
     Args:
         path: A file that `save_thresholds` wrote.
@@ -348,8 +348,8 @@ def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrat
         calibrated: Whether the probabilities that they are used with are calibrated; None: not known.
 
     Raises:
-        ArtifactError: as `read_thresholds`, or the file was made for other labels, or for probabilities that are
-            calibrated where these are not, or the other way round.
+        ArtifactError: as for `read_thresholds`, or the file was made for other labels, or for probabilities that are
+            calibrated when these are not, or vice versa.
     """
     tuned = read_thresholds(path)
     if labels is not None:
@@ -359,13 +359,13 @@ def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrat
         words = {True: "calibrated", False: "uncalibrated"}
         raise ArtifactError(
             f"{path}: tuned on {words[bool(tuned_on)]} probabilities, to be used with {words[bool(calibrated)]} ones. "
-            "Take thresholds and calibration.json of the same run, or tune again."
+            "Use thresholds and calibration.json of the same run, or tune again."
         )
     return threshold_array(tuned.thresholds, tuned.labels)
 
 
 def read_thresholds(path: Path) -> TunedThresholds:
-    """Read all of `thresholds.json`.
+    """Read `thresholds.json` completely.
 
     Raises:
         ArtifactError: missing, broken, not a file of thresholds, from a newer version, or a number out of range.

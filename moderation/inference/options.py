@@ -1,11 +1,11 @@
-"""Settings of a model that decides, as every verb that loads a bundle declares them; light enough for `--help`."""
+"""Settings that every verb that loads a bundle declares; imports little, so that `--help` is quick."""
 
 from moderation.forms import BackendName
 
 Backend = BackendName
 
 THRESHOLDS_HELP = (
-    "file of thresholds to decide by: thresholds.json, the JSON that the server's page copies, or "
-    '{"LABEL": NUMBER}; labels that are not in it keep the bundle\'s'
+    "file of thresholds: thresholds.json, the JSON copied from the server's page, or "
+    '{"LABEL": NUMBER}; labels that it does not name keep the bundle\'s'
 )
 THRESHOLD_HELP = "one or more thresholds, such as toxic=0.8; they override --thresholds and the bundle's"

@@ -1,4 +1,4 @@
-"""How old decisions are matched; light enough for `--help`."""
+"""How old decisions are matched; imports little, so that `--help` is quick."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from moderation.errors import ConfigError
 from moderation.options import Options, setting
 
 DEFAULT_OLD_THRESHOLD = 0.8
-"""That of Coral, and of most guides to the Perspective API."""
+"""The default of Coral, and of most guides to the Perspective API."""
 
 OLD_DECISIONS = "the old decisions"
 """Heading of the settings that describe them."""
@@ -31,7 +31,7 @@ class MatchOptions(Options):
 
     old_threshold: tuple[str, ...] = setting(
         (str(DEFAULT_OLD_THRESHOLD),),
-        "from which old score on a comment was flagged: one number for all attributes, or TOXICITY=0.7 INSULT=0.9",
+        "old score from which a comment was flagged: one number for all attributes, or TOXICITY=0.7 INSULT=0.9",
         OLD_DECISIONS,
         metavar="NUMBER",
     )
@@ -42,13 +42,15 @@ class MatchOptions(Options):
         OLD_DECISIONS,
     )
     changes: int = setting(
-        20, "comments to list for each attribute that are decided otherwise, by row number", at_least=0
+        20,
+        "list up to N comments per attribute that are now decided differently, by row number",
+        at_least=0,
     )
-    bootstrap: int = setting(500, "resamples of the intervals; 0: none", at_least=0)
-    seed: int = setting(42, "seed of the resamples", at_least=0)
+    bootstrap: int = setting(500, "bootstrap samples for the intervals; 0: no intervals", at_least=0)
+    seed: int = setting(42, "seed of the bootstrap", at_least=0)
 
     def problems(self) -> list[str]:
-        """Old thresholds that are none."""
+        """Old thresholds that are not valid."""
         try:
             _ = self.old_thresholds
         except ConfigError as error:
@@ -57,16 +59,16 @@ class MatchOptions(Options):
 
     @property
     def old_thresholds(self) -> dict[str, float]:
-        """Attribute -> its old threshold; `""` -> that of all others.
+        """Attribute -> its old threshold; `""` -> that of all other attributes.
 
         Raises:
-            ConfigError: a word without a number in (0, 1], an unknown attribute, or one that is named twice.
+            ConfigError: a value without a number in (0, 1], an unknown attribute, or one that is named twice.
         """
         found: dict[str, float] = {"": DEFAULT_OLD_THRESHOLD}
         for name, value in read_numbers("--old-threshold", self.old_threshold).items():
             known = perspective_name(name) if name else ""
             if known is None:
-                raise ConfigError(f"--old-threshold: {name} is no attribute of the Perspective API.")
+                raise ConfigError(f"--old-threshold: {name} is not an attribute of the Perspective API.")
             if known and known in found:
                 raise ConfigError(f"--old-threshold: {known} is given more than once.")
             found[known] = value
@@ -77,15 +79,15 @@ def read_numbers(flag: str, words: Sequence[str], *, one_allowed: bool = True) -
     """Read words of the form `NUMBER` or `NAME=NUMBER`.
 
     Args:
-        flag: Named in an error.
-        words: What the flag was given.
+        flag: The flag, for error messages.
+        words: The values that the flag was given.
         one_allowed: Whether the number may be 1.
 
     Returns:
-        Name -> number above 0 and up to 1; the number without a name stands under "".
+        Name -> number above 0 and up to 1; the number without a name has the key "".
 
     Raises:
-        ConfigError: no number, one out of range, or a name twice.
+        ConfigError: a value is not a number, or out of range, or a name is given twice.
 
     >>> read_numbers("--flag-rate", ["0.05", "toxic=0.1"])
     {'': 0.05, 'toxic': 0.1}
@@ -100,7 +102,7 @@ def read_numbers(flag: str, words: Sequence[str], *, one_allowed: bool = True) -
             value = float("nan")
         if not 0 < value <= 1 or (value == 1 and not one_allowed):
             end = "at most 1" if one_allowed else "below 1"
-            raise ConfigError(f"{flag}: expected a number above 0 and {end}, or NAME=NUMBER for one alone.")
+            raise ConfigError(f"{flag}: expected a number above 0 and {end}, or NAME=NUMBER for a single one.")
         if name in found:
             raise ConfigError(f"{flag}: {name or 'the number for all'} is given more than once.")
         found[name] = value

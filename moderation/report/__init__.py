@@ -1,1 +1,1 @@
-"""The report of a run: what it says, its plots, its page."""
+"""The report of a run: its content, its plots, its page."""

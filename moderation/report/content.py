@@ -1,4 +1,4 @@
-"""From the inputs to the sentences and rows of a report, ready to be laid out."""
+"""From the inputs to the sentences and rows of a report, ready for the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class Share:
 
     @property
     def plain(self) -> bool:
-        """Whether it may be given as so many of 100.
+        """Whether it can be given as a count out of 100.
 
-        A handful, and all or none of many, are given as they were counted, since 1 of 1 is not 100 of 100.
+        A handful, and all or none of many, are given as counted, since 1 of 1 is not 100 of 100.
         """
         return not self.few and 0 < self.part < self.whole
 
@@ -73,7 +73,7 @@ class Overall:
         n: Comments.
         flagged: Flagged, per 1,000.
         positive: With a label, per 1,000.
-        right: Of the flagged, those with a label; None, as the next one, without the arrays or of nothing.
+        right: Of the flagged, those with a label; like the next one, None without the arrays or if there are none.
         found: Of those with a label, the flagged.
     """
 
@@ -90,9 +90,9 @@ class LabelRow:
 
     Args:
         label: Its name.
-        metrics: Its numbers.
-        right: Of its flags, the right ones; None where nothing was flagged.
-        found: Of its comments, the flagged ones; None where there are none.
+        metrics: Its figures.
+        right: Of its flags, the right ones; None if nothing was flagged.
+        found: Of its comments, the flagged ones; None if there are none.
         per_thousand: Flagged per 1,000 comments.
         truly_per_thousand: With the label, per 1,000 comments.
     """
@@ -107,7 +107,7 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class ConfidenceRow:
-    """How sure the model is of what it flags as a label, against how often it is right; None without flags."""
+    """How sure the model is of comments that it flags as a label, and how often it is right; None without flags."""
 
     label: str
     claimed: float | None
@@ -117,7 +117,7 @@ class ConfidenceRow:
 
 @dataclass(frozen=True)
 class ThresholdRow:
-    """The threshold of a label, and its F1 on the test split; None where that was not measured."""
+    """The threshold of a label, and its F1 on the test split; None if that was not measured."""
 
     label: str
     result: ThresholdResult
@@ -126,7 +126,7 @@ class ThresholdRow:
 
 @dataclass(frozen=True)
 class ThresholdNote:
-    """What `value` is in the table of thresholds, and which quantity an objective asks for; empty without one."""
+    """What `value` means in the table of thresholds, and which quantity an objective requires; empty without one."""
 
     value: str
     held_out: str
@@ -134,18 +134,18 @@ class ThresholdNote:
 
 @dataclass(frozen=True)
 class Content:
-    """All that the page shows; a section is None or empty where the inputs lack what it needs.
+    """Everything that the page shows; a section is None or empty if the inputs lack what it needs.
 
     Args:
         name: Name of the run folder.
         split: Split that was measured.
         overall: All labels together.
         labels: Label by label.
-        metrics: The numbers themselves.
-        partial: Macro averages that leave labels out, in words.
+        metrics: The figures themselves.
+        partial: Macro averages that do not cover all labels, in words.
         thresholds: How they were chosen.
         thresholds_note: What the columns of that table mean.
-        confidence: Whether probabilities can be taken at their word.
+        confidence: Whether probabilities can be trusted.
         calibrated: Label -> what calibration changed.
         warnings: What a reader must know first.
         run: The run in numbers.
@@ -170,7 +170,7 @@ class Content:
 
 
 def compose(inputs: ReportInputs) -> Content:
-    """Work out all that the page says."""
+    """Work out everything that the page shows."""
     labels, overall, metrics = _label_rows(inputs.metrics), _overall(inputs), inputs.metrics
     return Content(
         name=inputs.name,
@@ -191,7 +191,7 @@ def compose(inputs: ReportInputs) -> Content:
 
 
 def of_hundred(share: float) -> str:
-    """Say a share as a count out of 100, without claiming all or none.
+    """Describe a share as a count out of 100, without claiming all or none.
 
     >>> of_hundred(0.712), of_hundred(0.9999), of_hundred(0.001)
     ('about 71', 'more than 99', 'fewer than 1')
@@ -202,7 +202,7 @@ def of_hundred(share: float) -> str:
 
 
 def per_thousand(count: int, n: int) -> str:
-    """Say a count as a rate per 1,000, with a digit more where it is small.
+    """Describe a count as a rate per 1,000, with one more digit if it is small.
 
     >>> per_thousand(98, 1000), per_thousand(3, 2000), per_thousand(0, 10), per_thousand(1, 100_000)
     ('98', '1.5', '0', 'under 0.1')
@@ -268,7 +268,7 @@ def _verdict(claimed: float | None, true: Share | None) -> str:
     if claimed is None or true is None or true.few:
         return "too few flags to tell"
     if claimed > true.high:
-        return "too sure of itself"
+        return "overconfident"
     return "too cautious" if claimed < true.low else "in line"
 
 
@@ -287,14 +287,14 @@ def _threshold_note(results: Mapping[str, ThresholdResult]) -> ThresholdNote:
 
 
 def _warnings(inputs: ReportInputs, rows: Sequence[LabelRow], overall: Overall | None) -> list[str]:
-    """Say what a reader must know before relying on the numbers, the gravest first."""
+    """List what a reader must know before relying on the figures, the most serious first."""
     warnings = []
     if inputs.facts and inputs.facts.status != "done":
-        warnings.append("The training has not finished; this page shows what there is so far.")
+        warnings.append("The training has not finished; this page shows the results so far.")
     if rows and inputs.split == "val":
         warnings.append(
-            "No test split was measured. These numbers come from the very comments that the thresholds were chosen on, "
-            "so they flatter."
+            "No test split was measured. These figures come from the same comments that the thresholds were chosen on, "
+            "so they are too good."
         )
     results = inputs.thresholds
     untuned = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.tuned]
@@ -305,9 +305,7 @@ def _warnings(inputs: ReportInputs, rows: Sequence[LabelRow], overall: Overall |
         )
     missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
     if missed:
-        warnings.append(
-            f"No threshold reaches what was asked for; the highest precision was taken: {', '.join(missed)}."
-        )
+        warnings.append(f"No threshold reaches the objective; the highest precision was used: {', '.join(missed)}.")
     if overall and any(share and share.few for share in (overall.right, overall.found)):
         warnings.append(
             f"Fewer than {FEW} comments were flagged, or have a label: what is said of all labels together is a rough "
@@ -318,7 +316,7 @@ def _warnings(inputs: ReportInputs, rows: Sequence[LabelRow], overall: Overall |
     small = [f"{row.label} ({row.metrics.support})" for row in rows if row.metrics.support < FEW]
     if small:
         warnings.append(
-            f"Fewer than {FEW} examples to measure on; take the numbers as rough guesses: {', '.join(small)}."
+            f"Fewer than {FEW} examples to measure on; treat the figures as rough guesses: {', '.join(small)}."
         )
     changed = [
         row.label
@@ -327,14 +325,14 @@ def _warnings(inputs: ReportInputs, rows: Sequence[LabelRow], overall: Overall |
     ]
     if changed:
         warnings.append(
-            "The thresholds were chosen anew after this measurement; run `moderation evaluate` to measure them. "
+            "The thresholds were chosen again after this measurement; run `moderation evaluate` to measure them. "
             f"Changed: {', '.join(changed)}."
         )
     return warnings
 
 
 def _weakest(rows: Sequence[LabelRow]) -> str | None:
-    """Name the label with the lowest F1 and what it gets wrong; None where there are not two to compare."""
+    """Name the label with the lowest F1 and what it gets wrong; None unless there are two to compare."""
     measured = [(f1, row.metrics.support, row) for row in rows if (f1 := row.metrics.at_threshold.f1) is not None]
     if len(measured) < 2:
         return None

@@ -1,4 +1,4 @@
-"""What a run folder holds for its report: read whatever is there, refuse what is broken."""
+"""Read a run folder for its report: use the files that exist, refuse broken ones."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from moderation.report.origin import RUN_FACTS, RunFacts
 
 @dataclass(frozen=True)
 class Losses:
-    """One line of the training's log, as far as it holds losses; None where it does not hold that one."""
+    """The losses in one line of the training's log; None for a loss that it does not contain."""
 
     step: float
     training: float | None
@@ -31,15 +31,16 @@ class ReportInputs:
 
     Args:
         name: Name of the run folder.
-        split: Split that `metrics`, `probabilities` and `targets` belong to: test where there is one, else val.
+        split: Split of `metrics`, `probabilities` and `targets`: test if there is one, otherwise val.
         labels: Ordered labels; empty if no file names any.
         probabilities: float32 `(n_examples, n_labels)`, in [0, 1].
         targets: float32 of the same shape, 0 or 1.
-        cuts: Threshold of each label, float32 `(n_labels,)`: those that `metrics` was measured at, else the tuned ones.
+        cuts: Threshold of each label, float32 `(n_labels,)`: those that `metrics` was measured at, otherwise the tuned
+            ones.
         thresholds: thresholds.json, label to result.
         metrics: metrics_<split>.json.
         facts: run.json.
-        losses: Of log.jsonl, in order.
+        losses: The losses in log.jsonl, in order.
     """
 
     name: str
@@ -55,10 +56,10 @@ class ReportInputs:
 
 
 def read_inputs(run: RunFolder) -> ReportInputs:
-    """Read what there is.
+    """Read the files that exist.
 
     Raises:
-        ArtifactError: no such folder, a file that is broken, or files that belong to different runs.
+        ArtifactError: there is no such folder, a file is broken, or files belong to different runs.
     """
     if not run.path.is_dir():
         raise ArtifactError(f"{run.path}: no such folder; expected the run folder of a training.")
@@ -94,7 +95,7 @@ def _agree_on_labels(
     thresholds: TunedThresholds | None,
     facts: RunFacts | None,
 ) -> tuple[str, ...]:
-    """Labels of every file that names them; empty where none does."""
+    """Labels from every file that names them; empty if none does."""
     named: list[tuple[Path, tuple[str, ...]]] = []
     if metrics is not None:
         named.append((run.metrics(split), tuple(metrics.labels)))
@@ -116,11 +117,11 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     try:
         return as_labels([str(name) for name in found] if isinstance(found, list) else ())
     except ConfigError:
-        raise ArtifactError(f"{path}: expected a list of names under labels. Was it changed by hand?") from None
+        raise ArtifactError(f"{path}: expected a list of names under `labels`. Was it edited manually?") from None
 
 
 def _read_arrays(run: RunFolder, split: str, labels: Sequence[str]) -> tuple[FloatArray, FloatArray] | None:
-    """Probabilities and targets; None unless both are there."""
+    """Probabilities and targets; None unless both exist."""
     paths = run.preds(split), run.labels(split)
     if not all(path.exists() for path in paths):
         return None
@@ -142,7 +143,7 @@ def _read_losses(path: Path) -> list[Losses]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        raise ArtifactError(f"{path}: cannot be read; expected one JSON object a line.") from None
+        raise ArtifactError(f"{path}: cannot be read; expected one JSON object per line.") from None
     found = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -151,13 +152,13 @@ def _read_losses(path: Path) -> list[Losses]:
             record = None
         losses = _losses(record) if isinstance(record, dict) else None
         if losses is None:
-            raise ArtifactError(f"{path}, line {number}: expected a JSON object as a training logs it.")
+            raise ArtifactError(f"{path}, line {number}: expected a JSON object written by a training.")
         found += losses
     return found
 
 
 def _losses(record: Mapping[str, object]) -> list[Losses] | None:
-    """The losses of one record of the log, in a list of one or none; None where they are not numbers."""
+    """The losses of one record of the log, in a list with one item or none; None for a loss that is not a number."""
     values: list[float | None] = []
     for name in ("step", "loss", "eval_loss"):
         value = record.get(name)

@@ -1,4 +1,4 @@
-"""Where a run comes from: what the page tells out of `run.json`."""
+"""Where a run comes from: what the page shows from `run.json`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Training:
-    """The course of the training: steps, examples seen, parameters in all and those trained, seconds."""
+    """The course of the training: steps, examples seen, all and trained parameters, seconds."""
 
     steps: int
     examples: int
@@ -63,14 +63,14 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What the page tells of a run.
+    """What the page shows about a run.
 
     Args:
         status: `running` or `done`.
         started: Point in time, ISO 8601.
         settings: Merged settings of `moderation train`.
         labels: Ordered labels.
-        precision: Of the arithmetic.
+        precision: Precision of the arithmetic.
         data: The training table.
         splits: Split -> examples.
         backbone: The encoder.
@@ -79,10 +79,10 @@ class RunFacts:
         libraries: Name -> version.
         git: None outside a working copy.
         hardware: The machine.
-        processes: How many trained together.
-        seconds: Phase -> seconds; None while the run is not done, as are the next two.
-        peak_memory_bytes: Of the process.
-        training: Its course.
+        processes: How many processes trained together.
+        seconds: Phase -> seconds; like the next two, None until the run is done.
+        peak_memory_bytes: Peak memory of the process.
+        training: The course of the training.
     """
 
     status: str = "unknown"
@@ -113,7 +113,7 @@ class RunFacts:
                 raise ValueError(f"splits.{split} is missing")
 
 
-RUN_FACTS = Document(RunFacts, "run.json as `moderation train` writes it", "content-moderation run", 1, extra=True)
+RUN_FACTS = Document(RunFacts, "run.json, as written by `moderation train`", "content-moderation run", 1, extra=True)
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,12 @@ class Story:
         backbone: Its id on the hub, or the name of its folder.
         n_train: Examples.
         n_val: Examples.
-        epochs: Asked for.
+        epochs: Requested epochs.
         max_length: Tokens read of each comment.
-        n_words: About as many words.
-        pos_weight: As it was set.
-        training: Its course, once it is done.
-        seconds: Of the whole run; None where it is not known, as after a kill, which leaves no record of its time.
+        n_words: About how many words that is.
+        pos_weight: The setting.
+        training: The course of the training, once it is done.
+        seconds: Seconds of the whole run; None if unknown, as after a kill, which leaves no record of its time.
     """
 
     started: str
@@ -148,7 +148,7 @@ class Story:
 
 
 def tell_story(facts: RunFacts) -> Story:
-    """Sum the run up."""
+    """Summarise the run."""
     n_tokens = int(str(facts.settings["max_length"]))
     resumed = facts.training is not None and facts.training.resumed_from
     return Story(
@@ -167,7 +167,7 @@ def tell_story(facts: RunFacts) -> Story:
 
 
 def list_settings(facts: RunFacts) -> list[tuple[str, str]]:
-    """Settings as they can be given again; of paths the file name alone, since a page is passed on."""
+    """Settings as they can be given again; paths are reduced to the file name, since a page may be shared."""
     return [
         (name, _plain(_file_name(str(value)) if name in _PATHS and value else value))
         for name, value in facts.settings.items()
@@ -175,7 +175,7 @@ def list_settings(facts: RunFacts) -> list[tuple[str, str]]:
 
 
 def list_facts(facts: RunFacts) -> list[tuple[str, str]]:
-    """Names and values of what it takes to repeat the run."""
+    """Names and values of everything needed to repeat the run."""
     rows = [("Data, SHA-256", facts.data.sha256)]
     rows += [(f"Rows left out: {why}", f"{n:,}") for why, n in facts.data.left_out.items() if n]
     rows += [(f"Train rows added: {name}", f"{n:,}") for name, n in facts.data.added.items() if n]
@@ -210,7 +210,7 @@ def _moment(text: str) -> str:
 
 
 def _file_name(path: str) -> str:
-    r"""Last part of a path of any system.
+    r"""Last part of a path from any system.
 
     >>> _file_name("/home/me/train.csv"), _file_name(r"C:\data\train.csv")
     ('train.csv', 'train.csv')
@@ -219,7 +219,7 @@ def _file_name(path: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """A setting's value as a reader would write it.
+    """A setting's value, in the form that a reader would write.
 
     >>> _plain(None), _plain(True), _plain(["a", "b"]), _plain(2e-5)
     ('default', 'yes', 'a, b', '2e-05')

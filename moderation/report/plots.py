@@ -1,4 +1,4 @@
-"""Pictures of a run: losses, ROC, precision-recall, F1 over threshold, reliability, co-occurrence."""
+"""Plots of a run: losses, ROC, precision-recall, F1 over threshold, reliability, co-occurrence."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ Drawn = tuple["Figure", str]  # a figure and what it shows in words
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture.
+    """One plot.
 
     Args:
         name: Stem of its file name.
-        alt: What it shows in words, for who cannot see it.
+        alt: What it shows, in words, for readers who cannot see it.
         png: The picture's bytes.
     """
 
@@ -51,7 +51,7 @@ class Plot:
 
 
 def draw_plots(inputs: ReportInputs) -> Iterator[Plot]:
-    """Draw every picture that the inputs allow for, one after another.
+    """Draw every plot that the inputs allow, one after another.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -158,9 +158,9 @@ def draw_reliability(
 
     Args:
         labels: Ordered labels.
-        scores: Probabilities as they are used, float32 `(n_examples, n_labels)`.
+        scores: The probabilities in use, float32 `(n_examples, n_labels)`.
         positive: bool, of the same shape.
-        calibration: As `compare_calibration` gives it, for the labels that were calibrated.
+        calibration: From `compare_calibration`, for the labels that were calibrated.
     """
     from matplotlib.ticker import NullLocator
 
@@ -190,13 +190,13 @@ def draw_reliability(
 
 
 def draw_cooccurrence(labels: Sequence[str], positive: BoolArray) -> Drawn:
-    """Draw, for each pair of labels, the share of comments with the first that carry the second."""
+    """Draw, for each pair of labels, the share of comments with the first that also have the second."""
     together = positive.T.astype(np.float64) @ positive.astype(np.float64)  # (n_labels, n_labels), counts
     support = np.diag(together)
     share = np.divide(together, support[:, None], out=np.full_like(together, np.nan), where=support[:, None] > 0)
     size = 2.4 + 0.7 * len(labels)
     figure = new_figure(size + 0.9, size)
-    axes = new_axes(figure, "… carry this one too", "Of the comments with this label …")
+    axes = new_axes(figure, "… have this one, too", "Of the comments with this label …")
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(labels)), [plain(label) for label in labels], rotation=35, ha="right")
     names = [f"{plain(label)} ({int(n):,})" for label, n in zip(labels, support, strict=True)]
@@ -226,7 +226,7 @@ def _with_both_classes(positive: BoolArray) -> list[int]:
 
 
 def _pairs(labels: Sequence[str], share: npt.NDArray[np.float64]) -> str:
-    """For each label that occurs, the other one that comes with it most often."""
+    """For each label that occurs, the other one that most often comes with it."""
     others = share - np.eye(len(labels)) * 2  # below every share
     best = [(i, int(np.argmax(others[i]))) for i in range(len(labels)) if len(labels) > 1 and share[i, i] == 1]
     return listing([f"{labels[i]}: {labels[j]} {share[i, j]:.0%}" for i, j in best])

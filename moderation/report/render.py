@@ -1,4 +1,4 @@
-"""The report of a run folder: pictures, and one self-contained page."""
+"""The report of a run folder: plots, and one self-contained page."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +18,12 @@ def render(
 ) -> str:
     r"""Fill in a template; it may include `tables.css`, the style of pages that are mostly tables.
 
-    Of a file's name that is not UTF-8 the page shows each foreign byte as its escape, as in `\udce9`.
+    If a file's name is not UTF-8, the page shows each invalid byte as its escape, such as `\udce9`.
 
     Args:
-        template: A file of jinja2, which must find every value that it names.
-        values: For it.
-        filters: Beside, or in place of, `number` and `interval`.
+        template: A jinja2 file; every value that it names must exist.
+        values: The values for it.
+        filters: In addition to, or instead of, `number` and `interval`.
 
     Raises:
         ImportError: jinja2 is not installed.
@@ -43,7 +43,7 @@ def render(
 
 
 def embed_png(picture: bytes) -> str:
-    """A picture as an address that holds it."""
+    """A picture as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
 
 
@@ -51,11 +51,11 @@ _TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def save_logs_and_plots(run_dir: str | Path) -> list[Path]:
-    """Write `plots/*.png` and `report.html` from whatever the run folder holds.
+    """Write `plots/*.png` and `report.html` from the files in the run folder.
 
-    Read are log.jsonl, preds and labels (test where there are any, else val), thresholds.json, metrics and run.json. A
-    file that is missing leaves its part of the page out. The page asks for nothing from outside and runs no script;
-    it holds numbers and names of labels, and no comment.
+    RIt reads log.jsonl, preds and labels (test if there are any, otherwise val), thresholds.json, metrics and run.json.
+    A missing file leaves its part of the page out. The page loads nothing from outside and runs no script;
+    it contains figures and names of labels, and no comments.
 
     Args:
         run_dir: A run folder, finished or not.
@@ -64,7 +64,7 @@ def save_logs_and_plots(run_dir: str | Path) -> list[Path]:
         Paths of the files written, the report last.
 
     Raises:
-        ArtifactError: no such folder, a file in it is broken, files of different runs, or nothing can be written.
+        ArtifactError: no such folder, a broken file, files of different runs, or the folder cannot be written.
         MissingExtraError: matplotlib or jinja2 is not installed.
 
     Example:

@@ -1,7 +1,7 @@
-"""Empty figures in the house style: objects without pyplot's global state, so that they work anywhere.
+"""Empty figures in the house style, without pyplot's global state, so that they work anywhere.
 
-Colours are those of Okabe & Ito (2008), which people with any colour vision can tell apart; lines differ in their
-dashes too.
+The colours are those of Okabe & Ito (2008), which people with any colour vision can tell apart; lines also differ in
+their dashes.
 """
 
 import io
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FloatValues = npt.NDArray[np.float64]
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6b7280"
-N_POINTS = 500  # of a curve; more could not be told apart on a screen
+N_POINTS = 500  # per curve; more would not be visible on a screen
 _COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 _MARKERS = "os^DvP*"
@@ -53,8 +53,8 @@ def new_grid(
 ) -> tuple["Figure", list["Axes"]]:
     """Return a figure with one panel per title, x and y from 0 to 1, three in a row.
 
-    Sizes are in inches: `height` of a panel, `below` it room for more. Places are computed, for the layout engine
-    takes half a minute over some dozens of panels.
+    Sizes are in inches: `height` of a panel, `below` extra room below it. Positions are computed, since the layout
+    engine takes half a minute for a few dozen panels.
     """
     n_columns = min(len(titles), _GRID_COLUMNS)
     n_rows = -(-len(titles) // n_columns)
@@ -76,7 +76,7 @@ def new_grid(
 
 
 def tidy(axes: "Axes") -> "Axes":
-    """Take the frame away, and leave a light grid."""
+    """Remove the frame, and leave a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#9ca3af")
     axes.grid(color="#e5e7eb", linewidth=0.8)
@@ -86,10 +86,10 @@ def tidy(axes: "Axes") -> "Axes":
 
 
 def finish_square(axes: "Axes", handles: Sequence[Any], names: Sequence[str], title: str) -> None:
-    """Set x and y from 0 to 1, and a legend below in which no name is left out."""
+    """Set x and y from 0 to 1, and add a legend with all names below."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     if handles:
-        axes.figure.legend(  # not of the axes: below them, it hides no curve
+        axes.figure.legend(  # of the figure, not the axes: below them it hides no curve
             handles,
             [plain(name) for name in names],
             title=title,
@@ -113,7 +113,7 @@ def dot_style(i: int) -> dict[str, Any]:
 
 
 def plain(name: str) -> str:
-    r"""Shorten a label and keep its signs from being read as formulas.
+    r"""Shorten a label, and keep its characters from being read as formulas.
 
     >>> plain("a$b$")
     'a\\$b\\$'
@@ -123,7 +123,7 @@ def plain(name: str) -> str:
 
 
 def thin(x: FloatValues, y: FloatValues, n_points: int = N_POINTS) -> tuple[FloatValues, FloatValues]:
-    """Leave at most `n_points` of a curve, evenly along its length, both ends among them.
+    """Keep at most `n_points` of a curve, evenly along its length, including both ends.
 
     Args:
         x: `(n,)`, in [0, 1].
@@ -142,17 +142,17 @@ def thin(x: FloatValues, y: FloatValues, n_points: int = N_POINTS) -> tuple[Floa
 
 
 def to_png(figure: "Figure") -> bytes:
-    """Return the picture and free the figure; the same figure gives the same bytes."""
+    """Return the picture, and free the figure; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # of a label's name; a box stands in its place
-        figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})  # the default names a version
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # in a label's name; a box is drawn instead
+        figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})  # the default would name a version
     figure.clear()
     return buffer.getvalue()
 
 
 def listing(parts: Iterator[str] | Sequence[str]) -> str:
-    """Join for an alternative text.
+    """Join parts for an alternative text.
 
     >>> listing(["toxic 0.9", "threat 0.8"]), listing([])
     ('toxic 0.9, threat 0.8', 'n/a')

@@ -1,4 +1,4 @@
-"""Options of scoring: what to read, what to write, and what is kept on the way; light enough for `--help`."""
+"""Options of scoring: what to read, write and save on the way; imports little, so that `--help` is quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,12 @@ class ScoreOptions(Options):
     """What to read, how to write it, and what is kept on the way."""
 
     input_path: Path | None = setting(
-        None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: a text a line on standard input"
+        None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: standard input, one text per line"
     )
     output: Path | None = setting(
         None,
-        "file to write, in the format of its ending, the same as above; -: JSON lines to standard output, the default "
-        "for standard input and --text",
+        "file to write; its ending decides the format, the same ones as above; -: JSON lines on standard output, the "
+        "default for standard input and --text",
         short=("-o",),
     )
     text_column: str = setting("comment_text", TEXT_COLUMN_HELP)
@@ -37,12 +37,12 @@ class ScoreOptions(Options):
     flag_columns: bool = setting(False, "also write a true/false column flag_LABEL for each label")
     csv_safe: bool = setting(False, CSV_SAFE_HELP)
     chunk_rows: int = setting(
-        2000, "rows after which what is finished is kept, if not sooner: every 15 seconds or so", at_least=1
+        2000, "save finished rows after this many, or after about 15 seconds if that is sooner", at_least=1
     )
     resume: bool = setting(
-        False, "continue from what an interrupted run of the same command kept; nothing is done if it finished"
+        False, "continue from what an interrupted run of the same command saved; do nothing if it finished"
     )
-    overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run kept")
+    overwrite: bool = setting(False, "replace the output; without --resume, also what an interrupted run saved")
 
     @property
     def reads_pipe(self) -> bool:
@@ -58,7 +58,7 @@ class ScoreOptions(Options):
         """Problems between settings: some would do nothing beside standard input or output."""
         problems = self.pipe_problems() if self.reads_pipe else []
         if self.writes_pipe:
-            problems += no_effect(self, ["csv_safe"], "of no effect on standard output, which gets JSON lines")
+            problems += no_effect(self, ["csv_safe"], "no effect on standard output, which gets JSON lines")
         if self.resume and not self.reads_pipe and str(self.output) == PIPE:
             problems.append(_NO_WAY_BACK)
         return problems
@@ -66,7 +66,7 @@ class ScoreOptions(Options):
     def pipe_problems(self) -> list[str]:
         """What is wrong where no table is read: settings of tables, and going on from where a run stopped."""
         of_tables = ["text_column", "delimiter", "quoting", "escape"]
-        problems = no_effect(self, of_tables, "of no effect on standard input, a text a line")
+        problems = no_effect(self, of_tables, "no effect on standard input, which has one text per line")
         return [*problems, _NO_WAY_BACK] if self.resume else problems
 
 

@@ -140,7 +140,7 @@ def _open_csv(path: Path, text_column: str, dialect: CsvDialect) -> StreamedTabl
     with _csv_table(path, dialect) as (table, _):
         header = table.header
         if table.n_stripped:
-            logger.info("%s: blanks left out around %d of the column names.", path, table.n_stripped)
+            logger.info("%s: blanks removed around %d of the column names.", path, table.n_stripped)
     schema = pa.schema([(name, pa.string()) for name in header])
 
     def chunks(chunk_rows: int) -> Iterator[Chunk]:

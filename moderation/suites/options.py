@@ -1,4 +1,4 @@
-"""How suites are measured; light enough for `--help`."""
+"""How suites are measured; imports little, so that `--help` is quick."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ class SampleOptions(Options):
     """What is drawn at random."""
 
     max_texts: int | None = setting(
-        None, "measure a random part of this many rows of each suite, for a quick look", at_least=1
+        None, "measure a random sample of this many rows of each suite, for a quick look", at_least=1
     )
-    seed: int = setting(42, "seed of the random parts, the edits and the intervals", at_least=0, at_most=2**32 - 1)
+    seed: int = setting(42, "seed of the random samples, the edits and the intervals", at_least=0, at_most=2**32 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +20,9 @@ class SuiteOptions(SampleOptions):
     """How suites are measured.
 
     Args:
-        max_texts: Rows of a suite at most, a seeded part; None: all.
+        max_texts: Rows to measure of each suite at most, a seeded sample; None: all.
         seed: Of samples, edits and resamples.
-        bootstrap: Resamples of the intervals; 0: those that need some are absent.
+        bootstrap: Resamples for the intervals; 0: intervals that need resampling are left out.
     """
 
-    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", at_least=0)
+    bootstrap: int = setting(1000, "bootstrap samples for the intervals; 0: no intervals", at_least=0)

@@ -1,4 +1,4 @@
-"""Names of columns: how they are shown in a message, and which one holds the texts where nobody says."""
+"""Names of columns: how messages show them, and which column has the texts if none is named."""
 
 import logging
 import re
@@ -14,24 +14,24 @@ TEXT_NAMES = frozenset(
     | {f"{name}_{part}" for name in ("comment", "tweet", "post", "message") for part in ("text", "body", "content")}
     | {"full_text", "raw_text", "text_content", "selftext", "sentence", "review", "utterance"}
 )
-"""Names under which tables of others hold their texts, in lower case, with `_` between words."""
+"""Names that other people's tables use for the text column, in lower case, with `_` between words."""
 
 
 def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
-    """The column that holds the texts: the one asked for, else, instead of the default, the one of a usual name.
+    """The column of the texts: the requested one, or, if the default is missing, the one with a usual name.
 
-    Blanks around names make no difference where no other name is the same.
+    Blanks around a name are ignored unless two names would become the same.
 
     Args:
         names: The columns of a table.
-        asked: Name of the column, `TEXT_COLUMN` where nobody said another.
-        where: Names the table in the log and in a message.
+        asked: Name of the column; `TEXT_COLUMN` if none was requested.
+        where: The table's name in the log and in messages.
 
     Returns:
-        A name of the table; `asked`, which it lacks, where no other name is usual or another one was asked for.
+        A name in the table, or `asked` although it is missing, if no other name is usual or another one was requested.
 
     Raises:
-        DataError: several columns have usual names, so that one of them has to be named.
+        DataError: several columns have usual names, so one of them must be requested.
 
     >>> find_text_column(["id", "Tweet", "toxic"], "comment_text", "a.csv")
     'Tweet'
@@ -44,24 +44,24 @@ def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
     if asked in columns:
         return asked
     but_for_blanks = [name for name in columns if strip_blanks(name) == strip_blanks(asked)]
-    if len(but_for_blanks) == 1:  # training leaves the blanks out; a scored Parquet or JSON lines file keeps its names
+    if len(but_for_blanks) == 1:  # training removes the blanks; a scored Parquet or JSON lines file keeps its names
         return but_for_blanks[0]
     if asked != TEXT_COLUMN:
         return asked
     usual = [name for name in columns if _is_usual(name)]
     if len(usual) > 1:
         raise DataError(
-            f"{where}: no column {asked!r}, and several others that may hold the texts: {show_names(usual)}. Name the "
+            f"{where}: no column {asked!r}, and several others that may have the texts: {show_names(usual)}. Name the "
             "one that does with --text-column."
         )
     if not usual:
         return asked
-    logger.info("%s: the texts are taken from the column %s.", where, show_names(usual))
+    logger.info("%s: using the texts in column %s.", where, show_names(usual))
     return usual[0]
 
 
 def may_hold_texts(name: str, asked: str) -> bool:
-    """Whether `find_text_column` would look at a name.
+    """Whether `find_text_column` would consider a name.
 
     >>> [may_hold_texts(name, "comment_text") for name in ("TEXT", " comment_text", "toxic")]
     [True, True, False]
@@ -74,7 +74,7 @@ def _is_usual(name: str) -> bool:
 
 
 def strip_blanks(name: str) -> str:
-    r"""A name without what cannot be seen around it: white space, and characters without a width.
+    r"""A name without invisible characters around it: white space, and characters without a width.
 
     >>> strip_blanks("\u00a0toxic\ufeff ")
     'toxic'
@@ -84,9 +84,9 @@ def strip_blanks(name: str) -> str:
 
 
 def show_names(names: Iterable[object]) -> str:
-    """Join column names for a message; what may be a comment, since a header is missing, is shown by length alone.
+    """Join column names for a message; a name that may be a comment (if the header is missing) is shown only by length.
 
-    Quotes stand around a name that begins or ends with blanks.
+    A name that begins or ends with blanks is quoted.
 
     >>> show_names(["id", "comment_text", "You never told me that."])
     'id, comment_text, (a name of 23 characters)'
@@ -118,15 +118,15 @@ def show_rows(rows: Iterable[int]) -> str:
 
 
 def check_column_names(names: Iterable[object], where: str) -> None:
-    """Refuse a table with two columns of one name.
+    """Refuse a table with two columns of the same name.
 
     Raises:
-        DataError: names the columns that stand twice.
+        DataError: names the repeated columns.
     """
     names = list(names)
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
         raise DataError(
-            f"{where}: column names that stand more than once: {show_names(twice)}. Expected each name once. "
+            f"{where}: repeated column names: {show_names(twice)}. Expected each name once. "
             "Rename or remove the others."
         )

@@ -1,4 +1,4 @@
-"""File -> a stream of the bytes of the one table in it, unpacked where it is compressed."""
+"""File -> a stream of the bytes of the one table in it, unpacked if it is compressed."""
 
 import io
 import stat
@@ -18,7 +18,7 @@ from moderation.tables.formats import FORMATS, TABLES
 
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 _PIECE = 1 << 20
-# What reading may raise; not all are errors of the file: a caller's own OSError must not be caught with them.
+# What reading may raise. A caller's own OSError is not an error of the file, so it must not be caught with them.
 _DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, pa.ArrowException)
 
 
@@ -26,7 +26,7 @@ def unpacked_pieces(path: Path) -> Iterator[bytes]:
     """All bytes of the table in a file, some at a time.
 
     Raises:
-        DataError: as `open_unpacked`; broken compression; a stretch of the file unpacks to very much more than it is.
+        DataError: as for `open_unpacked`; broken compression; a part of the file unpacks to far more than its size.
     """
     with open_unpacked(path) as (_, stream, packed), reading(path):
         begin = n_before = n_unpacked = 0
@@ -40,10 +40,10 @@ def unpacked_pieces(path: Path) -> Iterator[bytes]:
 
 
 def check_unpacked(path: Path) -> None:
-    """Read a compressed file through: one that is broken, or made to fill a memory, is refused before work begins.
+    """Read a whole compressed file, so that a broken one, or one made to fill memory, is refused before work begins.
 
     Raises:
-        DataError: as `unpacked_pieces`.
+        DataError: as for `unpacked_pieces`.
     """
     if path.suffix.lower() in (*_CODECS, ".zip"):
         for _ in unpacked_pieces(path):
@@ -52,10 +52,10 @@ def check_unpacked(path: Path) -> None:
 
 @contextmanager
 def open_unpacked(path: Path) -> Iterator[tuple[str, IO[bytes], IO[bytes]]]:
-    """Open a file as a stream of the table's bytes, in constant memory; `reading` goes around what reads it.
+    """Open a file as a stream of the table's bytes, in constant memory; wrap the code that reads it in `reading`.
 
     Args:
-        path: A table, plain or with one of `.gz`, `.zst` and `.zip` behind its ending; an archive holds one table.
+        path: A table, plain or with `.gz`, `.zst` or `.zip` after its ending; an archive contains one table.
 
     Yields:
         The ending of the table (`.csv`, `.tsv`, `.parquet`, `.jsonl` or `.ndjson`), its bytes unpacked, and the packed
@@ -76,7 +76,7 @@ def open_unpacked(path: Path) -> Iterator[tuple[str, IO[bytes], IO[bytes]]]:
             with reading(path):
                 archive = open_archive(packed)
                 member = _table_in(path, archive)
-                unpacked = open_member(archive, member)  # two names of it come up only here
+                unpacked = open_member(archive, member)  # a name that differs inside the archive is noticed only here
             with archive, unpacked as stream:
                 yield _ending(path, member.filename), stream, packed
         elif ending in _CODECS:
@@ -91,14 +91,14 @@ def open_unpacked(path: Path) -> Iterator[tuple[str, IO[bytes], IO[bytes]]]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what reading a packed file raises into the error of the file; too little memory stays an error of its own.
+    """Turn what reading a packed file raises into an error about the file; running out of memory stays separate.
 
     Raises:
         DataError: the compression is broken.
     """
     try:
         yield
-    except MemoryError:  # of Arrow's too, which is one of its errors as well
+    except MemoryError:  # Arrow's, too, which is also one of its own errors
         raise
     except _DAMAGED as error:
         if "too much memory" in str(error):
@@ -119,7 +119,7 @@ def _damaged(path: Path) -> DataError:
 def _unpacks_to_too_much(path: Path, begin: int) -> DataError:
     return DataError(
         f"{path}: {bounds.UNPACKED_STRETCH >> 20} MiB, from byte {begin:,} of the table on, are packed to less than a "
-        f"{bounds.UNPACKED_RATIO}th of their size, as in files that are made to fill a memory. If it is sound, unpack "
+        f"{bounds.UNPACKED_RATIO}th of their size, as in files made to fill memory. If it is sound, unpack "
         "it and name the table."
     )
 
@@ -135,17 +135,17 @@ def _check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. Check the path; it was looked up from {Path.cwd()}.") from None
+        raise DataError(f"{path}: no such file. Check the path; it is relative to {Path.cwd()}.") from None
     except OSError as error:
         raise _unreadable(path, error) from None
     if stat.S_ISDIR(mode):
         raise DataError(f"{path}: this is a folder; expected a file that ends in {FORMATS}.")
-    if not stat.S_ISREG(mode):  # it is read more than once
+    if not stat.S_ISREG(mode):  # it will be read more than once
         raise DataError(f"{path}: this is a pipe or a device; expected a file. Write its content to one.")
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be read ({error.strerror}). Check the rights of the file.")
+    return DataError(f"{path}: cannot be read ({error.strerror}). Check the file's permissions.")
 
 
 def _table_in(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -157,14 +157,14 @@ def _table_in(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     ]
     if len(tables) != 1:
         raise DataError(
-            f"{path}: the archive holds {len(tables)} tables; expected exactly one file that ends in "
+            f"{path}: the archive contains {len(tables)} tables; expected exactly one file that ends in "
             f"{', '.join(TABLES)}. Unpack it and name the table."
         )
     if tables[0].flag_bits & 1:
         raise DataError(f"{path}: the archive has a password. Unpack it and name the table.")
     if not is_unpackable(tables[0]):
         raise DataError(
-            f"{path}: the archive is compressed in another way than by deflate, that of usual zip files. Unpack it and "
+            f"{path}: the archive is not compressed with deflate, the usual method of zip files. Unpack it and "
             "name the table."
         )
     return tables[0]

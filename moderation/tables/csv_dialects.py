@@ -1,4 +1,4 @@
-"""In what way a CSV or TSV file is written: its delimiter, and what quotes and escapes mean in it."""
+"""Dialects of CSV and TSV: the delimiter, and the meaning of quotes and escapes."""
 
 import re
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ class CsvDialect:
     """How to read a CSV or TSV file.
 
     Args:
-        delimiter: Between fields, one ASCII character; None: what a first line `sep=;` names, else a comma, for TSV a
-            tab.
-        quoting: `standard`: a field that begins with a double quote ends with one, and holds a quote as two; `none`:
-            quotes are characters like any other.
-        escape: The character behind which a delimiter, a quote, a line end or the character itself is plain text, such
+        delimiter: Between fields, one ASCII character; None: the one in a first line `sep=;`, otherwise a comma, for
+            TSV a tab.
+        quoting: `standard`: a field that begins with a double quote ends with one, and a quote in it is doubled;
+            `none`: quotes are characters like any other.
+        escape: The character after which a delimiter, a quote, a line end or the character itself is plain text, such
             as a backslash; None: there is none.
 
     Raises:
-        ConfigError: a value that cannot be.
+        ConfigError: a value is invalid.
     """
 
     delimiter: str | None = None
@@ -36,7 +36,7 @@ class CsvDialect:
         """Check the values.
 
         Raises:
-            ConfigError: all that is wrong, in one message.
+            ConfigError: lists everything that is wrong.
         """
         problems = []
         if self.delimiter is not None and not _is_delimiter(_typed(self.delimiter)):
@@ -57,17 +57,17 @@ class CsvDialect:
             raise ConfigError("\n".join(problems))
 
     def delimiter_for(self, ending: str) -> str:
-        """The delimiter of a file with this ending: the one given, else a comma, for `.tsv` a tab."""
+        """The delimiter of a file with this ending: the given one, otherwise a comma, for `.tsv` a tab."""
         if self.delimiter is None:
             return "\t" if ending == ".tsv" else ","
         return _typed(self.delimiter)
 
 
 def read_separator(line: str, dialect: CsvDialect, where: str) -> str | None:
-    """The delimiter that a first line such as `sep=;` names; None: it is no such line.
+    """The delimiter that a first line such as `sep=;` names; None: it is not such a line.
 
     Raises:
-        DataError: it names no single character, or contradicts `--delimiter` or `--escape`.
+        DataError: it does not name a single character, or contradicts `--delimiter` or `--escape`.
 
     >>> read_separator("sep=;", CsvDialect(), "a.csv"), read_separator("id;text", CsvDialect(), "a.csv")
     (';', None)
@@ -79,7 +79,7 @@ def read_separator(line: str, dialect: CsvDialect, where: str) -> str | None:
         return None
     named = found[1].strip(" ") or found[1][:1]
     if not _is_delimiter(named) or named == dialect.escape:
-        what = "the same as --escape" if named == dialect.escape else f"of {len(named)} characters, or none of ASCII"
+        what = "the same as --escape" if named == dialect.escape else f"of {len(named)} characters, or not ASCII"
         raise DataError(
             f"{where}: its first line names a delimiter that is {what}; expected one ASCII character. Remove that "
             "line, and name the delimiter with --delimiter."
@@ -93,7 +93,7 @@ def read_separator(line: str, dialect: CsvDialect, where: str) -> str | None:
 
 
 def suggest_delimiter(header: Sequence[str]) -> str | None:
-    """The delimiter that a header of one column seems to be split by, as one types it; None: there is none to see.
+    """The delimiter that a header with one column seems to use, as typed in a shell; None: none is visible.
 
     >>> suggest_delimiter(["id;text"]), suggest_delimiter(["text"])
     ("';'", None)
@@ -103,12 +103,12 @@ def suggest_delimiter(header: Sequence[str]) -> str | None:
 
 
 def show_delimiter(delimiter: str) -> str:
-    """A delimiter as one types it in a shell."""
+    """A delimiter as typed in a shell."""
     return "'\\t'" if delimiter == "\t" else f"'{delimiter}'"
 
 
 def _typed(delimiter: str) -> str:
-    return "\t" if delimiter == "\\t" else delimiter  # a shell hands on the two characters that were typed
+    return "\t" if delimiter == "\\t" else delimiter  # a shell passes on the two characters that were typed
 
 
 def _is_delimiter(character: str) -> bool:

@@ -1,10 +1,10 @@
-"""CSV and TSV -> rows, strictly: each row is right, or it says what is wrong with it and how the file would be read.
+"""CSV and TSV -> rows, strictly: each row is right, or has an error that says what is wrong and how to read the file.
 
-The one rule for training and for scoring. Nothing is repaired: text behind a closing quote, a quote that is never
-closed, a backslash before a quote, too few or too many fields, and bytes that are no text are errors of their row. The
-lines behind a quote that does not end as it should are read as rows of their own: one stray quote costs one row. So are
-those of an earlier field of such a row, and of a row with too few or too many fields, where they look like rows. Memory
-is bounded, and so is how often a line is read.
+The same rule for training and scoring. Nothing is repaired: text after a closing quote, a quote that is never
+closed, a backslash before a quote, too few or too many fields, and bytes that are not text are errors of their row. The
+lines after a quote that does not end correctly are read as separate rows: one stray quote costs one row. So are
+those of an earlier field of such a row, and of a row with too few or too many fields, if they look like rows. Memory
+is bounded, and so is the number of times that a line is read.
 """
 
 import io
@@ -21,22 +21,22 @@ from moderation.tables.csv_dialects import CsvDialect, read_separator
 from moderation.tables.encodings import NO_UTF8, NO_UTF16, UTF8, Utf8Stream, as_utf8, is_unicode
 from moderation.tables.row_shapes import RowShape
 
-_PLAIN = "where quotes are plain characters: --quoting none"
+_PLAIN = "if quotes are plain characters: --quoting none"
 OPEN_QUOTE = f"a quote is opened and never closed; double each quote within a text, or, {_PLAIN}"
-BEHIND_QUOTE = f"text behind a closing quote; double each quote within a text, or, {_PLAIN}"
+BEHIND_QUOTE = f"text after a closing quote; double each quote within a text, or, {_PLAIN}"
 BLANK_QUOTE = f"a blank before a quote, which must be the field's first character, or, {_PLAIN}"
 BACKSLASH = r"a backslash before a quote; read with --escape '\'"
 ROWS_WITHIN = f"a text whose lines look like further rows; is a quote opened and not closed in its row? If so, {_PLAIN}"
-NO_END = "the file ends behind an escape character"
+NO_END = "the file ends after an escape character"
 TOO_LONG = f"a field or line of more than {bounds.CELL_BYTES >> 20} MiB"
-ORDER_MARK = "begins with a byte order mark, which belongs to the beginning of a file; were two files joined?"
+ORDER_MARK = "begins with a byte order mark, which belongs at the start of a file; were two files joined?"
 RAGGED = re.compile(r"(\d+) fields?, expected (\d+)")
-"""The error of a row with too few or too many fields."""
+"""The error for a row with too few or too many fields."""
 
-_LINE_COST = 64  # bytes that holding a line takes beside its characters
+_LINE_COST = 64  # bytes that a line takes in addition to its characters
 
 CsvRow = tuple[list[str], str | None]
-"""Fields of a row and what is wrong with it; with an error they are as far as they could be told, for people to see."""
+"""Fields of a row, and what is wrong with it; if there is an error, the fields are a best guess, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class CsvTable:
 
     Args:
         header: Names of its columns, without the blanks around them.
-        n_stripped: Names that had blanks around them.
+        n_stripped: How many names had blanks around them.
         delimiter: Between the fields.
-        rows: Those below the header, in order; empty lines are none.
+        rows: Those below the header, in order; empty lines are skipped.
     """
 
     header: tuple[str, ...]
@@ -57,22 +57,22 @@ class CsvTable:
 
 
 def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) -> CsvTable:
-    r"""Read the header of a CSV or TSV file; the rows come as they are asked for.
+    r"""Read the header of a CSV or TSV file; the rows are read on demand.
 
-    UTF-8 or UTF-16. Lines end in LF or CRLF, and a carriage return alone is text; where none ends so, they end in CR.
+    UTF-8 or UTF-16. Lines end in LF or CRLF, and a single carriage return is text; if no line ends so, they end in CR.
 
     Args:
-        stream: The bytes, unpacked; it stays the caller's to close, after the last row.
-        where: Names the file in a message.
-        ending: `.csv` or `.tsv`, which decides the delimiter where nobody names one.
-        dialect: How it is written.
+        stream: The bytes, unpacked; the caller closes it, after the last row.
+        where: The file's name in messages.
+        ending: `.csv` or `.tsv`, which decides the delimiter if none is given.
+        dialect: Its dialect.
 
     Raises:
-        DataError: no header, or one that cannot be read; a first line `sep=;` that contradicts the delimiter.
+        DataError: there is no readable header, or a first line `sep=;` contradicts the delimiter.
 
     >>> table = open_csv(io.BytesIO(b'id,text\n1,"a, b"\n2,"c" d\n3,e\n'), "t.csv", ".csv", CsvDialect())
-    >>> [(fields, error and error[:27]) for fields, error in table.rows]
-    [(['1', 'a, b'], None), (['2', '"c" d'], 'text behind a closing quote'), (['3', 'e'], None)]
+    >>> [(fields, error and error[:26]) for fields, error in table.rows]
+    [(['1', 'a, b'], None), (['2', '"c" d'], 'text after a closing quote'), (['3', 'e'], None)]
     """
     source = as_utf8(stream)
     line_end = _find_line_end(source.beginning, dialect)
@@ -105,11 +105,11 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
     if not all(map(is_unicode, names)):
         raise DataError(f"{where}: the header is not UTF-8. Convert the file: iconv -f LATIN1 -t UTF-8 FILE")
     if any("\0" in name for name in names):
-        raise DataError(f"{where}: the header holds zero bytes; expected a table in UTF-8. Is it of another format?")
+        raise DataError(f"{where}: the header contains zero bytes; expected a table in UTF-8. Is it in another format?")
     if any("\r" in name for name in names):
         raise DataError(
-            f"{where}: the header holds a carriage return: some lines end in CR, others in LF; expected one of them. "
-            "Convert the file: tr '\\r' '\\n' < FILE"
+            f"{where}: the header contains a carriage return: some lines end in CR, others in LF; expected one of "
+            "them. Convert the file: tr '\\r' '\\n' < FILE"
         )
     return names, sum(name != field for name, field in zip(names, fields, strict=True))
 
@@ -117,7 +117,7 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
 def _checked(
     records: Iterator[CsvRow], n_fields: int, shape: RowShape, wrong_bytes: str, delimiter: str
 ) -> Iterator[CsvRow]:
-    """Rows with what is wrong with each; of too many fields the last ones are joined again, so that none is lost."""
+    """Rows with what is wrong with each; if there are too many fields, the last ones are joined, so none is lost."""
     for record in records:
         fields, error = _check(record, n_fields, shape, wrong_bytes)
         if len(fields) > n_fields:
@@ -126,7 +126,7 @@ def _checked(
 
 
 def _check(record: CsvRow, n_fields: int, shape: RowShape, wrong_bytes: str) -> CsvRow:
-    """Find what is wrong with a row that could be cut into fields."""
+    """Find what is wrong with a row that could be split into fields."""
     fields, error = record
     joined = "".join(fields)
     if len(joined) > bounds.CELL_BYTES // 4 and bounds.is_too_long(len(joined.encode(errors="replace"))):
@@ -144,7 +144,7 @@ def _check(record: CsvRow, n_fields: int, shape: RowShape, wrong_bytes: str) -> 
 
 
 def _find_line_end(beginning: bytes, dialect: CsvDialect) -> str:
-    r"""`\r` where outside of quotes no line ends in LF and one does in CR; else `\n`, before which a CR may stand."""
+    r"""`\r` if outside quotes no line ends in LF and one ends in CR; otherwise `\n`, which a CR may precede."""
     if b"\r" not in beginning:
         return "\n"
     if dialect.quoting != "none":
@@ -166,7 +166,7 @@ def _without_end(line: str, line_end: str, escape: str | None = None) -> str:
 
 
 class _Lines:
-    """Physical lines with their ends, of which some may be put back; one that is too long is cut to that length."""
+    """Physical lines with their ends, some of which can be put back; a line that is too long is cut to the limit."""
 
     def __init__(self, source: Utf8Stream, line_end: str, where: str) -> None:
         self.line_end = line_end
@@ -176,7 +176,7 @@ class _Lines:
         self._back: deque[str] = deque()
 
     def take(self) -> str | None:
-        """The next line; None behind the last one."""
+        """The next line; None after the last one."""
         self.n_taken += 1
         if self._back:
             return self._back.popleft()
@@ -193,7 +193,7 @@ class _Lines:
                 raise bounds.endless_line(self._where, self.n_taken)
 
     def put_back(self, lines: list[str]) -> None:
-        """Let these come next, in their order."""
+        """Put lines back, to be returned next in this order."""
         self.n_taken -= len(lines)
         self._back.extendleft(reversed(lines))
 
@@ -203,7 +203,7 @@ class _Broken(Exception):
 
     Args:
         reason: For the row's error.
-        rest: Of its line, from the field on.
+        rest: The rest of its line, from the field on.
     """
 
     def __init__(self, reason: str, rest: str) -> None:
@@ -212,9 +212,9 @@ class _Broken(Exception):
 
 
 class _Records:
-    """Lines cut into records; an iterator of fields and errors.
+    """Lines split into records; an iterator of fields and errors.
 
-    One record at a time is held, of `bounds.ROW_BYTES` at most.
+    One record is held at a time, of `bounds.ROW_BYTES` at most.
     """
 
     def __init__(self, lines: _Lines, delimiter: str, quote: str | None, escape: str | None, where: str) -> None:
@@ -227,12 +227,12 @@ class _Records:
         blanks = " \t\u00a0".replace(delimiter, "")
         self._blank_quote = re.compile(f"[{blanks}]+{quote}" if quote else "(?!)")
         self.shape: RowShape | None = None
-        self._opened: list[str] | None = None  # the record's first line, where a quote took in the lines behind it
+        self._opened: list[str] | None = None  # the record's first line, if a quote took in the lines after it
         self._behind: list[str] = []  # those lines
-        self._n_parted = 0  # lines up to here were once taken for one record, and parted again
-        self._line = self._body = ""  # with and without its end: the last one of the record so far
-        self._at = self._size = 0  # place in it, and characters of the record
-        self._last = -1  # place of its last quote or escape
+        self._n_parted = 0  # lines up to here were once read as one record, and separated again
+        self._line = self._body = ""  # the record's last line so far, with and without its end
+        self._at = self._size = 0  # position in it, and characters of the record
+        self._last = -1  # position of its last quote or escape
 
     def __iter__(self) -> Iterator[CsvRow]:
         return self
@@ -282,11 +282,11 @@ class _Records:
         return fields, None, len(fields)
 
     def _part(self, fields: list[str]) -> CsvRow | None:
-        """Of a record that is no row, the first line alone, where further rows stand within its fields."""
+        """Only the first line of a record that is not a row, if its fields contain other rows."""
         if self._opened is None or self.shape is None or not self.shape.holds_rows(fields):
             return None
         n_taken = self._lines.n_taken
-        if n_taken - len(self._behind) <= self._n_parted:  # once is enough, or the time would grow with the square
+        if n_taken - len(self._behind) <= self._n_parted:  # only once, or the time would grow with the square
             return None
         self._n_parted = n_taken
         self._lines.put_back(self._behind)
@@ -313,7 +313,7 @@ class _Records:
         return "".join(parts)
 
     def _go_on_behind_escaped_end(self, begin: int) -> str:
-        """The line end that an escape makes text; the next line becomes the record's last one."""
+        """Treat an escaped line end as text; the next line becomes the record's last one."""
         end = self._line[len(self._body) :]
         line = self._lines.take() if end else None
         if line is None:
@@ -354,7 +354,7 @@ class _Records:
         return "".join(parts)
 
     def _find_closing(self, line: str, start: int, parts: list[str]) -> int | None:
-        """Place of the quote that closes a field, whose text is added to `parts`; None: it goes on behind the line."""
+        """Position of the quote that closes a field (its text is added to `parts`); None: it goes past the line."""
         while found := self._ends_quoted.search(line, start):
             here, behind = found.start(), line[found.end() : found.end() + 1]
             parts.append(line[start:here])
@@ -374,6 +374,6 @@ class _Records:
         return character if character in self._special else f"{self._escape}{character}"
 
     def _broken(self, reason: str, *, escaped: bool = False) -> _Broken:
-        """The error of the quoted field at the current place, before which some backslash may say why."""
+        """The error for the quoted field at the current position; a backslash before it may be the reason."""
         rest = self._body[self._at :]
         return _Broken(BACKSLASH if self._escape is None and (escaped or '\\"' in rest) else reason, rest)

@@ -26,7 +26,7 @@ def guess_encoding(beginning: bytes) -> str:
     r"""Tell UTF-8 from UTF-16, by the byte order mark or, without one, by the zero bytes of its Latin letters.
 
     Args:
-        beginning: The first bytes of the text, two or more where it has as many; the more, the surer.
+        beginning: The first bytes of the text, at least two if it has that many; more make the guess surer.
 
     Returns:
         Name of the codec: `utf-8-sig`, `utf-16` (with a byte order mark), `utf-16-le` or `utf-16-be`.
@@ -37,7 +37,7 @@ def guess_encoding(beginning: bytes) -> str:
     if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     whole = beginning[: len(beginning) // 2 * 2]
-    first, second = whole[0::2].count(0), whole[1::2].count(0)  # zero bytes that lead a pair, and that end one
+    first, second = whole[0::2].count(0), whole[1::2].count(0)  # zero bytes that begin a pair, and that end one
     few = len(whole) // 16
     if second * 4 > len(whole) and first <= few:
         return "utf-16-le"
@@ -47,12 +47,12 @@ def guess_encoding(beginning: bytes) -> str:
 
 
 class Utf8Recoder:
-    """Bytes of a text in any encoding of `guess_encoding`, piece by piece, as bytes of UTF-8.
+    """Convert the bytes of a text, in any encoding of `guess_encoding`, to UTF-8, piece by piece.
 
-    What is no text in the encoding arrives as bytes that are not UTF-8 either, so that a reader finds it there.
+    Bytes that are not text in the encoding become bytes that are not UTF-8 either, so that a reader notices them.
 
     Args:
-        encoding: As `guess_encoding` names it; a byte order mark at the beginning is dropped.
+        encoding: From `guess_encoding`; a byte order mark at the beginning is dropped.
     """
 
     def __init__(self, encoding: str) -> None:
@@ -60,7 +60,7 @@ class Utf8Recoder:
         self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass") if encoding in UTF16 else None
 
     def recode(self, content: bytes, *, final: bool = False) -> bytes:
-        """The next piece; `final` says that none follows."""
+        """The next piece; `final`: it is the last one."""
         if self._decoder is None:
             if not self._mark:
                 return content
@@ -75,7 +75,7 @@ class Utf8Recoder:
 
 
 class _Recoded(io.RawIOBase):
-    """A stream's bytes from its beginning on, as UTF-8."""
+    """A stream's bytes from its beginning, as UTF-8."""
 
     def __init__(self, beginning: bytes, rest: IO[bytes], recoder: Utf8Recoder) -> None:
         self._rest, self._recoder = rest, recoder
@@ -96,19 +96,19 @@ class _Recoded(io.RawIOBase):
 
 
 def check_is_text(beginning: bytes, where: str) -> None:
-    """Refuse a file that is named as a text and is of another format, for which no conversion of its text is a cure.
+    """Refuse a file that has the name of a text but is in another format, so that converting its text would not help.
 
     Args:
         beginning: Its first eight bytes or more, unpacked.
-        where: Names it in the message.
+        where: Its name in the message.
 
     Raises:
-        DataError: its first bytes are those of another format.
+        DataError: its first bytes belong to another format.
     """
     for first, what in _OTHERS.items():
         if beginning.startswith(first):
             raise DataError(
-                f"{where}: this is {what}, and no text, as its name says. Rename it by what it is (.parquet, .csv.gz, "
+                f"{where}: this is {what}, not text, as its name claims. Rename it to match (.parquet, .csv.gz, "
                 ".csv.zip, .csv.zst), or export it as CSV in UTF-8."
             )
 
@@ -118,9 +118,9 @@ class Utf8Stream:
     """A stream as UTF-8, without the byte order mark at its beginning.
 
     Args:
-        stream: From its first byte on.
-        beginning: What it begins with, at most a mebibyte; what follows is read from `stream` anew.
-        encoding: That the bytes were in, as `guess_encoding` names it.
+        stream: The stream, from its first byte.
+        beginning: Its beginning, at most a mebibyte; the rest is read from `stream`.
+        encoding: The encoding of the bytes, from `guess_encoding`.
     """
 
     stream: io.BufferedReader
@@ -129,13 +129,13 @@ class Utf8Stream:
 
 
 def as_utf8(stream: IO[bytes]) -> Utf8Stream:
-    """Read the beginning of a stream to learn its encoding, and give the whole as UTF-8.
+    """Read the beginning of a stream to find its encoding, and return all of it as UTF-8.
 
     Args:
-        stream: Bytes of a text; it stays the caller's to close.
+        stream: Bytes of a text; the caller closes it.
 
     Raises:
-        OSError: whatever reading `stream` raises, here and later.
+        OSError: anything that reading `stream` raises, here and later.
     """
     beginning = b""
     while len(beginning) < _BEGINNING and (content := stream.read(_BEGINNING - len(beginning))):
@@ -146,7 +146,7 @@ def as_utf8(stream: IO[bytes]) -> Utf8Stream:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
+    """Whether a text can be written as UTF-8: it contains no half of a surrogate pair."""
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
-"""What lists of a fixed size take in memory.
+"""How much memory lists of a fixed size take.
 
-One that is missing takes as much as any other, and next to nothing in a Parquet file.
+A missing one takes as much as any other, but almost nothing in a Parquet file.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ _LISTS = (
     pa.types.is_large_list_view,
     pa.types.is_map,
 )
-_PLACE = 24  # bytes of the largest place and length of a list or a text; and some more
+_PLACE = 24  # bytes of the largest offset and length of a list or a text, and some more
 
 
 def slot_bytes(kind: pa.DataType) -> int:
-    """What a value takes at least, even where it is missing; rather too much than too little.
+    """Bytes that a value takes at least, even if it is missing; rather too many than too few.
 
     >>> slot_bytes(pa.int64()), slot_bytes(pa.list_(pa.int64())), slot_bytes(pa.list_(pa.int64(), 100))
     (8, 24, 813)
@@ -29,7 +29,7 @@ def slot_bytes(kind: pa.DataType) -> int:
         return _PLACE
     if pa.types.is_fixed_size_list(kind):
         size = int(kind.list_size)
-        return 1 + size * max(1, slot_bytes(kind.value_type)) + size // 8  # a bit says whether a value is there
+        return 1 + size * max(1, slot_bytes(kind.value_type)) + size // 8  # one bit says whether a value is present
     if parts := parts_of(kind):
         return _PLACE + sum(map(slot_bytes, parts))
     try:
@@ -39,14 +39,14 @@ def slot_bytes(kind: pa.DataType) -> int:
 
 
 def row_bytes_at_least(kind: pa.DataType) -> int:
-    """What the lists of a fixed size in a row take, but for those within lists of any length."""
+    """Bytes of the lists of a fixed size in a row, except those within lists of any length."""
     if pa.types.is_fixed_size_list(kind):
         return slot_bytes(kind)
     return 0 if is_list(kind) else sum(map(row_bytes_at_least, parts_of(kind)))
 
 
 def largest_list(kind: pa.DataType) -> int:
-    """Bytes of the largest list of a fixed size, wherever it stands in a type; 0: there is none.
+    """Bytes of the largest list of a fixed size anywhere in a type; 0: there is none.
 
     >>> largest_list(pa.map_(pa.string(), pa.list_(pa.int8(), 100))), largest_list(pa.list_(pa.int8()))
     (113, 0)
@@ -56,18 +56,18 @@ def largest_list(kind: pa.DataType) -> int:
 
 
 def stands_in_list(kind: pa.DataType) -> bool:
-    """Whether a list of a fixed size stands within one of any length, so that only the rows tell how many there are."""
+    """Whether a list of a fixed size is within one of any length, so that only the rows show how many there are."""
     return any(largest_list(part) if is_list(kind) else stands_in_list(part) for part in parts_of(kind))
 
 
 def holds_list_views(kind: pa.DataType) -> bool:
-    """Whether views of lists stand in a type. Arrow reads some of them as places beyond the values that there are."""
+    """Whether a type contains views of lists. Arrow reads some of them as offsets beyond the existing values."""
     is_view = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
     return is_view or any(map(holds_list_views, parts_of(kind)))
 
 
 def nests_too_deep(kind: pa.DataType) -> bool:
-    """Whether more than `bounds.NESTING` types stand within each other."""
+    """Whether more than `bounds.NESTING` types are nested."""
     level: list[pa.DataType] = [kind]
     for _ in range(bounds.NESTING):
         level = [part for outer in level for part in parts_of(outer)]
@@ -77,11 +77,11 @@ def nests_too_deep(kind: pa.DataType) -> bool:
 
 
 def expanded_bytes(kind: pa.DataType, column: pa.Array) -> int:
-    """What the lists of a fixed size in a column take, read from the same column with lists of any length instead.
+    """Bytes of the lists of a fixed size in a column, measured on the same column with lists of any length instead.
 
     Args:
         kind: Of the column, with lists of a fixed size.
-        column: Without them. A list that is missing takes no room here.
+        column: The column without them. A missing list takes no room here.
     """
     if not largest_list(kind):
         return 0
@@ -104,12 +104,12 @@ def _values(column: pa.Array) -> Iterator[pa.Array]:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether values are lists of any length, maps included."""
+    """Whether values are lists of any length, including maps."""
     return any(test(kind) for test in _LISTS)
 
 
 def parts_of(kind: pa.DataType) -> list[pa.DataType]:
-    """The types that a type is made of, one level down."""
+    """The types that a type contains, one level down."""
     if isinstance(kind, pa.BaseExtensionType):
         return [kind.storage_type]
     if pa.types.is_dictionary(kind):

@@ -1,4 +1,4 @@
-"""Formats of tables by the endings of their files."""
+"""Formats of tables, by the endings of their files."""
 
 from pathlib import PurePath
 

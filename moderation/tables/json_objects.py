@@ -1,6 +1,6 @@
-"""Lines -> JSON objects, strictly: the one rule for training and for scoring.
+"""Lines -> JSON objects, strictly: the same rule for training and scoring.
 
-A line is an object of its own, in which no name stands twice and no number is NaN or infinite.
+Each line is one object, in which no name is repeated and no number is NaN or infinite.
 """
 
 import re
@@ -18,13 +18,13 @@ def read_lines(stream: IO[bytes], where: str) -> Iterator[str | None]:
 
     Args:
         stream: UTF-8, with or without a byte order mark.
-        where: Names the file in a message.
+        where: The file's name in messages.
 
     Raises:
-        DataError: a line without end, or empty lines without end.
+        DataError: a line, or empty lines, without end.
     """
     encoding = "utf-8-sig"
-    n_lines = n_empty = 0  # from the beginning, and since the last that is not empty
+    n_lines = n_empty = 0  # from the beginning, and since the last line that is not empty
     while line := stream.readline(bounds.CELL_BYTES + bounds.LINE_END):
         fits = not bounds.is_too_long(len(line.removesuffix(b"\n").removesuffix(b"\r")))
         n_lines += 1
@@ -53,7 +53,7 @@ def _skip_line(stream: IO[bytes], n_lines: int, where: str) -> None:
 
 
 def parse_object(line: str | None) -> dict[str, Any] | None:
-    """The object of a line; None: the line holds none, one in which a name stands twice, or one that nests too deep.
+    """The object in a line; None: there is none, a name in it is repeated, or it is nested too deeply.
 
     >>> parse_object('{"text": "hi"}'), parse_object("null"), parse_object('{"text": "a", "text": "b"}')
     ({'text': 'hi'}, None, None)
@@ -68,7 +68,7 @@ def parse_object(line: str | None) -> dict[str, Any] | None:
 
 
 def _nests_too_deep(line: str) -> bool:
-    r"""Whether more than `bounds.NESTING` brackets are open at once; those within texts are none.
+    r"""Whether more than `bounds.NESTING` brackets are open at once; those within texts do not count.
 
     >>> _nests_too_deep("[" * 101), _nests_too_deep("[]" * 101), _nests_too_deep('"\\"' + "[" * 101 + '"')
     (True, False, False)

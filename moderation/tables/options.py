@@ -1,4 +1,4 @@
-"""Settings of how a table is written, as every verb that reads one declares them; light enough for `--help`."""
+"""Settings of the format of a table, for every verb that reads one; imports little, so that `--help` is quick."""
 
 from typing import Literal
 
@@ -6,15 +6,19 @@ TEXT_COLUMN = "comment_text"
 Quoting = Literal["standard", "none"]
 
 TEXT_COLUMN_HELP = (
-    "column that holds the text; where the default is not there, the one of a usual name is taken: text, comment, "
-    "tweet, body, content, message and the like"
+    "column of the texts; if the default is missing, a column with a usual name is used: text, comment, tweet, body, "
+    "content, message and the like"
 )
-DELIMITER_HELP = "field delimiter of a CSV file; default: that of a first line 'sep=;', else ',' (tab for .tsv)"
+DELIMITER_HELP = "field delimiter of a CSV file; default: the one in a first line 'sep=;', otherwise ',' (tab for .tsv)"
 QUOTING_HELP = (
-    "of a CSV file; standard: a field in double quotes, a quote in it as two; none: quotes are plain characters"
+    "quotes in a CSV file; standard: they enclose a field, and a quote inside it is doubled; none: they are ordinary "
+    "characters"
 )
-ESCAPE_HELP = "character of a CSV file that makes a following quote or delimiter plain, such as '\\'; default: none"
+ESCAPE_HELP = (
+    "character of a CSV file that makes the quote or delimiter after it an ordinary character, such as '\\'; "
+    "default: none"
+)
 CSV_SAFE_HELP = (
-    "of CSV and TSV: put an apostrophe before what a spreadsheet would run as a formula: cells that begin with =, +, "
-    "-, @, a tab or a line break, and such signs where another delimiter would cut a cell; this changes the data"
+    "CSV and TSV only: put an apostrophe before anything that a spreadsheet would run as a formula: =, +, -, @, a tab "
+    "or a line break that begins a cell, or would begin one with another delimiter; this changes the data"
 )

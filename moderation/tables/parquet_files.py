@@ -26,7 +26,10 @@ from moderation.tables.fixed_sizes import (
 )
 from moderation.tables.parquet_pages import RowGroup, broken_parquet, check_decoded, deep_column, measure_pages
 
-_IN_PIECES: dict[str, object] = {"pre_buffer": False, "buffer_size": 1 << 20}  # or a row group would be read as a whole
+_IN_PIECES: dict[str, object] = {
+    "pre_buffer": False,
+    "buffer_size": 1 << 20,
+}  # otherwise a row group would be read as a whole
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
@@ -35,12 +38,12 @@ class ParquetTable:
     """An open Parquet file.
 
     Args:
-        path: Where it lies.
+        path: Its path.
         source: Its bytes.
         file: Open for reading.
         groups: Its row groups.
-        n_packed: Bytes of the file as it lies on the disk.
-        state: Of the file on the disk, another one after each change.
+        n_packed: Size of the file on the disk.
+        state: State of the file on the disk; it differs after each change.
     """
 
     path: Path
@@ -57,19 +60,19 @@ class ParquetTable:
 
     @property
     def n_bytes(self) -> int:
-        """About what all of it takes in memory; more where values are repeated."""
+        """About how many bytes all of it takes in memory; more if values are repeated."""
         return sum(group.n_bytes for group in self.groups)
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches: the file's, with the values of dictionaries in place of what refers to them, and no views."""
+        """Schema of the batches: the file's, with dictionary values instead of references to them, and no views."""
         return pa.schema([pa.field(field.name, _plain(field.type)) for field in self.file.schema_arrow])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All rows, some at a time.
 
         Raises:
-            DataError: damaged; what is decoded becomes very much more than the file.
+            DataError: it is damaged, or decodes to far more than its size.
         """
         schema, n_bytes = self.schema, 0
         most_rows = max(1, bounds.DECODED_BYTES // max(1, sum(row_bytes_at_least(field.type) for field in schema)))
@@ -89,7 +92,7 @@ class ParquetTable:
             raise broken_parquet(str(self.path)) from None
 
     def _check_expanded(self, group: int, n_rows: int, n_before: int) -> None:
-        """Refuse a row group whose lists of a fixed size would fill the memory; read without them, it does not."""
+        """Refuse a row group whose lists of a fixed size would fill the memory; they are measured in another type."""
         kinds = {place: kind for place, kind in enumerate(self.schema.types) if stands_in_list(kind)}
         if not kinds:
             return
@@ -102,21 +105,21 @@ class ParquetTable:
             if sum(sizes.values()) > 4 * bounds.DECODED_BYTES:
                 name = self.schema.names[max(sizes, key=lambda place: sizes[place])]
                 raise DataError(
-                    f"{self.path}: the column {show_names([name])} holds lists of {max(sizes.values()) / 1e6:,.0f} MB "
-                    f"in {found.num_rows:,} rows. Leave it out."
+                    f"{self.path}: the column {show_names([name])} contains lists of {max(sizes.values()) / 1e6:,.0f} "
+                    f"MB in {found.num_rows:,} rows. Leave it out."
                 )
 
 
 @contextmanager
 def open_parquet(path: Path, before: ParquetTable | None = None) -> Iterator[ParquetTable]:
-    """Open a file whose end must be read first; a compressed one is unpacked to the disk for that.
+    """Open a file whose end must be read first; for that, a compressed one is unpacked to the disk.
 
     Args:
         path: The file.
-        before: The same as it was opened before; what was measured then is taken where it has not changed.
+        before: The same file when it was opened before; its measurements are used again if it has not changed.
 
     Raises:
-        DataError: as `open_unpacked` and `measure_pages`, or it is no Parquet file.
+        DataError: as for `open_unpacked` and `measure_pages`, or it is not a Parquet file.
     """
     with open_unpacked(path) as (_, stream, packed), _seekable(path, stream, packed) as source:
         try:
@@ -154,7 +157,7 @@ def _unpack(path: Path) -> IO[bytes]:
         with _writing_temporary_file(path):
             unpacked = tempfile.TemporaryFile()  # noqa: SIM115
         stack.callback(_close, unpacked)
-        for piece in unpacked_pieces(path):  # whose own errors name the table
+        for piece in unpacked_pieces(path):  # its own errors name the table
             with _writing_temporary_file(path):
                 unpacked.write(piece)
         with _writing_temporary_file(path):
@@ -175,7 +178,7 @@ def _writing_temporary_file(path: Path) -> Iterator[None]:
 
 
 def _close(file: IO[bytes]) -> None:
-    with suppress(OSError):  # what could not be written is tried again at the end
+    with suppress(OSError):  # a failed write is tried again at the end
         file.close()
 
 
@@ -183,30 +186,30 @@ def _check_types(schema: pa.Schema, where: str) -> None:
     for field in schema:
         if nests_too_deep(field.type):
             raise DataError(
-                f"{where}: the column {show_names([field.name])} holds values within each other; expected "
+                f"{where}: the column {show_names([field.name])} contains nested values; expected "
                 f"{bounds.NESTING} levels at most. Leave it out."
             )
         if holds_list_views(field.type):
             raise DataError(
-                f"{where}: the column {show_names([field.name])} holds views of lists (list_view), which are not read. "
-                "Leave it out, or write it as lists."
+                f"{where}: the column {show_names([field.name])} contains views of lists (list_view), which are not "
+                "supported. Leave it out, or write it as lists."
             )
         n_bytes = max(largest_list(field.type), row_bytes_at_least(field.type))
         if n_bytes > bounds.CELL_BYTES:
             raise DataError(
-                f"{where}: the column {show_names([field.name])} holds lists of {n_bytes:,} bytes. Leave it out."
+                f"{where}: the column {show_names([field.name])} contains lists of {n_bytes:,} bytes. Leave it out."
             )
 
 
 def _without_fixed_sizes(metadata: pa.parquet.FileMetaData) -> pa.parquet.FileMetaData:
-    """What a file says of itself, but for the types of Arrow: lists of a fixed size are read as lists of any length."""
+    """A file's metadata without Arrow's types, so that lists of a fixed size are read as lists of any length."""
     content = io.BytesIO()
     metadata.write_metadata_file(content)
     return pa.parquet.read_metadata(io.BytesIO(content.getvalue().replace(b"ARROW:schema", b"arrow:schema")))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type in which values are handed on: for texts and bytes one whose lengths are known before they are read."""
+    """The type in which values are passed on: for texts and bytes, one whose lengths are known before reading."""
     if pa.types.is_dictionary(kind):
         return kind.value_type
     if pa.types.is_string_view(kind):

@@ -1,7 +1,7 @@
 """How large the pages of a Parquet file are, read from their headers before anything is unpacked.
 
-What stands in the file's own directory may be wrong; the headers of the pages are what a reader goes by. They are
-structures of Thrift's compact protocol, of which a few numbers count here.
+The file's own directory may be wrong; readers rely on the headers of the pages. They are
+structures of Thrift's compact protocol; a few of their numbers matter here.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from moderation.tables.columns import show_names
 
 _MOST_ROWS = 10_000  # decoded at once
 _LARGEST_HEADER = 1 << 24  # that Arrow reads
-_DEEPEST = 12  # structures and lists within each other
-_LEVEL_BYTES = 8  # about, of a value that repeats the one before, or is missing: its place and its level
-_SUSPECT = 64  # times its bytes that a page may become, where they are lists
+_DEEPEST = 12  # nested structures and lists
+_LEVEL_BYTES = 8  # approximate; of a value that repeats the one before, or is missing: its offset and its level
+_SUSPECT = 64  # factor by which a page may grow if its values are lists
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value
-_DECIMAL_BYTES = 32  # of the widest decimal number that Arrow makes, however few lie in the file
+_DECIMAL_BYTES = 32  # of the widest decimal number that Arrow makes, even if the file stores fewer
 
 _BITS = {4: 16, 5: 32, 6: 64}  # of Thrift's numbers
 _I32, _I64, _BINARY, _LIST, _STRUCT = 5, 6, 8, 9, 12  # types of Thrift
@@ -33,11 +33,11 @@ _ENCODING = {_DATA: (5, 2), _DICTIONARY: (7, 2), _DATA_V2: (8, 4)}  # places of 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """What reading a row group takes.
+    """The memory that reading a row group takes.
 
     Args:
         n_rows: Its rows.
-        n_bytes: About how much its columns take when they are decoded; where values are repeated it may be more.
+        n_bytes: About how much its columns take when decoded; it may be more if values are repeated.
         rows_at_once: Rows that can be decoded together in bounded memory.
     """
 
@@ -48,7 +48,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Where the file's directory says that the pages of a column lie in a row group."""
+    """Position of a column's pages in a row group, according to the file's directory."""
 
     begin: int
     end: int
@@ -63,12 +63,12 @@ class _Page:
     packed_bytes: int
     n_bytes: int
     n_values: int
-    repeats: bool  # its values may repeat what stands there once
+    repeats: bool  # its values may repeat something that is stored once
 
 
 @dataclass(frozen=True)
 class _Column:
-    """Of a row group: values, bytes of all pages, and bytes that a row takes at most but for a page or two."""
+    """Of a row group: values, bytes of all pages, and bytes that a row takes at most, except for a page or two."""
 
     n_values: int
     n_bytes: int
@@ -76,16 +76,16 @@ class _Column:
 
 
 def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str, *, n_packed: int) -> list[RowGroup]:
-    """Find out what reading each row group takes, and refuse what would fill the memory.
+    """Find out how much memory reading each row group takes, and refuse what would fill it.
 
     Args:
         file: The Parquet file, unpacked.
         metadata: Of that file.
-        where: Names it in a message.
-        n_packed: Bytes of the file as it lies on the disk.
+        where: Its name in messages.
+        n_packed: Size of the file on the disk.
 
     Raises:
-        DataError: a bound of `bounds` is broken, or the headers contradict the file's directory.
+        DataError: a limit of `bounds` is exceeded, or the headers contradict the file's directory.
     """
     if metadata.num_columns > bounds.COLUMNS:
         raise DataError(f"{where}: {metadata.num_columns:,} columns; expected {bounds.COLUMNS:,} or fewer.")
@@ -103,12 +103,12 @@ def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str
 
 
 def check_decoded(n_bytes: int, n_packed: int, where: str) -> None:
-    """Refuse a file that becomes very much more than it is.
+    """Refuse a file that decodes to far more than its size.
 
     Args:
-        n_bytes: That have been decoded, or will be.
-        n_packed: Bytes of the file as it lies on the disk.
-        where: Names it in the message.
+        n_bytes: Bytes that have been decoded, or will be.
+        n_packed: Size of the file on the disk.
+        where: Its name in the message.
 
     Raises:
         DataError: it does.
@@ -116,33 +116,33 @@ def check_decoded(n_bytes: int, n_packed: int, where: str) -> None:
     if n_bytes > max(bounds.UNPACKED_STRETCH, bounds.UNPACKED_RATIO * n_packed):
         raise DataError(
             f"{where}: its columns take {n_bytes / 1e6:,.0f} MB or more, over {bounds.UNPACKED_RATIO} times the file, "
-            "as in files that are made to fill a memory. If it is sound, write it as CSV."
+            "as in files made to fill memory. If it is sound, write it as CSV."
         )
 
 
 def broken_parquet(where: str) -> DataError:
-    """The error of a file that is not what its name says."""
+    """The error for a file that is not what its name claims."""
     return DataError(
         f"{where}: not a complete Parquet file (truncated, damaged, or another format). Fetch or write it again."
     )
 
 
 def deep_column(file: IO[bytes], where: str) -> DataError:
-    """The error of a file with a column whose values stand within each other more often than Arrow reads."""
+    """The error for a file with a column that is nested more deeply than Arrow reads."""
     try:
         name = show_names([_deepest(_read_fields(file, where, keeps_texts=True)[2, _LIST])])
     except (EOFError, IndexError, ValueError, KeyError, TypeError, AttributeError, OSError):
         return broken_parquet(where)
     return DataError(
-        f"{where}: the column {name} holds lists or objects within each other, over {bounds.NESTING} levels as Parquet "
+        f"{where}: the column {name} contains nested lists or objects, over {bounds.NESTING} levels as Parquet "
         f"counts them (two for each list); expected {bounds.NESTING} at most. Leave it out, or write it as JSON text."
     )
 
 
 def _deepest(elements: list[dict[tuple[int, int], Any]]) -> str:
-    """The column that nests deepest in a schema, whose elements stand in the order of a walk through the tree."""
+    """The most deeply nested column in a schema, whose elements are in the order of a walk through the tree."""
     deepest, name, column = 0, "", ""
-    left = [elements[0][5, _I32]]  # children that are still to come, at each level
+    left = [elements[0][5, _I32]]  # children still to come, at each level
     for element in elements[1:]:
         while left and not left[-1]:
             left.pop()
@@ -156,7 +156,7 @@ def _deepest(elements: list[dict[tuple[int, int], Any]]) -> str:
 
 
 def _read_directory(file: IO[bytes], where: str) -> Iterator[tuple[int, list[_Chunk]]]:
-    """Rows and columns of each row group; pyarrow's access to them ends the process where some numbers are wrong."""
+    """Rows and columns of each row group; pyarrow's access to them crashes the process if some numbers are wrong."""
     for group in _read_fields(file, where).get((4, _LIST), []):
         n_rows = group[3, _I64]
         if n_rows < 0:
@@ -194,7 +194,7 @@ def _measure_group(
     for place, chunk in enumerate(chunks):
         shape = metadata.schema.column(place)
         if (shape.length or 0) > bounds.CELL_BYTES:
-            raise DataError(f"{_column_name(where, shape)} holds values of {shape.length:,} bytes. Leave it out.")
+            raise DataError(f"{_column_name(where, shape)} contains values of {shape.length:,} bytes. Leave it out.")
         columns.append(_measure_column(file, n_rows, chunk, shape, where))
     row_bytes = sum(column.row_bytes for column in columns)
     at_once = min(_MOST_ROWS, max(1, bounds.DECODED_BYTES // max(1, row_bytes)))
@@ -227,7 +227,7 @@ def _measure_column(file: IO[bytes], n_rows: int, chunk: _Chunk, shape: Any, whe
         raise broken_parquet(where)
     if inflated > 8 * bounds.DECODED_BYTES:
         raise DataError(
-            f"{_column_name(where, shape)} holds lists of {inflated / 1e9:,.1f} GB in one row group. "
+            f"{_column_name(where, shape)} contains lists of {inflated / 1e9:,.1f} GB in one row group. "
             "Leave it out, or write the file again with fewer rows in a row group."
         )
     in_row = -(-n_values // max(1, n_rows))
@@ -251,7 +251,7 @@ def _column_name(where: str, shape: Any) -> str:
 
 
 def _pages(file: IO[bytes], chunk: _Chunk) -> Iterator[_Page]:
-    """Headers of a column's pages, those that a reader meets until it has all values."""
+    """Headers of a column's pages, those that a reader reads until it has all values."""
     at, n_values = chunk.begin, 0
     while at < chunk.end and n_values < chunk.n_values:
         page = _read_header(file, at)
@@ -293,7 +293,7 @@ def _width(shape: Any) -> int | None:
 
 
 def _longest_value(file: IO[bytes], page: _Page, chunk: _Chunk) -> int:
-    """Bytes of the longest value in a dictionary; where it cannot be unpacked here, of all of it."""
+    """Bytes of the longest value in a dictionary, or of all of it if it cannot be unpacked here."""
     file.seek(page.begin)
     content = file.read(page.packed_bytes)
     try:
@@ -309,7 +309,7 @@ def _longest_value(file: IO[bytes], page: _Page, chunk: _Chunk) -> int:
 
 
 class _Compact:
-    """Reads structures of Thrift's compact protocol; an `IndexError` where the bytes end too early."""
+    """Reads structures of Thrift's compact protocol; raises `IndexError` if the bytes end too early."""
 
     def __init__(self, content: bytes, *, keeps_texts: bool = False) -> None:
         self._content = content
@@ -317,18 +317,20 @@ class _Compact:
         self.at = 0
 
     def read_struct(self, depth: int = 0) -> dict[tuple[int, int], Any]:
-        """Values by field and type: a reader takes no notice of a field that is of another type than it expects."""
+        """Values by field and type: readers ignore a field that does not have the expected type."""
         if depth > _DEEPEST:
-            raise ValueError("structures nest too deep")
+            raise ValueError("structures are nested too deeply")
         fields: dict[tuple[int, int], Any] = {}
         number, seen = 0, set[int]()
         while head := self._byte():
             delta, kind = head >> 4, head & 15
             number = number + delta if delta else self._signed()
             if not 0 < number < 1 << 15 or number in seen:
-                raise ValueError("a field that comes twice, or whose number is cut off by other readers")
+                raise ValueError("a field that is repeated, or whose number other readers would cut off")
             seen.add(number)
-            fields[number, kind] = None if kind in (1, 2) else self._value(kind, depth)  # a truth value is its type
+            fields[number, kind] = (
+                None if kind in (1, 2) else self._value(kind, depth)
+            )  # a boolean value is encoded in its type
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
@@ -348,7 +350,7 @@ class _Compact:
             head = self._byte()
             size = head >> 4 if head >> 4 < 15 else self._unsigned()
             if size > len(self._content) or depth > _DEEPEST:
-                raise ValueError("a list that is too long, or nests too deep")
+                raise ValueError("a list that is too long, or nested too deeply")
             return [self._value(head & 15, depth + 1) for _ in range(size)]
         raise ValueError("a type that page headers do not have")
 
@@ -365,7 +367,7 @@ class _Compact:
             shift += 7
             if byte < 128:
                 if shift > 7 and not byte:
-                    raise ValueError("a number that is longer than it has to be")
+                    raise ValueError("a number that is longer than necessary")
                 return value
             if shift > 63:
                 raise ValueError("a number that is too long")
@@ -373,7 +375,7 @@ class _Compact:
     def _signed(self, bits: int = 16) -> int:
         value = self._unsigned()
         if value >> bits:
-            raise ValueError("a number that other readers cut off")
+            raise ValueError("a number that other readers would cut off")
         return (value >> 1) ^ -(value & 1)
 
     def _skip(self, size: int) -> None:

@@ -1,7 +1,7 @@
-"""File -> table: CSV, TSV, Parquet and JSON lines, each also compressed; every broken row is named by its number.
+"""File -> table: CSV, TSV, Parquet and JSON lines, each also compressed; every broken row is reported by its number.
 
-Row numbers in messages count the data rows from 1; a CSV header is not counted, and neither are empty lines. A message
-never quotes a cell, nor what pyarrow says about one.
+Row numbers in messages count the data rows from 1; neither a CSV header nor empty lines are counted. A message
+never quotes a cell, nor pyarrow's message about one.
 """
 
 import io
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 1 << 24
-_MOST_WRONG_ROWS = 100_000  # that are listed
+_MOST_WRONG_ROWS = 100_000  # to list
 _LARGEST_BLOCK = 1 << 30  # pyarrow counts the bytes of a block in 32 bits
 
 
@@ -41,17 +41,17 @@ def read_table(
 ) -> pd.DataFrame:
     r"""Read a table from a file.
 
-    Every cell of a CSV or TSV file arrives as the text that stands there: "null", "NA" and "NaN" are comments like any
+    Every cell of a CSV or TSV file is returned as its text: "null", "NA" and "NaN" are comments like any
     other, and an empty field is an empty text. Parquet and JSON lines keep the types of their file. Blanks around the
-    names of columns are left out, which is logged.
+    names of columns are removed, which is logged.
 
     Args:
         path: A file named `.csv`, `.tsv`, `.parquet`, `.jsonl` or `.ndjson`, each also with `.gz`, `.zip` (with one
             table in it) or `.zst`. Text is UTF-8, with or without a byte order mark, or UTF-16.
-        delimiter: Field delimiter of a CSV or TSV file, one character; default: what a first line `sep=;` names, else a
-            comma, for TSV a tab. Other formats have none and take no notice.
-        quoting: What quotes mean in a CSV or TSV file, as `CsvDialect` has it.
-        escape: Its escape character, as there.
+        delimiter: Field delimiter of a CSV or TSV file, one character; default: the one in a first line `sep=;`,
+            otherwise a comma, for TSV a tab. Other formats ignore it.
+        quoting: The meaning of quotes in a CSV or TSV file, as in `CsvDialect`.
+        escape: Its escape character, as in `CsvDialect`.
 
     Returns:
         The table; its index is 0..n-1 in the order of the file.
@@ -92,18 +92,18 @@ def read_table(
         raise
     except (pa.ArrowException, ValueError, OverflowError):
         raise DataError(
-            f"{path}: some column holds values that cannot be used here, such as times of an unknown zone in objects. "
+            f"{path}: a column has values that cannot be used here, such as times of an unknown zone in objects. "
             "Write the file again without that column."
         ) from None
     return frame
 
 
 def _strip_names(path: Path, table: pa.Table) -> pa.Table:
-    """Leave out blanks around the names of columns, and refuse two columns of one name."""
+    """Remove blanks around the names of columns, and refuse two columns of the same name."""
     names = [strip_blanks(name) for name in table.column_names]
     n_stripped = sum(name != found for name, found in zip(names, table.column_names, strict=True))
     if n_stripped:
-        logger.info("%s: blanks left out around %d of the column names.", path, n_stripped)
+        logger.info("%s: blanks removed around %d of the column names.", path, n_stripped)
     check_column_names(names, str(path))
     return table.rename_columns(names) if n_stripped else table
 
@@ -119,12 +119,12 @@ def _read_csv_stream(path: Path, ending: str, stream: IO[bytes], dialect: CsvDia
     found = open_csv(stream, str(path), ending, dialect)
     check_column_names(found.header, str(path))
     if found.n_stripped:
-        logger.info("%s: blanks left out around %d of the column names.", path, found.n_stripped)
+        logger.info("%s: blanks removed around %d of the column names.", path, found.n_stripped)
     typed = suggest_delimiter(found.header)
     if typed is not None:
         raise DataError(
-            f"{path}: one column with the delimiter {found.delimiter!r}, and the header holds another one; expected a "
-            f"text column and label columns. Cure: --delimiter {typed}"
+            f"{path}: one column with the delimiter {found.delimiter!r}, but the header contains another one; "
+            f"expected a text column and label columns. Cure: --delimiter {typed}"
         )
     schema = pa.schema([(name, pa.string()) for name in found.header])
     batches: list[pa.RecordBatch] = []
@@ -144,7 +144,7 @@ def _read_csv_stream(path: Path, ending: str, stream: IO[bytes], dialect: CsvDia
             if n_wrong == _MOST_WRONG_ROWS:
                 break
             continue
-        if problems:  # the table is refused, and its other rows are read for further problems alone
+        if problems:  # the table is refused, and its other rows are read only to find more problems
             continue
         rows.append(fields)
         size += sum(map(len, fields)) + bounds.CELL_COST * len(fields)
@@ -159,7 +159,7 @@ def _read_csv_stream(path: Path, ending: str, stream: IO[bytes], dialect: CsvDia
 
 
 def _describe_rows(path: Path, problems: dict[str, list[int]]) -> str:
-    """Name all rows that cannot be read, those with too few or too many fields together."""
+    """List all rows that cannot be read; those with too few or too many fields together."""
     ragged: dict[int, list[int]] = {}
     lines = []
     for error, numbers in problems.items():
@@ -174,7 +174,7 @@ def _describe_rows(path: Path, problems: dict[str, list[int]]) -> str:
         numbers = sorted(number for rows in ragged.values() for number in rows)
         lines.append(
             f"{_count_rows(numbers)} with {found}; expected {n_columns}, as in the header. Put a text that "
-            "holds the delimiter, a quote or a line end in double quotes, and double each quote within.\n"
+            "contains the delimiter, a quote or a line end in double quotes, and double each quote within.\n"
             f"    {_list_rows(numbers)}"
         )
     return f"{path}: cannot be read as it is.\n  " + "\n  ".join(lines)
@@ -204,7 +204,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _held_bytes(batch: pa.RecordBatch) -> int:
-    """What rows take at the peak; texts are held several times, in Python's form too."""
+    """Memory that rows take at the peak; texts are held several times, also as Python objects."""
     n_bytes: int = batch.nbytes
     texts: int = sum(column.nbytes for column in batch.columns if column.type in (pa.string(), pa.large_string()))
     return 2 * (n_bytes - texts) + HELD_PER_BYTE * texts
@@ -215,7 +215,7 @@ def _check_values(path: Path, batch: pa.RecordBatch, n_before: int) -> None:
         batch.validate(full=True)
     except pa.ArrowInvalid:
         raise DataError(
-            f"{path}: some column holds what its type does not allow, such as texts that are not UTF-8. Mend it where "
+            f"{path}: a column has values that its type does not allow, such as texts that are not UTF-8. Fix it where "
             "the file is made, and write it again."
         ) from None
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -229,14 +229,14 @@ def _check_values(path: Path, batch: pa.RecordBatch, n_before: int) -> None:
 def _read_json_lines(path: Path) -> pa.Table:
     content = read_lines_whole(path)
     problems = _find_broken_lines(path, content)
-    if problems:  # before pyarrow sees them: it takes two objects on a line for two rows, and crashes on a line `null`
+    if problems:  # before pyarrow sees them: it reads two objects on a line as two rows, and crashes on a line `null`
         raise DataError(_describe_broken_json(path, problems))
     read: Callable[..., pa.Table] = pa.json.read_json
     options = pa.json.ReadOptions(block_size=min(len(content) + 1, _LARGEST_BLOCK))
     try:
         table = read(pa.BufferReader(content), read_options=options)
         times = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
-        if times:  # pyarrow takes a column of dates for times; they are texts here like all others
+        if times:  # pyarrow reads a column of dates as times; here they are texts like all others
             schema = pa.schema([(name, pa.string()) for name in times])
             parsing = pa.json.ParseOptions(explicit_schema=schema)
             table = read(pa.BufferReader(content), read_options=options, parse_options=parsing)
@@ -249,16 +249,17 @@ def _read_json_lines(path: Path) -> pa.Table:
 
 def _describe_broken_json(path: Path, problems: list[str]) -> str:
     return (
-        f"{path}: not readable as JSON lines; expected one object a line with the same columns and types, such as "
+        f"{path}: not readable as JSON lines; expected one object per line with the same columns and types, such as "
         '{"comment_text": "…", "toxic": 0}.\n  '
         + "\n  ".join(
-            problems or ["the content nests too deep, mixes types within a value, or holds a number that is too large"]
+            problems
+            or ["the content is nested too deeply, mixes types within a value, or has a number that is too large"]
         )
     )
 
 
 def _find_broken_lines(path: Path, content: bytes) -> list[str]:
-    """Which lines hold no object, and which a text that is none.
+    """Which lines have no object, and which have an invalid text.
 
     Raises:
         DataError: more names in the objects than a table has columns, or more than fit into the memory.
@@ -276,20 +277,20 @@ def _find_broken_lines(path: Path, content: bytes) -> list[str]:
         _add_names(row, (), names)
         if len(names) > bounds.COLUMNS:
             raise DataError(
-                f"{path}: up to row {number:,} the objects hold more than {bounds.COLUMNS:,} different names, too many "
+                f"{path}: up to row {number:,} the objects have more than {bounds.COLUMNS:,} different names, too many "
                 "for columns of a table. Leave out objects whose names are values."
             )
         if len(broken) + len(halves) == _MOST_WRONG_ROWS:
             break
-    Room(path).check(n_rows * len(names) * 8)  # each row takes its place in each column
-    found = ((broken, "no JSON object of their own"), (halves, "half a surrogate pair, which is no text"))
+    Room(path).check(n_rows * len(names) * 8)  # each row takes space in each column
+    found = ((broken, "not one JSON object per line"), (halves, "half a surrogate pair, which is not text"))
     return [
         f"{what}: {len(rows)} line{'s' if len(rows) > 1 else ''} ({show_rows(rows)})" for rows, what in found if rows
     ]
 
 
 def _add_names(value: object, within: tuple[str, ...], names: set[tuple[str, ...]]) -> None:
-    """Add the names of an object and of those in it; what stands in lists is within them."""
+    """Add the names of an object and of the objects in it; the content of lists counts as within them."""
     if isinstance(value, dict):
         for name, inner in value.items():
             names.add((*within, name))
@@ -302,7 +303,7 @@ def _add_names(value: object, within: tuple[str, ...], names: set[tuple[str, ...
 
 
 def _find_changes_of_type(path: Path, content: bytes) -> list[str]:
-    """Which columns change their type; pyarrow names the first one alone."""
+    """Which columns change their type; pyarrow names only the first one."""
     first_kinds: dict[str, tuple[str, int]] = {}
     changes: dict[str, str] = {}
     for number, line in enumerate(read_lines(io.BytesIO(content), str(path)), start=1):
@@ -321,7 +322,7 @@ def _kind(value: object) -> str:
 
 
 def _in_utc(table: pa.Table) -> pa.Table:
-    """Replace zones of times, which may be unknown here, by UTC."""
+    """Replace time zones, which may be unknown here, by UTC."""
     for position, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type) and field.type.tz is not None:
             kind = pa.timestamp(field.type.unit, "UTC")

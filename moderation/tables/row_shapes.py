@@ -1,7 +1,7 @@
-"""What rows of a table look like, by their numbers, so that rows within a text are seen.
+"""What rows of a table look like, judged by their numbers, so that rows within a text are noticed.
 
 A quote that is opened in one row and closed in a later one, at the end of a field, is a text of several lines to every
-CSV reader. What gives it away is that those lines are rows: as many fields, and numbers where the table has numbers.
+CSV reader. It is noticed because those lines look like rows: as many fields, and numbers where the table has numbers.
 """
 
 from itertools import pairwise
@@ -11,11 +11,11 @@ _TWO_VALUES = ("0", "1")
 
 
 class RowShape:
-    """The columns of a table that hold whole numbers alone, learnt from its first rows.
+    """The columns of a table that have only whole numbers, learnt from its first rows.
 
     Args:
-        n_fields: Of a row.
-        delimiter: Between them.
+        n_fields: Fields of a row.
+        delimiter: The delimiter between them.
     """
 
     def __init__(self, n_fields: int, delimiter: str) -> None:
@@ -24,7 +24,7 @@ class RowShape:
         self._two_valued = set(self._numeric)
 
     def learn(self, fields: list[str]) -> None:
-        """Take notice of a row that is right."""
+        """Learn from a row that is right."""
         if self._n_learnt >= _ROWS_LEARNT or not self._numeric:
             return
         self._n_learnt += 1
@@ -40,7 +40,7 @@ class RowShape:
         larger and larger numbers where it has others, as in a column of row numbers.
 
         Args:
-            fields: Of a row; of one that cannot be read to its end, those that could.
+            fields: Fields of a row, or as many as could be read.
 
         >>> shape = RowShape(2, ",")
         >>> shape.learn(["1", "fine"])
@@ -55,7 +55,7 @@ class RowShape:
         )
 
     def _may_follow(self, place: int, field: str) -> bool:
-        """Whether the second line has as many fields; most texts are ruled out by it, whatever their length."""
+        """Whether the second line has as many fields; this rules out most texts, whatever their length."""
         begin = field.index("\n") + 1
         end = field.find("\n", begin)
         n_delimiters = field.count(self._delimiter, begin, len(field) if end < 0 else end)

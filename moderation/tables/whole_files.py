@@ -1,4 +1,4 @@
-"""Texts that are held as a whole: their bytes as UTF-8, as far as they fit into the memory that is free."""
+"""Texts that are held as a whole: their bytes as UTF-8, if they fit into the free memory."""
 
 import codecs
 from collections.abc import Iterator
@@ -11,21 +11,21 @@ from moderation.tables.compression import unpacked_pieces
 from moderation.tables.encodings import Utf8Recoder, guess_encoding
 
 HELD_PER_BYTE, HELD_PER_LINE = 6, 150
-"""Bytes that a table takes at its peak, by the bytes of its texts and by its lines; measured with `check`."""
+"""Memory that a table takes at its peak, per byte of its texts and per line; measured with `check`."""
 
 
 class Room:
-    """The memory that is free at the beginning, which a table has to fit into, with what is made of it.
+    """The memory that is free at the beginning; a table, and everything made from it, must fit into it.
 
     Args:
-        path: Of the table.
+        path: Path of the table.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._free = path, free_bytes()
 
     def check(self, n_bytes: int) -> None:
-        """Refuse a table that would take so many bytes.
+        """Refuse a table that would take too many bytes.
 
         Raises:
             DataError: fewer are free.
@@ -33,13 +33,13 @@ class Room:
         if self._free is not None and n_bytes > self._free:
             raise DataError(
                 f"{self._path}: too large for the memory here: the table is held as a whole, which takes "
-                f"{n_bytes / 1e9:,.1f} GB or more, and {self._free / 1e9:,.1f} GB are free. Take a part of its rows or "
+                f"{n_bytes / 1e9:,.1f} GB or more, and {self._free / 1e9:,.1f} GB are free. Use a part of its rows or "
                 "columns, or a machine with more memory."
             )
 
 
 def text_pieces(path: Path) -> Iterator[bytes]:
-    """The bytes of a text as UTF-8, some at a time, as long as the table fits into the memory.
+    """The bytes of a text as UTF-8, piece by piece, as long as the table fits into the memory.
 
     Raises:
         DataError: they are not UTF-8, or are too many.
@@ -59,24 +59,24 @@ def text_pieces(path: Path) -> Iterator[bytes]:
 
 
 def read_lines_whole(path: Path) -> bytes:
-    """A text whose lines end in line feeds; of a line that breaks its bound only as much as tells that it does.
+    """A text whose lines end in line feeds; a line over the limit is cut just after it.
 
     Raises:
-        DataError: as `text_pieces`; a line has no end.
+        DataError: as for `text_pieces`; a line has no end.
     """
     lines = _Lines(path)
     return b"".join(map(lines.shorten, text_pieces(path)))
 
 
 class _Lines:
-    """Cuts off what a line has beyond its bound."""
+    """Cuts off the part of a line beyond its limit."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._n_bytes = self._n_ended = 0  # of the line that is not at its end; lines that are
+        self._n_bytes = self._n_ended = 0  # bytes of the unfinished line; number of finished lines
 
     def shorten(self, content: bytes) -> bytes:
-        """The next bytes, without the tail of a line that began before them.
+        """The next bytes, without the cut-off part of a line that began before them.
 
         Raises:
             DataError: a line without end.
@@ -118,7 +118,7 @@ class _Utf8Check:
             return
         line = self._n_lines + content.count(b"\n", 0, max(0, offset - len(pending))) + 1
         raise DataError(
-            f"{self._path}: not UTF-8; the first foreign byte is 0x{foreign:02x} at offset "
+            f"{self._path}: not UTF-8; the first invalid byte is 0x{foreign:02x} at offset "
             f"{self._n_bytes - len(pending) + offset}, line {line}. Convert the unpacked file, for example: "
             "iconv -f LATIN1 -t UTF-8 FILE > FILE.utf8 (or, from Excel, save as 'CSV UTF-8')."
         )

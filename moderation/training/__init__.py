@@ -1,1 +1,1 @@
-"""What changes weights."""
+"""Training: everything that changes weights."""

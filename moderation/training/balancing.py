@@ -16,11 +16,11 @@ def build_balanced_sampler_and_pos_weight(
     cap: float = 50.0,
     seed: int = 42,
 ) -> tuple[WeightedRandomSampler, torch.Tensor]:
-    """Build both remedies for rare labels; use either or both.
+    """Build both remedies for rare labels; use one or both.
 
     Args:
         targets: 0/1, `(n_examples, n_labels)`, columns in label order.
-        rule: How `pos_weight` follows from the ratio of negatives to positives: "balanced" takes the ratio, "sqrt"
+        rule: How to compute `pos_weight` from the ratio of negatives to positives: "balanced" uses the ratio, "sqrt"
             its square root, "off" 1.
         cap: Largest `pos_weight`, 1 or more.
         seed: Seed of the sampler's draws.
@@ -63,7 +63,7 @@ def pos_weight_of(targets: npt.NDArray[np.float32], rule: PosWeight, cap: float)
     elif rule == "sqrt":
         ratio = np.sqrt(ratio)
     elif rule != "balanced":
-        raise ConfigError(f"pos_weight: {rule!r} is none of off, sqrt, balanced.")
+        raise ConfigError(f"pos_weight: {rule!r} is not off, sqrt or balanced.")
     weights: npt.NDArray[np.float32] = np.clip(ratio, 1, cap).astype(np.float32)
     return weights
 
@@ -71,8 +71,8 @@ def pos_weight_of(targets: npt.NDArray[np.float32], rule: PosWeight, cap: float)
 def example_weights(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Weight of each example for the balanced sampler, float64 `(n_examples,)`.
 
-    An example counts as much as the rarest of its labels, 1 / frequency; an example without labels as much as their
-    absence. A draw so meets every label, and none at all, about equally often.
+    An example weighs as much as the rarest of its labels, 1 / frequency; an example without labels as much as their
+    absence. So each label, and no label at all, is drawn about equally often.
     """
     flags = np.column_stack([targets > 0, ~(targets > 0).any(axis=1)])
     frequency = flags.sum(axis=0, dtype=np.float64)

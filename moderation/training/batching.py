@@ -1,4 +1,4 @@
-"""Batches of texts of like length, so that little of the work is padding."""
+"""Batches of texts of similar length, so that little of the work is padding."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NotRequired, TypedDict
@@ -8,25 +8,25 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-PAD_TO_MULTIPLE_OF = 8  # few different shapes: kernels are prepared per shape, and kept
+PAD_TO_MULTIPLE_OF = 8  # few different shapes: kernels are prepared once per shape
 _POOL_BATCHES = 64
 
 
 class BucketedBatches(Sampler[list[int]]):
-    """Yield batches of rows: shuffled as a whole, alike in length inside.
+    """Yield batches of rows: shuffled as a whole, with similar lengths in each batch.
 
     Each epoch's order (a permutation of all rows or of a part, or weighted draws with replacement) is cut into pools;
     a pool is sorted by length, cut into batches, and the batches of all pools are shuffled. With several processes each
-    one gets its share of every batch, so that all of them work on like lengths at once; no row is padded in or left
-    out: batches differ by one row in size where the numbers do not divide.
+    one gets its share of every batch, so that all of them work on similar lengths at once; no row is added or left
+    out: batches differ by one row in size if the numbers do not divide evenly.
 
     Args:
         lengths: Tokens per row, `(n_examples,)`.
         batch_size: Rows per batch over all processes; at least one per process.
         seed: With the epoch, fixes the order.
         weights: Weights of the rows, `(n_examples,)`, for draws with replacement; None: every row once.
-        n_optional: How many of the `optional` rows an epoch takes; the epochs go through them in a circle.
-        optional: Marks rows that an epoch may leave out, bool `(n_examples,)`; None: it leaves out none.
+        n_optional: How many of the `optional` rows an epoch uses; the epochs cycle through them.
+        optional: Marks rows that an epoch may leave out, bool `(n_examples,)`; None: it uses all.
         rank: This process, from 0.
         world_size: Number of processes.
     """
@@ -53,11 +53,11 @@ class BucketedBatches(Sampler[list[int]]):
         self.n_rows = len(self.always) + n_optional
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
-        most = max(1, self.n_rows // world_size)  # a batch needs a row for each process
+        most = max(1, self.n_rows // world_size)  # a batch needs at least one row per process
         self.n_batches = min(-(-self.n_rows // batch_size), most)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives."""
+        """Set the epoch whose order the next iteration uses."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class BucketedBatches(Sampler[list[int]]):
         return rng.permutation(np.concatenate([self.always, circle[places % len(circle)]]))
 
     def _batches(self, order: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-        """Cut into `n_batches` of sizes that differ by one at most, each alike in length."""
+        """Cut into `n_batches` whose sizes differ by one at most, each with similar lengths."""
         n_pools = -(-self.n_batches // _POOL_BATCHES)
         bounds = np.array([batch[0] for batch in np.array_split(np.arange(len(order)), self.n_batches)])
         batches = []
@@ -95,14 +95,14 @@ class BucketedBatches(Sampler[list[int]]):
 def sorted_batches(
     lengths: npt.NDArray[Any], batch_size: int, *, rank: int = 0, world_size: int = 1
 ) -> list[npt.NDArray[np.int64]]:
-    """Batches for prediction, longest first (the memory peak comes at once); this process's share of them."""
+    """Batches for prediction, longest first (the memory peak comes first); this process's share of them."""
     order = np.argsort(-lengths, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return batches[rank::world_size]
 
 
 def lengths_of(dataset: Any) -> npt.NDArray[Any]:
-    """Tokens of each row of an encoded dataset, `(n_examples,)`; counted where the column `length` was removed."""
+    """Tokens of each row of an encoded dataset, `(n_examples,)`; counted if the column `length` was removed."""
     if "length" in dataset.column_names:
         return np.asarray(dataset.with_format("numpy")["length"][:])
     return np.array([len(ids) for ids in dataset["input_ids"]])
@@ -119,7 +119,7 @@ class EpochLoader(DataLoader[Any]):
 
 
 class EncodedRow(TypedDict):
-    """A row of an encoded dataset, as `df_to_hfds` makes it."""
+    """A row of an encoded dataset from `df_to_hfds`."""
 
     input_ids: Sequence[int]
     attention_mask: Sequence[int]

@@ -1,4 +1,4 @@
-"""What happens beside the steps: progress, log, best checkpoint, early stop, states to resume from."""
+"""What happens between the steps: progress, log, best checkpoint, early stop, states to resume from."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ class ProgressBar(TrainerCallback):
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="Train", unit=" steps", disable=None)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move on by a step."""
+        """Advance by a step."""
         if self.bar is not None:
             self.bar.update()
 
@@ -46,7 +46,7 @@ class ProgressBar(TrainerCallback):
             if self.bar is not None and key in (logs or {}):
                 self.shown[name] = f"{logs[key]:.4f}"
                 self.bar.set_postfix(self.shown)
-        if self.bar is not None and self.bar.disable and f"eval_{self.metric}" in (logs or {}):  # no terminal
+        if self.bar is not None and self.bar.disable and f"eval_{self.metric}" in (logs or {}):  # not a terminal
             shown = ", ".join(f"{name} {value}" for name, value in self.shown.items())
             logger.info("Step %d of %d: %s", state.global_step, state.max_steps, shown)
 
@@ -57,15 +57,15 @@ class ProgressBar(TrainerCallback):
         self.finish()
 
     def finish(self) -> None:
-        """Close the bar where it is; a second time does nothing."""
+        """Close the bar at its current position; calling it again does nothing."""
         if self.bar is not None:
             self.bar.close()
 
 
 class JsonlLog(TrainerCallback):
-    """`log.jsonl`: every logged record, one JSON object a line; a resumed run continues where its state ends.
+    """`log.jsonl`: every logged record, one JSON object per line; a resumed run continues where its state ends.
 
-    It holds no times, which stand in `run.json`: a run that was resumed has the same bytes here as one that was not.
+    It contains no times (they are in `run.json`), so a resumed run writes the same bytes as one that never stopped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class JsonlLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start from the records that the state holds."""
+        """Start from the records in the state."""
         if state.is_world_process_zero:
             with write_atomically(self.path) as temporary:
                 temporary.write_text("".join(_line(record) for record in state.log_history), encoding="utf-8")
@@ -91,9 +91,9 @@ class JsonlLog(TrainerCallback):
 
 
 class KeepBest(TrainerCallback):
-    """Save the weights whenever the validation metric is better than ever; stop when it no longer grows.
+    """Save the weights whenever the validation metric reaches a new best; stop when it no longer improves.
 
-    Everything is read from the trainer's log history, which a saved state holds: a resumed run decides as if it had
+    Everything is read from the trainer's log history, which a saved state contains: a resumed run decides as if it had
     never stopped.
 
     Args:
@@ -110,7 +110,7 @@ class KeepBest(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
     ) -> None:
-        """Compare with all evaluations before."""
+        """Compare with all earlier evaluations."""
         n_since_best = _evaluations_since_best(state.log_history, self.metric)
         if n_since_best == 0 and state.is_world_process_zero:
             self.save(_without_speed(metrics))
@@ -119,17 +119,17 @@ class KeepBest(TrainerCallback):
 
 
 class SaveState(TrainerCallback):
-    """Have a state to resume from every so many steps, and at the end of each epoch after its evaluation.
+    """Save a state to resume from after a number of steps, and at the end of each epoch after its evaluation.
 
-    The losses so far are logged before, so that the next record is about the same steps whether the training stopped
-    here or went on.
+    The losses so far are logged first, so that the next record covers the same steps whether the training stopped
+    here or continued.
     """
 
     def __init__(self, every: int) -> None:
         self.every = every
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Within an epoch; its last step is left to the epoch's end, so that no evaluation gets lost."""
+        """Within an epoch; the last step is handled at the epoch's end, so that no evaluation is lost."""
         epoch = state.epoch or 0.0
         last_of_epoch = math.isclose(epoch, round(epoch), abs_tol=1e-6) or state.global_step >= state.max_steps
         if state.global_step % self.every == 0 and not last_of_epoch:
@@ -142,7 +142,7 @@ class SaveState(TrainerCallback):
         control.should_log = control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Seal the state once every process has written its part; then the older ones may go."""
+        """Seal the state once every process has written its part; then remove the older ones."""
         processes: Any = args.distributed_state
         processes.wait_for_everyone()
         if state.is_world_process_zero:
@@ -157,7 +157,7 @@ def has_stopped_early(state_dir: Path, metric: str, patience: int) -> bool:
 
 
 def _evaluations_since_best(history: list[LogRecord], metric: str) -> int:
-    """Evaluations after the best one, which is the first of several equally good; 0 without any."""
+    """Number of evaluations after the best one (the first, if several are equally good); 0 without any."""
     key = f"eval_{metric}"
     sign = -1 if metric == "loss" else 1
     values = [sign * record[key] for record in history if key in record]
@@ -165,12 +165,12 @@ def _evaluations_since_best(history: list[LogRecord], metric: str) -> int:
 
 
 def _without_speed(metrics: LogRecord) -> LogRecord:
-    """What was measured of the model, which two like runs agree on, without how long that took."""
+    """The metrics of the model, which are the same in two identical runs, without durations."""
     return {name.removeprefix("eval_"): value for name, value in _same_each_time(metrics).items()}
 
 
 def _same_each_time(record: LogRecord) -> LogRecord:
-    """A record without what differs between two like runs: how long something took, the mean loss since a resume."""
+    """A record without what differs between two identical runs: durations, the mean loss since a resume."""
     return {
         name: value
         for name, value in record.items()
@@ -181,4 +181,4 @@ def _same_each_time(record: LogRecord) -> LogRecord:
 def _line(record: LogRecord) -> str:
     values = _same_each_time(record).items()
     finite = {name: value for name, value in values if not isinstance(value, float) or math.isfinite(value)}
-    return json.dumps(finite, sort_keys=True, allow_nan=False) + "\n"  # JSON knows no NaN, as of a loss that ran away
+    return json.dumps(finite, sort_keys=True, allow_nan=False) + "\n"  # JSON has no NaN, such as a diverged loss

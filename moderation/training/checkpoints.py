@@ -1,7 +1,7 @@
-"""Checkpoints: the weights of a run with all that it takes to rebuild the model offline.
+"""Checkpoints: the weights of a run, with everything needed to rebuild the model offline.
 
-A `.pt` file of plain types and tensors, read with `weights_only=True`, whose configuration may name no code: a file
-from elsewhere runs none. The same model gives the same bytes, whatever process wrote them.
+A `.pt` file of plain types and tensors, read with `weights_only=True`; its configuration must not name code, so a file
+from elsewhere runs none. The same model gives the same bytes, whichever process wrote them.
 """
 
 import errno
@@ -35,14 +35,14 @@ _MOST_TRIED = 1_024  # tokens of a text
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
-    """What a checkpoint says of itself; None: it does not say.
+    """Facts that a checkpoint records; None: not recorded.
 
     Args:
-        backbone: As the settings name it.
+        backbone: Its name in the settings.
         max_length: Tokens that the model reads of a text.
         tokenizer_sha256: Hash of the tokenizer that it was trained with.
-        step: Optimizer steps behind it.
-        val_metrics: Metrics of the val split at that step, by name; empty of the final one.
+        step: Optimizer steps so far.
+        val_metrics: Metrics of the val split at that step, by name; empty for the final one.
     """
 
     backbone: str | None = None
@@ -54,7 +54,7 @@ class CheckpointFacts:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds, rebuilt.
+    """The content of a checkpoint file, rebuilt.
 
     Args:
         model: On the CPU, float32, without dropout.
@@ -68,19 +68,21 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], about: CheckpointFacts) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Args:
         path: The `.pt` file.
-        model: Its configuration and weights are kept.
+        model: Its configuration and weights are saved.
         labels: Order of its logits.
-        about: Further facts.
+        about: Other facts.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
     """
     own: dict[str, object] = {"model_type": model.config.model_type}
-    own["architectures"] = [type(model).__name__]  # which transformers would set when it first saves the model itself
+    own["architectures"] = [
+        type(model).__name__
+    ]  # transformers would set this when it saves the model for the first time
     content = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -91,7 +93,7 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
     }
     with write_atomically(path) as temporary:
         try:
-            with temporary.open("wb") as file:  # a file's name would become part of its content
+            with temporary.open("wb") as file:  # torch would write a file's name into its content
                 torch.save(content, file)
         except RuntimeError as error:
             if not is_failed_write(error):
@@ -109,19 +111,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = _read(path)
     try:
         config = make_config(content["config"], f"{path} (config)")
-        with no_larger_than(_measure(content["weights"])), torch.device("meta"):  # takes no memory
+        with no_larger_than(_measure(content["weights"])), torch.device("meta"):  # uses no memory
             make_model(config)
         model = make_model(config)
         model.load_state_dict(content["weights"])
         labels = as_labels(content["labels"])
         if len(labels) != config.num_labels:
-            raise ValueError("the labels are not those of the logits")
+            raise ValueError("its labels and logits do not match")
         about = _read_facts(content["about"])
         model.eval()  # type: ignore[no-untyped-call]
         _try_out(model, about.max_length)
     except ArtifactError:
         raise
-    except Exception as error:  # a stranger's values make transformers stumble in ways that nobody lists
+    except Exception as error:  # values from elsewhere can make transformers fail in undocumented ways
         if is_out_of_memory(error):
             raise
         raise ArtifactError(
@@ -131,31 +133,31 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read_facts(about: Any) -> CheckpointFacts:
-    """The facts about a checkpoint, all of them such as JSON can hold.
+    """The facts about a checkpoint, checked so that JSON can store them.
 
     Raises:
-        ValueError, TypeError, AttributeError: a value that cannot be.
+        ValueError, TypeError, AttributeError: a value is invalid.
     """
     json.dumps(about)
     facts = CheckpointFacts(**{field.name: about.get(field.name) for field in fields(CheckpointFacts)})
     for text in (facts.backbone, facts.tokenizer_sha256):
         if not isinstance(text, str | None):
-            raise ValueError("a name that is no text")
+            raise ValueError("a name that is not a text")
     if facts.max_length is not None and not (is_whole(facts.max_length) and 0 < facts.max_length <= LONGEST_WINDOW):
-        raise ValueError("a length that no text is cut at")
+        raise ValueError("a length that cannot be a maximum length")
     if facts.step is not None and not is_whole(facts.step):
-        raise ValueError("a step that is no number")
+        raise ValueError("a step that is not a number")
     if not isinstance(facts.val_metrics, dict | None):
         raise ValueError("metrics without names")
     return facts
 
 
 def _try_out(model: PreTrainedModel, longest: int | None) -> None:
-    """Let a model classify texts: some settings are wrong for the first one, or the highest token, or another length.
+    """Let a model classify some texts: wrong settings may fail only with the highest token, or at another length.
 
     Args:
         model: Rebuilt.
-        longest: Tokens that a text is cut at; None: not known. Of a very long one the beginning is tried.
+        longest: Maximum tokens of a text; None: unknown. Of very long texts only the beginning is tried.
     """
     end, pad = (_special_token(model, f"{name}_token_id") for name in ("eos", "pad"))  # some models look for them
     highest = (count_tokens(model) or 1) - 1
@@ -170,7 +172,7 @@ def _try_out(model: PreTrainedModel, longest: int | None) -> None:
         with torch.inference_mode():
             logits = model(input_ids=rows[:n_rows], attention_mask=mask[:n_rows]).logits
         if logits.shape != (n_rows, model.config.num_labels):
-            raise ValueError("no logit for each label")
+            raise ValueError("not one logit per label")
 
 
 def _special_token(model: PreTrainedModel, name: str) -> int:
@@ -184,14 +186,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: no such file; {expected}.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch wonders about the pickle protocol of files that are no pickles
+            warnings.simplefilter("ignore")  # torch warns about the pickle protocol of files that are not pickles
             with open_regular(path) as file:
                 _check_archive(file, path.stat().st_size)
                 content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes make its unpickler stumble in ways that nobody lists
+    except Exception as error:  # foreign bytes can make its unpickler fail in undocumented ways
         if is_out_of_memory(error):
             raise
-        # half a file leads the reader to places before its beginning, which is an error of arguments and names no file
+        # half a file sends the reader to offsets before its start, which raises an argument error without a file name
         if isinstance(error, OSError) and (error.errno != errno.EINVAL or error.filename is not None):
             raise ArtifactError(
                 f"{path}: cannot be read ({error.strerror or type(error).__name__}); {expected}."
@@ -205,24 +207,24 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_archive(file: BinaryIO, n_bytes: int) -> None:
-    """Refuse an archive that is packed, with the reader that torch itself uses: `torch.save` packs none."""
+    """Refuse a compressed archive, with the reader that torch itself uses: `torch.save` never compresses."""
     if file.read(4) != _ARCHIVE:
-        raise ValueError("no archive, as torch writes it")
+        raise ValueError("not an archive written by torch")
     file.seek(0)
     archive = torch.PyTorchFileReader(file)
     n_unpacked = sum(archive.get_record_size(name) for name in archive.get_all_records())
     if n_unpacked > n_bytes:
-        raise ValueError("an archive that is packed")
+        raise ValueError("a compressed archive")
     file.seek(0)
 
 
 def _measure(weights: dict[str, torch.Tensor]) -> dict[str, int]:
-    """Values of each tensor that are really there; those that share a place count once."""
+    """Number of values of each tensor that the file really has; shared storage counts once."""
     found: dict[str, int] = {}
     places: set[int] = set()
     for name, tensor in weights.items():
         if tensor.device.type != "cpu" or tensor.layout != torch.strided:
-            raise ValueError("weights that are no plain tensors")
+            raise ValueError("weights that are not plain tensors")
         storage = tensor.untyped_storage()
         found[name] = 0 if storage.data_ptr() in places else storage.nbytes() // tensor.element_size()
         places.add(storage.data_ptr())

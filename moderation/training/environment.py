@@ -1,4 +1,4 @@
-"""What it takes to say how a run came about: seeds, versions, machine, seconds, memory."""
+"""What records how a run was made: seeds, versions, machine, seconds, memory."""
 
 import importlib.metadata
 import logging
@@ -18,7 +18,7 @@ from transformers import set_seed
 
 
 def rank() -> int:
-    """This process, from 0."""
+    """Rank of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -48,11 +48,11 @@ _LIBRARIES = (
 
 
 def make_reproducible(seed: int, threads: int | None) -> None:
-    """Seed every source of randomness and fix the number of threads, on which sums of floats depend.
+    """Seed every source of randomness, and set the number of threads, which affects sums of floats.
 
     Args:
         seed: 0 or more.
-        threads: Threads within an operation; None: leave as it is.
+        threads: Threads within an operation; None: unchanged.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -63,14 +63,14 @@ def make_reproducible(seed: int, threads: int | None) -> None:
 
 
 class GitState(TypedDict):
-    """Where the source of the toolkit stands."""
+    """Commit of the toolkit's source."""
 
     commit: str
     dirty: bool
 
 
 class Hardware(TypedDict):
-    """What a run computes on."""
+    """The hardware of a run."""
 
     cpu: str
     cores: int | None
@@ -80,7 +80,7 @@ class Hardware(TypedDict):
 
 
 class Environment(TypedDict):
-    """Versions and machine, as they stand in `run.json`."""
+    """Versions and machine, as in `run.json`."""
 
     python: str
     platform: str
@@ -132,7 +132,7 @@ class PhaseTimer:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a block; a name met again adds up."""
+        """Time a block; the times of repeated names are added."""
         start = time.perf_counter()
         try:
             yield

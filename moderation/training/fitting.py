@@ -32,15 +32,15 @@ USUAL_FIT, USUAL_RUN, NO_FACTS = FitOptions(), RunOptions(), CheckpointFacts()
 
 @dataclass(frozen=True)
 class Fit:
-    """Figures of a training that is over.
+    """Figures of a finished training.
 
     Args:
         steps: Optimizer steps in all.
-        examples: Examples seen in all, repeated ones counted each time.
+        examples: Examples seen in all, counting repetitions.
         seconds: Seconds of this process's part of the training.
         parameters: Parameters of the model.
-        trainable: Those of them that learnt.
-        resumed_from: Step at which this process went on; None: from the start.
+        trainable: How many of them were trained.
+        resumed_from: Step at which this process continued; None: from the start.
     """
 
     steps: int
@@ -53,16 +53,16 @@ class Fit:
 
 @dataclass(frozen=True)
 class Examples:
-    """What a classifier is fitted to, and measured on after each epoch.
+    """The data that a classifier is fitted to, and measured on after each epoch.
 
     Args:
         train: Encoded examples, from `df_to_hfds`.
         val: Encoded examples for the evaluation after each epoch.
-        tokenizer: That encoded them; its token and side of padding count.
+        tokenizer: The tokenizer that encoded them; its padding token and side are used.
         labels: Label order.
         targets: Targets of `train`, 0 or 1, float32 `(n_examples, n_labels)`.
-        optional: Rows of `train` of which an epoch may see a share (`FitOptions.negatives`), bool `(n_examples,)`;
-            None: all without any label.
+        optional: Rows of `train` of which an epoch may use a share (`FitOptions.negatives`), bool `(n_examples,)`;
+            None: all rows without any label.
     """
 
     train: Dataset
@@ -89,13 +89,13 @@ def fit(
         run: Where to write.
         model: From `build_model` or `start_model`; its weights change.
         examples: What to learn from.
-        options: How.
-        around: Its seed, whether to go on from the newest state where there is one, and the trackers.
+        options: How to learn.
+        around: The seed, whether to continue from the newest state if there is one, and the trackers.
         about: Facts to keep in the checkpoints.
-        begin: Called once all settings were found usable, before anything of an earlier run is replaced.
+        begin: Called after all settings were checked, before anything of an earlier run is replaced.
 
     Raises:
-        ConfigError: settings that do not go with the number of processes or the model.
+        ConfigError: settings do not fit the number of processes or the model.
         DataError: a label has no positives in the train split.
         ArtifactError: the state to resume from was changed, or the disk is full.
 
@@ -121,7 +121,7 @@ def fit(
     state = choose_state(run.resume_dir, arguments.world_size) if around.resume else None
     begin()
     if around.resume and state is None:
-        logger.info("Resume: no complete state was saved; the training starts from its beginning.")
+        logger.info("RResume: no complete state was saved; the training starts from the beginning.")
     if trainer.is_world_process_zero():
         remove_other_states(run.resume_dir, state)
     if state is not None and has_stopped_early(state, options.best_metric, options.patience):
@@ -129,10 +129,10 @@ def fit(
     try:
         result = trainer.train(resume_from_checkpoint=None if state is None else str(state))
     finally:
-        bar.finish()  # or it would be drawn once more below the message of an error
+        bar.finish()  # otherwise it would be drawn again below an error message
     if trainer.is_world_process_zero():
         save(run.checkpoint_final, {})
-    trainer.accelerator.wait_for_everyone()  # the checkpoints are complete for every process that goes on
+    trainer.accelerator.wait_for_everyone()  # the checkpoints are complete for every process that continues
     return _describe(trainer, model, float(result.metrics["train_runtime"]), state)
 
 
@@ -167,7 +167,7 @@ def _make_trainer(
 def _training_arguments(output_dir: Path, options: FitOptions, around: RunOptions) -> TrainingArguments:
     if options.batch_size % n_processes():
         raise ConfigError(
-            f"--batch-size {options.batch_size} cannot be shared by {n_processes()} processes; take a multiple."
+            f"--batch-size {options.batch_size} cannot be divided among {n_processes()} processes; use a multiple."
         )
     on_cpu = not torch.cuda.is_available()
     precision = resolve_precision(options.precision)
@@ -188,12 +188,12 @@ def _training_arguments(output_dir: Path, options: FitOptions, around: RunOption
         ddp_find_unused_parameters=False,
         ddp_backend="gloo" if on_cpu and n_processes() > 1 else None,
         eval_strategy="epoch",
-        save_strategy="no",  # the callback SaveState asks for states, and removes older ones
+        save_strategy="no",  # the callback SaveState requests states, and removes older ones
         logging_steps=0.02,
         report_to=report_to(around.track, output_dir.parent),
         run_name=output_dir.parent.name,
         disable_tqdm=True,  # the callback ProgressBar draws one bar instead
-        remove_unused_columns=False,  # `length` serves the batches
+        remove_unused_columns=False,  # the batches need `length`
         dataloader_pin_memory=not on_cpu,
     )
 

@@ -1,4 +1,4 @@
-"""The classifier: a pretrained encoder with one logit per label, and what of it may change."""
+"""The classifier: a pretrained encoder with one logit per label, and which parts of it are trained."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -27,29 +27,29 @@ def build_model(
 ) -> PreTrainedModel:
     """Load a pretrained encoder and put a new classification layer on it.
 
-    Attention dropout is off unless asked for: with it, the attention on a processor falls back from the fused kernel
-    to one that draws a random number for each pair of tokens. Dropout elsewhere stays as the backbone sets it.
+    Attention dropout is off unless requested: with it, attention on a CPU falls back from the fused kernel
+    to one that draws a random number for each pair of tokens. Dropout elsewhere stays as set by the backbone.
 
     Args:
         backbone_dir: Local folder with `config.json` and, unless `random_weights`, weights.
         labels: One logit each, in this order.
-        random_weights: Build the architecture alone.
+        random_weights: Build only the architecture.
         attention_dropout: Probability in [0, 1).
 
     Returns:
-        A model on the CPU, float32, that gives logits `(n_examples, n_labels)`.
+        A model on the CPU, float32, that returns logits `(n_examples, n_labels)`.
 
     Raises:
-        ArtifactError: the folder holds no model that the Auto classes can load, or names code to run.
+        ArtifactError: the Auto classes cannot load a model from the folder, or it names code to run.
     """
     try:
         config = read_config(Path(backbone_dir))
     except ArtifactError:
         raise
-    except Exception as error:  # a stranger's values make transformers stumble in ways that nobody lists
+    except Exception as error:  # values from elsewhere can make transformers fail in undocumented ways
         if is_out_of_memory(error):
             raise
-        raise ArtifactError(f"{backbone_dir}: holds no config.json of a model that transformers knows.") from error
+        raise ArtifactError(f"{backbone_dir}: has no config.json of a model that transformers knows.") from error
     describe_labels(config, labels)
     for name in ("attention_probs_dropout_prob", "attention_dropout"):
         if hasattr(config, name):
@@ -58,16 +58,16 @@ def build_model(
 
 
 def start_model(backbone_dir: Path, labels: Sequence[str], options: ModelOptions) -> PreTrainedModel:
-    """The model that a training begins with: `build_model`, with the parts frozen that are not to learn.
+    """The model that a training starts from: `build_model`, with the parts frozen that are not to be trained.
 
     Args:
         backbone_dir: Local folder of the backbone.
         labels: One logit each, in this order.
-        options: What of it is random, and what may change.
+        options: Which parts are random, and which are trained.
 
     Raises:
         ArtifactError: the backbone cannot be loaded.
-        ConfigError: more layers to freeze than there are.
+        ConfigError: there are fewer layers than should be frozen.
     """
     model = build_model(
         backbone_dir, labels, random_weights=options.random_weights, attention_dropout=options.attention_dropout
@@ -84,13 +84,14 @@ def _random_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
         if is_out_of_memory(error):
             raise
         raise ArtifactError(
-            f"{backbone_dir}: its config.json describes no encoder that can classify texts ({config.model_type})."
+            f"{backbone_dir}: its config.json does not describe an encoder that can classify texts "
+            f"({config.model_type})."
         ) from error
 
 
 def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
     try:
-        with _without_reports():  # transformers would report the new head as a fault
+        with _without_reports():  # transformers would report the new head as an error
             model, report = read_model(Path(backbone_dir), config)
     except ArtifactError:
         raise
@@ -101,7 +102,7 @@ def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
             f"{backbone_dir}: its weights cannot be loaded; expected model.safetensors that fits config.json. "
             "--random-weights builds the architecture without them."
         ) from error
-    # What a file lacks gets random numbers: right for the head and for a pooler, a disaster for the encoder.
+    # Weights missing from the file become random numbers: right for the head and a pooler, a disaster for the encoder.
     encoder = f"{model.base_model_prefix}."
     absent = [name for name in report["missing_keys"] if name.startswith(encoder) and "pooler" not in name]
     if absent:
@@ -113,18 +114,18 @@ def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, where: Path) -> None:
-    """Refuse a tokenizer that does not go with a model: it gives tokens that the model has no row for, or cannot pad.
+    """Refuse a tokenizer that does not fit a model: it has tokens that the model has no row for, or cannot pad.
 
     Args:
         tokenizer: A fast one.
-        model: That shall read its tokens.
+        model: The model that will read its tokens.
         where: The tokenizer's folder, for the message.
 
     Raises:
-        ArtifactError: names the folder.
+        ArtifactError: it does not fit.
     """
     if tokenizer.pad_token_id is None:
-        raise ArtifactError(f"{where}: its tokenizer names no pad_token, which fills up batches. Add one.")
+        raise ArtifactError(f"{where}: its tokenizer has no pad_token, which is needed to fill up batches. Add one.")
     highest = max([tokenizer.pad_token_id, *tokenizer.get_vocab().values()])
     n_tokens = count_tokens(model)
     if n_tokens is not None and highest >= n_tokens:
@@ -155,29 +156,29 @@ def _without_reports() -> Iterator[None]:
 
 
 def describe_labels(config: Any, labels: Sequence[str]) -> None:
-    """Set the label names on a Hugging Face configuration, and that several may hold at once."""
+    """Set the label names in a Hugging Face configuration, and that several can apply at once."""
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: position for position, label in enumerate(labels)}
     config.problem_type = "multi_label_classification"
 
 
 def freeze_for_speed(model: PreTrainedModel, n_layers: int = 0, *, embeddings: bool = True) -> int:
-    """Keep the embeddings and the lowest layers of an encoder as they are.
+    """Freeze the embeddings and the lowest layers of an encoder.
 
-    Frozen parts take no gradient. Since they lie at the bottom, the backward pass ends above them: they cost no
-    backward time, no gradient memory and no optimizer state. Layers above frozen ones learn as before.
+    Frozen parts get no gradient. Since they are at the bottom, the backward pass ends above them: they cost no
+    backward time, no gradient memory and no optimizer state. Layers above them learn as before.
 
     Args:
         model: A sequence classifier of transformers with a list of layers.
         n_layers: Number of lowest layers to freeze, from 0 to all of them.
-        embeddings: Freeze the embeddings, a table of relative positions among them; needed where layers are frozen,
-            or the backward pass would have to pass through them all the same.
+        embeddings: Freeze the embeddings, including a table of relative positions; required if layers are frozen,
+            since otherwise the backward pass would still have to go through them.
 
     Returns:
-        Number of parameters that still learn.
+        Number of parameters that are still trained.
 
     Raises:
-        ConfigError: the encoder has fewer layers, or layers are frozen above embeddings that learn.
+        ConfigError: the encoder has fewer layers, or layers are frozen above trainable embeddings.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification
@@ -190,18 +191,19 @@ def freeze_for_speed(model: PreTrainedModel, n_layers: int = 0, *, embeddings: b
         raise ConfigError("freeze_for_speed: freezing layers needs frozen embeddings; pass embeddings=True.")
     layers = encoder_layers(model)
     if not 0 <= n_layers <= len(layers):
-        raise ConfigError(f"freeze_for_speed: {n_layers} layers asked for, the encoder has {len(layers)}.")
+        raise ConfigError(f"freeze_for_speed: {n_layers} layers requested, but the encoder has {len(layers)}.")
     frozen: list[nn.Module] = list(layers[:n_layers])
     if embeddings:
         base: Any = model.base_model
         frozen.append(base.embeddings if hasattr(base, "embeddings") else base.get_input_embeddings())
-        # Tables of relative positions (MPNet) feed every layer: one that learnt would keep the frozen layers' pass.
+        # Tables of relative positions (MPNet) feed every layer: training them would require a pass through frozen
+        # layers.
         inside_layers = set(layers.modules())
         frozen += [m for m in base.modules() if isinstance(m, nn.Embedding) and m not in inside_layers]
     for module in frozen:
         module.requires_grad_(False)
     n_learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    logger.info("Frozen: %d parameters of %d learn.", n_learning, sum(p.numel() for p in model.parameters()))
+    logger.info("Frozen: %d of %d parameters are trained.", n_learning, sum(p.numel() for p in model.parameters()))
     return n_learning
 
 
@@ -209,7 +211,7 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The encoder's layers, lowest first.
 
     Raises:
-        ConfigError: no list of `num_hidden_layers` modules is found.
+        ConfigError: there is no list of `num_hidden_layers` modules.
     """
     for module in model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:

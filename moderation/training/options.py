@@ -1,4 +1,4 @@
-"""Settings of a training: the model, the fit, the run around them; light enough for `--help`."""
+"""Settings of a training: the model, the fit, the run; imports little, so that `--help` is quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +16,20 @@ BestMetric = Literal["macro_average_precision", "macro_roc_auc", "loss"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
-    """The run around a training: its folder, its seed, and who else is told of it."""
+    """Settings of the run: its folder, its seed, and its trackers."""
 
     output_dir: Path | None = setting(None, "run folder; default: runs/<date>-<backbone>")
-    overwrite: bool = setting(False, "replace the run that the folder holds")
+    overwrite: bool = setting(False, "replace the run in the folder")
     resume: bool = setting(False, "continue the interrupted run in --output-dir")
-    dry_run: bool = setting(False, "go through every phase on a handful of examples and keep nothing")
+    dry_run: bool = setting(False, "run every phase on a few examples and keep nothing")
     seed: int = setting(42, "seed of the splits, the weights, the order and dropout", at_least=0, at_most=2**32 - 1)
     track: tuple[Tracker, ...] = setting((), "also log to these trackers", metavar="TRACKER")
-    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", at_least=0)
+    bootstrap: int = setting(1000, "bootstrap samples for the intervals; 0: no intervals", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
-    """The classifier: a pretrained encoder, and what of it may change."""
+    """The classifier: a pretrained encoder, and which parts of it are trained."""
 
     backbone: str = setting(
         "distilbert/distilbert-base-multilingual-cased",
@@ -38,16 +38,18 @@ class ModelOptions(Options):
     )
     revision: str | None = setting(None, "hub revision of the backbone (commit, tag or branch)", metavar="REVISION")
     random_weights: bool = setting(False, "start from random weights instead of the pretrained ones")
-    max_length: int = setting(256, "tokens to read of each text; longer texts are cut, and counted", at_least=8)
+    max_length: int = setting(
+        256, "number of tokens to read of each text; longer texts are cut off, and counted", at_least=8
+    )
     fold_disguises: bool = setting(
         False,
-        "read accents, look-alikes, digits for letters, spaced or repeated letters as plain ones; for English only",
+        "read accents, look-alikes, digits for letters, spaced or repeated letters as plain letters; English only",
     )
     attention_dropout: float = setting(
         0.0, "dropout on attention; 0 allows the fused attention kernel", at_least=0, below=1
     )
-    freeze_embeddings: bool = setting(False, "keep the embeddings as they are")
-    freeze_layers: int = setting(0, "keep the embeddings and the lowest N layers as they are", at_least=0)
+    freeze_embeddings: bool = setting(False, "do not train the embeddings")
+    freeze_layers: int = setting(0, "do not train the embeddings and the lowest N layers", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +67,26 @@ class FitOptions(Options):
     weight_decay: float = setting(0.01, "AdamW's weight decay", at_least=0)
     warmup: float = setting(0.06, "share of the steps over which the learning rate rises", at_least=0, at_most=1)
     grad_accumulation: int = setting(1, "batches per optimizer step", at_least=1)
-    max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0: do not", at_least=0)
+    max_grad_norm: float = setting(1.0, "clip the gradient's norm to this; 0: no clipping", at_least=0)
     pos_weight: PosWeight = setting("sqrt", "weight of positives in the loss")
     pos_weight_cap: float = setting(50.0, "largest weight of positives", at_least=1)
     negatives: float = setting(
         1.0,
-        "share of the train rows without any label that one epoch sees, in turn; rows of --extra-train-path are "
-        "always seen, and pos_weight counts all",
+        "share of the train rows without any label that each epoch uses, in turn; rows of --extra-train-path are "
+        "always used, and pos_weight counts all rows",
         above=0,
         at_most=1,
     )
     balanced_sampler: bool = setting(False, "draw rare labels more often, with replacement")
-    precision: Precision = setting("auto", "number format; auto takes the fastest that the processor supports well")
+    precision: Precision = setting("auto", "number format; auto uses the fastest one that the processor supports well")
     best_metric: BestMetric = setting("macro_average_precision", "validation metric that picks the best checkpoint")
     patience: int = setting(0, "stop after N evaluations without a better metric; 0: never", at_least=0)
-    save_every: int = setting(500, "optimizer steps between two states to resume from", at_least=1)
+    save_every: int = setting(500, "optimizer steps between saved states, from which --resume continues", at_least=1)
 
     def problems(self) -> list[str]:
-        """Two settings that both choose what an epoch sees."""
+        """Two settings that both choose the examples of an epoch."""
         if self.balanced_sampler and self.negatives < 1:
-            return ["--negatives and --balanced-sampler both choose what an epoch sees: leave one of them out"]
+            return ["--negatives and --balanced-sampler both choose the examples of an epoch: leave one of them out"]
         return []
 
 
@@ -98,7 +100,7 @@ class TrainOptions(Options):
     fit: FitOptions = part(FitOptions, "training")
     threads: int | None = setting(None, "processor threads; default: all cores", "run", at_least=1)
     calibration: Calibration = setting(
-        "auto", "auto fits each label's probabilities to the val split; none leaves them as they are", "thresholds"
+        "auto", "auto calibrates each label's probabilities on the val split; none leaves them unchanged", "thresholds"
     )
     objective: str = setting(
         "f1",
@@ -109,7 +111,7 @@ class TrainOptions(Options):
 
     @property
     def sealed_splits(self) -> SealedSplits:
-        """Everything on which the splits depend."""
+        """Everything that the splits depend on."""
         return SealedSplits(data=self.data, seed=self.run.seed, fold_disguises=self.model.fold_disguises)
 
     @property
@@ -119,12 +121,12 @@ class TrainOptions(Options):
 
     @property
     def idle_settings(self) -> list[str]:
-        """Settings that have no effect beside others; logged and not refused, since earlier runs may hold them."""
+        """Settings that have no effect with the others; logged, not refused, since earlier runs may contain them."""
         found: list[str] = []
         if self.data.val_path is not None:
-            found += no_effect(self, ["val_size"], "of no effect beside --val-path")
+            found += no_effect(self, ["val_size"], "no effect with --val-path")
         if self.data.test_path is not None:
-            found += no_effect(self, ["test_size"], "of no effect beside --test-path")
+            found += no_effect(self, ["test_size"], "no effect with --test-path")
         if self.fit.pos_weight == "off":
-            found += no_effect(self, ["pos_weight_cap"], "of no effect with --pos-weight off")
+            found += no_effect(self, ["pos_weight_cap"], "no effect with --pos-weight off")
         return found

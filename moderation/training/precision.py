@@ -1,4 +1,4 @@
-"""Which number format the training computes in."""
+"""The number format that the training computes in."""
 
 import logging
 from typing import Literal
@@ -15,9 +15,9 @@ Resolved = Literal["fp32", "bf16", "fp16"]
 def resolve_precision(asked: str) -> Resolved:
     """Choose the number format.
 
-    `auto` takes what the processor computes faster: bf16 on a GPU that has it (compute capability 8 or higher), fp16
-    on an older one; on a CPU bf16 where its instruction set holds bf16 matrix or vector products (AMX, AVX-512 BF16),
-    since elsewhere bf16 is emulated and slower than fp32.
+    `auto` uses the faster format: bf16 on a GPU that has it (compute capability 8 or higher), fp16
+    on an older one; on a CPU bf16 if its instruction set has bf16 matrix or vector products (AMX, AVX-512 BF16),
+    since otherwise bf16 is emulated and slower than fp32.
 
     Args:
         asked: "auto", "fp32", "bf16" or "fp16".
@@ -31,7 +31,7 @@ def resolve_precision(asked: str) -> Resolved:
             return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
         return "bf16" if cpu_has_bf16() else "fp32"
     if asked == "fp16" and not on_gpu:
-        raise ConfigError("--precision fp16 needs a GPU; take fp32, or bf16 where the processor has it.")
+        raise ConfigError("--precision fp16 needs a GPU; use fp32, or bf16 if the processor has it.")
     if asked == "bf16" and not on_gpu and not cpu_has_bf16():
         logger.warning("Precision: this processor has no bf16 instructions; fp32 would be faster.")
     if asked not in ("fp32", "bf16", "fp16"):

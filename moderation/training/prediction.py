@@ -1,4 +1,4 @@
-"""Encoded dataset -> logits, in batches of like length, answers in the dataset's order."""
+"""Encoded dataset -> logits, in batches of similar length, with results in the dataset's order."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from moderation.training.batching import lengths_of, sorted_batches
 
 
 def to_fastest_device(model: nn.Module) -> nn.Module:
-    """Move a model to the GPU where there is one."""
+    """Move a model to the GPU, if there is one."""
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -29,14 +29,14 @@ def predict_logits(
 ) -> npt.NDArray[np.float32]:
     """Run the model over a dataset, without dropout.
 
-    A model from a checkpoint computes in float32, one in training in the precision of the training.
+    A model from a checkpoint computes in float32, a model in training in the precision of the training.
 
-    Where processes work together, each one computes its share of the batches and all get the whole answer.
+    With several processes, each one computes its share of the batches, and all get the complete result.
 
     Args:
-        model: Gives `.logits` `(n_examples, n_labels)`; runs on the device where it is.
+        model: Returns `.logits` `(n_examples, n_labels)`; runs on its current device.
         dataset: From `df_to_hfds`.
-        collator: Stacks rows to a batch.
+        collator: Stacks rows into a batch.
         batch_size: Examples per batch and process.
         description: Name on the progress bar.
         quiet: Show no progress bar.

@@ -1,8 +1,8 @@
-"""`run.json` and the folder around it: check the folder, say what begins, say what came of it.
+"""`run.json` and its folder: check the folder, record what begins, record the result.
 
-Two runs of one command leave the same bytes, whether or not one was stopped and resumed, but for the pictures, the
-page, and what `run.json` says of the moment: `started`, `seconds`, `peak_memory_bytes`, of `training` its `seconds` and
-`resumed_from`, of `settings` its `resume`.
+Two runs of one command leave the same bytes, whether or not one was stopped and resumed, except for the plots, the
+page, and what `run.json` says about the moment: `started`, `seconds`, `peak_memory_bytes`, in `training` `seconds` and
+`resumed_from`, in `settings` `resume`.
 """
 
 import datetime
@@ -34,7 +34,7 @@ from moderation.training.states import sealed_states
 
 _FORMAT = {"format": "content-moderation run", "version": 1}
 _EXPECTED = "the run.json that `moderation train` wrote"
-# What may differ from the interrupted run: where things lie (hashes guard the data), and what changes no result but
+# What may differ from the interrupted run: locations (hashes protect the data), and settings that change results only
 # through the order of sums (threads).
 _FREE_ON_RESUME = {"resume", "overwrite", "threads", "save_every", "track"}
 _FREE_ON_RESUME |= {"output_dir", "data_path", "val_path", "test_path", "extra_train_path"}
@@ -42,12 +42,13 @@ _FREE_ON_RESUME |= {"output_dir", "data_path", "val_path", "test_path", "extra_t
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What `moderation train` knows of a run when it begins.
+    """What `moderation train` knows about a run when it begins.
 
     Args:
         labels: Label order.
         precision: Number format: fp32, bf16 or fp16.
-        data: Rows left out and added, by reason, under `left_out` and `added`; in a record also `sha256` of each table.
+        data: Rows left out and added, by reason, under `left_out` and `added`; in a record also the `sha256` of each
+            table.
         splits: Rows of each split.
         backbone: Its `name`, `hub_id`, `revision` and `weights_sha256`.
     """
@@ -61,7 +62,7 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord(RunFacts):
-    """The content of `run.json`. What a run of an earlier version, or an unfinished one, does not say is None.
+    """The content of `run.json`. Values that an earlier version, or an unfinished run, does not have are None.
 
     Args:
         settings: All settings of the training by name, flat, as plain values.
@@ -71,12 +72,12 @@ class RunRecord(RunFacts):
         platform: System and processor.
         libraries: Versions by name.
         git: Commit of the toolkit's source; None outside a checkout.
-        hardware: What the run computed on.
+        hardware: The machine that the run used.
         processes: Processes that trained together.
         files: SHA-256 by name of the files that the training wrote.
         seconds: Seconds by phase.
         peak_memory_bytes: Largest resident memory of the first process.
-        training: Figures of the training proper, the fields of `Fit`.
+        training: Figures of the training itself, the fields of `Fit`.
     """
 
     settings: dict[str, object]
@@ -95,11 +96,11 @@ class RunRecord(RunFacts):
 
     @property
     def table_hashes(self) -> dict[str, object]:
-        """SHA-256 of each table, as `hash_tables` names them."""
+        """SHA-256 of each table, named as by `hash_tables`."""
         return {name: value for name, value in self.data.items() if name.endswith("sha256")}
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all.
+        """Write the file, completely or not at all.
 
         Raises:
             ArtifactError: the disk is full or the folder cannot be written.
@@ -138,29 +139,29 @@ def read_record(run: RunFolder) -> RunRecord:
 
 
 def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
-    """Refuse a folder that holds a run, unless it shall be resumed with the same settings or overwritten.
+    """Refuse a folder that contains a run, unless it is to be overwritten, or resumed with the same settings.
 
     Args:
         run: The folder.
-        options: Of the run that is about to begin or to go on.
+        options: Settings of the run that is about to begin or to continue.
 
     Raises:
-        ArtifactError: the folder holds a run, or none that can be resumed, or the data changed since; it holds
-            files under the names of a run's without being one; a link in it leads out of it.
-        ConfigError: a run shall be resumed with other settings.
+        ArtifactError: the folder contains a run, or none that can be resumed, or the data changed since; it contains
+            files with names of a run's files but is not a run; a link in it leads out of it.
+        ConfigError: a run is to be resumed with other settings.
     """
     if options.run.overwrite and not options.run.resume:
         return
     if not run.run_json.exists():
         if options.run.resume:
-            raise ArtifactError(f"{run.path}: holds no interrupted run to resume. Leave --resume out to start one.")
+            raise ArtifactError(f"{run.path}: has no interrupted run to resume. Leave --resume out to start one.")
         _refuse_files_of_others(run)
         return
     record = read_record(run)
     if not options.run.resume:
         raise ArtifactError(
-            f"{run.path}: already holds a run ({record.status}). Choose another --output-dir, "
-            "or pass --overwrite to replace it, or --resume to go on with an interrupted one."
+            f"{run.path}: already contains a run ({record.status}). Choose another --output-dir, "
+            "or pass --overwrite to replace it, or --resume to continue an interrupted one."
         )
     if record.status == "done":
         raise ArtifactError(f"{run.path}: this run is complete; there is nothing to resume.")
@@ -172,7 +173,7 @@ def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) ->
     changed = [name for name in settings if name not in _FREE_ON_RESUME and before.get(name) != settings[name]]
     if changed:
         raise ConfigError(
-            "--resume: settings differ from those that the run began with:\n"
+            "--resume: settings differ from those of the interrupted run:\n"
             + "\n".join(f"  {name}: was {before.get(name)}, is {settings[name]}" for name in changed)
         )
     if record.processes != n_processes():
@@ -182,13 +183,13 @@ def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) ->
         )
     if record.table_hashes != hash_tables(options.data):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
-    for paths in _files_and_folders(run):  # before hours of training; what begins anew removes links
+    for paths in _files_and_folders(run):  # before hours of training; a new run removes links
         for path in paths:
             refuse_links_out(path)
 
 
 def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunRecord:
-    """Clear the folder of an earlier run and write `run.json` with all that is known before the first step.
+    """Clear the folder of an earlier run, and write `run.json` with everything known before the first step.
 
     Args:
         run: The folder.
@@ -196,7 +197,7 @@ def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunReco
         facts: What the command knows.
 
     Returns:
-        The record, as far as it goes.
+        The record so far.
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if options.run.resume:
@@ -211,19 +212,19 @@ def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunReco
 
 
 def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write the tokenizer's own files into the run folder, without the lengths of whatever it was called with last.
+    """Write the tokenizer's own files into the run folder, without the lengths of its last call.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
     """
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    remove_folder(run.tokenizer_dir)  # with its links, if any, which transformers would write through
+    remove_folder(run.tokenizer_dir)  # including links, which transformers would write through
     refuse_links_out(run.tokenizer_dir)
     try:
         tokenizer.save_pretrained(run.tokenizer_dir)
     except Exception as error:
-        if not isinstance(error, OSError) and type(error) is not Exception:  # the latter is how its Rust part says so
+        if not isinstance(error, OSError) and type(error) is not Exception:  # its Rust part raises a plain Exception
             raise
         raise ArtifactError(
             f"{run.tokenizer_dir}: could not be written; the disk may be full. Free some space."
@@ -232,26 +233,26 @@ def save_tokenizer(run: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
 
 @contextmanager
 def nothing_half_written(run: RunFolder, begun: Sequence[RunRecord]) -> Iterator[None]:
-    """Where the block ends in an error of ours, remove what it began, unless there is a state to resume from.
+    """If the block ends with an error of ours, remove what it began, unless there is a state to resume from.
 
     Args:
         run: The folder.
-        begun: Holds what `begin_run` returned, once it was called.
+        begun: Contains the result of `begin_run`, once it was called.
     """
     try:
         yield
     except ModerationError:
         if is_main() and begun and not begun[0].settings["resume"] and not sealed_states(run.resume_dir):
             _clear(run)
-        with suppress(OSError):  # not there, or it holds something
+        with suppress(OSError):  # missing, or not empty
             run.resume_dir.rmdir()
         raise
 
 
 def finish_run(run: RunFolder, record: RunRecord, timer: PhaseTimer, fit: Fit) -> None:
-    """Add seconds, memory, the course of the training and hashes of what it wrote; drop the states to resume from.
+    """Add seconds, memory, the course of the training and hashes of its files; remove the states to resume from.
 
-    Thresholds, probabilities and metrics have no hash here, since `tune` and `evaluate` write them anew.
+    Thresholds, probabilities and metrics have no hash here, since `tune` and `evaluate` write them again.
     """
     written = (run.checkpoint_best, run.checkpoint_final, run.calibration)
     done = replace(
@@ -267,7 +268,7 @@ def finish_run(run: RunFolder, record: RunRecord, timer: PhaseTimer, fit: Fit) -
 
 
 def check_unchanged(run: RunFolder, *paths: Path) -> None:
-    """Refuse files that are not what the training wrote; those of which `run.json` says nothing may be anything.
+    """Refuse files that are not what the training wrote; files that `run.json` does not list are accepted.
 
     Raises:
         ArtifactError: one was changed or replaced.
@@ -293,13 +294,13 @@ def hash_tables(options: SplitOptions) -> dict[str, str]:
 
 
 def _refuse_files_of_others(run: RunFolder) -> None:
-    """A folder without a record is no run: what stands there under the names of a run may be anybody's."""
+    """A folder without a record is not a run: files in it with names of a run's files may belong to anybody."""
     files, folders = _files_and_folders(run)
     taken = [path.name for path in (*folders, *files) if os.path.lexists(path)]
     if taken:
         raise ArtifactError(
-            f"{run.path}: holds {', '.join(taken)}, which a run would replace, and no run.json that says whose they "
-            "are. Choose another --output-dir, or pass --overwrite to replace them."
+            f"{run.path}: contains {', '.join(taken)}, which a run would replace, and no run.json that shows who owns "
+            "them. Choose another --output-dir, or pass --overwrite to replace them."
         )
 
 

@@ -1,4 +1,4 @@
-"""The past of a run: its settings, its splits and its tokenizer, rebuilt from the run folder for what comes after."""
+"""Rebuild the settings, the splits and the tokenizer of a run from its folder, for what follows the training."""
 
 import logging
 from pathlib import Path
@@ -24,33 +24,33 @@ def run_settings(run: RunFolder) -> TrainOptions:
     """The settings that a run was trained with.
 
     Raises:
-        ArtifactError: no `run.json`, or one whose settings this version does not know.
+        ArtifactError: there is no `run.json`, or this version does not know its settings.
     """
     try:
         return from_plain(TrainOptions, read_record(run).settings, str(run.run_json))
-    except ConfigError as error:  # they are no settings of this command
+    except ConfigError as error:  # they are not settings of this command
         raise ArtifactError(
             f"{run.run_json}: its settings cannot be read (changed, or of another version).\n{error}"
         ) from error
 
 
 def settings_of_moved_table(run: RunFolder, settings: TrainOptions, data_path: Path) -> TrainOptions | None:
-    """The settings with the table's new place; None where it is another table than the run's."""
+    """The settings with the table's new location; None if it is not the run's table."""
     recorded = read_record(run).data
     moved = change(settings, data_path=data_path)
     return moved if sha256(data_path) == recorded.get("sha256") else None
 
 
 def rebuild_splits(run: RunFolder, settings: TrainOptions, cure: str) -> Splits:
-    """Cut the run's data into the same splits again.
+    """Split the run's data into the same splits again.
 
-    The extra table of the train split touches neither val nor test: where it is gone or another one by now, train is
-    rebuilt without it, which is said.
+    The extra table of the train split does not affect val or test: if it is missing or has changed, train is
+    rebuilt without it, and this is logged.
 
     Args:
         run: The folder.
         settings: From `run_settings` or `settings_of_moved_table`.
-        cure: What to do about data that changed, for the message.
+        cure: What to do if the data changed, for the message.
 
     Raises:
         ArtifactError: the data changed since the run.
@@ -58,12 +58,14 @@ def rebuild_splits(run: RunFolder, settings: TrainOptions, cure: str) -> Splits:
     recorded = read_record(run).data
     extra = settings.data.extra_train_path
     if extra is not None and not (extra.is_file() and sha256(extra) == recorded.get("extra_train_sha256")):
-        logger.info("%s: gone or changed since the run; the train split is rebuilt without it.", extra)
+        logger.info("%s: missing or changed since the run; the train split is rebuilt without it.", extra)
         settings = change(settings, extra_train_path=None)
     try:
         now = hash_tables(settings.data)
     except (ArtifactError, DataError) as error:
-        raise ArtifactError(f"{error}\nThis table stands in {run.run_json}, seen from {Path.cwd()}. {cure}") from error
+        raise ArtifactError(
+            f"{error}\nThe path of this table is from {run.run_json}, relative to {Path.cwd()}. {cure}"
+        ) from error
     changed = [key for key in now if now[key] != recorded.get(key)]
     if changed:
         raise ArtifactError(
@@ -75,13 +77,13 @@ def rebuild_splits(run: RunFolder, settings: TrainOptions, cure: str) -> Splits:
 
 
 def load_own_tokenizer(run: RunFolder, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a checkpoint.
+    """The tokenizer next to a checkpoint.
 
     Raises:
-        ArtifactError: it is missing, or another one than the checkpoint was trained with.
+        ArtifactError: it is missing, or not the one that the checkpoint was trained with.
     """
     if not run.tokenizer_dir.is_dir():
-        raise ArtifactError(f"{run.tokenizer_dir}: no such folder; the checkpoint's tokenizer stands beside it.")
+        raise ArtifactError(f"{run.tokenizer_dir}: no such folder; the checkpoint's tokenizer belongs next to it.")
     tokenizer = load_tokenizer(run.tokenizer_dir)
     if checkpoint.about.tokenizer_sha256 not in (None, tokenizer_sha256(tokenizer)):
         raise ArtifactError(

@@ -1,7 +1,7 @@
-"""States of an unfinished training: folders that a resume goes on from, each sealed by a list of its files.
+"""States of an unfinished training: folders that a resume continues from, each sealed by a list of its files.
 
-The list is written last, when every file is on the disk. So a folder without one is what a kill left unfinished, and a
-folder whose files differ from their list was changed or damaged: the first is passed over, the second is refused.
+The list is written last, when every file is on the disk. So a folder without one was left unfinished by a kill, and a
+folder whose files differ from their list was changed or damaged: the first is skipped, the second is refused.
 """
 
 import logging
@@ -32,26 +32,26 @@ _NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)  # as the trainer names them, 
 
 @dataclass(frozen=True)
 class SealedState:
-    """The list of a state's files, as `state.json` holds it.
+    """The list of a state's files in `state.json`.
 
     Args:
-        files: Path within the folder, with slashes -> what is known of the file: its `sha256`.
+        files: Path within the folder, with slashes -> facts about the file: its `sha256`.
     """
 
     files: dict[str, dict[str, str]]
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """What the folder holds now."""
+        """The current files of the folder."""
         names = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
         return cls({name: {"sha256": sha256(path)} for name, path in names.items()})
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """What was written to the end.
+        """Read the list of a complete state.
 
         Raises:
-            ArtifactError: no such list, or one of another program.
+            ArtifactError: there is no such list, or it is from another program.
         """
         path = folder / MANIFEST
         try:
@@ -87,21 +87,21 @@ def seal_state(folder: Path) -> None:
 
 
 def sealed_states(resume_dir: Path) -> list[Path]:
-    """The states that were written to their end, newest first; whether they are still as they were is not looked at."""
+    """The states that were completely written, newest first; this does not check whether they are unchanged."""
     return [folder for folder in _folders(resume_dir) if (folder / MANIFEST).is_file()]
 
 
 def choose_state(resume_dir: Path, n_processes: int = 1) -> Path | None:
-    """The newest state, once it was found to be as it was saved; None where there is none.
+    """The newest state, after checking that it is unchanged; None if there is none.
 
     Raises:
-        ArtifactError: it was changed or damaged; names the file. No older state is taken in its place, since nobody
-            would hear of it.
+        ArtifactError: it was changed or damaged; names the file. No older state is used instead, since nobody
+            would notice.
     """
     sealed = sealed_states(resume_dir)
     for path in sorted(resume_dir.glob("*")):
         if path not in sealed:
-            logger.info("Resume: %s holds no complete state; it is passed over.", path)
+            logger.info("RResume: %s has no complete state; it is skipped.", path)
     if not sealed:
         return None
     _check(sealed[0], n_processes)
@@ -114,15 +114,17 @@ def remove_other_states(resume_dir: Path, kept: Path | None) -> None:
         if folder != kept:
             if not folder.is_symlink():
                 with suppress(OSError):
-                    (folder / MANIFEST).unlink(missing_ok=True)  # first, or half a state would look like a damaged one
+                    (folder / MANIFEST).unlink(
+                        missing_ok=True
+                    )  # first, otherwise half a state would look like a damaged one
             remove_folder(folder)
 
 
 def read_log_history(folder: Path) -> list[LogRecord]:
-    """What the trainer had logged when it saved a state.
+    """The trainer's log when it saved a state.
 
     Raises:
-        ArtifactError: no readable state of the trainer, or that of another step.
+        ArtifactError: the trainer's state is unreadable, or from another step.
     """
     path = folder / _TRAINER_STATE
     try:
@@ -130,7 +132,7 @@ def read_log_history(folder: Path) -> list[LogRecord]:
         history: list[LogRecord] = state.log_history
         if state.global_step != _step(folder) or not all(isinstance(record, dict) for record in history):
             raise ValueError("not of this step")
-    except Exception as error:  # whatever a changed file makes of it
+    except Exception as error:  # a changed file can cause any error
         if is_out_of_memory(error):
             raise
         raise _refusal(path, "not the trainer's state at that step") from error
@@ -139,16 +141,16 @@ def read_log_history(folder: Path) -> list[LogRecord]:
 
 @contextmanager
 def reading_state(folder: Path | str, what: str) -> Iterator[None]:
-    """Turn what the trainer raises where it reads a part of a state into one message.
+    """Turn any error of the trainer while it reads a part of a state into one message.
 
-    The files were found to be those that were saved. So what is wrong is most likely where they are read.
+    The files were checked to be those that were saved, so the problem is most likely where they are read.
 
     Raises:
-        ArtifactError: in place of any other error but that memory is short.
+        ArtifactError: instead of any other error, except running out of memory.
     """
     try:
         yield
-    except Exception as error:  # each library that reads a part has errors of its own
+    except Exception as error:  # each library that reads a part has its own errors
         if is_out_of_memory(error):
             raise
         raise ArtifactError(
@@ -172,7 +174,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _check(folder: Path, n_processes: int) -> None:
-    """Refuse a state that is not, to the byte, what was sealed, or that lacks what a resume reads."""
+    """Refuse a state that differs from what was sealed, or that lacks something a resume reads."""
     files, found = SealedState.read(folder).files, SealedState.of(folder).files
     for name in sorted({*files, *found, *_needed(n_processes)}):
         if name not in files:

@@ -1,7 +1,7 @@
-"""Trackers: see a run in TensorBoard, MLflow or Weights & Biases; local and offline unless the user says otherwise.
+"""Trackers: see a run in TensorBoard, MLflow or Weights & Biases; local and offline by default.
 
-The trainer's own callbacks do the logging and take their settings from environment variables. This module checks that
-the packages are there and fills in the variables that the user left open.
+The trainer's own callbacks do the logging and read their settings from environment variables. This module checks that
+the packages are installed, and sets the variables that the user has not set.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from moderation.links import refuse_links_out
 
 logger = logging.getLogger(__name__)
 
-# What each tracker imports. MLflow keeps its runs in SQLite through the last two; its slim package leaves them out.
+# What each tracker imports. MLflow needs the last two to store runs in SQLite; its slim package does not include them.
 _PACKAGES = {
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
@@ -32,12 +32,12 @@ def report_to(track: Sequence[str], run_dir: Path) -> list[str]:
     Sets environment variables of this process, and only those that the user has not set:
 
     * tensorboard: `TENSORBOARD_LOGGING_DIR`, the folder `tensorboard` of the run;
-    * mlflow: `MLFLOW_TRACKING_URI`, the SQLite file `mlflow.db` beside the run folder, so that runs of one parent
+    * mlflow: `MLFLOW_TRACKING_URI`, the SQLite file `mlflow.db` next to the run folder, so that runs of one parent
       folder can be compared; `MLFLOW_EXPERIMENT_NAME`; telemetry off;
     * wandb: `WANDB_MODE=offline`; `WANDB_DIR`, the run folder; `WANDB_PROJECT`; error reports off.
 
     Args:
-        track: Some of tensorboard, mlflow, wandb; a name that stands twice counts once.
+        track: Some of tensorboard, mlflow, wandb; a repeated name counts once.
         run_dir: The run folder; created for wandb if it does not exist yet.
 
     Returns:
@@ -73,9 +73,9 @@ def check_trackers(track: Sequence[str]) -> None:
 
 
 def _is_installed(package: str) -> bool:
-    """Tell without importing: MLflow reads some of its variables at import.
+    """Check without importing: MLflow reads some of its variables at import.
 
-    A folder without a file is no package: trackers like to leave a `wandb` or `mlruns` folder where they were started.
+    A folder without a file is not a package: trackers often leave a `wandb` or `mlruns` folder where they were started.
     """
     spec = importlib.util.find_spec(package)
     return spec is not None and spec.origin is not None
@@ -88,7 +88,7 @@ def _set_open_variables(name: str, run_dir: Path) -> None:
         if key not in os.environ or _SET_HERE.get(key) == os.environ[key]  # set for an earlier run of this process
     }
     if "WANDB_DIR" in ours:
-        run_dir.mkdir(parents=True, exist_ok=True)  # wandb falls back to a temporary folder where there is none
+        run_dir.mkdir(parents=True, exist_ok=True)  # wandb falls back to a temporary folder if it is missing
     os.environ.update(ours)
     _SET_HERE.update(ours)
     logger.info("Track with %s: %s", name, ", ".join(f"{key}={value}" for key, value in ours.items()) or "as set")

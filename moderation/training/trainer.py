@@ -1,4 +1,4 @@
-"""`PosWeightTrainer`: the Hugging Face Trainer with a weighted multi-label loss and batches of like length."""
+"""`PosWeightTrainer`: the Hugging Face Trainer with a weighted multi-label loss and batches of similar length."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class PosWeightTrainer(Trainer):
     """A `transformers.Trainer` for multi-label targets.
 
     The loss is binary cross-entropy with logits, the mean over examples and labels, positives weighted by
-    `pos_weight`. Batches are bucketed by length, also under a balanced sampler. With several processes,
+    `pos_weight`. Batches are bucketed by length, also with a balanced sampler. With several processes,
     `per_device_train_batch_size` times their number is cut into equal shares, and each example is seen once an epoch.
 
     Args:
@@ -33,10 +33,10 @@ class PosWeightTrainer(Trainer):
         pos_weight: Weight of positives, float32 `(n_labels,)`; None: 1.
         example_weights: Weight of each example of `train_dataset`, float64 `(n_examples,)`, to draw them with
             replacement; None: each one once an epoch.
-        negatives: Share of the optional examples that an epoch sees, in (0, 1]; the epochs go through them in a circle.
-            Not together with `example_weights`.
+        negatives: Share of the optional examples that an epoch uses, in (0, 1]; the epochs cycle through them.
+            Cannot be combined with `example_weights`.
         optional: Which these are, bool `(n_examples,)`; None: all without any label.
-        head_lr: Learning rate of all that is not the encoder; None: that of the arguments.
+        head_lr: Learning rate of everything except the encoder; None: that of the arguments.
         **kwargs: As for `transformers.Trainer`. Datasets come from `df_to_hfds` (columns `input_ids`,
             `attention_mask`, `labels`, `length`).
 
@@ -59,14 +59,14 @@ class PosWeightTrainer(Trainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         if example_weights is not None and negatives < 1:
-            raise ConfigError("PosWeightTrainer: example_weights and negatives both choose what an epoch sees.")
+            raise ConfigError("PosWeightTrainer: example_weights and negatives both choose the examples of an epoch.")
         self.pos_weight = pos_weight
         self.example_weights = example_weights
         self.negatives = negatives
         self.optional = optional
-        self.n_examples_per_epoch = 0  # known when the loader is made
+        self.n_examples_per_epoch = 0  # known once the loader is created
         self.head_lr = head_lr
-        self.model_accepts_loss_kwargs = False  # the mean is taken here, over the batch
+        self.model_accepts_loss_kwargs = False  # the mean over the batch is computed here
         self.loss_is_scaled_for_ga = False
         if self.processing_class is not None and "data_collator" not in kwargs:
             tokenizer: Any = self.processing_class
@@ -79,7 +79,7 @@ class PosWeightTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Weighted binary cross-entropy of a batch, a scalar; with `return_outputs`, the model's outputs too."""
+        """Weighted binary cross-entropy of a batch, a scalar; with `return_outputs`, also the model's outputs."""
         inputs = dict(inputs)
         targets = inputs.pop("labels")
         outputs = model(**inputs)
@@ -119,9 +119,9 @@ class PosWeightTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Predict in batches of like length, shared by the processes, and give answers in the dataset's order.
+        """Predict in batches of similar length, shared by the processes, with results in the dataset's order.
 
-        The loss is the weighted one of the training. `compute_metrics` gets logits and targets.
+        The loss is the weighted loss of the training. `compute_metrics` gets logits and targets.
         """
         dataset: Any = dataloader.dataset
         model: Any = self.model
@@ -148,7 +148,7 @@ class PosWeightTrainer(Trainer):
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over the parameters that learn, with `head_lr` for those outside the encoder."""
+        """AdamW over the trainable parameters, with `head_lr` for those outside the encoder."""
         if self.optimizer is None and self.head_lr is not None:
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = optimizer_class(self._parameter_groups(), **options)

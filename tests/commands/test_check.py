@@ -22,7 +22,7 @@ def test_a_sound_table_is_reported_in_full(
     shown = capsys.readouterr().out
     assert str(table_path) in shown and f"rows                 {len(table)}" in shown
     assert f"{table['severe_toxic'].sum()}" in shown and "rows with both" in shown
-    assert "different texts in two files" not in shown
+    assert "different texts that are in two files" not in shown
 
 
 def test_json_to_a_file_and_to_standard_output(

@@ -49,7 +49,7 @@ def test_the_table_is_one_that_training_reads(
     found = {text: (toxic, rude) for text, toxic, rude in table.itertuples(index=False)}
     assert found == {ODD: (1, 0), "changed": (0, 1), "in two steps": (0, 1)}
     said = capsys.readouterr().out
-    assert "3 texts with toxic, rude; left out: 1 without their text, 1 about which nothing was said" in said
+    assert "3 texts with toxic, rude; left out: 1 whose text was not stored, 1 without a decision" in said
     assert said.rstrip().endswith(str(path))
 
 
@@ -70,7 +70,7 @@ def test_labels_are_those_that_were_asked_for(url: str, tmp_path: Path) -> None:
         ("-o t.csv --feedback-url sqlite:///gone.db", 1, "sqlite:///gone.db: no such file"),
         ("-o t.csv --feedback-url gone.db", 2, "not the URL of a database"),
         ("-o feedback.db", 2, "unknown ending"),
-        ("-o taken.csv", 1, "taken.csv: exists"),
+        ("-o taken.csv", 1, "taken.csv: already exists"),
     ],
 )
 def test_what_cannot_be_is_said(
@@ -211,7 +211,9 @@ def test_rows_that_the_server_did_not_write_are_left_out_and_counted(
             database.execute(words, () if raw else (value,))
         database.commit()
     assert export(url, tmp_path / "t.csv") == {"good": (1,)}
-    assert f"left out: {len(ROWS)} rows that the server did not write so (id 2, 3, 4," in capsys.readouterr().out
+    assert (
+        f"left out: {len(ROWS)} rows that the server did not write in this form (id 2, 3, 4," in capsys.readouterr().out
+    )
     attack.tried(len(ROWS))
 
 
@@ -219,5 +221,5 @@ def test_a_label_named_as_the_text_column_is_refused(tmp_path: Path, capsys: pyt
     url = fill(tmp_path / "f.db", ("one", {"comment_text": 1.0, "toxic": 1.0}, True))
     words = ["feedback", "export", "--feedback-url", url, "-o", str(tmp_path / "t.csv")]
     assert cli.main(words) == 1
-    assert "a label is called comment_text" in capsys.readouterr().err
+    assert "a label has the name of the text column, comment_text" in capsys.readouterr().err
     assert cli.main([*words, "--label-columns", "toxic"]) == 0

@@ -133,7 +133,9 @@ def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys, monkeypatch
     assert numbers["rates"]["insult"]["n_flagged"] == 4
     printed = capsys.readouterr().out
     assert f"flagged for any label: {numbers['together']['n_new']} of 40" in printed
-    assert "nobody looked whether the model reads the language" in printed and "pip install '.[migrate]'" in printed
+    assert (
+        "it was not checked whether the model reads the language" in printed and "pip install '.[migrate]'" in printed
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,10 +143,10 @@ def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys, monkeypatch
     [
         ("--old-threshold 80", 2, "expected a number above 0"),
         ("--old-threshold 0.8 0.7", 2, "given more than once"),
-        ("--old-threshold TOXIC=0.8", 2, "no attribute of the Perspective API"),
+        ("--old-threshold TOXIC=0.8", 2, "not an attribute of the Perspective API"),
         ("--old-threshold THREAT=0.8", 2, "no old scores for THREAT"),
-        ("--flag-rate 0.1 --match agreement", 2, "of no effect beside --flag-rate"),
-        ("--flag-rate rude=0.1", 2, "no label of this model"),
+        ("--flag-rate 0.1 --match agreement", 2, "no effect with --flag-rate"),
+        ("--flag-rate rude=0.1", 2, "not a label of this model"),
         ("--old-threshold 1", 1, "No attribute could be matched"),
     ],
 )
@@ -175,7 +177,7 @@ def test_nothing_but_an_earlier_migration_is_replaced(table, tmp_path, capsys, n
         (tmp_path / name).unlink(missing_ok=True)
         make(tmp_path / name)
         assert run(table, "-o", tmp_path, "--overwrite") == 1
-        said = "leads out of" if (tmp_path / name).is_symlink() else "comes from no earlier migration"
+        said = "leads out of" if (tmp_path / name).is_symlink() else "is not from an earlier migration"
         assert said in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == [name]
     assert table.read_bytes() == kept
@@ -184,5 +186,5 @@ def test_nothing_but_an_earlier_migration_is_replaced(table, tmp_path, capsys, n
 def test_a_model_that_answers_no_number_sets_no_threshold(table, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(Classifier, "probabilities", lambda self, texts: np.full((len(texts), 6), np.nan, np.float32))
     assert run(table, "-o", tmp_path / "out") == 1
-    assert "answers 40 of 40 comments with no number" in capsys.readouterr().err
+    assert "its answer to 40 of 40 comments is not a number" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

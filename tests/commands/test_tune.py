@@ -95,7 +95,7 @@ def test_the_test_split_is_refused(tmp_path):
 
 def test_logits_are_refused_by_record_and_by_value(tmp_path):
     preds, targets = write_run(tmp_path, kind="logits")
-    with pytest.raises(ArtifactError, match=r"holds logits.*sigmoid"):
+    with pytest.raises(ArtifactError, match=r"contains logits.*sigmoid"):
         tune(config_for(preds, targets))
     preds, targets = write_run(tmp_path, scale=5.0)
     with pytest.raises(DataError, match=r"preds_val\.npy.*logits.*sigmoid"):
@@ -104,7 +104,7 @@ def test_logits_are_refused_by_record_and_by_value(tmp_path):
 
 def test_swapped_files_are_refused(tmp_path):
     preds, targets = write_run(tmp_path)
-    with pytest.raises(ArtifactError, match=r"holds targets .* expected probabilities"):
+    with pytest.raises(ArtifactError, match=r"contains targets .* expected probabilities"):
         tune(config_for(targets, preds))
 
 
@@ -116,7 +116,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"preds_val\.npy \(400, 2\), .*labels_val\.npy \(399, 2\)"):
         tune(config_for(preds, targets))
     write_array(targets, np.zeros((400, 2)), {"labels": LABELS, "split": "train", "kind": "targets"})
-    with pytest.raises(ArtifactError, match="one split"):
+    with pytest.raises(ArtifactError, match="the same split"):
         tune(config_for(preds, targets))
     write_array(targets, np.zeros((400, 2)), {"labels": ["a", "b"], "split": "val", "kind": "targets"})
     with pytest.raises(ArtifactError, match="other labels"):
@@ -127,7 +127,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
 def test_a_foreign_file_beside_the_array_is_named(tmp_path, content):
     preds, targets = write_run(tmp_path)
     sidecar(preds).write_text(json.dumps(content))
-    with pytest.raises(ArtifactError, match=r"preds_val\.json: does not say which labels"):
+    with pytest.raises(ArtifactError, match=r"preds_val\.json: does not name the labels"):
         tune(config_for(preds, targets))
 
 

@@ -97,7 +97,7 @@ def test_nothing_left_is_an_error_that_counts_why() -> None:
     frame = pd.DataFrame({"comment_text": ["a", " ", "c"], "toxic": [0, 1, -1], "lang": ["fr", "en", "en"]})
     with pytest.raises(DataError, match="no rows left") as caught:
         load_english_only(frame)
-    assert "1 without text, 1 with labels of -1, 1 in other languages" in str(caught.value)
+    assert "1 without text, 1 with labels of -1, 1 in languages other than English" in str(caught.value)
 
 
 def test_detected_languages(caplog: pytest.LogCaptureFixture) -> None:
@@ -107,7 +107,7 @@ def test_detected_languages(caplog: pytest.LogCaptureFixture) -> None:
         df = load_english_only(frame, detect_language=True)
     assert df["comment_text"].tolist() == [text for text in texts if not text.startswith(FRENCH)]
     assert df.attrs["left_out"]["other_language"] == 2
-    assert "3 of undecided language kept" in caplog.text
+    assert "3 of uncertain language kept" in caplog.text
 
 
 def test_detection_on_real_comments(shared: Path) -> None:
@@ -148,7 +148,7 @@ def test_settings_out_of_range(rows: pd.DataFrame) -> None:
     for settings_ in ({"max_examples": 0}, {"label_cut": 0.0}, {"label_cut": 1.5}, {"label_columns": []}):
         with pytest.raises(ConfigError):
             load_english_only(rows, **settings_)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="stand more than once"):
+    with pytest.raises(DataError, match="repeated column names"):
         load_english_only(pd.concat([rows, rows["toxic"]], axis=1))
 
 
@@ -188,7 +188,7 @@ def test_a_label_column_with_a_word_in_it_is_not_passed_over(tmp_path: Path) -> 
     path = tmp_path / "forum.csv"
     rude = ["0", "1"] * 20 + ["zqx yes"]
     pd.DataFrame({"body": [f"text {i}" for i in range(41)], "rude": rude, "spam": [0, 1] * 20 + [0]}).to_csv(path)
-    with pytest.raises(DataError, match=r"'rude' is no label column for 1 value .*row 41.*--label-columns") as caught:
+    with pytest.raises(DataError, match=r"'rude' cannot be a label: 1 value .*row 41.*--label-columns") as caught:
         load_english_only(path, text_column="body")
     assert "zqx" not in str(caught.value)
     assert load_english_only(path, text_column="body", label_columns=["spam"]).attrs["labels"] == ("spam",)

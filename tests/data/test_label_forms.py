@@ -68,13 +68,13 @@ def test_a_usual_name_of_the_text_column_is_found_and_said(name: str, caplog: py
     caplog.set_level(logging.INFO)
     found = load_english_only(pd.DataFrame({"id": ["x", "y"], name: ["a", "b"], "toxic": [0, 1]}))
     assert found["comment_text"].tolist() == ["a", "b"]
-    assert "the texts are taken from the column" in caplog.text
+    assert "using the texts in column" in caplog.text
 
 
 def test_the_default_comes_first_and_of_several_others_one_is_named() -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "comment_text": ["c", "d"], "toxic": [0, 1]})
     assert load_english_only(frame)["comment_text"].tolist() == ["c", "d"]
-    with pytest.raises(DataError, match=r"several others that may hold the texts: text, body.*--text-column"):
+    with pytest.raises(DataError, match=r"several others that may have the texts: text, body.*--text-column"):
         load_english_only(frame.rename(columns={"comment_text": "body"}))
     with pytest.raises(DataError, match="no column 'words'"):
         load_english_only(frame, text_column="words")
@@ -128,7 +128,7 @@ def test_one_class_a_row_and_which_one_means_none(caplog: pytest.LogCaptureFixtu
     assert targets(frame, labels_in="labels") == {"OFF": [1, 0, 1]}
     frame = labelled(["abusive", "fine", "hateful"])
     assert list(targets(frame, labels_in="labels")) == ["abusive", "fine", "hateful"]
-    assert "every name counts as a label (name those that mean none with --label-none)" in caplog.text
+    assert "every name counts as a label (list those that mean no label with --label-none)" in caplog.text
     assert list(targets(frame, labels_in="labels", label_none=["FINE"])) == ["abusive", "hateful"]
     frame = labelled([0, 1, 2, 2])
     assert targets(frame, labels_in="labels", label_none=["2"]) == {"0": [1, 0, 0, 0], "1": [0, 1, 0, 0]}
@@ -140,16 +140,20 @@ def test_one_class_a_row_and_which_one_means_none(caplog: pytest.LogCaptureFixtu
         (["hate", "", "none"], {"label_format": "class"}, r"1 cell without a class \(row 2\)"),
         (['["a"]', "[broken", '["b"]'], {"label_format": "list"}, r"1 cell that cannot be read as list \(row 2\)"),
         (['{"a": 1}', '{"a": [1]}', '{"a": 0}'], {}, r"1 cell that cannot be read as json \(row 2\)"),
-        (['{"a": 1, "a": 0}', '{"a": 1}', '{"a": 0}'], {}, r"1 cell in which a label stands twice.* \(row 1\)"),
-        (['{"a": 0}', '{"a": 1, " a": 0}', '{"a": 0}'], {}, r"1 cell in which a label stands twice.* \(row 2\)"),
-        ([[("a", 1), ("a", 0)], [("a", 1)], []], {}, r"1 cell in which a label stands twice.* \(row 1\)"),
-        (['["hate, open"]', '["a"]', "[]"], {}, r"1 cell read as list, with a name that is none .* \(row 1\)"),
-        ([True, False, True], {}, "--label-columns instead of --labels-in"),
-        (["none", "normal"], {}, "holds no label at all"),
+        (['{"a": 1, "a": 0}', '{"a": 1}', '{"a": 0}'], {}, r"1 cell in which a label is repeated.* \(row 1\)"),
+        (['{"a": 0}', '{"a": 1, " a": 0}', '{"a": 0}'], {}, r"1 cell in which a label is repeated.* \(row 2\)"),
+        ([[("a", 1), ("a", 0)], [("a", 1)], []], {}, r"1 cell in which a label is repeated.* \(row 1\)"),
+        (
+            ['["hate, open"]', '["a"]', "[]"],
+            {},
+            r"1 cell read as list, with a name that a label cannot have.* \(row 1\)",
+        ),
+        ([True, False, True], {}, "--label-columns for it instead of --labels-in"),
+        (["none", "normal"], {}, "has no label at all"),
         ([f"{SECRET} {row}" for row in range(150)], {}, "more than 100 different labels"),
-        (["Hate", "hate", "none"], {}, "differ by case alone: Hate, hate"),
-        (["0", "1", "1"], {}, "--label-columns instead of --labels-in"),
-        (["text", "none", "text"], {}, "holds a label named text, which is also the name of another column"),
+        (["Hate", "hate", "none"], {}, "differ only by case: Hate, hate"),
+        (["0", "1", "1"], {}, "--label-columns for it instead of --labels-in"),
+        (["text", "none", "text"], {}, "contains a label named text, which is also the name of another column"),
     ],
 )
 def test_a_column_that_holds_no_labels_is_refused_without_a_word_of_it(
@@ -167,7 +171,7 @@ def test_given_labels_are_taken_in_their_order_and_others_left_aside(caplog: pyt
         "spam": [1, 0, 0, 1],
         "toxic": [1, 0, 0, 0],
     }
-    assert "left aside: insult" in caplog.text
+    assert "not used: insult" in caplog.text
 
 
 def test_maps_and_sets_and_empty_lists_of_json_are_read() -> None:
@@ -195,9 +199,9 @@ def test_votes_are_cut() -> None:
     frame = pd.DataFrame({"comment_text": list("abcd"), "hate": [0, 1, 2, 5], "mild": ["3", "2", "1", "0"]})
     assert targets(frame, label_columns=["hate", "mild"], label_cut=2) == {"hate": [0, 0, 1, 1], "mild": [1, 1, 0, 0]}
     assert targets(frame, label_columns=["hate"], label_cut=1) == {"hate": [0, 1, 1, 1]}
-    with pytest.raises(DataError, match=r"2 values are below 0 or above 1 \(of votes, --label-cut N counts those"):
+    with pytest.raises(DataError, match=r"2 values are below 0 or above 1 \(if they are votes: --label-cut N counts N"):
         load_english_only(frame, label_columns=["hate"])
-    with pytest.raises(DataError, match=r"if hate, mild holds fractions or votes: --label-columns and --label-cut"):
+    with pytest.raises(DataError, match=r"if hate, mild has fractions or votes: --label-columns and --label-cut"):
         load_english_only(frame)
 
 
@@ -207,14 +211,14 @@ def test_columns_left_aside_are_named_with_the_cure(caplog: pytest.LogCaptureFix
         {"comment_text": ["a", "b"], "toxic": [0, 1], "spam": [1, 0], "self_harm": [0, 0], "id": [812, 813]}
     )
     assert clean_table(frame).left_aside == ("spam", "self_harm")
-    assert "columns left aside: spam, self_harm. To take them too: --label-columns toxic,spam,self_harm" in caplog.text
+    assert "columns not used: spam, self_harm. To use them, too: --label-columns toxic,spam,self_harm" in caplog.text
     frame = pd.DataFrame({"comment_text": ["a", "b"], "toxicity": [0.2, 0.9], "insult": [0.1, 0.8]})
     assert clean_table(frame, TableOptions(label_cut=0.5)).left_aside == ("toxicity",)
 
 
 def test_words_that_are_no_labels_name_the_flag_that_reads_them() -> None:
     frame = labelled(["hate", "none", "offensive"])
-    with pytest.raises(DataError, match="if labels holds the labels as words: --labels-in COLUMN"):
+    with pytest.raises(DataError, match="if labels has the labels as words: --labels-in COLUMN"):
         load_english_only(frame)
 
 

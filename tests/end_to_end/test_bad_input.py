@@ -152,7 +152,7 @@ BAD_TABLES: dict[str, tuple[str, bytes, list[str]]] = {
     "a column twice": (
         "a.csv",
         as_csv(comments().rename(columns={"insult": "threat"})),
-        ["column names that stand more than once: threat", "Rename or remove"],
+        ["repeated column names: threat", "Rename or remove"],
     ),
     "labels as strings": (
         "a.csv",
@@ -479,7 +479,7 @@ def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(
     words = ["train", "--data-path", data, "--output-dir", trained, *small]
     said = run(*words)
     assert said.code == 1
-    assert f"{trained}: already holds a run (done)" in said.message
+    assert f"{trained}: already contains a run (done)" in said.message
     assert "--overwrite" in said.message
     assert files_in(trained) == before
 
@@ -516,7 +516,7 @@ def test_folders_of_others_are_not_cleared(run: Run, data: Path, small: list[str
     (tmp_path / "mine" / "plots" / "holiday.png").write_bytes(b"mine")
     said = run("train", "--data-path", data, "--output-dir", tmp_path / "mine", *small)
     assert said.code == 1
-    assert f"{tmp_path / 'mine'}: holds plots, which a run would replace" in said.message
+    assert f"{tmp_path / 'mine'}: contains plots, which a run would replace" in said.message
     assert (tmp_path / "mine" / "plots" / "holiday.png").read_bytes() == b"mine"
 
 

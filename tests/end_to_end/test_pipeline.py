@@ -120,7 +120,7 @@ def test_where_the_own_table_is_gone_it_is_said_that_nobody_knows_what_was_seen(
     table.head(50).to_csv(tmp_path / "other.csv", index=False)
     with caplog.at_level("INFO"):
         assert evaluate(run / "checkpoint_best.pt", "--data-path", str(tmp_path / "other.csv")) == 0
-    assert "how many of these texts were in it is not known" in caplog.text
+    assert "it is unknown how many of these texts were in it" in caplog.text
 
 
 def test_the_same_table_in_another_place_is_still_cut_into_splits(run, table_path, tmp_path):

@@ -205,7 +205,7 @@ def test_an_output_that_is_finished_is_complete_and_stays_as_it_is(words, whole,
     for path in whole.iterdir():
         shutil.copy(path, tmp_path)
     code, said = again("out.parquet")
-    assert (code, "out.parquet: is complete, nothing was left to do (rows: 600; with an error: 2)." in said) == (
+    assert (code, "out.parquet: already complete, nothing to do (rows: 600; with an error: 2)." in said) == (
         3,
         True,
     )
@@ -497,7 +497,7 @@ def test_a_reader_that_goes_away_and_a_full_device_are_one_message(words):
     os.close(writing)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err == "moderation score: standard output: its reader went away before all was written.\n"
+    assert err == "moderation score: standard output: its reader closed it before everything was written.\n"
     if Path("/dev/full").exists():
         with open("/dev/full", "wb") as full:  # noqa: PTH123
             process = start(*words, "-o", "-", stdout=full)
@@ -541,7 +541,7 @@ def test_json_lines_keep_their_objects_and_broken_lines_their_place(tiny_bundle,
         (["{in}", "-o", "{dir}/linked.csv.gz"], 2, "this is the input itself"),
         (["{in}", "-o", "{dir}/o.txt"], 2, "unknown ending"),
         (["{in}", "-o", "{dir}/there.csv"], 1, "--overwrite"),
-        (["{in}", "-o", "{dir}/folder.csv"], 1, "a folder stands there"),
+        (["{in}", "-o", "{dir}/folder.csv"], 1, "it is a folder"),
         (["{in}"], 2, "--output is missing"),
         (["-", "--resume"], 2, "--resume needs a file"),
         (["{in}", "-o", "{dir}/o.csv", "--text-column", "words"], 1, "the columns are: id, comment_text"),

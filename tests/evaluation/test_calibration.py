@@ -264,7 +264,7 @@ def test_a_file_gives_back_what_was_saved(saved: tuple[Path, tuple[Calibrator, .
         ({"format": "something else"}, "not in the format"),
         ({"labels": ["threat", "toxic"]}, "another order"),
         ({"labels": None}, "labels is not a list"),
-        ({"calibrators": {}}, "calibrators are not one for each label"),
+        ({"calibrators": {}}, "expected one calibrator for each label"),
         ({"calibrators": {"toxic": {}, "threat": {}}}, "method None is not known"),
         ({"calibrators": {"toxic": {"method": "none"}, "threat": {"method": "temperature", "slope": -1}}}, "slope -1"),
     ],

@@ -113,8 +113,8 @@ def test_a_label_is_set_once():
     ("content", "said"),
     [
         ("", "not valid JSON"),
-        ("[0.5]", "holds no JSON object"),
-        ("{}", "sets no threshold"),
+        ("[0.5]", "not a JSON object"),
+        ("{}", "contains no threshold"),
         ('{"toxic": 0.5, "toxic": 0.6}', "'toxic' is set more than once"),
         ('{"thresholds": {"toxic": 0.5, "toxic": 0.5}}', "'toxic' is set more than once"),
         ('{"toxic": "0.5"}', "the threshold of 'toxic' must be a number"),

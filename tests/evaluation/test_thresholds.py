@@ -276,7 +276,7 @@ def test_the_file_holds_labels_in_order_and_a_version(saved):
         ({"version": 2}, "format version 2, expected 1"),
         ({"version": None}, "format version None"),
         ({"format": "something else"}, "not in the format 'content-moderation thresholds'"),
-        ({"labels": ["toxic", "insult"]}, "thresholds are not one for each label"),
+        ({"labels": ["toxic", "insult"]}, "expected one threshold for each label"),
         ({"labels": []}, "Labels: expected"),
         ({"thresholds": None}, "thresholds is not an object"),
         ({"thresholds": {"toxic": {}, "threat": {}}}, "thresholds.toxic.threshold is missing"),

@@ -146,7 +146,7 @@ def test_the_weakest_label_is_named_first_of_all(make_run: MakeRun) -> None:
     weakest = (
         "The weakest label is threat: it was never flagged, and 0 of the 3 comments that have it are found (F1 0.00)."
     )
-    assert text.index("Mind this first") < text.index(weakest) < text.index("Of the 10 comments flagged as toxic")
+    assert text.index("Read this first") < text.index(weakest) < text.index("Of the 10 comments flagged as toxic")
     text = read(decided(make_run, right=0, wrong=6, missed=2, other_missed=1)).text
     assert "The weakest labels are toxic, threat: none of the comments that have them is found." in text
 
@@ -169,7 +169,7 @@ def test_the_table_of_thresholds_explains_its_columns_and_shows_what_was_asked_f
     save_logs_and_plots(without_pictures(run).path)
     text, table = read(run).text, format_thresholds(results)
     for words in (text, table):
-        assert f"the {value} reached on the comments that the threshold was chosen on, so it flatters" in words
+        assert f"the {value} reached on the comments that the threshold was chosen on, so it is too good" in words
     kept = results["toxic"].cross_fitted_constraint
     assert (kept is None) == (held_out is None)
     assert (f"Held-out {held_out}" in text) == (f"held-out {held_out}" in table) == (held_out is not None)
@@ -242,7 +242,7 @@ def test_thresholds_chosen_anew_are_noticed(run: RunFolder) -> None:
     content["thresholds"]["toxic"]["threshold"] = 0.25
     write_json(run.thresholds, content)
     save_logs_and_plots(without_pictures(run).path)
-    assert "chosen anew after this measurement" in read(run).text and "Changed: toxic." in read(run).text
+    assert "chosen again after this measurement" in read(run).text and "Changed: toxic." in read(run).text
 
 
 def test_an_unfinished_run_says_so(run: RunFolder) -> None:
@@ -260,7 +260,7 @@ def test_without_a_test_split_the_validation_split_is_shown(run: RunFolder) -> N
         path.unlink()
     save_logs_and_plots(run.path)
     text = read(run).text
-    assert "No test split was measured." in text and "so they flatter" in text
+    assert "No test split was measured." in text and "so they are too good" in text
     assert "Val split, 300 comments" in text
     assert len(list(run.plots_dir.iterdir())) == len(PLOTS)
 
@@ -271,8 +271,8 @@ def test_without_a_test_split_the_validation_split_is_shown(run: RunFolder) -> N
         (["run.json", "preds_test.npy"], "How it was made", "Label by label"),
         (["thresholds.json", "preds_test.npy"], "How the thresholds were chosen", "Label by label"),
         (["metrics_test.json"], "Label by label", "How the thresholds were chosen"),
-        (["preds_test.npy", "log.jsonl"], "Pictures", "Label by label"),
-        (["labels_test.npy", "log.jsonl"], "Can its probabilities", "Label by label"),
+        (["preds_test.npy", "log.jsonl"], "Plots", "Label by label"),
+        (["labels_test.npy", "log.jsonl"], "Can you trust its probabilities", "Label by label"),
     ],
 )
 def test_what_is_missing_is_left_out(run: RunFolder, missing: list[str], gone: str, kept: str) -> None:
@@ -402,7 +402,7 @@ def test_a_broken_file_is_named_and_nothing_is_written(
 def test_files_of_different_runs_are_refused(run: RunFolder) -> None:
     labels = ["toxic", "severe_toxic", "obscene", "threat", "identity_hate", "insult"]
     write_array(run.preds("test"), np.load(run.preds("test")), {"labels": labels, "split": "test"})
-    with pytest.raises(ArtifactError, match="the labels stand in another order"):
+    with pytest.raises(ArtifactError, match="the labels are in another order"):
         save_logs_and_plots(run.path)
 
 

@@ -103,11 +103,11 @@ def test_the_verb_adds_lists_and_removes(tmp_path: Path, capsys: pytest.CaptureF
     assert cli.main(["keys", "add", "--keys", path, "--name", "forum"]) == 0
     key, said = (stream.strip() for stream in capsys.readouterr())
     assert read_keys(Path(path)).find(key) == "forum"
-    assert "takes notice at SIGHUP" in said and key not in said
+    assert "reads the change after SIGHUP" in said and key not in said
     assert cli.main(["keys", "list", "--keys", path]) == 0
     assert capsys.readouterr().out.split()[1] == "forum"
     assert cli.main(["keys", "remove", "--keys", path, "--name", "forum"]) == 0
-    assert "takes notice at SIGHUP" in capsys.readouterr().out
+    assert "reads the change after SIGHUP" in capsys.readouterr().out
     assert list_keys(Path(path)) == {} and json.loads(Path(path).read_text())["keys"] == {}
     assert cli.main(["keys", "add", "--keys", path]) == 2
     assert "--name is missing" in capsys.readouterr().err

@@ -219,10 +219,10 @@ def test_json_alone_is_read(server: Server) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--host 0.0.0.0", "asks nobody for a key"),
+        ("--host 0.0.0.0", "requires no key"),
         ("--keys keys.json --no-auth", "contradict"),
         ("--keys nowhere.json", "no such file"),
-        ("--cors *", "expected origins by name"),
+        ("--cors *", "expected an origin"),
         ("--rate-limit often", "600/minute"),
         ("--rate-limit-url redis://host", "no effect without --rate-limit"),
         ("--feedback-url decisions.db", "not the URL of a database"),

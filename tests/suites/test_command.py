@@ -98,10 +98,10 @@ assert not [name for name in ("torch", "transformers", "datasets") if name in sy
             "--checkpoint, --batch-size: not for a bundle",
         ),
         ("BUNDLE --suite surge=SURGE --max-texts 0 --seed -1", 2, "--max-texts is 0, expected 1 or more"),
-        ("--json j.json", 2, "--json: for a bundle alone; name a suite as well"),
-        ("--checkpoint a.pt --split val --delimiter ;", 2, "--delimiter: how to read --data-path, which is not given"),
-        ("--checkpoint a.pt --suite surge=SURGE", 2, "--suite: for a bundle alone; leave --checkpoint out"),
-        ("--checkpoint a.pt --max-texts 5", 2, "--max-texts: for a bundle alone"),
+        ("--json j.json", 2, "--json: only for a bundle; also name a suite"),
+        ("--checkpoint a.pt --split val --delimiter ;", 2, "--delimiter: no effect without --data-path"),
+        ("--checkpoint a.pt --suite surge=SURGE", 2, "--suite: only for a bundle; leave --checkpoint out"),
+        ("--checkpoint a.pt --max-texts 5", 2, "--max-texts: only for a bundle"),
     ],
 )
 def test_a_fault_is_named(words, code, complaint, tiny_bundle, suites, capsys, tmp_path, monkeypatch) -> None:

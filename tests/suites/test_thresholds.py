@@ -55,7 +55,7 @@ def test_thresholds_that_cannot_be_are_refused(measure, word):
 
 def test_single_thresholds_are_for_a_bundle_alone(capsys):
     assert cli.main(["evaluate", "--checkpoint", "x.pt", "--threshold", "toxic=0.5"]) == 2
-    assert "--threshold: for a bundle alone" in capsys.readouterr().err
+    assert "--threshold: only for a bundle" in capsys.readouterr().err
 
 
 def test_how_the_tables_were_read_stands_beside_the_figures(measure):

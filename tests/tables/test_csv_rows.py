@@ -18,7 +18,7 @@ from moderation.tables.reading import read_table
 
 OPEN, BEHIND, BLANK, BACKSLASH = (
     "a quote is opened and never closed",
-    "text behind a closing quote",
+    "text after a closing quote",
     "a blank before a quote",
     "a backslash before a quote",
 )
@@ -106,7 +106,7 @@ def test_with_plain_quotes_every_row_is_right() -> None:
             "id,text\n1,x\n\ufeff2,y\n3,\ufeffz\n",
             ".csv",
             3,
-            {2: "begins with a byte order mark, which belongs to the beginning of a file"},
+            {2: "begins with a byte order mark, which belongs at the start of a file"},
         ),
         (b"id,text\n1,caf\xe9\n2,x\n", ".csv", 2, {1: "not UTF-8"}),
         ("id,text\n1\n\n2,x,y\n3,z\n", ".csv", 3, {1: "1 field, expected 2", 2: "3 fields, expected 2"}),
@@ -181,7 +181,7 @@ def test_backslashes_are_read_where_one_asks() -> None:
     content = 'id,text\n1,"he said \\"no\\" to me, \\\\o/"\n2,a\\,b\n3,C:\\new\n4,two\\\nlines\n'
     expected = [["1", 'he said "no" to me, \\o/'], ["2", "a,b"], ["3", "C:\\new"], ["4", "two\nlines"]]
     assert read(content, escape="\\") == [(row, None) for row in expected]
-    assert errors("id,text\n1,x\\", escape="\\") == {1: "the file ends behind an escape character"}
+    assert errors("id,text\n1,x\\", escape="\\") == {1: "the file ends after an escape character"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
@@ -193,9 +193,9 @@ def test_encodings_are_told_apart(encoding: str) -> None:
     ("content", "message"),
     [
         ('"id,text\n1,x\n', "the header cannot be read: a quote is opened"),
-        ("id,text\r1,x\n", "the header holds a carriage return"),
+        ("id,text\r1,x\n", "the header contains a carriage return"),
         (b"id,text\xe9\n1,x\n", "the header is not UTF-8"),
-        (b"id,te\0xt\n1,x\n", "the header holds zero bytes"),
+        (b"id,te\0xt\n1,x\n", "the header contains zero bytes"),
         ("", "no header"),
         ("\n\r\n", "no header"),
     ],
@@ -213,10 +213,10 @@ def test_blanks_around_names_are_left_out_and_equal_names_refused(
     path.write_text("comment_text, toxic\t,\u00a0spam\nx, 0,1\n", encoding="utf-8")
     assert read_table(path).columns.tolist() == ["comment_text", "toxic", "spam"]
     assert open_table(path, text_column="comment_text").names == ("comment_text", "toxic", "spam")
-    assert caplog.text.count("blanks left out around 2 of the column names") == 2
+    assert caplog.text.count("blanks removed around 2 of the column names") == 2
     path.write_text("comment_text,toxic, toxic\nx,0,1\n", encoding="utf-8")
     for attempt in (lambda: read_table(path), lambda: open_table(path, text_column="comment_text")):
-        with pytest.raises(DataError, match="stand more than once: toxic"):
+        with pytest.raises(DataError, match="repeated column names: toxic"):
             attempt()
 
 
@@ -262,7 +262,7 @@ def test_training_refuses_with_all_rows_named_and_no_text(tmp_path: Path) -> Non
         read_table(path)
     message = str(caught.value)
     assert "1 row: a quote is opened and never closed" in message and "rows: 5 (" in message
-    assert "1 row: text behind a closing quote" in message and "rows: 64 (" in message
+    assert "1 row: text after a closing quote" in message and "rows: 64 (" in message
     assert "--quoting none" in message and "zanzibar" not in message
 
 

@@ -261,7 +261,7 @@ def test_columns_that_pandas_does_not_know_are_no_reason_to_crash(tmp_path: Path
 def test_another_format_under_the_name_of_a_text_is_named(tmp_path: Path, name: str, first: bytes) -> None:
     content = first + SECRET.encode() * 3
     path = write(tmp_path, name, gzip.compress(content) if name.endswith(".gz") else content)
-    message = refuse(path, "and no text, as its name says")
+    message = refuse(path, "not text, as its name claims")
     with pytest.raises(DataError) as caught:
         open_table(path, text_column="comment_text")
     assert str(caught.value) == message
@@ -282,7 +282,7 @@ def test_another_format_under_the_name_of_a_text_is_named(tmp_path: Path, name: 
 def test_a_line_is_an_object_of_its_own_in_training_as_in_scoring(tmp_path: Path, line: str) -> None:
     good = json.dumps({"comment_text": SECRET, "toxic": 0})
     path = write(tmp_path, "t.jsonl", f"{good}\n{line}\n{good}\n".encode())
-    refuse(path, "no JSON object of their own: ", " (row")
+    refuse(path, "not one JSON object per line: ", " (row")
     table = open_table(path, text_column="comment_text")
     errors = [error for chunk in table.chunks(10) for error in chunk.errors.to_pylist()]
     assert errors[0] is None and errors[-1] is None and set(errors[1:-1]) == {"not a JSON object"}
@@ -293,8 +293,8 @@ def test_broken_json_lines_are_named(tmp_path: Path) -> None:
     lines = [good, "", good[:-4], good, "[1]", '{"comment_text": "\\ud800"}', '{"toxic": 0, "toxic": 1}']
     refuse(
         write(tmp_path, "t.jsonl", "\n".join(lines).encode()),
-        "of their own: 3 lines (rows 2, 4, 6)",
-        "which is no text: 1 line (row 5)",
+        "per line: 3 lines (rows 2, 4, 6)",
+        "which is not text: 1 line (row 5)",
     )
     mixed = [good, json.dumps({"comment_text": SECRET, "toxic": SECRET})]
     refuse(write(tmp_path, "m.jsonl", "\n".join(mixed).encode()), "toxic (number in row 1, text in row 2)")

@@ -406,5 +406,5 @@ def test_a_folder_whose_configuration_is_larger_than_its_weights(tiny_backbone, 
     folder = shutil.copytree(tiny_backbone, tmp_path / "backbone")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | values))
-    with pytest.raises(ArtifactError, match=r"config\.json: (asks for far more|describes a model that is much larger)"):
+    with pytest.raises(ArtifactError, match=r"config\.json: (requests far more|describes a model that is much larger)"):
         read_model(folder)

@@ -251,7 +251,7 @@ def test_without_a_state_a_resumed_run_starts_afresh(whole, fit_into, tmp_path, 
         fit_into(run.path, train=interrupted(train_set, 3))
     with caplog.at_level("INFO"):
         assert fit_into(run.path, resume=True).resumed_from is None
-    assert "starts from its beginning" in caplog.text
+    assert "starts from the beginning" in caplog.text
     assert run.checkpoint_final.read_bytes() == whole[0].checkpoint_final.read_bytes()
     assert run.log.read_bytes() == whole[0].log.read_bytes()
 
@@ -414,7 +414,7 @@ def test_what_is_no_state_is_passed_over_and_left_alone(copy, fit_into, whole, c
     with caplog.at_level("INFO"):
         assert fit_into(copy.path, resume=True).resumed_from == 10
     for name in ("checkpoint-old", "checkpoint-30", "checkpoint-99"):
-        assert f"{name} holds no complete state; it is passed over" in caplog.text
+        assert f"{name} has no complete state; it is skipped" in caplog.text
     assert all(other.is_dir() for other in others)
     assert not (copy.resume_dir / "checkpoint-30").exists()
     assert copy.checkpoint_final.read_bytes() == whole[0].checkpoint_final.read_bytes()

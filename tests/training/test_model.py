@@ -108,11 +108,11 @@ def test_a_folder_without_weights_names_the_way_out(tiny_backbone, tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, r"holds no config\.json of a model that transformers knows"),
-        ("{}", r"holds no config\.json of a model that transformers knows"),
+        (None, r"has no config\.json of a model that transformers knows"),
+        ("{}", r"has no config\.json of a model that transformers knows"),
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        ("[]", "holds no JSON object"),
+        ("[]", "not a JSON object"),
         ('{"model_type": "unheard-of"}', r"does not know \(model_type\)"),
     ],
 )
@@ -287,5 +287,5 @@ def test_a_tokenizer_of_another_model_is_refused(tiny_backbone, tmp_path):
     with pytest.raises(ArtifactError, match=rf"{tmp_path}: its tokenizer has a token 65, and the model knows 65"):
         check_tokenizer(tokenizer, model, tmp_path)
     tokenizer.pad_token = None
-    with pytest.raises(ArtifactError, match=f"{tmp_path}: its tokenizer names no pad_token"):
+    with pytest.raises(ArtifactError, match=f"{tmp_path}: its tokenizer has no pad_token"):
         check_tokenizer(tokenizer, model, tmp_path)

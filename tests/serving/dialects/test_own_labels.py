@@ -164,7 +164,7 @@ def test_a_mapping_in_a_bundle_that_cannot_be_is_refused(mapping: Any, tiny_bund
     shutil.copytree(tiny_bundle, folder)
     content = json.loads((folder / MANIFEST).read_text()) | {"mapping": mapping}
     (folder / MANIFEST).write_text(json.dumps(content | {"version": manifest_version(content)}))
-    with pytest.raises(ArtifactError, match="not a manifest that can be read"):
+    with pytest.raises(ArtifactError, match="not a readable manifest"):
         read_bundle(folder)
 
 

@@ -414,7 +414,7 @@ def test_what_would_refuse_a_decision_is_refused_at_the_start(
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no folder that nobody may write to")
 def test_a_folder_that_may_not_be_written_is_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--port", "0", "--feedback-url", "sqlite:////sys/kernel/f.db"]) == 1
-    assert "Choose a folder that may be written" in capsys.readouterr().err
+    assert "Choose a folder that you can write to" in capsys.readouterr().err
 
 
 @pytest.mark.hostile("feedback: PostgreSQL that is not there")
