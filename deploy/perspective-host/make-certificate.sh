@@ -2,9 +2,9 @@
 # A certificate for commentanalyzer.googleapis.com, signed by an authority of your own: sh make-certificate.sh [FOLDER]
 #
 # Trust ca.pem only in the one client that you redirect here: NODE_EXTRA_CA_CERTS=ca.pem (Node),
-# REQUESTS_CA_BUNDLE or SSL_CERT_FILE (Python), update-ca-certificates (in its container). With the key of ca.pem anyone
-# could impersonate this host to that client, so the key stays in a temporary folder that is removed at the end. ca.pem is
-# not valid for any other host.
+# REQUESTS_CA_BUNDLE or SSL_CERT_FILE (Python), update-ca-certificates (in its container). With the key of ca.pem
+# anyone could impersonate this host to that client, so the key stays in a temporary folder that is removed at the end.
+# ca.pem is not valid for any other host.
 set -eu
 folder=${1:-certificates}
 host=commentanalyzer.googleapis.com
