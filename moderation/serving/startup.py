@@ -79,7 +79,7 @@ class Startup:
             state = self._open_all(classifier, stack)
             set_state(app, state)
             _warn_of_labels(self.counterparts)
-            if state.feedback is not None:  # a database that fails does not stop scoring; `moderation serve` checked it
+            if state.feedback is not None:  # `moderation serve` refused what cannot be; here texts are still read
                 asyncio.get_running_loop().run_in_executor(None, state.feedback.look)
             if options.load.drain_s is not None:
                 stop_gracefully(state.service, options.load.drain_s)
@@ -144,7 +144,7 @@ class Startup:
 
 
 def _open_feedback(url: str) -> "FeedbackStore":
-    """The store of decisions; a server that stores none does not need its package.
+    """The store of decisions, whose package a server that keeps none does without.
 
     Raises:
         MissingExtraError: it is not installed.
