@@ -20,9 +20,9 @@ class SuiteOptions(SampleOptions):
     """How suites are measured.
 
     Args:
-        max_texts: Rows of a suite at most, a seeded part; None: all.
+        max_texts: Maximum number of rows of a suite, a seeded part; None: all.
         seed: Of samples, edits and resamples.
-        bootstrap: Resamples of the intervals; 0: those that need some are absent.
+        bootstrap: Resamples of the intervals; 0: no intervals that need them.
     """
 
-    bootstrap: int = setting(1000, "bootstrap samples of the intervals; 0: none", at_least=0)
+    bootstrap: int = setting(1000, "bootstrap samples for the intervals; 0: no such intervals", at_least=0)
