@@ -1,4 +1,4 @@
-"""A bundle's tokenizer, opened and used within bounds: whatever its file holds, one error names the file."""
+"""Opens and uses a bundle's tokenizer within limits: whatever its file holds, the error names the file."""
 
 import json
 import re
@@ -15,23 +15,23 @@ from moderation.errors import ArtifactError
 from moderation.inspection.tokenizer_rules import MOST_BYTES, TokenizerFacts, check_tokenizer
 
 _MOST_GROWTH = 24  # characters that one may become in normalisation; U+FDFA becomes 18
-_ROOM = 256  # beyond that
-_MOST_STEPS_OF_TEXT = 2 * 10**10  # of all patterns, as they are counted: up to a minute
+_ROOM = 256  # additional characters
+_MOST_STEPS_OF_TEXT = 2 * 10**10  # of all patterns, as counted here: up to a minute
 _LONGEST_WORD = 50_000
 
 
 class BoundedTokenizer:
-    """A tokenizer whose file keeps the rules of `tokenizer_rules`. Safe to share between threads.
+    """A tokenizer whose file obeys the rules of `tokenizer_rules`. Safe to share between threads.
 
     Args:
         path: `tokenizer.json`.
 
     Raises:
-        ArtifactError: no tokenizer that can be read, or one that may hold up or crash the process.
+        ArtifactError: an unreadable tokenizer, or one that may block or crash the process.
 
     Attributes:
-        highest_id: Of its tokens, those around a text among them.
-        longest_word: Characters of ASCII that it may be given at once; fewer where its patterns may take long.
+        highest_id: The highest id of its tokens, including those around a text.
+        longest_word: ASCII characters that it may get at once; fewer if its patterns may take long.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,14 +42,14 @@ class BoundedTokenizer:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ArtifactError(
-                f"{path}: no tokenizer that can be used ({reason}); expected a tokenizer.json of a fast tokenizer."
+                f"{path}: not a usable tokenizer ({reason}); expected a tokenizer.json of a fast tokenizer."
             ) from error
         with self._naming("cannot be read"):
             self._longest_text = facts.longest_text(_MOST_STEPS_OF_TEXT)
             self.longest_word = min(_LONGEST_WORD, int(self._longest_text / facts.ascii_growth))
             self._limits = None if facts.is_bounded else _GrowthLimits(facts)
             self._is_bounded_for_ascii = facts.is_bounded_for_ascii
-            for token in facts.normalised:  # each is normalised whole, when the file is opened
+            for token in facts.normalised:  # each is normalised as a whole when the file is opened
                 self._check_work(token, in_pieces=False)
             self.tokenizer: Any = Tokenizer.from_buffer(content)
             self.tokenizer.no_truncation()
@@ -61,9 +61,9 @@ class BoundedTokenizer:
 
         Args:
             text: What to read.
-            add_special_tokens: Whether those that stand around a text are there.
-            aside: Let other threads run meanwhile. It may start threads of its own, which a fork would not have;
-                without it, the fastest way, the interpreter is held.
+            add_special_tokens: Whether to add those around a text.
+            aside: Let other threads run meanwhile. It may start its own threads, which a fork would not have; without
+                it, which is fastest, no other Python thread runs.
 
         Raises:
             ArtifactError: the tokenizer fails on this text, or makes it many times longer.
@@ -75,10 +75,10 @@ class BoundedTokenizer:
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
     def normalise(self, text: str) -> str:
-        """A text as it is before it is cut into tokens.
+        """The normalised text, before it is cut into tokens.
 
         Raises:
-            ArtifactError: as of `encode`.
+            ArtifactError: as in `encode`.
         """
         if (normaliser := self.tokenizer.normalizer) is None:
             return text
@@ -90,19 +90,19 @@ class BoundedTokenizer:
         if len(text) > self._longest_text:
             raise ArtifactError(
                 f"{self.path}: its patterns may take too long for {len(text):,} characters at once; expected "
-                f"{self._longest_text:,} at most. Take the bundle from a source that you trust."
+                f"{self._longest_text:,} at most. Get the bundle from a source that you trust."
             )
         if self._limits is None or (self._is_bounded_for_ascii and text.isascii()):
             return
         if not self._limits.hold_for(text, in_pieces=in_pieces):
             raise ArtifactError(
                 f"{self.path}: makes a text of {len(text):,} characters more than {_MOST_GROWTH} times longer. "
-                "Take the bundle from a source that you trust."
+                "Get the bundle from a source that you trust."
             )
 
     @contextmanager
     def _naming(self, what: str) -> Iterator[None]:
-        """Turn what the Rust library raises into one error; a panic there is no `Exception`."""
+        """Turn what the Rust library raises into one error; its panics are not `Exception`s."""
         try:
             yield
         except (ArtifactError, MemoryError):
@@ -112,12 +112,12 @@ class BoundedTokenizer:
                 raise
             raise ArtifactError(
                 f"{self.path}: the tokenizer {what} ({type(error).__name__}); expected a tokenizer.json of a fast "
-                "tokenizer. Take the bundle from a source that you trust."
+                "tokenizer. Get the bundle from a source that you trust."
             ) from error
 
 
 class _GrowthLimits:
-    """Normalises step by step and stops where a text becomes much longer, which the library itself would not."""
+    """Normalises step by step and stops when a text becomes much longer; the library itself would not stop."""
 
     def __init__(self, facts: TokenizerFacts) -> None:
         self.groups = [_as_normaliser(group) for group in _group(facts)]
@@ -129,7 +129,7 @@ class _GrowthLimits:
 
         Args:
             text: What to read.
-            in_pieces: Whether it is taken apart at separators first, and each piece is normalised by itself.
+            in_pieces: Whether it is first split at separators and each piece is normalised by itself.
         """
         parts = self.separator.split(text) if self.separator and in_pieces else [text]
         left = _MOST_GROWTH * len(text) + _ROOM  # for all pieces together, of which there may be many
@@ -141,7 +141,7 @@ class _GrowthLimits:
         return True
 
     def _longest(self, part: str, limit: int) -> int:
-        """Characters of a piece behind the step that leaves most of them, or behind the first that leaves too many."""
+        """Characters of a piece after the step that leaves most of them, or after the first that leaves too many."""
         text, longest = NormalizedString(part), len(part)
         for group in self.groups:
             group.normalize(text)
@@ -152,7 +152,7 @@ class _GrowthLimits:
 
 
 def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, object]]]:
-    """Steps in their order, cut behind each one that may make a text longer."""
+    """Steps in their order, in groups that end with a step that may make a text longer."""
     group: list[Mapping[str, object]] = []
     for step, grows in zip(facts.steps, facts.growing, strict=True):
         group.append(step)
@@ -162,7 +162,7 @@ def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, object]]]:
 
 
 def _as_normaliser(steps: list[Mapping[str, object]]) -> Any:
-    """Steps by themselves; the library reads them as a part of a tokenizer only."""
+    """A normaliser with only these steps; the library reads steps only as part of a tokenizer."""
     content = {
         "version": "1.0",
         "added_tokens": [],
