@@ -297,7 +297,7 @@ def test_a_real_server_answers_without_tables_and_training(tmp_path: Path) -> No
         with pytest.raises(urllib.error.HTTPError, match="404") as refused:
             ask(f"{url}v1alpha1/comments:suggestscore", **suggested)
         said = json.load(refused.value)["error"]["message"]
-        assert "its log says the reason" in said and "sqlalchemy" not in said
+        assert "finds the reason" in said and "sqlalchemy" not in said
     (why,) = (line for line in (tmp_path / "log").read_text().splitlines() if "suggestscore answers 404" in line)
     assert "sqlalchemy" in why and "pip install '.[feedback]'" in why
 

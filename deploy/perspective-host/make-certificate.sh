@@ -1,10 +1,10 @@
 #!/bin/sh
 # A certificate for commentanalyzer.googleapis.com, signed by an authority of your own: sh make-certificate.sh [FOLDER]
 #
-# Trust ca.pem in the one client that is to be led here, and nowhere else: NODE_EXTRA_CA_CERTS=ca.pem (Node),
-# REQUESTS_CA_BUNDLE or SSL_CERT_FILE (Python), update-ca-certificates (in its container). Whoever holds the key of
-# ca.pem can speak for this host to that client, so it stays in a folder of its own that is removed at once; for any other
-# host ca.pem is not valid.
+# Trust ca.pem only in the one client that you redirect here: NODE_EXTRA_CA_CERTS=ca.pem (Node),
+# REQUESTS_CA_BUNDLE or SSL_CERT_FILE (Python), update-ca-certificates (in its container). With the key of ca.pem
+# anyone could impersonate this host to that client, so the key stays in a temporary folder that is removed at the end.
+# ca.pem is not valid for any other host.
 set -eu
 folder=${1:-certificates}
 host=commentanalyzer.googleapis.com
@@ -25,7 +25,7 @@ openssl x509 -req -in "$work/host.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" 
     -extfile "$work/host.ext" -out "$work/host.pem"
 chmod 644 "$work/ca.pem" "$work/host.pem"
 for name in ca.pem host.pem host.key; do
-    rm -f -- "$folder/$name" # or an old file would keep its rights, and a link its target
+    rm -f -- "$folder/$name" # otherwise an old file would keep its permissions, and a link its target
     mv -- "$work/$name" "$folder/$name"
 done
 echo "$folder/ca.pem for the client; $folder/host.pem and $folder/host.key for nginx"

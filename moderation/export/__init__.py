@@ -1,1 +1,1 @@
-"""Checkpoint -> bundle: the same classifier in several forms, each one proved to decide like the first."""
+"""Checkpoint -> bundle: the same classifier in several forms, each checked to decide like the first."""

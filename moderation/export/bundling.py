@@ -1,4 +1,4 @@
-"""A trained model becomes a bundle: each form is written, compared with torch, and kept within its limits."""
+"""A trained model becomes a bundle: each form is written, compared with torch, and kept if within its limits."""
 
 import logging
 import tempfile
@@ -31,17 +31,17 @@ from moderation.manifests import MANIFEST, FormFacts, Manifest
 logger = logging.getLogger(__name__)
 
 _MOST_ABOUT = 1 << 20  # bytes of the text that goes into the card
-_N_CALIBRATION = 100  # windows on which scales are fixed and layers are ranked
+_N_CALIBRATION = 100  # windows used to set scales and rank layers
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a bundle is made of.
+    """What a bundle is made from.
 
     Args:
         model: On the CPU, float32.
         tokenizer: A fast one.
-        splits: Of the run.
+        splits: The run's splits.
         text_column: Column of the texts.
         language_column: Column of language codes; None: the table has none.
     """
@@ -55,10 +55,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Written:
-    """What came of an export.
+    """The result of an export.
 
     Args:
-        rows: How each form compares with torch, those too that were not kept.
+        rows: How each form compares with torch, including forms that were not kept.
         failed: Forms outside their limits that were not kept.
     """
 
@@ -67,16 +67,16 @@ class Written:
 
 
 def write_bundle(to: Path, manifest: Manifest, source: Source, options: ExportOptions) -> Written:
-    """Write the forms asked for, compare each with torch on real and odd texts, keep those within their limits.
+    """Write the requested forms, compare each with torch on real and odd texts, keep those within their limits.
 
     Args:
-        to: Folder of the bundle; it appears when it is whole.
-        manifest: All that is known before the first form.
+        to: Folder of the bundle; it appears when it is complete.
+        manifest: Everything that is known before the first form.
         source: What to write.
         options: Which forms, and how they are compared.
 
     Raises:
-        ModerationError: a folder that cannot be written, or nothing left that may take the place of what stands there.
+        ModerationError: the folder cannot be written, or no bundle is left that may replace the existing one.
     """
     with staged_folder(to, overwrite=options.overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
         weights = write_huggingface(
@@ -85,7 +85,7 @@ def write_bundle(to: Path, manifest: Manifest, source: Source, options: ExportOp
         draft = Draft(folder, replace(manifest, forms={"hf": FormFacts(tuple(weights))}))
         _write_sketch(folder, source)
         texts = gather_texts(source.splits, source.text_column, source.language_column, options.parity_texts)
-        logger.info("Read %s texts with torch, to compare the forms with ...", f"{len(texts.all):,}")
+        logger.info("Score %s texts with torch, as reference for the forms ...", f"{len(texts.all):,}")
         referee = Referee(draft, texts, source.model, options.threads)
         draft.rows["hf"] = referee.judge_huggingface()
         trained = _prepare(Path(scratch), draft, source, options)
@@ -99,7 +99,7 @@ def write_bundle(to: Path, manifest: Manifest, source: Source, options: ExportOp
 
 
 def read_about(options: ExportOptions) -> str:
-    """The makers' words for the card; empty where there are none.
+    """The author's text for the card; empty if there is none.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -114,7 +114,7 @@ def read_about(options: ExportOptions) -> str:
 
 
 def _write_sketch(folder: Path, source: Source) -> None:
-    """Keep which texts were trained and tuned on, so that an evaluation on them can say so."""
+    """Record which texts were used for training and tuning, so that an evaluation on them can report it."""
     splits = source.splits
     n_plain = len(splits.frames["train"]) - splits.added.get("disguised", 0)
     frames = splits.frames["train"].iloc[:n_plain], splits.frames["val"]
@@ -124,7 +124,7 @@ def _write_sketch(folder: Path, source: Source) -> None:
 
 
 def _prepare(scratch: Path, draft: Draft, source: Source, options: ExportOptions) -> Trained:
-    """The ONNX graph that other forms start from, and windows of train texts to fix scales on."""
+    """The ONNX graph from which other forms are made, and windows of train texts to set scales."""
     graph = scratch / "model.onnx"
     if any(FORMS[form].from_graph for form in options.formats):
         logger.info("Trace the model ...")
@@ -157,7 +157,7 @@ def _write_forms(draft: Draft, trained: Trained, referee: Referee, options: Expo
 
 
 def _repair(draft: Draft, name: str, trained: Trained, referee: Referee, groups: Groups, ranked: Sequence[str]) -> None:
-    """Leave the costliest layers of an int8 form in float until it passes, or none is left."""
+    """Leave the costliest layers of an int8 form in float until it passes or no layer is left."""
 
     def attempt(nodes: list[str]) -> ParityRow:
         write_form(draft.folder, name, trained, nodes)
@@ -168,7 +168,7 @@ def _repair(draft: Draft, name: str, trained: Trained, referee: Referee, groups:
 
 
 def _drop_failed(draft: Draft, options: ExportOptions) -> list[str]:
-    """Remove the forms that failed and are not allowed, and the plain folder's weights where nobody asked for them."""
+    """Remove the forms that failed and are not allowed, and the plain folder's weights if not requested."""
     failed = []
     for name, row in draft.rows.items():
         if not row.passed and name in options.allow:
@@ -181,26 +181,26 @@ def _drop_failed(draft: Draft, options: ExportOptions) -> list[str]:
 
 
 def _refuse_worse(to: Path, draft: Draft, failed: list[str], options: ExportOptions) -> None:
-    """Keep a bundle that nothing can load from being written, and one that lost a form from replacing another.
+    """Refuse to write a bundle that nothing can load, or to replace a bundle by one that lost a form.
 
     Raises:
-        ArtifactError: with the parity table, since no bundle keeps it.
+        ArtifactError: with the parity table, since no bundle will contain it.
     """
     replaces = options.overwrite and (to / MANIFEST).is_file()
     if any(FORMS[form].backend for form in draft.manifest.forms) and not (failed and replaces):
         return
     raise ArtifactError(
-        f"{to}: not written, and what stood there before is unchanged.\n\n{format_parity([*draft.rows.values()])}\n\n"
-        f"Outside their limits: {', '.join(failed)}. To keep them all the same: --allow {','.join(failed)}"
+        f"{to}: not written; what was there before is unchanged.\n\n{format_parity([*draft.rows.values()])}\n\n"
+        f"Outside their limits: {', '.join(failed)}. To keep them anyway: --allow {','.join(failed)}"
     )
 
 
 def _finish(draft: Draft, options: ExportOptions) -> None:
-    """Write the card and the manifest; then what servers need, which is made from a whole bundle."""
+    """Write the card and the manifest; then the forms for servers, which are made from a complete bundle."""
     bundle = draft.seal()
     with write_atomically(draft.folder / CARD) as temporary:
         card = write_card(bundle, about=read_about(options), licence=options.licence)
-        temporary.write_text(card, encoding="utf-8", errors="backslashreplace")  # a table's name may be no UTF-8
+        temporary.write_text(card, encoding="utf-8", errors="backslashreplace")  # a table's name may not be UTF-8
     draft.seal()
     for name, write in SERVER_WRITERS.items():
         if name in options.formats:

@@ -1,4 +1,4 @@
-"""The model card, README.md of a bundle, with the metadata block that the hub reads."""
+"""The model card: a bundle's README.md, with the metadata block that the hub reads."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ class LabelCurve(TypedDict):
 
 
 class Curves(TypedDict):
-    """What the manifest says under `curves`."""
+    """What the manifest holds under `curves`."""
 
     split: str
     n_examples: int
@@ -50,29 +50,29 @@ def read_curves(
     """Decisions on the validation split at about a hundred thresholds per label, as the manifest keeps them.
 
     Args:
-        run: Folder of the training.
-        labels: Of the model, in order.
-        thresholds: The tuned ones, in that order; each is one of its label's points.
+        run: The run folder.
+        labels: The model's labels, in order.
+        thresholds: The tuned thresholds, in that order; each is one of its label's points.
 
     Returns:
-        Shares have six decimals. None, with a line in the log, where the run has no validation predictions.
+        Shares have six decimals. None, with a log line, if the run has no validation predictions.
 
     Raises:
-        ArtifactError: arrays of other labels, of another split, or broken.
-        DataError: arrays that are no probabilities and targets, or do not fit together.
+        ArtifactError: the arrays have other labels or another split, or are damaged.
+        DataError: the arrays are not probabilities and targets, or do not match each other.
     """
     arrays = (run.preds(_SPLIT), run.labels(_SPLIT))
     missing = [path.name for array in arrays for path in (array, sidecar(array)) if not path.is_file()]
     if missing:
-        logger.warning("No %s in %s: the bundle goes without curves.", ", ".join(missing), run.path)
+        logger.warning("No %s in %s: the bundle will have no curves.", ", ".join(missing), run.path)
         return None
     for array, kind in zip(arrays, _KINDS, strict=True):
-        about = read_json(sidecar(array), "labels, split and kind of the array beside it")
+        about = read_json(sidecar(array), "labels, split and kind of the array next to it")
         check_same_labels(about.get("labels") or [], labels, str(sidecar(array)))
         if (about.get("split"), about.get("kind")) != (_SPLIT, kind):
             raise ArtifactError(
                 f"{sidecar(array)}: names {about.get('kind')} of the {about.get('split')} split, expected {kind} of "
-                f"the {_SPLIT} split. Take the run's own files, or move them away to export without curves."
+                f"the {_SPLIT} split. Use the run's own files, or move them away to export without curves."
             )
     probabilities, targets = (read_array(array) for array in arrays)
     curves = decision_curves(probabilities, targets, labels, thresholds=thresholds)
@@ -84,7 +84,7 @@ def read_curves(
 
 
 def _as_json(curve: Curve) -> LabelCurve:
-    """Thresholds as they are, since rounding could move one past a probability; shares rounded."""
+    """Thresholds unrounded, since rounding could move one past a probability; shares rounded."""
     return {
         "n_positives": curve.n_positives,
         "threshold": list(curve.threshold),
@@ -105,7 +105,7 @@ _TEXT = """\
 
 # {name}
 
-A classifier of comments with {n_labels} labels, of which several may hold at once: {labels}.
+A classifier of comments with {n_labels} labels; several may apply at once: {labels}.
 Exported by content-moderation; `moderation.json` names the SHA-256 of every file, the thresholds, and where the model
 comes from.
 {about}
@@ -121,8 +121,8 @@ result.probabilities, result.flagged
 
 `moderation verify {name}` hashes every file and compares the answers of each form with those of the export.
 {transformers}
-**Ask for the sigmoid.** Each label is a question of its own. A server that puts a softmax over the labels, as many do
-for text classification, makes them share a sum of 1 and gives wrong numbers.
+**Use the sigmoid.** The labels are independent. A server that applies a softmax over the labels, as many do for text
+classification, makes them sum to 1 and gives wrong numbers.
 
 ## Thresholds
 
@@ -130,9 +130,9 @@ A label is flagged where its probability reaches its threshold. The thresholds w
 
 {thresholds}
 
-## In other APIs' words
+## Names in other APIs
 
-`moderation serve` calls the labels as follows where it speaks as OpenAI or as the Perspective API does.
+`moderation serve` uses these names for the labels in its OpenAI and Perspective APIs.
 
 {counterparts}
 
@@ -144,7 +144,7 @@ A label is flagged where its probability reaches its threshold. The thresholds w
 
 The model reads {length} tokens at once. `Classifier` reads a longer text in windows of that length that share about
 {overlap} tokens and are cut between words; a label's probability is the highest over the windows. Other programs read
-the first {length} tokens and no more.
+only the first {length} tokens.
 
 ## Forms, compared with torch
 
@@ -154,16 +154,16 @@ Limits: {limits}. In this bundle: {forms}.{left_in_float}
 
 ## Limitations
 
-- Trained on {languages}. In other languages and scripts its answers are not to be relied on.
+- Trained on {languages}. Do not rely on its answers in other languages and scripts.
 - Labels are opinions of annotators about comments of their time and place. The model repeats their biases; texts that
   mention groups of people, quote an insult or answer it may be flagged without reason.
-- It sees one text without what was said before it.
-- Its flags are for people to look at, not for punishments without appeal.
+- It sees one text, without the conversation before it.
+- Its flags are for people to review, not for punishments without appeal.
 """
 
 
 _TRANSFORMERS = """
-With transformers alone, which reads the first window and no more, and calibrates nothing:
+With transformers only, which reads just the first window and does not calibrate:
 
 ```python
 from transformers import pipeline
@@ -176,8 +176,8 @@ pipe = pipeline("text-classification", "{name}", top_k=None, function_to_apply="
 _CALIBRATED = """\
 They are calibrated: before the sigmoid, each label's logit goes through a rising map that was fitted on the validation
 split, so that of the comments given 0.8 about eight in ten have the label. `Classifier`, the server and the forms for
-other servers apply it; the thresholds above are for calibrated probabilities. transformers and whoever reads the plain
-weights get the sigmoid of the logit, uncalibrated. A logit x (of such a probability p: ln(p / (1 - p))) becomes
+other servers apply it; the thresholds above are for calibrated probabilities. transformers and programs that read the
+plain weights get the sigmoid of the logit, uncalibrated. A logit x (of such a probability p: ln(p / (1 - p))) becomes
 
 {table}
 
@@ -190,7 +190,7 @@ _UNCALIBRATED = "They are the sigmoid of the logits, not calibrated."
 _QUALITY = """\
 ## How good it is
 
-On the {n_examples:,} comments of the run's own test split, in float32, the first window of each, at the thresholds
+On the {n_examples:,} comments of the run's test split, in float32, with the first window of each, at the thresholds
 above; `moderation.json` has the intervals.
 
 {table}
@@ -203,7 +203,7 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
 
     Args:
         bundle: Complete, but for the card itself.
-        about: Markdown of the model's makers; stands before all that is known without them.
+        about: Markdown by the model's authors; comes first in the card.
         licence: As the hub names it.
     """
     rows = [ParityRow.from_plain(row) for row in bundle.records["parity"]]
@@ -232,7 +232,7 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
 
 
 def _metadata(bundle: Bundle, licence: str) -> str:
-    """The YAML block; its strings are JSON strings, which YAML reads too."""
+    """The YAML block; its strings are JSON strings, which are also valid YAML."""
     lines = [
         f"license: {json.dumps(licence)}",
         "language:",
@@ -248,7 +248,7 @@ def _metadata(bundle: Bundle, licence: str) -> str:
 
 
 def _counterparts(bundle: Bundle) -> str:
-    """Each label with its categories and its attribute, as the bundle maps them."""
+    """Each label with its categories and its attribute, according to the bundle's mapping."""
     found = find_counterparts(bundle.labels, bundle.mapping)
     rows = []
     for label in bundle.labels:
@@ -260,7 +260,7 @@ def _counterparts(bundle: Bundle) -> str:
 
 
 def _calibration(bundle: Bundle) -> str:
-    """How logits become probabilities, for who has to do it by hand."""
+    """How logits become probabilities, for programs that have to compute it themselves."""
     if all(calibrator.method == "none" for calibrator in bundle.calibrators):
         return _UNCALIBRATED
     rows = [
@@ -309,7 +309,7 @@ def _limits(limits: Mapping[str, float]) -> str:
 
 def _left_in_float(bundle: Bundle) -> str:
     lines = [
-        f"\n\n`{form}` keeps in float, since their 8-bit form cost too much: {', '.join(facts.left_in_float)}."
+        f"\n\n`{form}` keeps in float, because their 8-bit form cost too much: {', '.join(facts.left_in_float)}."
         for form, facts in bundle.forms.items()
         if facts.left_in_float
     ]
@@ -317,7 +317,7 @@ def _left_in_float(bundle: Bundle) -> str:
 
 
 def _plain(name: str) -> str:
-    r"""A label as Markdown that shows it letter by letter: no table, link, code or HTML begins in it.
+    r"""Escape a label for Markdown, so that it is shown literally and starts no table, link, code or HTML.
 
     >>> print(_plain("severe_toxic"), _plain("a|b <i> [x](y)"))
     severe_toxic a\|b \<i\> \[x\](y)

@@ -1,4 +1,4 @@
-"""A bundle under construction: its folder, and what its manifest will say, which grows form by form."""
+"""A bundle under construction: its folder, and its manifest, which grows form by form."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +13,8 @@ class Draft:
     """A bundle under construction.
 
     Args:
-        folder: Where it grows.
-        manifest: What is known of it.
+        folder: Its folder.
+        manifest: What is known so far.
         rows: Form -> how it compares with torch.
     """
 
@@ -23,7 +23,7 @@ class Draft:
     rows: dict[str, ParityRow] = field(default_factory=dict)
 
     def add(self, form: str, facts: FormFacts) -> None:
-        """Add a form that was written, or say more of it."""
+        """Add a form that was written, or update its facts."""
         self.manifest = replace(self.manifest, forms={**self.manifest.forms, form: facts})
 
     def drop(self, form: str) -> None:
@@ -37,10 +37,10 @@ class Draft:
                 path.rmdir()
 
     def seal(self) -> Bundle:
-        """Write the manifest over the files that are there.
+        """Write the manifest for the files that exist.
 
         Raises:
-            ArtifactError: the folder cannot be written, or is no bundle yet.
+            ArtifactError: the folder cannot be written, or is not a bundle yet.
         """
         rows = [row.to_plain() for row in self.rows.values()]
         return write_manifest(self.folder, replace(self.manifest, records={**self.manifest.records, "parity": rows}))

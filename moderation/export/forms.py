@@ -1,4 +1,4 @@
-"""One model, written in its forms; each form is a few files of the bundle under a fixed name."""
+"""One model, written in its forms; each form is a few files of the bundle with fixed names."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -28,13 +28,13 @@ def write_torchscript(path: Path, model: PreTrainedModel) -> None:
 
     Args:
         path: The `.pt` file.
-        model: Left as it was.
+        model: Not changed.
 
     Raises:
         ArtifactError: the file cannot be written.
     """
     jit: Any = torch.jit
-    content = io.BytesIO()  # on a full disk torch would end the process; and a file's name would become its content
+    content = io.BytesIO()  # on a full disk torch would end the process; and it stores the file's name in the file
     with traceable(model) as wrapper:
         jit.save(jit.trace(wrapper, example_inputs(), check_trace=False), content)
     with write_atomically(path) as temporary:
@@ -43,12 +43,12 @@ def write_torchscript(path: Path, model: PreTrainedModel) -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """What the forms are made of.
+    """What the forms are made from.
 
     Args:
         model: On the CPU, float32.
-        graph: Its float32 ONNX graph; need not exist where no form is made from it.
-        windows: Token ids of real texts, each int64 `(n_tokens,)`, to fix scales on.
+        graph: Its float32 ONNX graph; need not exist if no form is made from it.
+        windows: Token ids of real texts, each int64 `(n_tokens,)`, to set scales.
     """
 
     model: PreTrainedModel
@@ -63,8 +63,8 @@ class Writer:
     Args:
         write: Gets the path of the form's main file, what to write, and, for an int8 form, names of the graph's nodes
             that keep float32; folders on the way to the file may be missing.
-        can_keep: Of an int8 form: the groups of nodes that it can keep in float32, out of those of the float32 graph
-            at a path.
+        can_keep: For an int8 form: of the groups of nodes of the float32 graph at a path, those that it can keep in
+            float32.
     """
 
     write: Callable[[Path, Trained, Sequence[str]], None]
@@ -81,17 +81,17 @@ WRITERS: dict[str, Writer] = {
     ),
     "torchscript": Writer(lambda path, trained, kept: write_torchscript(path, trained.model)),
 }
-"""Form -> how it is written. `hf` is not among them: every bundle begins as that folder (`huggingface`)."""
+"""Form -> how it is written. `hf` is not included: every bundle starts as that folder (`huggingface`)."""
 
 SERVER_WRITERS: dict[str, Callable[[Path, str], list[str]]] = {"triton": write_triton, "torchserve": write_torchserve}
-"""Form of a server -> what writes it into a whole bundle under the model's name, and returns the names of its files."""
+"""Form for a server -> function that writes it into a complete bundle and returns the names of its files."""
 
 
 def write_form(folder: Path, name: str, trained: Trained, left_in_float: Sequence[str] = ()) -> list[str]:
     """Write one form into the bundle's folder.
 
     Args:
-        folder: Of the bundle; the plain Hugging Face folder stands in it already.
+        folder: Of the bundle; it already contains the plain Hugging Face folder.
         name: A key of `WRITERS`.
         trained: What to write.
         left_in_float: Names of graph nodes that an int8 form keeps in float32.

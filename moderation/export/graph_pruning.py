@@ -1,13 +1,13 @@
-"""Leave out of a graph what nobody reads: behind the last attention, every position but the first.
+"""Remove from a graph what nobody reads: after the last attention, every position except the first.
 
-A sequence classifier looks at the first position alone. In the encoder's last layer the others are still needed as keys
-and values, but not behind them: the output projection and the feed-forward part, three quarters of a layer's products,
-work position by position. So the picking of the first position may be moved up before them. Nothing is approximated.
+A sequence classifier uses only the first position. In the encoder's last layer the others are still needed as keys and
+values, but not after that: the output projection and the feed-forward part, three quarters of a layer's products, work
+position by position. So the selection of the first position can be moved before them. Nothing is approximated.
 """
 
 from typing import Any
 
-# Operators that treat every position alike and for itself, as far as they are met on this way.
+# Operators that treat every position in the same way and independently, among those that occur here.
 _POSITION_WISE = frozenset(
     [
         "Add",
@@ -31,13 +31,13 @@ _POSITION_WISE = frozenset(
 
 
 def keep_first_position(model: Any) -> int:
-    """Move the picking of the first position up, in place, as far as it goes.
+    """Move the selection of the first position up as far as possible, in place.
 
     Args:
         model: An `onnx.ModelProto` whose hidden states are `(batch, tokens, width)`.
 
     Returns:
-        Number of operators that now see one position; 0 where the graph has no such end, and is unchanged.
+        Number of operators that now see one position; 0 if the graph does not end like that, and is unchanged.
     """
     from onnx import helper
 
@@ -72,7 +72,7 @@ def keep_first_position(model: Any) -> int:
 
 
 def _replace_nodes(graph: Any, nodes: list[Any], index_name: str) -> None:
-    """Put the nodes in place, the constant index before all that use it; forget shapes that no longer hold."""
+    """Replace the nodes, with the constant index before its users; drop shapes that are no longer right."""
     index = [node for node in nodes if index_name in node.output]
     nodes = index + [node for node in nodes if node not in index]
     del graph.node[:]
@@ -81,14 +81,14 @@ def _replace_nodes(graph: Any, nodes: list[Any], index_name: str) -> None:
 
 
 def _find_movable(graph: Any, pick: Any, constants: set[str]) -> list[Any]:
-    """Position-wise nodes all of whose readers are such nodes or the pick itself; last first."""
+    """Position-wise nodes whose readers are all such nodes or the pick itself; last first."""
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     outputs = {output.name for output in graph.output}
     moved: list[Any] = []
-    narrow = {pick.output[0]}  # values that hold the first position alone
+    narrow = {pick.output[0]}  # values that hold only the first position
     for node in reversed(graph.node):
         read_by = [reader for name in node.output for reader in readers.get(name, [])]
         if (
@@ -108,7 +108,7 @@ def _constants(graph: Any) -> set[str]:
     """Names of the values that do not depend on the input."""
     found = {value.name for value in graph.initializer}
     for node in graph.node:  # in the order of computation
-        if all(name in found for name in node.input):  # weights that are shared pass through an Identity
+        if all(name in found for name in node.input):  # shared weights pass through an Identity
             found.update(node.output)
     return found
 

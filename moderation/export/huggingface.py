@@ -16,7 +16,7 @@ from moderation.forms import FORMS
 from moderation.training.model import describe_labels
 
 WEIGHTS = FORMS["hf"].main_file
-# Settings of the tokenizer's earlier life; a bundle's reader sets them, or they name folders of another machine.
+# Settings from the tokenizer's origin: the bundle's reader sets them itself, or they name folders on another machine.
 _FOREIGN_KEYS = {"max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id"}
 _FOREIGN_KEYS |= {"is_local", "local_files_only", "name_or_path", "tokenizer_file", "vocab_file", "merges_file"}
 
@@ -31,18 +31,18 @@ def write_huggingface(
 ) -> list[str]:
     """Write `config.json`, `model.safetensors` and the tokenizer's two files.
 
-    `tokenizer.json` neither cuts nor pads: whoever reads it decides that. `model_max_length` is the length that the
-    classifier was trained with, so that a pipeline that cuts does so there.
+    `tokenizer.json` neither truncates nor pads: its reader decides that. `model_max_length` is the length with which
+    the classifier was trained, so that a pipeline truncates there.
 
     Args:
-        folder: Where to; it exists.
+        folder: An existing folder.
         model: On the CPU, float32.
         tokenizer: A fast one.
         labels: Names of the logits, in order.
         max_length: Tokens of one window.
 
     Returns:
-        Names of the files that hold the weights, which are the form; the others belong to every bundle.
+        Names of the files with the weights, which make up the form; the others belong to every bundle.
 
     Raises:
         ArtifactError: the tokenizer has no `tokenizer.json`, or the folder cannot be written.
@@ -69,7 +69,7 @@ def _write_weights(folder: Path, model: PreTrainedModel) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with write_atomically(folder / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
-        temporary.chmod(0o666 & ~_umask())  # as every other file; this library keeps its own to the user
+        temporary.chmod(0o666 & ~_umask())  # like every other file; this library makes its files private
 
 
 def _umask() -> int:
@@ -79,7 +79,7 @@ def _umask() -> int:
 
 
 def write_torch_weights(path: Path, model: PreTrainedModel) -> None:
-    """Write the weights as a pickle of tensors alone, to be read with `weights_only=True`."""
+    """Write the weights as a pickle that contains only tensors, to be read with `weights_only=True`."""
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     with write_atomically(path) as temporary:
         try:

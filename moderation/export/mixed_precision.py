@@ -1,4 +1,4 @@
-"""Which layers cost an int8 form most, so that these can stay in float."""
+"""Finds the layers whose quantization costs an int8 form most, so that they can stay in float."""
 
 import re
 import tempfile
@@ -43,7 +43,7 @@ def layer_groups(graph: Path) -> dict[str, list[str]]:
 
 
 def rank_groups(graph: Path, groups: dict[str, list[str]], windows: Sequence[npt.NDArray[np.int64]]) -> list[str]:
-    """Order groups by how much the error of the logits falls when the group alone stays in float, costliest first.
+    """Order groups by how much the logits' error falls when only that group stays in float, costliest first.
 
     Args:
         graph: The float32 ONNX graph.
@@ -68,10 +68,10 @@ def leave_until_passed(
     Args:
         groups: From `layer_groups`.
         ranked: From `rank_groups`.
-        attempt: Writes the form with these nodes in float and gives its parity row.
+        attempt: Writes the form with these nodes in float and returns its parity row.
 
     Returns:
-        Names of the groups left in float and the parity row, of the last attempt where none passed.
+        Names of the groups left in float and the parity row; of the last attempt if none passed.
     """
     n_left = 1
     while True:

@@ -1,4 +1,4 @@
-"""Texts of every odd kind, on which each form has to answer as torch does: none has a target."""
+"""Unusual texts of every kind, without targets, on which each form has to answer like torch."""
 
 # ruff: noqa: RUF001 - look-alike letters are the point
 

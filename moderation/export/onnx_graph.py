@@ -1,4 +1,4 @@
-"""The classifier as an ONNX graph in float32, for ONNX Runtime and as the source of the int8 forms."""
+"""The classifier as a float32 ONNX graph, for ONNX Runtime and as the source of the int8 forms."""
 
 import warnings
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from moderation.forms import FORMS
 
 
 class LogitsOnly(nn.Module):
-    """A sequence classifier that returns its bare logits, as tracing needs it.
+    """A sequence classifier that returns plain logits, as tracing needs.
 
     Args:
         model: A sequence classifier of transformers.
@@ -42,7 +42,7 @@ class LogitsOnly(nn.Module):
 
 
 def example_inputs() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two windows of which one is padded, so that a trace keeps the mask: int64 `(2, 16)` each."""
+    """Two windows, one of them padded, so that a trace keeps the mask: int64 `(2, 16)` each."""
     input_ids = torch.arange(32).reshape(2, 16) % 7 + 5
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, 10:] = 0
@@ -51,10 +51,10 @@ def example_inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 @contextmanager
 def traceable(model: PreTrainedModel) -> Iterator[LogitsOnly]:
-    """Yield the model as tracing wants it: without dropout, without gradients, its attention as plain products.
+    """Yield the model ready for tracing: without dropout or gradients, and with attention as plain products.
 
-    The fused attention of torch becomes a graph with tests for NaN that keep runtimes from fusing it again. Warnings
-    about what a trace cannot follow are kept quiet: `parity` measures whether it could.
+    torch's fused attention would become a graph with NaN checks that keep runtimes from fusing it again. Warnings about
+    code that a trace cannot follow are suppressed: `parity` measures whether the trace is right.
     """
     was_training, attention = model.training, model.config._attn_implementation
     verbosity = transformers_logging.get_verbosity()
@@ -79,12 +79,12 @@ OPSET = 17
 def write_onnx(path: Path, model: PreTrainedModel) -> None:
     """Write the graph: `input_ids`, `attention_mask` int64 `(batch, tokens)` -> `logits` float32 `(batch, n_labels)`.
 
-    Behind the last attention only the first position is computed (see `first_position`), where the model picks it.
-    Traced with torch's first exporter: the graph of the newer one runs no faster here, and needs one package more.
+    After the last attention only the first position is computed (see `graph_pruning`), if the model uses only that.
+    Traced with torch's older exporter: the graph of the newer one runs no faster here, and needs another package.
 
     Args:
-        path: The `.onnx` file; weights are inside it.
-        model: Left as it was.
+        path: The `.onnx` file, weights included.
+        model: Not changed.
 
     Raises:
         MissingExtraError: `onnx` is not installed.

@@ -1,4 +1,4 @@
-"""The ONNX graph with 8-bit matrix products; scales of activations are found anew for each window."""
+"""The ONNX graph with 8-bit matrix products; the scales of activations are computed for each window."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ from moderation.inference.backends import import_onnxruntime
 def write_onnx_int8(source: Path, path: Path, *, left_in_float: Sequence[str] = ()) -> None:
     """Quantize the weights of the graph's products and embeddings, one scale per output channel.
 
-    Weights of products are signed and take 7 of their 8 bits, -64 to 64: processors without VNNI add pairs of products
-    in 16 bits, which full 8-bit weights overflow, so that the bundle would decide otherwise there. Unsigned weights of
-    8 bits would not overflow either, but are half as fast on processors with VNNI. Embeddings are looked up, not
-    multiplied, and take all 8 bits, unsigned.
+    Weights of products are signed and use 7 of their 8 bits, -64 to 64: processors without VNNI add pairs of products
+    in 16 bits, which would overflow with full 8-bit weights, so the bundle would decide differently there. Unsigned
+    8-bit weights would not overflow either, but are half as fast on processors with VNNI. Embeddings are looked up, not
+    multiplied, and use all 8 bits, unsigned.
 
     Args:
         source: The float32 graph.
@@ -39,7 +39,7 @@ def write_onnx_int8(source: Path, path: Path, *, left_in_float: Sequence[str] = 
             per_channel=True,
             weight_type=QuantType.QInt8,
             reduce_range=True,
-            # A Gemm is made a MatMul and an Add before it is looked at, and then has another name.
+            # The quantizer first turns a Gemm into a MatMul, with another name, and an Add.
             nodes_to_exclude=[*left_in_float, *(f"{name}_MatMul" for name in left_in_float)],
             extra_options={"DisableShapeInference": True, "DefaultTensorType": 1},
         )
@@ -47,7 +47,7 @@ def write_onnx_int8(source: Path, path: Path, *, left_in_float: Sequence[str] = 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the advice that the quantizer logs: the graph is what it asks for."""
+    """Suppress the quantizer's log messages: their advice does not apply to this graph."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The classifier for OpenVINO with 8-bit matrix products; scales of activations are fixed on real texts."""
+"""The classifier for OpenVINO with 8-bit matrix products; the scales of activations are set on real texts."""
 
 import contextlib
 import io
@@ -24,22 +24,22 @@ def write_openvino_int8(
 
     Args:
         source: The float32 ONNX graph.
-        path: The `.xml` file to write, its weights beside it as `.bin`.
-        windows: Token ids of real texts, each int64 `(n_tokens,)`, on which the scales are fixed.
+        path: The `.xml` file to write; its weights go next to it as `.bin`.
+        windows: Token ids of real texts, each int64 `(n_tokens,)`, to set the scales.
         left_in_float: Names of further nodes that keep float32.
 
     Raises:
         MissingExtraError: `openvino` or `nncf` is not installed.
         ArtifactError: the files cannot be written.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # or nncf would report its use to its makers
+    os.environ.setdefault("NNCF_CI", "1")  # otherwise nncf would send telemetry
     with _quiet():
         try:
             import nncf
             import openvino
         except ImportError as error:
             raise FORMS["openvino"].cannot_be_written() from error
-        logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way would also set the handlers of others
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf's own function also changes handlers
         model = openvino.Core().read_model(str(source))
         names = _names(model)
         left_in_float = [known for name in left_in_float for known in _renamed(name) if known in names]
@@ -58,7 +58,7 @@ def write_openvino_int8(
 
 
 def groups_in_openvino(source: Path, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The groups that can be left in float: OpenVINO knows each of their nodes by a name that we know.
+    """The groups that can be left in float: those whose nodes all have a known name in OpenVINO.
 
     Args:
         source: The float32 ONNX graph.
@@ -80,12 +80,12 @@ def _names(model: Any) -> set[str]:
 
 
 def _renamed(name: str) -> tuple[str, str]:
-    """Names that a node of the ONNX graph may have: OpenVINO makes a Gemm a MatMul, so named, and an Add."""
+    """Names that a node of the ONNX graph may have: OpenVINO splits a Gemm into a MatMul, so named, and an Add."""
     return name, f"{name}/WithoutBiases"
 
 
 def _attention_products(model: Any) -> list[str]:
-    """Names of the products of which neither side is a weight."""
+    """Names of the products in which neither operand is a weight."""
     products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
     return [node.get_friendly_name() for node in products if not any(map(_is_weight, node.inputs()))]
 
@@ -99,7 +99,7 @@ def _is_weight(source: Any) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without progress bars and warnings of libraries about each other."""
+    """Suppress progress bars, and the libraries' warnings about each other."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

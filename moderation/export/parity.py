@@ -1,4 +1,4 @@
-"""Parity: what a form of the model answers, compared with torch on the same texts, and how much may differ."""
+"""Parity: the answers of a form compared with torch's on the same texts, and how much they may differ."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -24,16 +24,16 @@ _FORMAT = "content-moderation parity"
 
 @dataclass(frozen=True)
 class Difference:
-    """How the answers of a form differ from those of torch on some texts.
+    """How the answers of a form differ from torch's on some texts.
 
     Args:
-        n_texts: How many.
+        n_texts: Number of texts.
         max_difference: Largest difference of a probability.
         mean_difference: Mean over texts and labels.
         flips: Share of the decisions that flip.
-        flips_by_label: Label -> that share.
-        auc_drop: Largest fall of a label's ROC-AUC; None: no label has both classes.
-        auc_drop_by_label: Label -> its fall; None: a class is missing.
+        flips_by_label: Label -> its share of decisions that flip.
+        auc_drop: Largest drop of a label's ROC-AUC; None: no label has both classes.
+        auc_drop_by_label: Label -> its drop; None: a class is missing.
     """
 
     n_texts: int
@@ -51,10 +51,10 @@ class ParityRow(Difference):
 
     Args:
         form: Its name.
-        languages: Language -> the differences on its texts, where there are several.
+        languages: Language -> the differences on its texts, if there are several languages.
         limits: As in `forms.Form`.
         passed: Whether all differences are within them.
-        allowed: Whether the bundle keeps the form all the same.
+        allowed: Whether the bundle keeps the form even though it failed.
     """
 
     form: str
@@ -64,7 +64,7 @@ class ParityRow(Difference):
     allowed: bool = False
 
     def to_plain(self) -> dict[str, object]:
-        """The row as the manifest holds it."""
+        """The row for the manifest."""
         row = {"form": self.form} | {name.name: getattr(self, name.name) for name in fields(Difference)}
         if self.languages:
             row["languages"] = {language: asdict(found) for language, found in self.languages.items()}
@@ -73,10 +73,10 @@ class ParityRow(Difference):
 
     @classmethod
     def from_plain(cls, row: Mapping[str, Any]) -> Self:
-        """The row of which `to_plain` wrote; of what later versions add, nothing.
+        """The row from the output of `to_plain`; fields that later versions add are ignored.
 
         Raises:
-            ArtifactError: it is no such row.
+            ArtifactError: it is not such a row.
         """
         known = {name.name for name in fields(cls)}
         try:
@@ -95,16 +95,16 @@ def compare(
     labels: Sequence[str],
     languages: Sequence[str] | None = None,
 ) -> ParityRow:
-    """Compare the answers of a form with those of torch.
+    """Compare the answers of a form with torch's.
 
     Args:
         form: Its name, which decides the limits.
         found: Its probabilities, float32 `(n_texts, n_labels)`.
-        reference: Those of torch.
-        targets: 0 or 1, of the first texts, `(n_with_targets, n_labels)`; the odd texts come last and have none.
+        reference: torch's probabilities.
+        targets: 0 or 1, for the first texts, `(n_with_targets, n_labels)`; the odd texts come last and have none.
         thresholds: float32 `(n_labels,)`.
         labels: Order of the columns.
-        languages: Of the first texts; the limits then hold for each language too.
+        languages: Of the first texts; the limits then apply to each language too.
     """
     whole = _measure(found, reference, targets, thresholds, labels)
     parts = {}
@@ -149,10 +149,10 @@ def _measure(
 
 
 def _drop(truth: npt.NDArray[Any], before: FloatArray, after: FloatArray) -> float | None:
-    """By how much ROC-AUC falls; None where a class is missing."""
+    """By how much ROC-AUC falls; None if a class is missing."""
     if len(np.unique(truth)) < 2:
         return None
-    from sklearn.metrics import roc_auc_score  # here, for `verify` needs none of it
+    from sklearn.metrics import roc_auc_score  # imported here because `verify` does not need it
 
     return float(roc_auc_score(truth, before) - roc_auc_score(truth, after))
 
@@ -179,7 +179,7 @@ def parity_cells(row: ParityRow) -> list[str]:
 
 
 def write_odd_answers(folder: Path, labels: Sequence[str], answers: Mapping[str, FloatArray]) -> None:
-    """Keep what each form answered on the odd texts, for `moderation verify` on machines without torch.
+    """Store each form's answers to the odd texts, for `moderation verify` on machines without torch.
 
     Args:
         folder: Of the bundle.
@@ -196,12 +196,12 @@ def write_odd_answers(folder: Path, labels: Sequence[str], answers: Mapping[str,
 
 
 def read_odd_answers(folder: Path, labels: Sequence[str]) -> tuple[list[str], dict[str, FloatArray]]:
-    """Read the odd texts that this version shares with the bundle's, and what each form answered on them at export.
+    """Read the odd texts that this version and the bundle have in common, and each form's answers at export.
 
     Raises:
-        ArtifactError: the file is missing or not what the export wrote.
+        ArtifactError: the file is missing or was not written by the export.
     """
-    content = read_json(folder / PARITY_FILE, "the answers that `moderation export` keeps")
+    content = read_json(folder / PARITY_FILE, "the answers that `moderation export` stores")
     try:
         hashes = {name: _hash(text) for name, text in ODD_TEXTS.items()}
         kept = [place for place, (name, value) in enumerate(content["texts"].items()) if hashes.get(name) == value]
@@ -212,21 +212,21 @@ def read_odd_answers(folder: Path, labels: Sequence[str]) -> tuple[list[str], di
         if any(array.shape != (len(names), len(labels)) for array in answers.values()):
             raise ValueError("of another shape")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ArtifactError(f"{folder / PARITY_FILE}: not the answers that `moderation export` keeps.") from error
+        raise ArtifactError(f"{folder / PARITY_FILE}: not the answers that `moderation export` stores.") from error
     return [ODD_TEXTS[names[place]] for place in kept], {form: array[kept] for form, array in answers.items()}
 
 
 @dataclass(frozen=True)
 class Recheck:
-    """A form's answers on the odd texts, compared with those kept at export.
+    """A form's answers to the odd texts, compared with those stored at export.
 
     Args:
         form: Its name.
         n_texts: Texts compared.
         from_torch: Largest difference of a probability from torch's answer.
         from_export: Largest difference from the form's own answer.
-        judged: Which of the two is judged.
-        limit: How much that one may be.
+        judged: Which of the two counts.
+        limit: Maximum of that one.
     """
 
     form: str
@@ -238,13 +238,13 @@ class Recheck:
 
     @property
     def passed(self) -> bool:
-        """Whether it is within the limit; where no text was compared, it is not."""
+        """Whether it is within the limit; False if no text was compared."""
         difference = self.from_export if self.judged == "from export" else self.from_torch
         return bool(self.n_texts and difference <= self.limit)
 
 
 def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) -> Recheck:
-    """Compare a form's answers on the odd texts with those kept at export.
+    """Compare a form's answers to the odd texts with those stored at export.
 
     Args:
         form: Its name.
@@ -252,11 +252,11 @@ def check_again(form: str, found: FloatArray, kept: Mapping[str, FloatArray]) ->
         kept: From `read_odd_answers`.
 
     Raises:
-        ArtifactError: the answers of torch or of the form were not kept.
+        ArtifactError: torch's or the form's answers were not stored.
     """
     if missing := [name for name in ("hf", form) if name not in kept]:
         raise ArtifactError(f"{PARITY_FILE}: holds no answers of {missing[0]}; {form} cannot be compared with them.")
-    with np.errstate(invalid="ignore"):  # of answers that are no numbers: no difference is within any limit
+    with np.errstate(invalid="ignore"):  # for answers that are not numbers: NaN is not within any limit
         from_torch = float(np.abs(found - kept["hf"]).max(initial=0))
         from_export = float(np.abs(found - kept[form]).max(initial=0))
     judged: Literal["from torch", "from export"] = "from export" if FORMS[form].kind == "int8" else "from torch"

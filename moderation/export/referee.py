@@ -1,4 +1,4 @@
-"""The texts on which forms are compared, and the referee that has each form answer them."""
+"""The texts on which forms are compared, and the referee that lets each form answer them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ from moderation.pretrained import read_pipeline
 
 FloatArray = npt.NDArray[np.float32]
 
-_N_POSITIVES = 100  # of each label, as far as the val split has them: ROC-AUC does not depend on their share
-_N_REPEATED = 64  # real texts that the plain Hugging Face folder answers three ways
+_N_POSITIVES = 100  # of each label, if the val split has that many: ROC-AUC does not depend on their share
+_N_REPEATED = 64  # real texts that the plain Hugging Face folder answers in three ways
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class ParityTexts:
     """Texts to compare on.
 
     Args:
-        real: Texts of the run's data.
-        targets: Of these, 0 or 1, `(n_real, n_labels)`.
-        languages: Of these; None where the table does not say.
+        real: Texts from the run's data.
+        targets: Their targets, 0 or 1, `(n_real, n_labels)`.
+        languages: Their languages; None if the table has no such column.
     """
 
     real: list[str]
@@ -47,15 +47,15 @@ class ParityTexts:
 
 
 def gather_texts(splits: Splits, text_column: str, language_column: str | None, n_texts: int) -> ParityTexts:
-    """Take texts of the val split, evenly spaced where it is larger, filled up from train where it is smaller.
+    """Take texts of the val split, evenly spaced if it is larger, filled up from train if it is smaller.
 
-    Positives of rare labels are added, or ROC-AUC would hang on a handful of texts.
+    Positives of rare labels are added; otherwise ROC-AUC would depend on a handful of texts.
 
     Args:
         splits: Of the run.
         text_column: Column of the texts.
-        language_column: Column of language codes, where the splits kept it.
-        n_texts: How many, as far as there are so many.
+        language_column: Column of language codes, if the splits kept it.
+        n_texts: How many, if there are that many.
     """
     parts: list[pd.DataFrame] = []
     for split in ("val", "train"):
@@ -74,22 +74,22 @@ def gather_texts(splits: Splits, text_column: str, language_column: str | None, 
 
 
 def _positives(frame: pd.DataFrame, label: str, taken: pd.DataFrame) -> pd.DataFrame:
-    """Positives of a label that are missing to the number wanted, as far as there are some."""
+    """As many further positives of a label as are needed to reach the wanted number, if there are that many."""
     missing = max(0, _N_POSITIVES - int((taken[label] == 1).sum()))
     return frame[(frame[label] == 1) & ~frame.index.isin(taken.index)].head(missing)
 
 
 class Referee:
-    """Has each form of a bundle under construction answer the same texts.
+    """Lets each form of a bundle under construction answer the same texts.
 
     Args:
-        draft: The bundle, the plain Hugging Face folder in it.
-        texts: To compare on.
-        model: As it was trained.
+        draft: The bundle, with the plain Hugging Face folder in it.
+        texts: The texts to compare on.
+        model: The trained model.
         threads: Processor threads; None: all.
 
     Attributes:
-        odd_answers: Form -> its probabilities of the odd texts.
+        odd_answers: Form -> its probabilities for the odd texts.
     """
 
     def __init__(self, draft: Draft, texts: ParityTexts, model: PreTrainedModel, threads: int | None) -> None:
@@ -102,11 +102,11 @@ class Referee:
         return self._compare(form, self._answer(form))
 
     def judge_huggingface(self) -> ParityRow:
-        """The parity row of the plain folder: read again, it answers as the trained model and as the pipeline do.
+        """The parity row of the plain folder: loaded again, it must answer like the trained model and the pipeline.
 
-        The trained model and the pipeline answer the odd texts and some real ones of one window each. The model's
-        logits are calibrated and compared with the classifier; the pipeline knows no calibration, and is compared with
-        their sigmoid. Where they differ, the row carries the larger difference.
+        The trained model and the pipeline answer the odd texts and some real texts of one window each. The model's
+        logits are calibrated and compared with the classifier; the pipeline does not calibrate, and is compared with
+        their sigmoid. If they differ, the row has the larger difference.
         """
         row = self._compare("hf", self.reference)
         n_real = len(self.texts.real)
@@ -148,7 +148,7 @@ class Referee:
         )
 
     def _from_memory(self, windows: Sequence[Sequence[int]]) -> FloatArray:
-        """Logits of the model as it was trained."""
+        """Logits of the trained model in memory."""
         model: Any = self.model
         with torch.inference_mode():
             logits = [model(input_ids=torch.tensor([list(ids)])).logits[0].numpy() for ids in windows]

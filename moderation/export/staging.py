@@ -1,7 +1,7 @@
-"""A bundle grows in a folder of its own and takes its place when it is whole.
+"""A bundle is built in a temporary folder and moved into place when it is complete.
 
-A folder cannot be replaced at once: the old bundle is moved aside first. A kill between the two leaves it there, under
-a name that ends in `.old`, and the next export puts it back. Whoever exports holds the claim on the target meanwhile.
+A folder cannot be replaced in one step: the old bundle is moved aside first. A kill between the two steps leaves it
+there, under a name that ends in `.old`, and the next export restores it. An export holds the target's lock meanwhile.
 """
 
 import logging
@@ -26,19 +26,19 @@ _GROWING, _FORMER = ".tmp", ".old"
 
 @contextmanager
 def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a new folder beside `target`; it becomes `target` when the block ends without an error.
+    """Yield a new folder next to `target`; it becomes `target` when the block ends without an error.
 
     Args:
-        target: Where the bundle shall stand.
-        overwrite: Replace the bundle that stands there.
+        target: Folder of the bundle.
+        overwrite: Replace an existing bundle.
 
     Raises:
-        ArtifactError: something stands there that may not be replaced, or the folder cannot be written; whatever stood
-            there before is unchanged.
+        ArtifactError: something exists there that may not be replaced, or the folder cannot be written; what was there
+            before is unchanged.
     """
     check_target(target, overwrite=overwrite)
-    target = Path(os.path.realpath(target))  # of a link what it points to, so that the link itself stays
-    mark = uuid.uuid4().hex[:12]  # process ids are not unique on a volume of several machines
+    target = Path(os.path.realpath(target))  # a link's target, so that the link itself stays
+    mark = uuid.uuid4().hex[:12]  # process ids are not unique on a volume shared by several machines
     staging = target.with_name(f".{target.name}.{mark}{_GROWING}")
     former = target.with_name(f".{target.name}.{mark}{_FORMER}")
     try:
@@ -54,28 +54,28 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             sync(target.parent)
     except OSError as error:
         raise ArtifactError(
-            f"{target}: could not be written ({error.strerror or type(error).__name__}). What stood there before is "
-            "unchanged. Free some space, or choose a folder that may be written."
+            f"{target}: could not be written ({error.strerror or type(error).__name__}). What was there before is "
+            "unchanged. Free some space, or choose a writable folder."
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if former.exists() and not target.exists():  # it broke off between the two renames
+        if former.exists() and not target.exists():  # it failed between the two renames
             former.rename(target)
         if target.exists():
             shutil.rmtree(former, ignore_errors=True)
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that a bundle may not take the place of.
+    """Refuse a folder that a bundle may not replace.
 
     Raises:
-        ArtifactError: it holds something else, beside a bundle perhaps, or a bundle that is not to be replaced.
+        ArtifactError: it holds something else (perhaps next to a bundle), or a bundle that must not be replaced.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / MANIFEST).is_file():
         raise ArtifactError(
-            f"{target}: holds something that is no bundle, which export will not replace. Choose another --to."
+            f"{target}: holds something that is not a bundle, so export will not replace it. Choose another --to."
         )
     if not overwrite:
         raise ArtifactError(f"{target}: already holds a bundle. Choose another --to, or pass --overwrite.")
@@ -83,25 +83,25 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         foreign = find_foreign(read_bundle(target))
     except ArtifactError as error:
         raise ArtifactError(
-            f"{error}\nSo it is not known which files are the bundle's, and export will replace none. Move the folder "
-            "away, or choose another --to."
+            f"{error}\nSo it is not known which files are the bundle's, and export will not replace any. Move the "
+            "folder away, or choose another --to."
         ) from error
     if foreign:
         named = ", ".join(map(escape_name, foreign[:10])) + (f" and {len(foreign) - 10} more" if foreign[10:] else "")
         raise ArtifactError(
-            f"{target}: holds what is no part of the bundle, and --overwrite would remove: {named}. Move it away, or "
-            "choose another --to."
+            f"{target}: holds files that are not part of the bundle, and --overwrite would remove them: {named}. Move "
+            "them away, or choose another --to."
         )
 
 
 def recover_target(target: Path) -> None:
-    """Put a bundle back that a killed export moved aside, and remove what else killed exports left.
+    """Restore a bundle that a killed export moved aside, and remove other leftovers of killed exports.
 
     Args:
-        target: Claimed by the caller: to an export that is under way it would do harm.
+        target: Locked by the caller: this would harm an export in progress.
 
     Raises:
-        ArtifactError: the bundle could not be put back.
+        ArtifactError: the bundle could not be restored.
     """
     target = Path(os.path.realpath(target))
     if not target.parent.is_dir():
@@ -114,14 +114,14 @@ def recover_target(target: Path) -> None:
 
 
 def _left_behind(target: Path, ending: str) -> list[Path]:
-    """Folders that an export made beside the target."""
+    """Folders that an export made next to the target."""
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}{re.escape(ending)}", re.DOTALL)
     found = (path for path in target.parent.iterdir() if name.fullmatch(path.name))
     return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
 def _put_back(target: Path) -> None:
-    """Give the bundle that a killed export left aside its name again, where nothing stands there now."""
+    """Rename the bundle that a killed export moved aside back to the target, if nothing is there now."""
     left = [path for path in _left_behind(target, _FORMER) if (path / MANIFEST).is_file()]
     if target.exists() or not left:
         return
@@ -130,7 +130,7 @@ def _put_back(target: Path) -> None:
         newest.rename(target)
     except OSError as error:
         raise ArtifactError(
-            f"{newest}: the bundle that an export moved aside before it was killed; it could not be put back "
-            f"({error.strerror}). Move it to {target.name} by hand."
+            f"{newest}: an export moved this bundle aside before it was killed; it could not be restored "
+            f"({error.strerror}). Move it to {target.name} manually."
         ) from error
-    logger.warning("%s: an export was killed while it replaced this bundle, which was put back.", target)
+    logger.warning("%s: an export was killed while it replaced this bundle; the bundle was restored.", target)

@@ -1,1 +1,1 @@
-"""Text -> windows -> tokens -> logits -> decisions, without torch on the ONNX path."""
+"""Text -> windows -> tokens -> logits -> decisions; ONNX and OpenVINO forms need no torch."""

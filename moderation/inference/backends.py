@@ -1,7 +1,7 @@
 """Engines behind the logits: onnxruntime, OpenVINO, torch, TorchScript. Each is imported only when it is opened.
 
-On a processor the work is spread over windows, not within one: each worker computes its own windows with one thread.
-That is as fast as several threads on one batch, and leaves every window's arithmetic the same in any company.
+On a CPU the work is distributed over windows, not within one: each worker computes its own windows with one thread.
+That is as fast as several threads on one batch, and makes a window's arithmetic independent of the other windows.
 """
 
 import importlib
@@ -37,9 +37,9 @@ class Backend(Protocol):
     """An opened engine.
 
     Attributes:
-        workers: How many threads may usefully call `logits` at once; more are allowed.
-        round_to: Lengths of which multiple it likes.
-        batch_tokens: Tokens per batch where the caller does not say; 0: each window alone.
+        workers: How many threads can usefully call `logits` at once; more are allowed.
+        round_to: It prefers lengths that are multiples of this.
+        batch_tokens: Tokens per batch if the caller does not set them; 0: each window is computed alone.
     """
 
     workers: int
@@ -59,22 +59,22 @@ class Backend(Protocol):
         ...
 
     def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
-        """Fail, in an engine's own way, on a batch for which the model looks outside of its tables."""
+        """Raise any exception for a batch for which the model would read outside its tables."""
         ...
 
 
 def import_onnxruntime() -> Any:
-    """Import onnxruntime without the telemetry that it would send to its makers.
+    """Import onnxruntime with its telemetry turned off.
 
-    It reads the variable when it is loaded, so this comes before any other import of it; who wants telemetry sets the
-    variable to 0.
+    It reads the variable when it is loaded, so this must come before any other import of it. To allow telemetry, set
+    the variable to 0.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return importlib.import_module("onnxruntime")
 
 
 class OnnxBackend:
-    """onnxruntime. Its int8 takes one scale per batch, so that a window is best computed alone."""
+    """onnxruntime. Its int8 uses one scale per batch, so a window is best computed alone."""
 
     round_to = 1
 
@@ -91,10 +91,10 @@ class OnnxBackend:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # it plans for one shape, and windows have many
         options.log_severity_level = 4
-        options.add_session_config_entry("session.load_model_format", "ONNX")  # the one that was looked at
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was checked
         chosen = (provider, {"device_id": device.partition(":")[2] or "0"}) if provider.startswith("CUDA") else provider
         self.session: Any = onnxruntime.InferenceSession(graph, options, providers=[chosen])
-        if provider not in self.session.get_providers():  # it falls back in silence
+        if provider not in self.session.get_providers():  # it falls back without an error
             raise ConfigError(f"device {device}: onnxruntime could not start there. Check its CUDA libraries, or: cpu")
         self.workers = threads
         self.batch_tokens = 0 if device == "cpu" else _GPU_TOKENS
@@ -111,7 +111,7 @@ class OnnxBackend:
         self.logits(input_ids, attention_mask)
 
     def _run_once(self, options: Any) -> None:
-        """Run on a few tokens, and give up a graph that takes a minute for them."""
+        """Run on a few tokens, and give up if the graph takes a minute for them."""
 
         def stop() -> None:
             options.terminate = True
@@ -131,9 +131,9 @@ class OnnxBackend:
 
 
 class OpenVinoBackend:
-    """OpenVINO on a processor: int8 with fixed scales. One request, of one thread, per worker.
+    """OpenVINO on a CPU: int8 with fixed scales. One request with one thread per worker.
 
-    It computes each window of a batch as if it were alone, to the byte, where all have one length.
+    If all windows of a batch have one length, each gets exactly the same bytes as if computed alone.
     """
 
     round_to = 16
@@ -143,12 +143,12 @@ class OpenVinoBackend:
         import openvino
 
         if device != "cpu":
-            raise ConfigError(f"device {device}: the backend openvino runs on cpu; expected another backend there.")
+            raise ConfigError(f"device {device}: the backend openvino runs only on cpu; use another backend there.")
         settings = {
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",  # or newer processors would take bfloat16 for what is not int8
-            "ENABLE_CPU_PINNING": False,  # or several processes would sit on the same cores
+            "INFERENCE_PRECISION_HINT": "f32",  # or newer processors would use bfloat16 for what is not int8
+            "ENABLE_CPU_PINNING": False,  # or several processes would use the same cores
         }
         core = openvino.Core()
         graph_read = core.read_model(graph, weights)
@@ -159,7 +159,7 @@ class OpenVinoBackend:
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
             self.requests.put(model.create_infer_request())
-        # OpenVINO's binding sets itself up at the first call, and two first calls at once may wait for each other.
+        # OpenVINO's Python binding initialises itself at the first call; two first calls at once may deadlock.
         for _ in range(threads):
             self.logits(np.ones((1, 8), dtype=np.int64), np.ones((1, 8), dtype=np.int64))
 
@@ -167,8 +167,8 @@ class OpenVinoBackend:
         """See `Backend.logits`."""
         request = self.requests.get()
         try:
-            # Where a layer fails `infer` returns all the same, with what the request answered before; `wait` raises.
-            # Should a failure be missed there too, the answer is no number, and refused.
+            # If a layer fails, `infer` returns anyway, with the request's previous answer; `wait` raises. If a failure
+            # is missed there too, the answer is NaN, and refused.
             request.get_output_tensor(0).data[...] = np.nan
             request.start_async({"input_ids": input_ids, "attention_mask": attention_mask})
             request.wait()
@@ -177,12 +177,12 @@ class OpenVinoBackend:
             self.requests.put(request)
 
     def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
-        """See `Backend.look_up`. The engine itself would take the last place of a table for one behind it."""
+        """See `Backend.look_up`. The engine itself would replace an index beyond a table by the last one."""
         self.places.check({"input_ids": input_ids, "attention_mask": attention_mask})
 
 
 class TorchBackend:
-    """torch, eager or TorchScript: one worker, whose threads are torch's own (for the whole process)."""
+    """torch, eager or TorchScript: one worker, with torch's own threads (for the whole process)."""
 
     workers = 1
     round_to = 1
@@ -198,7 +198,7 @@ class TorchBackend:
             if is_out_of_memory(error):
                 raise
             raise ConfigError(
-                f"device {device}: torch cannot use it here. Expected cpu, or a device it knows."
+                f"device {device}: torch cannot use it here. Expected cpu, or a device that torch knows."
             ) from error
         self.device = device
         self.batch_tokens = 0 if device == "cpu" else _GPU_TOKENS
@@ -207,7 +207,7 @@ class TorchBackend:
         """See `Backend.logits`."""
         import torch
 
-        jit: Any = torch.jit  # whose optimizer would start anew at nearly every length
+        jit: Any = torch.jit  # its optimizer would run again for nearly every length
         with torch.inference_mode(), jit.optimized_execution(False):
             ids, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
             answer = self.model(ids, attention_mask=mask)
@@ -215,7 +215,7 @@ class TorchBackend:
             return np.asarray(logits.float().cpu().numpy())
 
     def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
-        """See `Backend.look_up`. An answer that is no number counts as a failure."""
+        """See `Backend.look_up`. An answer that is not a finite number counts as a failure."""
         if not np.isfinite(self.logits(input_ids, attention_mask)).all():
             raise FloatingPointError("not a number, or infinite")
 
@@ -243,7 +243,7 @@ def _open_torchscript(bundle: Bundle, form: Form, threads: int, device: str) -> 
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces the end of TorchScript at every use
+        warnings.simplefilter("ignore")  # torch warns at every use that TorchScript is deprecated
         content = io.BytesIO((bundle.path / form.main_file).read_bytes())
         module = torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
     return TorchBackend(module, threads, device)
@@ -254,9 +254,9 @@ ENGINES: dict[str, Callable[[Bundle, Form, int, str], Backend]] = {
     "onnx-int8": _open_onnx,
     "onnx": _open_onnx,
     "hf": _open_huggingface,
-    "torchscript": _open_torchscript,  # last: a graph of its own that may do more than compute
+    "torchscript": _open_torchscript,  # last: its graph may do more than compute
 }
-"""Form -> what opens it for some threads on a device; the fastest first, as benchmarks/inference.py measures them."""
+"""Form -> function that opens it with some threads on a device; the fastest first, by benchmarks/inference.py."""
 
 
 def backends() -> dict[str, Form]:
@@ -265,12 +265,12 @@ def backends() -> dict[str, Form]:
 
 
 def choose_backend(bundle: Bundle, name: str = "auto", device: str = "cpu") -> str:
-    """Return the backend to open: `name`, or the fastest one whose form and packages are here.
+    """Return the backend to open: `name`, or the fastest one whose form and packages are available.
 
     Raises:
-        ConfigError: no backend of that name.
+        ConfigError: no such backend.
         ArtifactError: the bundle does not hold its form.
-        MissingExtraError: a package of it is not installed.
+        MissingExtraError: one of its packages is not installed.
     """
     known = backends()
     if name != "auto":
@@ -279,7 +279,7 @@ def choose_backend(bundle: Bundle, name: str = "auto", device: str = "cpu") -> s
         form = known[name]
         if form.name not in bundle.forms:
             raise ArtifactError(
-                f"{bundle.path}: no form {form.name} in this bundle, which backend {name} runs; it holds "
+                f"{bundle.path}: backend {name} needs the form {form.name}, which is not in this bundle; it holds "
                 f"{', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats {form.name},..."
             )
         if not _is_installed(form):
@@ -293,7 +293,7 @@ def choose_backend(bundle: Bundle, name: str = "auto", device: str = "cpu") -> s
             return backend
     if not present:
         raise ArtifactError(
-            f"{bundle.path}: no form in this bundle that can be run on {device}; it holds {', '.join(bundle.forms)}."
+            f"{bundle.path}: no form in this bundle can run on {device}; it holds {', '.join(bundle.forms)}."
         )
     raise MissingExtraError(f"Running this bundle ({', '.join(present)})", next(iter(present.values())).run_extra)
 
@@ -316,14 +316,14 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
     """Load a form of a bundle into its engine.
 
     Args:
-        bundle: Whose files were checked.
+        bundle: A bundle whose files were checked.
         name: From `choose_backend`.
         threads: Processor threads; None: all that this process may use.
-        device: `cpu`, or `cuda` where the engine can.
+        device: `cpu`, or `cuda` if the engine can use it.
 
     Raises:
-        ArtifactError: the engine cannot read the file, or, for torch, unsealed files lie beside the weights.
-        ConfigError: threads or device that cannot be.
+        ArtifactError: the engine cannot read the file, or, for torch, there are unsealed files next to the weights.
+        ConfigError: invalid threads or device.
     """
     threads = count_cores() if threads is None else threads
     if threads < 1:
@@ -337,20 +337,20 @@ def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, devic
         raise refuse_graph(path, str(error)) from None
     except TimeoutError as error:
         raise ArtifactError(
-            f"{path}: its graph takes more than {_LONGEST_S:.0f} s for eight tokens, and was stopped. Choose another "
-            "backend, or take the bundle from a source that you trust."
+            f"{path}: its graph took more than {_LONGEST_S:.0f} s for eight tokens, and was stopped. Choose another "
+            "backend, or get the bundle from a source that you trust."
         ) from error
-    except Exception as error:  # each engine has errors of its own
+    except Exception as error:  # each engine has its own errors
         if is_out_of_memory(error):
             raise
         raise ArtifactError(
-            f"{path}: the engine of backend {name} cannot read it ({type(error).__name__}). It may be of a newer "
+            f"{path}: the engine of backend {name} cannot read it ({type(error).__name__}). The file may need a newer "
             "version of that engine: upgrade it, or choose another backend."
         ) from error
 
 
 def _refuse_unsealed(bundle: Bundle) -> None:
-    """Refuse files beside the weights that are not sealed: transformers looks for some by their names."""
+    """Refuse unsealed files next to the weights: transformers looks for some files by name."""
     unsealed = [name for name in find_foreign(bundle) if "/" not in name and not name.startswith(".")]
     if unsealed:
         raise ArtifactError(
@@ -361,7 +361,7 @@ def _refuse_unsealed(bundle: Bundle) -> None:
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar for the loading of weights."""
+    """Keep transformers from drawing a progress bar while it loads weights."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

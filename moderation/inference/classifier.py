@@ -1,4 +1,4 @@
-"""The classifier: texts in, probabilities and decisions out, from a bundle and from nothing else."""
+"""The classifier: texts in, probabilities and decisions out; it needs only a bundle."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,13 +33,13 @@ _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on
 
 @dataclass(frozen=True)
 class TextResult:
-    """What the classifier says of one text.
+    """The classifier's result for one text.
 
     Args:
         probabilities: Label -> probability in [0, 1], in label order: the highest over the text's windows.
         flagged: Labels whose probability reaches their threshold.
-        n_windows: Pieces in which the text was read.
-        model_version: Bundle and backend that said so.
+        n_windows: Windows in which the text was read.
+        model_version: Bundle and backend that computed it.
     """
 
     probabilities: dict[str, float]
@@ -49,28 +49,28 @@ class TextResult:
 
 
 class Classifier:
-    """Multi-label classifier of texts of any length. May be shared between threads, and used after a fork.
+    """Multi-label classifier for texts of any length. Can be shared between threads, and used after a fork.
 
-    A text longer than the encoder is read in overlapping windows, and a label's probability is the highest over them:
-    an insult counts whatever the other windows hold (under a mean anybody could hide it by writing more). Each
-    window's probabilities are calibrated as the bundle says; calibrators never fall, so the highest window is the same
-    before and after.
+    A text longer than the encoder's input is read in overlapping windows, and a label's probability is the highest over
+    them: an insult counts whatever the other windows contain (with a mean, anybody could hide it by writing more). Each
+    window's probabilities are calibrated with the bundle's calibrators; these never decrease, so the highest window is
+    the same before and after.
 
-    On a processor a text gets the same probabilities, to the byte, alone, in any list and from any number of threads
-    (backend torch: for the same number of threads): a window is computed alone, or with windows of its own length where
-    the engine treats each of them as if it were alone.
+    On a CPU a text gets exactly the same probabilities alone, in any list and with any number of threads (backend
+    torch: with the same number of threads): a window is computed alone, or with windows of the same length if the
+    engine treats each of them as if it were alone.
 
     Example:
         classifier = Classifier.load("model-export")
         classifier.classify("You are wonderful.").flagged
 
     Attributes:
-        bundle: What it was loaded from.
+        bundle: The bundle from which it was loaded.
         labels: Order of the columns.
         thresholds: float32 `(n_labels,)`.
         thresholds_by_label: The same as a mapping, in label order.
-        thresholds_from: Whose they are: `bundle`, or `set` where one or more of them were set on loading.
-        languages: That the model was trained on.
+        thresholds_from: Where they come from: `bundle`, or `set` if any were set on loading.
+        languages: Languages that the model was trained on.
         backend_name: Engine that computes.
         model_version: Bundle and backend, as every result carries it.
     """
@@ -117,21 +117,21 @@ class Classifier:
         check_hashes: bool = True,
         thresholds: ChosenThresholds | Mapping[str, float] | str | Path | None = None,
     ) -> Self:
-        """Load a bundle, or what a training left behind.
+        """Load a bundle, or a run folder of a finished training.
 
         Args:
-            path: Folder of a bundle, or of a finished run: its best checkpoint is then run by torch, with the run's
+            path: Folder of a bundle, or of a finished run: torch then runs its best checkpoint, with the run's
                 tokenizer, calibrators and thresholds. None: the included compact English model.
             backend: `openvino`, `onnx-int8`, `onnx`, `torch`, `torchscript`, or `auto`: the first of these whose form
                 the bundle holds and whose package is installed.
             threads: Processor threads; None: all that the process may use.
-            device: `cpu`, or `cuda` where the engine can.
-            batch_tokens: Compute windows of one length together, up to so many tokens. None: as is best for the engine
-                (onnxruntime and torch on a processor: each window alone). With `onnx-int8`, other numbers let a text's
-                probabilities move with its company: docs/bundle.md says by how much.
+            device: `cpu`, or `cuda` if the engine can use it.
+            batch_tokens: Compute windows of one length together, up to this many tokens. None: what is best for the
+                engine (onnxruntime and torch on a CPU: each window alone). With `onnx-int8`, other values make a text's
+                probabilities depend on the other texts: docs/bundle.md shows by how much.
             check_hashes: Compare every file that is read with its SHA-256 in the bundle.
             thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's. The log
-                warns where the file was made for another bundle.
+                warns if the file was made for another bundle.
 
         Example:
             >>> with Classifier.load(backend="onnx-int8", threads=1) as classifier:  # doctest: +SKIP
@@ -139,8 +139,8 @@ class Classifier:
             ()
 
         Raises:
-            ArtifactError: not a bundle, one of a newer version, a missing, changed or foreign file, no such form.
-            ConfigError: arguments that cannot be, thresholds that are none among them.
+            ArtifactError: not a bundle, a bundle of a newer version, a missing, changed or foreign file, no such form.
+            ConfigError: invalid arguments, including invalid thresholds.
             MissingExtraError: the engine is not installed.
         """
         if batch_tokens is not None and batch_tokens < 0:
@@ -167,7 +167,7 @@ class Classifier:
         return self.read(texts)[0]
 
     def read(self, texts: Iterable[str]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """Probabilities as of `probabilities`, and the number of windows of each text, int64 `(n_texts,)`.
+        """Probabilities as in `probabilities`, and the number of windows of each text, int64 `(n_texts,)`.
 
         Raises:
             DataError: not a list of strings.
@@ -187,13 +187,13 @@ class Classifier:
     def classify(self, texts: Iterable[str]) -> list[TextResult]: ...
 
     def classify(self, texts: str | Iterable[str]) -> TextResult | list[TextResult]:
-        """Probabilities and decisions: of one text its result, of several one result per text, in order.
+        """Probabilities and decisions: for one text its result, for several a list of results, in order.
 
         Args:
             texts: A text; or a list, array, Series or generator of texts.
 
         Raises:
-            DataError: neither a string nor strings in an order.
+            DataError: neither a string nor ordered strings.
         """
         if isinstance(texts, str):
             return self.decide(*self.read([texts]))[0]
@@ -209,7 +209,7 @@ class Classifier:
         Raises:
             ArtifactError: a probability is NaN.
         """
-        if not np.isfinite(probabilities).all():  # it would read as if nothing were flagged
+        if not np.isfinite(probabilities).all():  # it would look as if nothing were flagged
             raise ArtifactError(
                 f"{self.bundle.path}: the model's answer to a text is not a number. See: moderation verify"
             )
@@ -229,16 +229,16 @@ class Classifier:
 
         Args:
             text: Of any length.
-            watch: Is called after each piece of a long text. With one, other threads run while the tokenizer works.
+            watch: Called after each piece of a long text. With it, other threads can run while the tokenizer works.
         """
         return self._windows.cut(check_texts([text])[0], watch)
 
     def normalise(self, text: str) -> str:
-        """A text as the model reads it: lower case, and with the disguises undone that its tokenizer knows."""
+        """A text as the model reads it, after its tokenizer has put it into lower case and undone known disguises."""
         return self._windows.normalise(check_texts([text])[0])
 
     def window_probabilities(self, windows: Sequence[Window]) -> FloatArray:
-        """Probabilities of windows one by one, calibrated: float32 `(n_windows, n_labels)`."""
+        """Calibrated probabilities of each window: float32 `(n_windows, n_labels)`."""
         batches = self.batches(windows)
         logits = np.empty((len(windows), len(self.labels)), dtype=np.float32)
         for batch, answer in zip(batches, self._open().map(batches), strict=True):
@@ -251,12 +251,12 @@ class Classifier:
 
     @property
     def workers(self) -> int:
-        """How many threads may usefully call `window_probabilities` at once."""
+        """How many threads can usefully call `window_probabilities` at once."""
         return self._open().backend.workers
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens of a batch at most, padding included; 0: each window is computed alone."""
+        """Maximum number of tokens of a batch, padding included; 0: each window is computed alone."""
         return self._open().backend.batch_tokens if self._batch_tokens is None else self._batch_tokens
 
     @property
@@ -274,11 +274,11 @@ class Classifier:
         )
 
     def padded_length(self, window: Window) -> int:
-        """Tokens of a window with its padding: those of one length may share a batch."""
+        """Tokens of a window with its padding: windows of one length may share a batch."""
         return padded_length(len(window.ids), self._open().backend.round_to, self.bundle.window_length)
 
     def close(self) -> None:
-        """Let go of the engine's memory and threads; the next use loads it again."""
+        """Release the engine's memory and threads; the next use loads it again."""
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -290,8 +290,8 @@ class Classifier:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as the way to load it there; the bundle must be in the same place."""
-        chosen = self._chosen and replace(self._chosen, made_for=None)  # the log has warned of it here
+        """Pickle as instructions to load it in another process; the bundle must be at the same path there."""
+        chosen = self._chosen and replace(self._chosen, made_for=None)  # this process has already logged the warning
         settings = (self.backend_name, self._threads, self._device, self._batch_tokens, chosen)
         return _load_again, (str(self.bundle.path.resolve()), self.bundle.version, *settings)
 
@@ -302,7 +302,7 @@ class Classifier:
         return self._engine.get()
 
     def _start(self, is_fork: bool) -> Engine:
-        """Load the model; threads that share a window would wait for ever in a fork for those that it left behind."""
+        """Load the model; in a fork, threads that share a window would wait forever for the parent's threads."""
         alone = is_fork and backends()[self.backend_name].shares_window
         threads = 1 if alone else self._threads
         if self._trained is not None:
@@ -317,7 +317,7 @@ class Classifier:
         return engine
 
     def _cut(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Window]]]:
-        """Windows of the texts, a bounded number of tokens at a time, with the place of the text that each is of."""
+        """Windows of the texts, a limited number of tokens at a time, each with the index of its text."""
         owners: list[int] = []
         windows: list[Window] = []
         n_tokens = 0
@@ -337,12 +337,12 @@ def _check_tokens(bundle: Bundle, highest_id: int) -> None:
     """Refuse a model that knows fewer tokens than its tokenizer."""
     if bundle.n_tokens is not None and highest_id >= bundle.n_tokens:
         raise ArtifactError(
-            f"{bundle.path / TOKENIZER}: token {highest_id}, but the model knows {bundle.n_tokens} ({MODEL_CONFIG}, "
-            "vocab_size). Take the whole bundle again."
+            f"{bundle.path / TOKENIZER}: holds token {highest_id}, but the model knows {bundle.n_tokens} tokens "
+            f"({MODEL_CONFIG}, vocab_size). Copy the whole bundle again."
         )
     if bundle.n_tokens is None and bundle.pad_id > highest_id:
         raise ArtifactError(
-            f"{bundle.path / MODEL_CONFIG}: its pad_token_id is no token of {TOKENIZER}. Take the whole bundle again."
+            f"{bundle.path / MODEL_CONFIG}: its pad_token_id is not in {TOKENIZER}. Copy the whole bundle again."
         )
 
 
@@ -359,5 +359,5 @@ def _load_again(
         path, backend=backend, threads=threads, device=device, batch_tokens=batch_tokens, thresholds=chosen
     )
     if classifier.bundle.version != version:
-        raise ArtifactError(f"{path}: another bundle than the one that this process was told to use. Start anew.")
+        raise ArtifactError(f"{path}: not the bundle that this process was told to use. Start again.")
     return classifier

@@ -1,4 +1,4 @@
-"""An opened backend with the threads that feed it, and the check of what it answers; one for each process."""
+"""An opened backend with the threads that feed it and a check of its answers; one for each process."""
 
 import os
 import threading
@@ -23,7 +23,7 @@ class Batch:
     """Windows that are computed together.
 
     Args:
-        places: Of its windows among all, int64 `(n_windows,)`.
+        places: Indices of its windows among all, int64 `(n_windows,)`.
         input_ids: int64 `(n_windows, n_tokens)`.
         attention_mask: int64 of the same shape: 1 for a token, 0 for padding.
     """
@@ -38,16 +38,16 @@ def make_batches(
 ) -> list[Batch]:
     """Group windows of the same padded length, longest first.
 
-    How far a window is padded does not depend on the others, and only windows of one length are computed together. So
-    an engine whose arithmetic is the same for each row gives a window the same answer in any company.
+    A window's padding does not depend on the others, and only windows of one length are computed together. So an engine
+    whose arithmetic is the same for each row gives a window the same answer whatever else is in the batch.
 
     Args:
         windows: Token ids of each.
-        batch_tokens: Tokens of a batch at most, padding included; a window longer than that is a batch of its own.
-            0: each window alone.
-        round_to: Lengths are padded to a multiple of it: an engine that prepares its kernels per shape meets few.
-        longest: Tokens that the encoder takes; nothing is padded beyond.
-        pad_id: Token that fills up.
+        batch_tokens: Maximum number of tokens of a batch, padding included; a longer window gets its own batch. 0: each
+            window is computed alone.
+        round_to: Lengths are padded to a multiple of it: then an engine that prepares kernels per shape needs few.
+        longest: Tokens that the encoder accepts; nothing is padded beyond.
+        pad_id: The padding token.
     """
     lengths = np.array([padded_length(len(ids), round_to, longest) for ids in windows], dtype=np.int64)
     batches = []
@@ -84,10 +84,10 @@ class Engine:
     Args:
         backend: Opened.
         path: The file that it runs, for messages.
-        n_labels: Numbers that it gives for each window.
+        n_labels: Numbers that it returns for each window.
 
     Attributes:
-        pid: Of the process that opened it; a fork inherits no threads.
+        pid: Process that opened it; a fork inherits no threads.
     """
 
     def __init__(self, backend: Backend, path: Path, n_labels: int) -> None:
@@ -107,11 +107,11 @@ class Engine:
         """Logits of one batch.
 
         Raises:
-            ArtifactError: the engine failed, or did not answer with a number per label.
+            ArtifactError: the engine failed, or did not return one number per label.
         """
         try:
             logits = self.backend.logits(batch.input_ids, batch.attention_mask)
-        except Exception as error:  # each engine has errors of its own; their words may hold parts of the input
+        except Exception as error:  # each engine has its own errors; their messages may contain parts of the input
             if is_out_of_memory(error):
                 raise
             raise ArtifactError(
@@ -127,23 +127,23 @@ class Engine:
         return logits
 
     def check(self, batches: Sequence[Batch]) -> None:
-        """Refuse a model that has no answer for an empty text.
+        """Refuse a model that does not answer an empty text with numbers.
 
         Raises:
-            ArtifactError: as of `compute`, or NaN.
+            ArtifactError: as in `compute`, or NaN.
         """
         if not all(np.isfinite(self.compute(batch)).all() for batch in batches):
             raise ArtifactError(f"{self.path}: the model's answer to an empty text is not a number (NaN or infinite).")
 
     def check_range(self, token: int, n_tokens: int) -> None:
-        """Refuse a model whose tables are smaller than the vocabulary, or than a window; files about it may lie.
+        """Refuse a model whose tables are smaller than the vocabulary or a window; its config files may be wrong.
 
         Args:
-            token: The highest that it may be given.
-            n_tokens: Of the longest window; of a very long one the beginning is tried.
+            token: The highest token that it may get.
+            n_tokens: Tokens of the longest window; of a very long one, the beginning is tried.
 
         Raises:
-            ArtifactError: names the model.
+            ArtifactError: with the model's path.
         """
         n_tokens = min(n_tokens, _MOST_TRIED)
         if self._looks_up(token, n_tokens):
@@ -152,18 +152,18 @@ class Engine:
         if not self._looks_up(token, n_few):
             raise ArtifactError(
                 f"{self.path}: the model fails on token {token}, the highest of {TOKENIZER} and {MODEL_CONFIG}; "
-                "expected a table of tokens with a row for each. Take the whole bundle again."
+                "expected a table of tokens with a row for each. Copy the whole bundle again."
             )
         raise ArtifactError(
             f"{self.path}: the model fails on a window of {n_tokens} tokens, though {MANIFEST} and {MODEL_CONFIG} "
-            "allow it; expected a table of positions with a row for each. Take the whole bundle again."
+            "allow it; expected a table of positions with a row for each. Copy the whole bundle again."
         )
 
     def _looks_up(self, token: int, n_tokens: int) -> bool:
         window = np.full((1, n_tokens), token, dtype=np.int64)
         try:
             self.backend.look_up(window, np.ones_like(window))
-        except Exception as error:  # each engine has errors of its own
+        except Exception as error:  # each engine has its own errors
             if is_out_of_memory(error):
                 raise
             return False
@@ -175,10 +175,10 @@ class Engine:
 
 
 class ProcessEngine:
-    """The engine of this process: a fork inherits no threads, so that a child opens one of its own.
+    """The engine of this process: a fork inherits no threads, so a child opens its own engine.
 
     Args:
-        start: Opens an engine; gets whether this process is a fork of the one that made this object.
+        start: Opens an engine; its argument: whether this process is a fork of the one that made this object.
     """
 
     def __init__(self, start: Callable[[bool], Engine]) -> None:
@@ -188,7 +188,7 @@ class ProcessEngine:
         self._engine: Engine | None = None
 
     def get(self) -> Engine:
-        """The engine, opened where this process has none."""
+        """The engine, opened if this process has none."""
         engine = self._engine
         if engine is not None and engine.pid == os.getpid():
             return engine
@@ -199,7 +199,7 @@ class ProcessEngine:
             return self._engine
 
     def close(self) -> None:
-        """Let go of its memory and threads; `get` opens it again."""
+        """Release its memory and threads; `get` opens it again."""
         with self._lock_here():
             self._leave_inherited()
             engine, self._engine = self._engine, None
@@ -212,16 +212,16 @@ class ProcessEngine:
         return self._engine is not None
 
     def _lock_here(self) -> threading.Lock:
-        """The lock of this process: a thread may have held the parent's at the fork, and is not here to free it."""
+        """The lock of this process: a thread may have held the parent's at the fork, and cannot release it here."""
         if self._lock_pid != os.getpid():
             self._lock, self._lock_pid = threading.Lock(), os.getpid()
         return self._lock
 
     def _leave_inherited(self) -> None:
-        """Put a parent's engine aside; without its threads it may hang when it is taken down."""
+        """Set a parent's engine aside; without its threads it may hang when it is closed."""
         if self._engine is not None and self._engine.pid != os.getpid():
             _INHERITED.append(self._engine)
             self._engine = None
 
 
-_INHERITED: list[Engine] = []  # of parents of this process, never taken down
+_INHERITED: list[Engine] = []  # from parent processes, never closed

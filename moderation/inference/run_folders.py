@@ -1,4 +1,4 @@
-"""A run folder as the classifier takes it: the best checkpoint in torch, with all that goes with it."""
+"""A run folder for the classifier: the best checkpoint in torch, with everything that belongs to it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ from moderation.inference.backends import TorchBackend
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model of a run folder, which no bundle seals.
+    """The model of a run folder, which is not sealed in a bundle.
 
     Args:
-        bundle: What a bundle of it would say: labels, thresholds, calibrators, windows. Its `version` is the SHA-256 of
-            the checkpoint, and it holds no forms.
+        bundle: What its bundle would contain: labels, thresholds, calibrators, windows. Its `version` is the SHA-256 of
+            the checkpoint, and it has no forms.
         checkpoint: The weights.
         tokenizer: The tokenizer's file.
     """
@@ -31,7 +31,7 @@ class TrainedModel:
 
         Raises:
             ArtifactError: the checkpoint is missing or damaged.
-            ConfigError: threads or a device that cannot be.
+            ConfigError: invalid threads or device.
         """
         from moderation.training.checkpoints import load_checkpoint
 
@@ -42,26 +42,26 @@ class TrainedModel:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run and no bundle."""
+    """Whether a folder is a run and not a bundle."""
     run = RunFolder(path)
     return not (path / MANIFEST).is_file() and any(file.is_file() for file in (run.run_json, run.checkpoint_best))
 
 
 def read_run(path: Path, backend: str) -> TrainedModel:
-    """Read what a finished run says of its best checkpoint.
+    """Read a finished run's best checkpoint and what belongs to it.
 
     Args:
         path: The run folder.
         backend: `auto` or `torch`.
 
     Raises:
-        ArtifactError: the run is not finished, or a file of it is missing, damaged, or not of this run; another
-            backend is asked for, whose form only a bundle holds.
+        ArtifactError: the run is not finished; one of its files is missing, damaged, or from another run; or another
+            backend was requested, whose form only a bundle has.
         MissingExtraError: torch is not installed.
     """
     if backend not in ("auto", "torch"):
         raise ArtifactError(
-            f"{path}: this is a run folder, which backend torch alone can run. For {backend}, export it first: "
+            f"{path}: this is a run folder, which only backend torch can run. For {backend}, export it first: "
             f"moderation export {path} --to {path.name}-bundle"
         )
     try:
@@ -76,7 +76,7 @@ def read_run(path: Path, backend: str) -> TrainedModel:
     settings = run_settings(run)
     check_unchanged(run, run.checkpoint_best, run.calibration)
     checkpoint = load_checkpoint(run.checkpoint_best)
-    load_own_tokenizer(run, checkpoint)  # refuses another one
+    load_own_tokenizer(run, checkpoint)  # refuses one from another run
     config = checkpoint.model.config
     length = checkpoint.about.max_length or settings.model.max_length
     thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())

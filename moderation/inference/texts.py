@@ -1,4 +1,4 @@
-"""What a caller may hand over as texts, checked."""
+"""Checks what callers pass as texts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,21 +10,21 @@ def as_list(texts: Iterable[str]) -> list[str]:
     """Texts in their order.
 
     Raises:
-        DataError: what holds no texts in an order, though it may be gone through: a mapping, a table, bytes, a set.
+        DataError: an iterable that does not hold ordered texts: a mapping, a table, bytes, a set.
     """
     if isinstance(texts, str):
         raise DataError("texts: found one string, expected a list of them. Cure: [text]")
     if isinstance(texts, Mapping):
         raise DataError(
             "texts: found a mapping, of which only the keys would be read. Cure: list(texts.values()) for its values, "
-            "or the one that holds the text: texts['comment_text']"
+            "or the value that holds the text: texts['comment_text']"
         )
     if isinstance(texts, (bytes, bytearray, memoryview)):
         raise DataError("texts: found bytes, expected text. Cure: texts.decode('utf-8')")
     if isinstance(texts, (set, frozenset)):
-        raise DataError("texts: found a set, which has no order to give results in. Cure: sorted(texts)")
-    if hasattr(texts, "columns"):  # a table of pandas, polars or pyarrow; that of pandas would give its columns' names
-        raise DataError("texts: found a table. Cure: the column that holds the texts, such as table['comment_text']")
+        raise DataError("texts: found a set, which has no order for the results. Cure: sorted(texts)")
+    if hasattr(texts, "columns"):  # a table of pandas, polars or pyarrow; a pandas table would yield its column names
+        raise DataError("texts: found a table. Cure: pass the column of the texts, such as table['comment_text']")
     try:
         return list(texts)
     except TypeError:
@@ -32,10 +32,10 @@ def as_list(texts: Iterable[str]) -> list[str]:
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
-    """Refuse what is no sequence of texts.
+    """Refuse anything that is not a sequence of texts.
 
     Raises:
-        DataError: a single string, an element that is none, or a text with half of a surrogate pair; by position.
+        DataError: a single string, an element that is not a string, or half of a surrogate pair; by position.
     """
     if isinstance(texts, str):
         raise DataError("texts: found one string, expected a list of them. Cure: [text]")
@@ -45,7 +45,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
             raise DataError(f"texts[{position}]: found {type(text).__name__}, expected str. Leave such rows out.")
         if not is_unicode(text):
             raise DataError(
-                f"texts[{position}]: holds half of a surrogate pair, which is no character. "
+                f"texts[{position}]: contains half of a surrogate pair, which is not a character. "
                 "Cure: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
             )
     return texts

@@ -1,7 +1,7 @@
 """Text -> windows of tokens: nothing is cut off; a text longer than the encoder is read piece by piece.
 
-Windows begin and end between words, and two neighbours share some words, so that what one window cuts off from its
-context the next one reads within it. Only a single word longer than a window is cut inside.
+Windows begin and end between words, and neighbouring windows share some words, so that words at the edge of one window
+have their context in the next. Only a single word longer than a window is cut inside.
 """
 
 import re
@@ -13,14 +13,14 @@ from pathlib import Path
 from moderation.errors import ArtifactError
 from moderation.inspection.tokenizer_files import BoundedTokenizer
 
-_PIECE = 2_000  # characters that the tokenizer is given at once: for one it may make many tokens
-_GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words that are no single, spaced letters
+_PIECE = 2_000  # characters that the tokenizer gets at once: one may become many tokens
+_GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words, but not between single, spaced letters
 _END_OF_WORD = re.compile(r"[\W_]")
 _LONGEST_WORD = 50_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
 _GAP_WITHIN = 500  # characters at the end of a piece in which such a gap is looked for
 
 Watch = Callable[[int], None]
-"""Is told how many tokens a text has so far; it may raise to end the work."""
+"""Called with the number of tokens of a text so far; may raise to stop the work."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Window:
 
 
 class Windows:
-    """Cuts texts into windows of tokens. Safe to share between threads: the tokenizer is never set up anew.
+    """Cuts texts into windows of tokens. Safe to share between threads: the tokenizer's settings never change.
 
     Args:
         tokenizer_path: `tokenizer.json`.
         length: Tokens of the longest window, special ones included.
-        overlap: Tokens that two neighbouring windows share, about: rounded down to whole words.
+        overlap: Tokens that two neighbouring windows share, rounded down to whole words.
 
     Raises:
-        ArtifactError: no tokenizer that can be read, or one whose special tokens leave no room in a window.
+        ArtifactError: an unreadable tokenizer, or one whose special tokens leave no room in a window.
 
     Attributes:
-        highest_id: Of the tokenizer's tokens.
+        highest_id: The highest id of the tokenizer's tokens.
     """
 
     def __init__(self, tokenizer_path: Path, *, length: int, overlap: int) -> None:
@@ -74,17 +74,17 @@ class Windows:
         return list(self.iterate(text, watch))
 
     def iterate(self, text: str, watch: Watch | None = None) -> Iterator[Window]:
-        """Cut one text; the work grows linearly with its length, and what is held are some bytes per token.
+        """Cut one text; the work grows linearly with its length, and memory is a few bytes per token.
 
-        A text of more than 2,000 characters is handed to the tokenizer in pieces that end at white space.
+        A text of more than 2,000 characters is passed to the tokenizer in pieces that end at white space.
 
         Args:
             text: Of any length.
-            watch: Is called after each piece of the text. With one, other threads run while the tokenizer works.
+            watch: Called after each piece of the text. With it, other threads can run while the tokenizer works.
 
         Yields:
-            At least one window: that of a text without a token holds the special tokens alone. Together they hold
-            every token of the text, in order.
+            At least one window: for a text without tokens, it holds only the special tokens. Together they hold every
+            token of the text, in order.
         """
         ids, starts, ends, may_begin = self._tokens(text, watch)
         if len(ids) <= self.room:
@@ -94,7 +94,7 @@ class Windows:
             yield Window((*self.prefix, *ids[start:end], *self.suffix), starts[start], ends[end - 1])
 
     def _tokens(self, text: str, watch: Watch | None) -> "tuple[array[int], array[int], array[int], bytearray]":
-        """Id, first and last offset of every token, and whether a word begins there (and after the last one)."""
+        """Id, start and end offset of every token, and whether a word begins there (and after the last one)."""
         ids, starts, ends, may_begin = array("q"), array("q"), array("q"), bytearray()
         for first, piece in _pieces(text):
             encoding = self._tokenizer.encode(piece, aside=watch is not None)
@@ -108,7 +108,7 @@ class Windows:
         return ids, starts, ends, may_begin
 
     def _special_tokens(self, tokenizer_path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids that the tokenizer's own files put before and after a text."""
+        """Token ids that the tokenizer puts before and after a text."""
         encoding = self._tokenizer.encode("a", add_special_tokens=True)
         n_text = len(self._tokenizer.encode("a").ids)
         if n_text and 0 in encoding.special_tokens_mask:
@@ -117,7 +117,7 @@ class Windows:
             n_before, n_text = (len(encoding.ids) + 1) // 2, 0
         ids = tuple(encoding.ids)
         if len(ids) != n_text + self._tokenizer.tokenizer.num_special_tokens_to_add(False):
-            raise ArtifactError(f"{tokenizer_path}: its special tokens do not stand around the text.")
+            raise ArtifactError(f"{tokenizer_path}: its special tokens are not before and after the text.")
         return ids[:n_before], ids[n_before + n_text :]
 
 
@@ -125,9 +125,9 @@ def cut_at_words(word_ids: Sequence[int | None], room: int, overlap: int) -> lis
     """Ranges of at most `room` tokens that cover all tokens, begin and end between words, and overlap.
 
     Args:
-        word_ids: For each token the word that it belongs to; None belongs to none, so that a cut may come before it.
+        word_ids: For each token the word that it belongs to; None: no word, so a cut may come before it.
         room: Tokens of the longest range.
-        overlap: Tokens that a range repeats of the one before, at most.
+        overlap: Maximum number of tokens that a range repeats from the previous one.
 
     >>> cut_at_words([0, 1, 2, 2, 3, 4, 5], room=4, overlap=1)
     [(0, 4), (4, 7)]
@@ -140,7 +140,7 @@ def cut_at_words(word_ids: Sequence[int | None], room: int, overlap: int) -> lis
 
 
 def _beginnings(word_ids: Sequence[int | None]) -> bytes:
-    """For each token 1 where a word begins."""
+    """For each token 1 if a word begins there, else 0."""
     return bytes(word is None or i == 0 or word != word_ids[i - 1] for i, word in enumerate(word_ids))
 
 
@@ -168,7 +168,7 @@ def _find_gap(text: str, start: int, end: int) -> int:
         place -= 1
     if place > start:
         return place
-    if not text[end - 1].isalnum():  # signs are tokens of their own, of which a long piece would hold very many
+    if not text[end - 1].isalnum():  # each sign is a token, so a long piece would have very many
         return end
     longest = start + _LONGEST_WORD
     found = _END_OF_WORD.search(text, end, longest)

@@ -1,1 +1,1 @@
-"""What a tokenizer or a graph from elsewhere may hold, checked before it runs."""
+"""Checks tokenizers and graphs from other sources before they run."""

@@ -1,4 +1,4 @@
-"""Graphs of a bundle, read before an engine runs them: nothing outside of the file, no loops, no code of others."""
+"""Checks a bundle's graphs before an engine runs them: no references to other files, no loops, no custom code."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from moderation.artifacts import open_regular, read_bytes
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
 
-# Numbers of fields in onnx.proto, which never change.
+# Field numbers in onnx.proto, which never change.
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
@@ -19,8 +19,8 @@ _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22
 _TENSOR_SIZES, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _SPARSE_PARTS = (1, 2)
 
-# Of each message all fields that a bundle may hold: number -> how it is written. A star: it may stand there repeatedly.
-# Of another field readers take the last one, or merge them; and a field of another kind they pass over.
+# For each message, all fields that a bundle may hold: number -> how it is written. A star: it may be repeated. If any
+# other field is repeated, readers take the last one or merge them; and they skip a field of another kind.
 _NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _WRITTEN = {"number": {_NUMBER}, "bytes": {_BYTES}, "float": {_FOUR_BYTES}} | {
     "bytes*": {_BYTES},
@@ -45,15 +45,15 @@ _TENSOR = (
 )
 _SPARSE = {1: "bytes", 2: "bytes", 3: "number*"}
 _SIZES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
-_MOST_FIELDS = 1 << 29  # a larger number does not fit into a tag of 32 bits, and other readers cut it off
+_MOST_FIELDS = 1 << 29  # a larger number does not fit into a 32-bit tag, and other readers truncate it
 
 _DOMAINS = (b"", b"ai.onnx")
-_OTHER_FORMAT = b"ORTM"  # by which onnxruntime knows its own format, whatever the rest may be read as
+_OTHER_FORMAT = b"ORTM"  # by which onnxruntime recognises its own format, whatever follows
 _MOST_VALUES = 1 << 40  # a negative size reads as a larger one
-_MOST_SIZES = 64  # of a tensor; usual are up to 5
-# What exported classifiers consist of: encoders such as BERT, DistilBERT, RoBERTa, MPNet, ALBERT, ELECTRA, DeBERTa and
-# ModernBERT, with the usual activations. Nothing here loops, remembers a text, loads anything, or writes at a place
-# that the graph computes; others are refused, and so is another spelling: OpenVINO takes small letters for large ones.
+_MOST_SIZES = 64  # of a tensor; usually up to 5
+# The operations of exported classifiers: encoders such as BERT, DistilBERT, RoBERTa, MPNet, ALBERT, ELECTRA, DeBERTa
+# and ModernBERT, with the usual activations. None of them loops, remembers a text, loads anything, or writes to an
+# index that the graph computes. All others are refused, and so is any other spelling: OpenVINO ignores case.
 _LAYERS_NAMED = """
     Abs Add Broadcast Ceiling Clamp Concat Const Convert Convolution Cos CumSum Divide Elu Equal Erf Exp FakeQuantize
     Gather GatherElements Gelu Greater GreaterEqual GroupConvolution HSwish Identity Less LessEqual Log LogicalAnd
@@ -69,7 +69,7 @@ _OPERATIONS_NAMED = """
     Relu Reshape Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze
     Where
 """
-# A processor stops at a division of the lowest whole number by -1, which onnxruntime does not look for.
+# Dividing the lowest integer by -1 crashes the process, and onnxruntime does not check for it.
 _OF_FRACTIONS_NAMED = (
     "Cos DequantizeLinear Erf Exp LayerNormalization Log Reciprocal Sigmoid Sin Softmax Softplus Sqrt Tanh"
 )
@@ -79,19 +79,19 @@ _WHOLE = {6: 4, 7: 8}  # types int32 and int64, bytes of each
 _OPERATIONS = frozenset(name.encode() for name in _OPERATIONS_NAMED.split())
 _LAYERS = frozenset(_LAYERS_NAMED.split())
 _OPERATION_SET = re.compile("opset[0-9]{1,3}")
-_NUMBER_OF_LAYER = re.compile(r"\s*[-+]?([0-9]*)")  # what OpenVINO reads of a text as a whole number
+_NUMBER_OF_LAYER = re.compile(r"\s*[-+]?([0-9]*)")  # the part of a text that OpenVINO reads as an integer
 _LONGEST_NUMBER = 6
-_MOST_OUTPUTS = 64  # of a layer that cuts a table; OpenVINO makes them all when the graph is opened
+_MOST_OUTPUTS = 64  # of a layer that splits a table; OpenVINO creates them all when the graph is opened
 _IR_VERSIONS = ("10", "11")
 _MOST_XML = 64 << 20  # bytes; the weights are in another file
-_DEEPEST = 64  # elements within each other
+_DEEPEST = 64  # nested elements
 
 
 def read_onnx(path: Path) -> bytes:
-    """Read an ONNX file whose weights are inside it, and whose graph runs from its beginning to its end.
+    """Read an ONNX file that contains its weights and whose graph has no loops or branches.
 
     Raises:
-        ArtifactError: no such graph.
+        ArtifactError: it is not such a graph.
     """
     try:
         with open_regular(path) as file:
@@ -107,10 +107,10 @@ def read_onnx(path: Path) -> bytes:
 
 
 def read_openvino(path: Path) -> bytes:
-    """Read the graph of an OpenVINO model, checked as `read_onnx` checks that of an ONNX file; without its weights.
+    """Read the graph of an OpenVINO model, without its weights, with the same checks as `read_onnx`.
 
     Raises:
-        ArtifactError: no such graph.
+        ArtifactError: it is not such a graph.
     """
     try:
         content = read_bytes(path, _MOST_XML)
@@ -119,13 +119,13 @@ def read_openvino(path: Path) -> bytes:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except expat.ExpatError:
-        raise refuse_graph(path, "it is no XML") from None
+        raise refuse_graph(path, "it is not XML") from None
     except ValueError as error:
         raise refuse_graph(path, str(error)) from None
 
 
 def _check_layers(content: bytes) -> None:
-    """Check every layer at any depth, in the one encoding that all readers take."""
+    """Check every layer at any depth, in the one encoding that all readers accept."""
     parser = expat.ParserCreate("utf-8")
     depth = 0
 
@@ -133,7 +133,7 @@ def _check_layers(content: bytes) -> None:
         nonlocal depth
         depth += 1
         if depth == 1 and (name != "net" or attributes.get("version") not in _IR_VERSIONS):
-            raise ValueError("it is no graph of OpenVINO, or one of an unknown version")
+            raise ValueError("it is not an OpenVINO graph, or has an unknown version")
         if depth > _DEEPEST:
             raise ValueError("it is nested too deeply")
         if name == "data":
@@ -141,7 +141,7 @@ def _check_layers(content: bytes) -> None:
         if name != "layer":
             return
         if attributes.get("type") not in _LAYERS:
-            raise ValueError(f"it holds a layer {escape_name(attributes.get('type', ''))}, which no bundle needs")
+            raise ValueError(f"it holds a layer {escape_name(attributes.get('type', ''))}, which bundles do not use")
         if not _OPERATION_SET.fullmatch(attributes.get("version", "")):
             raise ValueError("it holds a layer that is not OpenVINO's own")
 
@@ -151,7 +151,7 @@ def _check_layers(content: bytes) -> None:
 
     def declare(_: str, encoding: str | None, __: int) -> None:
         if encoding is not None and encoding.lower() not in ("utf-8", "us-ascii"):
-            raise ValueError("it is written in another encoding than UTF-8")
+            raise ValueError("its encoding is not UTF-8")
 
     def refuse_document_type(*_: object) -> None:
         raise ValueError("it declares a document type")
@@ -159,12 +159,12 @@ def _check_layers(content: bytes) -> None:
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.XmlDeclHandler, parser.StartDoctypeDeclHandler = declare, refuse_document_type
     if not content.startswith(b"<"):
-        raise ValueError("it is no XML in UTF-8 that begins with its first mark")
+        raise ValueError("it is not XML in UTF-8 that begins with <")
     parser.Parse(content, True)
 
 
 def _check_numbers(attributes: Mapping[str, str]) -> None:
-    """Bound strides, axes and the like: OpenVINO multiplies them without looking for an overflow."""
+    """Limit strides, axes and similar numbers: OpenVINO multiplies them without checking for an overflow."""
     for name, value in attributes.items():
         if name in ("offset", "size", "shape"):  # compared with the weights
             continue
@@ -176,9 +176,9 @@ def _check_numbers(attributes: Mapping[str, str]) -> None:
 
 
 def refuse_graph(path: Path, reason: str) -> ArtifactError:
-    """The error of a graph that is not taken; for the caller to raise."""
+    """The error for a refused graph; the caller raises it."""
     return ArtifactError(
-        f"{path}: not a graph that a bundle may hold: {reason}. Take the bundle from a source that you trust."
+        f"{path}: not a graph that a bundle may hold: {reason}. Get the bundle from a source that you trust."
     )
 
 
@@ -189,9 +189,9 @@ def _check_model(model: memoryview) -> None:
             n_graphs += 1
             _check_graph(value)
         elif number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
-            raise ValueError("it brings functions of its own")
+            raise ValueError("it contains its own functions")
     if not n_graphs:
-        raise ValueError("it holds none")
+        raise ValueError("it holds no graph")
 
 
 def _check_graph(graph: memoryview) -> None:
@@ -219,20 +219,20 @@ def _check_node(node: memoryview) -> None:
             _check_attribute(value)
     if operation not in _OPERATIONS:
         name = escape_name(operation.decode("utf-8", "replace"))
-        raise ValueError(f"it holds an operation {name}, which no bundle needs")
+        raise ValueError(f"it holds an operation {name}, which bundles do not use")
 
 
 class _Divisors:
-    """What a graph divides, and by what: fractions, or whole numbers that stand in the file."""
+    """What a graph divides, and by what: floating-point values, or integers written in the file."""
 
     def __init__(self) -> None:
-        self.fractions: set[bytes] = set()  # names of values that are no whole numbers
+        self.fractions: set[bytes] = set()  # names of values that are not integers
         self.harmless: set[bytes] = set()  # names of constants that are neither 0 nor -1
         self.known: set[bytes] = set()
         self.divisions: list[list[bytes]] = []
 
     def add_tensor(self, tensor: memoryview, name: bytes | None = None) -> None:
-        """Take a constant, of the name that it has itself where it is not given."""
+        """Add a constant, under its own name if none is given."""
         found = {number: bytes(value) for number, value in _fields(tensor, _TENSOR)}
         kind = next(_numbers(memoryview(found.get(_TENSOR_TYPE, b"\0"))))
         raw, size = found.get(_TENSOR_RAW, b""), _WHOLE.get(kind, 0)
@@ -241,7 +241,7 @@ class _Divisors:
         self._add(found.get(_TENSOR_NAME, b"") if name is None else name, kind in _FRACTIONS, is_harmless)
 
     def add_node(self, node: memoryview) -> None:
-        """Take what a node gives."""
+        """Add the outputs of a node."""
         fields = [(number, value) for number, value in _fields(node, _NODE)]
         operation = next((bytes(value) for number, value in fields if number == _NODE_OPERATION), b"")
         outputs = [bytes(value) for number, value in fields if number == _NODE_OUTPUT]
@@ -258,22 +258,22 @@ class _Divisors:
 
     def _add(self, name: bytes, is_fraction: bool, is_harmless: bool) -> None:
         if name in self.known and name:
-            raise ValueError("it gives one name to two values")
+            raise ValueError("it uses one name for two values")
         self.known.add(name)
         self.fractions |= {name} if is_fraction else set()
         self.harmless |= {name} if is_harmless else set()
 
     def check(self) -> None:
-        """Refuse a division of numbers that may be whole by what may be 0 or -1."""
+        """Refuse to divide numbers that may be integers by something that may be 0 or -1."""
         for inputs in self.divisions:
             if self.fractions.isdisjoint(inputs) and inputs[1:2] and inputs[1] not in self.harmless:
-                raise ValueError("it divides whole numbers by what may be 0 or -1")
+                raise ValueError("it divides integers by something that may be 0 or -1")
 
 
 def _check_attribute(attribute: memoryview) -> None:
     for number, value in _fields(attribute, _ATTRIBUTE):
         if number in _ATTRIBUTE_GRAPHS:
-            raise ValueError("it holds a loop or a condition, which no bundle needs")
+            raise ValueError("it holds a loop or a condition, which bundles do not use")
         if number in _ATTRIBUTE_TENSORS:
             _check_tensor(value)
         elif number in _ATTRIBUTE_SPARSE:
@@ -292,15 +292,15 @@ def _check_tensor(tensor: memoryview) -> None:
         if number == _TENSOR_SIZES:
             for size in _numbers(value):
                 n_values, n_sizes = n_values * max(1, size), n_sizes + 1
-                if n_values > _MOST_VALUES or n_sizes > _MOST_SIZES:  # at once: the product of all may be endless
+                if n_values > _MOST_VALUES or n_sizes > _MOST_SIZES:  # checked at once: the final product may be huge
                     raise ValueError("it holds a tensor of an impossible size")
         is_elsewhere = number == _TENSOR_LOCATION and any(byte & 127 for byte in value)
         if is_elsewhere or number == _TENSOR_EXTERNAL:
-            raise ValueError("its weights lie in another file (external data)")
+            raise ValueError("its weights are in another file (external data)")
 
 
 def _fields(message: memoryview, known: Mapping[int, str]) -> Iterator[tuple[int, memoryview]]:
-    """Number and bytes of each field of a message, as every reader finds them."""
+    """Number and bytes of each field of a message, as every reader would find them."""
     place, end = 0, len(message)
     seen: set[int] = set()
     while place < end:
@@ -308,14 +308,14 @@ def _fields(message: memoryview, known: Mapping[int, str]) -> Iterator[tuple[int
         number, kind = key >> 3, key & 7
         how = known.get(number, "")
         if number >= _MOST_FIELDS or kind not in _WRITTEN.get(how, ()):
-            raise ValueError("it is no ONNX file, or holds a field that is not known there")
+            raise ValueError("it is not an ONNX file, or holds an unknown field")
         if number in seen and not how.endswith("*"):
-            raise ValueError("it holds a field twice that may stand there once")
+            raise ValueError("it holds a field twice that may occur only once")
         seen.add(number)
         size, start = _read_number(message, place) if kind == _BYTES else (_SIZES.get(kind, 0), place)
         place = start + size if kind != _NUMBER else _read_number(message, place)[1]
         if place > end:
-            raise ValueError("it is cut off, or no ONNX file")
+            raise ValueError("it is cut off, or not an ONNX file")
         yield number, message[start:place]
 
 
@@ -327,9 +327,9 @@ def _numbers(values: memoryview) -> Iterator[int]:
 
 
 def _read_number(message: memoryview, place: int) -> tuple[int, int]:
-    """A number in groups of seven bits, the last ones first, and the place behind it.
+    """A number in groups of seven bits, the lowest first, and the position after it.
 
-    What is longer than it has to be, or larger than 64 bits, is refused: other readers cut it off.
+    A number that is longer than necessary, or larger than 64 bits, is refused: other readers truncate it.
     """
     number = shift = 0
     while place < len(message) and shift < 70:
@@ -341,4 +341,4 @@ def _read_number(message: memoryview, place: int) -> tuple[int, int]:
                 raise ValueError("it holds a number that is not written in the usual way")
             return number, place
         shift += 7
-    raise ValueError("it is cut off, or no ONNX file")
+    raise ValueError("it is cut off, or not an ONNX file")

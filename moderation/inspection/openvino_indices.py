@@ -1,8 +1,8 @@
-"""Places, axes and divisors that an OpenVINO model computes while it runs, kept in range.
+"""Keeps indices, axes and divisors that an OpenVINO model computes while it runs in range.
 
-OpenVINO's engine does not check them: it reads outside its memory, or the processor stops at a division by zero. An
-axis or a divisor has to be written in the file. Places in a table, such as token ids, are computed by every model;
-layers that keep them within the table are put before those that look up.
+OpenVINO's engine does not check them: it would read outside its memory, or crash at a division by zero. Axes and
+divisors have to be written in the file. Every model computes indices into tables, such as token ids, so layers that
+clamp them to the table are inserted before each lookup.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ _AXES = {  # kind of layer -> the input that holds axes
     "Unsqueeze": 1,
     "VariadicSplit": 1,
 }
-_WRITTEN = {"Broadcast": (2,), "FakeQuantize": (1, 2, 3, 4)}  # inputs that must stand in the file
+_WRITTEN = {"Broadcast": (2,), "FakeQuantize": (1, 2, 3, 4)}  # inputs that must be written in the file
 _STEPS = {"Range": 2, "Slice": 3, "StridedSlice": 3}  # kind of layer -> the input that holds steps
 _WHOLE_DIVISIONS = ("Divide", "FloorMod", "Mod")
 _MOST = (1 << 31) - 1
@@ -33,14 +33,14 @@ _MOST_PIECES = 64
 
 
 class UnboundedIndexError(ValueError):
-    """A layer that may read outside of its memory."""
+    """A layer that may read outside its memory."""
 
 
 class Lookup(NamedTuple):
-    """Places that a layer looks up in a table, as the model computes them.
+    """Indices that a layer looks up in a table, as the model computes them.
 
     Args:
-        places: The output of the layer that gives them.
+        places: The output of the layer that computes them.
         n: Size of the table.
     """
 
@@ -49,21 +49,21 @@ class Lookup(NamedTuple):
 
 
 def keep_in_range(model: Any) -> list[Lookup]:
-    """Check the layers of a model, and put others before those that look up places in a table.
+    """Check the layers of a model, and insert others before those that look up indices in a table.
 
-    What is in range stays the same to the bit.
+    Results for indices in range stay the same to the bit.
 
     Args:
         model: An `openvino.Model`, changed in place.
 
     Returns:
-        What is kept in range from now on, and may lie outside of it.
+        The lookups whose indices may be out of range and are clamped from now on.
 
     Raises:
-        UnboundedIndexError: a layer whose places, axes or divisors cannot be kept in range.
+        UnboundedIndexError: a layer whose indices, axes or divisors cannot be kept in range.
     """
     lookups: list[Lookup] = []
-    fixed: set[str] = set()  # names of layers that read constants alone, and so run already when the graph is opened
+    fixed: set[str] = set()  # names of layers that read only constants, and so run when the graph is opened
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         sources = {source.get_source_output().get_node().get_name() for source in node.inputs()}
@@ -71,9 +71,9 @@ def keep_in_range(model: Any) -> list[Lookup]:
             fixed.add(node.get_name())
             shape = node.output(0).get_partial_shape()
             if kind == "MVN" and (shape.is_dynamic or 0 in shape.to_shape()):  # it then reads outside of the table
-                raise UnboundedIndexError("it holds a layer MVN of an empty table")
+                raise UnboundedIndexError("it holds a layer MVN with an empty table")
         if any(value.get_partial_shape().rank.is_dynamic for value in node.outputs()):
-            raise UnboundedIndexError(f"it holds a layer {kind} of an unknown number of dimensions")
+            raise UnboundedIndexError(f"it holds a layer {kind} with an unknown number of dimensions")
         if kind in _AXES and node.get_input_size() > _AXES[kind]:
             _check_axes(node, _AXES[kind])
         for place in _WRITTEN.get(kind, ()):
@@ -93,12 +93,12 @@ def keep_in_range(model: Any) -> list[Lookup]:
 
 
 class Places:
-    """The part of a model that computes what it looks up: says whether it would look outside of its tables.
+    """The part of a model that computes its lookups: checks whether it would read outside its tables.
 
     Args:
-        core: Of OpenVINO.
-        model: As `keep_in_range` left it.
-        lookups: That it found.
+        core: OpenVINO's `Core`.
+        model: The model from `keep_in_range`.
+        lookups: The result of `keep_in_range`.
     """
 
     def __init__(self, core: Any, model: Any, lookups: list[Lookup]) -> None:
@@ -111,7 +111,7 @@ class Places:
         self._compiled: Any = core.compile_model(part, "CPU") if lookups else None
 
     def check(self, feed: dict[str, object]) -> None:
-        """Refuse texts for which the model looks outside of its tables.
+        """Refuse texts for which the model would read outside its tables.
 
         Raises:
             IndexError: it does.
@@ -119,11 +119,11 @@ class Places:
         found = self._compiled(feed).to_tuple() if self._sizes else ()
         for places, n in zip(found, self._sizes, strict=True):
             if not ((places >= -n) & (places < n)).all():
-                raise IndexError(f"a place outside of a table of {n}")
+                raise IndexError(f"an index outside a table of {n}")
 
 
 def _numbers(value: Any) -> Any:
-    """The numbers of a constant, or of a range between constants, as the axes of MVN are; otherwise None."""
+    """The numbers of a constant, or of a range between constants (like the axes of MVN); otherwise None."""
     node = value.get_node()
     if node.get_type_name() == "Constant":
         return node.data
@@ -146,38 +146,38 @@ def _check_divisor(node: Any) -> None:
     divisor = _numbers(node.input_value(1))
     if divisor is None or not ((divisor != 0) & (divisor != -1)).all():
         raise UnboundedIndexError(
-            f"it holds a layer {node.get_type_name()} that divides whole numbers by what may be 0 or -1"
+            f"it holds a layer {node.get_type_name()} that divides integers by something that may be 0 or -1"
         )
 
 
 def _check_steps(node: Any, place: int) -> None:
     steps = _numbers(node.input_value(place))
     if steps is None or not (steps != 0).all():
-        raise UnboundedIndexError(f"it holds a layer {node.get_type_name()} that goes in steps that may be 0")
+        raise UnboundedIndexError(f"it holds a layer {node.get_type_name()} with steps that may be 0")
 
 
 def _check_lengths(node: Any) -> None:
     axis, lengths = (_numbers(node.input_value(place)) for place in (1, 2))
     if lengths is None or axis.size != 1 or (lengths < -1).any() or (lengths == -1).sum() > 1:
-        raise UnboundedIndexError("it holds a layer VariadicSplit whose lengths are computed, or are none")
-    if lengths.size > _MOST_PIECES:  # which take the engine minutes
-        raise UnboundedIndexError(f"it holds a layer VariadicSplit of more than {_MOST_PIECES} pieces")
+        raise UnboundedIndexError("it holds a layer VariadicSplit whose lengths are computed, or not valid")
+    if lengths.size > _MOST_PIECES:  # more would take the engine minutes
+        raise UnboundedIndexError(f"it holds a layer VariadicSplit with more than {_MOST_PIECES} pieces")
     size = node.input(0).get_partial_shape()[int(axis.reshape(-1)[0])]
     least = sum(length for length in lengths.tolist() if length > 0)
     if size.is_static and not (least <= size.get_length() if -1 in lengths else least == size.get_length()):
-        raise UnboundedIndexError("it holds a layer VariadicSplit that cuts at a place outside of its table")
+        raise UnboundedIndexError("it holds a layer VariadicSplit that cuts outside its table")
 
 
 def _bound_gather(node: Any) -> list[Lookup]:
     axis = _numbers(node.input_value(2))
     shape = node.input(0).get_partial_shape()
     if axis.size != 1:
-        raise UnboundedIndexError("it holds a layer Gather of several axes")
+        raise UnboundedIndexError("it holds a layer Gather with several axes")
     size = shape[int(axis.reshape(-1)[0])]
     if size.is_dynamic:
-        if len(shape) == 1:  # of more dimensions the engine gives zeros for a place outside
+        if len(shape) == 1:  # with more dimensions the engine returns zeros for an index out of range
             raise UnboundedIndexError(
-                "it holds a layer Gather that reads a list of a size that is not known before it runs"
+                "it holds a layer Gather that reads a list whose size is not known before it runs"
             )
         return []
     places, n = _numbers(node.input_value(1)), size.get_length()
@@ -186,28 +186,28 @@ def _bound_gather(node: Any) -> list[Lookup]:
         _replace_places(node, n)
         return [lookup]
     if not ((places >= -n) & (places < n)).all():
-        raise UnboundedIndexError("it holds a layer Gather that reads a place outside of its table")
+        raise UnboundedIndexError("it holds a layer Gather that reads outside its table")
     return []
 
 
 def _bound_gather_elements(node: Any) -> list[Lookup]:
-    """Each place has a table of its own where other dimensions go, whose sizes the engine compares."""
+    """Clamp along the axis; the engine itself compares the sizes of the other dimensions."""
     shape = node.input(0).get_partial_shape()
     axis = node.get_attributes()["axis"]
     if not -len(shape) <= axis < len(shape):
-        raise UnboundedIndexError("it holds a layer GatherElements of an axis out of range")
+        raise UnboundedIndexError("it holds a layer GatherElements with an axis out of range")
     size, places = shape[axis], node.input_value(1)
     _replace_places(node, size.get_length() if size.is_static else None, axis)
     return [Lookup(places, size.get_length())] if size.is_static else []
 
 
 def _replace_places(node: Any, n: int | None, axis: int = 0) -> None:
-    """Put layers before a lookup: `min(max(places, -n), n - 1)`, and of an empty table none.
+    """Insert layers before a lookup: `min(max(places, -n), n - 1)`; for an empty table, no indices are left.
 
     Args:
-        node: Of the lookup.
-        n: Size of the table; None: it is known while the model runs.
-        axis: Of the table.
+        node: The lookup.
+        n: Size of the table; None: known only while the model runs.
+        axis: Axis of the table.
     """
     from openvino import opset13 as layers
 

@@ -1,4 +1,4 @@
-"""A bundle's tokenizer, opened and used within bounds: whatever its file holds, one error names the file."""
+"""Opens and uses a bundle's tokenizer within limits: whatever its file holds, the error names the file."""
 
 import json
 import re
@@ -20,7 +20,7 @@ _MOST_STEPS_OF_TEXT = 2 * 10**10  # of patterns whose work may grow with the squ
 
 
 class BoundedTokenizer:
-    """A tokenizer whose file keeps the rules of `tokenizer_rules`. Safe to share between threads.
+    """A tokenizer whose file obeys the rules of `tokenizer_rules`. Safe to share between threads.
 
     Args:
         path: `tokenizer.json`.
@@ -37,13 +37,13 @@ class BoundedTokenizer:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ArtifactError(
-                f"{path}: no tokenizer that can be used ({reason}); expected a tokenizer.json of a fast tokenizer."
+                f"{path}: not a usable tokenizer ({reason}); expected a tokenizer.json of a fast tokenizer."
             ) from error
         with self._naming("cannot be read"):
             self._n_open = facts.n_open
             self._limits = None if facts.is_bounded else _GrowthLimits(facts)
             self._is_bounded_for_ascii = facts.is_bounded_for_ascii
-            for token in facts.normalised:  # each is normalised whole, when the file is opened
+            for token in facts.normalised:  # each is normalised as a whole when the file is opened
                 self._check_work(token, in_pieces=False)
             self.tokenizer: Any = Tokenizer.from_buffer(content)
             self.tokenizer.no_truncation()
@@ -55,9 +55,9 @@ class BoundedTokenizer:
 
         Args:
             text: What to read.
-            add_special_tokens: Whether those that stand around a text are there.
-            aside: Let other threads run meanwhile. It may start threads of its own, which a fork would not have;
-                without it, the fastest way, the interpreter is held.
+            add_special_tokens: Whether to add those around a text.
+            aside: Let other threads run meanwhile. It may start its own threads, which a fork would not have; without
+                it, which is fastest, no other Python thread runs.
 
         Raises:
             ArtifactError: the tokenizer fails on this text, or makes it many times longer.
@@ -69,10 +69,10 @@ class BoundedTokenizer:
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
     def normalise(self, text: str) -> str:
-        """A text as it is before it is cut into tokens.
+        """The normalised text, before it is cut into tokens.
 
         Raises:
-            ArtifactError: as of `encode`.
+            ArtifactError: as in `encode`.
         """
         if (normaliser := self.tokenizer.normalizer) is None:
             return text
@@ -91,12 +91,12 @@ class BoundedTokenizer:
         if not self._limits.hold_for(text, in_pieces=in_pieces):
             raise ArtifactError(
                 f"{self.path}: makes a text of {len(text):,} characters more than {_MOST_GROWTH} times longer. "
-                "Take the bundle from a source that you trust."
+                "Get the bundle from a source that you trust."
             )
 
     @contextmanager
     def _naming(self, what: str) -> Iterator[None]:
-        """Turn what the Rust library raises into one error; a panic there is no `Exception`."""
+        """Turn what the Rust library raises into one error; its panics are not `Exception`s."""
         try:
             yield
         except (ArtifactError, MemoryError):
@@ -106,12 +106,12 @@ class BoundedTokenizer:
                 raise
             raise ArtifactError(
                 f"{self.path}: the tokenizer {what} ({type(error).__name__}); expected a tokenizer.json of a fast "
-                "tokenizer. Take the bundle from a source that you trust."
+                "tokenizer. Get the bundle from a source that you trust."
             ) from error
 
 
 class _GrowthLimits:
-    """Normalises step by step and stops where a text becomes much longer, which the library itself would not."""
+    """Normalises step by step and stops when a text becomes much longer; the library itself would not stop."""
 
     def __init__(self, facts: TokenizerFacts) -> None:
         self.groups = [_as_normaliser(group) for group in _group(facts)]
@@ -123,7 +123,7 @@ class _GrowthLimits:
 
         Args:
             text: What to read.
-            in_pieces: Whether it is taken apart at separators first, and each piece is normalised by itself.
+            in_pieces: Whether it is first split at separators and each piece is normalised by itself.
         """
         parts = self.separator.split(text) if self.separator and in_pieces else [text]
         left = _MOST_GROWTH * len(text) + _ROOM  # for all pieces together, of which there may be many
@@ -135,7 +135,7 @@ class _GrowthLimits:
         return True
 
     def _longest(self, part: str, limit: int) -> int:
-        """Characters of a piece behind the step that leaves most of them, or behind the first that leaves too many."""
+        """Characters of a piece after the step that leaves most of them, or after the first that leaves too many."""
         text, longest = NormalizedString(part), len(part)
         for group in self.groups:
             group.normalize(text)
@@ -146,7 +146,7 @@ class _GrowthLimits:
 
 
 def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, object]]]:
-    """Steps in their order, cut behind each one that may make a text longer."""
+    """Steps in their order, in groups that end with a step that may make a text longer."""
     group: list[Mapping[str, object]] = []
     for step, grows in zip(facts.steps, facts.growing, strict=True):
         group.append(step)
@@ -156,7 +156,7 @@ def _group(facts: TokenizerFacts) -> Iterator[list[Mapping[str, object]]]:
 
 
 def _as_normaliser(steps: list[Mapping[str, object]]) -> Any:
-    """Steps by themselves; the library reads them as a part of a tokenizer only."""
+    """A normaliser with only these steps; the library reads steps only as part of a tokenizer."""
     content = {
         "version": "1.0",
         "added_tokens": [],

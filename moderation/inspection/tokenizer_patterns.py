@@ -1,7 +1,7 @@
-r"""Regular expressions of a tokenizer: how long one may take at most, found without running it.
+r"""Regular expressions of a tokenizer: an upper bound of their running time, found without running them.
 
-The library that runs them backtracks, and nobody can interrupt it: `(a+)+$` on forty letters takes minutes. So a
-bundle's patterns are read first, and what may take more than about the square of a text's length is refused.
+The library that runs them backtracks and cannot be interrupted: `(a+)+$` on forty letters takes minutes. So a bundle's
+patterns are examined first, and those that may take more than about the square of a text's length are refused.
 """
 
 import re
@@ -14,7 +14,8 @@ _MOST_REPEATS = 100_000  # that the library takes
 _MOST = 10**12  # numbers stop here; far beyond what is allowed
 _DEEPEST = 24  # groups within groups
 
-# What is surely read as Oniguruma reads it. All else is refused: `{,}`, say, or seven digits, which are letters there.
+# Notation that is certainly read as Oniguruma reads it. Anything else is refused, such as `{,}` or seven digits, which
+# Oniguruma takes literally.
 _QUANTIFIER = re.compile(r"[*+?]|\{([0-9]{1,6})\}|\{(?!,\})([0-9]{0,6}),([0-9]{0,6})\}")
 _PLAIN = re.compile(r"[^\[\]\\]+")
 _GROUP = re.compile(r"\(\?(?:(=|!|<=|<!)|(>)|([im]*(?:-[im]+)?):|<[A-Za-z_]\w{0,31}>)", re.ASCII)
@@ -31,20 +32,20 @@ _ESCAPE_IN_CLASS = re.compile(rf"\\(?:{_OF_ONE_CHARACTER}|')", re.ASCII)
 
 
 class UnknownNotation(ValueError):
-    """Notation that is not known here; it may be right."""
+    """Notation that is not supported here; it may be valid."""
 
 
 class Cost(NamedTuple):
-    """What a piece of a pattern may cost at one place of a text.
+    """What a piece of a pattern may cost at one position of a text.
 
     Args:
-        width: Characters that it takes at least.
-        longest: Characters that it takes at most.
+        width: Minimum number of characters that it matches.
+        longest: Maximum number of characters that it matches.
         ways: In how many ways it may match.
-        work: Steps until all of these were tried.
-        once: Steps until it has matched or failed, with nothing behind it.
-        failing: Steps until it has failed; 0 where it never fails.
-        foreign: Characters beyond ASCII that it takes at least, in any case that it may take letters in.
+        work: Steps until all of these are tried.
+        once: Steps until it has matched or failed, with nothing after it.
+        failing: Steps until it has failed; 0 if it never fails.
+        foreign: Minimum number of characters beyond ASCII that it matches, in upper or lower case.
     """
 
     width: int
@@ -63,11 +64,11 @@ _NOTHING = Cost(0, 0, 1, 0, 0, 0, 0)
 
 
 def measure(pattern: str) -> Cost:
-    """Cost of a pattern at one place of a text.
+    """Cost of a pattern at one position of a text.
 
     Raises:
-        UnknownNotation: such as subexpression calls, conditions and comments.
-        ValueError: no regular expression, or one whose work cannot be told.
+        UnknownNotation: for example subexpression calls, conditions and comments.
+        ValueError: not a regular expression, or one whose cost cannot be determined.
 
     >>> measure("[a-z]+ ?").once < 10_000 < measure("(a+)+$").once
     True
@@ -76,17 +77,17 @@ def measure(pattern: str) -> Cost:
 
 
 def read_pattern(pattern: str) -> tuple[Cost, bool]:
-    """Cost of a pattern at one place of a text, and whether it grows with the text: a repetition in it has no end.
+    """Cost of a pattern at one position of a text, and whether it grows with the text (has an unlimited repetition).
 
     Raises:
-        ValueError: as of `measure`.
+        ValueError: as in `measure`.
     """
     reader = _Reader(pattern)
     return reader.read(), reader.is_open
 
 
 def _cost(*numbers: int) -> Cost:
-    """A cost whose numbers stop at a bound."""
+    """A cost with capped numbers."""
     return Cost(*(number if number < _MOST else _MOST for number in numbers))
 
 
@@ -104,13 +105,13 @@ class _Reader:
     def read(self) -> Cost:
         cost = self._alternatives()
         if self.place < len(self.pattern):
-            raise ValueError("a closing bracket that nothing opens")
+            raise ValueError("a closing bracket without an opening one")
         if self.refers_back and self.longest_group > 4:
             raise ValueError("a reference to a group of any length")
         return cost
 
     def _alternatives(self) -> Cost:
-        """Cost of `a|b`. Flags hold for all of it, and so may stand before it only."""
+        """Cost of `a|b`. Flags apply to all of it, so they may only come before it."""
         if flags := _FLAGS.match(self.pattern, self.place):
             self.place = flags.end()
         branches = [self._branch()]
@@ -178,7 +179,7 @@ class _Reader:
 
     def _group(self) -> Cost:
         if _FLAGS.match(self.pattern, self.place):
-            raise UnknownNotation("a flag behind the beginning of a pattern or group")
+            raise UnknownNotation("a flag after the beginning of a pattern or group")
         opening = _GROUP.match(self.pattern, self.place)
         if opening:
             self.place = opening.end()
@@ -188,10 +189,10 @@ class _Reader:
             self.place += 1
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise ValueError(f"more than {_DEEPEST} groups within each other")
+            raise ValueError(f"more than {_DEEPEST} nested groups")
         inner = self._alternatives()
         if self._next() != ")":
-            raise ValueError("a group without its end")
+            raise ValueError("a group without an end")
         self.place += 1
         self.depth -= 1
         if opening and opening[1]:  # looks around and takes nothing
@@ -215,12 +216,12 @@ class _Reader:
         return _ANCHOR if found["anchor"] else _CHARACTER
 
     def _skip_class(self) -> None:
-        """Go behind a set of characters, which may hold others."""
+        """Skip a set of characters, which may contain others."""
         depth = 0
         while True:
             sign = self._next()
             if sign == "":
-                raise ValueError("a set of characters without its end")
+                raise ValueError("a set of characters without an end")
             if sign == "\\":
                 self._escape(_ESCAPE_IN_CLASS)
                 continue
@@ -249,12 +250,12 @@ class _Reader:
 
 
 def _character(signs: str) -> Cost:
-    """Cost of a character, or of one of a set: beyond ASCII where no sign of them is, or becomes, of ASCII."""
+    """Cost of a character, or of one of a set: beyond ASCII if none of them is ASCII in upper or lower case."""
     return _CHARACTER if any(map(str.isascii, signs + signs.casefold() + signs.lower() + signs.upper())) else _FOREIGN
 
 
 def _join(item: Cost, rest: Cost) -> Cost:
-    """Cost of two pieces, one behind the other: what fails in the second is tried again for each way of the first."""
+    """Cost of two consecutive pieces: if the second fails, it is tried again for each way of the first."""
     return _cost(
         item.width + rest.width,
         item.longest + rest.longest,
@@ -268,7 +269,7 @@ def _join(item: Cost, rest: Cost) -> Cost:
 
 def _repeat(item: Cost, low: int, high: int) -> Cost:
     if low > high:
-        raise ValueError("a repetition that ends before it begins")
+        raise ValueError("a repetition whose maximum is below its minimum")
     if high > _MOST_REPEATS:
         raise ValueError(f"a repetition of more than {_MOST_REPEATS:,} times")
     item = item._replace(work=max(1, item.work))  # an empty piece takes a step each time, too

@@ -1,7 +1,7 @@
-"""What a bundle's `tokenizer.json` may hold: kinds of steps that are known, each with bounds on what it may do.
+"""What a bundle's `tokenizer.json` may hold: known kinds of steps, each with limits on what it may do.
 
-The file is read here before the library that runs it sees it. That library trusts its input: it aborts with the words
-of its own language on a damaged table, and works for as long as a pattern or a replacement makes it.
+The file is checked here before the library that runs it reads it. That library trusts its input: it panics on a damaged
+table, and runs for as long as a pattern or a replacement makes it.
 """
 
 import base64
@@ -19,7 +19,7 @@ from moderation.strict_json import parse_strictly
 
 MOST_BYTES = 128 << 20
 """Size of a `tokenizer.json`."""
-_MOST_STEPS = 256  # of one kind; those of `--fold-disguises` are some seventy
+_MOST_STEPS = 256  # of one kind; `--fold-disguises` has about seventy
 _MOST_STEPS_OF_PATTERN = 100_000  # of one pattern at one place of a text, in steps
 _MOST_STEPS_OF_PATTERNS = 500_000
 _LONGEST_PATTERN = 16_384
@@ -32,9 +32,9 @@ _MOST_OF_UNIGRAM = 1 << 22  # whose tree takes some 300 times the tokens; XLM-R'
 _MOST_ADDED = 20_000  # for each of which a matcher is built
 _MOST_OF_ADDED = 1 << 20
 _HARMLESS_GROWTH = 64
-_IGNORES_CASE = re.compile(r"\(\?[a-z]*i")  # one character may then stand for three: U+FB03 for `ffi`
+_IGNORES_CASE = re.compile(r"\(\?[a-z]*i")  # one character may then match three: U+FB03 for `ffi`
 
-# How many characters one character may become, at most: by Unicode's tables, or since each byte becomes one.
+# Maximum number of characters that one character may become: from Unicode's tables, or because each byte becomes one.
 _GROWTH_BY_KIND = {
     "BertNormalizer": 24,
     "ByteLevel": 4,
@@ -65,11 +65,11 @@ _POST_PROCESSORS = {"BertProcessing", "ByteLevel", "RobertaProcessing", "Templat
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """What the rules found in a file that keeps them.
+    """What the rules found in a file that obeys them.
 
     Args:
-        highest_id: Of its tokens.
-        steps: Of its normalisation, in order, without sequences of them.
+        highest_id: The highest id of its tokens.
+        steps: Its normalisation steps, in order, with sequences flattened.
         growing: Whether each of these may make a text longer.
         is_bounded: Whether all of them together cannot make a text many times longer.
         is_bounded_for_ascii: Whether that holds for texts of ASCII alone, which then stay ASCII.
@@ -89,11 +89,11 @@ class TokenizerFacts:
 
 
 class _Taken(NamedTuple):
-    """What a pattern takes of a text.
+    """What a pattern matches.
 
     Args:
-        width: Characters at least.
-        is_foreign: Whether always some beyond ASCII, so that it takes nothing of a text of ASCII.
+        width: Minimum number of characters.
+        is_foreign: Whether it always includes some beyond ASCII, so that it never matches in an ASCII text.
     """
 
     width: int
@@ -104,8 +104,8 @@ class _Growth(NamedTuple):
     """How many times longer a step can make a text.
 
     Args:
-        of_any: Of any text.
-        of_ascii: Of one of ASCII; infinite where that may not stay so.
+        of_any: For any text.
+        of_ascii: For an ASCII text; infinite if it may not stay ASCII.
     """
 
     of_any: float
@@ -113,7 +113,7 @@ class _Growth(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """Of one pattern."""
+    """The work of one pattern."""
 
     steps: int
     is_open: bool
@@ -123,7 +123,7 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     """Check a `tokenizer.json`.
 
     Raises:
-        ValueError: says which part of it is wrong, and what was expected.
+        ValueError: with the part that is wrong, and what was expected.
     """
     if len(content) > MOST_BYTES:
         raise ValueError(f"{len(content):,} bytes, expected {MOST_BYTES:,} at most")
@@ -131,7 +131,7 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
         tokenizer = parse_strictly(content)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    _expect(isinstance(tokenizer, dict), "no JSON object")
+    _expect(isinstance(tokenizer, dict), "not a JSON object")
     works: list[_Work] = []
     steps = tuple(_steps(tokenizer, "normalizer", "normalizers"))
     growths = [_check_normaliser(step, works) for step in steps]
@@ -188,7 +188,7 @@ def _kind(part: Mapping[str, object]) -> str:
 
 
 def _steps(tokenizer: Mapping[str, object], name: str, inner: str) -> Iterator[Mapping[str, object]]:
-    """The steps of a part, those of sequences in its place."""
+    """The steps of a part, with sequences flattened."""
     waiting = [tokenizer.get(name)]
     n_steps = 0
     while waiting:
@@ -212,7 +212,7 @@ def _check_normaliser(step: Mapping[str, object], works: list[_Work]) -> _Growth
     if isinstance(kind, str) and kind in _GROWTH_BY_KIND:
         return _Growth(_GROWTH_BY_KIND[kind], math.inf if kind == "ByteLevel" else 1)
     if kind == "Prepend":
-        text = _text(step, "prepend", 8)  # comes anew before each piece between added tokens, which may be a letter
+        text = _text(step, "prepend", 8)  # added before each piece between added tokens, which may be one letter
         return _Growth(1 + len(text), 1 + len(text) if text.isascii() else math.inf)
     if kind == "Precompiled":
         try:
@@ -220,16 +220,16 @@ def _check_normaliser(step: Mapping[str, object], works: list[_Work]) -> _Growth
             table = base64.b64decode(charsmap, validate=True)
             return _Growth(max(1, longest_replacement(table)), _growth_by(find_replacements(table, of_ascii=True)))
         except (ValueError, TypeError, KeyError):
-            raise ValueError("Precompiled.precompiled_charsmap: no table that can be read") from None
+            raise ValueError("Precompiled.precompiled_charsmap: not a readable table") from None
     if kind == "Replace":
         content, taken = _text(step, "content", _LONGEST_CONTENT), _check_pattern(step, works)
         growth = max(1.0, len(content) / taken.width)
         return _Growth(growth, 1 if taken.is_foreign else growth if content.isascii() else math.inf)
-    raise ValueError(f"normalizer: a step of the kind {escape_name(repr(kind))}, which is not known")
+    raise ValueError(f"normalizer: a step of the unknown kind {escape_name(repr(kind))}")
 
 
 def _growth_by(replacements: Iterable[str]) -> float:
-    """How many times longer a text of ASCII becomes whose characters are replaced."""
+    """How many times longer an ASCII text becomes when its characters are replaced."""
     return max(len(text) if text.isascii() else math.inf for text in ("a", *replacements))
 
 
@@ -245,11 +245,11 @@ def _check_pattern(step: Mapping[str, object], works: list[_Work]) -> _Taken:
     try:
         cost, is_open = read_pattern(text)
     except UnknownNotation as error:
-        raise ValueError(f"{_kind(step)}.pattern: {error}, which is not known here") from None
+        raise ValueError(f"{_kind(step)}.pattern: {error}, which is not supported") from None
     except ValueError as error:
         raise ValueError(f"{_kind(step)}.pattern: {error}") from None
     _expect(cost.once <= _MOST_STEPS_OF_PATTERN, f"{_kind(step)}.pattern: a regular expression that may take too long")
-    _expect(cost.width > 0, f"{_kind(step)}.pattern: a regular expression that takes no character")
+    _expect(cost.width > 0, f"{_kind(step)}.pattern: a regular expression that may match nothing")
     works.append(_Work(cost.once, is_open))
     width = max(1, cost.width // 3) if _IGNORES_CASE.search(text) else cost.width
     return _Taken(width, cost.foreign > 0)
@@ -260,7 +260,7 @@ def _check_pre_tokenizers(steps: list[Mapping[str, object]], works: list[_Work])
     for step in steps:
         kind = step.get("type")
         if not isinstance(kind, str) or kind not in _PRE_TOKENIZERS:
-            raise ValueError(f"pre_tokenizer: a step of the kind {escape_name(repr(kind))}, which is not known")
+            raise ValueError(f"pre_tokenizer: a step of the unknown kind {escape_name(repr(kind))}")
         if kind == "Split":
             _check_pattern(step, works)
         elif kind == "FixedLength":
@@ -275,7 +275,7 @@ def _check_post_processor(step: Mapping[str, object]) -> int:
     """Return the highest id that it puts around a text."""
     kind = step.get("type")
     if not isinstance(kind, str) or kind not in _POST_PROCESSORS:
-        raise ValueError(f"post_processor: a step of the kind {escape_name(repr(kind))}, which is not known")
+        raise ValueError(f"post_processor: a step of the unknown kind {escape_name(repr(kind))}")
     if kind == "ByteLevel":
         return 0
     if kind != "TemplateProcessing":
@@ -302,7 +302,7 @@ def _check_post_processor(step: Mapping[str, object]) -> int:
             part = _mapping(piece, f"TemplateProcessing.{key}")
             for kind, names in (("SpecialToken", list(tokens)), ("Sequence", texts)):
                 if kind in part and _mapping(part[kind], f"TemplateProcessing.{key}").get("id") not in names:
-                    raise ValueError(f"TemplateProcessing.{key}: a {kind} that is not known there")
+                    raise ValueError(f"TemplateProcessing.{key}: an unknown {kind}")
     return max(found)
 
 
@@ -317,12 +317,12 @@ def _check_model(model: Mapping[str, object]) -> int:
     if kind == "Unigram":
         return _check_unigram(model)
     if not isinstance(kind, str) or kind not in ("BPE", "WordLevel", "WordPiece"):
-        raise ValueError(f"model: of the kind {escape_name(repr(kind))}, which is not known")
+        raise ValueError(f"model: of the unknown kind {escape_name(repr(kind))}")
     if not isinstance(vocabulary, dict) or not vocabulary or not all(map(_is_id, vocabulary.values())):
         raise ValueError("model.vocab: expected tokens with their ids")
     _check_sizes(vocabulary, "model.vocab", _MOST_OF_TOKENS)
     if kind == "BPE":
-        _expect(not model.get("dropout"), "model.dropout: would give a text other tokens at each time")
+        _expect(not model.get("dropout"), "model.dropout: would give a text different tokens each time")
         _expect(isinstance(model.get("merges"), list), "model.merges: expected a list")
         for key in ("continuing_subword_prefix", "end_of_word_suffix"):
             if model.get(key) is not None:
@@ -351,7 +351,7 @@ def _check_unigram(model: Mapping[str, object]) -> int:
 
 
 def _check_sizes(tokens: Iterable[str], name: str, most: int) -> None:
-    """Bound the letters of tokens, for each of which the library keeps tens or hundreds of bytes."""
+    """Limit the total length of tokens: for each letter the library needs tens or hundreds of bytes."""
     n_bytes = 0
     for token in tokens:
         size = len(token.encode("utf-8", "surrogatepass"))

@@ -1,1 +1,1 @@
-"""Old scores of the Perspective API beside this model's -> thresholds that go on deciding as before."""
+"""Old scores of the Perspective API, compared with this model's -> thresholds that keep old decisions."""

@@ -1,4 +1,4 @@
-"""Each attribute that has old scores and a label -> its matches, and the comments whose decision changes most."""
+"""Each attribute with old scores and a label -> its matches, and the comments that change most."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Change:
-    """A comment that is decided otherwise than before.
+    """A comment whose decision changes.
 
     Args:
-        row: Its number in the table, from 1.
+        row: Its row number in the table, from 1.
         old_score: Perspective's.
         probability: This model's.
-        flagged: Whether it is flagged now; before it was the other way round.
+        flagged: Whether it is flagged now; before, the decision was the opposite.
     """
 
     row: int
@@ -36,19 +36,19 @@ class Change:
 
 @dataclass(frozen=True)
 class Attribute:
-    """What becomes of one attribute's threshold.
+    """The new threshold for one attribute.
 
     Args:
         name: Perspective's.
-        label: The model's label in its place.
-        old_threshold: Flagged before where `old score >= old_threshold`.
+        label: The model's label that replaces it.
+        old_threshold: Flagged before if `old score >= old_threshold`.
         n: Comments with an old score.
         n_old: Of those, how many were flagged.
-        rank_correlation: Spearman's, of old scores and probabilities; None where one of them is constant.
-        by_rate: The threshold that flags as many.
+        rank_correlation: Spearman's, of old scores and probabilities; None if one of them is constant.
+        by_rate: The threshold that flags as many comments.
         by_agreement: The threshold that agrees best.
-        basis: Which of the two is taken.
-        changes: The comments that `taken` decides otherwise, those first whose place in the order moves most.
+        basis: Which of the two is used.
+        changes: The comments whose decision `taken` changes, those whose rank moves most first.
         old_scores: float64 `(n,)`.
         probabilities: float32 `(n,)`.
     """
@@ -79,22 +79,22 @@ def match_attributes(
     attributes: Mapping[str, str],
     options: MatchOptions,
 ) -> list[Attribute]:
-    """Match every attribute that the model has a label for.
+    """Match every attribute for which the model has a label.
 
     Args:
         old: Comments with their old scores.
         probabilities: float32 `(n, n_labels)`, of the same comments.
         labels: Order of the columns.
         attributes: Attribute -> label.
-        options: How.
+        options: How to match.
 
     Returns:
-        One for each attribute, in the order of the table; those are left out, with a warning, that have no label here,
-        or of which the old threshold flagged no comment or every comment.
+        One for each attribute, in the order of the table. An attribute is left out, with a warning, if it has no label
+        here, or if its old threshold flagged no comment or every comment.
 
     Raises:
         ConfigError: an old threshold for an attribute that has no old scores.
-        DataError: nothing is left to match.
+        DataError: no attribute can be matched.
     """
     thresholds = options.old_thresholds
     unknown = [name for name in thresholds if name and name not in old.scores]
@@ -106,18 +106,18 @@ def match_attributes(
     for name, scores in old.scores.items():
         taken = next((one.name for one in matched if one.label == attributes.get(name)), None)
         if taken is not None:
-            logger.warning("%s: its label is that of %s, whose threshold is taken.", name, taken)
+            logger.warning("%s: has the same label as %s, whose threshold is used.", name, taken)
             continue
         if name not in attributes:
-            logger.warning("%s: the model has no label for it, so nothing takes its place.", name)
+            logger.warning("%s: the model has no label for it, so nothing replaces it.", name)
             continue
         threshold = thresholds.get(name, thresholds[""])
         here = ~np.isnan(scores)
         n_old = int((scores[here] >= threshold).sum())
         if not 0 < n_old < int(here.sum()):
             logger.warning(
-                "%s: the old threshold %g flagged %s of its %d comments, so that nothing can be matched. Give more "
-                "comments, or that attribute's own threshold: --old-threshold %s=NUMBER",
+                "%s: the old threshold %g flagged %s of its %d comments, so it cannot be matched. Add comments, or set "
+                "the threshold that you used for this attribute: --old-threshold %s=NUMBER",
                 *(name, threshold, "all" if n_old else "none", here.sum(), name),
             )
             continue
@@ -125,7 +125,9 @@ def match_attributes(
         column = probabilities[here, list(labels).index(label)]
         matched.append(_match(name, label, threshold, old.rows[here], scores[here], column, options))
     if not matched:
-        raise DataError("No attribute could be matched: none has a label of this model and comments on both sides.")
+        raise DataError(
+            "No attribute could be matched: none has both a label of this model and comments on both sides."
+        )
     return matched
 
 

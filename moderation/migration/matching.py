@@ -1,8 +1,8 @@
-"""Old decisions and new probabilities of the same comments -> the threshold that takes the old one's place.
+"""Old decisions and new probabilities of the same comments -> the threshold that replaces the old one.
 
 Every cut between two neighbouring probabilities is considered. Two cuts stand out: the one that flags the same number
 of comments as before, and the one that agrees best with the old decisions by Cohen's kappa (Cohen 1960), which counts
-agreement beyond chance. Plain agreement would be best where nothing is flagged, since most comments are harmless.
+agreement beyond chance. Plain agreement would favour flagging nothing, since most comments are harmless.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ class Match:
     """One threshold, and what it changes.
 
     Args:
-        threshold: Flagged where `probability >= threshold`; a float32 number.
-        interval: Where the threshold may lie, by 95 % of bootstrap resamples: from the lowest to the highest value
-            that decides the comments of a resample as its best cut does. None without resamples.
+        threshold: Flagged if `probability >= threshold`; a float32 number.
+        interval: Where the threshold may lie, according to 95 % of bootstrap resamples: from the lowest to the highest
+            value that decides the comments of a resample as its best cut does. None without resamples.
         n_flagged: Comments that it flags.
         n_newly_flagged: Of those, how many were not flagged before.
         n_no_longer_flagged: Comments that were flagged before and are not now.
         agreement: Share of comments that are decided as before.
-        kappa: Cohen's kappa of old and new decisions; None where one of them decides all comments alike.
+        kappa: Cohen's kappa of old and new decisions; None if one of them decides all comments alike.
     """
 
     threshold: float
@@ -62,17 +62,17 @@ class Cuts:
 
     @property
     def kappas(self) -> FloatValues:
-        """Cohen's kappa at each cut, float64 `(n_cuts,)`; 0 where one side decides all comments alike."""
+        """Cohen's kappa at each cut, float64 `(n_cuts,)`; 0 if one side decides all comments alike."""
         n = int(self.n_flagged[0])
         return _kappa(self.n_both, self.n_flagged, self.n_old, n)
 
     def nearest_rate(self, n_wanted: float) -> int:
-        """The cut whose number of flags is nearest; of two equally near the one that flags less."""
+        """The cut whose number of flags is nearest; of two equally near, the one that flags less."""
         distance = np.abs(self.n_flagged - n_wanted)
         return len(distance) - 1 - int(np.argmin(distance[::-1]))
 
     def best_agreement(self) -> int:
-        """The cut of the highest kappa; of several that whose number of flags is nearest to the old one."""
+        """The cut with the highest kappa; of several, the one whose number of flags is nearest to the old one."""
         kappas = self.kappas
         best = np.flatnonzero(kappas >= kappas.max())
         return int(best[np.argmin(np.abs(self.n_flagged[best] - self.n_old))])
@@ -84,11 +84,11 @@ Choice = Callable[[Cuts], int]
 def match_rate(
     probabilities: FloatArray, old: BoolArray, *, share: float | None = None, samples: int = 500, seed: int = 42
 ) -> Match:
-    """The threshold that flags the same share as before, or a share that is asked for.
+    """The threshold that flags the same share as before, or a requested share.
 
     Args:
         probabilities: float32 `(n,)`, in [0, 1].
-        old: bool `(n,)`, what was flagged before; without meaning where `share` is given.
+        old: bool `(n,)`, what was flagged before; ignored if `share` is given.
         share: In (0, 1): flag this share instead.
         samples: Bootstrap resamples of the interval; 0: none.
         seed: Of the resamples.

@@ -1,7 +1,7 @@
-"""A table of comments with the scores that the Perspective API once gave them.
+"""A table of comments with their scores from the Perspective API.
 
-The scores stand in columns that are named as attributes (`TOXICITY`, `severe toxicity`), or in the API's own answers:
-in a column of the table, or in a file of their own, one a line, in the order of the table's rows.
+The scores are in columns named after attributes (`TOXICITY`, `severe toxicity`), or in the API's own answers: in a
+column of the table, or in a separate file, one per line, in the order of the table's rows.
 """
 
 import logging
@@ -31,8 +31,8 @@ FloatValues = npt.NDArray[np.float64]
 
 _AFFIXES = re.compile(r"(?i)^perspective[\W_]+|[\W_]+(score|value|prob|probability)$")  # of a column's name
 _ANSWER = "attributeScores"
-_LOOK_AT = 20  # cells that say whether a column holds answers
-_LARGEST = 10.0**9  # a score is at most 1; a larger whole number may be none that a float can hold
+_LOOK_AT = 20  # cells that are examined to see whether a column holds answers
+_LARGEST = 10.0**9  # a score is at most 1; a larger whole number may not fit a float
 _MOST_WRONG = 5  # lines that are named
 
 
@@ -43,7 +43,7 @@ class OldScores:
     Args:
         texts: Of the comments, none empty.
         rows: int64 `(n,)`, their row numbers in the table, from 1.
-        scores: Attribute -> float64 `(n,)`, in [0, 1]; NaN where there is none.
+        scores: Attribute -> float64 `(n,)`, in [0, 1]; NaN: no score.
     """
 
     texts: list[str]
@@ -57,11 +57,11 @@ def read_old_scores(frame: pd.DataFrame, path: Path, text_column: str, answers: 
     Args:
         frame: The table.
         path: Of its file, for messages.
-        text_column: Where the texts stand; where the default is not there, the column of a usual name is taken.
-        answers: A file of the API's answers, JSON, one a line.
+        text_column: Column of the texts; if the default is missing, a column with a usual name is used.
+        answers: A file of the API's answers, JSON, one per line.
 
     Raises:
-        DataError: no texts, no scores, or scores that are none; all problems of a kind by row number.
+        DataError: no texts, no scores, or invalid scores; with the row numbers of each kind of problem.
     """
     column = _text_column(frame, path, text_column)
     problems = text_problems(frame[column])
@@ -76,7 +76,7 @@ def read_old_scores(frame: pd.DataFrame, path: Path, text_column: str, answers: 
 
 
 def read_comments(frame: pd.DataFrame, path: Path, text_column: str) -> OldScores:
-    """Find texts alone; the arguments are those of `read_old_scores`.
+    """Find only the texts; the arguments are those of `read_old_scores`.
 
     Raises:
         DataError: no texts.
@@ -101,7 +101,7 @@ def _take(frame: pd.DataFrame, path: Path, column: str, scores: dict[str, FloatV
     """The rows that have a text."""
     used = ~is_empty(frame[column])
     if not used.all():
-        logger.info("%s: %d of %d rows left out, they have no text.", path, (~used).sum(), len(frame))
+        logger.info("%s: %d of %d rows left out because they have no text.", path, (~used).sum(), len(frame))
     if not used.any():
         raise DataError(f"{path}: no row has a text in column {column!r}.")
     return OldScores(
@@ -112,7 +112,7 @@ def _take(frame: pd.DataFrame, path: Path, column: str, scores: dict[str, FloatV
 
 
 def _find_columns(frame: pd.DataFrame, text_column: str, problems: list[str]) -> dict[str, FloatValues]:
-    """The columns that are named as attributes."""
+    """The columns that are named after attributes."""
     scores: dict[str, FloatValues] = {}
     for column in frame.columns:
         name = perspective_name(_AFFIXES.sub("", str(column)))
@@ -140,23 +140,23 @@ def _find_answers(frame: pd.DataFrame, text_column: str, path: Path, problems: l
             wrong = [row for row, scores in enumerate(found, start=1) if scores is None]
             if wrong:
                 problems.append(
-                    f"column {show_names([column])}: {len(wrong):,} cells hold no answer of the API "
+                    f"column {show_names([column])}: {len(wrong):,} cells do not hold an answer of the API "
                     f"({show_rows(wrong[:6])}, counted from 1 below the header); expected a JSON object. Leave a cell "
                     "empty where there was no answer."
                 )
             return _spread((scores or {} for scores in found), str(path), problems)
     raise DataError(
-        f"{path}: no old scores; columns there: {show_names(frame.columns)}. Expected columns named as Perspective's "
-        "attributes, such as TOXICITY; or a column of the API's answers in JSON; or a file of them, one a line: "
-        "--answers FILE. Without old scores, say which share to flag: --flag-rate 0.05"
+        f"{path}: no old scores; columns there: {show_names(frame.columns)}. Expected columns named after "
+        "Perspective's attributes, such as TOXICITY; or a column of the API's answers in JSON; or a file of them, one "
+        "per line: --answers FILE. Without old scores, set the share to flag: --flag-rate 0.05"
     )
 
 
 def _read_answers(path: Path, n_rows: int) -> Iterator[dict[str, float]]:
-    """The scores of a file's answers, one a row of the table.
+    """The scores of a file's answers, one for each row of the table.
 
     Raises:
-        DataError: lines that are no JSON objects, or another number of lines than of rows.
+        DataError: lines that are not JSON objects, or the numbers of lines and rows differ.
     """
     check_unpacked(path)
     wrong: list[int] = []
@@ -172,19 +172,19 @@ def _read_answers(path: Path, n_rows: int) -> Iterator[dict[str, float]]:
             yield scores or {}
     if wrong:
         raise DataError(
-            f"{path}: no JSON object in some lines, or one that is no answer ({show_rows(wrong)}); expected answers of "
+            f"{path}: some lines do not hold a JSON object, or not an answer ({show_rows(wrong)}); expected answers of "
             "the API."
         )
     if n_lines != n_rows:
         found = f"more than {n_rows:,}" if n_lines > n_rows else f"{n_lines:,}"
         raise DataError(
-            f"{path}: {found} lines for a table of {n_rows:,} rows; expected one answer a row, in their order. "
+            f"{path}: {found} lines for a table of {n_rows:,} rows; expected one answer per row, in their order. "
             "Leave a line empty where there was no answer."
         )
 
 
 def _scores_of_line(line: bytes) -> dict[str, float] | None:
-    """The scores of a line, none of an empty one; None: it holds no answer."""
+    """The scores of a line; an empty line has none; None: it does not hold an answer."""
     try:
         text = line.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
@@ -193,12 +193,12 @@ def _scores_of_line(line: bytes) -> dict[str, float] | None:
 
 
 def _spread(answers: Iterable[dict[str, float]], where: str, problems: list[str]) -> dict[str, FloatValues]:
-    """The scores of each row -> one array an attribute."""
+    """The scores of each row -> one array for each attribute."""
     found = list(answers)
     names = list(dict.fromkeys(name for one in found for name in one))
     if not names:
         raise DataError(
-            f"{where}: no answer of the Perspective API holds a score. Expected objects such as "
+            f"{where}: no answer of the Perspective API contains a score. Expected objects such as "
             '{"attributeScores": {"TOXICITY": {"summaryScore": {"value": 0.9}}}}'
         )
     scores = {name: np.array([one.get(name, np.nan) for one in found], dtype=np.float64) for name in names}
@@ -207,17 +207,17 @@ def _spread(answers: Iterable[dict[str, float]], where: str, problems: list[str]
     n_without = sum(not one for one in found)
     if n_without:
         logger.info(
-            "%s: %d of %d rows have no old score, such as those of failed requests.", where, n_without, len(found)
+            "%s: %d of %d rows have no old score, for example because the request failed.", where, n_without, len(found)
         )
     return scores
 
 
 def _scores_of(answer: Any) -> dict[str, float] | None:
-    """Attribute -> score of one answer, or of one that was wrapped in another object.
+    """Attribute -> score of one answer, which may be wrapped in another object.
 
     Returns:
-        No scores of an object without any, such as that of a failed request; NaN for one that is no number. None: it
-        is no object, or one whose scores are not where they ought to be.
+        Empty for an object without scores, such as that of a failed request; NaN for a score that is not a number.
+        None: it is not an object, or its scores are not where they should be.
     """
     answer = _parse(answer)
     if not isinstance(answer, dict):
@@ -237,7 +237,7 @@ def _scores_of(answer: Any) -> dict[str, float] | None:
             value = value.get(step) if isinstance(value, dict) else value
         if name is None or value is None:
             continue
-        if name not in found or key == name:  # TOXICITY counts, where TOXICITY_EXPERIMENTAL stands beside it
+        if name not in found or key == name:  # TOXICITY takes precedence over TOXICITY_EXPERIMENTAL
             found[name] = _as_score(value)
     return found
 
@@ -255,8 +255,8 @@ def _parse(cell: Any) -> Any:
 
 def _check(name: str, values: FloatValues, there: npt.NDArray[np.bool_]) -> list[str]:
     kinds = (
-        (there & np.isnan(values), "no numbers", "Write decimals with a point, and leave missing ones empty"),
-        ((values < 0) | (values > 1), "below 0 or above 1", "Divide per cents by 100"),
+        (there & np.isnan(values), "not numbers", "Write decimals with a point, and leave missing ones empty"),
+        ((values < 0) | (values > 1), "below 0 or above 1", "Divide percentages by 100"),
     )
     return [
         f"{name}: {mask.sum():,} values that are {what}; expected scores in [0, 1] "

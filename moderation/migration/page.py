@@ -12,7 +12,7 @@ from moderation.report.render import embed_png, render
 from moderation.report.style import BLUE, GREY, ORANGE, new_grid, to_png
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_MOST_POINTS = 3000  # of a colour in a panel; more would only darken it
+_MOST_POINTS = 3000  # of each colour in a panel; more would only make it darker
 
 
 def render_page(migration: Migration) -> str:
@@ -22,7 +22,7 @@ def render_page(migration: Migration) -> str:
 
 
 def draw_scores(attributes: Sequence[Attribute]) -> bytes:
-    """One panel an attribute: a dot for each comment, old score to the right, probability upward, both thresholds.
+    """One panel per attribute: a dot for each comment, with old score (x), probability (y) and both thresholds.
 
     Returns:
         A PNG.

@@ -1,4 +1,4 @@
-"""The two JSON files of a migration: all numbers, and the thresholds that server, `score` and `Classifier` take."""
+"""The two JSON files of a migration: all numbers, and the thresholds for the server, `score` and `Classifier`."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,7 +23,7 @@ _BEGINNING = 1 << 16  # bytes of the page in which it stands
 
 @dataclass(frozen=True)
 class AttributeRecord:
-    """An attribute, as `attributes.Attribute` has it, without its arrays; no text of a comment."""
+    """An attribute, as in `attributes.Attribute`, without its arrays and without texts of comments."""
 
     name: str
     label: str
@@ -39,7 +39,7 @@ class AttributeRecord:
 
 @dataclass(frozen=True)
 class RateRecord:
-    """The threshold that flags a share that was asked for."""
+    """The threshold that flags a requested share."""
 
     threshold: float
     interval: Interval | None
@@ -48,7 +48,7 @@ class RateRecord:
 
 @dataclass(frozen=True)
 class MigrationRecord:
-    """All numbers of a migration, as `summary.Migration` has them, and the SHA-256 of its thresholds.json."""
+    """All numbers of a migration, as in `summary.Migration`, and the SHA-256 of its thresholds.json."""
 
     version: Literal[1]
     source: str
@@ -73,7 +73,7 @@ class ThresholdRecord:
 
 @dataclass(frozen=True)
 class ThresholdOrigin:
-    """Where thresholds come from: kind of probabilities, who chose them, `name@version` of the bundle."""
+    """Where thresholds come from: kind of probabilities, what chose them, `name@version` of the bundle."""
 
     calibrated: bool
     chosen_by: str
@@ -82,7 +82,7 @@ class ThresholdOrigin:
 
 @dataclass(frozen=True)
 class MigratedThresholds:
-    """Thresholds in place of the bundle's."""
+    """Thresholds that replace the bundle's."""
 
     about: ThresholdOrigin
     thresholds: Mapping[str, ThresholdRecord]
@@ -139,7 +139,7 @@ def record_thresholds(migration: Migration) -> MigratedThresholds:
 
 
 def is_migrated(path: Path) -> bool:
-    """Whether a file was written by a migration, as far as its content tells."""
+    """Whether a file was written by a migration, judging by its content."""
     if path.suffix == ".html":
         with suppress(OSError), path.open("rb") as file:
             return _TITLE in file.read(_BEGINNING)

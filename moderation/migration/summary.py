@@ -1,4 +1,4 @@
-"""What a migration found, and how it is put into words for the terminal."""
+"""What a migration found, and its text for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from moderation.text_tables import align, interval, number
 
 @dataclass(frozen=True)
 class Together:
-    """Comments that any label flags with all new thresholds, those of other labels included; so `flagged` will be.
+    """Comments that any label flags with the new thresholds, including labels without old scores: as in `flagged`.
 
     Args:
-        n: Comments; where there are old scores, those that have one.
+        n: Comments; if there are old scores, only those that have one.
         n_new: Flagged now.
-        n_old: Flagged before for any attribute; None without old scores, as are the next two.
+        n_old: Flagged before for any attribute; None without old scores, like the next two.
         agreement: Share decided as before.
-        kappa: Cohen's; None also where one side decides all comments alike.
+        kappa: Cohen's; also None if one side decides all comments alike.
     """
 
     n: int
@@ -29,15 +29,15 @@ class Together:
 
 @dataclass(frozen=True)
 class Migration:
-    """Everything that was found.
+    """Everything that a migration found.
 
     Args:
         source: The table's path.
         model_version: Of the bundle.
-        calibrated: Whether its probabilities are.
-        attributes: Each with its matches; none where a share to flag was asked for.
-        rates: Label -> the match of the share that was asked for.
-        together: Any label at all.
+        calibrated: Whether its probabilities are calibrated.
+        attributes: Each with its matches; empty if a share to flag was requested.
+        rates: Label -> the match for the requested share.
+        together: Over all labels.
         others: Labels without old scores -> their threshold.
         warnings: What makes the thresholds doubtful.
     """
@@ -74,9 +74,9 @@ class Migration:
         off = [label for label, threshold in self.others.items() if threshold == 1]
         kept = [label for label in self.others if label not in off]
         if off:
-            said.append(f"without old scores, and so off (threshold 1): {', '.join(off)}")
+            said.append(f"without old scores, so turned off (threshold 1): {', '.join(off)}")
         if kept:
-            said.append(f"without old scores, as the bundle has them: {', '.join(kept)}")
+            said.append(f"without old scores, so with the bundle's threshold: {', '.join(kept)}")
         return said
 
 
@@ -85,7 +85,7 @@ def format_migration(migration: Migration, texts: Mapping[int, str] | None = Non
 
     Args:
         migration: What was found.
-        texts: Row number -> comment, to show beside the changes; None: rows by number alone.
+        texts: Row number -> comment, to show next to the changes; None: only row numbers.
     """
     parts = [f"{migration.source}, {migration.model_version}"]
     if migration.attributes:
@@ -94,7 +94,7 @@ def format_migration(migration: Migration, texts: Mapping[int, str] | None = Non
         parts.append(_format_rates(migration.rates))
     parts.append("\n".join(migration.in_words))
     if migration.warnings:
-        parts.append("\n".join(f"Mind this: {warning}" for warning in migration.warnings))
+        parts.append("\n".join(f"Note: {warning}" for warning in migration.warnings))
     return "\n\n".join(parts)
 
 
@@ -128,14 +128,14 @@ def _format_matches(attributes: Sequence[Attribute]) -> str:
     notes = (
         "before: Perspective's threshold and flags; rank: Spearman's correlation of old scores and probabilities\n"
         "rate: the threshold that flags as many; agreement: the one that agrees best beyond chance (Cohen's kappa)\n"
-        "new, gone: comments that are flagged now and were not, and the other way round; *: taken"
+        "new: flagged now but not before; gone: the opposite; *: used"
     )
     return f"{align(rows)}\n{notes}"
 
 
 def _format_changes(attributes: Sequence[Attribute], texts: Mapping[int, str] | None) -> list[str]:
     return [
-        f"{one.name}: decided otherwise, first those that move most\n"
+        f"{one.name}: changed decisions, the largest moves first\n"
         + align(
             [
                 ["row", "old score", "probability", "now", *([""] if texts else [])],

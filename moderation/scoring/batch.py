@@ -1,6 +1,6 @@
-"""Score tables: one function over Arrow record batches with no state but the classifier.
+"""Score tables: one function over Arrow record batches, with no state other than the classifier.
 
-Rows are independent of each other, so that any batch of any table may be scored anywhere: `moderation score` calls the
+Rows are independent of each other, so any batch of any table may be scored anywhere: `moderation score` calls the
 function slice by slice, and a cluster may map it over its partitions.
 """
 
@@ -42,20 +42,20 @@ def score_batch(
 ) -> pa.RecordBatch:
     """Score the texts of a record batch.
 
-    Equal texts of the batch are computed once. A row without a usable text (null, blank, not a string, not valid
-    Unicode, which half a surrogate pair is not) gets an `error` and no results.
+    Equal texts in the batch are computed once. A row without a usable text (null, blank, not a string, or not valid
+    Unicode, such as half of a surrogate pair) gets an `error` and no results.
 
     Args:
-        classifier: What to ask; its answers depend on the text alone, and so do those of this function.
+        classifier: The classifier; its results depend only on the text, and so do those of this function.
         batch: Any columns, `text_column` among them.
         text_column: Name of the column that holds the texts.
-        errors: string, one per row: what is already known to be wrong with a row, which is then not scored; null: fine.
+        errors: string, one per row: a known problem with the row, which is then not scored; null: no problem.
         languages: Fills the column `detected_language`; None: leave it null.
         flag_columns: Add a boolean `flag_<label>` for each label.
 
     Returns:
-        The columns of `batch`, then those of `result_fields`. `flagged` is a list of names, empty where no label is
-        flagged, null where the row was not scored.
+        The columns of `batch`, then those of `result_fields`. `flagged` is a list of names, empty if no label is
+        flagged, null if the row was not scored.
 
     Raises:
         DataError: no such column, or a column of the batch has the name of a result.
@@ -100,12 +100,12 @@ def scored_schema(
     Args:
         schema: The input's.
         labels: The classifier's.
-        text_column: Must stand in `schema` once.
+        text_column: Must be in `schema` exactly once.
         where: Names the table in a message.
-        flag_columns: With a boolean `flag_<label>` for each label.
+        flag_columns: Add a boolean `flag_<label>` for each label.
 
     Raises:
-        DataError: the text column is absent, or a column has the name of a result.
+        DataError: the text column is missing, or a column has the name of a result.
     """
     check_free_names(schema.names, labels, where, flag_columns=flag_columns)
     if schema.names.count(text_column) != 1:
@@ -114,10 +114,10 @@ def scored_schema(
 
 
 def check_free_names(names: Sequence[str], labels: Sequence[str], where: str, *, flag_columns: bool = False) -> None:
-    """Refuse a table in which a column has the name of a result.
+    """Refuse a table that has a column with the name of a result.
 
     Raises:
-        DataError: names them all.
+        DataError: lists all such columns.
     """
     taken = [name for name in result_names(labels, flag_columns=flag_columns) if name in names]
     if taken:
@@ -128,7 +128,7 @@ def check_free_names(names: Sequence[str], labels: Sequence[str], where: str, *,
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type can hold texts; one that is null throughout can, in other parts of its table."""
+    """Whether a column of this type can hold texts; a null column can, in other parts of its table."""
     if pa.types.is_dictionary(kind):
         return is_text(kind.value_type)
     return any(
@@ -137,7 +137,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def _texts(column: pa.Array) -> tuple[_Column, _Column]:
-    """The texts of a column, and what is wrong with each of them beyond being blank."""
+    """The texts of a column, and what is wrong with each of them other than being blank."""
     if not is_text(column.type):
         missing = column.is_null().to_pylist()
         return [None] * len(column), [NO_TEXT if null else NO_STRING for null in missing]

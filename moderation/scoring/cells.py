@@ -1,4 +1,4 @@
-"""Values of Arrow columns as text: cells of a CSV file, and JSON."""
+"""Values of Arrow columns as text: CSV cells and JSON."""
 
 import base64
 import json
@@ -17,10 +17,10 @@ from moderation.scoring.records import FLAGGED, join_flagged, number_text
 _UNSEEN = rf"\s\u200c\u200d{CONTROLS}"  # with the joiners, which are not escaped
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"  # narrow, full-width, small, the sign of minus
 _FORMULA = re.compile(rf"[{_UNSEEN}]*[{_SIGNS}]|[\t\r\n]")
-_LATER_FORMULA = re.compile(rf'["{_UNSEEN}]*[{_SIGNS}]')  # in the middle of a cell, cut by another delimiter
-_SEPARATORS = ";,|\t\r\n"  # between cells, for one spreadsheet or another
+_LATER_FORMULA = re.compile(rf'["{_UNSEEN}]*[{_SIGNS}]')  # in the middle of a cell, if another delimiter cuts it
+_SEPARATORS = ";,|\t\r\n"  # between cells, in one spreadsheet program or another
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-inf")
-_NO_VALUE = (ValueError, OverflowError, pa.ArrowException)  # of a value that Python does not know
+_NO_VALUE = (ValueError, OverflowError, pa.ArrowException)  # for a value that Python cannot represent
 
 
 def encode_csv(batch: pa.RecordBatch, delimiter: str, *, safe: bool = False) -> bytes:
@@ -29,7 +29,7 @@ def encode_csv(batch: pa.RecordBatch, delimiter: str, *, safe: bool = False) -> 
     Args:
         batch: The rows.
         delimiter: Between two cells.
-        safe: Put an apostrophe before what a spreadsheet would run; see `as_plain_cell`.
+        safe: Put an apostrophe before text that a spreadsheet would run; see `as_plain_cell`.
 
     >>> encode_csv(pa.RecordBatch.from_pydict({"text": ["a,b", None], "p": [0.5, 1.0]}), ",")
     b'"a,b",0.5\n,1.0\n'
@@ -39,16 +39,16 @@ def encode_csv(batch: pa.RecordBatch, delimiter: str, *, safe: bool = False) -> 
 
 
 def encode_header(names: Sequence[str], delimiter: str, *, safe: bool = False) -> bytes:
-    """Names of columns as the first line of a CSV file."""
+    """Column names as the first line of a CSV file."""
     return _join([[name] for name in names], delimiter, safe=safe)
 
 
 def as_plain_cell(cell: str, delimiter: str = ",") -> str:
-    r"""A cell that no spreadsheet takes for a formula: where it may, with an apostrophe in front.
+    r"""Return a cell that no spreadsheet runs as a formula: if it might be one, put an apostrophe in front.
 
-    Spreadsheets look behind blanks, and some of them read full-width signs as the narrow ones. Plain numbers stay.
-    A spreadsheet that expects another delimiter cuts cells where that one stands, within quotes too: what then begins
-    there gets an apostrophe as well.
+    Spreadsheets skip blanks, and some read full-width signs like normal ones. Plain numbers stay as they are.
+    A spreadsheet that expects another delimiter cuts cells at that one, even within quotes, so the text after it gets
+    an apostrophe as well.
 
     Args:
         cell: Its text.
@@ -80,7 +80,7 @@ def encode_json_lines(batch: pa.RecordBatch) -> bytes:
     """
     names = batch.schema.names
     kept = names.index(OBJECT) if OBJECT in names else None
-    first = 0 if kept is None else kept + 2  # behind the objects and the text that each of them holds
+    first = 0 if kept is None else kept + 2  # after the objects and the text that each of them holds
     keys = [json.dumps(name, ensure_ascii=False) for name in names[first:]]
     columns = [_as_json(column) for column in batch.columns[first:]]
     added = [
@@ -95,7 +95,7 @@ def encode_json_lines(batch: pa.RecordBatch) -> bytes:
 
 
 def _add(line: str | None, cells: str) -> str:
-    """Add cells to the object of a line; None: the line held no object, and nothing of it is known."""
+    """Add cells to the object of a line; None: the line did not hold an object, so only the cells are written."""
     if line is None:
         return f"{{{cells}}}\n"
     kept = line[:-1].rstrip()
@@ -103,7 +103,7 @@ def _add(line: str | None, cells: str) -> str:
 
 
 def _join(columns: list[list[str]], delimiter: str, *, safe: bool) -> bytes:
-    special = re.compile(f'["\r\n{re.escape(delimiter)}]|^\ufeff')  # the last would be a byte order mark in a line
+    special = re.compile(f'["\r\n{re.escape(delimiter)}]|^\ufeff')  # the last would be read as a byte order mark
 
     def quote(cell: str) -> str:
         cell = as_plain_cell(cell, delimiter) if safe else cell
@@ -114,7 +114,7 @@ def _join(columns: list[list[str]], delimiter: str, *, safe: bool) -> bytes:
 
 
 def _as_cells(name: str, column: pa.Array) -> list[str]:
-    """Values as text; null as an empty one."""
+    """Values as text; null becomes an empty string."""
     if pa.types.is_float32(column.type):
         return [
             "" if value is None else number_text(value) if np.isfinite(value) else str(value)
@@ -127,7 +127,7 @@ def _as_cells(name: str, column: pa.Array) -> list[str]:
 
 
 def _floats(column: pa.Array) -> list[np.float32 | None]:
-    """Float32 numbers as such, which Python's own cannot be; None for null."""
+    """Numbers as numpy float32, which Python's floats cannot represent; None for null."""
     numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
     nulls = column.is_null().to_numpy(zero_copy_only=False)
     return [None if null else value for value, null in zip(numbers, nulls, strict=True)]
@@ -143,7 +143,7 @@ def _as_cell(value: Any) -> str:
 
 
 def _as_json(column: pa.Array) -> list[str]:
-    """Values as JSON; NaN and infinity, which it does not know, as null."""
+    """Values as JSON; NaN and infinity, which JSON lacks, become null."""
     if pa.types.is_float32(column.type):
         return ["null" if value is None else number_text(value) for value in _floats(column)]
     return [_dump(value) for value in _values(column)]
@@ -157,7 +157,7 @@ def _dump(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON does not know (time, decimal, bytes) as text."""
+    """A value that JSON lacks (time, decimal, bytes) as text."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     return value if isinstance(value, (bool, int, float)) else str(value)
@@ -172,7 +172,7 @@ def _finite(value: Any) -> Any:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Python values; as text those that Python does not know, which Parquet files may hold."""
+    """Python values; values that Python cannot represent, which Parquet files may hold, become text."""
     column = _with_whole_times(column)
     try:
         return list(column.to_pylist())
@@ -181,7 +181,7 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _with_whole_times(column: pa.Array) -> pa.Array:
-    """The column with times of nanoseconds as text: Python has none, and Arrow would cut them off."""
+    """The column with nanosecond times as text: Python has none, and Arrow would truncate them."""
     kind = _text_for_times(column.type)
     try:
         return column if kind == column.type else column.cast(kind)
@@ -190,7 +190,7 @@ def _with_whole_times(column: pa.Array) -> pa.Array:
 
 
 def _text_for_times(kind: pa.DataType) -> pa.DataType:
-    """The type with texts in place of times of nanoseconds, at any depth."""
+    """The type with text in place of nanosecond times, at any depth."""
     if kind == pa.time64("ns"):
         return pa.string()
     if pa.types.is_map(kind):
@@ -206,7 +206,7 @@ def _text_for_times(kind: pa.DataType) -> pa.DataType:
 
 
 def _value(single: pa.Array) -> Any:
-    """The value of an array of one: text that is not UTF-8 with escapes in it, far times as Arrow writes them."""
+    """The value of a one-element array: text that is not UTF-8 with escapes, distant times as Arrow writes them."""
     kind = single.type
     try:
         return single[0].as_py()
@@ -216,9 +216,9 @@ def _value(single: pa.Array) -> Any:
         content: bytes = single.cast(pa.large_string()).cast(pa.large_binary())[0].as_py()
         return content.decode("utf-8", "backslashreplace")
     except _NO_VALUE:
-        if pa.types.is_timestamp(kind) and kind.tz is not None:  # the zone may be unknown; the moment is not
+        if pa.types.is_timestamp(kind) and kind.tz is not None:  # the time zone may be unknown, but not the time
             single = single.cast(pa.timestamp(kind.unit, "UTC"))
         try:
             return single.cast(pa.string())[0].as_py()
-        except pa.ArrowException:  # lists and objects among others
-            return "(no value of Python)"
+        except pa.ArrowException:  # for example lists and objects
+            return "(not a Python value)"

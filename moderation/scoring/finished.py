@@ -1,4 +1,4 @@
-"""An output that is finished already: whether the same run made it, and the file is still as that run left it."""
+"""An output that is already finished: whether the same run made it, and whether the file is unchanged since."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -20,18 +20,18 @@ _CURE = "Choose another name, or replace it with --overwrite."
 
 
 def check_finished(output: Path, wanted: Mapping[str, Any], *, is_parquet: bool) -> tuple[int, int]:
-    """Compare what a finished output says of itself with what this run would say of it.
+    """Compare what a finished output records about its origin with what this run would record.
 
     Args:
         output: The file.
-        wanted: As `Origin.to_plain` gives it.
-        is_parquet: Whether it says so in its own metadata; others have a JSON file beside them.
+        wanted: From `Origin.to_plain`.
+        is_parquet: Whether the record is in the file's metadata; other formats have a JSON file next to them.
 
     Returns:
-        Its rows, and those of them with an error.
+        Its number of rows, and of rows with an error.
 
     Raises:
-        ArtifactError: nothing is known of it, it was changed, or another input, model or setting made it.
+        ArtifactError: it has no record, it was changed, or another input, model or setting made it.
     """
     found = _read_metadata(output) if is_parquet else _read_beside(output)
     n_rows, n_failed = found.get("rows"), found.get("errors")
@@ -40,7 +40,7 @@ def check_finished(output: Path, wanted: Mapping[str, Any], *, is_parquet: bool)
     changed = [line for key in _COMPARED for line in _differences(key, found.get(key), _plain(wanted[key]))]
     if changed:
         raise ArtifactError(
-            f"{output}: is finished, and was made by another run than this one:\n  "
+            f"{output}: is finished, but a different run made it:\n  "
             + "\n  ".join(changed)
             + f"\nNothing was changed. {_CURE}"
         )
@@ -51,9 +51,9 @@ def _read_beside(output: Path) -> dict[str, object]:
     path = sidecar_of(output)
     if not path.exists():
         raise _unknown(output)
-    found = read_json(path, f"what is known of {output.name}")
+    found = read_json(path, f"the record of {output.name}")
     if found.get("output") != describe_content(describe_file(output)):
-        raise ArtifactError(f"{output}: was changed since it was finished ({path.name} says so). {_CURE}")
+        raise ArtifactError(f"{output}: was changed after it was finished (compare {path.name}). {_CURE}")
     return found
 
 
@@ -69,11 +69,11 @@ def _read_metadata(output: Path) -> dict[str, object]:
 
 
 def _unknown(output: Path) -> ArtifactError:
-    return ArtifactError(f"{output}: the file exists, and does not say that a run of this toolkit finished it. {_CURE}")
+    return ArtifactError(f"{output}: the file exists, but has no record that this toolkit finished it. {_CURE}")
 
 
 def _plain(value: Any) -> Any:
-    """A value as it comes back from JSON."""
+    """A value as JSON returns it."""
     return json.loads(json.dumps(value).encode("utf-8", "backslashreplace"))
 
 

@@ -1,4 +1,4 @@
-"""A job of scoring: what to read, by what it is scored, where it goes, and all on which the output depends."""
+"""A scoring job: input, classifier, output, and everything on which the output depends."""
 
 import os
 import time
@@ -25,20 +25,20 @@ from moderation.scoring.summary import ScoreSummary
 from moderation.scoring.writers import OutputFormat, output_format
 from moderation.tables.csv_dialects import CsvDialect
 
-_LONGEST_NAME = 220  # bytes of an output's: files that stand beside it for a while have longer ones, of up to 255
+_LONGEST_NAME = 220  # bytes of an output's name: temporary files next to it have longer names, of up to 255 bytes
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be scored, and by what.
+    """What to score, and with which classifier.
 
     Args:
         options: What to read and how to write it.
         classifier: Loaded.
-        languages: Tells the language of a text; None: nobody does.
-        summary: Counts what was done.
+        languages: Detects the language of a text; None: not detected.
+        summary: Counts the results.
         output: The file to write, as `claim_output` found it; `-` for standard output.
-        clock: Seconds that only grow.
+        clock: A monotonic clock, in seconds.
     """
 
     options: ScoreOptions
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def form(self) -> OutputFormat:
-        """How it is written."""
+        """The format of the output."""
         return output_format(Path(self.options.output or "-"), csv_safe=self.options.csv_safe)
 
     @property
@@ -61,14 +61,14 @@ class Job:
 
 @contextmanager
 def claim_output(options: ScoreOptions) -> Iterator[Path | None]:
-    """Be the only one to write the output; refuse what can be refused before anything is loaded.
+    """Lock the output against other runs, and check what can be checked before anything is loaded.
 
     Yields:
-        The file to write; None: standard output. Of a link it is what the link points to now, so that parts stand
-            beside it, and the link itself stays; wherever links point later, no other file is written.
+        The file to write; None: standard output. For a link, it is the target that the link has now, so that parts are
+            next to the target, the link itself stays, and a link that changes later does not matter.
 
     Raises:
-        ModerationError: an output that cannot be written, that another run writes, or that was not given up.
+        ModerationError: an output that cannot be written, that another run writes, or that may not be replaced.
     """
     if options.writes_pipe:
         yield None
@@ -92,12 +92,12 @@ def _check_output_name(options: ScoreOptions, target: Path) -> OutputFormat:
         with suppress(OSError):
             same = same or output.samefile(source)
         if same:
-            raise ConfigError(f"--output {output}: this is the input itself. Name another file.")
+            raise ConfigError(f"--output {output}: this is the input file. Name another file.")
     return form
 
 
 def open_input(job: Job, *, keep_objects: bool) -> tuple[Job, StreamedTable]:
-    """Open the input; the job then names the column that holds the texts."""
+    """Open the input; the returned job names the column that holds the texts."""
     options = job.options
     table = open_table(
         job.input_path,
@@ -123,17 +123,17 @@ def settings_of(job: Job, text_column: str) -> dict[str, object]:
     }
     if options.csv_safe:
         found["csv_safe"] = True
-    if backends()[job.classifier.backend_name].shares_window:  # whose last digits depend on it
+    if backends()[job.classifier.backend_name].shares_window:  # its last digits depend on the number of threads
         found["threads"] = job.classifier.threads
     return found
 
 
 def fingerprint(job: Job, table: StreamedTable, content: FileFacts) -> dict[str, object]:
-    """All on which the bytes of the output depend, as plain values.
+    """Everything on which the bytes of the output depend, as plain values.
 
     Args:
-        job: The scoring of a file.
-        table: The file, opened.
+        job: The job.
+        table: The opened file.
         content: Its size and hash.
     """
     classifier = job.classifier

@@ -1,4 +1,4 @@
-"""JSON lines as Arrow columns. A line may also travel as it stands, so that nothing in it changes on the way."""
+"""JSON lines as Arrow columns. A line may also be kept as it is, so that nothing in it changes."""
 
 import json
 from collections.abc import Collection, Iterable, Sequence
@@ -16,7 +16,7 @@ from moderation.tables.json_objects import parse_object
 OBJECT = "\0object"  # column that holds whole objects, as the text of their lines
 BROKEN = "not a JSON object"
 
-_TYPES = {  # of a column, by the kinds of its values; what is not among them becomes JSON text
+_TYPES = {  # of a column, by the kinds of its values; other combinations become JSON text
     frozenset({"text"}): pa.string(),
     frozenset({"truth"}): pa.bool_(),
     frozenset({"whole"}): pa.int64(),
@@ -29,13 +29,13 @@ _TYPES = {  # of a column, by the kinds of its values; what is not among them be
 
 @dataclass(frozen=True)
 class ObjectColumns:
-    """What a first pass over JSON lines found.
+    """The result of a first pass over JSON lines.
 
     Args:
         types: Column -> type, in the order in which the names first occur.
-        names: Column -> its name in the objects, where that is another one: a table holds no half of a surrogate pair.
+        names: Column -> its name in the objects, if it differs: a table cannot hold half of a surrogate pair.
         text_column: Which of them holds the texts.
-        mixed: Columns of text that hold JSON, since their values are objects, lists, or of several kinds.
+        mixed: Text columns that hold JSON, because their values are objects, lists, or of several kinds.
         n_rows: Lines, broken ones included.
     """
 
@@ -46,7 +46,7 @@ class ObjectColumns:
     n_rows: int
 
     def schema(self, text_column: str, keep_objects: bool) -> pa.Schema:
-        """Schema of the batches: all columns, or the objects as they stand and the text column."""
+        """Schema of the batches: all columns, or the unchanged objects and the text column."""
         return pa.schema([(OBJECT, pa.string()), (text_column, pa.string())] if keep_objects else [*self.types.items()])
 
 
@@ -56,16 +56,16 @@ def scan_objects(
     """Learn the columns of JSON lines and count the rows.
 
     Args:
-        lines: As of `data.json_objects.read_lines`.
-        text_column: Always a column of texts, whatever else stands in some of its rows; found by
+        lines: From `data.json_objects.read_lines`.
+        text_column: Always treated as a column of texts, whatever else some of its rows hold; found by
             `data.columns.find_text_column`.
         where: Names the file in a message.
-        keep_objects: More names than a table has columns are no fault; of those beyond, the ones that may be the text
-            column's and `results` are kept.
-        results: Names that are added to the objects later, and must not stand there yet.
+        keep_objects: Allow more names than a table may have columns; of the excess, keep possible names of the text
+            column and those in `results`.
+        results: Names that are added to the objects later, and that they must not have yet.
 
     Raises:
-        DataError: no line is an object, there are too many names, or two that would be one in a table.
+        DataError: no line is an object, there are too many names, or two names become one in a table.
     """
     kinds: dict[str, set[str]] = {}
     kept = frozenset(results)
@@ -76,8 +76,8 @@ def scan_objects(
             if name not in kinds:
                 if len(kinds) >= bounds.COLUMNS and not keep_objects:
                     raise DataError(
-                        f"{where}: more than {bounds.COLUMNS:,} different names in its objects, too many for columns "
-                        "of a table. Choose an output that ends in .jsonl, which keeps the objects as they are."
+                        f"{where}: more than {bounds.COLUMNS:,} different names in its objects, too many columns for a "
+                        "table. Choose an output that ends in .jsonl, which keeps the objects as they are."
                     )
                 counts = name in kept or (len(kinds) < 2 * bounds.COLUMNS and may_hold_texts(name, text_column))
                 if len(kinds) >= bounds.COLUMNS and not counts:
@@ -86,7 +86,7 @@ def scan_objects(
             if value is not None:
                 kinds[name].add(_kind(value))
     if not kinds:
-        raise DataError(f'{where}: no line is a JSON object; expected one a line, such as {{"{text_column}": "…"}}.')
+        raise DataError(f'{where}: no line is a JSON object; expected one per line, such as {{"{text_column}": "…"}}.')
     columns = {name: _as_unicode(name) for name in kinds}
     if not keep_objects:
         check_column_names(columns.values(), where)
@@ -104,18 +104,18 @@ def object_batch(
 ) -> tuple[pa.RecordBatch, pa.Array]:
     r"""Rows of JSON lines, and what is wrong with each.
 
-    Half a surrogate pair, which no table can hold, becomes its escape, as in `\ud83d`, also in the name of a column; in
-    a text it is an error as well.
+    Half of a surrogate pair, which a table cannot hold, becomes its escape, such as `\ud83d`, even in a column name; in
+    a text it is also an error.
 
     Args:
         lines: As of `data.json_objects.read_lines`.
-        columns: What `scan_objects` found.
-        text_column: Where a value that is no text is an error.
+        columns: From `scan_objects`.
+        text_column: The column in which a value that is not a text is an error.
         where: Names the file in a message.
-        keep_objects: The batch has the columns `OBJECT` and `text_column` alone.
+        keep_objects: The batch has only the columns `OBJECT` and `text_column`.
 
     Returns:
-        The rows, and a string array, null where nothing is wrong.
+        The rows, and a string array of errors, null for rows without one.
 
     Raises:
         DataError: a value is not of the kind that `scan_objects` found.
@@ -135,8 +135,8 @@ def object_batch(
             values = [_as_text(cell, as_json) for cell in cells] if pa.types.is_string(field.type) else cells
         try:
             arrays.append(pa.array(values, field.type))
-        except (pa.ArrowException, OverflowError):  # whose message would quote the value
-            raise DataError(f"{where}: changed while it was read. Start anew when it is complete.") from None
+        except (pa.ArrowException, OverflowError):  # their messages would quote the value
+            raise DataError(f"{where}: changed while it was read. Start again when it is complete.") from None
     return pa.RecordBatch.from_arrays(arrays, schema=schema), pa.array(errors, pa.string())
 
 
@@ -151,7 +151,7 @@ def _kind(value: object) -> str:
 
 
 def _text_error(value: object) -> str | None:
-    """What is wrong with a text; a missing one is found where texts are read."""
+    """What is wrong with a text; missing texts are found later, when texts are scored."""
     if value is None:
         return None
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Lines of a pipe, as they come: each is a text, or says why it is none. Needs no other package."""
+"""Lines of a pipe, as they arrive: each is a text, or has an error. Needs no other package."""
 
 import io
 from collections.abc import Iterator
@@ -10,27 +10,27 @@ from moderation.tables.encodings import NO_UTF8, NO_UTF16, UTF8, Utf8Recoder, gu
 NUL = "holds a NUL character"
 TOO_LONG = f"a line of more than {bounds.CELL_BYTES >> 20} MiB"
 
-_PIPE_BYTES = 1 << 16  # read at once from a pipe: what has come so far, and no more than this
+_PIPE_BYTES = 1 << 16  # read at once from a pipe: what has arrived so far, up to this limit
 
 Line = tuple[str | None, str | None]
-"""A text and what is wrong with it; a text that is too long is None, one that is not UTF-8 shows its bytes."""
+"""A text and its error; a text that is too long is None, and invalid UTF-8 is shown as escaped bytes."""
 
 
 def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
-    r"""Lines of a pipe as they come; each line is a row, so that rows and lines stay in step.
+    r"""Lines of a pipe as they arrive; each line is a row, even an empty or broken one.
 
-    Lines end in LF or CRLF. The text is UTF-8, or UTF-16 where a byte order mark or the zero bytes of its letters say
-    so. A line of more than `bounds.CELL_BYTES` has an error, which comes as soon as it is that long, and no more of it
-    than that is ever held.
+    Lines end in LF or CRLF. The text is UTF-8, or UTF-16 if a byte order mark or the zero bytes of its letters show it.
+    A line of more than `bounds.CELL_BYTES` gets an error as soon as it is that long, and no more of it is held in
+    memory.
 
     Args:
-        pipe: Unbuffered, so that a read gives what has come.
+        pipe: Unbuffered, so that a read returns what has arrived.
 
     Yields:
-        The lines that had come at the end of each read; the last one also without an end.
+        The lines that had arrived at the end of each read; the last line may lack a line end.
 
     Raises:
-        DataError: the pipe cannot be read, or a line of it does not end.
+        DataError: the pipe cannot be read, or one of its lines does not end.
 
     >>> list(pipe_lines(io.BytesIO(b"one\ntwo\xff\n")))
     [[('one', None), ('two\\xff', 'not UTF-8')]]
@@ -39,7 +39,7 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     encoding = guess_encoding(beginning)
     wrong = NO_UTF8 if encoding == UTF8 else NO_UTF16
     held = bytearray()
-    n_lines = n_skipped = 0  # lines that ended; bytes of the present one that were not held
+    n_lines = n_skipped = 0  # complete lines; bytes of the current line that were not held
     for content in _recoded(pipe, beginning, Utf8Recoder(encoding)):
         end, *lines = content.split(b"\n")
         if n_skipped:
@@ -47,7 +47,7 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
         else:
             held += end
         found: list[Line] = []
-        if not n_skipped and bounds.is_too_long(len(held) - held.endswith(b"\r")):  # said now: its end may never come
+        if not n_skipped and bounds.is_too_long(len(held) - held.endswith(b"\r")):  # report it now: it may never end
             found, n_skipped = [(None, TOO_LONG)], 1
             held.clear()
         if lines:
@@ -65,7 +65,7 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
 
 
 def _first_bytes(pipe: io.RawIOBase) -> bytes:
-    """What comes first: enough to know the encoding, which takes the bytes of a byte order mark."""
+    """The first bytes: enough for a byte order mark, to find the encoding."""
     beginning = b""
     while len(beginning) < 3 and not beginning.endswith(b"\n"):
         content = _read(pipe)
@@ -87,7 +87,7 @@ def _read(pipe: io.RawIOBase) -> bytes | None:
     try:
         return pipe.read(_PIPE_BYTES)
     except OSError as error:
-        raise DataError(f"standard input: cannot be read ({error.strerror}). Expected one text a line.") from None
+        raise DataError(f"standard input: cannot be read ({error.strerror}). Expected one text per line.") from None
 
 
 def _decode(line: bytes, wrong: str) -> Line:

@@ -1,7 +1,7 @@
-"""Where a scored file comes from: model, thresholds, input and settings, the same for the same run however it went.
+"""The origin of a scored file: model, thresholds, input and settings; the same after an interruption.
 
-A Parquet file carries this in its own metadata, under `content-moderation`; other formats have a JSON file beside them.
-No time is in it, so that a run that was interrupted ends in the same bytes.
+A Parquet file has it in its metadata, under `content-moderation`; other formats have a JSON file next to them. It
+contains no time, so that an interrupted run produces the same bytes.
 """
 
 import json
@@ -26,14 +26,14 @@ class InputFacts:
 
     Args:
         name: Its name; `-` for standard input.
-        content: Its size and hash; None: it was no file.
+        content: Its size and hash; None: it was not a file.
     """
 
     name: str
     content: FileFacts | None = None
 
     def to_plain(self) -> dict[str, object]:
-        """The facts as JSON holds them."""
+        """The facts for JSON."""
         return {"name": self.name} | (describe_content(self.content) if self.content else _NO_FILE)
 
 
@@ -41,18 +41,18 @@ _NO_FILE: dict[str, object] = {"bytes": None, "sha256": None}
 
 
 def describe_content(facts: FileFacts) -> dict[str, object]:
-    """Size and hash of a file as JSON holds them beside a scored file."""
+    """Size and hash of a file, for the JSON file next to a scored file."""
     return {"bytes": facts.bytes, "sha256": facts.sha256}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is said of a scored file.
+    """The origin of a scored file.
 
     Args:
-        classifier: That scored it.
-        input: What it scored.
-        settings: Those that decide what the file holds, as plain values.
+        classifier: What scored it.
+        input: The file that was scored.
+        settings: Settings on which the file's content depends, as plain values.
     """
 
     classifier: Classifier
@@ -60,11 +60,11 @@ class Origin:
     settings: Mapping[str, object]
 
     def to_plain(self, n_rows: int, n_failed: int) -> dict[str, object]:
-        """All of it, as JSON can hold it.
+        """The origin for JSON.
 
         Args:
             n_rows: Rows of the file.
-            n_failed: Those of them with an error.
+            n_failed: Rows with an error.
         """
         classifier = self.classifier
         bundle = classifier.bundle
@@ -85,7 +85,7 @@ class Origin:
 
 
 def describe_thresholds(classifier: Classifier) -> str:
-    """Whose thresholds decide, in a few words for people."""
+    """Which thresholds decide, in a few words for people."""
     if classifier.thresholds_from == "bundle":
         return "the bundle's"
     shipped = dict(zip(classifier.bundle.labels, classifier.bundle.thresholds, strict=True))
@@ -97,19 +97,19 @@ def describe_thresholds(classifier: Classifier) -> str:
 def encode_metadata(content: Mapping[str, object]) -> dict[str, str]:
     """Key and value for the metadata of a Parquet file."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    return {KEY: text.encode("utf-8", "backslashreplace").decode()}  # names that are no UTF-8, as in `write_json`
+    return {KEY: text.encode("utf-8", "backslashreplace").decode()}  # for names that are not UTF-8, as in `write_json`
 
 
 def sidecar_of(output: Path) -> Path:
-    """The JSON file beside a scored CSV, TSV or JSON lines file."""
+    """The JSON file next to a scored CSV, TSV or JSON lines file."""
     return output.with_name(f"{output.name}.meta.json")
 
 
 def check_sidecar(output: Path) -> None:
-    """Refuse to write over a file that has the sidecar's name and is none.
+    """Refuse to overwrite a file that has the sidecar's name but is not one.
 
     Raises:
-        ArtifactError: names it.
+        ArtifactError: there is such a file.
     """
     path = sidecar_of(output)
     if not path.exists():
@@ -120,11 +120,11 @@ def check_sidecar(output: Path) -> None:
         is_ours = False
     if not is_ours:
         raise ArtifactError(
-            f"{path}: the file exists and was not written by this toolkit; what is known of {output.name} would be "
+            f"{path}: the file exists and was not written by this toolkit; the record of {output.name} would be "
             "written there. Move it away, or choose another name for --output."
         )
 
 
 def write_sidecar(output: Path, content: Mapping[str, object], made: FileFacts) -> None:
-    """Write what is said of a scored file beside it, with the size and the hash of what was written."""
+    """Write the origin of a scored file next to it, with the output's size and hash."""
     write_json(sidecar_of(output), {**content, "output": describe_content(made)})

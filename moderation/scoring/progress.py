@@ -1,4 +1,4 @@
-"""How far a run has come: a bar on a terminal, a log line a minute elsewhere. The rate is that of this run alone."""
+"""Progress of a run: a bar on a terminal, a log line per minute elsewhere. The rate is that of this run only."""
 
 import logging
 import sys
@@ -14,15 +14,15 @@ from moderation.durations import duration
 STEP_S = 3.0
 _FIRST = 4_000  # characters
 _MOST = 1 << 24
-_PER_ROW = 50  # characters that a row costs beyond its text
-_GROWTH = 4  # of a step over the one before, at most
+_PER_ROW = 50  # cost of a row in addition to its text, in characters
+_GROWTH = 4  # maximum growth from one step to the next
 
 
 class Pace:
-    """Cuts rows into steps; learns from how long each took.
+    """Cuts rows into steps; adapts to how long each took.
 
     Args:
-        clock: Seconds that only grow.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,9 +30,9 @@ class Pace:
         self._room = _FIRST
 
     def steps(self, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Ranges of rows, first and behind the last, that together hold all rows; each has one row or more.
+        """Ranges of rows (start, and end exclusive) that together hold all rows; each has one row or more.
 
-        What the caller does before it asks for the next step is taken for the work of this one.
+        The time until the caller asks for the next step counts as the work of this one.
 
         Args:
             sizes: Characters of each row.
@@ -55,15 +55,15 @@ logger = logging.getLogger(__name__)
 EVERY_S = 60.0
 _TEXTS_AT_ONCE = 500  # results do not depend on it
 CHARACTERS_AT_ONCE = 1 << 18
-"""Of texts that are handed on together; a longer text is handed on alone."""
+"""Maximum for texts that are yielded together; a longer text is yielded by itself."""
 
 
 def some_at_once(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:
-    """Texts in parts of bounded size, with a bar on a terminal that moves when a part is done.
+    """Texts in parts of limited size, with a progress bar on a terminal that moves when a part is done.
 
     Args:
         texts: All of them.
-        what: Stands beside the bar.
+        what: Text next to the bar.
     """
     with tqdm(total=len(texts), desc=what, unit=" texts", disable=None) as bar:
         start = 0
@@ -80,16 +80,16 @@ def some_at_once(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:
 
 
 class Progress:
-    """Counts rows while they are scored. Rows that an earlier run had finished say nothing about speed.
+    """Counts rows while they are scored. Rows that an earlier run finished do not count for the speed.
 
     Args:
-        n_rows: Of the table; None: nobody knows before they are read, so that the share of the file tells.
-        on_terminal: Draw a bar; None: where standard error is a terminal.
-        clock: Seconds that only grow.
+        n_rows: Of the table; None: not known before they are read, so it is estimated from the share of the file.
+        on_terminal: Draw a bar; None: if standard error is a terminal.
+        clock: A monotonic clock, in seconds.
 
     Attributes:
         n_new: Rows that this run computed.
-        n_kept: Rows that an earlier one had.
+        n_kept: Rows that an earlier run computed.
     """
 
     def __init__(
@@ -103,20 +103,20 @@ class Progress:
         self._started = self._logged = clock()
 
     def expect(self, n_rows: int, share: float) -> None:
-        """Where the number of rows is not known, tell it from what has been read.
+        """If the number of rows is not known, estimate it from what has been read.
 
         Args:
             n_rows: Rows read so far, whether scored or not.
-            share: How much of the file they are, 0 to 1; 0: not known.
+            share: Their share of the file, 0 to 1; 0: not known.
         """
         if not self._is_known and share > 0:
             self._total = max(round(n_rows / share), n_rows)
 
     def keep(self, n_rows: int) -> None:
-        """Count rows that an earlier run had finished."""
+        """Count rows that an earlier run finished."""
         self.n_kept += n_rows
         if self._bar is None and not self.n_new:
-            self._started = self._logged = self._clock()  # reading them again is no work of this kind
+            self._started = self._logged = self._clock()  # reading them again does not count as scoring
         elif self._bar is not None:
             self._bar.initial += n_rows
             self._bar.n += n_rows
@@ -132,7 +132,7 @@ class Progress:
             logger.info("%s", self.describe())
 
     def describe(self) -> str:
-        """One line: rows, share, rows a second of this run, and how long the rest will take at that speed."""
+        """One line: rows, share, rows per second of this run, and how long the rest will take at that speed."""
         seconds = self._clock() - self._started
         speed = self.n_new / seconds if seconds > 0 else 0.0
         done, total = self.n_new + self.n_kept, self._total

@@ -1,7 +1,7 @@
 """Files as streams of chunks, in constant memory: CSV, TSV, Parquet and JSON lines, also compressed.
 
-Other than for training, a row that cannot be read is no reason to stop: it becomes a row with an error. A chunk has a
-fixed number of rows, fewer where they hold very much text, so that the same file is always cut alike.
+Unlike in training, a row that cannot be read does not stop the run: it becomes a row with an error. A chunk has a fixed
+number of rows (fewer if they hold very much text), so that the same file is always cut in the same way.
 """
 
 import logging
@@ -26,7 +26,7 @@ from moderation.tables.encodings import as_utf8, check_is_text
 from moderation.tables.json_objects import read_lines
 from moderation.tables.parquet_files import open_parquet
 
-CHUNK_BYTES = 1 << 24  # of cells: a chunk that reaches them ends, however few rows it has
+CHUNK_BYTES = 1 << 24  # of cells: a chunk ends when it reaches this size, however few rows it has
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class Chunk:
 
     Args:
         batch: The rows.
-        errors: What is wrong with each row; string, null where nothing is.
-        share: How much of the file has been read, 0 to 1.
+        errors: What is wrong with each row; string, null if nothing is.
+        share: Share of the file that has been read, 0 to 1.
     """
 
     batch: pa.RecordBatch
@@ -55,9 +55,9 @@ class StreamedTable:
     Args:
         names: Its columns.
         text_column: Which of them holds the texts.
-        schema: Columns of the chunks: the same, but for objects that are kept as they are.
-        n_rows: How many rows it has; None: nobody knows before they are read.
-        chunks: Rows per chunk -> the chunks, from the first row on at each call.
+        schema: Columns of the chunks: the same, except for objects that are kept as they are.
+        n_rows: How many rows it has; None: not known before they are read.
+        chunks: Rows per chunk -> the chunks; each call starts at the first row.
     """
 
     names: tuple[str, ...]
@@ -77,26 +77,26 @@ def open_table(
 ) -> StreamedTable:
     r"""Open a file and learn its columns.
 
-    Cells of CSV and TSV files are text as it stands there, read by the strict rule of `data.csv_rows`: what is wrong
-    with a row is its error; fields that are missing then are null, those too many are joined in the last one, and bytes
-    that are not UTF-8 are shown as `\xe9`. Parquet keeps its types. JSON lines are read through once for their columns:
-    one that always holds texts, numbers of one kind, or true and false keeps that type; any other holds JSON text.
+    Cells of CSV and TSV files are plain text, read by the strict rules of `data.csv_rows`: a problem with a row becomes
+    its error; missing fields are then null, extra fields are joined into the last one, and bytes that are not UTF-8 are
+    shown as `\xe9`. Parquet keeps its types. JSON lines are first read once to find their columns: a column that always
+    holds texts, numbers of one kind, or true and false keeps that type; any other holds JSON text.
 
     Args:
-        path: Named as `data.reading.read_table` takes it.
-        text_column: Column of the texts; where the default is not there, `data.columns.find_text_column` looks for it.
+        path: With an ending that `data.reading.read_table` accepts.
+        text_column: Column of the texts; if the default is missing, `data.columns.find_text_column` looks for it.
         dialect: How a CSV or TSV file is written.
-        keep_objects: Give the lines of a JSON lines file as they stand, in the column `json_lines.OBJECT`, and
-            beside it the text column alone.
-        results: Names that are added to the rows later; of a table with very many names they are told all the same.
+        keep_objects: Return the lines of a JSON lines file unchanged, in the column `json_lines.OBJECT`, and next to it
+            only the text column.
+        results: Names that are added to the rows later; they are found even in a table with very many names.
 
     Raises:
-        DataError: no such file, an unknown ending, no or another text column, two columns of one name, not the format
-            that the ending names. Broken compression and the like may also come up in the middle of the chunks.
+        DataError: no such file, an unknown ending, a missing or unsuitable text column, two columns with one name, not
+            the format that the ending names. Broken compression may also be found only while reading the chunks.
     """
     with open_unpacked(path) as (ending, stream, _packed), reading(path):
         beginning = stream.read(8)
-    if ending != ".parquet":  # which is unpacked as a whole, and checked with that, when it is opened
+    if ending != ".parquet":  # a Parquet file is unpacked as a whole, and so checked, when it is opened
         check_unpacked(path)
         check_is_text(beginning, str(path))
     if ending == ".parquet":
@@ -113,7 +113,7 @@ def _check_text_column(path: Path, table: StreamedTable) -> None:
     text_column = table.text_column
     check_column_names(table.names, str(path))
     if OBJECT in table.names:
-        raise DataError(f"{path}: a column is named {OBJECT!r}, which is taken here. Rename it.")
+        raise DataError(f"{path}: a column is named {OBJECT!r}, which is reserved. Rename it.")
     if text_column not in table.names:
         typed = suggest_delimiter(table.names)
         cure = f", or the delimiter with --delimiter {typed}" if typed else ""
@@ -124,8 +124,8 @@ def _check_text_column(path: Path, table: StreamedTable) -> None:
     kind = table.schema.field(text_column).type
     if pa.types.is_null(kind):
         logger.warning(
-            "%s: the column %r is of the type null and holds no value; expected texts. Every row gets the error "
-            "'no text'. Cure, where the texts stand in another column: --text-column NAME",
+            "%s: the column %r has the type null and holds no values; expected texts. Every row gets the error "
+            "'no text'. Cure, if another column holds the texts: --text-column NAME",
             path,
             text_column,
         )
@@ -164,13 +164,13 @@ def _open_csv(path: Path, text_column: str, dialect: CsvDialect) -> StreamedTabl
 
 @contextmanager
 def _csv_table(path: Path, dialect: CsvDialect) -> Iterator[tuple[CsvTable, IO[bytes]]]:
-    """The table, and the packed file below, whose place says how far reading got."""
+    """The table, and the underlying packed file, whose position shows how far reading got."""
     with open_unpacked(path) as (ending, stream, packed), reading(path):
         yield open_csv(stream, str(path), ending, dialect), packed
 
 
 def _text_chunk(schema: pa.Schema, rows: list[list[Any]], errors: list[str | None], share: float) -> Chunk:
-    """Rows of text or null cells; fields that are missing in one with an error are null."""
+    """Rows of text or null cells; missing fields of a row with an error are null."""
     width = len(schema)
     for fields in rows:
         if len(fields) < width:
@@ -198,7 +198,7 @@ def _open_parquet(path: Path, text_column: str) -> StreamedTable:
 
 
 def _without_long_texts(batch: pa.RecordBatch, text_column: str, share: float) -> Chunk:
-    """Rows with null in place of a text that is too long, which is an error."""
+    """Rows with null and an error in place of a text that is too long."""
     place = batch.schema.get_field_index(text_column)
     texts = batch.column(place)
     errors = pa.nulls(batch.num_rows, pa.string())
@@ -251,7 +251,7 @@ def _open_json_lines(path: Path, text_column: str, keep_objects: bool, results: 
 
 
 def _cut_lines(path: Path, lines: Iterator[str | None], chunk_rows: int) -> Iterator[list[str | None]]:
-    """Lines in lists of `chunk_rows`, or fewer where they are long."""
+    """Lines in lists of `chunk_rows`, or fewer if they are long."""
     held: list[str | None] = []
     size = 0
     with reading(path):

@@ -1,6 +1,6 @@
-"""Texts -> results, with numpy alone. Whatever is scored is scored here: rows of a file, lines of a pipe, one text.
+"""Texts -> results, using only numpy. All scoring happens here: rows of a file, lines of a pipe, one text.
 
-Rows are independent of each other, so that any cut of any table gives the same results.
+Rows are independent of each other, so a table gives the same results however it is cut.
 """
 
 import csv
@@ -21,13 +21,13 @@ NO_UNICODE = "the text is not valid Unicode"
 NO_NUMBER = "the model's answer is not a number"
 
 FLAGGED = "flagged"
-PIPE_COLUMN = "text"  # of lines of a pipe
+PIPE_COLUMN = "text"  # for lines of a pipe
 
 FloatArray = npt.NDArray[np.float32]
 
 
 class ReadsTexts(Protocol):
-    """What is asked of a classifier here; `moderation.Classifier` is one."""
+    """The part of a classifier that is used here; `moderation.Classifier` has it."""
 
     labels: tuple[str, ...]
     thresholds: FloatArray
@@ -38,25 +38,25 @@ class ReadsTexts(Protocol):
 
 
 class NamesLanguages(Protocol):
-    """What tells languages; `moderation.data.languages.Languages` does."""
+    """Detects languages, like `moderation.data.languages.Languages`."""
 
     def detect(self, text: str) -> str:
-        """ISO 639-1 code, `und` where it cannot be told."""
+        """ISO 639-1 code, `und` if the language is unclear."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """Results of some rows; a text that stands in several of them was computed once.
+    """Results of some rows; a text that is in several of them was computed once.
 
     Args:
         labels: Order of the columns.
-        places: For each row the place of its text in the following arrays; None: the row has no results.
+        places: For each row the index of its text in the following arrays; None: the row has no results.
         probabilities: float32 `(n_texts, n_labels)`.
         flags: bool `(n_texts, n_labels)`.
         n_windows: int64 `(n_texts,)`.
-        languages: For each text its code; None: nobody told.
+        languages: For each text its language code; None: not detected.
         model_version: Bundle and backend.
-        errors: For each row what is wrong with it; None: nothing.
+        errors: For each row its error; None: no error.
     """
 
     labels: tuple[str, ...]
@@ -79,7 +79,7 @@ class Results:
         Args:
             texts: One per row.
             text_column: Their name.
-            flag_columns: With `flag_<label>` of each label.
+            flag_columns: Add `flag_<label>` for each label.
         """
         names = [json.dumps(name, ensure_ascii=False) for name in result_names(self.labels, flag_columns=flag_columns)]
         nothing = ["null"] * (len(names) - 1)
@@ -93,7 +93,7 @@ class Results:
         return "".join(lines).encode("utf-8")
 
     def _json_cells(self, flag_columns: bool) -> list[list[str]]:
-        """For each text its results but the error, as JSON."""
+        """For each text its results except the error, as JSON."""
         version = json.dumps(self.model_version, ensure_ascii=False)
         rows = zip(self.probabilities, self.flagged, self.flags.tolist(), self.n_windows, self.languages, strict=True)
         return [
@@ -118,10 +118,10 @@ def score_texts(
     """Score texts. Equal ones are computed once; a row without a usable text gets an error and no results.
 
     Args:
-        classifier: What to ask; its answers depend on the text alone, and so do those of this function.
-        texts: One per row; None: there is none.
-        problems: What is already known to be wrong with a row, which is then not scored; None: nothing.
-        languages: Tells the language of each text; None: nobody does.
+        classifier: The classifier; its results depend only on the text, and so do those of this function.
+        texts: One per row; None: no text.
+        problems: A known problem with each row, which is then not scored; None: no problem.
+        languages: Detects the language of each text; None: not detected.
     """
     errors = [problem or find_problem(text) for text, problem in zip(texts, problems, strict=True)]
     unique: dict[str, int] = {}
@@ -167,9 +167,9 @@ def result_names(labels: Sequence[str], *, flag_columns: bool = False) -> list[s
 
 
 def join_flagged(flagged: Sequence[str]) -> str:
-    r"""Names of labels as one cell: joined by commas; a name that holds a comma itself stands in quotes, as in CSV.
+    r"""Names of labels as one cell: joined by commas; a name that contains a comma is quoted, as in CSV.
 
-    So `next(csv.reader([cell]))` gives them back, and plain names read as anybody would write them.
+    So `next(csv.reader([cell]))` returns them, and plain names need no quotes.
 
     >>> join_flagged(["toxic", "insult"]), join_flagged(["hate, open", "spam"]), join_flagged([])
     ('toxic,insult', '"hate, open",spam', '')
@@ -182,7 +182,7 @@ def join_flagged(flagged: Sequence[str]) -> str:
 
 
 def number_text(value: np.float32) -> str:
-    """The shortest decimal number that is this float32 number, as JSON; NaN and infinity, which it lacks, are null.
+    """The shortest decimal that equals this float32 number, as JSON; NaN and infinity, which JSON lacks, are null.
 
     >>> number_text(np.float32(0.1)), number_text(np.float32(1e-5)), number_text(np.float32(3e-20))
     ('0.1', '0.00001', '3e-20')
@@ -193,7 +193,7 @@ def number_text(value: np.float32) -> str:
 
 
 def _tell_languages(languages: NamesLanguages | None, texts: Sequence[str]) -> list[str | None]:
-    """The one place where score asks for languages."""
+    """The only place where `moderation score` detects languages."""
     return [languages.detect(text) if languages is not None else None for text in texts]
 
 

@@ -1,9 +1,9 @@
-"""Finished rows of an unfinished output: a folder of parts beside it, from which a run goes on after a kill.
+"""Finished rows of an unfinished output: a folder of parts next to it, from which a run can be resumed.
 
-A part's name says which rows it holds and ends in a hash of these, of its content and of all on which that depends. So
-parts of any sizes may stand there, and one that was damaged, or that belongs to another run, is computed again instead
-of used. The file that says what the parts belong to comes first, and each part is written under a temporary name that
-is then changed: whatever stands there at any moment can be gone on from.
+A part's name contains the rows that it holds, and a hash of these, of its content and of everything on which that
+depends. So parts may have any size, and a part that is damaged or belongs to another run is computed again. The file
+that describes the run is written first, and each part is written under a temporary name and then renamed, so that the
+run can be resumed from the folder at any moment.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from moderation.scoring.writers import OutputFormat, open_output
 
 _FORMAT = 3
 _NAME = re.compile(r"([0-9]{12})-([0-9]{6,})-([0-9a-f]{32})\.arrow")
-_ANEW = "start anew with --overwrite and without --resume"
+_ANEW = "start again with --overwrite and without --resume"
 
 
 @dataclass(frozen=True, order=True)
@@ -36,8 +36,8 @@ class Part:
 
     Args:
         first: Its first row, counted from 0.
-        n_rows: How many it holds.
-        digest: Of these, of its content and of all on which that depends, 32 hex digits.
+        n_rows: Number of its rows.
+        digest: Hash of these, of its content and of everything on which that depends, 32 hex digits.
     """
 
     first: int
@@ -46,12 +46,12 @@ class Part:
 
     @property
     def end(self) -> int:
-        """The row behind its last one."""
+        """The row after its last one."""
         return self.first + self.n_rows
 
     @property
     def name(self) -> str:
-        """Its file's."""
+        """Name of its file."""
         return f"{self.first:012d}-{self.n_rows:06d}-{self.digest}.arrow"
 
 
@@ -60,8 +60,8 @@ class Parts:
     """The parts of one output.
 
     Args:
-        output: The file that they will make.
-        fingerprint: All on which the output depends, as plain values.
+        output: The file that is made from them.
+        fingerprint: Everything on which the output depends, as plain values.
     """
 
     output: Path
@@ -69,25 +69,25 @@ class Parts:
 
     @property
     def folder(self) -> Path:
-        """Where they stand."""
+        """The folder that holds them."""
         return self.output.with_name(f".{self.output.name}.parts")
 
     @property
     def about(self) -> Path:
-        """Input, model and settings to which they belong."""
+        """The file with the input, model and settings to which they belong."""
         return self.folder / "parts.json"
 
     def begin(self, *, resume: bool) -> list[Part]:
-        """Make the folder, or find it as an interrupted run left it.
+        """Make the folder, or open the one that an interrupted run left.
 
         Args:
-            resume: Go on from the parts that are there.
+            resume: Continue from the existing parts.
 
         Returns:
-            The whole parts that are there, in the order of their rows; no row stands in two of them.
+            The existing intact parts, in the order of their rows; no row is in two of them.
 
         Raises:
-            ArtifactError: the parts belong to another input, model, setting or version; the message says to which.
+            ArtifactError: the parts belong to another input, model, setting or version; the message shows which.
         """
         refuse_links_out(self.folder)
         if resume and self.about.exists():
@@ -109,7 +109,7 @@ class Parts:
             batches: Its rows.
 
         Raises:
-            ArtifactError: the disk is full, or the like.
+            ArtifactError: it cannot be written, for example because the disk is full.
         """
         (batch,) = pa.Table.from_batches(batches).combine_chunks().to_batches() or [batches[0]]
         sink = pa.BufferOutputStream()
@@ -122,7 +122,7 @@ class Parts:
         return part
 
     def read(self, part: Part) -> pa.RecordBatch | None:
-        """A part; None where there is none, or none that is whole."""
+        """A part; None if it is missing or not intact."""
         try:
             content = (self.folder / part.name).read_bytes()
         except OSError:
@@ -141,19 +141,19 @@ class Parts:
         metadata: Callable[[], dict[str, str]] | None = None,
         beside: Callable[[FileFacts], None] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Write the output out of its parts, yield each of them on the way, and remove them at the end.
+        """Write the output from its parts, yield each part on the way, and remove them at the end.
 
         Args:
             parts: All of them, in the order of their rows.
             form: Of the output.
             schema: Of the parts.
-            metadata: Asked behind the last part, for what a Parquet file says of itself.
-            beside: Called before the output takes its place, to write what stands beside it; gets its size and hash.
+            metadata: Called after the last part, for the metadata of a Parquet file.
+            beside: Called before the output takes its place, to write the file next to it; gets its size and hash.
 
         Raises:
-            ArtifactError: the disk is full, or a part went missing or was changed meanwhile; the others stay.
+            ArtifactError: the disk is full, or a part disappeared or was changed meanwhile; the other parts stay.
         """
-        whole = self.folder / self.output.name  # here, so that a kill leaves nothing beside the output
+        whole = self.folder / self.output.name  # here, so that a kill leaves nothing next to the output
         with (
             write_atomically(whole) as temporary,
             temporary.open("wb") as file,
@@ -163,8 +163,8 @@ class Parts:
                 batch = self.read(part)
                 if batch is None:
                     raise ArtifactError(
-                        f"{self.folder / part.name}: went missing or was changed, by another run of the same output "
-                        "perhaps."
+                        f"{self.folder / part.name}: disappeared or was changed, perhaps by another run with the same "
+                        "output."
                     )
                 write(batch)
                 yield batch
@@ -177,19 +177,19 @@ class Parts:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the parts, and first what makes them some: a kill in between leaves nothing to go on from."""
+        """Remove the parts, but first the file that describes them: after a kill in between, nothing can be resumed."""
         with suppress(FileNotFoundError):
             self.about.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _compare(self) -> None:
         try:
-            found = read_json(self.about, "what an interrupted run wrote there")
+            found = read_json(self.about, "the record of an interrupted run")
         except ArtifactError as error:
-            raise ArtifactError(f"{error} What is finished cannot be told any more; {_ANEW}.") from error
+            raise ArtifactError(f"{error} The finished rows cannot be identified any more; {_ANEW}.") from error
         if found.get("format") != _FORMAT:
             raise ArtifactError(
-                f"{self.folder}: holds the parts of a run of another version of the toolkit (their format is "
+                f"{self.folder}: holds parts from another version of the toolkit (their format is "
                 f"{found.get('format')}, expected {_FORMAT}). Finish with that version, or {_ANEW}."
             )
         wanted = {"format": _FORMAT, **self.fingerprint}
@@ -200,7 +200,7 @@ class Parts:
         ]
         if changed:
             raise ArtifactError(
-                f"{self.folder}: the interrupted run cannot be resumed with what differs:\n  "
+                f"{self.folder}: the interrupted run cannot be resumed because this differs:\n  "
                 + "\n  ".join(changed)
                 + f"\nRepeat its command, or {_ANEW}."
             )
@@ -219,43 +219,43 @@ class Parts:
 
 
 def check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to write where something stands that was not given up.
+    """Refuse to replace an output or parts unless that was requested.
 
     Args:
         output: The file to write.
-        resume: Go on from the parts that are there; none is fine too, also beside an output that is finished.
-        overwrite: Replace the output at the end and, unless `resume`, throw away parts that are there.
+        resume: Continue from existing parts; there may be none, even next to a finished output.
+        overwrite: Replace the output at the end and, unless `resume`, discard existing parts.
 
     Raises:
-        ArtifactError: the output or parts of it exist and neither was asked for.
+        ArtifactError: the output or parts of it exist and neither was requested.
     """
     parts = Parts(output, {})
     begun = parts.about.exists()
     if begun and not resume and not overwrite:
         raise ArtifactError(
             f"{parts.folder}: holds the finished parts of an interrupted run. Run the same command with --resume to "
-            "go on from them, or with --overwrite to start anew."
+            "continue from them, or with --overwrite to start again."
         )
     if output.exists() and not overwrite and not (begun and _is_own(output)):
         if begun:
             raise ArtifactError(
-                f"{output}: the file exists, beside the finished parts of an interrupted run. Move it away, "
-                "or go on and replace it with --resume --overwrite."
+                f"{output}: the file exists, next to the finished parts of an interrupted run. Move it away, or "
+                "continue and replace it with --resume --overwrite."
             )
         if not resume:
             raise ArtifactError(f"{output}: the file exists. Choose another name, or replace it with --overwrite.")
 
 
 def made_file(output: Path) -> Path:
-    """Where it says what the output is like that is about to take its place."""
+    """The file with size and hash of the output that is about to take its place."""
     return Parts(output, {}).folder / "made.json"
 
 
 def _is_own(output: Path) -> bool:
-    """Whether the file that stands there was made out of its parts, and the run was killed behind that."""
+    """Whether the existing output was made from its parts, and the run was killed after that."""
     try:
         return read_json(made_file(output), "size and hash of the output") == describe_content(describe_file(output))
-    except ArtifactError:  # there is none, or it was damaged
+    except ArtifactError:  # it is missing or damaged
         return False
 
 

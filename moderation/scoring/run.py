@@ -1,6 +1,6 @@
-"""From a file to a file, by way of parts that are kept; from a file to standard output; from lines to a file.
+"""Scoring from a file to a file, with parts that are kept; from a file to standard output; from lines to a file.
 
-This is what of scoring needs Arrow.
+This is the part of scoring that needs Arrow.
 """
 
 import logging
@@ -28,13 +28,13 @@ from moderation.scoring.writers import open_output, row_bytes
 
 logger = logging.getLogger(__name__)
 
-PART_S = 15.0  # of computing, after which a part is finished
+PART_S = 15.0  # computing time after which a part is finished
 
 _State = tuple[int, int, int] | None
 
 
 def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
-    """Score a file and hand on JSON lines.
+    """Score a file and pass JSON lines to `write`.
 
     Raises:
         ModerationError: the input cannot be read or changed meanwhile.
@@ -51,12 +51,12 @@ def stream_file(job: Job, write: Callable[[bytes], None]) -> None:
                     _count(job.summary, scored)
                     progress.advance(scored.num_rows)
     except _Touched as error:
-        raise DataError(f"{error} Run the command again once nothing writes to it.") from error
+        raise DataError(f"{error} Run the command again when nothing writes to it.") from error
     job.summary.n_new = job.summary.n_rows
 
 
 def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
-    """Score lines as they come, into a file; what has come is written also where Ctrl-C or an error ends it."""
+    """Score lines as they arrive, into a file; after Ctrl-C or an error it still holds the lines that had arrived."""
     options, summary, form = job.options, job.summary, job.form
     plain = pa.schema([(PIPE_COLUMN, pa.string())])
     schema = scored_schema(plain, job.classifier.labels, PIPE_COLUMN, flag_columns=options.flag_columns)
@@ -75,7 +75,7 @@ def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
                         file.flush()
                         _count(summary, scored)
                         progress.advance(scored.num_rows)
-            except OSError:  # of writing, so that the file cannot be ended either
+            except OSError:  # from writing, so the file cannot be finished either
                 raise
             except (KeyboardInterrupt, Exception) as error:
                 if not (summary.n_rows or isinstance(error, KeyboardInterrupt)):
@@ -85,19 +85,19 @@ def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
             write_sidecar(job.output, about(), describe_file(temporary))
     summary.n_new = summary.n_rows
     if ended is not None:
-        logger.info("%s: holds the %s rows that had come and were finished.", job.output, f"{summary.n_rows:,}")
+        logger.info("%s: holds the %s rows that had arrived and were finished.", job.output, f"{summary.n_rows:,}")
         raise ended
 
 
 def score_file(job: Job) -> tuple[int, int] | None:
-    """From file to file. Every part that is finished is kept until the output is whole.
+    """Score from file to file. Every finished part is kept until the output is complete.
 
     Returns:
-        Rows, and those of them with an error, of an output that this run was to resume and that is finished already;
-        it is left as it is. None: this run made the output.
+        If this run was to resume an output that is already finished: its number of rows, and of rows with an error;
+        the output is not changed. None: this run made the output.
 
     Raises:
-        ModerationError: the input cannot be read or changed meanwhile, an output or parts of another run, a full disk.
+        ModerationError: the input cannot be read or changed meanwhile; an output or parts of another run; a full disk.
     """
     before = _state(job.input_path)  # before the first look into it
     job, table = open_input(job, keep_objects=job.form.table == "jsonl")
@@ -108,7 +108,7 @@ def score_file(job: Job) -> tuple[int, int] | None:
         return check_finished(job.output, origin.to_plain(0, 0), is_parquet=job.form.table == "parquet")
     kept = parts.begin(resume=options.resume)
     if options.resume:
-        logger.info("%s", f"Going on behind {len(kept)} finished parts." if kept else "No finished parts; starting.")
+        logger.info("%s", f"Continuing after {len(kept)} finished parts." if kept else "No finished parts; starting.")
     found = list(kept)
     try:
         with Progress(table.n_rows, clock=job.clock) as progress:
@@ -116,13 +116,13 @@ def score_file(job: Job) -> tuple[int, int] | None:
             for part in _finish_parts(job, chunks, parts, kept, progress):
                 found.append(part)
                 job.summary.n_new += part.n_rows
-        if sha256(job.input_path) != content.sha256:  # on a file system that does not tell a change by its times
-            raise DataError(f"{job.input_path}: changed while it was read. Start anew with --overwrite.")
+        if sha256(job.input_path) != content.sha256:  # on a file system whose times do not show a change
+            raise DataError(f"{job.input_path}: changed while it was read. Start again with --overwrite.")
         _join(job, table, parts, sorted(found), origin)
     except ArtifactError as error:
         raise ArtifactError(f"{error}\n{_kept(found)}") from error
     except _Touched as error:
-        raise DataError(f"{error} {_kept(found)} It is refused where the content is another one.") from error
+        raise DataError(f"{error} {_kept(found)} That is refused if the content has changed.") from error
     except KeyboardInterrupt:
         logger.info("%s", _kept(found))
         raise
@@ -130,25 +130,25 @@ def score_file(job: Job) -> tuple[int, int] | None:
 
 
 class _Touched(DataError):
-    """An input is no longer what it was when it was opened, or was given other times or rights."""
+    """An input changed after it was opened, or its times or permissions did."""
 
 
 def _unchanged(path: Path, before: _State, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Hand on what was read as long as the file is what it was: no row of another content goes on.
+    """Pass chunks on as long as the file is unchanged, so that no row of another content is scored.
 
     Raises:
         DataError: it changed.
     """
     for chunk in chunks:
         if _state(path) != before:
-            raise _Touched(f"{path}: was changed, or touched, while it was read.")
+            raise _Touched(f"{path}: was changed or touched while it was read.")
         yield chunk
 
 
 def _finish_parts(
     job: Job, chunks: Iterable[Chunk], parts: Parts, kept: list[Part], progress: Progress
 ) -> Iterator[Part]:
-    """Score what stands in no part that is kept, and yield each new part when it is written."""
+    """Score the rows that are in no kept part, and yield each new part when it is written."""
     pace, ahead = Pace(job.clock), deque(kept)
     first = 0
     for chunk in chunks:
@@ -164,7 +164,7 @@ def _finish_parts(
 
 
 def missing_rows(first: int, end: int, kept: Iterable[Part]) -> Iterator[tuple[int, int]]:
-    """Ranges of the rows from `first` to before `end` that stand in no part.
+    """Ranges of the rows from `first` to before `end` that are in no part.
 
     >>> list(missing_rows(0, 10, [Part(2, 3, ""), Part(5, 1, ""), Part(8, 9, "")]))
     [(0, 2), (6, 8)]
@@ -180,7 +180,7 @@ def missing_rows(first: int, end: int, kept: Iterable[Part]) -> Iterator[tuple[i
 
 
 def _score_rows(job: Job, pace: Pace, chunk: Chunk, first: int, parts: Parts, progress: Progress) -> Iterator[Part]:
-    """Score rows that follow each other; a part ends with them, or when it has taken long enough."""
+    """Score consecutive rows; a part ends with them, or when it has taken long enough."""
     held: list[pa.RecordBatch] = []
     began = job.clock()
     for scored in _steps(job, pace, chunk, job.options.text_column):
@@ -221,7 +221,7 @@ def _score_lines(job: Job, lines: Iterable[list[Line]]) -> Iterator[pa.RecordBat
 
 
 def _join(job: Job, table: StreamedTable, parts: Parts, found: list[Part], origin: Origin) -> None:
-    """Make the output out of its parts, and say beside it or in it where it comes from."""
+    """Make the output from its parts, and record its origin in it or next to it."""
     summary, options, form = job.summary, job.options, job.form
     schema = scored_schema(table.schema, job.classifier.labels, options.text_column, flag_columns=options.flag_columns)
 
@@ -247,11 +247,11 @@ def _count(summary: ScoreSummary, batch: pa.RecordBatch) -> None:
 
 def _kept(parts: list[Part]) -> str:
     n_rows = sum(part.n_rows for part in parts)
-    return f"{n_rows:,} rows are finished and kept; run the same command with --resume to go on from there."
+    return f"{n_rows:,} rows are finished and kept; run the same command with --resume to continue from there."
 
 
 def _state(path: Path) -> _State:
-    """What changes where a file changes; None: there is none."""
+    """Values that change when a file changes; None: there is no file."""
     try:
         status = path.stat()
     except OSError:

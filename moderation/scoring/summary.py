@@ -1,4 +1,4 @@
-"""What became of the rows that were scored, counted as they come."""
+"""Counts of the scored rows and their results."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from moderation.data.languages import UNDETERMINED
 from moderation.tables.columns import show_rows
 
 _KINDS_SHOWN = 10
-_ROWS_SHOWN = 6  # one more than are written out, which says that there are more
+_ROWS_SHOWN = 6  # one more than are printed, to show that there are more
 
 
 class ScoreSummary:
@@ -15,14 +15,14 @@ class ScoreSummary:
 
     Args:
         labels: Of the classifier.
-        languages: That the model was trained on; none: it is not known.
-        thresholds: Whose thresholds decide, in words; empty: nothing is said of it.
+        languages: Languages that the model was trained on; empty: not known.
+        thresholds: Which thresholds decide, in words; empty: not shown.
 
     Attributes:
         n_rows: Rows of the table.
-        n_new: Those of them that this run computed; the others had been kept by an earlier one.
+        n_new: Rows that this run computed; the others were kept from an earlier run.
         n_failed: Rows with an error.
-        n_flagged: Rows with one label or more.
+        n_flagged: Rows with one flagged label or more.
     """
 
     def __init__(self, labels: Sequence[str], languages: Sequence[str] = (), thresholds: str = "") -> None:
@@ -43,9 +43,9 @@ class ScoreSummary:
         """Count the next rows.
 
         Args:
-            flagged: Of each row the labels that are flagged; None: it was not scored.
-            languages: Of each row the language; None: nobody told.
-            errors: Of each row what is wrong; None: nothing.
+            flagged: For each row the flagged labels; None: it was not scored.
+            languages: For each row the language; None: not detected.
+            errors: For each row its error; None: no error.
         """
         for labels in flagged:
             if labels:
@@ -63,7 +63,7 @@ class ScoreSummary:
         self.n_rows += len(errors)
 
     def to_text(self, seconds: float, path: str) -> str:
-        """A few lines for people: rows, errors by kind, flagged rows per label, speed, where it all is."""
+        """A few lines for people: rows, errors by kind, flagged rows per label, speed, path of the output."""
         scored = self.n_rows - self.n_failed
         lines = [f"{self.n_rows:>11,} rows", f"{scored:>11,} scored", f"{self.n_failed:>11,} with an error"]
         common = self._errors.most_common()
@@ -86,7 +86,7 @@ class ScoreSummary:
                 f"{self._foreign.total():>11,} probably in languages that the model was not trained on ({most}): "
                 "do not rely on its answers there"
             )
-        earlier = f" ({self.n_rows - self.n_new:,} had been kept)" if self.n_new < self.n_rows else ""
+        earlier = f" ({self.n_rows - self.n_new:,} were kept from earlier runs)" if self.n_new < self.n_rows else ""
         speed = self.n_new / seconds if seconds > 0 else 0.0
         lines.append(f"{speed:>11,.0f} rows/s over {self.n_new:,} rows{earlier}, model loading included")
         lines += [f"thresholds: {self._thresholds}"] if self._thresholds else []

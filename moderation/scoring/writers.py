@@ -1,4 +1,4 @@
-"""Scored batches -> a file of any of the formats, also compressed; the same batches always give the same bytes."""
+"""Scored batches -> a file in any format, compressed or not; the same batches always give the same bytes."""
 
 import gzip
 import io
@@ -23,7 +23,7 @@ from moderation.tables.formats import COMPRESSIONS, FORMATS
 _TABLES = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 1 << 26  # of a Parquet file's row group; it is held until it is full
 _PIECE_BYTES = 1 << 18  # handed to a compressor at once
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can name
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # earliest date that a zip archive can store
 
 _OF_BYTES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
@@ -38,7 +38,7 @@ class OutputFormat:
     Args:
         table: `csv`, `tsv`, `parquet` or `jsonl`.
         compression: `.gz`, `.zip`, `.zst`, or empty.
-        name: Of the table inside an archive.
+        name: Name of the table inside an archive.
         csv_safe: Whether cells of CSV and TSV that look like formulas get an apostrophe.
     """
 
@@ -53,10 +53,10 @@ def output_format(path: Path, *, csv_safe: bool = False) -> OutputFormat:
 
     Args:
         path: The file.
-        csv_safe: As was asked for.
+        csv_safe: As requested.
 
     Raises:
-        ConfigError: they name none, or one in which `csv_safe` does nothing.
+        ConfigError: they do not name a format, or one in which `csv_safe` has no effect.
 
     >>> output_format(Path("scored.CSV.gz")).table
     'csv'
@@ -68,10 +68,10 @@ def output_format(path: Path, *, csv_safe: bool = False) -> OutputFormat:
         raise ConfigError(f"--output {path}: unknown ending; expected {FORMATS}, or - for standard output.")
     if csv_safe and table not in ("csv", "tsv"):
         raise ConfigError(
-            f"--csv-safe is of no effect on {path.name}: spreadsheets run formulas of CSV and TSV alone. Leave it out, "
-            "or name an output that ends in .csv or .tsv."
+            f"--csv-safe has no effect on {path.name}: spreadsheets run formulas only in CSV and TSV files. Leave it "
+            "out, or name an output that ends in .csv or .tsv."
         )
-    name = name.encode("utf-8", "backslashreplace").decode()  # archives hold no other names
+    name = name.encode("utf-8", "backslashreplace").decode()  # archives can hold only such names
     return OutputFormat(table, ending if ending in COMPRESSIONS else "", name, csv_safe)
 
 
@@ -79,18 +79,17 @@ def output_format(path: Path, *, csv_safe: bool = False) -> OutputFormat:
 def open_output(
     file: IO[bytes], form: OutputFormat, schema: pa.Schema, metadata: Metadata | None = None
 ) -> Iterator[Write]:
-    """Write a table to an open file; its bytes depend on its rows alone, however they are cut into batches.
+    """Write a table to an open file; its bytes depend only on its rows, however they are cut into batches.
 
-    CSV and TSV: quotes where they are needed and nowhere else, lines end in a line feed, null is empty, lists and
-    objects are JSON; the names in the list `flagged` are joined by commas. JSON lines: objects of a column
-    `json_lines.OBJECT` stay as they are, and the results are added to them. Archives carry no date, so that equal
-    tables are equal files.
+    CSV and TSV: quotes only where needed, lines end in a line feed, null is empty, lists and objects are JSON; the
+    names in the list `flagged` are joined by commas. JSON lines: objects of a column `json_lines.OBJECT` stay as they
+    are, and the results are added to them. Archives contain no date, so that equal tables give equal files.
 
     Args:
         file: Open for writing.
         form: How to write.
         schema: Of the batches.
-        metadata: Asked when all is written: what a Parquet file says of itself; other formats have no place for it.
+        metadata: Called when everything is written, for the metadata of a Parquet file; other formats have none.
 
     Yields:
         A function that writes one batch.
@@ -139,14 +138,14 @@ def _open_compressor(file: IO[bytes], form: OutputFormat) -> Iterator[Any]:
 
 
 class _Pieces:
-    """Hands bytes on in pieces of one size, since what a compressor makes of them may depend on how they come."""
+    """Passes bytes on in pieces of one size, since a compressor's output may depend on how they are cut."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._held = bytearray()
 
     def write(self, content: bytes) -> int:
-        """Hold until a piece is full."""
+        """Store bytes until a piece is full."""
         self._held += content
         whole = len(self._held) - len(self._held) % _PIECE_BYTES
         for start in range(0, whole, _PIECE_BYTES):
@@ -155,7 +154,7 @@ class _Pieces:
         return len(content)
 
     def finish(self) -> None:
-        """Hand on the rest."""
+        """Pass on the rest."""
         self._stream.write(bytes(self._held))
         self._held.clear()
 
@@ -171,7 +170,7 @@ def _open_parquet(stream: IO[bytes], schema: pa.Schema, metadata: Metadata | Non
 
 
 class _Groups:
-    """Row groups of a Parquet file: a group ends where its rows, or their bytes, are enough; batches do not matter."""
+    """Row groups of a Parquet file: a group ends after enough rows or bytes, independent of batches."""
 
     def __init__(self, writer: pa.parquet.ParquetWriter) -> None:
         self._writer = writer
@@ -202,7 +201,7 @@ class _Groups:
 
 
 class _Counted(io.RawIOBase):
-    """A stream that knows how much was written to it; a member of an archive does not, and Parquet asks."""
+    """A stream that knows how much was written to it: Parquet needs that, and an archive member cannot tell."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -213,7 +212,7 @@ class _Counted(io.RawIOBase):
         return True
 
     def write(self, content: Any) -> int:
-        """Hand on, and count."""
+        """Pass on, and count."""
         content = bytes(content)
         self._stream.write(content)
         self._n_bytes += len(content)
@@ -225,7 +224,7 @@ class _Counted(io.RawIOBase):
 
 
 def row_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """About how many bytes each row takes, int64 `(n_rows,)`; of a row itself, wherever it stands."""
+    """Estimated bytes of each row, int64 `(n_rows,)`; they depend only on the row itself."""
     sizes = np.zeros(batch.num_rows, dtype=np.int64)
     for column in batch.columns:
         sizes += _value_bytes(column)
@@ -248,7 +247,7 @@ def _value_bytes(column: pa.Array) -> npt.NDArray[np.int64]:
         ends = np.cumsum(_numbers(pc.list_value_length(column)))
         inner = np.concatenate([[0], np.cumsum(_value_bytes(column.flatten()))])
         found = np.diff(inner[ends], prepend=0)
-        if pa.types.is_fixed_size_list(kind):  # one that is missing takes as much as any other
+        if pa.types.is_fixed_size_list(kind):  # a missing list takes as much room as any other
             found[np.asarray(column.is_null())] = slot_bytes(kind)
         return found
     if pa.types.is_struct(kind):

@@ -1,1 +1,1 @@
-"""HTTP around the classifier: one server, three languages, and no torch."""
+"""HTTP around the classifier: one server, three APIs, and no torch."""

@@ -1,4 +1,4 @@
-"""Under which address clients know the server, behind proxies: as its operator says, or as a trusted proxy does."""
+"""The address under which clients know the server behind proxies: set by the operator, or sent by a trusted proxy."""
 
 import ipaddress
 import re
@@ -16,7 +16,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
 _MAPPED_BITS = 96  # ::ffff:0:0/96 holds all of IPv4
-_LONGEST, _LONGEST_CHAIN = 256, 1024  # characters of a prefix, and of the addresses that a request has come by
+_LONGEST, _LONGEST_CHAIN = 256, 1024  # characters of a prefix, and of the chain of addresses in X-Forwarded-For
 _OWN = frozenset({"v1", "v1alpha1", "batch", "page", "livez", "readyz", "metrics", "openapi.json"})
 _WITH_PORT = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 
@@ -25,7 +25,7 @@ def read_public_url(words: str) -> str:
     """The address under which clients know the server, with a slash at its end.
 
     Raises:
-        ConfigError: it is none, or its path begins as one of the server's own.
+        ConfigError: it is not a URL, or its path begins like one of the server's own.
 
     >>> read_public_url("https://moderation.example/prefix")
     'https://moderation.example/prefix/'
@@ -37,7 +37,7 @@ def read_public_url(words: str) -> str:
         url, port = urlsplit(""), None
     path = url.path.rstrip("/")
     fine = url.scheme in ("http", "https") and _HOST.fullmatch(url.netloc) and port != 0
-    said = ", in which a user is named" if "@" in words else f" is {words[:200]!r}"
+    said = " names a user" if "@" in words else f" is {words[:200]!r}"
     if not fine or len(path) > _LONGEST or not _PREFIX.fullmatch(path) or re.search(r"[?#\s]", words):
         raise ConfigError(
             f"--public-url{said}, expected the address of the server as clients know it, such as "
@@ -46,14 +46,14 @@ def read_public_url(words: str) -> str:
         )
     if path.split("/")[1:2] and path.split("/")[1] in _OWN:
         raise ConfigError(
-            f"--public-url is {words[:200]!r}: its path begins as a path of the server itself does, so that the two "
-            "could not be told apart. Choose another prefix."
+            f"--public-url is {words[:200]!r}: its path begins like one of the server's own paths, so the two could "
+            "not be told apart. Choose another prefix."
         )
     return f"{url.scheme}://{url.netloc}{path}/"
 
 
 def path_of(public_url: str) -> str:
-    """The path that proxies put in front of the server's own ones, without a slash at its end.
+    """The path that proxies put in front of the server's paths, without a slash at its end.
 
     >>> path_of("https://moderation.example/prefix/"), path_of("https://moderation.example/")
     ('/prefix', '')
@@ -65,7 +65,7 @@ def read_proxies(words: Sequence[str]) -> tuple[Network, ...]:
     """Addresses and networks of proxies.
 
     Raises:
-        ConfigError: one of them is none, or it means everybody.
+        ConfigError: one of them is not an address or network, or it means everybody.
     """
     found: list[Network] = []
     for word in words:
@@ -77,13 +77,13 @@ def read_proxies(words: Sequence[str]) -> tuple[Network, ...]:
                 "behind its prefix, such as 10.0.0.7, 10.0.0.0/24 or fd00::/64."
             ) from None
         if network.prefixlen == 0:
-            raise ConfigError(f"--trusted-proxy {word}: everybody could then say who they are. Name your proxies.")
+            raise ConfigError(f"--trusted-proxy {word}: then anybody could claim any address. List only your proxies.")
         found.append(_as_ipv4(network))
     return tuple(found)
 
 
 def _as_ipv4(network: Network) -> Network:
-    """A network of IPv4 addresses as an IPv6 socket sees them, as itself: requests' addresses are read so too."""
+    """Turn an IPv4 network in its IPv6-mapped form into plain IPv4, as for the addresses of requests."""
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped is None or network.prefixlen <= _MAPPED_BITS:
         return network
@@ -91,23 +91,23 @@ def _as_ipv4(network: Network) -> Network:
 
 
 class PublicAddress:
-    """ASGI middleware that puts a request back into the words of the client that sent it to a proxy.
+    """ASGI middleware that restores a request to what the client sent to the proxy.
 
-    Where a request comes from a trusted proxy, `X-Forwarded-For` tells the client's address: the last one that is not a
-    trusted proxy's. `X-Forwarded-Proto` tells the scheme, `X-Forwarded-Host` the host, and `X-Forwarded-Prefix` what
-    the proxy has removed from the path; of several values the last one counts, which is that of the proxy itself.
+    If a request comes from a trusted proxy, `X-Forwarded-For` gives the client's address: the last one that is not a
+    trusted proxy's. `X-Forwarded-Proto` gives the scheme, `X-Forwarded-Host` the host, and `X-Forwarded-Prefix` what
+    the proxy removed from the path; of several values the last one counts, which comes from the proxy itself.
 
     Args:
-        app: What stands behind.
-        proxies: Who is believed.
-        root_path: What proxies put in front of the server's paths, whether they then take it off or not.
+        app: The wrapped application.
+        proxies: The trusted proxies.
+        root_path: What proxies put in front of the server's paths, whether they remove it again or not.
     """
 
     def __init__(self, app: ASGIApp, proxies: Sequence[Network], root_path: str = "") -> None:
         self._app, self._proxies, self._root_path = app, proxies, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on as its client has sent it to the proxy."""
+        """Pass a request on as its client sent it to the proxy."""
         if scope["type"] == "http":
             if self._root_path and not scope.get("root_path"):
                 scope["root_path"] = self._root_path
@@ -137,9 +137,9 @@ class PublicAddress:
             scope["raw_path"] = prefix.encode() + scope.get("raw_path", b"")
 
     def _find_client(self, headers: Headers) -> str:
-        """The last address of the chain that is not a proxy's, else the first; "" where there is none.
+        """The last address of the chain that is not a proxy's, else the first; "" if there is none.
 
-        What stands before something that is no address is not believed: anybody could have sent it.
+        Nothing before an invalid address is trusted: anybody could have sent it.
         """
         found = ""
         chain = ",".join(headers.getlist("x-forwarded-for"))
@@ -156,7 +156,7 @@ class PublicAddress:
 
 
 def _without_port(word: str) -> str:
-    """An address from a chain, where some proxies write a port behind it: `1.2.3.4:5`, `[::1]:5`."""
+    """An address from a chain, without the port that some proxies append: `1.2.3.4:5`, `[::1]:5`."""
     match = _WITH_PORT.fullmatch(word)
     return match[1] or match[2] if match else word
 
@@ -166,7 +166,7 @@ def _last(headers: Headers, name: str) -> str:
 
 
 def _read_address(host: str) -> _Address | None:
-    """An address; one of IPv4 that a socket of IPv6 has seen, as itself."""
+    """An address; an IPv6-mapped IPv4 address becomes plain IPv4."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

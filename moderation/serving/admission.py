@@ -88,7 +88,7 @@ class Admission:
     def _identify_part(self, key: str, part: Part | BrokenPart) -> tuple[Part, str | None]:
         """A part of a batch, which may share the batch's key, and the name of its key."""
         if isinstance(part, BrokenPart):
-            message = "This part is no HTTP request of Content-Type: application/http."
+            message = "This part is not an HTTP request with Content-Type: application/http."
             raise ApiError(400, "invalid_request", message)
         return part, self._identify(_find_part_key(part) or key)
 
@@ -104,7 +104,7 @@ class Admission:
         if self._keys is None:
             return None
         if not key:
-            raise ApiError(401, "unauthorized", "An API key is needed: Authorization: Bearer KEY.")
+            raise ApiError(401, "unauthorized", "An API key is required: Authorization: Bearer KEY.")
         caller = self._keys.find(key)
         if caller is None:
             raise ApiError(401, "invalid_key", "This API key is not valid.")
@@ -190,7 +190,7 @@ class _KeyedBatch:
         if self._is_checked:
             return await self._receive()
         if read_coding(self._headers):
-            needed = "A batch that is packed needs its API key in a header of its own, not in its parts alone."
+            needed = "A compressed batch needs its API key in its own headers, not only in its parts."
             raise ApiError(401, "unauthorized", needed)
         held, more = bytearray(), True
         while more and len(held) < MAX_HEAD_BYTES:
@@ -212,7 +212,7 @@ def _refuse_rate(limiter: Limiter, wait_s: float) -> ApiError:
 
 def _check_query(query: bytes) -> None:
     if len(query) > _MOST_QUERY_BYTES:
-        message = f"The address is too long; expected {_MOST_QUERY_BYTES:,} bytes at most behind its question mark."
+        message = f"The query is too long; expected {_MOST_QUERY_BYTES:,} bytes at most after the question mark."
         raise ApiError(414, "too_large", message)
 
 
@@ -225,7 +225,7 @@ def _find_key(query: bytes, headers: Headers) -> str:
     in_query = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("key", [])
     in_headers = ([key.strip() for key in headers.getlist(name)] for name in _KEY_HEADERS)
     if any(len(set(keys)) > 1 for keys in (in_query, *in_headers)):
-        raise ApiError(401, "invalid_key", "Two different API keys came; expected one.")
+        raise ApiError(401, "invalid_key", "The request has two different API keys; expected one.")
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()

@@ -1,4 +1,4 @@
-"""The application: routes of every dialect, health, metrics and the page, behind one gate."""
+"""The application: the routes of every API, health, metrics and the page, behind one gate."""
 
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -55,24 +55,24 @@ def create_app(
 
     Args:
         model: Folder of a bundle; default: the compact English model of the package.
-        options: Settings; default: those of `moderation serve`, but no decisions are kept and no signal is taken.
-        keys: Who may ask; None: everybody who can reach the server.
+        options: Settings; default: those of `moderation serve`, but decisions are not stored and signals not handled.
+        keys: Who may send requests; None: anybody who can reach the server.
         thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's.
         shadow_thresholds: As `thresholds`, for the shadow.
-        shadow_backend: Engine of the shadow; one of torch's counts as `auto`.
-        shadow_may_fail: Go on without a shadow, and log why, where it cannot be loaded.
-        settings: Single settings by their names, such as `rate_limit="600/minute"`; they override `options`. See
+        shadow_backend: Engine of the shadow; torch engines count as `auto`.
+        shadow_may_fail: If the shadow cannot be loaded, log the reason and continue without it.
+        settings: Single settings by name, such as `rate_limit="600/minute"`; they override `options`. See
             `ServerOptions` and its parts.
 
     Returns:
-        The application; once it has started, `state_of(app).service` is what answers.
+        The application; once it has started, `state_of(app).service` answers.
 
     Raises:
-        ConfigError: a setting that cannot be; a rate limit, its URL, a mapping of labels or an address that cannot be
-            read; a shadow that cannot be compared.
+        ConfigError: an invalid setting; a rate limit, its URL, a mapping of labels or an address that cannot be read; a
+            shadow that cannot be compared.
         MissingExtraError: the package that a URL needs is not installed.
         ArtifactError: not a bundle.
-        TypeError: a setting of another name.
+        TypeError: an unknown setting.
 
     Example:
         app = create_app("model-export", keys=read_keys(Path("keys.json")), rate_limit="600/minute")
@@ -108,14 +108,14 @@ def _make_api(startup: Startup) -> FastAPI:
     return FastAPI(
         title="content-moderation",
         version="1",
-        description="Multi-label toxicity: the server's own language, OpenAI's and the Perspective API's.",
+        description="Multi-label toxicity through three APIs: the server's own, OpenAI's and the Perspective API.",
         lifespan=startup.run,
         root_path_in_servers=root_url is None,
         servers=[{"url": root_url}] if root_url else None,
-        docs_url=None,  # its page would load scripts from elsewhere
+        docs_url=None,  # its page would load scripts from other servers
         redoc_url=None,
-        redirect_slashes=False,  # it would send a key on to an address of the client's making
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # they may carry bodies away
+        redirect_slashes=False,  # it would redirect a key to a URL that the client made up
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it may send bodies elsewhere
     )
 
 
@@ -129,7 +129,7 @@ def _add_routes(app: FastAPI, options: ServerOptions, counterparts: Counterparts
 
 
 def _add_middleware(app: FastAPI, startup: Startup, admission: Admission) -> None:
-    """Put everything around the routes, the innermost first."""
+    """Wrap the routes in the middleware, the innermost first."""
     options, root_url = startup.options, startup.root_url
     if options.shadow.shadow is not None:
         app.add_middleware(AfterAnswer, shadow=lambda: state_of(app).shadow)
@@ -152,13 +152,13 @@ def _add_health(app: FastAPI, counts: Metrics) -> None:
     @app.head("/livez", include_in_schema=False)
     @app.get("/livez", tags=["health"])
     async def livez() -> dict[str, str]:
-        """The process answers."""
+        """Whether the process answers."""
         return {"status": "alive"}
 
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"], responses={"503": {"model": dict[str, str]}})
     async def readyz(request: Request) -> JSONResponse:
-        """The model is loaded and warm, and the server is not about to stop; also whether decisions can be kept."""
+        """Whether the model is loaded and warm and the server is not stopping; also whether decisions can be stored."""
         state = state_for(request)
         service, feedback = state.service, state.feedback
         status: Literal["ready", "draining", "broken"]
@@ -168,7 +168,7 @@ def _add_health(app: FastAPI, counts: Metrics) -> None:
 
     @app.get("/metrics", tags=["health"], response_class=Response, responses={"200": {"content": {"text/plain": {}}}})
     def metrics() -> Response:  # in a thread: the counts of all workers are in files
-        """Counts, in Prometheus's text format."""
+        """Metrics in Prometheus's text format."""
         return Response(counts.render(), headers={"Content-Type": metrics_module.CONTENT_TYPE})
 
 

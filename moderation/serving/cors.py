@@ -1,4 +1,4 @@
-"""Which pages of other origins may ask, and what their browsers are told before."""
+"""Which pages of other origins may send requests, and the answers to their browsers' preflights."""
 
 import re
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from starlette.types import ASGIApp
 
 from moderation.serving.dialects.perspective.languages import MODEL_LANGUAGE
 
-_LONGEST = 4096  # characters of the headers that a page may ask for
+_LONGEST = 4096  # characters of the list of headers that a page may ask to send
 _NAME = r"[\w!#$%&'*+.^`|~-]+"
 _NAMES = re.compile(rf"{_NAME}(?:[ \t]*,[ \t]*{_NAME})*", re.ASCII)
 
 
 class Cors(CORSMiddleware):
-    """Origins by name. A page of one of them may send any header: clients add new ones with each version.
+    """Allows origins by name. Their pages may send any header: clients add new ones with each version.
 
     Args:
-        app: What stands behind, whose refusals a page may read too.
+        app: The wrapped application; pages may read its error answers too.
         origins: Such as `https://forum.example`.
     """
 
@@ -29,12 +29,12 @@ class Cors(CORSMiddleware):
             allow_origins=list(origins),
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            allow_private_network=True,  # an origin that is named may reach a server inside, too
+            allow_private_network=True,  # an allowed origin may also reach a server in a private network
             expose_headers=["X-Request-Id", "X-Model-Version", MODEL_LANGUAGE, "Retry-After"],
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """What a browser is told that asks first; another origin is told nothing."""
+        """The answer to a preflight; other origins get no information."""
         asked = request_headers.get("access-control-request-headers", "").strip()
         answer = super().preflight_response(request_headers)
         if answer.status_code == 200 and (not asked or (len(asked) <= _LONGEST and _NAMES.fullmatch(asked))):

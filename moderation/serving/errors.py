@@ -1,4 +1,4 @@
-"""What the server refuses, before a dialect puts it into its own words."""
+"""Refusals of the server, before a dialect words them for its API."""
 
 from typing import Any, ClassVar
 
@@ -9,15 +9,15 @@ from starlette.exceptions import HTTPException
 class ApiError(HTTPException):
     """A refused request. Its message names places, numbers and limits, never a text.
 
-    It is an `HTTPException` so that FastAPI lets it through where it takes other errors for those of a body.
+    It is an `HTTPException` so that FastAPI lets it through where it would report other errors as body errors.
 
     Args:
         status: HTTP status, 400 to 599.
         kind: One of `KINDS`.
         message: What is wrong, what was expected.
-        retry_after_s: After how many seconds it may be tried again, for the header `Retry-After`.
-        param: Which field of the request it is about, where it is about one.
-        allow: Methods that the path takes, where it does not take the one that was used.
+        retry_after_s: Seconds after which the client may retry, for the header `Retry-After`.
+        param: The field of the request that it is about, if any.
+        allow: Methods that the path accepts, if it does not accept the one used.
     """
 
     KINDS: ClassVar = (
@@ -72,18 +72,18 @@ _KIND_OF_STATUS = {
     422: "invalid_request",
     503: "unavailable",
 }
-"""HTTP status -> the kind of a problem that a library found."""
+"""HTTP status -> kind of a problem that a library found."""
 
 _MESSAGES = {
     400: "The body cannot be read: expected JSON in UTF-8.",
     404: "There is nothing at this path.",
-    405: "This path does not take that method.",
+    405: "This path does not accept that method.",
     413: "The body is too large.",
 }
 
 
 def as_problem(error: Exception) -> ApiError:
-    """A library's refusal as one of ours, without anything of what was sent."""
+    """Turn a library's error into one of ours, without anything from the request."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestValidationError):
@@ -99,14 +99,14 @@ def as_problem(error: Exception) -> ApiError:
 
 
 def _describe(part: Any) -> str:
-    """One problem of a body: where it is, what was expected; names that the sender made up are left out."""
+    """One problem of a body: where it is and what was expected; names that the sender made up are left out."""
     where = ".".join(str(step) for step in part["loc"] if isinstance(step, int) or str(step).isidentifier())
     if part["type"] == "extra_forbidden":
-        return f"{'.'.join(map(str, part['loc'][:-1])) or 'body'}: a field that is not known"
+        return f"{'.'.join(map(str, part['loc'][:-1])) or 'body'}: unknown field"
     return f"{where}: {part['msg']}"
 
 
 def _find_field(part: Any) -> str | None:
-    """The field of a body that a problem is about, where it is one that we know."""
+    """The field of a body that a problem is about, if it is a known one."""
     known = len(part["loc"]) > 1 and part["type"] != "extra_forbidden"
     return str(part["loc"][1]) if known else None

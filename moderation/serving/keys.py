@@ -1,9 +1,9 @@
-"""API keys: a file of their SHA-256, and the question whether a key is one of them.
+"""API keys: a file of their SHA-256 hashes, and the check whether a key is one of them.
 
-A key is 32 random bytes, so that one round of SHA-256 hides it: there is nothing to guess. The file never holds a key.
+A key is 32 random bytes, too many to guess, so one round of SHA-256 hides it. The file never holds a key.
 
-Whoever changes the file holds its lock from reading it to replacing it, so that no change is lost; whoever reads it
-needs none, since it is replaced as a whole.
+A process that changes the file holds its lock from reading to replacing it, so that no change is lost; reading needs
+no lock, since the file is replaced as a whole.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from moderation.locks import claimed
 FORMAT = "content-moderation keys"
 PREFIX = "cm_"
 WAIT_S = 30.0
-"""Within which the file must come free; whoever changes it needs no time."""
+"""How long to wait for the file's lock; a change takes next to no time."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -32,10 +32,10 @@ _LONGEST_CREATED = 64
 
 @dataclass(frozen=True)
 class StoredKey:
-    """What the file holds of a key.
+    """What the file holds for a key.
 
     Args:
-        sha256: Of the key, 64 hex digits.
+        sha256: Hash of the key, 64 hex digits.
         created: Day on which it was made, such as 2026-01-31; empty: not known.
     """
 
@@ -44,7 +44,7 @@ class StoredKey:
 
 
 class Keys:
-    """Keys that are accepted.
+    """The accepted keys.
 
     Args:
         hashes: Name -> SHA-256 of its key, 64 hex digits.
@@ -57,7 +57,7 @@ class Keys:
         return len(self._hashes)
 
     def find(self, key: str) -> str | None:
-        """Name of a key, or None; takes as long whichever it is, or if it is none."""
+        """Name of a key, or None; takes the same time for every key, known or not."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         found = None
         for name, known in self._hashes.items():
@@ -81,10 +81,10 @@ def list_keys(path: Path) -> dict[str, str]:
 
 
 def add_key(path: Path, name: str) -> str:
-    """Make a key, keep its hash under a name, and return it; it cannot be had again.
+    """Make a key, store its hash under a name, and return the key; it cannot be recovered later.
 
     Raises:
-        ConfigError: a name that is taken, or none.
+        ConfigError: the name is taken or not valid.
         ArtifactError: not a file of keys, or one that cannot be written.
     """
     if not _NAME.fullmatch(name):
@@ -93,7 +93,7 @@ def add_key(path: Path, name: str) -> str:
     with claimed(path, "keys", wait_s=WAIT_S):
         known = _read(path) if path.exists() else {}
         if name in known:
-            raise ConfigError(f"{path}: holds a key named {name}. Remove it first, or choose another name.")
+            raise ConfigError(f"{path}: already holds a key named {name}. Remove it first, or choose another name.")
         key = PREFIX + secrets.token_urlsafe(32)
         digest = hashlib.sha256(key.encode()).hexdigest()
         _write(path, known | {name: StoredKey(digest, time.strftime("%Y-%m-%d", time.gmtime()))})
@@ -108,7 +108,7 @@ def remove_key(path: Path, name: str) -> None:
         ArtifactError: not a file of keys, or one that cannot be written.
     """
     path = find_target(path)
-    _read(path)  # where there is no such file, no lock is left behind
+    _read(path)  # fails first if there is no file, so that no lock is left behind
     with claimed(path, "keys", wait_s=WAIT_S):
         known = _read(path)
         if name not in known:
@@ -132,7 +132,7 @@ def _read(path: Path) -> dict[str, StoredKey]:
     if problems:
         raise ArtifactError(
             "\n".join([f"{path}: a file of API keys with wrong entries:", *problems[:10]])
-            + "\nTake them out of the file, and make new keys: moderation keys add."
+            + "\nRemove them from the file, and make new keys: moderation keys add."
         )
     return found
 
@@ -149,14 +149,14 @@ def _read_key(name: str, facts: object) -> StoredKey:
         raise ValueError('expected {"sha256": ..., "created": ...}.')
     digest, day = facts.get("sha256"), facts.get("created", "")
     if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
-        raise ValueError("its sha256 is not a text of 64 hexadecimal digits.")
+        raise ValueError("its sha256 is not a string of 64 hexadecimal digits.")
     if not (isinstance(day, str) and len(day) <= _LONGEST_CREATED and day.isprintable()):
-        raise ValueError("its day, created, is not a text such as 2026-01-31.")
+        raise ValueError("its created is not a string such as 2026-01-31.")
     return StoredKey(digest, day)
 
 
 def _write(path: Path, keys: Mapping[str, StoredKey]) -> None:
-    """Replace the file, which keeps its rights; a new one is for its owner alone."""
+    """Replace the file, which keeps its permissions; a new one is readable only by its owner."""
     content = {"format": FORMAT, "keys": {name: asdict(key) for name, key in keys.items()}}
     with write_atomically(path, private=True) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""What the server counts, for Prometheus. No label and no value holds anything of a text.
+"""What the server counts, for Prometheus. No label or value contains anything from a text.
 
-Workers keep their counts in files of one folder (`count_files`), and any worker answers for all of them.
+Workers keep their counts in files of one folder (`count_files`), and any worker reports those of all.
 """
 
 import collections
@@ -20,13 +20,13 @@ from moderation.serving.processes.count_files import find_counts, worker_ids
 
 
 class WorkerCollector(Collector):
-    """The usual `process_*` metrics of every worker, with its process id; nothing where there is no `/proc`.
+    """The usual `process_*` metrics of every worker, with its process id; none without `/proc`.
 
-    A sum would fall when a worker is replaced, and look like a counter that began anew: the one who asks can sum.
+    A sum would fall when a worker is replaced, like a counter that was reset, so summing is left to the reader.
     """
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of the workers that are there now."""
+        """The metrics of the workers that exist now."""
         found: dict[str, Metric] = {}
         for pid in worker_ids():
             for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
@@ -55,31 +55,29 @@ class Metrics:
         self._requests = counter("requests", "Requests by route and status.", "route", "method", "status")
         self._request_s = histogram("request_seconds", "Seconds from request to answer.", _SECONDS, "route")
         self._queue_s = histogram("queue_seconds", "Seconds that a request waited for a free thread.", _SECONDS)
-        self._tokenise_s = histogram("tokenise_seconds", "Seconds of cutting a request into windows.", _SECONDS)
-        self._inference_s = histogram("inference_seconds", "Seconds of one batch in the engine.", _SECONDS)
+        self._tokenise_s = histogram("tokenise_seconds", "Seconds to cut a request into windows.", _SECONDS)
+        self._inference_s = histogram("inference_seconds", "Seconds for one batch in the engine.", _SECONDS)
         self._batch_windows = histogram("batch_windows", "Windows in one batch.", _COUNTS)
         self._text_windows = histogram("text_windows", "Windows of one text.", _COUNTS)
         self._batch_tokens = counter("tokens", "Tokens computed, padding included.")
         self._texts = counter("texts", "Texts answered.")
         self._flagged = counter("flagged", "Texts flagged, by label.", "label")
-        self._languages = counter(
-            "languages", "Texts sent to analyze, by their language and what was done.", "language", "outcome"
-        )
+        self._languages = counter("languages", "Texts sent to analyze, by language and outcome.", "language", "outcome")
         self._scores = histogram("score", "Probabilities, by label: watch them for drift.", _SCORES, "label")
         self._hits = counter("cache_hits", "Texts answered from the cache.")
         self._misses = counter("cache_misses", "Texts that had to be computed.")
         self._fallbacks = counter(
-            "rate_limit_fallbacks", "Requests that a worker counted by itself, since --rate-limit-url did not answer."
+            "rate_limit_fallbacks", "Requests that a worker counted by itself: --rate-limit-url did not answer."
         )
         self._unsupported = counter(
-            "unsupported_attributes", "Attributes that analyze was asked for and the model lacks.", "attribute"
+            "unsupported_attributes", "Attributes requested from analyze that the model lacks.", "attribute"
         )
         self._decisions = counter(
-            "decisions", "Decisions of moderators that came, and whether they are kept.", "outcome"
+            "decisions", "Moderators' decisions received, by whether they were stored.", "outcome"
         )
-        self._waiting = gauge("waiting_tokens", "Tokens that wait in the queue.")
+        self._waiting = gauge("waiting_tokens", "Tokens waiting in the queue.")
         self._model = self._info("model_info", "The model that answers.", "name", "version", "backend")
-        self._build = self._info("build_info", "The program that answers.", "version", "python")
+        self._build = self._info("build_info", "Versions of the program and of Python.", "version", "python")
 
     def started(self, name: str, version: str, backend: str) -> None:
         """This process answers from now on, with this model."""
@@ -98,30 +96,30 @@ class Metrics:
         self._inference_s.observe(seconds)
 
     def waited(self, seconds: float) -> None:
-        """So long a request waited for its first window to be taken."""
+        """Record how long a request waited until its first window was taken."""
         self._queue_s.observe(seconds)
 
     def tokenised(self, seconds: float) -> None:
-        """So long the cutting of a request's texts into windows took."""
+        """Record how long it took to cut a request's texts into windows."""
         self._tokenise_s.observe(seconds)
 
     def waiting(self, n_tokens: int) -> None:
-        """So many tokens wait now."""
+        """Record how many tokens wait now."""
         self._waiting.set(n_tokens)
 
     def rate_limit_fallback(self, n: int) -> None:
-        """Requests were counted by this worker alone, which should have been counted with those of the others."""
+        """Requests were counted only by this worker instead of together with those of the others."""
         self._fallbacks.inc(n)
 
     def unsupported_attributes(self, names: Iterable[str]) -> None:
-        """Attributes were asked for that the model lacks; those that nobody ever had are counted as `other`."""
+        """Attributes were requested that the model lacks; unknown ones are counted as `other`."""
         for name, n_times in collections.Counter(
             name if name.removesuffix(TWIN) in PERSPECTIVE_NAMES else "other" for name in names
         ).items():
             self._unsupported.labels(name).inc(n_times)
 
     def decision(self, outcome: Literal["kept", "failed"]) -> None:
-        """A moderator's decision came, and is kept, or cannot be."""
+        """A moderator's decision was received, and stored or not."""
         self._decisions.labels(outcome).inc()
 
     def texts(self, results: Iterable[TextResult], n_hits: int) -> None:
@@ -139,7 +137,7 @@ class Metrics:
         self._misses.inc(n_texts - n_hits)
 
     def language(self, language: str, outcome: str) -> None:
-        """A text in this language, of a bounded number of them, was `scored`, scored `as_model`, or `refused`."""
+        """A text in this language (one of a bounded number) was `scored`, scored `as_model`, or `refused`."""
         self._languages.labels(language, outcome).inc()
 
     def render(self) -> bytes:
@@ -149,7 +147,7 @@ class Metrics:
         return generate_latest(self.add_up()) + generate_latest(processes)
 
     def add_up(self) -> CollectorRegistry:
-        """The counts of all workers together, or of this process where there is no common folder."""
+        """The counts of all workers together, or of this process if there is no common folder."""
         if not find_counts():
             return self.registry
         together = CollectorRegistry()
@@ -163,7 +161,7 @@ class Metrics:
         return Gauge(f"moderation_{name}", help, registry=self.registry, multiprocess_mode="livesum")
 
     def _info(self, name: str, help: str, *labels: str) -> Gauge:
-        """Always 1, of the processes that live: what it says is in its labels."""
+        """A gauge that is always 1, for live processes: the information is in its labels."""
         return Gauge(f"moderation_{name}", help, labels, registry=self.registry, multiprocess_mode="livemax")
 
     def _histogram(self, name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:

@@ -108,7 +108,7 @@ class Gate:
         except Exception as error:
             _log_fault(error, request_id)
             if not status:
-                fault = ApiError(500, "internal", f"A fault of the server; its log names it: {request_id}")
+                fault = ApiError(500, "internal", f"Internal error; the server's log has it under: {request_id}")
                 await render_problem(path, fault)(scope, receive, send_on)
         finally:
             self._record(scope, status or _CLIENT_GONE, time.perf_counter() - began, request_id, caller)

@@ -1,4 +1,4 @@
-"""The OpenAPI document, with what only a running server can say: which keys it wants, which languages it knows."""
+"""The OpenAPI document, with what only a running server knows: whether it requires keys, and its languages."""
 
 import re
 
@@ -17,7 +17,7 @@ _SCHEMES = {
 
 
 def complete_description(app: FastAPI, *, has_keys: bool) -> None:
-    """Let an application's OpenAPI document say what is known at its first use, and not before.
+    """Complete an application's OpenAPI document at its first use, when the missing facts are known.
 
     Args:
         app: Once it has started, it knows the languages of its model.
@@ -37,7 +37,7 @@ def complete_description(app: FastAPI, *, has_keys: bool) -> None:
 
 
 def _any_case(word: str) -> str:
-    """A pattern: JSON schema has no flag for it."""
+    """A pattern that matches a word in any case; JSON schema has no flag for that."""
     return "".join(f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else re.escape(letter) for letter in word)
 
 
@@ -49,9 +49,9 @@ def _declare_keys(document: JsonSchemaValue) -> None:
 
 
 def _declare_languages(document: JsonSchemaValue, languages: tuple[str, ...]) -> None:
-    """Languages of which `analyze` wants one, where a request names any; none: it takes all.
+    """Declare the languages of which `analyze` requires one if a request names any; empty: it accepts all.
 
-    The pattern says less than the server's rule, which compares all parts that two names both have.
+    The pattern is looser than the server's rule, which compares all parts that two names both have.
     """
     codes = "|".join(sorted({_any_case(language_parts(code)[0]) for code in languages}))
     for path, methods in document["paths"].items():

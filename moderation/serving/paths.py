@@ -6,7 +6,7 @@ from typing import Literal
 from starlette.types import Scope
 
 BATCH_PATHS = ("/batch", "/batch/commentanalyzer/v1alpha1")
-"""Where Google's clients send several requests at once."""
+"""Paths to which Google's clients send several requests at once."""
 
 DialectName = Literal["native", "openai", "perspective"]
 
@@ -16,7 +16,7 @@ _PERSPECTIVE = ("/v1alpha1/", "/comments:", "/$discovery/", "/batch")
 
 
 def route_path(scope: Scope) -> str:
-    """The path without the root path that a proxy or another application has put in front of it.
+    """The path without the root path that a proxy or another application put in front of it.
 
     >>> route_path({"path": "/moderation/v1/model", "root_path": "/moderation"})
     '/v1/model'
@@ -28,7 +28,7 @@ def route_path(scope: Scope) -> str:
 
 
 def find_dialect(path: str) -> DialectName:
-    """In whose words an error at a path of the routes is told; double slashes and one at the end change nothing.
+    """The API whose format an error at this path uses; double slashes and one at the end change nothing.
 
     >>> find_dialect("/v1/moderations"), find_dialect("//v1alpha1/comments:analyze/"), find_dialect("/v1/predict")
     ('openai', 'perspective', 'native')

@@ -1,10 +1,10 @@
-"""Windows of many requests -> micro-batches -> probabilities, in a queue that is bounded by time.
+"""Windows of many requests -> micro-batches -> probabilities, in a queue that is limited by waiting time.
 
-Threads take windows from a common queue, as many of one padded length as fit a batch, whichever requests they belong
-to. Nobody waits for a batch to fill: what is there when a thread is free is computed.
+Threads take windows from a common queue, as many of one padded length as fit a batch, from any requests. No thread
+waits for a batch to fill: it computes what is there when it is free.
 
-Who goes first: who came first, but a request that takes more than half a second by itself stands back for as long as it
-takes beyond that. So a huge one blocks nobody, and is delayed by no more than its own length.
+Requests are served in order of arrival, but one that takes more than half a second by itself is put back by the time
+that it takes beyond that. So a huge request blocks nobody, and is delayed by no more than its own length.
 """
 
 import heapq
@@ -27,16 +27,16 @@ logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 MAX_TOKENS = 1_000_000
-"""Tokens that wait at most, for memory's sake, beside the longest request; that one may be longer."""
+"""Maximum of waiting tokens, to save memory, not counting the longest request, which may be longer."""
 
-_FIRST_GUESS = 1000.0  # tokens a second, until the first batch tells
-_PATIENCE_S = 0.5  # that others wait for a request, without passing it
-_SEEN = 64  # requests that are looked through for windows that fill up a batch
+_FIRST_GUESS = 1000.0  # tokens a second, until the first batch was measured
+_PATIENCE_S = 0.5  # a request that takes longer than this lets others pass
+_SEEN = 64  # requests that are searched for windows that fill up a batch
 _MEMORY = 0.9  # of the running mean of the speed
 
 
 class ComputesWindows(Protocol):
-    """What is asked of a classifier here; `moderation.Classifier` is one."""
+    """The part of a classifier that is used here; `moderation.Classifier` has it."""
 
     labels: tuple[str, ...]
 
@@ -46,7 +46,7 @@ class ComputesWindows(Protocol):
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens of a batch at most; 0: each window alone."""
+        """Maximum number of tokens of a batch; 0: each window is computed alone."""
 
     def padded_length(self, window: Window) -> int:
         """Tokens of a window with its padding."""
@@ -56,21 +56,21 @@ class ComputesWindows(Protocol):
 
 
 class Watches(Protocol):
-    """Who is told what was computed."""
+    """An observer of what is computed."""
 
     def batch(self, n_windows: int, n_tokens: int, seconds: float) -> None:
         """A batch was computed."""
 
     def waited(self, seconds: float) -> None:
-        """So long a request waited for its first window to be taken."""
+        """A request waited this long until its first window was taken."""
 
     def waiting(self, n_tokens: int) -> None:
-        """So many tokens wait now."""
+        """This many tokens wait now."""
 
 
 @dataclass(eq=False)
 class _Job:
-    """The windows of one request that were not computed yet."""
+    """The windows of one request that are not computed yet."""
 
     pending: dict[int, list[tuple[int, Window]]]  # padded length -> place of the text, window; taken from the end
     probabilities: FloatArray  # (n_texts, n_labels), the highest so far
@@ -83,12 +83,12 @@ class _Job:
 
 
 class Batcher:
-    """A queue of windows and the threads that work it off.
+    """A queue of windows and the threads that process it.
 
     Args:
-        classifier: Computes.
-        watch: Is told of every batch and every wait.
-        max_wait_s: A request that would be answered later than that is refused.
+        classifier: Computes the windows.
+        watch: Observes every batch and every wait.
+        max_wait_s: A request that would have to wait longer for its answer is refused.
     """
 
     def __init__(self, classifier: ComputesWindows, watch: Watches, *, max_wait_s: float) -> None:
@@ -122,17 +122,17 @@ class Batcher:
     def best_tokens_per_s(self) -> float:
         """Speed of all threads together in the fastest batch so far; 0 before the first.
 
-        The mean is low where all batches were small or something else took the processor; this one tells what is
-        beyond the machine.
+        The mean is low if all batches were small or something else used the processor; this speed shows what the
+        machine can do at most.
         """
         return self._fastest
 
     def check_room(self, n_tokens: int, n_coming: int = 0) -> None:
-        """Refuse a request of about so many tokens while it would wait too long.
+        """Refuse a request of about this many tokens if it would wait too long.
 
         Args:
-            n_tokens: Of the request.
-            n_coming: Of others that were let in and are not queued yet.
+            n_tokens: Tokens of the request.
+            n_coming: Tokens of requests that were admitted but are not queued yet.
 
         Raises:
             ApiError: 429, with the seconds after which there should be room.
@@ -163,7 +163,7 @@ class Batcher:
 
         Returns:
             A future of the highest probability over each text's windows, float32 `(n_texts, n_labels)`, and of the
-            number of windows, int64 `(n_texts,)`. Cancel it, and what was not computed yet is left out.
+            number of windows, int64 `(n_texts,)`. If it is cancelled, windows not computed yet are skipped.
 
         Raises:
             ApiError: 503, the server is shutting down.
@@ -186,7 +186,7 @@ class Batcher:
         self._tell(self._watch.waiting, self._n_tokens + n_tokens)
         with self._ready:
             if self._closed:
-                raise ApiError(503, "shutting_down", "The server is shutting down. Ask another one.")
+                raise ApiError(503, "shutting_down", "The server is shutting down. Try another one.")
             heapq.heappush(self._heap, (self._turn(job.began, n_tokens), next(self._order), job))
             self._n_tokens += n_tokens
             self._ready.notify(min(len(windows), len(self._threads)))
@@ -195,7 +195,7 @@ class Batcher:
 
     @property
     def is_working(self) -> bool:
-        """Whether all threads are there."""
+        """Whether all threads are alive."""
         return all(thread.is_alive() for thread in self._threads)
 
     @property
@@ -204,7 +204,7 @@ class Batcher:
         return self._n_tokens == 0 and self._n_free > 0
 
     def close(self) -> None:
-        """Compute what waits, then end the threads."""
+        """Compute all waiting windows, then end the threads."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()
@@ -227,7 +227,7 @@ class Batcher:
                 self._compute(length, taken)
 
     def _take(self) -> tuple[int, list[tuple[_Job, int, Window]]]:
-        """Windows of one length: those of the request whose turn it is, then of others until the batch is full."""
+        """Windows of one length: those of the first request, then of others until the batch is full."""
         while self._heap and (self._heap[0][2].done.cancelled() or not self._heap[0][2].pending):
             _, _, gone = heapq.heappop(self._heap)
             self._forget(gone)
@@ -281,11 +281,11 @@ class Batcher:
                 job.done.set_result((job.probabilities, job.n_windows))
 
     def _tell(self, what: Callable[..., None], *numbers: float) -> None:
-        """Tell the one who watches; what goes wrong there, a full disk of metrics say, shall not end this thread."""
+        """Notify the observer; its errors, such as a full disk, must not end this thread."""
         try:
             what(*numbers)
         except Exception as error:
-            logger.warning("not counted", extra={"error": type(error).__name__})
+            logger.warning("a metric was not counted", extra={"error": type(error).__name__})
 
     def _fail(self, job: _Job, error: Exception) -> None:
         with self._ready:  # two threads may fail with windows of one job
@@ -294,7 +294,7 @@ class Batcher:
                 job.done.set_exception(error)
 
     def _forget(self, job: _Job) -> None:
-        """Count and compute nothing more of a job, whose turn may be far away."""
+        """Stop counting and computing a job, wherever it is in the queue."""
         with self._ready:
             self._n_tokens -= job.n_tokens
             job.n_tokens = 0

@@ -23,7 +23,7 @@ from moderation.serving.metrics import Metrics
 from moderation.serving.queue import Batcher
 
 LONG = 20_000
-"""Characters of a request that is cut in a thread of its own, so that no short one waits for it."""
+"""Requests with more characters are cut into windows in a separate thread, so that no short one waits for them."""
 
 _CHARACTERS_PER_TOKEN = 3  # rather too few than too many
 _PIECE = 1_000
@@ -35,10 +35,10 @@ _LONGEST_NAME = 12  # characters of the words that a tokenizer may read in place
 
 
 def measure(texts: Sequence[str]) -> tuple[int, bool]:
-    """About how many tokens texts have, and whether they are long.
+    """Estimate how many tokens texts have, and whether they are long.
 
-    What counts is their length as a tokenizer reads them: of one letter 18 may become, of an emoji a word. Of long
-    texts the beginning is looked at, and the rest is taken to be like it.
+    What counts is their length after normalisation: one letter may become 18, an emoji a word. For long texts, only
+    the beginning is examined, and the rest is assumed to be like it.
 
     >>> measure(["kind river"]), measure(["kind river " * 2000]), measure(["\ufdfa" * 2000])
     ((5, False), (7335, True), (12002, True))
@@ -52,7 +52,7 @@ def measure(texts: Sequence[str]) -> tuple[int, bool]:
 
 
 def _normalised_length(text: str) -> int:
-    """At most so many characters a text has when it is normalised; an estimate where that is long."""
+    """Upper bound of a text's characters after normalisation; an estimate if that is long."""
     length = end = 0
     while end < len(text) and length <= LONG:
         piece = text[end : end + _PIECE]
@@ -63,9 +63,9 @@ def _normalised_length(text: str) -> int:
 
 
 _WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
-_LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which tell how fast the engine can be
-_USUAL_AT_MOST = 256  # tokens of a request that is called usual
-_LOOK_S = 0.02  # between two looks whether the queue is full
+_LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which show how fast the engine can be
+_USUAL_AT_MOST = 256  # tokens of a typical request
+_LOOK_S = 0.02  # between two checks whether the queue is full
 _Row = tuple[npt.NDArray[np.float32], int]
 
 
@@ -78,15 +78,15 @@ class PredictionService:
 
     Args:
         classifier: Loaded; closed with this object.
-        metrics: Counts.
-        max_wait_s: A request that would be answered later than that is refused at once (429).
-        timeout_s: A request that has no answer then gets none (504).
-        cache_texts: Results kept, of all keys together; 0: none. No text is kept, and no key finds another's.
+        metrics: Where to count.
+        max_wait_s: A request that would have to wait longer for its answer is refused at once (429).
+        timeout_s: A request without an answer by then is given up (504).
+        cache_texts: Results to cache, for all keys together; 0: none. No text is stored, and no key finds another's.
 
     Attributes:
-        draining: Set when the server is about to stop: it is no longer ready, and still answers.
-        leaving: Set when this process is to end, for good or for another one: connections are not kept for more.
-        on_results: Is told the texts that were read, without parts of others, and their results; it may not raise.
+        draining: Set when the server is about to stop: it reports "not ready" but still answers.
+        leaving: Set when this process is about to end, replaced or not: connections are closed after their answer.
+        on_results: Called with the scored texts (without sentences of other texts) and their results; must not raise.
     """
 
     on_results: Callable[[Sequence[str], Sequence[TextResult]], None] | None = None
@@ -100,7 +100,7 @@ class PredictionService:
         self._timeout_s = timeout_s
         self._cache: LRUCache[bytes, _Row] = LRUCache(cache_texts)
         self._cache_lock = threading.Lock()
-        self._secret = secrets.token_bytes(32)  # without it nobody can tell which text a hash in memory is of
+        self._secret = secrets.token_bytes(32)  # without it, nobody can guess a text from its hash in memory
         for text in _WARM_UP:
             classifier.probabilities([text])
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
@@ -109,7 +109,7 @@ class PredictionService:
         self._coming_lock = threading.Lock()  # requests are read on two event loops
         self._usual: float | None = None  # running mean of a request's tokens
         self._looked_at = 0.0
-        self._full: ApiError | None = None  # what a look at the queue gave
+        self._full: ApiError | None = None  # result of the last check
         self._batcher.submit(self._cut((*_WARM_UP, _LONG_WARM_UP)), len(_WARM_UP) + 1).result()
 
     async def read(
@@ -119,11 +119,11 @@ class PredictionService:
 
         Args:
             texts: Any number.
-            caller: Name of the key that asks, which finds in the cache what itself has asked before; None: no key.
-            n_counted: How many of the first are no parts of others, for the metrics; None: all.
+            caller: Name of the request's key, which finds only its own earlier results in the cache; None: no key.
+            n_counted: How many of the first texts to count in the metrics (the others are sentences); None: all.
 
         Raises:
-            ApiError: 400, a text that is none; 429, too much waits; 503, the server stops; 504, no answer in time.
+            ApiError: 400, an invalid text; 429, a long queue; 503, the server is stopping; 504, no answer in time.
         """
         try:
             texts = check_texts(texts)
@@ -150,7 +150,7 @@ class PredictionService:
         return results
 
     def check_size(self, texts: Sequence[str]) -> None:
-        """Refuse texts that `read` would refuse, before anything is made of them.
+        """Refuse texts that `read` would refuse, before any work is done on them.
 
         Raises:
             ApiError: 413 or 429.
@@ -160,7 +160,7 @@ class PredictionService:
             self._admit(n_tokens, long=long)
 
     def check_room(self) -> None:
-        """Refuse any request while one of usual length would be refused: cheaper than to find out what it asks.
+        """Refuse any request while one of typical length would be refused: cheaper than reading its body first.
 
         Raises:
             ApiError: 429.
@@ -186,7 +186,7 @@ class PredictionService:
         return not any(self._n_coming.values()) and self._batcher.has_free_thread
 
     def close(self) -> None:
-        """Finish what waits, and let go of the engine."""
+        """Finish waiting requests, and release the engine."""
         self._cutter.shutdown()
         self._long_cutter.shutdown()
         self._batcher.close()
@@ -209,7 +209,7 @@ class PredictionService:
             async with asyncio.timeout(self._timeout_s):
                 windows = await self._cut_aside(texts, n_tokens, self._long_cutter if long else self._cutter)
                 n_found = sum(len(window.ids) for _, window in windows)
-                if n_found > n_tokens:  # letters of which the tokenizer makes many, say
+                if n_found > n_tokens:  # for example letters that the tokenizer splits into many tokens
                     self._admit(n_found, long=long)
                 answer = await asyncio.wrap_future(self._batcher.submit(windows, len(texts)))
         except TimeoutError:
@@ -222,7 +222,7 @@ class PredictionService:
         return [(row.copy(), count) for row, count in zip(probabilities, n_windows.tolist(), strict=True)]
 
     def _admit(self, n_tokens: int, *, long: bool) -> None:
-        """Refuse what takes too long by itself (413), or would wait too long (429)."""
+        """Refuse a request that takes too long by itself (413), or would wait too long (429)."""
         self._check_alone(n_tokens)
         with self._coming_lock:
             n_coming = sum(self._n_coming.values()) if long else self._n_coming[self._cutter]
@@ -233,14 +233,14 @@ class PredictionService:
             raise ApiError(
                 413,
                 "too_large",
-                f"These texts alone take longer than the {self._timeout_s:g} s that a request may take. "
+                f"These texts would take longer than the {self._timeout_s:g} s that a request may take. "
                 "Send fewer or shorter texts at a time.",
             )
 
     async def _cut_aside(
         self, texts: Sequence[str], n_tokens: int, cutter: ThreadPoolExecutor
     ) -> list[tuple[int, Window]]:
-        """Cut texts in a thread, which goes no further once nobody waits for it."""
+        """Cut texts in a thread, which stops once nobody waits for it."""
         given_up = threading.Event()
         with self._coming_lock:
             self._n_coming[cutter] += n_tokens

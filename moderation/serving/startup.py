@@ -1,4 +1,4 @@
-"""From settings to an application that answers: what is opened at the start is closed at the end, the last first."""
+"""From settings to a running application: what is opened at the start is closed at the end, in reverse order."""
 
 import logging
 import threading
@@ -36,19 +36,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Startup:
-    """What is known before the model is loaded.
+    """Everything that is known before the model is loaded.
 
     Args:
         model: Folder of the bundle.
         options: Settings.
-        thresholds: Of the bundle's labels, where they are not its own.
+        thresholds: Thresholds that replace the bundle's; None: the bundle's own.
         shadow_thresholds: The same for the shadow.
         shadow_backend: Engine of the shadow.
-        shadow_may_fail: Whether to go on without a shadow that cannot be loaded.
+        shadow_may_fail: Whether to continue without a shadow that cannot be loaded.
         counterparts: What other APIs call the labels.
-        root_url: Address of the server as clients know it; None: as each request says.
-        metrics: Counts.
-        limiter: Counts the requests of each key; None: any number may come.
+        root_url: Address of the server as clients know it; None: taken from each request.
+        metrics: Where to count.
+        limiter: Limits the requests of each key; None: no limit.
         heavy_requests: Where large requests run.
     """
 
@@ -69,13 +69,13 @@ class Startup:
         """The application's lifespan: load the model, answer, close everything.
 
         Raises:
-            ModerationError: a bundle, thresholds, a shadow or a database that cannot be.
+            ModerationError: an invalid bundle, thresholds, shadow or database.
         """
         options = self.options
         classifier = Classifier.load(
             self.model, backend=options.backend, threads=options.threads, thresholds=self.thresholds
         )
-        with ExitStack() as stack:  # also where something cannot be opened
+        with ExitStack() as stack:  # closes everything even if something cannot be opened
             state = self._open_all(classifier, stack)
             set_state(app, state)
             _warn_of_labels(self.counterparts)
@@ -150,7 +150,7 @@ def _open_feedback(url: str) -> "DecisionWriter":
     Raises:
         MissingExtraError: it is not installed.
     """
-    require(EXTRAS["feedback"], ("feedback",), "Keeping moderators' decisions")
+    require(EXTRAS["feedback"], ("feedback",), "Storing moderators' decisions")
     from moderation.serving.feedback.store import FeedbackStore
     from moderation.serving.feedback.writer import DecisionWriter
 
@@ -158,15 +158,15 @@ def _open_feedback(url: str) -> "DecisionWriter":
 
 
 def _warn_of_labels(found: Counterparts) -> None:
-    """Say once, at the start, what the foreign dialects cannot say of this model."""
+    """Log once, at the start, which labels the other APIs cannot report."""
     cure = "--map LABEL=NAME"
     unknown = [label for label in found.without_category if label not in ATTRIBUTES]
     if not found.has_categories:
-        logger.warning("no label has a category of OpenAI's: /v1/moderations answers 501", extra={"cure": cure})
+        logger.warning("no label maps to an OpenAI category: /v1/moderations answers 501", extra={"cure": cure})
     elif unknown:
-        logger.warning("labels without a category of OpenAI's", extra={"labels": unknown, "cure": cure})
+        logger.warning("labels without an OpenAI category", extra={"labels": unknown, "cure": cure})
     if not found.attributes.keys() & set(ATTRIBUTES.values()):
         names = list(found.attributes)
         logger.warning(
-            "no label is a production attribute of the Perspective API", extra={"attributes": names, "cure": cure}
+            "no label maps to a production attribute of the Perspective API", extra={"attributes": names, "cure": cure}
         )

@@ -1,4 +1,4 @@
-"""What the routes need of an application that has started."""
+"""What the routes need from an application that has started."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AppState:
-    """What an application answers with, from its start to its end.
+    """Everything that an application uses to answer, from its start to its end.
 
     Args:
         service: Texts -> results.
-        metrics: What is counted.
+        metrics: Where to count.
         dialects: Settings of the APIs.
         counterparts: What OpenAI and Perspective call the model's labels.
         languages: Finds the language of a text.
         language_rule: Which languages `analyze` answers in.
-        root_url: Address of the server as clients know it; None: as each request says.
-        feedback: Keeps moderators' decisions; None: none are taken.
+        root_url: Address of the server as clients know it; None: taken from each request.
+        feedback: Stores moderators' decisions; None: they are refused.
         shadow: A second bundle that is tried out; None: there is none.
         description: What `/v1/model` answers, as JSON.
     """
@@ -48,12 +48,12 @@ class AppState:
 
 
 def set_state(app: Starlette, state: AppState) -> None:
-    """Give an application that starts what its routes need."""
+    """Store the state in an application that starts."""
     app.state.running = state
 
 
 def state_of(app: Starlette) -> AppState:
-    """What an application answers with.
+    """The state of an application.
 
     Raises:
         AttributeError: it has not started.
@@ -63,5 +63,5 @@ def state_of(app: Starlette) -> AppState:
 
 
 def state_for(request: Request) -> AppState:
-    """What the application answers with that a request came to."""
+    """The state of the application that got a request."""
     return state_of(request.app)

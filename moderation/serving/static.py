@@ -1,4 +1,4 @@
-"""The page at `/`: a fixed set of files, which the browser keeps and asks about, under a strict policy."""
+"""The page at `/`: a fixed set of files, which the browser caches and revalidates, under a strict policy."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ _POLICY = (
 def make_router() -> APIRouter:
     """Routes `/` and `/page/{file}`; the files are read once, here.
 
-    The page needs no key: it holds nothing of the model, and asks for a key itself where the server wants one.
+    The page needs no key: it contains nothing of the model, and asks for a key if the server requires one.
     """
     router = APIRouter(include_in_schema=False)
     answers = {path.name: _Answer(path) for path in _FOLDER.iterdir() if path.suffix in _TYPES}
@@ -45,13 +45,13 @@ class _Answer:
         self._etag = f'"{hashlib.sha256(self._content).hexdigest()[:32]}"'
         self._headers = {
             "Content-Type": f"{_TYPES[path.suffix]}; charset=utf-8",
-            "Cache-Control": "no-cache",  # keep it, but ask whether it is still the one: after an update it is not
+            "Cache-Control": "no-cache",  # cache it, but revalidate: an update changes it
             "ETag": self._etag,
             "Content-Security-Policy": _POLICY,
         }
 
     def to(self, request: Request) -> Response:
-        """The file, or 304 where the browser has this very one."""
-        if self._etag in request.headers.get("if-none-match", ""):  # one of a list, or a weak one: its quotes are in it
+        """The file, or 304 if the browser has this version."""
+        if self._etag in request.headers.get("if-none-match", ""):  # may be in a list, or weak; the quotes are in it
             return Response(status_code=304, headers={k: v for k, v in self._headers.items() if k != "Content-Type"})
         return Response(self._content, headers=self._headers)

@@ -1,7 +1,8 @@
-"""All that the server takes from uvicorn; no other module imports it.
+"""Everything that the server uses of uvicorn; no other module imports it.
 
-Much of it uvicorn does not promise to keep. `tests/serving/test_uvicorn_hooks.py` names each part and checks that it is
-there and does what the server needs: a version that changes one fails there. Then widen the bound in `pyproject.toml`.
+uvicorn does not promise to keep much of it. `tests/serving/test_uvicorn_hooks.py` names each part and checks that it
+exists and does what the server needs, so a uvicorn version that changes one fails there. Once it passes with a new
+version, widen the bound in `pyproject.toml`.
 """
 
 import asyncio
@@ -32,11 +33,11 @@ __all__ = [
 
 
 class RunningServer:
-    """The uvicorn server of this process, as far as its end needs it.
+    """The uvicorn server of this process, with what is needed to stop it.
 
     Args:
         server: The server.
-        end: Ends it, as uvicorn does at a signal.
+        end: Stops it, as uvicorn does at a signal.
     """
 
     def __init__(self, server: Server, end: Callable[[int, None], object]) -> None:
@@ -44,41 +45,41 @@ class RunningServer:
 
     @classmethod
     def find(cls) -> Self | None:
-        """The server that takes this process's SIGTERM; None: another server does, or nobody."""
+        """The server that handles this process's SIGTERM; None: another server does, or nobody."""
         handler: Any = signal.getsignal(signal.SIGTERM)
         server = getattr(handler, "__self__", None)
         return cls(server, handler) if isinstance(server, Server) else None
 
     @property
     def is_listening(self) -> bool:
-        """Whether it has started: the application is ready, and connections are taken."""
+        """Whether it has started: the application is ready, and connections are accepted."""
         return self._server.started
 
     @property
     def state(self) -> ServerState:
-        """What all its connections share."""
+        """The state that all its connections share."""
         return self._server.server_state
 
     @property
     def listeners(self) -> list[asyncio.Server]:
-        """What it listens on, once it has started."""
+        """The sockets on which it listens, once it has started."""
         return self._server.servers
 
     def take_back_stop(self) -> bool:
-        """Forget a signal that came while the application started; whether one did."""
+        """Clear a stop signal that came while the application started; return whether one did."""
         was_asked = self._server.should_exit
         self._server.should_exit = False
         return was_asked
 
     def end(self) -> None:
-        """Stop listening, answer what is in flight, and end the application."""
+        """Stop listening, answer requests in flight, and end the application."""
         self._end(signal.SIGTERM, None)
 
     async def serve(self, connection: socket.socket) -> None:
         """Answer a connection, as if it had been accepted by the server itself.
 
         Raises:
-            OSError: it is broken.
+            OSError: the connection is broken.
         """
         connection.setblocking(False)
         config, state, lifespan = self._server.config, self._server.server_state, self._server.lifespan

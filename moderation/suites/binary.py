@@ -1,4 +1,4 @@
-"""Any table with a text and one label; Surge AI's toxicity data is one whose column holds words."""
+"""Any table with a text and one label; Surge AI's toxicity data is one whose label column holds words."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def read_surge(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> p
 
 
 def read_binary(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
-    """Read a table with a column of texts and one column of 0 and 1, of shares or votes to be cut, or of one class.
+    """Read a table with a column of texts and one column of 0 and 1, of shares or votes to cut, or of classes.
 
     Raises:
         DataError: no such text column, no such label column or several, or an empty cell in it.
@@ -49,7 +49,7 @@ def read_binary(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> 
 
 
 def find_targets(frame: pd.DataFrame, text_column: str, form: TableOptions) -> tuple[str, ...]:
-    """The columns that may hold the one label: those named, else those of 0 and 1, else those that a cut makes so."""
+    """The columns that may be the label: those named, else those of 0 and 1, else those that a cut turns into it."""
     if form.label_columns is not None:
         return tuple(form.label_columns)
     found = find_label_columns(frame, text_column)
@@ -73,14 +73,14 @@ def _one_label(frame: pd.DataFrame, text_column: str, path: Path, form: TableOpt
         return found[0], columns[found[0]]
     there = f": {show_names(found)}" if found else f"; columns there: {show_names(frame.columns)}"
     raise DataError(
-        f"{path}: expected one column of 0 and 1 beside {text_column!r}, found {len(found)}{there}. Name the one to "
-        "measure with --label-columns; shares or votes need --label-cut as well; a class or a list, --labels-in. "
-        "With several labels of the bundle, name the kind: NAME:jigsaw=PATH."
+        f"{path}: expected one column of 0 and 1 besides {text_column!r}, found {len(found)}{there}. Name the one to "
+        "measure with --label-columns; for shares or votes add --label-cut; for a class or a list use --labels-in. If "
+        "the table has several labels of the bundle, name the kind: NAME:jigsaw=PATH."
     )
 
 
 def measure_binary(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
-    """Measure the label that the column names, else the main one: ROC-AUC, AP, and F1 at its threshold."""
+    """Measure the label with the column's name, else the main one: ROC-AUC, AP, and F1 at its threshold."""
     named = str(frame.attrs["named"])
     positive = frame["positive"].to_numpy(dtype=bool)
     probabilities = scorer.read(frame["text"], named)

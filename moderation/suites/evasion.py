@@ -1,4 +1,4 @@
-"""Evasion: what is still caught when toxic comments are disguised, and what the same edits do to clean ones."""
+"""Evasion: how many disguised toxic comments are still caught, and what the same edits do to clean comments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from moderation.suites.scorer import MAIN_LABEL, Scorer
 from moderation.tables.options import TEXT_COLUMN
 from moderation.text_tables import interval, number
 
-MOST_TOXIC, MOST_CLEAN = 1000, 2000  # comments, or the edits would take longer than all other suites together
+MOST_TOXIC, MOST_CLEAN = 1000, 2000  # with more comments, the edits would take longer than all other suites together
 
 
 @dataclass(frozen=True)
 class RecallKept:
-    """Recall after an edit, and its share of the recall before; None where nothing was caught before."""
+    """Recall after an edit, and its share of the recall before; None if nothing was caught before."""
 
     recall: float
     kept: float | None
@@ -47,7 +47,7 @@ class FalsePositives:
 
 @dataclass(frozen=True)
 class EvasionNumbers:
-    """What edits do.
+    """The effect of edits.
 
     Args:
         n_toxic: Toxic comments.
@@ -70,25 +70,25 @@ def read_evasion(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) ->
     """Read a labelled table as `labelled.read_labelled` does.
 
     Raises:
-        DataError: as there, and where no comment is toxic or all have a label.
+        DataError: as there; also if no comment is toxic or all have a label.
     """
     frame = read_labelled(path, bundle, form)
     toxic, clean = _sides(frame)
     if not toxic.any() or not clean.any():
-        raise DataError(f"{path}: expected toxic comments and comments without any label, found one of these alone.")
+        raise DataError(f"{path}: expected toxic comments and comments without any label, found only one of these.")
     return frame
 
 
 def measure_evasion(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure the recall kept under each edit, and the false positives that it adds.
 
-    Toxic are comments whose label `toxic` is 1 (where the table lacks it: any label); clean are those without any. Of
-    both a seeded part is taken. A comment is caught where any label reaches its threshold.
+    A comment is toxic if its label `toxic` is 1 (if the table lacks that label: any label), and clean if it has no
+    label. A seeded part of both is used. A comment is caught if any label reaches its threshold.
 
     Args:
         frame: From `read_evasion`.
         scorer: The model.
-        options: Samples and seed; `max_texts` bounds toxic and clean comments each.
+        options: Samples and seed; `max_texts` limits toxic and clean comments each.
     """
     toxic, clean = _take_comments(frame, options)
     names = {"toxic": tuple(EVASIONS), "clean": (*EVASIONS, *INSERTIONS)}
@@ -121,7 +121,7 @@ def measure_evasion(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) 
             toxic=kept,
             clean=added,
         ),
-        notes=(f"{len(toxic):,} toxic and {len(clean):,} clean comments; caught is what any label flags.",),
+        notes=(f"{len(toxic):,} toxic and {len(clean):,} clean comments; a comment is caught if any label flags it.",),
     )
 
 

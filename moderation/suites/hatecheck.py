@@ -1,4 +1,4 @@
-"""HateCheck (Röttger et al. 2021) and Multilingual HateCheck (Röttger et al. 2022): cases that each test one thing."""
+"""HateCheck (Röttger et al. 2021) and Multilingual HateCheck (Röttger et al. 2022): each case tests one thing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,15 +23,15 @@ from moderation.suites.scorer import Scorer
 from moderation.text_tables import interval, number
 
 COLUMNS = ("functionality", "test_case", "label_gold", "target_ident")
-PATTERN = "hatecheck_cases_final_*"  # one file a language
+PATTERN = "hatecheck_cases_final_*"  # one file per language
 _GROUPS = ("functionality", "target_ident", "direction")
 _GOLD = {"hateful": True, "non-hateful": False}
-_NOTE = "A case counts as called hateful where any label reaches its threshold."
+_NOTE = "A case counts as classified hateful if any label reaches its threshold."
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of cases that are called right, with its 95 % interval; None without a case."""
+    """Share of cases that are classified correctly, with its 95 % interval; None without a case."""
 
     n: int
     accuracy: float | None
@@ -53,11 +53,11 @@ class Sides:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseNumbers:
-    """What was measured on some cases; parts of the suite that they have none of are None.
+    """What was measured on some cases; None for parts of the suite that they do not have.
 
     Args:
         n_cases: How many.
-        accuracy: Share called right.
+        accuracy: Share classified correctly.
         hateful: On hateful cases.
         non_hateful: On the others.
         macro_f1: Mean of the F1 of both classes.
@@ -96,21 +96,21 @@ def read_hatecheck(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) 
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of a folder, one a language; a file is its own list.
+    """The files of a folder, one per language; for a file, a list of that file.
 
     Raises:
-        DataError: a folder without them.
+        DataError: a folder without such files.
     """
     if not path.is_dir():
         return [path]
     files = sorted(path.glob(PATTERN))
     if not files:
-        raise DataError(f"{path}: holds no file {PATTERN}, as Multilingual HateCheck names them, one a language.")
+        raise DataError(f"{path}: holds no file {PATTERN}; expected Multilingual HateCheck's files, one per language.")
     return files
 
 
 def read_multilingual_hatecheck(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
-    """Read the files of a folder, or one of them; the column `language` is taken from their names.
+    """Read the files of a folder, or one file; the column `language` is taken from the file names.
 
     Raises:
         DataError: no such files, other columns, or gold labels other than hateful and non-hateful.
@@ -180,7 +180,7 @@ def macro_f1(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         counts: `(..., 4)` in that order.
 
     Returns:
-        `(...)`; a class that is neither there nor called counts 0.
+        `(...)`; a class that neither occurs nor is predicted counts as 0.
 
     >>> float(macro_f1(np.array([2, 0, 0, 2])))
     1.0
@@ -206,7 +206,7 @@ def _overall(hateful: BoolArray, called: BoolArray, options: SuiteOptions) -> Ca
 
 
 def _by(column: pd.Series, hateful: BoolArray, called: BoolArray) -> dict[str, Sides]:
-    """Accuracy of each value of a column on both kinds of cases, in the order of the file; empty values have no row."""
+    """Accuracy for each value of a column on both kinds of cases, in file order; empty values are skipped."""
     values = column.fillna("").astype("str").to_numpy()
     right = hateful == called
     return {
@@ -250,7 +250,7 @@ def _two_sides(title: str, first: str, found: Mapping[str, Sides]) -> Table:
 
 
 def _directions(found: Mapping[str, Sides]) -> tuple[Table, ...]:
-    """Only hateful cases have a direction; Multilingual HateCheck's have none."""
+    """The table of directions, which only hateful cases have, and none of Multilingual HateCheck's."""
     rows = [
         (name, f"{one.n}", number(one.accuracy), interval(one.interval))
         for name, one in ((name, sides.hateful) for name, sides in found.items())

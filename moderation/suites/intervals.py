@@ -11,7 +11,7 @@ from moderation.evaluation.split_metrics import Interval
 
 
 def wilson(n_right: int, n: int) -> Interval | None:
-    """Interval of a share, as `evaluation.reliability.wilson_interval` gives it; None without a case.
+    """Interval of a share, from `evaluation.reliability.wilson_interval`; None without a case.
 
     >>> [round(bound, 3) for bound in wilson(9, 10)]
     [0.596, 0.982]
@@ -29,9 +29,9 @@ def of_counts(
     samples: int,
     seed: int,
 ) -> Interval | None:
-    """Bootstrap interval of a number that follows from how many texts fall into each of some cells.
+    """Bootstrap interval of a number that depends only on how many texts fall into each cell.
 
-    To draw n texts again is to draw the cells' counts from a multinomial, which takes no time.
+    Resampling n texts is the same as drawing the counts from a multinomial distribution, which is fast.
 
     Args:
         counts: Texts in each cell, `(n_cells,)`.
@@ -48,7 +48,7 @@ def of_counts(
 
 
 def of_mean(values: npt.NDArray[np.float64], *, samples: int, seed: int) -> Interval | None:
-    """Bootstrap interval of the mean of one value a text, float64 `(n_texts,)`; None without samples."""
+    """Bootstrap interval of the mean of one value per text, float64 `(n_texts,)`; None without samples."""
     if not samples or not len(values):
         return None
     rng = np.random.default_rng(seed)

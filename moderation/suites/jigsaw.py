@@ -1,4 +1,4 @@
-"""The suites of Jigsaw: the labels of 2018 with bootstrap intervals, the languages of 2020."""
+"""Jigsaw's suites: the labels of the 2018 challenge with bootstrap intervals, the languages of the 2020 one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class LanguageNumbers:
 
 
 def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
-    """Measure every label that the table and the bundle share, at its threshold.
+    """Measure every label that both the table and the bundle have, at its threshold.
 
     Args:
         frame: From `labelled.read_labelled`, or a part of it.

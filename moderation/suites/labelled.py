@@ -1,4 +1,4 @@
-"""Tables in the form of the Jigsaw challenge of 2018: a text and the bundle's own labels."""
+"""Tables like those of the 2018 Jigsaw challenge: a text and the bundle's own labels."""
 
 import logging
 from dataclasses import replace
@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 def read_labelled(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
     """Read the rows on which a bundle may be measured.
 
-    Of the very table that the bundle was trained on (its hash says so), these are the rows of the test split alone;
-    of any other table, all.
+    For the table that the bundle was trained on (recognised by its hash), only the rows of the test split; for any
+    other table, all rows.
 
     Returns:
-        `comment_text` and the labels that table and bundle share (float32, 0 or 1), `attrs["labels"]` names them, and
-        `attrs["of_authors"]` says whether these are comments of the Jigsaw challenges.
+        `comment_text` and the labels that table and bundle share (float32, 0 or 1). `attrs["labels"]` names them;
+        `attrs["of_authors"]`: whether these are comments of the Jigsaw challenges.
 
     Raises:
-        DataError: no such column, no label of the bundle's, values that are no labels, or a training table whose test
+        DataError: no such column, no label of the bundle, values that are not labels, or a training table whose test
             split cannot be cut again.
     """
     table = read_unchecked(path, form)
@@ -40,7 +40,7 @@ def read_labelled(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -
     found, trained_on = sha256(path), provenance.get("data") or {}
     if found == trained_on.get("extra_train_sha256"):
         raise DataError(
-            f"{path}: the bundle was trained on all of this table (--extra-train-path); it measures nothing."
+            f"{path}: the bundle was trained on all of this table (--extra-train-path). Measure on another table."
         )
     if found == trained_on.get("sha256"):
         frame = _test_split(path, bundle, form)
@@ -53,7 +53,7 @@ def read_labelled(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -
 
 
 def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableOptions) -> list[str]:
-    """The bundle's labels, in its order, that the table has or that were asked for."""
+    """The bundle's labels, in its order, that the table has or that were requested."""
     names, what = list(map(str, table.columns)), "a column"
     if form.one_column is not None and form.one_column in table.columns:
         cells, what = table[form.one_column], f"in the column {form.one_column}"
@@ -71,21 +71,21 @@ def _shared_labels(table: pd.DataFrame, path: Path, bundle: Bundle, form: TableO
     if not shared:
         raise DataError(
             f"{path}: none of the bundle's labels is {what}; {'columns' if what == 'a column' else 'labels'} there: "
-            f"{show_names(names)}. Expected {TEXT_COLUMN} and one or more of {', '.join(bundle.labels)}; where one "
-            "column holds all labels of a row, name it with --labels-in."
+            f"{show_names(names)}. Expected {TEXT_COLUMN} and one or more of {', '.join(bundle.labels)}; if one column "
+            "holds all labels of a row, name it with --labels-in."
         )
     return shared
 
 
 def _test_split(path: Path, bundle: Bundle, form: TableOptions) -> pd.DataFrame:
-    """The test split of the training table, cut by the settings that the bundle seals; older ones seal none."""
+    """The test split of the training table, cut with the settings sealed in the bundle; older bundles have none."""
     provenance = bundle.records["provenance"]
     sealed = provenance.get("split_settings")
     settings = {"seed": provenance["seed"]} | to_plain(form) if sealed is None else dict(sealed)
     if own := settings.pop("own_tables", []):
         raise DataError(
-            f"{path}: the bundle was trained on this table, and its {' and '.join(own)} split came from another one. "
-            "Name that of the test split."
+            f"{path}: the bundle was trained on this table, but its {' and '.join(own)} split came from another one. "
+            "Name the table of the test split."
         )
     settings |= {"label_columns": list(bundle.labels), "max_train_examples": None, "disguised": 0.0}
     where = f"{bundle.path / MANIFEST} (split_settings)"
@@ -102,11 +102,11 @@ def _test_split(path: Path, bundle: Bundle, form: TableOptions) -> pd.DataFrame:
     if any(recorded.get(name) != count for name, count in found.items()):
         raise DataError(
             f"{path}: the bundle was trained on this table, but not with {how} (found {found}, recorded {recorded}), "
-            "so that its test split cannot be told from what it has seen. Write the test split to a file of its own "
+            "so its test split cannot be told apart from its training data. Write the test split to a separate file "
             "and name that."
         )
     logger.info(
-        "%s: the bundle was trained on this table; measured are the %d rows of its test split, by %s.",
+        "%s: the bundle was trained on this table; measuring only the %d rows of its test split, by %s.",
         path,
         found["test"],
         how,
@@ -117,6 +117,6 @@ def _test_split(path: Path, bundle: Bundle, form: TableOptions) -> pd.DataFrame:
 
 
 def _is_jigsaw(table: pd.DataFrame) -> bool:
-    """Whether these are comments of the Jigsaw challenges: a tenth of their ids or more have 16 hex digits."""
+    """Whether these are comments of the Jigsaw challenges: at least a tenth of their ids have 16 hex digits."""
     ids = table["id"].head(1000).astype("str") if "id" in table.columns else pd.Series([], dtype="str")
     return bool(len(ids)) and float(ids.str.fullmatch(r"[0-9a-f]{16}").mean()) >= 0.1

@@ -1,6 +1,6 @@
 """Identity terms in templates (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification).
 
-Measured are three AUCs a subgroup (Borkan et al. 2019, Nuanced Metrics for Measuring Unintended Bias).
+Three AUCs are measured per subgroup (Borkan et al. 2019, Nuanced Metrics for Measuring Unintended Bias).
 
 Of the texts that mention a term (the subgroup) and those that do not (the background):
 
@@ -41,9 +41,9 @@ _WORDS_AROUND: dict[str, tuple[int, int] | None] = {
     "being_adj": (1, 2),
     "you_are_adj": (4, 0),
     "name_adj": (4, 0),
-    "you_occupation": None,  # names an occupation, which is no identity
+    "you_occupation": None,  # names an occupation, which is not an identity
 }
-"""Words in front of the term and behind it, by template; all that stands between them is the term, also two words."""
+"""Number of words before and after the term, by template; everything between them is the term, even two words."""
 
 
 def find_terms(texts: pd.Series, templates: pd.Series, path: Path) -> pd.Series:
@@ -58,7 +58,7 @@ def find_terms(texts: pd.Series, templates: pd.Series, path: Path) -> pd.Series:
         Terms, str; empty for sentences without one, which count as background for every term.
 
     Raises:
-        DataError: a template that is not known, or a sentence with too few words for it, by row number.
+        DataError: an unknown template, or a sentence with too few words for its template, by row number.
 
     >>> find_terms(pd.Series(["Seeming dark blue is fine."]), pd.Series(["being_adj"]), Path("m.csv")).tolist()
     ['dark blue']
@@ -67,14 +67,14 @@ def find_terms(texts: pd.Series, templates: pd.Series, path: Path) -> pd.Series:
     wrong = np.array([term is None for term in terms])
     if wrong.any():
         raise DataError(
-            f"{path}: {wrong.sum()} sentences that are of none of the templates {', '.join(_WORDS_AROUND)} "
+            f"{path}: {wrong.sum()} sentences that match none of the templates {', '.join(_WORDS_AROUND)} "
             f"({show_rows(texts.index.to_numpy()[wrong][:6] + 1)}, counted from 1 below the header)."
         )
     return pd.Series(terms, index=texts.index, dtype="str")
 
 
 def _find_term(text: str, template: str) -> str | None:
-    """The term, empty where the template has none; None where the sentence is not of it."""
+    """The term, empty if the template has none; None if the sentence does not match the template."""
     if template not in _WORDS_AROUND:
         return None
     around, words = _WORDS_AROUND[template], text.split()
@@ -94,7 +94,7 @@ class Subgroup:
     Args:
         term: The identity.
         n: Texts that mention it.
-        subgroup_auc: In [0, 1]; None, as the others, where one side has no text.
+        subgroup_auc: In [0, 1]; None, like the others, if one side has no text.
         bpsn_auc: In [0, 1].
         bnsp_auc: In [0, 1].
     """
@@ -144,15 +144,15 @@ def power_mean(values: Iterable[float], power: float = POWER) -> float:
 
 @dataclass(frozen=True)
 class Bias:
-    """The metric of the Jigsaw challenge of 2019.
+    """The metric of the 2019 Jigsaw challenge.
 
     Args:
-        label: Whose probability ranks the texts.
-        overall_auc: Of all texts; None where one side has no text.
-        subgroup_auc: Generalised mean over the subgroups that define it, as are the next two; None without one.
+        label: The label whose probability ranks the texts.
+        overall_auc: Over all texts; None if one side has no text.
+        subgroup_auc: Generalised mean over the subgroups that have it, like the next two; None without any.
         bpsn_auc: In [0, 1].
         bnsp_auc: In [0, 1].
-        final_metric: A quarter each of these four; None unless all are defined.
+        final_metric: Mean of these four; None unless all are defined.
         subgroups: Term by term.
     """
 
@@ -166,7 +166,7 @@ class Bias:
 
 
 def measure_bias(label: str, subgroups: Iterable[Subgroup], positive: BoolArray, scores: FloatArray) -> Bias:
-    """Put subgroups together: a quarter each of overall AUC and the three generalised means."""
+    """Combine subgroups: the mean of the overall AUC and the three generalised means."""
     subgroups = tuple(subgroups)
     parts: dict[str, float | None] = {"overall_auc": _auc(np.ones(len(positive), dtype=np.bool_), positive, scores)}
     for name in MEASURES:
@@ -184,7 +184,7 @@ def _auc(rows: BoolArray, positive: BoolArray, scores: FloatArray) -> float | No
 
 
 def read_madlibs(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
-    """Read `bias_madlibs_77k.csv` or its like: `Text`, `Label` (BAD, NOT_BAD), `Template`.
+    """Read `bias_madlibs_77k.csv` or a similar file: `Text`, `Label` (BAD, NOT_BAD), `Template`.
 
     Raises:
         DataError: other columns, labels, templates or sentences.
@@ -195,9 +195,9 @@ def read_madlibs(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) ->
 
 
 def measure_madlibs(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
-    """Measure the three AUCs of every identity term, and the metric of the Jigsaw challenge of 2019.
+    """Measure the three AUCs of every identity term, and the metric of the 2019 Jigsaw challenge.
 
-    There are no intervals: the sentences are all that the templates give, and no sample of anything.
+    There are no intervals: the sentences are everything that the templates give, not a sample.
     """
     place = main_label(scorer.labels)
     scores = scorer.read(frame["Text"], "madlibs")[:, place]

@@ -1,4 +1,4 @@
-"""Bundle and suites -> the report: all is read before anything is scored, so that a wrong file is told at once."""
+"""Bundle and suites -> the report: all files are read before scoring, so that a wrong one is reported at once."""
 
 import logging
 import time
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 def measure_suites(
     classifier: Classifier, suites: Sequence[Suite], options: SuiteOptions, form: TableOptions = PLAIN_FORM
 ) -> SuitesReport:
-    """Read all suites, then measure one after the other; a text that several hold is computed once.
+    """Read all suites, then measure them in turn; a text that is in several is computed once.
 
     Args:
         classifier: Of the bundle.
@@ -76,7 +76,7 @@ def _read_all(suites: Sequence[Suite], scorer: Scorer, form: TableOptions) -> li
 
 
 def _count_seen(frame: pd.DataFrame, sketch: Digests | None) -> str:
-    """What the bundle's sketch of its training data says of a suite's texts; empty where it has none, or nothing."""
+    """How many of a suite's texts were in the training data, by the bundle's sketch; empty without a sketch."""
     column = next((name for name in _TEXT_COLUMNS if name in frame.columns), None)
     return "" if column is None or sketch is None else str(count_seen(frame[column], sketch))
 

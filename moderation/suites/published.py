@@ -1,4 +1,4 @@
-"""What others published on the same suites, each figure with its source, and why it may not be compared."""
+"""Figures that others published for the same suites, each with its source, and why it may not be compared."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from moderation.suites.results import MeasuredSuite
 
 @dataclass(frozen=True)
 class Published:
-    """A figure of others.
+    """A published figure.
 
     Args:
         kind: Of the suite.
         measure: Name of the figure, as in `results.Figure`.
-        system: That reached it.
+        system: The system that reached it.
         value: In the figure's unit.
-        source: Where it stands.
-        obstacle: Why it is not comparable; empty where it is.
-        n_rows: Rows on which it was measured; on others it is not comparable. None: the obstacle says all.
+        source: Where it was published.
+        obstacle: Why it is not comparable; empty if it is.
+        n_rows: Number of rows on which it was measured; with another number it is not comparable. None: not checked.
     """
 
     kind: str
@@ -28,7 +28,7 @@ class Published:
     n_rows: int | None = None
 
     def why_not(self, suite: MeasuredSuite) -> str:
-        """Why this figure may not be set against the one measured; empty where it may."""
+        """Why this figure cannot be compared with the measured one; empty if it can."""
         if self.obstacle:
             return self.obstacle
         if self.n_rows is not None and suite.result.n_rows != self.n_rows:
@@ -68,9 +68,9 @@ PUBLISHED: tuple[Published, ...] = (
 
 
 def published_beside(suite: MeasuredSuite, measure: str) -> list[tuple[Published, str]]:
-    """The figures to set beside one of a suite, each with why it is not comparable (empty where it is).
+    """The published figures for one of a suite's, each with why it is not comparable (empty if it is).
 
-    None beside a table that is not the suite's authors': figures of other data say nothing about it.
+    None for a table that is not by the suite's authors: figures for other data say nothing about it.
     """
     if not suite.of_authors:
         return []

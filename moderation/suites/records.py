@@ -1,4 +1,4 @@
-"""`suites.json`: every number of all suites, with the figures of others beside those that they belong to."""
+"""`suites.json`: every number of all suites, with the published figures for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from moderation.suites.results import MeasuredSuite, SuitesReport
 
 @dataclass(frozen=True)
 class OthersFigure:
-    """A published figure, and why it is not comparable; None where it is."""
+    """A published figure, and why it is not comparable; None if it is."""
 
     system: str
     value: float
@@ -21,7 +21,7 @@ class OthersFigure:
 
 @dataclass(frozen=True)
 class FigureRecord:
-    """A figure of the summary; the first four are those of `results.Figure`."""
+    """A figure of the summary; the first four fields are those of `results.Figure`."""
 
     measure: str
     value: float | None
@@ -32,7 +32,7 @@ class FigureRecord:
 
 @dataclass(frozen=True)
 class SuiteRecord:
-    """One suite, as `results.MeasuredSuite` has it; `numbers` depend on its kind."""
+    """One suite, as in `results.MeasuredSuite`; `numbers` depend on its kind."""
 
     kind: str
     path: str
@@ -48,7 +48,7 @@ class SuiteRecord:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The options that suites were measured with."""
+    """The options with which suites were measured."""
 
     bootstrap: int
     seed: int
@@ -57,7 +57,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class SuitesRecord:
-    """All suites of one bundle, as `results.SuitesReport` has them; `suites` by name."""
+    """All suites of one bundle, as in `results.SuitesReport`; `suites` by name."""
 
     model_version: str
     bundle_version: str

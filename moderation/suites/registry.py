@@ -1,4 +1,4 @@
-"""The kinds of suites: by what columns each is known, how it is read, how it is measured."""
+"""The kinds of suites: the columns that identify each, and how it is read and measured."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class Kind:
         name: As in `--suite NAME:KIND=PATH`.
         read: File or folder -> rows.
         measure: Rows -> result.
-        columns: By which a file without a named kind is known; empty: it has to be named.
-        takes_part: Whether `measure` itself takes a part of the rows where `max_texts` asks for one.
+        columns: Columns that identify the kind of a file; empty: the kind has to be named.
+        takes_part: Whether `measure` itself applies `max_texts`.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (  # the more particular columns first
+    for kind in (  # the more specific columns first
         Kind("madlibs", madlibs.read_madlibs, madlibs.measure_madlibs, madlibs.COLUMNS),
         Kind(
             "multilingual-hatecheck",
@@ -67,9 +67,9 @@ class Suite:
     """A suite as the user named it.
 
     Args:
-        name: Of it in tables and files.
+        name: Its name in tables and files.
         path: File, or a folder of files.
-        kind: Name of its kind; None: to be known by its columns.
+        kind: Name of its kind; None: identified by its columns.
     """
 
     name: str
@@ -78,10 +78,10 @@ class Suite:
 
 
 def parse_suite(word: str) -> Suite:
-    """Read `KIND=PATH`, `NAME:KIND=PATH`, or `NAME=PATH` for a file that is known by its columns.
+    """Read `KIND=PATH`, `NAME:KIND=PATH`, or `NAME=PATH` for a file whose columns identify its kind.
 
     Raises:
-        ConfigError: another form, or a kind that is not known.
+        ConfigError: another form, or an unknown kind.
 
     >>> parse_suite("hatecheck=cases.csv").kind, parse_suite("ours:binary=a.csv").name, parse_suite("ours=a.csv").kind
     ('hatecheck', 'ours', None)
@@ -91,7 +91,7 @@ def parse_suite(word: str) -> Suite:
     if not (equals and path and name) or (colon and not kind):
         raise ConfigError(f"--suite {word}: expected KIND=PATH, NAME:KIND=PATH or NAME=PATH. Kinds: {', '.join(KINDS)}")
     if colon and kind not in KINDS:
-        raise ConfigError(f"--suite {word}: no kind {kind!r}. Kinds: {', '.join(KINDS)}")
+        raise ConfigError(f"--suite {word}: unknown kind {kind!r}. Kinds: {', '.join(KINDS)}")
     if problem := name_problem(name):
         raise ConfigError(f"--suite {escape_name(word)}: its name {problem}.")
     return Suite(name, Path(path).expanduser(), kind or (name if name in KINDS else None))
@@ -101,15 +101,13 @@ def parse_suites(words: Sequence[str]) -> list[Suite]:
     """Read the suites of a command.
 
     Raises:
-        ConfigError: a word that names none, or two suites of one name.
+        ConfigError: a word that does not name a suite, or two suites with one name.
     """
     suites = [parse_suite(word) for word in words]
     names = [suite.name for suite in suites]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigError(
-            f"--suite: {', '.join(twice)} named more than once. Give each a name of its own: NAME:KIND=PATH"
-        )
+        raise ConfigError(f"--suite: {', '.join(twice)} named more than once. Give each its own name: NAME:KIND=PATH")
     return suites
 
 
@@ -117,7 +115,7 @@ def find_kind(suite: Suite, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> 
     """The kind of a suite: the one named, else the one whose columns its file has.
 
     Raises:
-        DataError: the file cannot be read, or has the columns of none.
+        DataError: the file cannot be read, or its columns match no kind.
     """
     if suite.kind is not None:
         return KINDS[suite.kind]
@@ -132,7 +130,7 @@ def find_kind(suite: Suite, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> 
         if len(binary.find_targets(names, text_column, form)) == 1:
             return KINDS["binary"]
     raise DataError(
-        f"{suite.path}: of no kind that is known by its columns; columns there: {show_names(names.columns)}. Name "
-        f"the kind in --suite {suite.name}:KIND=PATH, one of {', '.join(KINDS)}; or, of a table of one's own, the "
-        "columns with --text-column and --label-columns, and the cut of shares or votes with --label-cut."
+        f"{suite.path}: its columns match no kind of suite; columns there: {show_names(names.columns)}. Name the kind "
+        f"in --suite {suite.name}:KIND=PATH, one of {', '.join(KINDS)}; or, for your own table, name the columns with "
+        "--text-column and --label-columns, and the cut of shares or votes with --label-cut."
     )

@@ -1,4 +1,4 @@
-"""What measuring a suite gives: figures for the summary, tables to read, numbers for JSON."""
+"""The result of measuring a suite: figures for the summary, tables to read, numbers for JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from moderation.suites.options import SuiteOptions
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a suite that stands in the summary.
+    """One number of a suite that is in the summary.
 
     Args:
-        measure: What it is, the same words for every model.
-        value: In [0, 1] unless the measure says otherwise; None where it is undefined.
+        measure: Its name, the same for every model.
+        value: In [0, 1] unless the measure says otherwise; None if it is undefined.
         interval: 95 % interval.
-        detail: What it belongs to, such as the identity term that is the worst.
+        detail: What it refers to, such as the worst identity term.
     """
 
     measure: str
@@ -26,7 +26,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of words under a header; the first column names, the others hold figures."""
+    """Rows of text under a header; the first column holds names, the others figures."""
 
     title: str
     header: tuple[str, ...]
@@ -36,14 +36,14 @@ class Table:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What one suite says of a model.
+    """The result of one suite.
 
     Args:
         n_rows: Rows that were measured.
-        figures: For the summary, the most telling first.
+        figures: For the summary, the most important first.
         tables: To read.
-        numbers: All of them: a dataclass, or a mapping of some, which `documents.to_plain` turns into JSON.
-        notes: What has to be known to read them.
+        numbers: All numbers: a dataclass, or a mapping of some, which `documents.to_plain` turns into JSON.
+        notes: What the reader has to know.
     """
 
     n_rows: int
@@ -58,15 +58,15 @@ class MeasuredSuite:
     """A suite as it was named, and its result.
 
     Args:
-        name: That the user gave it.
+        name: The name that the user gave it.
         kind: One of `suites.KINDS`.
         path: File or folder.
         files: Name -> SHA-256 of each file read.
-        n_rows: Rows there; the result's own count is smaller with `max_texts`.
-        seconds: That it took.
-        result: Of it.
-        of_authors: Whether these may be the rows on which others published figures; a table of one's own that has the
-            form of a suite is none of them.
+        n_rows: Rows of the file; the result's own count is smaller with `max_texts`.
+        seconds: Time that it took.
+        result: Its result.
+        of_authors: Whether these may be the rows for which figures were published; a user's own table in the form of a
+            suite is not.
     """
 
     name: str
@@ -92,12 +92,12 @@ class SuitesReport:
         model_version: Bundle and backend.
         bundle_version: 64 hex digits.
         thresholds: Label -> threshold.
-        thresholds_from: Whose they are: `bundle`, or `set`.
-        languages: That the model was trained on.
+        thresholds_from: Where they come from: `bundle`, or `set`.
+        languages: Languages that the model was trained on.
         options: How it was measured.
-        table_settings: What was said of how the suites' tables are written.
-        suites: In the order asked for.
-        seconds: Of all.
+        table_settings: Settings for reading the suites' tables.
+        suites: In the requested order.
+        seconds: For all suites.
         n_computed: Different texts that the model read.
     """
 

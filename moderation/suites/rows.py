@@ -1,4 +1,4 @@
-"""A suite's file -> its rows, in the form in which its authors publish it; what is not is named by column and row."""
+"""A suite's file -> its rows, in the form that its authors publish; deviations are reported by column and row."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def read_rows(path: Path, columns: Sequence[str], text_column: str, form: TableO
 
     Args:
         path: In any format of `data.reading.read_table`.
-        columns: That must be there; others may be.
+        columns: Required columns; others may exist.
         text_column: Which of them holds the texts.
         form: How the file is written.
 
@@ -47,7 +47,7 @@ def take_texts(frame: pd.DataFrame, path: Path, columns: Sequence[str], text_col
     if absent:
         raise DataError(
             f"{path}: no column {', '.join(map(repr, absent))}; columns there: {show_names(frame.columns)}. Expected "
-            f"{', '.join(columns)}. Is the suite's kind the right one? See: moderation evaluate --help"
+            f"{', '.join(columns)}. Is this the right kind of suite? See: moderation evaluate --help"
         )
     problems = text_problems(frame[text_column])
     if problems:
@@ -56,15 +56,15 @@ def take_texts(frame: pd.DataFrame, path: Path, columns: Sequence[str], text_col
     if empty.all():
         raise DataError(f"{path}: no row has a text in column {text_column!r}.")
     if empty.any():
-        logger.info("%s: %d of %d rows left out, they have no text.", path, empty.sum(), len(frame))
+        logger.info("%s: %d of %d rows left out because they have no text.", path, empty.sum(), len(frame))
     return frame[~empty]
 
 
 def check_groups(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
-    """The rows, if the names of groups in these columns are such as a table can show; empty ones name none.
+    """Return the rows if a table can show the group names in these columns; empty names mean no group.
 
     Raises:
-        DataError: a name that nobody could read, by column and row number.
+        DataError: an unreadable name, by column and row number.
     """
     for column in columns:
         values = frame[column].fillna("").astype("str") if column in frame.columns else pd.Series([], dtype="str")
@@ -76,7 +76,7 @@ def check_groups(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.
 
 
 def read_words(frame: pd.DataFrame, column: str, words: Mapping[str, bool], path: Path) -> BoolArray:
-    """Turn a column of two words into truth, bool `(n_rows,)`.
+    """Turn a column of two words into booleans, `(n_rows,)`.
 
     Raises:
         DataError: other words, by row number.
@@ -96,10 +96,10 @@ def read_words(frame: pd.DataFrame, column: str, words: Mapping[str, bool], path
 
 
 def read_targets(frame: pd.DataFrame, column: str, path: Path, label_cut: float | None = None) -> BoolArray:
-    """Turn a column of 0 and 1, or of what is cut at `label_cut`, into truth, bool `(n_rows,)`.
+    """Turn a column of 0 and 1, or of values to cut at `label_cut`, into booleans, `(n_rows,)`.
 
     Raises:
-        DataError: other values, or none, by row number.
+        DataError: other or missing values, by row number.
     """
     problems = label_problems(frame[column], label_cut)
     if problems:
@@ -108,5 +108,5 @@ def read_targets(frame: pd.DataFrame, column: str, path: Path, label_cut: float 
 
 
 def take_rows(frame: pd.DataFrame, n_wanted: int | None, seed: int) -> pd.DataFrame:
-    """A seeded part of the rows in their order; all of them where `n_wanted` is None or larger."""
+    """A seeded part of the rows in their order; all of them if `n_wanted` is None or larger."""
     return frame.iloc[take_part(len(frame), n_wanted, seed)]

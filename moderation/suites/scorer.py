@@ -1,4 +1,4 @@
-"""Texts -> probabilities, each different text computed once; the two rules by which labels answer a suite.
+"""Texts -> probabilities, each different text computed once; and the two rules that map labels to a suite's truth.
 
 The rules were fixed before any model was measured.
 """
@@ -17,9 +17,9 @@ MAIN_LABEL = "toxic"
 
 
 def any_flagged(probabilities: FloatArray, thresholds: npt.ArrayLike) -> BoolArray:
-    """Decide whether a text counts as hateful or toxic as a whole: where any label reaches its threshold.
+    """Decide whether a text counts as hateful or toxic as a whole: whether any label reaches its threshold.
 
-    It is what a moderator sees: a comment is put before a person as soon as one label is flagged.
+    This is what a moderator sees: a person reviews a comment as soon as one label is flagged.
 
     Args:
         probabilities: float32 `(n_texts, n_labels)`.
@@ -35,9 +35,9 @@ def any_flagged(probabilities: FloatArray, thresholds: npt.ArrayLike) -> BoolArr
 
 
 def main_label(labels: Sequence[str], named: str | None = None) -> int:
-    """Place of the label whose probability ranks texts where a suite knows one kind of bad alone.
+    """Index of the label whose probability ranks texts if a suite has only one kind of bad text.
 
-    The label that the suite's column names, where the bundle has it; else `toxic`; else the bundle's first one.
+    It is the label with the name of the suite's column, if the bundle has it; else `toxic`; else the bundle's first.
 
     >>> main_label(["insult", "toxic"]), main_label(["insult", "toxic"], "insult"), main_label(["spam"], "rude")
     (1, 0, 0)
@@ -73,8 +73,8 @@ class Scorer:
         """Probabilities of texts, float32 `(n_texts, n_labels)`, columns in label order.
 
         Args:
-            texts: To read; those that are known cost nothing.
-            what: Names them beside the progress bar.
+            texts: To score; those already known cost nothing.
+            what: Their name next to the progress bar.
         """
         texts = list(texts)
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
@@ -83,9 +83,9 @@ class Scorer:
         return self._gather(texts)
 
     def _compute(self, texts: Sequence[str]) -> None:
-        """Answer new texts; one whose windows hold the tokens of another's gets its answer, since it is the same.
+        """Compute new texts; those with the same tokens in the same windows share one result.
 
-        Of a long text, which comes alone, the classifier holds some windows at a time.
+        Of a long text, which comes by itself, the classifier holds some windows at a time.
         """
         if sum(map(len, texts)) > CHARACTERS_AT_ONCE:
             self._known.update(zip(texts, self._classifier.probabilities(texts), strict=True))

@@ -1,4 +1,4 @@
-"""One label against one 0/1 truth: the numbers of suites that know one kind of bad alone."""
+"""One label against one 0/1 truth: the numbers of suites with only one kind of bad text."""
 
 from dataclasses import dataclass
 
@@ -40,9 +40,9 @@ def measure_single(
     Args:
         probabilities: float32 `(n_texts, n_labels)`.
         positive: bool `(n_texts,)`.
-        scorer: Whose labels and thresholds count.
+        scorer: Provides the labels and thresholds.
         options: Samples and seed.
-        named: Column of the truth, which may have the name of a label.
+        named: Column of the truth, which may have a label's name.
     """
     place = main_label(scorer.labels, named)
     label = scorer.labels[place]

@@ -1,4 +1,4 @@
-"""The suites in words: one summary of all suites with the figures of others beside, then each suite's tables."""
+"""The suites as text: one summary of all suites with published figures, then each suite's tables."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Summary:
     """The one table, and the notes under it.
 
     Args:
-        rows: Under `HEADER`; the suite's name stands in the first row of each alone.
-        footnotes: Sources of others' figures, numbered from 1, and why some are not comparable.
+        rows: Under `HEADER`; only the first row of each suite has its name.
+        footnotes: Sources of published figures, numbered from 1, and why some are not comparable.
     """
 
     rows: tuple[tuple[str, ...], ...]
@@ -80,7 +80,7 @@ def _align_table(table: Table) -> str:
 
 
 def _align_left(rows: list[tuple[str, ...]]) -> str:
-    """Names and others' figures to the left, numbers to the right."""
+    """Align names and published figures to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for suite, measure, value, spread, others in rows:

@@ -28,24 +28,24 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
 def read_toxic_spans(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
-    """Read `tsd_test.csv` or its like: `text`, and in `spans` a list of the marked characters' offsets.
+    """Read `tsd_test.csv` or a similar file: `text`, and in `spans` a list of the marked characters' offsets.
 
     Raises:
-        DataError: other columns, or a cell that is no list of offsets in its text, by row number.
+        DataError: other columns, or a cell that is not a list of offsets in its text, by row number.
     """
     frame = read_rows(path, COLUMNS, "text", form)
     spans = [_offsets(cell, len(text)) for cell, text in zip(frame["spans"], frame["text"], strict=True)]
     wrong = np.array([offsets is None for offsets in spans])
     if wrong.any():
         raise DataError(
-            f"{path}: column 'spans': {wrong.sum()} cells that are no list of character offsets within the text "
+            f"{path}: column 'spans': {wrong.sum()} cells that are not a list of character offsets within the text "
             f"({show_rows(frame.index.to_numpy()[wrong][:6] + 1)}, counted from 1 below the header)."
         )
     return frame.assign(spans=pd.Series(spans, index=frame.index, dtype=object))
 
 
 def character_f1(found: set[int], gold: set[int]) -> float:
-    """F1 of two sets of characters of a post; 1 where both are empty, 0 where one of them is.
+    """F1 of two sets of characters of a post; 1 if both are empty, 0 if one of them is.
 
     >>> character_f1({0, 1, 2, 3}, {2, 3}), character_f1(set(), set()), character_f1({0}, set())
     (0.6666666666666666, 1.0, 0.0)
@@ -81,10 +81,10 @@ class SpanNumbers:
 
 
 def measure_toxic_spans(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
-    """Measure the mean character F1 of the sentences that are flagged when read alone, as the server shows them.
+    """Measure the mean character F1 of the sentences that are flagged when scored separately, as the server does.
 
-    Beside it stand words that are flagged when they are read alone, and what one gets without looking: every character
-    of every post, and none.
+    For comparison: words that are flagged when scored separately, and two trivial answers: every character of every
+    post, and no character.
     """
     texts = frame["text"].tolist()
     gold = [set(offsets) for offsets in frame["spans"]]
@@ -112,7 +112,7 @@ def measure_toxic_spans(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptio
         tables=(Table("Evidence", ("evidence", "character F1", "95 % interval"), tuple(rows)),),
         numbers=SpanNumbers(len(frame), marked, sum(map(bool, sentences)), numbers),
         notes=(
-            f"{marked:,} of {len(frame):,} posts have a mark. Annotators marked words, and sentences are longer: even "
+            f"{marked:,} of {len(frame):,} posts have a mark. Annotators marked words, but sentences are longer: even "
             "the right sentence has a low precision.",
         ),
     )
@@ -121,14 +121,14 @@ def measure_toxic_spans(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptio
 def _flagged_pieces(
     texts: Sequence[str], cuts: Sequence[Sequence[tuple[int, int]]], scorer: Scorer, what: str
 ) -> list[set[int]]:
-    """The characters of each text that stand in a piece of it which is flagged when it is read alone."""
+    """The characters of each text that are in a piece that is flagged when scored separately."""
     pieces = [text[begin:end] for text, spans in zip(texts, cuts, strict=True) for begin, end in spans]
     flags = iter(scorer.flagged(pieces, f"toxic-spans, {what}").tolist())
     return [{place for span in spans if next(flags) for place in range(*span)} for spans in cuts]
 
 
 def _offsets(cell: object, length: int) -> list[int] | None:
-    """The offsets of a cell; None where it is something else."""
+    """The offsets of a cell; None if it is something else."""
     try:
         offsets = parse_strictly(str(cell))
     except (ValueError, RecursionError):

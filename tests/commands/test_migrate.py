@@ -61,8 +61,8 @@ def test_known_thresholds_are_found_and_taken_by_the_classifier(table, tmp_path,
         flagged = sum(bool(one.flagged) for one in classifier.classify(pd.read_csv(table).comment_text[:40].tolist()))
     assert flagged == numbers["together"]["n_new"], "what is printed is what will be flagged"
     printed = capsys.readouterr().out
-    assert "so off (threshold 1): severe_toxic, obscene, threat, identity_hate" in printed
-    assert "Mind this: INSULT: only" in printed
+    assert "so turned off (threshold 1): severe_toxic, obscene, threat, identity_hate" in printed
+    assert "Note: INSULT: only" in printed
     assert "languages" not in printed
     assert "FLIRTATION: the model has no label for it" in caplog.text
     assert "1 of 41 rows left out" in caplog.text
@@ -87,7 +87,7 @@ def test_known_thresholds_are_found_on_5000_real_comments(shared: Path, tmp_path
 def test_labels_without_old_scores_may_keep_their_thresholds(table, tmp_path, capsys) -> None:
     words = ("-o", tmp_path / "out", "--old-threshold", "0.8", "insult=0.5", "--others", "bundle")
     assert run(table, *words) == 0
-    assert "as the bundle has them: severe_toxic" in capsys.readouterr().out
+    assert "with the bundle's threshold: severe_toxic" in capsys.readouterr().out
     with Classifier.load() as shipped, Classifier.load(thresholds=tmp_path / "out/thresholds.json") as classifier:
         assert classifier.thresholds_by_label["obscene"] == shipped.thresholds_by_label["obscene"]
 
@@ -118,9 +118,7 @@ def test_comments_that_the_model_does_not_read_are_told_and_so_are_their_low_thr
     pd.DataFrame({"body": texts, "TOXICITY": scores}).to_csv(tmp_path / "es.csv", index=False)
     assert run(tmp_path / "es.csv", "-o", tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert (
-        "Mind this: 30 of 30 comments looked at are in languages that the model was not trained on (es 30)" in printed
-    )
+    assert "Note: 30 of 30 sampled comments are in languages that the model was not trained on (es 30)" in printed
     assert "is very low for this model" in printed
     assert "veces" not in printed
 

@@ -191,7 +191,7 @@ def test_a_run_may_go_on_with_parts_of_another_size(rows, words, whole, tmp_path
     process.kill()
     process.communicate()
     code, out, err = run(*words, "-o", tmp_path / "out.parquet", "--resume", "--chunk-rows", rows)
-    assert (code, "had been kept" in out) == (3, True), err
+    assert (code, "were kept from earlier runs" in out) == (3, True), err
     assert (tmp_path / "out.parquet").read_bytes() == (whole / "out.parquet").read_bytes()
 
 
@@ -228,12 +228,12 @@ def test_an_output_that_was_changed_or_that_nothing_is_known_of_is_not_complete(
     with pytest.raises(ArtifactError, match=r'input\.sha256 was "\w+", now "0"'):
         check_finished(output, about, is_parquet=False)
     output.write_bytes(output.read_bytes() + b"{}\n")
-    with pytest.raises(ArtifactError, match="was changed since it was finished"):
+    with pytest.raises(ArtifactError, match="was changed after it was finished"):
         check_finished(output, about, is_parquet=False)
     beside.unlink()
     pq.write_table(pq.read_table(tmp_path / "out.parquet").replace_schema_metadata(None), tmp_path / "bare.parquet")
     for path in (output, tmp_path / "bare.parquet"):
-        with pytest.raises(ArtifactError, match="does not say that a run of this toolkit finished it"):
+        with pytest.raises(ArtifactError, match="has no record that this toolkit finished it"):
             check_finished(path, about, is_parquet=path.suffix == ".parquet")
 
 
@@ -284,7 +284,7 @@ def test_a_signal_keeps_what_is_finished(words, whole, tmp_path, attack):
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
             assert (process.returncode, out) == (expected, "")
-            assert number == signal.SIGHUP or "--resume to go on" in err
+            assert number == signal.SIGHUP or "--resume to continue" in err
             assert "Traceback" not in err
             assert not output.exists()
             assert output.with_name(f".{output.name}.lock").exists() == (number == signal.SIGHUP)
@@ -451,7 +451,7 @@ def test_a_pipe_into_a_file_keeps_what_had_come_at_an_interrupt(tiny_bundle, tmp
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "3 rows that had come" in err
+    assert "3 rows that had arrived" in err
     assert pd.read_csv(tmp_path / "o.csv", keep_default_na=False)["text"].tolist() == ["kind", "", "idiot"]
     assert json.loads((tmp_path / "o.csv.meta.json").read_text(encoding="utf-8"))["rows"] == 3
 
@@ -537,8 +537,8 @@ def test_json_lines_keep_their_objects_and_broken_lines_their_place(tiny_bundle,
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["{in}", "-o", "{in}"], 2, "this is the input itself"),
-        (["{in}", "-o", "{dir}/linked.csv.gz"], 2, "this is the input itself"),
+        (["{in}", "-o", "{in}"], 2, "this is the input file"),
+        (["{in}", "-o", "{dir}/linked.csv.gz"], 2, "this is the input file"),
         (["{in}", "-o", "{dir}/o.txt"], 2, "unknown ending"),
         (["{in}", "-o", "{dir}/there.csv"], 1, "--overwrite"),
         (["{in}", "-o", "{dir}/folder.csv"], 1, "it is a folder"),

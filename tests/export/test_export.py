@@ -105,7 +105,7 @@ def test_swapped_labels_are_refused(bundle, capsys):
 def test_a_folder_that_is_no_bundle_is_not_replaced(tiny_run, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert cli.main(["export", str(tiny_run), "--to", str(tmp_path), "--overwrite"]) == 1
-    assert "no bundle" in capsys.readouterr().err
+    assert "not a bundle" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -115,7 +115,7 @@ def test_what_lies_beside_a_bundle_is_not_removed_with_it(tmp_path):
     check_target(folder, overwrite=True)
     (folder / "notes").mkdir()
     (folder / "notes" / "diary.txt").write_text("mine")
-    with pytest.raises(ArtifactError, match=r"--overwrite would remove: notes, notes/diary\.txt\. Move it away"):
+    with pytest.raises(ArtifactError, match=r"--overwrite would remove them: notes, notes/diary\.txt\. Move them away"):
         check_target(folder, overwrite=True)
     (folder / MANIFEST).unlink()
     (folder / MANIFEST).write_text("{}")
@@ -211,7 +211,7 @@ def test_a_run_without_validation_predictions_gives_no_curves_and_says_so(tiny_r
     assert cli.main([*words, "--threads", "1"]) == 0
     assert read_bundle(tmp_path / "b").records["curves"] is None
     assert [record.message for record in caplog.records if "preds_val.npy" in record.message] == [
-        f"No preds_val.npy in {run.path}: the bundle goes without curves."
+        f"No preds_val.npy in {run.path}: the bundle will have no curves."
     ]
 
 

@@ -290,7 +290,7 @@ def test_a_file_that_an_engine_cannot_read_is_named(tiny_bundle, tmp_path):
     shutil.copytree(tiny_bundle, folder)
     (folder / "onnx/model.onnx").write_bytes(b"no graph")
     write_manifest(folder, read_bundle(folder))
-    with pytest.raises(ArtifactError, match=r"model\.onnx: not a graph that a bundle may hold: it is no ONNX file"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx: not a graph that a bundle may hold: it is not an ONNX file"):
         Classifier.load(folder, backend="onnx")
 
 

@@ -21,7 +21,7 @@ def test_two_attributes_of_one_label_give_one_threshold(caplog) -> None:
     found = old(TOXICITY=PROBABILITIES[:, 0], INSULT=PROBABILITIES[:, 0] ** 2)
     (one,) = match_attributes(found, PROBABILITIES, ("a", "b"), {"TOXICITY": "a", "INSULT": "a"}, OPTIONS)
     assert one.name == "TOXICITY"
-    assert "INSULT: its label is that of TOXICITY" in caplog.text
+    assert "INSULT: has the same label as TOXICITY" in caplog.text
 
 
 def test_an_attribute_that_flagged_all_or_nothing_is_left_out(caplog) -> None:

@@ -98,7 +98,7 @@ def test_answers_in_a_file_of_their_own(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (f'comment_text,TOXICITY\n"{SECRET}",high\nb,0.5\n', "TOXICITY: 1 values that are no numbers.*row 1"),
+        (f'comment_text,TOXICITY\n"{SECRET}",high\nb,0.5\n', "TOXICITY: 1 values that are not numbers.*row 1"),
         (f'comment_text,TOXICITY\n"{SECRET}",55\nb,0.5\n', "below 0 or above 1.*row 1"),
         (f'comment_text,toxicity,TOXICITY\n"{SECRET}",0.1,0.2\n', "two columns hold TOXICITY"),
         (f'comment_text,likes\n"{SECRET}",3\n', "no old scores; columns there.*--answers.*--flag-rate"),
@@ -118,10 +118,10 @@ def test_what_is_wrong_is_named_and_no_text_is_told(tmp_path, content, said) -> 
     ("lines", "said"),
     [
         ("{}\n", "1 lines for a table of 2 rows"),
-        ("{}\nnonsense\n", "no JSON object in some lines.*row 2"),
+        ("{}\nnonsense\n", "some lines do not hold a JSON object.*row 2"),
         ("{}\n" * 3, "more than 2 lines for a table of 2 rows"),
-        ("x\n" * 50, "no JSON object in some lines.*rows 1, 2"),
-        (json.dumps(ERROR) + "\n{}\n", "no answer of the Perspective API holds a score"),
+        ("x\n" * 50, "some lines do not hold a JSON object.*rows 1, 2"),
+        (json.dumps(ERROR) + "\n{}\n", "no answer of the Perspective API contains a score"),
     ],
 )
 def test_a_file_of_answers_that_does_not_fit(tmp_path, lines, said) -> None:
@@ -149,7 +149,7 @@ def test_what_is_no_answer_is_never_taken_for_a_missing_one(tmp_path, within) ->
     path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
     wrong = [(cell, "row 2") for cell in NO_ANSWERS]
     numbers = [f'{{"attributeScores": {{"TOXICITY": {score}}}}}' for score in NO_NUMBERS]
-    wrong += [(cell, "values that are no numbers.*row 2") for cell in numbers]
+    wrong += [(cell, "values that are not numbers.*row 2") for cell in numbers]
     for cell, said in wrong:
         cells = [json.dumps(answer(TOXICITY=0.5)), cell, "", json.dumps(ERROR)]
         answers.write_text("\n".join(cells) + "\n")

@@ -200,7 +200,7 @@ def test_parts_that_are_not_what_they_were_change_nothing(
         rng = random.Random(seed)
         refused = try_damage(classifier, kept, tmp_path / "d", lambda at, rng=rng: damage(rng, at, foreign))
         assert refused is None or of_record, f"seed {seed}: {refused}"
-        assert refused is None or "start anew with --overwrite" in str(refused), f"seed {seed}: {refused}"
+        assert refused is None or "start again with --overwrite" in str(refused), f"seed {seed}: {refused}"
         attack.tried()
 
 
@@ -344,6 +344,6 @@ def test_an_input_that_was_touched_alone_costs_no_row(
     real = file_scoring.score_batch
     with monkeypatch.context() as patch:
         patch.setattr(file_scoring, "score_batch", lambda *a, **k: (source.chmod(0o600), real(*a, **k))[1])
-        with pytest.raises(DataError, match=r"touched, while it was read\. 3 rows are finished and kept"):
+        with pytest.raises(DataError, match=r"touched while it was read\. 3 rows are finished and kept"):
             score(classifier, tmp_path)
     assert score(classifier, tmp_path, resume=True) == kept[1]

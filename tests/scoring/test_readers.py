@@ -373,7 +373,7 @@ def test_a_damaged_archive_is_refused_or_read(attack, tmp_path):
         ),
         (pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.time64("ns"))), ['[["a", "00:00:00.000000001"]]', ""]),
         (pa.array([[1], None], pa.list_(pa.timestamp("ns"))), ['["1970-01-01 00:00:00.000000001"]', ""]),
-        (pa.array([[2**62], [0]], pa.list_(pa.date64())), ["(no value of Python)", '["1970-01-01"]']),
+        (pa.array([[2**62], [0]], pa.list_(pa.date64())), ["(not a Python value)", '["1970-01-01"]']),
     ],
 )
 def test_values_that_python_does_not_know_are_written(values, cells):
@@ -416,6 +416,6 @@ def test_a_parquet_column_that_nests_too_deep_or_holds_nothing_is_named(tmp_path
     pq.write_table(table.select(["a", "comment_text", "toxic"]), tmp_path / "null.parquet")
     opened = open_table(tmp_path / "null.parquet", text_column="comment_text")
     assert [chunk.batch.num_rows for chunk in opened.chunks(9)] == [1]
-    assert "the column 'comment_text' is of the type null and holds no value; expected texts" in caplog.text
+    assert "the column 'comment_text' has the type null and holds no values; expected texts" in caplog.text
     with pytest.raises(DataError, match=r"column 'comment_text' has no value in any of 1 rows .* Cure: --text-col"):
         load_english_only(tmp_path / "null.parquet", label_columns=["toxic"])

@@ -61,7 +61,7 @@ def test_two_runs_that_write_one_output_never_mix_their_rows(tmp_path):
     theirs = [others.write(0, [pa.RecordBatch.from_pydict({"text": ["x"]})])]
     mine.append(parts.write(2, [BATCH]))
     assert others.begin(resume=True) == theirs
-    with pytest.raises(ArtifactError, match="another run of the same output"):
+    with pytest.raises(ArtifactError, match="another run with the same output"):
         finish(parts, mine)
     finish(others, theirs)
     assert others.output.read_text() == "text\nx\n"
@@ -106,7 +106,7 @@ def test_a_part_that_went_missing_or_was_changed_stops_and_keeps_the_others(tmp_
     parts = begun(tmp_path / "o.parquet")
     first, second = parts.write(0, [BATCH]), parts.write(2, [BATCH])
     damage(parts.folder / second.name)
-    with pytest.raises(ArtifactError, match="went missing or was changed"):
+    with pytest.raises(ArtifactError, match="disappeared or was changed"):
         finish(parts, [first, second])
     assert {first.name, "parts.json"} <= {path.name for path in parts.folder.iterdir()}
     assert not parts.output.exists()

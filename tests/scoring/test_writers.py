@@ -196,7 +196,7 @@ def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack)
 @pytest.mark.parametrize("name", ["o.parquet", "o.jsonl", "o.csv.parquet", "o.ndjson.gz"])
 def test_where_no_cell_could_be_a_formula_asking_is_a_mistake(name, tmp_path):
     assert not output_format(Path(name)).csv_safe
-    with pytest.raises(ConfigError, match=f"--csv-safe is of no effect on {name}"):
+    with pytest.raises(ConfigError, match=f"--csv-safe has no effect on {name}"):
         output_format(Path(name), csv_safe=True)
     for words in (["score", "-"], ["score", "--text", "a"], ["score", "x.csv", "-o", "-"]):
         assert cli.main([*words, "--csv-safe"]) == 2

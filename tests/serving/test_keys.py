@@ -45,7 +45,7 @@ def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_a_name_is_taken_once(tmp_path: Path) -> None:
     add_key(tmp_path / "keys.json", "forum")
-    with pytest.raises(ConfigError, match="holds a key named forum"):
+    with pytest.raises(ConfigError, match="already holds a key named forum"):
         add_key(tmp_path / "keys.json", "forum")
 
 

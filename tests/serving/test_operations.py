@@ -262,7 +262,7 @@ def test_a_shadow_is_told_of_all_workers_and_a_damaged_one_is_not_taken_over(pai
     model = shadow / "onnx/model.onnx"
     model.write_bytes(model.read_bytes()[:-1])
     server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: "the old one goes on" in "".join(server.log))
+    wait_until(lambda: "the old one keeps running" in "".join(server.log))
     (reason,) = (line["error"] for line in server.lines() if line["event"] == "this worker cannot start")
     assert str(model) in reason
     assert httpx.post(f"{server.url}/v1/predict", json={"texts": ["kind"]}, timeout=60).status_code == 200

@@ -118,7 +118,7 @@ def written(value: float) -> str:
 
 def test_a_text_is_read_as_it_is_typed(visit, model):
     page = visit.open()
-    expect(page.locator("#verdict")).to_have_text("Nothing to read")
+    expect(page.locator("#verdict")).to_have_text("No text")
     expect(page.locator("#model")).to_have_text(model["model_version"])
     page.locator("#text").press_sequentially("you stupid idiot, damn", delay=5)
     found = visit.expect_verdict("you stupid idiot, damn")
@@ -134,7 +134,7 @@ def test_a_text_is_read_as_it_is_typed(visit, model):
 
     assert len(visit.read(CALM)["flagged"]) < len(found["flagged"])
     page.fill("#text", "")
-    expect(page.locator("#verdict")).to_have_text("Nothing to read")
+    expect(page.locator("#verdict")).to_have_text("No text")
     expect(visit.row("toxic").locator(".probability")).to_have_text("\N{EN DASH}")
 
 
@@ -150,7 +150,7 @@ def test_keys_move_a_threshold_from_point_to_point(visit, model):
         page.keyboard.press(key)
         expect(visit.number(label)).to_have_value(written(curve["threshold"][now]))
         expect(row.locator(".worth")).to_contain_text(f"{100 * curve['recall'][now]:.0f} of 100 found")
-        expect(row.locator(".worth")).to_contain_text(f"of 100 flagged, {100 * curve['precision'][now]:.0f} rightly")
+        expect(row.locator(".worth")).to_contain_text(f"of 100 flagged, {100 * curve['precision'][now]:.0f} are right")
     expect(slider).to_have_attribute("aria-valuetext", f"0.000: {row.locator('.worth').inner_text()}")
     page.keyboard.press("End")
     expect(row.locator(".decision")).to_have_text("below")
@@ -161,7 +161,7 @@ def test_keys_move_a_threshold_from_point_to_point(visit, model):
     page.reload()  # the threshold is kept, the text is not
     visit.read(TEXT, but=label)
     expect(row.locator(".decision")).to_have_text("below")
-    page.get_by_role("button", name=f"back to {decimals(model['thresholds'][label])}, the tuned").click()
+    page.get_by_role("button", name=f"reset to {decimals(model['thresholds'][label])}, the tuned").click()
     expect(row.locator(".decision")).to_have_text("flagged")
     expect(page.get_by_role("button", name="Reset thresholds")).to_be_disabled()
 
@@ -280,7 +280,7 @@ def test_the_sentences_that_did_it_are_marked_at_their_characters(visit, model):
     assert page.locator("#marks").inner_text().removesuffix("\u200b") == TEXT
 
     page.get_by_role("button", name=others[-1], exact=True).click()  # nobody's choice: the strongest again
-    expect(page.locator("#sentences h2")).to_have_text(f"Sentences, by {strongest}")
+    expect(page.locator("#sentences h2")).to_have_text(f"Sentences for {strongest}")
     button = page.locator("#sentences button").first
     button.click()
     chosen = page.evaluate("document.activeElement.value.slice(...['Start', 'End'].map(n => text['selection' + n]))")
@@ -325,7 +325,7 @@ def test_a_busy_server_is_asked_again_by_itself(browser, server, status, words):
             page.route("**/v1/predict", lambda route: route.fulfill(status=status, headers=later, json={}), times=1)
         page.fill("#text", CALM)
         expect(page.get_by_role("alert")).to_contain_text(words)
-        expect(page.locator("#verdict")).to_have_text("Not read yet")  # nothing of the text before stays
+        expect(page.locator("#verdict")).to_have_text("Not scored yet")  # the previous text's result is gone
         expect(page.locator("mark")).to_have_count(0)
         visit.expect_verdict(CALM)
         expect(page.get_by_role("alert")).to_be_hidden()
@@ -340,7 +340,7 @@ def test_what_waiting_does_not_cure_is_said_and_left_to_people(browser, server):
         page.get_by_role("button", name="Try again").click()
         visit.expect_verdict(CALM)
         page.fill("#text", "\N{LATIN SMALL LETTER E WITH ACUTE} " * 700_000)  # 2.1 MB
-        expect(page.get_by_role("alert")).to_contain_text("longer than the server takes")
+        expect(page.get_by_role("alert")).to_contain_text("longer than the server accepts")
 
 
 def test_another_language_is_said(visit):
@@ -384,7 +384,8 @@ def test_a_bundle_that_names_no_languages_promises_nothing(visit, model):
     visit.page.route("**/v1/model", lambda route: route.fulfill(json=model | {"languages": []}))
     visit.open()
     visit.read("Muchas gracias por todo, nos vemos mañana en la casa de mis padres.")
-    expect(visit.page.locator("#language")).to_contain_text("Spanish. It is not known on which languages")
+    unknown = "Spanish. The languages that the model was trained on are not known"
+    expect(visit.page.locator("#language")).to_contain_text(unknown)
 
 
 @pytest.mark.parametrize("script", [BLOCKED, "localStorage.setItem('moderation-thresholds-VERSION', '{broken');"])
@@ -497,7 +498,7 @@ def test_the_page_asks_for_a_key_where_the_server_wants_one(browser, keyed_serve
     for visit in visiting(browser, server.url, allowed="401"):
         page = visit.page
         page.goto(server.url)
-        expect(page.get_by_label("This server asks for an API key.")).to_be_focused()
+        expect(page.get_by_label("This server requires an API key.")).to_be_focused()
         assert violations(page) == []
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")

@@ -88,7 +88,7 @@ assert not [name for name in ("torch", "transformers", "datasets") if name in sy
     [
         ("BUNDLE", 2, "--suite is missing"),
         ("BUNDLE --suite cases.csv", 2, "expected KIND=PATH"),
-        ("BUNDLE --suite mine:hatechek=a.csv", 2, "no kind 'hatechek'"),
+        ("BUNDLE --suite mine:hatechek=a.csv", 2, "unknown kind 'hatechek'"),
         ("BUNDLE --suite surge=none.csv", 1, "suite surge: none.csv: no such file"),
         ("none --suite surge=SURGE", 1, "none: no such folder; expected a bundle"),
         ("BUNDLE --suite hatecheck=SURGE", 1, "no column 'functionality', 'test_case', 'label_gold', 'target_ident'"),

@@ -1,7 +1,7 @@
 """An archive for TorchServe: a small bundle of one form, with the handler that runs the classifier on it.
 
-The bundle inside is sealed anew over the files that it holds, so that it is checked at load like any other; its
-version, which every answer carries, is therefore its own.
+The bundle inside is sealed again for the files that it holds, so that it is checked at load like any other. It
+therefore has its own version, which every answer contains.
 """
 
 import os
@@ -19,7 +19,7 @@ from moderation.export.torchserve import handler
 from moderation.forms import FORMS, Form
 from moderation.inference.backends import backends
 
-# One worker, because the classifier uses all cores by itself; requests that wait together are answered together.
+# One worker, because the classifier uses all cores by itself; requests that wait are answered together.
 _SERVER_SETTINGS = """\
 minWorkers: 1
 maxWorkers: 1
@@ -39,7 +39,7 @@ def write_torchserve(bundle_dir: Path, name: str) -> list[str]:
         The file written, relative to the bundle, with slashes.
 
     Raises:
-        ArtifactError: not a bundle, no form in it that can be run, or the archiver failed.
+        ArtifactError: not a bundle, no form that can be run, or the archiver failed.
         MissingExtraError: `torch-model-archiver` is not installed.
     """
     if find_spec("model_archiver") is None:
@@ -59,7 +59,7 @@ def _write_inner_bundle(folder: Path, bundle: Bundle) -> Bundle:
     if form is None:
         names = ", ".join(form.name for form in wanted)
         raise ArtifactError(
-            f"{bundle.path}: no form that TorchServe's archive could hold; expected one of {names}, "
+            f"{bundle.path}: no form that TorchServe's archive can hold; expected one of {names}, "
             f"found {', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats onnx-int8,torchserve"
         )
     for file in {TOKENIZER, MODEL_CONFIG, *bundle.forms[form].files}:
@@ -68,12 +68,12 @@ def _write_inner_bundle(folder: Path, bundle: Bundle) -> Bundle:
 
 
 def _weight(form: Form) -> tuple[bool, int]:
-    """How much running a form takes beside what the handler needs, which is the extra `onnx`."""
+    """What running a form needs in addition to the handler, which needs the extra `onnx`."""
     return form.run_extra != "onnx", len(form.run_needs)
 
 
 def _archive(work: Path, name: str, bundle: Bundle) -> Path:
-    """Run `torch-model-archiver`. It unpacks in the temporary folder under the model's name, hence one of its own."""
+    """Run `torch-model-archiver`, with its own temporary folder: it unpacks there under the model's name."""
     (work / "temporary").mkdir()
     (work / "model-config.yaml").write_text(_SERVER_SETTINGS, encoding="utf-8")
     command = [sys.executable, "-P", "-m", "model_archiver.model_packaging"]

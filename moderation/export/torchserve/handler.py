@@ -1,7 +1,7 @@
 """TorchServe's handler around the classifier: copied into the archive, and run there.
 
-Needs `content-moderation[onnx]` in the Python that TorchServe runs. It stands alone: no other file of this package is
-in the archive. A request is `{"text": "..."}`, or a text as the body, as UTF-8, or a form with a field `text`.
+Needs `content-moderation[onnx]` in the Python that TorchServe runs. It is self-contained: no other file of this package
+is in the archive. A request is `{"text": "..."}`, or a UTF-8 text as the body, or a form with a field `text`.
 """
 
 import json
@@ -22,11 +22,11 @@ class ModerationHandler:
         self.classifier = Classifier.load(context.system_properties["model_dir"])
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answer a batch of requests, each with JSON of its own; none changes another's answer.
+        """Answer each request of a batch with its own JSON; no request changes another's answer.
 
         Args:
-            data: One per request: `body` or `data` (JSON that was read, text or bytes), or a form's `text`.
-            context: From TorchServe; a request that holds no text gets status 400.
+            data: One per request: `body` or `data` (parsed JSON, text or bytes), or a form's `text`.
+            context: From TorchServe; a request without a text gets status 400.
         """
         texts = [_read_text(request, place, context) for place, request in enumerate(data)]
         results = iter(self.classifier.classify([text for text in texts if text is not None]))
@@ -53,7 +53,7 @@ class ModerationHandler:
 
 
 def _read_text(request: dict[str, Any], place: int, context: Any) -> str | None:
-    """The text of a request; None where it holds none. TorchServe hands on JSON that it could not read as bytes."""
+    """The text of a request; None if it has none. TorchServe passes on JSON that it could not read as bytes."""
     key = next((key for key in ("body", "data", "text") if key in request), "body")
     value = request.get(key)
     try:
@@ -66,7 +66,7 @@ def _read_text(request: dict[str, Any], place: int, context: Any) -> str | None:
             value = value.get("text")
         if not isinstance(value, str):
             return None
-        value.encode("utf-8")  # half a character, which JSON's escapes can spell, is no text
+        value.encode("utf-8")  # refuses half of a surrogate pair, which JSON's escapes can contain
     except (ValueError, RecursionError):
         return None
     return value

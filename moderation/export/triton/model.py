@@ -15,7 +15,7 @@ class TritonPythonModel:
     """Texts in, probabilities and decisions out. Triton makes one of these per instance."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the bundle that `config.pbtxt` names, seen from the model repository.
+        """Load the bundle that `config.pbtxt` names, relative to the model repository.
 
         Args:
             args: From Triton: `model_repository` (this model's own folder), `model_config` (JSON).
@@ -31,7 +31,7 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer requests, one response each. All their texts are read together; none changes another's answer.
+        """Answer requests, one response each. All texts are scored together; no request changes another's answer.
 
         Args:
             requests: Each with an input `text`, bytes of UTF-8, shape `(n_texts, 1)`.
@@ -51,7 +51,7 @@ class TritonPythonModel:
         return responses
 
     def finalize(self) -> None:
-        """Let go of the model's memory."""
+        """Release the model's memory."""
         self.classifier.close()
 
     def _arrays(self, results: list[Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class TritonPythonModel:
 
 
 def _read_texts(array: Any) -> list[str] | None:
-    """The texts of a request; None where one is not UTF-8."""
+    """The texts of a request; None if one is not UTF-8."""
     try:
         return [value.decode("utf-8") for value in array.ravel()]
     except UnicodeDecodeError:

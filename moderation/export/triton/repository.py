@@ -1,7 +1,7 @@
 """A model repository for NVIDIA Triton: `<name>` takes text, `<name>_onnx` takes tokens.
 
-`<name>` runs `moderation.Classifier` on the bundle that the repository stands in, so that long texts are read to the
-end and the thresholds are the bundle's; nothing is copied for it. `<name>_onnx` is the float32 graph alone.
+`<name>` runs `moderation.Classifier` on the bundle that contains the repository, so that long texts are read to the end
+and the bundle's thresholds apply; nothing is copied for it. `<name>_onnx` is only the float32 graph.
 """
 
 import shutil
@@ -16,8 +16,8 @@ from moderation.forms import FORMS
 _MAX_BATCH = 64
 
 _TEXT_CONFIG = """\
-# Text in, probabilities out. `bundle` is seen from the model repository, the folder above this one: by default the
-# bundle that the repository stands in. Write a full path where the repository lies elsewhere.
+# Text in, probabilities out. `bundle` is relative to the model repository, the folder above this one: by default the
+# bundle that contains the repository. Use a full path if the repository is elsewhere.
 name: "{name}"
 backend: "python"
 max_batch_size: {max_batch}
@@ -35,8 +35,8 @@ parameters {{ key: "device" value {{ string_value: "cpu" }} }}
 """
 
 _ONNX_CONFIG = """\
-# Tokens of one window in, logits out. Calibration and the sigmoid (the bundle's README.md has the formula), the windows
-# of long texts and the thresholds are the caller's.
+# Tokens of one window in, logits out. The caller does the rest: windows of long texts, calibration and the sigmoid (the
+# bundle's README.md has the formula), and thresholds.
 name: "{name}_onnx"
 platform: "onnxruntime_onnx"
 max_batch_size: {max_batch}
@@ -50,11 +50,11 @@ dynamic_batching {{ }}
 
 
 def write_triton(bundle_dir: Path, name: str) -> list[str]:
-    """Write `triton/` into a bundle: a model that takes text, and the plain ONNX one where the bundle holds that form.
+    """Write `triton/` into a bundle: a model that takes text, and the plain ONNX one if the bundle holds that form.
 
     Args:
         bundle_dir: A complete bundle.
-        name: Of the model that takes text.
+        name: Name of the model that takes text.
 
     Returns:
         The files written, relative to the bundle, with slashes.
@@ -76,7 +76,7 @@ def write_triton(bundle_dir: Path, name: str) -> list[str]:
 
 
 def _write_model(folder: Path, config: str, name: str, labels: Sequence[str]) -> list[Path]:
-    """Write a model's configuration and its labels, one a line in the order of the columns."""
+    """Write a model's configuration and its labels, one per line in the order of the columns."""
     contents = {
         folder / "config.pbtxt": config.format(name=name, max_batch=_MAX_BATCH, n_labels=len(labels)),
         folder / "labels.txt": "".join(f"{label}\n" for label in labels),

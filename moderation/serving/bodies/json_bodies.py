@@ -1,4 +1,4 @@
-"""Bodies as JSON, with what real clients make of it: half an emoji, a byte order mark, no Content-Type."""
+"""JSON bodies, including what real clients send: half an emoji, a byte order mark, no Content-Type."""
 
 import re
 from collections.abc import Callable, Collection, Coroutine
@@ -12,15 +12,15 @@ from moderation.serving.errors import ApiError
 from moderation.strict_json import parse_strictly
 
 MAX_NAMES = 10_000
-"""Names of fields in one body: each may be a wrong one."""
+"""Field names in one body: each one may be wrong, and would be reported."""
 
 MAX_ITEMS = 100_000
-"""Strings, commas and opening brackets in one body: to parse them takes time, in which no other thread runs."""
+"""Strings, commas and opening brackets in one body: no other thread runs while they are parsed."""
 
 _MOST_AROUND_BARE = 100_000  # bytes around the strings of a body that is searched for names without quotes
-# A string of JSON, and whether it is a name, or what else begins an item. A string without an end matches too, or the
-# search would begin again within it. Each alternative begins with a plain character, so that whatever matches none is
-# skipped fast: meanwhile no other thread runs.
+# A JSON string (and whether it is a name), or something else that begins an item. An unclosed string matches too;
+# otherwise the search would restart inside it. Each alternative begins with a plain character, so that text that
+# matches none is skipped fast: no other thread runs meanwhile.
 _ITEM = re.compile(rb'"(?P<string>[^"\\]*+(?:\\.[^"\\]*+)*+)"?(?P<name>\s*+:)?|,|\[|\{', re.DOTALL)
 _SURROGATES = re.compile(
     r"\\\\"  # a backslash, after which no escape begins
@@ -28,7 +28,7 @@ _SURROGATES = re.compile(
     r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _BARE_NAME = re.compile(
-    r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'  # a string; one without an end matches too, or the search would begin again in it
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'  # a string; an unclosed one matches too, or the search would restart inside it
     r"|(?<![\w$])(?P<name>[A-Za-z_$][\w$]*+)(?=\s*+:)",
     re.DOTALL,
 )
@@ -37,17 +37,17 @@ _ANY_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(body: bytes, *, bare_names: bool = False) -> Any:
-    r"""Read JSON in UTF-8, once it is known to have few enough fields and items.
+    r"""Check that a body has few enough fields and items, then read it as JSON in UTF-8.
 
-    Half of a surrogate pair, as it is left where a text was cut inside an emoji, is read as U+FFFD: whoever wrote the
-    text did not cut it, and it shall be looked at.
+    Half of a surrogate pair (left when a program cut a text inside an emoji) is read as U+FFFD: the author did not cut
+    the text, and it should still be classified.
 
     Args:
-        body: As it came.
-        bare_names: Whether names of fields may stand without quotes, as in JavaScript.
+        body: The raw bytes.
+        bare_names: Whether field names may lack quotes, as in JavaScript.
 
     Raises:
-        ApiError: 400, no JSON, or not in UTF-8; 413, too many fields or items.
+        ApiError: 400, not JSON, or not UTF-8; 413, too many fields or items.
 
     >>> read_json(b'"cut here \\ud83d"') == "cut here \ufffd"
     True
@@ -70,7 +70,7 @@ def read_json(body: bytes, *, bare_names: bool = False) -> Any:
 
 
 def keep_one_unknown(given: Any, known: Collection[str]) -> Any:
-    """An object with one of its unknown fields at most: that is refused, and the others are not complained about too.
+    """The object with at most one of its unknown fields: that one is refused, and the others are not reported too.
 
     >>> keep_one_unknown({"a": 1, "text": 2, "b": 3}, {"text"})
     {'text': 2, 'a': 1}
@@ -84,12 +84,12 @@ def keep_one_unknown(given: Any, known: Collection[str]) -> Any:
 
 
 def check_items(body: bytes) -> int:
-    """Refuse a body with so many fields or items that to parse it and to complain would keep the server busy.
+    """Refuse a body with so many fields or items that parsing it and reporting errors would keep the server busy.
 
-    Other threads run meanwhile, as they do not while a body is parsed.
+    Unlike parsing, this check lets other threads run.
 
     Returns:
-        How many bytes stand around its strings.
+        Number of bytes outside its strings.
 
     Raises:
         ApiError: 413.
@@ -108,7 +108,7 @@ def check_items(body: bytes) -> int:
 def _parse(text: str) -> Any:
     try:
         return parse_strictly(text, unique_names=False)
-    except (ValueError, RecursionError):  # ValueError: also of NaN, 1e999, and a number of thousands of digits
+    except (ValueError, RecursionError):  # ValueError: also for NaN, 1e999, and a number of thousands of digits
         return _NOTHING
 
 
@@ -117,10 +117,10 @@ def _quote(found: re.Match[str]) -> str:
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is JSON, whatever its headers say; the gate has looked at them."""
+    """A route whose body is JSON, whatever its headers say; the gate has checked them."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler, given a request that reads its body as `read_json` does."""
+        """The route's handler; its request reads the body with `read_json`."""
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:

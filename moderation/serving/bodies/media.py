@@ -1,4 +1,4 @@
-"""What the headers say of a body: of which type and encoding it is, and whether that is taken here."""
+"""What the headers say about a body: its type and encoding, and whether the server accepts them."""
 
 import re
 import zlib
@@ -11,29 +11,29 @@ from moderation.serving.errors import ApiError
 from moderation.serving.paths import BATCH_PATHS, find_dialect
 
 _SIMPLE = frozenset({"text/plain", "application/x-www-form-urlencoded"})
-"""Types that a page of any origin may send from a visitor's browser without asking first."""
+"""Types that a page of any origin may send from a visitor's browser without a preflight."""
 
 MAX_TYPE_BYTES = 256
-"""Of a Content-Type: the longest boundary has 70."""
+"""Longest Content-Type; the longest boundary has 70."""
 
 _PARAMETER = re.compile(r';\s*+([^\s=;"]*+)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"\s*+|([^;"]*+)))?')
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _GZIP_WITH_HEADER = 16 + zlib.MAX_WBITS
-_MOST_MEMBERS = 256  # of one gzip body; programs that pack in blocks begin one every 32 KB or more
+_MOST_MEMBERS = 256  # of one gzip body; programs that compress in blocks begin one every 32 KB or more
 
 
 class Media:
     """Type and encoding of one request's body.
 
-    A body without a type is JSON, and so is plain text or a form that a client of OpenAI's or Perspective's sends. But
-    a page of any origin may send these from a browser without asking first, and so use a server that its visitor can
-    reach. So plain text and forms need a valid key, which such a page does not have; and a body without a type needs
-    one where its `Origin` says that another's page sends it.
+    A body without a type is read as JSON, and so is plain text or a form from a client of OpenAI's or Perspective's
+    API. But a page of any origin may send these from a browser without a preflight, and so use a server that its
+    visitor can reach. So plain text and forms need a valid key, which such a page does not have; and a body without a
+    type needs one if its `Origin` is that of a foreign page.
 
     Args:
         headers: Of the request.
         path: As the routes see it.
-        origins: Whose pages may ask.
+        origins: Origins whose pages may send requests.
 
     Attributes:
         has_key: Whether a valid key came with the request.
@@ -47,7 +47,7 @@ class Media:
         self.has_key = False
 
     def check(self) -> None:
-        """Refuse a body by what the headers say of it, before any of it is taken.
+        """Refuse a body because of its headers, before any of it is read.
 
         Raises:
             ApiError: 415.
@@ -62,12 +62,12 @@ class Media:
             raise _unsupported("Expected a body without Content-Encoding, or with gzip.")
 
     def decode(self, piece: bytes, *, room: int, last: bool) -> bytes:
-        """A piece of the body, unpacked.
+        """Decompress a piece of the body.
 
         Args:
-            piece: As it came.
-            room: Bytes that may come out of it; what is more is not unpacked, and one byte tells that there is more.
-            last: Whether it is the last one.
+            piece: The raw bytes.
+            room: Bytes that it may decompress to; one byte more means that there is more, which is not decompressed.
+            last: Whether it is the last piece.
 
         Raises:
             ApiError: 400, not gzip.
@@ -90,7 +90,7 @@ class Media:
     def _begin_member(self) -> Any:
         self._n_members += 1
         if self._n_members > _MOST_MEMBERS:
-            raise ApiError(400, "invalid_request", f"The body has more than {_MOST_MEMBERS} members of gzip.")
+            raise ApiError(400, "invalid_request", f"The body has more than {_MOST_MEMBERS} gzip members.")
         return zlib.decompressobj(_GZIP_WITH_HEADER)
 
     def _check_kind(self, kind: str) -> None:
@@ -114,7 +114,7 @@ class Media:
 
 
 def read_coding(headers: Headers) -> str:
-    """How a body is packed, in small letters; "" where it is not.
+    """How a body is compressed, in lower case; "" if it is not.
 
     >>> read_coding(Headers({"Content-Encoding": "GZip"})), read_coding(Headers({"Content-Encoding": "identity"}))
     ('gzip', '')
@@ -124,12 +124,12 @@ def read_coding(headers: Headers) -> str:
 
 
 def read_content_type(value: str) -> tuple[str, dict[str, str]]:
-    """Type and parameters of a Content-Type, the names in small letters; of two with one name the first.
+    """Type and parameters of a Content-Type, the names in lower case; of two parameters with one name, the first.
 
-    The time that it takes is in proportion to the length, and the length is bounded: whoever has no key gets here.
+    It takes time proportional to the length, and the length is bounded: clients without a key get here too.
 
     Raises:
-        ApiError: 415, too long, or no list of parameters.
+        ApiError: 415, too long, or not a valid list of parameters.
 
     >>> read_content_type('Text/Plain; Charset="utf-8";')
     ('text/plain', {'charset': 'utf-8'})
@@ -156,10 +156,10 @@ def _unsupported(message: str) -> ApiError:
 
 def _explain(what: str) -> str:
     return (
-        f"A body {what} is taken with a valid API key alone: any web page could send it from a visitor's browser "
-        "without asking. Send Content-Type: application/json, or a key where the server has keys."
+        f"A body {what} is accepted only with a valid API key: any web page could send it from a visitor's browser "
+        "without asking. Send Content-Type: application/json, or a key if the server uses keys."
     )
 
 
 def _not_gzip() -> ApiError:
-    return ApiError(400, "invalid_request", "The body is not what its Content-Encoding says, gzip.")
+    return ApiError(400, "invalid_request", "The body is not gzip, although its Content-Encoding says so.")

@@ -14,7 +14,7 @@ from moderation.serving.bodies.media import read_content_type
 from moderation.serving.errors import ApiError
 
 MAX_HEAD_BYTES = 8_192
-"""Of the headers around a part, and of those of its request with the line above them."""
+"""Longest headers of a part; also longest request line and headers of the request inside it."""
 
 _MAX_HEAD_LINES = 50  # each becomes an object
 _HTTP = "application/http"
@@ -30,10 +30,10 @@ class Part:
     """One request of a batch.
 
     Args:
-        content_id: By which its answer is known, without brackets; empty: it has none.
-        method: In capitals.
+        content_id: Identifies its answer; without brackets; empty: it has none.
+        method: In upper case.
         path: Decoded, without a query.
-        query: As it came.
+        query: As sent.
         headers: Of the request itself.
         body: Its bytes.
     """
@@ -48,21 +48,21 @@ class Part:
 
 @dataclass(frozen=True)
 class BrokenPart:
-    """A part that is no request; its answer says so."""
+    """A part that is not an HTTP request; its answer says so."""
 
     content_id: str
 
 
 def split_parts(content_type: str, body: bytes, *, most: int) -> list[bytes]:
-    """Take a body apart; what is within a part, `read_part` looks at.
+    """Split a body into its parts; `read_part` reads each of them.
 
     Args:
         content_type: Of the body, with its boundary.
-        body: As it came.
-        most: Parts at most.
+        body: The raw bytes.
+        most: Maximum number of parts.
 
     Raises:
-        ApiError: 400, no boundary, no end, no part; 413, too many; 415, no Content-Type that can be read.
+        ApiError: 400, no boundary, no end, no part; 413, too many; 415, an unreadable Content-Type.
     """
     _, *pieces = (b"\n" + body).split(_find_delimiter(content_type), most + 2)
     parts: list[bytes] = []
@@ -78,15 +78,15 @@ def split_parts(content_type: str, body: bytes, *, most: int) -> list[bytes]:
             break
         parts.append(content)
     raise ApiError(
-        400, "invalid_request", "The body is no multipart/mixed: expected parts between its boundary, and its end."
+        400, "invalid_request", "The body is not multipart/mixed: expected parts between boundaries, and a final one."
     )
 
 
 def read_first_part(content_type: str, begun: bytes) -> Part | BrokenPart:
-    """The first part of a body of which only the beginning has come.
+    """The first part of a body of which only the beginning has arrived.
 
     Raises:
-        ApiError: 400, no boundary; 415, no Content-Type that can be read.
+        ApiError: 400, no boundary; 415, an unreadable Content-Type.
     """
     delimiter = _find_delimiter(content_type)
     _, _, rest = (b"\n" + begun).partition(delimiter)
@@ -95,7 +95,7 @@ def read_first_part(content_type: str, begun: bytes) -> Part | BrokenPart:
 
 
 def read_part(content: bytes) -> Part | BrokenPart:
-    """What stands between two boundaries."""
+    """Read the content between two boundaries."""
     head = _split_head(content)
     if head is None:
         return BrokenPart("")
@@ -118,7 +118,7 @@ def read_part(content: bytes) -> Part | BrokenPart:
 
 
 def render_parts(answers: Sequence[tuple[str, Response]]) -> Response:
-    """One answer out of many.
+    """Combine the answers of all parts into one.
 
     Args:
         answers: Content-ID of the request, and its answer.
@@ -131,12 +131,12 @@ def render_parts(answers: Sequence[tuple[str, Response]]) -> Response:
 def _find_delimiter(content_type: str) -> bytes:
     boundary = read_content_type(content_type)[1].get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
-        raise ApiError(400, "invalid_request", "The Content-Type has no boundary that can be read.")
+        raise ApiError(400, "invalid_request", "The Content-Type has no valid boundary.")
     return b"\n--" + boundary.encode()
 
 
 def _split_head(content: bytes) -> tuple[Headers, bytes | None] | None:
-    """Headers, and what comes behind the blank line that ends them, if there is one; None: there are too many."""
+    """Headers, and what follows the blank line that ends them, if there is one; None: there are too many."""
     if content.startswith((b"\n", b"\r\n")):
         return Headers(), content.partition(b"\n")[2]
     blank = _BLANK_LINE.search(content, 0, MAX_HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""The body of one request: unpacked, within its limits, and noticed when its sender goes away."""
+"""The body of one request: decompressed, kept within limits, and abandoned if its sender goes away."""
 
 import asyncio
 import time
@@ -12,29 +12,29 @@ from moderation.serving.errors import ApiError
 
 
 class Body:
-    """What an application receives of a request.
+    """The body of a request, as the application receives it.
 
     Args:
         receive: The server's.
         headers: Of the request.
-        media: What they say of the body's type and encoding.
-        timeout_s: Within which the body must have come, from when its first piece is asked for.
-        max_bytes: That it may have, packed and unpacked.
+        media: The body's type and encoding.
+        timeout_s: The body must arrive within this time, counted from the first read.
+        max_bytes: Limit of its size, both compressed and decompressed.
 
     Attributes:
-        sender_left: Whether the client went away before it had its answer.
+        sender_left: Whether the client disconnected before it got its answer.
     """
 
     def __init__(self, receive: Receive, headers: Headers, media: Media, *, timeout_s: float, max_bytes: int) -> None:
         self._receive, self._headers, self._media = receive, headers, media
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
-        self._deadline: float | None = None  # not before somebody is there to take it
+        self._deadline: float | None = None  # set when somebody first reads the body
         self._n_bytes = self._n_unpacked = 0
         self._complete = asyncio.Event()
         self.sender_left = False
 
     async def receive(self) -> Message:
-        """The next piece; behind the last one, that the client left, whenever it does.
+        """The next piece; after the last one, waits until the client disconnects.
 
         Raises:
             ApiError: 400, 408, 413 or 415.
@@ -49,7 +49,7 @@ class Body:
             async with asyncio.timeout(max(0.0, self._deadline - now)):
                 message = await self._receive()
         except TimeoutError:
-            raise ApiError(408, "slow_body", f"The body did not come within {self._timeout_s:g} s.") from None
+            raise ApiError(408, "slow_body", f"The body did not arrive within {self._timeout_s:g} s.") from None
         if message["type"] != "http.request":
             self.sender_left = True
             self._complete.set()
@@ -68,7 +68,7 @@ class Body:
         return message
 
     async def while_sender_waits(self, answer: Awaitable[None]) -> None:
-        """Work on an answer; give it up when the client goes away, who would not read it, or this is cancelled."""
+        """Work on an answer; give up when the client disconnects, since nobody would read it, or on cancellation."""
         work = asyncio.ensure_future(answer)
         watch = asyncio.ensure_future(self._watch())
         try:
@@ -80,7 +80,7 @@ class Body:
                 work.result()
         finally:
             watch.cancel()
-            work.cancel()  # nothing where it is done; where this was cancelled, nobody waits for it any more
+            work.cancel()  # does nothing if it is done; if this was cancelled, nobody waits for it any more
             work.add_done_callback(_look_at_error)
 
     async def _watch(self) -> None:
@@ -95,7 +95,7 @@ class Body:
         return message
 
     def _check_headers(self) -> None:
-        """Refuse a body by what the headers say of it, before any of it is taken."""
+        """Refuse a body because of its headers, before any of it is read."""
         self._media.check()
         length = self._headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_bytes:
@@ -106,6 +106,6 @@ class Body:
 
 
 def _look_at_error(work: "asyncio.Future[None]") -> None:
-    """What nobody looked at goes into the log, text and all."""
+    """Retrieve the error: asyncio logs errors that nobody retrieved, including texts in them."""
     if not work.cancelled():
         work.exception()

@@ -1,1 +1,1 @@
-"""One HTTP connection: where requests end, and what all connections may hold."""
+"""HTTP connections: where requests end, and how much all connections together may hold."""

@@ -1,4 +1,4 @@
-"""What all connections of a worker may hold together: bytes in memory, and descriptors of the operating system."""
+"""Limits for all connections of a worker together: bytes in memory, and file descriptors."""
 
 import asyncio
 import errno
@@ -10,15 +10,15 @@ from typing import Any
 from moderation.serving.uvicorn_hooks import ServerState
 
 MAX_HELD_BYTES = 64_000_000
-"""Of requests that came and have no answer yet, and of answers that nobody has read yet."""
+"""Total size of requests that are not answered yet and of answers that clients have not read yet."""
 
 FREE_BYTES = 16_384
-"""That a connection may hold even so: a short text is answered while large ones fill the memory."""
+"""A connection may always hold this much: short texts are answered even while large ones fill the memory."""
 
 MAX_CONNECTIONS = 10_000
-"""At once; fewer where the operating system allows fewer open files."""
+"""Connections at once; fewer if the operating system allows fewer open files."""
 
-_OTHER_FILES = 32  # that a worker may open beside its connections: databases, pages, metrics
+_OTHER_FILES = 32  # that a worker may open in addition to its connections: databases, pages, metrics
 _LOG_EVERY_S = 5.0
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ class Connections:
     """All connections of one server.
 
     Attributes:
-        most: How many there may be.
-        n_bytes: What they hold.
+        most: Maximum number of connections.
+        n_bytes: Bytes that they hold.
     """
 
     def __init__(self) -> None:
@@ -38,30 +38,30 @@ class Connections:
         self._logged: dict[str, float] = {}
 
     def is_full(self) -> bool:
-        """Whether nobody may hold more."""
+        """Whether connections may not hold more."""
         return self.n_bytes > MAX_HELD_BYTES
 
     def log(self, event: str, **facts: Any) -> None:
-        """Write a line; one every few seconds, however often it happens."""
+        """Log an event, at most once every few seconds."""
         kind, now = f"{event} {facts}", time.monotonic()
         if now - self._logged.get(kind, -_LOG_EVERY_S) >= _LOG_EVERY_S:
             self._logged[kind] = now
             logger.warning(event, extra=facts)
 
     def handle_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Take an error of the event loop, which would write a traceback for each connection that it cannot take."""
+        """Handle an event loop error: by default it would log a traceback for each connection that it cannot accept."""
         if getattr(context.get("exception"), "errno", None) in (errno.EMFILE, errno.ENFILE):
-            self.log("out of file descriptors", cure="a higher limit of open files (ulimit -n)")
+            self.log("out of file descriptors", cure="raise the limit of open files (ulimit -n)")
         else:
             loop.default_exception_handler(context)
 
 
 def connections_of(state: ServerState, loop: asyncio.AbstractEventLoop) -> Connections:
-    """Those of a server.
+    """The connections of a server.
 
     Args:
-        state: What uvicorn keeps of the server.
-        loop: Of its connections; tells of those that it could not take.
+        state: uvicorn's state of the server.
+        loop: Its event loop, which reports connections that it could not accept.
     """
     found: Connections | None = getattr(state, "all_connections", None)
     if found is None:
@@ -72,7 +72,7 @@ def connections_of(state: ServerState, loop: asyncio.AbstractEventLoop) -> Conne
 
 
 def _count_free_files() -> int:
-    """Connections for which there are file descriptors."""
+    """Number of connections for which there are file descriptors."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,21 +1,21 @@
-"""Where a request begins and ends, read so strictly that no proxy in front of the server can read it otherwise.
+"""Where a request begins and ends, read so strictly that no proxy in front of the server can disagree.
 
-What one reader takes for the body of a request, and another one for the next request, lets a stranger send requests in
-somebody else's name. So there is one way to say where a body ends, and whatever is unclear is refused. The parser of
-uvicorn, llhttp, reads every byte as well, and both have to agree.
+If one program reads bytes as the body of a request and another reads them as the next request, an attacker can send
+requests in somebody else's name (request smuggling). So there is only one accepted way to mark the end of a body, and
+anything unclear is refused. uvicorn's parser, llhttp, reads every byte as well, and both have to agree.
 """
 
 import re
 from dataclasses import dataclass
 
 MAX_HEAD_BYTES = 64_000
-"""Of a request, beside its body."""
+"""Size of a request without its body."""
 
 MAX_HEADER_LINES = 100
-"""Headers of a request; and as many trailers. Each one is an object, and is looked at by everything behind."""
+"""Headers of a request, and the same number of trailers. Each is an object that all later code looks at."""
 
-_MAX_FRAME_BYTES = 4_000  # what stands before a chunk
-_FRAME_SHARE = 8  # a chunk of one byte takes up to so many more for its frame
+_MAX_FRAME_BYTES = 4_000  # of the size line of a chunk
+_FRAME_SHARE = 8  # a chunk of one byte may have a frame of this many bytes
 
 _BLANK_LINES = re.compile(rb"(?:\r\n)*+")
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -28,7 +28,7 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e]*)?\r\n")
 
 
 class BadFraming(Exception):
-    """A request that is not read.
+    """A request that the server does not read.
 
     Args:
         message: For its sender.
@@ -45,9 +45,9 @@ class Head:
     """Request line and headers.
 
     Args:
-        raw: What the parser gets: without `Upgrade`, which nobody here follows, so that the body is read as ever; and
-            with a path for its target where a whole address came.
-        body_bytes: Of the body; None: it comes in chunks.
+        raw: What the parser gets: without `Upgrade`, which this server never does, so that the body is read as usual;
+            and with a path as its target if a whole URL was sent.
+        body_bytes: Size of the body; None: it comes in chunks.
     """
 
     raw: bytes
@@ -55,10 +55,10 @@ class Head:
 
 
 def read_head(raw: bytes) -> Head:
-    """Read a head, up to and with its empty line.
+    """Read a head, including its empty line.
 
     Raises:
-        BadFraming: it is not HTTP/1.1 or 1.0, or leaves open where the request ends or whom it is for.
+        BadFraming: it is not HTTP/1.1 or 1.0, or does not make clear where the request ends or which host it is for.
     """
     first, *lines = raw[:-4].split(b"\r\n")
     line = _read_request_line(first)
@@ -81,10 +81,10 @@ class _RequestLine:
     """The first line.
 
     Args:
-        method: In capitals.
-        target: A path with its query, or a star.
-        version: What stands behind `HTTP/1.`.
-        host: Of a target that is a whole address.
+        method: In upper case.
+        target: A path with its query, or `*`.
+        version: The digit after `HTTP/1.`.
+        host: Host of a target that is a whole URL.
     """
 
     method: bytes
@@ -96,10 +96,10 @@ class _RequestLine:
 def _read_request_line(line: bytes) -> _RequestLine:
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
-        raise BadFraming("Expected a request of HTTP/1.1.")
+        raise BadFraming("Expected an HTTP/1.1 request.")
     method, target, version = found.groups()
     if method == b"CONNECT":
-        raise BadFraming("CONNECT is for proxies, and this is none.")
+        raise BadFraming("CONNECT is for proxies; this server is not one.")
     if target == b"*" and method == b"OPTIONS":
         return _RequestLine(method, target, version, None)
     parts = _TARGET.fullmatch(target)
@@ -125,35 +125,35 @@ def _find_length(fields: dict[bytes, list[bytes]], version: bytes) -> int | None
         if lengths is None:
             return 0
         if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
-            raise BadFraming("Expected one Content-Length, a number.")
+            raise BadFraming("Expected one Content-Length that is a number.")
         return int(lengths[0])
     if lengths is not None:
         raise BadFraming("Expected Content-Length or Transfer-Encoding, not both.")
     if [coding.lower() for coding in codings] != [b"chunked"] or version == b"0":
-        raise BadFraming("Expected no Transfer-Encoding but chunked, in HTTP/1.1.")
+        raise BadFraming("Expected no Transfer-Encoding other than chunked, in HTTP/1.1.")
     return None
 
 
 class Framing:
-    """Cuts what comes in on a connection into pieces, none of which reaches beyond the end of a request.
+    """Cuts the bytes of a connection into pieces that never extend beyond the end of a request.
 
     Attributes:
-        has_head: Whether the head of a request has been cut, and its end has not.
+        has_head: Whether the head of a request was cut, but not yet its end.
     """
 
     def __init__(self) -> None:
         self.has_head = False
-        self._outside_bytes = 0  # of this request: what is no body, less what chunks may take for their frames
-        self._is_line_read = False  # of a head that has not come as a whole
+        self._outside_bytes = 0  # bytes of this request outside its body, minus what chunks may use for their frames
+        self._is_line_read = False  # whether the request line of an incomplete head was checked
         self._n_trailers = 0
-        self._n_left = 0  # of the body, or of a chunk with the line end behind it
+        self._n_left = 0  # bytes left of the body, or of a chunk with the line end after it
         self._is_chunked = self._in_trailers = False
 
     def cut(self, held: bytearray) -> bytes | None:
-        """Take the next piece from what has come; None: more has to come.
+        """Take the next piece from the bytes received; None: more bytes are needed.
 
         Raises:
-            BadFraming: a request that is not read.
+            BadFraming: a request that the server does not read.
         """
         if not self.has_head:
             piece = self._cut_head(held)
@@ -168,10 +168,10 @@ class Framing:
 
     def _cut_head(self, held: bytearray) -> bytes | None:
         if (found := _BLANK_LINES.match(held)) and (n_blank := found.end()):
-            del held[:n_blank]  # some clients send a line end behind a body
+            del held[:n_blank]  # some clients send a line end after a body
             self._add_outside(n_blank, "There are too many blank lines before a request.")
         end = held.find(b"\r\n\r\n")
-        lines_end = end if end >= 0 else len(held) - 2  # the empty line at the end may have come in part
+        lines_end = end if end >= 0 else len(held) - 2  # part of the final empty line may have arrived
         if held.count(b"\r\n", 0, lines_end) > MAX_HEADER_LINES:
             raise _too_many("headers")
         if end < 0:
@@ -180,9 +180,9 @@ class Framing:
             line_end = -1 if self._is_line_read else held.find(b"\r\n")
             if line_end >= 0:
                 _read_request_line(bytes(held[:line_end]))
-                self._is_line_read = True  # once is enough, however often a few more bytes come
+                self._is_line_read = True  # once is enough, even if the rest arrives a few bytes at a time
             elif not self._is_line_read and not re.match(rb"[A-Z]|\r?\Z", held):
-                raise BadFraming("Expected a request of HTTP/1.1.")
+                raise BadFraming("Expected an HTTP/1.1 request.")
             return None
         self._add_outside(end + 4, "The headers are too long.")
         head = read_head(_take(held, end + 4) or b"")
@@ -192,7 +192,7 @@ class Framing:
         return head.raw
 
     def _cut_chunks(self, held: bytearray) -> bytes | None:
-        """As many chunks as are there, and of the last one what is there."""
+        """All chunks that have arrived, the last one possibly in part."""
         at = 0
         while found := _CHUNK_LINE.match(held, at):
             n_bytes = int(found[1], 16)
@@ -208,7 +208,7 @@ class Framing:
         if held.find(b"\r\n", at) >= 0:
             raise BadFraming("The length of a chunk cannot be read.")
         if len(held) - at > _MAX_FRAME_BYTES:
-            raise BadFraming("What stands before a chunk is too long.")
+            raise BadFraming("The line before a chunk is too long.")
         return _take(held, at)
 
     def _cut_trailer(self, held: bytearray) -> bytes | None:
@@ -235,7 +235,7 @@ def _too_many(what: str) -> BadFraming:
 
 
 def _take(held: bytearray, n_bytes: int) -> bytes | None:
-    """Cut off so many bytes; None where there are none."""
+    """Cut off this many bytes; None if there are none."""
     piece = bytes(held[:n_bytes])
     del held[:n_bytes]
     return piece or None

@@ -1,6 +1,6 @@
-"""What stands around a request: uvicorn alone would take headers of any length, and wait for them for ever.
+"""HTTP connections with limits: uvicorn by itself would accept headers of any length and wait for them forever.
 
-One request of a connection is read at a time; what comes behind it waits until it has its answer.
+Requests of a connection are read one at a time; the next one waits until the last one is answered.
 """
 
 import asyncio
@@ -18,44 +18,44 @@ from moderation.serving.uvicorn_hooks import (
 )
 
 HEAD_TIMEOUT_S = 10.0
-"""Within which a connection's first request, and the headers of every other one that has begun, must have come."""
+"""Time limit for a connection's first request, and for the headers of each later request that has begun."""
 
 FIRST_REQUEST_WHEN_LEAVING_S = 2.0
-"""The same for a connection's first request, once the server is to stop."""
+"""The same for a connection's first request when the server is stopping."""
 
 READ_TIMEOUT_S = 30.0
-"""Within which a client must have read its answer."""
+"""Time limit for a client to read its answer."""
 
 READ_TIMEOUT_WHEN_LEAVING_S = 5.0
-"""The same, once the server is to stop."""
+"""The same when the server is stopping."""
 
 LINGER_S = 2.0
-"""After the last answer, what still comes is thrown away for so long: a reset would overtake the answer."""
+"""After the last answer, discard incoming bytes for this long: an immediate reset could overtake the answer."""
 
 LINGER_BYTES = 16_000_000
-"""And so much of it at most."""
+"""And discard this much at most."""
 
 MAX_UNWANTED_BYTES = 64_000
-"""Of the rest of a body whose request has its answer: more is not waited for."""
+"""If a request is answered before its body has arrived, wait for at most this much of the rest."""
 
-_READ_BYTES = 65_536  # at once: what is read is worked on in one go, and others wait
+_READ_BYTES = 65_536  # at once: each read is processed in one go, and others wait meanwhile
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP/1.1, read strictly and within bounds; whoever leaves them is told so once, and cut off."""
+    """HTTP/1.1, read strictly and within limits; a client that exceeds them gets one error and is disconnected."""
 
     def __init__(self, *words: Any, **names: Any) -> None:
         super().__init__(*words, **names)
         self._all = connections_of(self.server_state, self.loop)
-        self._n_counted = 0  # of what they all hold
+        self._n_counted = 0  # this connection's part of what they all hold
         self._framing = Framing()
-        self._held = bytearray()  # came, and was not looked at
-        self._n_begun = 0  # bytes of the request that has no answer yet
+        self._held = bytearray()  # received but not yet read
+        self._n_begun = 0  # bytes of the request that is not answered yet
         self._unwanted_bytes = 0  # of the last request, after its answer
-        self._thrown_away_bytes = 0  # since it is deaf
-        self._in_body = False  # the parser is behind the head of a request, and before its end
-        self._keeps_alive = False  # the connection, once a request that expects 100 has its answer
-        self._is_deaf = False  # whatever still comes is thrown away
+        self._thrown_away_bytes = 0  # since it became deaf
+        self._in_body = False  # the parser is after the head of a request and before its end
+        self._keeps_alive = False  # whether to keep the connection after answering a request that expects 100
+        self._is_deaf = False  # all further input is discarded
         self._is_leaving = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
@@ -63,7 +63,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin to wait for a request."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of every byte that nobody takes
+        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` is called for every unread byte
         if hasattr(transport, "max_size"):
             transport.max_size = _READ_BYTES
         self._await_head()
@@ -72,11 +72,11 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.close()  # its place is needed
 
     def shutdown(self) -> None:
-        """End with the request that is in progress; what is idle may have one on its way, and is closed in its time.
+        """End after the request in progress; keep an idle connection open for a while: a request may be on its way.
 
-        uvicorn would close an idle connection at once, and a client that has just sent a request would never know what
-        became of it. So, unless it was Ctrl-C that ended the server, a connection stays for as long as it would have
-        stayed anyway, and whatever still comes is answered, with `Connection: close`.
+        uvicorn would close an idle connection at once, and a client that has just sent a request would never learn
+        whether it was processed. So, unless Ctrl-C ended the server, a connection stays open as long as it would have
+        anyway, and further requests are answered, with `Connection: close`.
         """
         self._is_leaving = True
         if self._reader_timer is not None:
@@ -87,11 +87,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
         elif not may_stay or not self._is_answered():
             super().shutdown()
-        elif self.cycle is None and self._head_timer is not None:  # nothing was ever sent here
+        elif self.cycle is None and self._head_timer is not None:  # no request ever came
             self._await_head(FIRST_REQUEST_WHEN_LEAVING_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer, and hold nothing."""
+        """Stop all timers and release all bytes."""
         self._is_deaf = True
         self._held.clear()
         self._stop_awaiting_head()
@@ -101,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what came, and read it as far as it is its turn."""
+        """Store the bytes, and read them as far as it is their turn."""
         if not self._is_deaf:
             self._held += data
             self._read_on()
@@ -111,13 +111,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Wait for the reader of an answer, but not for ever."""
+        """Wait for the client to read its answer, but not forever."""
         super().pause_writing()
         self._await_reader()
         self._count()
 
     def resume_writing(self) -> None:
-        """All that was written is on its way."""
+        """Everything written was sent."""
         super().resume_writing()
         self._stop_awaiting_reader()
         self._count()
@@ -125,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._read_on)
 
     def on_response_complete(self) -> None:
-        """Go on with what came behind."""
+        """Continue with the next request."""
         super().on_response_complete()
         self._count()
         if self._held:
@@ -137,28 +137,28 @@ class BoundedProtocol(HttpToolsProtocol):
         self._n_begun = self._unwanted_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, without the blanks around it; trailers are none."""
+        """A header, without surrounding blanks; trailers are ignored."""
         if not self._in_body:
             super().on_header(name, value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """The headers are there."""
+        """All headers have arrived."""
         self._stop_awaiting_head()
         super().on_headers_complete()
-        self._in_body = True  # not where uvicorn could not read the address: that gets an answer, too
-        self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]  # as far as an answer uses one
-        if self.expect_100_continue:  # who gets another answer may leave the body out, and send the next request
+        self._in_body = True  # not reached if uvicorn could not read the URL: that gets an answer, too
+        self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]  # has what an answer uses
+        if self.expect_100_continue:  # a client that gets another answer may skip the body and send the next request
             self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_message_complete(self) -> None:
-        """The request is there as a whole."""
+        """The whole request has arrived."""
         self._in_body = False
         if self.expect_100_continue and not self.cycle.response_started and not self._is_leaving:
             self.cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
 
     def _read_on(self) -> None:
-        """Read what came, up to the end of the first request that has no answer yet."""
+        """Read the received bytes, up to the end of the first request that is not answered yet."""
         self._unset_keepalive_if_required()
         try:
             while self._is_next() and (piece := self._framing.cut(self._held)) is not None:
@@ -180,22 +180,22 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._await_head()
 
     def _parse(self, piece: bytes) -> None:
-        """Let llhttp read a piece, too.
+        """Have llhttp read a piece, too.
 
         Raises:
-            BadFraming: it finds the end of the request elsewhere; or nobody wants the piece, and many came before.
+            BadFraming: it finds a different end of the request; or too much arrived for a request already answered.
         """
         self._n_begun += len(piece)
         if self._in_body and self._is_answered():
             self._unwanted_bytes += len(piece)
             if self._unwanted_bytes > MAX_UNWANTED_BYTES:
-                raise BadFraming("The rest of a body that has its answer is too long.")
+                raise BadFraming("The rest of a body that was already answered is too long.")
         self.parser.feed_data(piece)
         if self._in_body != self._framing.has_head:
             raise BadFraming("It is unclear where the request ends.")
 
     def _is_next(self) -> bool:
-        """Whether to read what came: the rest of a request, or another one where the last one has its answer."""
+        """Whether to read on: the rest of a request, or the next one if the last one is answered."""
         is_next = self._framing.has_head or (self._is_answered() and not self.flow.write_paused)
         return is_next and not self._is_over()
 
@@ -203,11 +203,11 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._is_deaf or self.transport.is_closing()
 
     def _is_answered(self) -> bool:
-        """Whether no request is in progress: none came yet, or the last one has its answer."""
+        """Whether no request is in progress: none came yet, or the last one is answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer for the last time, unless an answer is begun or given: a second one would be taken for another's."""
+        """Send a last answer, unless one was begun or sent: a second one would look like the next request's."""
         is_given = self._is_answered() and self._in_body
         is_begun = not self._is_answered() and self.cycle.response_started
         facts = {"reason": message} if is_given or is_begun else {"status": status, "reason": message}
@@ -227,14 +227,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._linger()
 
     def end_answer(self) -> None:
-        """Close the connection behind its last answer, or one that broke off."""
+        """Close the connection after its last answer, complete or not."""
         if not (self._in_body and self.cycle.response_complete):
             self.transport.close()
         elif not self._is_over():
             self._linger()
 
     def _hear_no_more(self) -> None:
-        """Throw away what came, and whatever still comes."""
+        """Discard what was received, and all further input."""
         self._is_deaf = True
         self._held.clear()
         self._stop_awaiting_head()
@@ -252,7 +252,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _count(self) -> None:
-        """Count what this connection holds among what they all hold."""
+        """Update this connection's part of the bytes that all connections hold."""
         n_bytes = len(self._held) + (0 if self._is_deaf or self._is_answered() else self._n_begun)
         n_bytes += self.transport.get_write_buffer_size() if self.flow.write_paused else 0
         self._all.n_bytes += n_bytes - self._n_counted
@@ -281,7 +281,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _AnswerTransport:
-    """The transport as an answer knows it: where it comes before its request is over, closing takes its time."""
+    """The transport that an answer uses: if the request has not fully arrived, it closes slowly."""
 
     def __init__(self, protocol: BoundedProtocol) -> None:
         self._protocol = protocol

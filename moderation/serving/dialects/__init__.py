@@ -1,1 +1,1 @@
-"""The languages that the server speaks: its own, OpenAI's moderation language and the Perspective API's."""
+"""The APIs of the server: its own, OpenAI's moderation endpoint and the Perspective API."""

@@ -1,4 +1,4 @@
-"""The server's own language: `/v1/predict` and `/v1/model`."""
+"""The server's own API: `/v1/predict` and `/v1/model`."""
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -18,9 +18,9 @@ from moderation.serving.service import PredictionService
 from moderation.serving.state import AppState, state_for
 
 MAX_SENTENCES = 512
-"""Of one request, shared evenly among its texts; the last one of a text holds all the rest."""
+"""Maximum for one request, shared evenly among its texts; a text's last sentence contains all the rest."""
 
-_FEW = 8  # texts whose results are put together at once
+_FEW = 8  # texts whose answer is assembled on the event loop
 
 
 class PredictRequest(BaseModel):
@@ -54,17 +54,17 @@ class Sentence(BaseModel):
 
 
 class Result(BaseModel):
-    """What the model says of one text."""
+    """The model's result for one text."""
 
     probabilities: Annotated[dict[str, float], Field(description="label -> probability in [0, 1]")]
     flagged: Annotated[list[str], Field(description="labels whose probability reaches their threshold")]
-    n_windows: Annotated[int, Field(description="pieces in which the text was read")]
+    n_windows: Annotated[int, Field(description="windows in which the text was read")]
     language: Language
     sentences: list[Sentence] | None = None
 
 
 ThresholdsFrom = Annotated[
-    Literal["bundle", "set"], Field(description="whose thresholds decide: the bundle's, or some set for this server")
+    Literal["bundle", "set"], Field(description="whether the bundle's thresholds decide, or some set for this server")
 ]
 
 
@@ -78,14 +78,14 @@ class PredictAnswer(BaseModel):
 
 
 class Category(BaseModel):
-    """What a category of OpenAI's means with this model."""
+    """What an OpenAI category means with this model."""
 
     labels: list[str]
     supported: bool
 
 
 class ModelAnswer(BaseModel):
-    """What the server answers with."""
+    """The model that answers."""
 
     model_version: Annotated[str, Field(description="name@first digits of the version/engine")]
     name: str
@@ -123,7 +123,7 @@ def make_router(max_texts: int) -> APIRouter:
     """The routes.
 
     Args:
-        max_texts: Texts in one request at most.
+        max_texts: Maximum number of texts in one request.
     """
     router = APIRouter(
         prefix="/v1",
@@ -167,7 +167,7 @@ class ResultJson(TypedDict):
 
 
 class PredictJson(TypedDict):
-    """As `PredictAnswer`, which would check hundreds of results that are right."""
+    """As `PredictAnswer`, but without validating hundreds of results that are right."""
 
     model_version: str
     thresholds: dict[str, float]
@@ -182,7 +182,7 @@ async def _predict(state: AppState, body: PredictRequest, caller: str | None) ->
     spans = [split_sentences(text, most=most) if body.sentences else [] for text in body.texts]
     pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]
     found = await service.read([*body.texts, *pieces], caller=caller, n_counted=len(body.texts))
-    if len(found) > _FEW:  # not on the event loop, where all others would wait
+    if len(found) > _FEW:  # not on the event loop, where all other requests would wait
         return await run_heavy(_put_together, state, body, spans, found)
     return _put_together(state, body, spans, found)
 
@@ -238,7 +238,7 @@ def render_model(service: PredictionService, counterparts: Counterparts) -> byte
 
 
 def _describe_categories(counterparts: Counterparts) -> dict[str, Category]:
-    """Every category with the labels that it comes from, and whether this model can speak about it."""
+    """Every category with its labels, and whether this model supports it."""
     return {
         name: Category(labels=list(counterparts.supported(name)), supported=bool(counterparts.supported(name)))
         for name in CATEGORIES
@@ -254,6 +254,6 @@ def _read_card(service: PredictionService) -> str:
 
 
 def render_problem(problem: ApiError) -> JSONResponse:
-    """A refusal in the server's own words."""
+    """A refusal in the format of the server's own API."""
     body = {"error": {"type": problem.kind, "message": problem.message}}
     return JSONResponse(body, status_code=problem.status, headers=problem.headers)

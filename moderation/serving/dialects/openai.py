@@ -1,8 +1,8 @@
-"""OpenAI's moderation language: `POST /v1/moderations`.
+"""OpenAI's moderation API: `POST /v1/moderations`.
 
-The categories are OpenAI's, and what they say comes from the model's own labels (`moderation.categories`). A category
-for which the model has no label is false and 0.0 in every answer; `/v1/model` lists which those are. A text is flagged
-where any label of it is, whether that label goes into a category or not.
+The categories are OpenAI's; their values come from the model's own labels (`moderation.categories`). A category for
+which the model has no label is false and 0.0 in every answer; `/v1/model` lists those. A text is flagged if any of its
+labels is, whether that label maps to a category or not.
 """
 
 import uuid
@@ -25,7 +25,7 @@ from moderation.serving.errors import ApiError
 from moderation.serving.heavy_requests import run_heavy
 from moderation.serving.state import state_for
 
-_FEW = 8  # texts whose results are put together at once
+_FEW = 8  # texts whose answer is assembled on the event loop
 _KINDS = {401: "authentication_error", 429: "rate_limit_error"} | dict.fromkeys((500, 501, 503, 504), "server_error")
 _CODES = {
     "unauthorized": "invalid_api_key",
@@ -36,14 +36,14 @@ _CODES = {
 
 
 class Moderation(BaseModel):
-    """What the model says of one text."""
+    """The model's result for one text."""
 
     flagged: Annotated[bool, Field(description="whether any label of the model is flagged, in a category or not")]
-    flagged_labels: Annotated[list[str], Field(description="which; not in OpenAI's own answers")]
+    flagged_labels: Annotated[list[str], Field(description="the flagged labels; not in OpenAI's own answers")]
     categories: dict[str, bool]
     category_scores: dict[str, float]
     category_applied_input_types: dict[str, list[str]]
-    language: Annotated[Language, Field(description="not in OpenAI's own answers; its clients pass it on")]
+    language: Annotated[Language, Field(description="not in OpenAI's own answers; its clients pass it through")]
 
 
 class ModerationAnswer(BaseModel):
@@ -54,11 +54,11 @@ class ModerationAnswer(BaseModel):
     model_version: Annotated[str, Field(description="the model that really answered")]
     thresholds_from: Annotated[
         Literal["bundle", "set"],
-        Field(description="whose thresholds decided: the bundle's, or some set for this server"),
+        Field(description="whether the bundle's thresholds decided, or some set for this server"),
     ]
     results: list[Moderation]
     ignored_images: Annotated[
-        int | None, Field(description="images that were left aside; only where there were some")
+        int | None, Field(description="number of ignored images; only present if there were any")
     ] = None
 
 
@@ -72,7 +72,7 @@ class OpenAIProblemDetail(BaseModel):
 
 
 class OpenAIProblem(BaseModel):
-    """A refusal, in OpenAI's form."""
+    """A refusal, in OpenAI's format."""
 
     error: OpenAIProblemDetail
 
@@ -81,7 +81,7 @@ def make_router(max_texts: int) -> APIRouter:
     """The routes.
 
     Args:
-        max_texts: Texts in one request at most.
+        max_texts: Maximum number of texts in one request.
     """
     router = APIRouter(
         prefix="/v1",
@@ -103,15 +103,15 @@ def make_router(max_texts: int) -> APIRouter:
             raise ApiError(
                 501,
                 "no_categories",
-                "No label of this server's model goes into a category of OpenAI's, so nothing can be said here. Cure, "
-                "for its operator: moderation serve --map LABEL=CATEGORY, such as --map offensive=harassment. The "
-                "model's own labels are answered at /v1/predict.",
+                "No label of this server's model maps to an OpenAI category, so this endpoint has no answer. Cure, for "
+                "the server's operator: moderation serve --map LABEL=CATEGORY, such as --map offensive=harassment. "
+                "/v1/predict answers with the model's own labels.",
             )
         service = state.service
         results = await service.read(asked.texts, caller=request.scope[CALLER])
         known = service.classifier.languages
         work = (asked.texts, results, state.counterparts, state.languages, known)
-        # Many are not put together on the event loop, where all others would wait.
+        # Many results are not assembled on the event loop, where all other requests would wait.
         found = await run_heavy(_put_together, *work) if len(results) > _FEW else _put_together(*work)
         answer = {
             "id": f"modr-{uuid.uuid4().hex}",
@@ -126,7 +126,7 @@ def make_router(max_texts: int) -> APIRouter:
 
 
 class ModerationJson(TypedDict):
-    """As `Moderation`, which would check hundreds of results that are right."""
+    """As `Moderation`, but without validating hundreds of results that are right."""
 
     flagged: bool
     flagged_labels: list[str]
@@ -158,7 +158,7 @@ def _put_together(
 
 
 def categorise(result: TextResult, counterparts: Counterparts, language: dict[str, str | bool]) -> ModerationJson:
-    """What the model says of a text, in OpenAI's categories."""
+    """The model's result for a text, in OpenAI's categories."""
     flags, scores = {}, {}
     for name, labels in counterparts.categories.items():
         flags[name] = any(label in result.flagged for label in labels)
@@ -178,12 +178,12 @@ def categorise(result: TextResult, counterparts: Counterparts, language: dict[st
 
 
 def render_problem(problem: ApiError) -> JSONResponse:
-    """A refusal in OpenAI's words."""
+    """A refusal in OpenAI's format."""
     detail = {
         "message": problem.message,
         "type": _KINDS.get(problem.status, "invalid_request_error"),
         "param": problem.param,
         "code": _CODES.get(problem.kind, problem.kind),
     }
-    status = 400 if problem.status == 422 else problem.status  # as theirs, whose clients know it as a bad request
+    status = 400 if problem.status == 422 else problem.status  # as at OpenAI: clients know it as a bad request
     return JSONResponse({"error": detail}, status_code=status, headers=problem.headers)

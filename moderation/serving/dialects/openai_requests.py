@@ -1,4 +1,4 @@
-"""What clients of OpenAI's moderation endpoint send, read as they mean it."""
+"""Reads the requests that clients of OpenAI's moderation endpoint send."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ class ModerationRequest(BaseModel):
         str | list[str | TextPart] | TextPart,
         Field(description="a text; several texts, with a result for each; or parts of one text, with one result"),
     ]
-    model: Annotated[str | None, Field(description="any name; echoed, and without influence")] = None
-    user: Annotated[Any, Field(description="without influence, as are all fields that follow")] = None
+    model: Annotated[str | None, Field(description="any name; echoed, has no effect")] = None
+    user: Annotated[Any, Field(description="has no effect, like all fields that follow")] = None
     metadata: Any = None
     stream: Any = None
     safety_identifier: Any = None
@@ -53,7 +53,7 @@ class Asked:
     Args:
         texts: One for each result.
         model: Name to echo.
-        n_images: How many were left aside.
+        n_images: Number of ignored images.
     """
 
     texts: list[str]
@@ -65,18 +65,18 @@ def read_request(body: Any, *, ignore_images: bool) -> Asked:
     """Read a body.
 
     Args:
-        body: As JSON gave it.
-        ignore_images: Whether an image beside a text is left aside, or refuses the request.
+        body: The parsed JSON.
+        ignore_images: Ignore images next to a text; otherwise refuse the request.
 
     Raises:
-        ApiError: 400, which names the place.
+        ApiError: 400, with the place of the error.
     """
     if not isinstance(body, dict):
         raise _wrong("body", f"{_name_kind(body)}; expected an object with 'input'", param=None)
     unknown = [name for name in body if name not in {"input", "model", *_WITHOUT_INFLUENCE}]
     if unknown:
         named = ", ".join(map(show_name, unknown[:5]))
-        raise _wrong(named, "a field that is not known; expected 'input' and 'model'", param=None)
+        raise _wrong(named, "unknown; expected the fields 'input' and 'model'", param=None)
     if "input" not in body:
         raise _wrong("input", "missing; expected a text, or a list of texts")
     model = body.get("model")
@@ -87,7 +87,7 @@ def read_request(body: Any, *, ignore_images: bool) -> Asked:
 
 
 def _read_input(given: Any, ignore_images: bool) -> tuple[list[str], int]:
-    """The texts to classify, and the number of images beside them; parts belong together and make one text."""
+    """The texts to classify, and the number of images; parts belong together and make one text."""
     if isinstance(given, str):
         return [given], 0
     if isinstance(given, dict):
@@ -101,14 +101,14 @@ def _read_input(given: Any, ignore_images: bool) -> tuple[list[str], int]:
     parts = [_read_part(part, f"input[{place}]", ignore_images) for place, part in enumerate(given)]
     texts = [text for text in parts if text is not None]
     if not texts:
-        raise _wrong("input", "images alone, at which this server cannot look; expected a text")
+        raise _wrong("input", "only images, which this server cannot read; expected a text")
     if any(isinstance(part, dict) for part in given):
         return ["\n\n".join(texts)], len(parts) - len(texts)
     return texts, 0
 
 
 def _read_part(part: Any, where: str, ignore_images: bool) -> str | None:
-    """The text of a part; None: an image that may be left aside."""
+    """The text of a part; None: an image to ignore."""
     if isinstance(part, str):
         return part
     if not isinstance(part, Mapping):
@@ -119,12 +119,12 @@ def _read_part(part: Any, where: str, ignore_images: bool) -> str | None:
             raise _wrong(f"{where}.text", f"{_name_kind(part.get('text'))}; expected a text")
         return str(part["text"])
     if kind not in _IMAGE_TYPES:
-        raise _wrong(f"{where}.type", f"not known; expected {', '.join((*_TEXT_TYPES, *_IMAGE_TYPES))}")
+        raise _wrong(f"{where}.type", f"unknown; expected {', '.join((*_TEXT_TYPES, *_IMAGE_TYPES))}")
     if not ignore_images:
         raise _wrong(
             where,
-            "an image, at which this server cannot look. Send the text alone, and decide about the image elsewhere. "
-            "With --openai-images ignore the server answers for the text and says how many images it left aside",
+            "an image, which this server cannot read. Send only the text, and check the image elsewhere. With "
+            "--openai-images ignore the server answers for the text and reports how many images it ignored",
         )
     return None
 

@@ -1,4 +1,4 @@
-"""The APIs that the server speaks: the routes of each, and how each words a refusal."""
+"""The APIs of the server: the routes of each, and its format for refusals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Dialect:
     """One API.
 
     Args:
-        make_routers: Its routes, from the settings and from what the API calls the model's labels.
-        render_problem: A refusal in its words.
+        make_routers: Makes its routes, from the settings and the API's names for the model's labels.
+        render_problem: Formats a refusal.
     """
 
     make_routers: Callable[[ServerOptions, Counterparts], Sequence[APIRouter]]
@@ -35,9 +35,9 @@ DIALECTS: dict[DialectName, Dialect] = {
         routes.render_problem,
     ),
 }
-"""In the order in which their routes are tried; `paths.find_dialect` says which one a path belongs to."""
+"""In the order in which their routes are tried; `paths.find_dialect` finds the one that a path belongs to."""
 
 
 def render_problem(path: str, problem: ApiError) -> Response:
-    """A refusal in the words of the dialect that a path belongs to."""
+    """A refusal in the format of the API that a path belongs to."""
     return DIALECTS[find_dialect(path)].render_problem(problem)

@@ -23,8 +23,8 @@ _EXPECTED = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/
 _SQLITE = ("sqlite", "sqlite+pysqlite")
 _POSTGRESQL = ("postgresql", "postgresql+psycopg")
 _SEVERAL = ("host", "port")  # parameters that may stand more than once
-_NO_PORT = "what should be its port is no port; expected 1 to 65535."
-_NOT_TAKEN = "--feedback-url: hosts, ports or parameters behind '?' that PostgreSQL's client (libpq) does not take."
+_NO_PORT = "the port is not valid; expected 1 to 65535."
+_NOT_TAKEN = "--feedback-url: hosts, ports or parameters after '?' that PostgreSQL's client (libpq) does not accept."
 _OWN = 0o600
 _LONGEST_S = 30.0  # that SQLite works on what one connection is used for
 _STEPS = 100_000  # of its machine, between two looks at the clock
@@ -39,14 +39,14 @@ _CAUSES = (
     (r"^(failed to resolve host|could not translate host name)", "no such host"),
     (r": (received invalid response|expected authentication|server closed)", "what listens there is not PostgreSQL"),
     (r"fatal: +\S+ authentication failed", "the server does not accept this user or password"),
-    (r": fe_sendauth: no password", "the server asks for a password"),
-    (r"fatal: +no pg_hba.conf entry", "the server does not let this user in from here"),
-    (r'fatal: +role "', "the server knows no such user, or does not let it in"),
+    (r": fe_sendauth: no password", "the server requires a password"),
+    (r"fatal: +no pg_hba.conf entry", "the server does not accept this user from this address"),
+    (r'fatal: +role "', "the server does not know this user, or does not let it log in"),
     (r'fatal: +(permission denied for )?database "', "the server has no such database, or this user may not use it"),
     (r"fatal: +(sorry, too many|remaining connection slots)", "the server has too many connections"),
     (r"fatal: +the database system is", "the server is starting up or shutting down"),
     (r": no such file or directory", "no server has its socket there"),
-    (r": (ssl|certificate|root certificate|server does not support ssl)", "no agreement about SSL"),
+    (r": (ssl|certificate|root certificate|server does not support ssl)", "no agreement on SSL"),
     (r"^connection is bad: invalid", "a parameter of the URL is not valid"),
 )
 """What PostgreSQL's client says where it cannot connect, in lower case -> what is told of it: its own words may repeat
@@ -74,7 +74,7 @@ def read_url(url: str) -> URL:
     if parsed.drivername not in _SQLITE:
         raise ConfigError("--feedback-url: no such driver; expected sqlite:///FILE.")
     if parsed.database in (None, "", ":memory:") or str(parsed.database).startswith("file:"):
-        raise ConfigError("--feedback-url: SQLite without a file would forget at once; expected sqlite:///FILE.")
+        raise ConfigError("--feedback-url: SQLite without a file would lose everything; expected sqlite:///FILE.")
     if parsed.query:
         raise ConfigError("--feedback-url: SQLite takes no parameters here; expected sqlite:///FILE, without a '?'.")
     if parsed.host or "\0" in str(parsed.database):
@@ -211,7 +211,7 @@ def _check_postgresql(url: URL) -> None:
     if not all(port.isdecimal() and len(port) < 6 and 1 <= int(port) <= 65535 for port in ports):
         raise ConfigError(f"--feedback-url: {_NO_PORT}")
     if any(not isinstance(value, str) for name, value in url.query.items() if name not in _SEVERAL):
-        raise ConfigError("--feedback-url: a parameter stands there twice.")
+        raise ConfigError("--feedback-url: a parameter occurs twice.")
 
 
 def _check_parameters(engine: Engine) -> None:

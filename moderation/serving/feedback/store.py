@@ -117,7 +117,7 @@ class FeedbackStore:
         try:
             self.check()
         except ArtifactError as error:
-            logger.error("no feedback can be kept", extra={"error": str(error)})
+            logger.error("feedback cannot be stored", extra={"error": str(error)})
 
     def state(self) -> Literal["ready", "unavailable"]:
         """Whether decisions could be kept when it was last known; after a failure it is looked at again by and by."""
@@ -134,7 +134,7 @@ class FeedbackStore:
         """
         with self._plain_errors("written"):
             if not (self._put(decision) or self._put(decision)):
-                raise ArtifactError(f"{self.name}: moved or replaced again and again while a decision was written.")
+                raise ArtifactError(f"{self.name}: repeatedly moved or replaced while a decision was written.")
         self._works = True
 
     def decisions(self, unreadable: list[int] | None = None) -> Iterator[StoredDecision]:
@@ -178,7 +178,7 @@ class FeedbackStore:
 
     def _try_out(self) -> None:
         """Put a decision in and take it back."""
-        with self._plain_errors("kept"):
+        with self._plain_errors("stored"):
             path = file_of(self._url)
             if path is None:
                 self._make_table()
@@ -194,7 +194,7 @@ class FeedbackStore:
         there = {str(column["name"]) for column in inspect(self._engine).get_columns(_TABLE.name)}
         if lacking := {column.name for column in _TABLE.columns} - there:
             raise ArtifactError(
-                f"{self.name}: has a table {_TABLE.name} of something else: it lacks {', '.join(sorted(lacking))}. "
+                f"{self.name}: has a table {_TABLE.name} of another program: it lacks {', '.join(sorted(lacking))}. "
                 "Name another database with --feedback-url."
             )
         with self._engine.connect() as connection, connection.begin() as transaction:
@@ -276,8 +276,8 @@ class FeedbackStore:
             if isinstance(error, ArtifactError):
                 raise
             raise ArtifactError(
-                f"{self.name}: feedback could not be {done} ({_kind(error)}). Check that the database is there, that "
-                "it may be used, and that its disk is not full."
+                f"{self.name}: feedback could not be {done} ({_kind(error)}). Check that the database exists, that "
+                "this user may use it, and that its disk is not full."
             ) from None
 
 

@@ -36,19 +36,19 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _DATABASE = re.compile(r"[0-9]{1,5}")
 
 _CLOSED = "the connection was closed: is it Redis or Valkey, and does it speak TLS where the URL says so?"
-_FOREIGN = "the counts there were written by somebody else"
+_FOREIGN = "another program wrote the counts there"
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "no answer in time"),
     (told.TimeoutError, "no answer in time"),
-    (told.AuthenticationError, "the server asks for another user or password"),
+    (told.AuthenticationError, "the server requires another user or password"),
     (told.NoPermissionError, "the server does not let this user run the commands, or use the keys"),
-    (told.ReadOnlyError, "the server takes no writes: is it a replica?"),
+    (told.ReadOnlyError, "the server does not accept writes: is it a replica?"),
     (told.OutOfMemoryError, "the server has no memory left"),
     (told.BusyLoadingError, "the server is starting up"),
     (told.InvalidResponse, "what listens there is neither Redis nor Valkey"),
-    (told.ResponseError, "the server answers with an error: see what redis-cli says there"),
+    (told.ResponseError, "the server answers with an error: try redis-cli there"),
     (ssl.SSLCertVerificationError, "the server's certificate is not trusted, or is another host's"),
-    (ssl.SSLError, "no agreement about TLS"),
+    (ssl.SSLError, "no agreement on TLS"),
     (ConnectionResetError, _CLOSED),
     (ConnectionRefusedError, "connection refused: no server listens there"),
     (FileNotFoundError, "no server has its socket there"),
@@ -141,9 +141,9 @@ def _split(url: str, setting: str) -> SplitResult:
     except ValueError:
         raise ConfigError(f"{setting}: not the URL of a server; {_EXPECTED}.") from None
     if parts.scheme not in (*_PLAIN, *_TLS, *_UNIX):
-        raise ConfigError(f"{setting}: another kind of URL; {_EXPECTED}.")
+        raise ConfigError(f"{setting}: unknown kind of URL; {_EXPECTED}.")
     if "#" in url or not url.isprintable() or " " in url:
-        raise ConfigError(f"{setting}: a '#', a blank or a control character; {_EXPECTED}.")
+        raise ConfigError(f"{setting}: contains a '#', a blank or a control character; {_EXPECTED}.")
     return parts
 
 
@@ -152,14 +152,14 @@ def _read_query(parts: SplitResult, setting: str) -> dict[str, str]:
     known = ("db", *(_TLS_FILES if parts.scheme in _TLS else ()))
     query = parse_qsl(parts.query, keep_blank_values=True)
     if len({name for name, _ in query}) < len(query) or any(name not in known for name, _ in query):
-        raise ConfigError(f"{setting}: behind '?' expected {', '.join(known)} and nothing else, each once.")
+        raise ConfigError(f"{setting}: after '?' expected {', '.join(known)}, each at most once, and nothing else.")
     for name, value in query:
         if name in _TLS_FILES and not Path(value).is_file():
-            raise ConfigError(f"{setting}: {name} names no file; expected the path of a PEM file.")
+            raise ConfigError(f"{setting}: {name} is not a file; expected the path of a PEM file.")
     return dict(query)
 
 
 def _read_database(words: str, setting: str) -> int:
     if not _DATABASE.fullmatch(words):
-        raise ConfigError(f"{setting}: the number of the database is none; {_EXPECTED}.")
+        raise ConfigError(f"{setting}: the database is not a number; {_EXPECTED}.")
     return int(words)

@@ -172,9 +172,9 @@ def check_rate_limit_url(url: str) -> None:
     failure = found[0] if found else TimeoutError()
     if failure is not None:
         raise ArtifactError(
-            f"{SETTING}: {server.name}: requests cannot be counted there ({tell_cause(failure)}). Expected a server "
-            "of Redis or Valkey that answers. Check its address, its password and that it runs; or leave "
-            f"{SETTING} out: then each worker counts for itself."
+            f"{SETTING}: {server.name}: requests cannot be counted there ({tell_cause(failure)}). Expected a Redis or "
+            "Valkey server that answers. Check its address, its password and that it runs; or leave "
+            f"{SETTING} out: then each worker counts by itself."
         )
 
 

@@ -1,4 +1,4 @@
-// The page: a text goes to the server, what comes back is drawn; thresholds move here alone and decide here alone.
+// The page: it sends a text to the server and draws the answer. Thresholds moved here apply only to this page.
 
 import { renderCard } from "./card.js";
 import { LabelPanel } from "./labels.js";
@@ -22,18 +22,18 @@ const reader = new Reader({
     settle();
     state.result = answer.results[0];
     texts.take(text, state.result);
-    if (answer.model_version !== state.model?.model_version) load(); // another model since the page was opened
+    if (answer.model_version !== state.model?.model_version) load(); // the model changed since the page was opened
     draw();
   },
   refused(refusal, waitS) {
-    state.result = null; // what is drawn is never of another text than the one in the field
+    state.result = null; // never show the result of an earlier text
     texts.take("", null);
     draw();
     explain(refusal, waitS);
   },
 });
 
-/** Thresholds that were moved on an earlier visit; none where the browser keeps nothing, or something else. */
+/** Thresholds that were moved on an earlier visit; none if the browser stored nothing, or something unreadable. */
 function kept(version) {
   try {
     return JSON.parse(localStorage.getItem(`moderation-thresholds-${version}`)) ?? {};
@@ -42,7 +42,7 @@ function kept(version) {
   }
 }
 
-/** Fetch the model's description; then read what stands in the field, as after a reload. */
+/** Fetch the model's description; then score the text in the field, if there is one (after a reload). */
 async function load() {
   if (state.loading) return;
   state.loading = true;
@@ -69,19 +69,19 @@ function describe(model) {
   at("model").title = `SHA-256 of the bundle: ${model.version}`;
   const { curves } = model;
   at("origin").textContent = curves
-    ? `Precision and recall on ${curves.n_examples.toLocaleString("en")} comments of the validation split. Moved thresholds count in this browser alone.`
-    : "This bundle has no validation curves: what a threshold is worth is not known here. Moved thresholds count in this browser alone.";
+    ? `Precision and recall on ${curves.n_examples.toLocaleString("en")} comments of the validation split. Thresholds that you move apply only in this browser.`
+    : "This bundle has no validation curves: precision and recall at a threshold are not known. Thresholds that you move apply only in this browser.";
   document.querySelector(".tools").hidden = document.querySelector(".hint").hidden = at("card").hidden = false;
   at("card").lastElementChild.replaceChildren(...renderCard(model.card ?? ""));
 }
 
-/** Keep a value in this browser, or forget it (null); without it where the browser refuses to. */
+/** Store a value in this browser, or remove it (null); does nothing if the browser refuses. */
 function remember(name, value) {
   try {
     if (value === null) localStorage.removeItem(name);
     else localStorage.setItem(name, value);
   } catch {
-    // Then it holds until the page is closed.
+    // Then the value lasts until the page is closed.
   }
 }
 
@@ -101,15 +101,15 @@ function draw() {
   labels.draw(probabilities);
   texts.draw(probabilities ? shown : null, labels.thresholds[shown], flagged.includes(shown), state.model.languages);
   at("reset").disabled = !labels.isMoved;
-  const verdict = !probabilities ? texts.text.trim() ? "Not read yet" : "Nothing to read" : flagged.length ? `Flagged: ${flagged.join(", ")}` : "Not flagged";
+  const verdict = !probabilities ? texts.text.trim() ? "Not scored yet" : "No text" : flagged.length ? `Flagged: ${flagged.join(", ")}` : "Not flagged";
   at("verdict").textContent = verdict;
   at("verdict").classList.toggle("flagged", flagged.length > 0);
   const doubt = drawDoubt();
   const said = doubt ? `${verdict}. ${doubt}` : verdict;
-  if (probabilities && at("status").textContent !== said) at("status").textContent = said; // said when it changes
+  if (probabilities && at("status").textContent !== said) at("status").textContent = said; // announced when it changes
 }
 
-/** Mute the answer where the model does not know the text's language, and say so; empty where it does. */
+/** If the model does not know the text's language, mute the answer and return a warning; otherwise "". */
 function drawDoubt() {
   const language = state.result?.language;
   const doubt = language && !language.supported ? `Not reliable: the model does not know ${nameOf(language.code)}.` : "";
@@ -119,14 +119,14 @@ function drawDoubt() {
   return doubt;
 }
 
-/** An answer came: whatever was said before holds no longer. */
+/** An answer came: hide earlier messages. */
 function settle() {
   document.querySelector("main").removeAttribute("aria-busy");
   at("message").hidden = true;
   at("key-form").hidden = true;
 }
 
-/** Say what went wrong, and what happens next. */
+/** Show what went wrong and what happens next. */
 function explain(refusal, waitS) {
   document.querySelector("main").removeAttribute("aria-busy");
   if (!(refusal instanceof Refusal)) throw refusal;
@@ -134,8 +134,8 @@ function explain(refusal, waitS) {
   const soon = waitS === null ? "" : ` Trying again in ${waitS} s.`;
   const words = {
     0: `The server does not answer.${soon}`,
-    413: "This text is longer than the server takes. Read a part of it.",
-    429: `The server is busy, or this key has used up its share for now.${soon}`,
+    413: "This text is longer than the server accepts. Try a part of it.",
+    429: `The server is busy, or this key has reached its request limit.${soon}`,
     503: `The server is stopping or starting.${soon}`,
     504: "The server took too long for this text.",
   };
@@ -148,7 +148,7 @@ function explain(refusal, waitS) {
 function askForKey({ kind }) {
   at("message").hidden = true;
   at("key-form").firstElementChild.textContent =
-    kind === "unauthorized" ? "This server asks for an API key." : "The server does not know this key.";
+    kind === "unauthorized" ? "This server requires an API key." : "The server does not know this key.";
   if (at("key-form").hidden) at("key").value = "";
   at("key-form").hidden = false;
   at("key").focus();
@@ -163,7 +163,7 @@ async function copyThresholds() {
     at("copy").textContent = "Copied";
     setTimeout(() => (at("copy").textContent = "Copy thresholds as JSON"), 1500);
   } catch {
-    // Without https, and not on this machine, a page may not write to the clipboard: people can.
+    // A page may write to the clipboard only over https or on this machine. Otherwise show the JSON for people to copy.
     Object.assign(at("json"), { hidden: false, value: text, rows: text.split("\n").length });
     at("json").select();
   }

@@ -1,8 +1,8 @@
-// The model card: the little Markdown that cards are written in, as elements. No text of it is ever parsed as HTML.
+// The model card: the subset of Markdown that cards use, as elements. None of its text is ever parsed as HTML.
 
 const RULE = /^\|?(\s*:?-{3,}:?\s*\|)+(\s*:?-{3,}:?\s*)?$/;
 
-/** Elements for a card's text; its headings begin one level below the page's. */
+/** Elements for a card's text; its headings are two levels lower than in the Markdown. */
 export function renderCard(markdown) {
   const lines = markdown.replace(/^---\n[\s\S]*?\n---\n/, "").split("\n");
   const blocks = [];
@@ -59,7 +59,7 @@ function table(lines) {
   return frame;
 }
 
-/** Cells of a row; a pipe behind a backslash stands within one. */
+/** Cells of a row; a pipe after a backslash is part of a cell. */
 const cells = (line) =>
   line
     .replaceAll("\\|", "\0")
@@ -68,7 +68,7 @@ const cells = (line) =>
     .split("|")
     .map((cell) => cell.trim().replaceAll("\0", "\\|"));
 
-/** Code, bold and links within a line; a sign behind a backslash is itself and begins none of them. */
+/** Code, bold and links within a line; a character after a backslash is taken literally. */
 function inline(text) {
   return text.split(/(\\[!-/:-@[-`{-~]|`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\(https?:\/\/[^)\s]+\))/).map((part, place) => {
     if (place % 2 === 0) return part;

@@ -1,15 +1,15 @@
-// Numbers in words, and what a threshold was worth on the validation data.
+// Numbers in words, and precision and recall at a threshold on the validation data.
 
-/** The one comparison, in float32 as everywhere in the toolkit. */
+/** The only comparison with a threshold, in float32 as everywhere in the toolkit. */
 export const reaches = (probability, threshold) => Math.fround(probability) >= Math.fround(threshold);
 
-/** Three decimals, more beside 0 and 1, where thresholds crowd. */
+/** Three decimals; five close to 0 and 1, where thresholds crowd. */
 export function decimals(value) {
   const crowded = (value > 0 && value < 0.0005) || (value < 1 && value >= 0.9995);
   return value.toFixed(crowded ? 5 : 3);
 }
 
-/** Place of the point whose threshold is nearest. */
+/** Index of the point whose threshold is nearest. */
 export function nearest(curve, threshold) {
   let best = 0;
   curve.threshold.forEach((value, place) => {
@@ -18,16 +18,16 @@ export function nearest(curve, threshold) {
   return best;
 }
 
-/** What the point says, as a sentence. */
+/** Precision, recall and share flagged at a point of the curve, in words. */
 export function worth(curve, place) {
   const { n_positives: positives, precision, recall, flagged } = curve;
-  const right = precision[place] === null ? "flags nothing" : `of 100 flagged, ${perHundred(precision[place])} rightly`;
-  const found = recall[place] === null ? "none to be found" : `${perHundred(recall[place])} of 100 found`;
-  const few = positives < 50 ? `; rough, ${positives} example${positives === 1 ? "" : "s"}` : "";
+  const right = precision[place] === null ? "flags nothing" : `of 100 flagged, ${perHundred(precision[place])} are right`;
+  const found = recall[place] === null ? "no examples to find" : `${perHundred(recall[place])} of 100 found`;
+  const few = positives < 50 ? `; rough: only ${positives} example${positives === 1 ? "" : "s"}` : "";
   return `${right}; ${found}; flags ${percent(flagged[place])} of comments${few}`;
 }
 
-/** A share of 100; a decimal where rounding would say all or nothing. */
+/** A share out of 100; with a decimal if rounding would give 0 or 100. */
 function perHundred(share) {
   const value = 100 * share;
   const edge = (value > 0 && value < 1) || (value > 99 && value < 100);

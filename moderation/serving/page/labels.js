@@ -1,4 +1,4 @@
-// One row per label: its probability, its threshold, which can be moved, and what that is worth.
+// One row per label: its probability, its threshold, which can be moved, and precision and recall at that threshold.
 
 import { decimals, nearest, reaches, worth } from "./curves.js";
 import { meaning } from "./words.js";
@@ -14,7 +14,7 @@ export class LabelPanel {
   #chosen = null;
   #onChange;
 
-  /** @param kept thresholds of an earlier visit, label -> number; those that fit are taken. */
+  /** @param kept thresholds of an earlier visit, label -> number; invalid ones are ignored. */
   constructor(model, kept, onChange) {
     this.#model = model;
     this.#onChange = onChange;
@@ -43,14 +43,14 @@ export class LabelPanel {
     return this.#model.labels.filter((label) => reaches(probabilities[label], this.#thresholds[label]));
   }
 
-  /** The label whose sentences are shown: the chosen one, else the strongest of the flagged; null: none. */
+  /** The label whose sentences are shown: the chosen one, else the most probable flagged one, else null. */
   shown(probabilities) {
     if (this.#chosen || !probabilities) return this.#chosen;
     const flagged = this.flagged(probabilities).sort((a, b) => probabilities[b] - probabilities[a]);
     return flagged[0] ?? null;
   }
 
-  /** Draw all rows; without probabilities, before a text was read, only the thresholds. */
+  /** Draw all rows; without probabilities (no text scored yet), only the thresholds. */
   draw(probabilities) {
     const shown = this.shown(probabilities);
     for (const label of this.#model.labels) {
@@ -66,7 +66,7 @@ export class LabelPanel {
     const range = part("input[type=range]");
     const number = part(".number");
     name.textContent = label;
-    name.title = "Mark the sentences of this label";
+    name.title = "Highlight this label's sentences";
     name.addEventListener("click", () => {
       this.#chosen = this.#chosen === label ? null : label;
       this.#onChange();
@@ -93,14 +93,14 @@ export class LabelPanel {
     return row;
   }
 
-  /** Take the point of the curve that is nearest: between two of them nothing is known. */
+  /** Move to the nearest point of the curve: nothing is known between two points. */
   #move(label, value) {
     const curve = this.#model.curves?.labels[label];
     this.#thresholds[label] = curve ? curve.threshold[nearest(curve, value)] : Math.round(value / STEP) * STEP;
     this.#onChange();
   }
 
-  /** Keys go from point to point, however close together they lie. */
+  /** Arrow keys move from point to point, however close together the points are. */
   #step(label, event) {
     const steps = KEYS[event.key];
     if (!steps || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -112,7 +112,7 @@ export class LabelPanel {
     this.#move(label, curve ? points[place] : Math.min(Math.max(now + steps * STEP, 0), 1));
   }
 
-  /** Take a typed number as it is, also between two points of the curve; nothing moves while it is none. */
+  /** Take a typed number as it is, even between two points of the curve; ignore invalid input. */
   #type(label, number) {
     this.#complain(label, number, !number.validity.valid);
     if (!number.validity.valid) return;
@@ -138,13 +138,13 @@ export class LabelPanel {
     this.#type(label, number);
   }
 
-  /** What cannot be a threshold is forgotten when the field is left. */
+  /** When the field loses focus, replace invalid input with the current threshold. */
   #leave(label, number) {
     this.#complain(label, number, false);
     number.value = this.#written(label);
   }
 
-  /** What the threshold was worth; where it was typed between two points of the curve, what the nearer one was worth. */
+  /** Precision and recall at the threshold; for a number typed between two points of the curve, at the nearer point. */
   #worth(curve, threshold) {
     const place = nearest(curve, threshold);
     const point = decimals(curve.threshold[place]);
@@ -154,7 +154,7 @@ export class LabelPanel {
   #written(label) {
     const threshold = this.#thresholds[label];
     const short = decimals(threshold);
-    const typed = Number(threshold.toFixed(4)); // of the model's own thresholds, which have many digits, the first ones
+    const typed = Number(threshold.toFixed(4)); // the model's own thresholds have many digits: show only the first
     return typed === threshold && String(typed).length > short.length ? String(typed) : short;
   }
 
@@ -173,19 +173,19 @@ export class LabelPanel {
     const bar = part(".bar");
     bar.style.setProperty("--share", known ? probability : 0);
     bar.setAttribute("aria-valuenow", known ? probability.toFixed(3) : 0);
-    bar.setAttribute("aria-valuetext", known ? `${decimals(probability)}, ${decision}` : "not read yet");
+    bar.setAttribute("aria-valuetext", known ? `${decimals(probability)}, ${decision}` : "not scored yet");
 
     const moved = threshold !== tuned;
     part(".back").hidden = !moved;
-    part(".back").textContent = `back to ${decimals(tuned)}`;
-    part(".back").setAttribute("aria-label", `back to ${decimals(tuned)}, the tuned threshold of ${label}`);
+    part(".back").textContent = `reset to ${decimals(tuned)}`;
+    part(".back").setAttribute("aria-label", `reset to ${decimals(tuned)}, the tuned threshold of ${label}`);
     part(".tuned").hidden = !moved;
     part(".tuned").style.setProperty("--share", tuned);
     const curve = this.#model.curves?.labels[label];
     const words = curve ? this.#worth(curve, threshold) : "";
     part(".worth").textContent = words;
     const number = part(".number");
-    if (number !== document.activeElement) number.value = this.#written(label); // what is being typed stays
+    if (number !== document.activeElement) number.value = this.#written(label); // leave a number alone while it is being typed
     const range = part("input[type=range]");
     range.value = threshold;
     range.setAttribute("aria-valuetext", words ? `${decimals(threshold)}: ${words}` : decimals(threshold));

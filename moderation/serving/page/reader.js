@@ -1,4 +1,4 @@
-// When to ask the server: a moment after the last key, never twice at once, and again by itself where waiting helps.
+// When to ask the server: shortly after the last keystroke, one request at a time; retry automatically if it can help.
 
 import { ask } from "./server.js";
 
@@ -13,12 +13,12 @@ export class Reader {
   #failures = 0;
   #on;
 
-  /** @param on `{start(), result(text, answer), refused(refusal, retryInS)}`; retryInS is null where waiting is no help. */
+  /** @param on `{start(), result(text, answer), refused(refusal, retryInS)}`; retryInS is null if no retry will follow. */
   constructor(on) {
     this.#on = on;
   }
 
-  /** Read a text after a pause; a request that is still under way is for an older text, and given up. */
+  /** Score a text after a pause; a request still in flight is for an older text, so cancel it. */
   read(text, { pauseMs = PAUSE_MS } = {}) {
     this.#text = text;
     this.#running?.abort();
@@ -28,7 +28,7 @@ export class Reader {
     this.#timer = setTimeout(() => this.#send(), Math.max(pauseMs, this.#notBefore - Date.now()));
   }
 
-  /** Read the same text again, now. */
+  /** Score the same text again, now. */
   again() {
     this.#notBefore = 0;
     this.read(this.#text, { pauseMs: 0 });
@@ -39,7 +39,7 @@ export class Reader {
     const request = (this.#running = new AbortController());
     this.#on.start();
     try {
-      // A lone half of a character is no text; its stand-in has the same length.
+      // Half of a surrogate pair is not valid text; its replacement has the same length.
       const body = { texts: [text.toWellFormed()], sentences: true };
       const answer = await ask("v1/predict", { body, signal: request.signal });
       if (request.signal.aborted) return;
@@ -56,7 +56,7 @@ export class Reader {
     }
   }
 
-  /** Seconds until it is worth asking again; null: the same text would be refused again, or somebody should decide. */
+  /** Seconds until the next try; null: the same text would be refused again, or the user has to act. */
   #waitS({ status, retryAfterS }) {
     if (status === 429) return retryAfterS ?? 2;
     if (![0, 502, 503].includes(status)) return null;

@@ -1,8 +1,8 @@
-// Sentences of a text: where they stand, which of them did it, and where they went while somebody goes on writing.
+// Sentences of a text: their positions, which of them caused a flag, and where they move while somebody keeps typing.
 
 import { reaches } from "./curves.js";
 
-/** The server counts code points, JavaScript counts UTF-16 units: the same sentences with `begin` and `end` in units. */
+/** Convert offsets: the server counts code points, JavaScript counts UTF-16 units. */
 export function inUnits(text, sentences) {
   const units = [0];
   for (const character of text) units.push(units.at(-1) + character.length);
@@ -10,8 +10,8 @@ export function inUnits(text, sentences) {
 }
 
 /**
- * Sentences that reach the label's threshold, in the order of the text. Where the text reaches it and no sentence does
- * alone, the strongest one, and `alone` is false.
+ * Sentences that reach the label's threshold, in text order. If the whole text reaches it but no single sentence does,
+ * the sentence with the highest probability, and `alone` is false.
  */
 export function responsible(sentences, label, threshold, isFlagged) {
   const strong = sentences.filter(({ probabilities }) => reaches(probabilities[label], threshold));
@@ -20,7 +20,7 @@ export function responsible(sentences, label, threshold, isFlagged) {
   return { found: [strongest], alone: false };
 }
 
-/** Sentences that a change of the text left whole, at their new places. */
+/** Sentences that an edit of the text left unchanged, at their new positions. */
 export function carryOver(sentences, before, after) {
   const shorter = Math.min(before.length, after.length);
   let head = 0;

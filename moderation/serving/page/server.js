@@ -1,9 +1,9 @@
-// Requests to the server that the page came from. The key lives in this tab alone.
+// Requests to the server that the page came from. The key is stored only in this tab.
 
 const KEY = "moderation-key";
 let key = restored();
 
-/** An answer that is none: what the server refused, or that there was no server (status 0). */
+/** No result: the server refused the request, or did not answer (status 0). */
 export class Refusal extends Error {
   constructor(status, kind, message, retryAfterS) {
     super(message);
@@ -11,14 +11,14 @@ export class Refusal extends Error {
   }
 }
 
-/** Keep a key for the following requests; an empty one is forgotten. */
+/** Use a key for the following requests; an empty one removes it. */
 export function useKey(given) {
   key = given;
   try {
     if (key) sessionStorage.setItem(KEY, key);
     else sessionStorage.removeItem(KEY);
   } catch {
-    // A browser that keeps nothing for pages: it is asked for again after a reload.
+    // If the browser stores nothing for pages, the page asks for the key again after a reload.
   }
 }
 
@@ -30,7 +30,7 @@ function restored() {
   }
 }
 
-/** GET a path, or POST `body` to it as JSON. Throws a Refusal, or an AbortError where `signal` says so. */
+/** GET a path, or POST `body` to it as JSON. Throws a Refusal, or an AbortError if `signal` is aborted. */
 export async function ask(path, { body, signal } = {}) {
   const headers = {};
   if (key) headers.Authorization = `Bearer ${key}`;

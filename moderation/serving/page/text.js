@@ -1,4 +1,4 @@
-// The text, its marked sentences, and what is known of it. Marks lie behind the field, in letters that nobody sees.
+// The text, its highlighted sentences, and facts about it. The highlights lie behind the field, in invisible letters.
 
 import { decimals } from "./curves.js";
 import { carryOver, inUnits, responsible } from "./sentences.js";
@@ -26,18 +26,18 @@ export class TextPanel {
     });
   }
 
-  /** What stands in the field, also when the browser restored it. */
+  /** The text in the field, even if the browser restored it. */
   get text() {
     return (this.#text = this.#field.value);
   }
 
-  /** Take the answer for `text`, which is still the one in the field; null: there is none. */
+  /** Take the result for `text`, which is still in the field; null: no result. */
   take(text, result) {
     this.#result = result;
     this.#sentences = inUnits(text, result?.sentences ?? []);
   }
 
-  /** Mark and list the sentences that are `label`; `label` is null where nothing is to be shown. */
+  /** Highlight and list the sentences that are `label`; null: show none. */
   draw(label, threshold, isFlagged, modelLanguages) {
     const shown = label === null ? { found: [], alone: true } : responsible(this.#sentences, label, threshold, isFlagged);
     this.#drawMarks(shown);
@@ -56,7 +56,7 @@ export class TextPanel {
       parts.push(this.#text.slice(place, begin), mark);
       place = end;
     }
-    // The last line break of a block takes no room unless something follows it.
+    // The last line break of a block takes up no space unless something follows it.
     this.#marks.replaceChildren(...parts, `${this.#text.slice(place)}\u200b`);
   }
 
@@ -64,11 +64,11 @@ export class TextPanel {
     this.#list.hidden = found.length === 0 || this.#sentences.length < 2;
     if (this.#list.hidden) return;
     const [heading, list, note] = this.#list.children;
-    heading.textContent = `Sentences, by ${label}`;
+    heading.textContent = `Sentences for ${label}`;
     const strongest = [...found].sort((a, b) => b.probabilities[label] - a.probabilities[label]).slice(0, N_LISTED);
     list.replaceChildren(...strongest.map((sentence) => this.#item(sentence, label)));
     const more = found.length - strongest.length;
-    note.textContent = alone ? (more ? `and ${counts.format(more)} more` : "") : "No sentence reaches the threshold alone; this one comes nearest.";
+    note.textContent = alone ? (more ? `and ${counts.format(more)} more` : "") : "No single sentence reaches the threshold; this one comes closest.";
   }
 
   #item(sentence, label) {
@@ -94,8 +94,8 @@ export class TextPanel {
     if (this.#result) {
       const { sentences, n_windows: windows, language } = this.#result;
       if (sentences) facts.push(plural(sentences.length, "sentence"));
-      facts.push(windows > 1 ? `read in ${plural(windows, "window")} that overlap` : "read in 1 window");
-      if (language) facts.push(language.code === "und" ? "language not clear" : nameOf(language.code));
+      facts.push(windows > 1 ? `read in ${counts.format(windows)} overlapping windows` : "read in 1 window");
+      if (language) facts.push(language.code === "und" ? "language unclear" : nameOf(language.code));
     }
     this.#facts.textContent = facts.join(" · ");
   }
@@ -105,14 +105,14 @@ export class TextPanel {
     this.#language.hidden = !language || language.supported;
     if (this.#language.hidden) return;
     const known = modelLanguages.map(nameOf).join(", ");
-    const trained = known ? `The model was trained on ${known}` : "It is not known on which languages the model was trained";
+    const trained = known ? `The model was trained on ${known}` : "The languages that the model was trained on are not known";
     this.#language.textContent = `This looks like ${nameOf(language.code)}. ${trained}: do not rely on its answer.`;
   }
 }
 
 const plural = (n, word) => `${counts.format(n)} ${word}${n === 1 ? "" : "s"}`;
 
-/** A language's name in English; its code where the browser knows none. */
+/** A language's name in English, or its code if the browser does not know it. */
 export function nameOf(code) {
   try {
     return names.of(code);

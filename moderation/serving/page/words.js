@@ -1,4 +1,4 @@
-// What labels mean, in plain words. Labels of somebody's own that are not listed stay as they are.
+// What labels mean, in plain words. Your own labels, not listed here, are shown without a meaning.
 
 const MEANINGS = new Map([
   ["toxic", "rude or hostile enough to make people leave the conversation"],
@@ -8,8 +8,8 @@ const MEANINGS = new Map([
   ["insult", "belittles a person or a group"],
   ["identity_hate", "attacks people for what they are: origin, religion, sex, disability and the like"],
 ]);
-// Other data sets' names for the same.
+// Names of the same labels in other data sets.
 const SAME = { toxicity: "toxic", severe_toxicity: "severe_toxic", identity_attack: "identity_hate" };
 
-/** A sentence on what a label means; empty where none is known. */
+/** What a label means, in words; empty if not known. */
 export const meaning = (label) => MEANINGS.get(SAME[label.toLowerCase()] ?? label.toLowerCase()) ?? "";

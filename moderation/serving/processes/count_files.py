@@ -1,10 +1,11 @@
-"""The files in which workers keep their counts, and the temporary folder that holds them while the server runs.
+"""The files in which workers store their counts, in a temporary folder that exists while the server runs.
 
-A worker's files are named after its place among the workers, not after its process. Who takes the place of a worker
-that ended goes on with its files, so that counts never fall and there are no more files than workers at one time.
+A worker's files are named after its place among the workers, not after its process. The successor of a worker that
+ended continues with its files, so that counts never fall and there are never more files than concurrent workers.
 
-No fault of that folder stops an answer. A file has all its room before it is mapped, since a write to a mapped page for
-which the disk has no room kills the process. Where it gets none, the worker counts in memory, which no other one reads.
+No problem with that folder stops an answer. A file gets its full size before it is mapped, since writing to a mapped
+page for which the disk has no room kills the process. If there is no room, the worker counts in memory, which no other
+worker can read.
 """
 
 import errno
@@ -24,10 +25,10 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from moderation.errors import ArtifactError
 
-_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read where prometheus_client is imported, in this process and in its workers
+_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read when prometheus_client is imported, in this process and in its workers
 _PREFIX = "moderation-counts-"
-_FILE_BYTES = 1 << 16  # of a new file, prometheus_client's own size; one that is full doubles
-_ENTRY_BYTES = 32  # of an entry at most, beside its name
+_FILE_BYTES = 1 << 16  # of a new file, as in prometheus_client; a full file doubles
+_ENTRY_BYTES = 32  # of an entry at most, in addition to its name
 
 if sys.platform == "win32":
 
@@ -37,7 +38,7 @@ else:
     import fcntl
 
     def _hold(folder: Path) -> int | None:
-        """Lock a folder of this user until this process ends; None: it is another's, or another process holds it."""
+        """Lock a folder of this user until this process ends; None: it belongs to another user, or is locked."""
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
@@ -54,19 +55,19 @@ else:
 
 @contextmanager
 def counts_folder() -> Iterator[None]:
-    """Make the folder for this server's workers, and remove it at the end; also those of servers that were killed.
+    """Make the folder for this server's workers, and remove it at the end; also remove those of killed servers.
 
     Raises:
-        ArtifactError: there is no folder for temporary files that may be written.
+        ArtifactError: there is no writable folder for temporary files.
     """
     try:
         new = Path(tempfile.mkdtemp(prefix="moderation-new-"))
         _remove_abandoned(new.parent)
-        held = _hold(new)  # before it has the name by which others look for it
+        held = _hold(new)  # before it gets the name that others look for
         folder = new.rename(new.with_name(_PREFIX + new.name.removeprefix("moderation-new-")))
     except OSError as error:
         raise ArtifactError(
-            f"The folder for temporary files cannot be used ({error.strerror}). Name another one in TMPDIR."
+            f"The folder for temporary files cannot be used ({error.strerror}). Set TMPDIR to another one."
         ) from error
     os.environ[_VARIABLE] = str(folder)
     try:
@@ -79,15 +80,15 @@ def counts_folder() -> Iterator[None]:
 
 
 def renew_folder() -> None:
-    """In the supervisor, before a worker starts: make the folder anew where something removed it."""
+    """In the supervisor, before a worker starts: make the folder again if something removed it."""
     folder = Path(os.environ[_VARIABLE])
-    with suppress(OSError):  # it is there, or cannot be made: then the worker counts in memory
+    with suppress(OSError):  # it exists, or cannot be made: then the worker counts in memory
         folder.mkdir(mode=0o700)
         _hold(folder)
 
 
 def find_counts() -> Path | None:
-    """The folder, where it is there and this user's; None: this process keeps its counts by itself."""
+    """The folder, if it exists and belongs to this user; None: this process keeps its own counts."""
     if _VARIABLE not in os.environ:
         return None
     folder = Path(os.environ[_VARIABLE])
@@ -100,7 +101,7 @@ def find_counts() -> Path | None:
 
 
 def remove_counts() -> None:
-    """Remove the folder, at the end or because the supervisor is gone; workers that still answer lose nothing by it."""
+    """Remove the folder, at the end or because the supervisor is gone; workers that still answer are not affected."""
     shutil.rmtree(os.environ[_VARIABLE], ignore_errors=True)
 
 
@@ -112,12 +113,12 @@ def take_place(place: int) -> None:
         return
     values.MmapedDict = _CountFile  # type: ignore[misc]
     values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
-    with suppress(OSError):  # its processor and memory are not told
+    with suppress(OSError):  # then its processor time and memory are not reported
         _process_file(folder, place).write_text(str(os.getpid()))
 
 
 def leave_place(place: int) -> None:
-    """In the supervisor: the worker at this place is dead, and what it told of its own state goes."""
+    """In the supervisor: the worker at this place is dead; remove what it reported about its state."""
     if folder := find_counts():
         with suppress(OSError):
             mark_process_dead(place)  # type: ignore[no-untyped-call]
@@ -149,7 +150,7 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 class _CountFile(MmapedDict):
-    """A file of counts that has all its room; a dictionary in memory from the moment when it gets none."""
+    """A file of counts with its full size reserved; a dictionary in memory as soon as there is no room."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         self._in_memory = False
@@ -190,7 +191,7 @@ class _CountFile(MmapedDict):
 
 
 def _make(path: Path) -> None:
-    """Make a file of counts with all its room, or none.
+    """Make a file of counts with its full size reserved, or no file.
 
     Raises:
         OSError: there is no room.
@@ -206,7 +207,7 @@ def _make(path: Path) -> None:
 
 
 def _reserve(descriptor: int, n_bytes: int) -> None:
-    """Make a file so long, with room for every byte; where there is none, it keeps its length.
+    """Extend a file to a size, with room reserved for every byte; without room, it keeps its size.
 
     Raises:
         OSError: there is no room.

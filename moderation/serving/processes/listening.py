@@ -1,4 +1,4 @@
-"""The socket that all workers listen to."""
+"""The socket on which all workers listen."""
 
 import errno
 import logging
@@ -14,12 +14,12 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def bind(host: str, port: int) -> Iterator[socket.socket]:
-    """Give a socket for the workers to listen on; port 0: any that is free.
+    """Yield a socket for the workers to listen on; port 0: any free port.
 
-    Until they listen to it, a second server that starts could have the same address too: this one claims it.
+    Until they listen, a second server could bind the same address, so this one claims it.
 
     Raises:
-        ConfigError: the address cannot be had.
+        ConfigError: the address is not available.
     """
     with ExitStack() as opened:
         try:
@@ -36,7 +36,7 @@ def bind(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _claim(name: str, opened: ExitStack) -> None:
-    """Take a name, which has no file, until this process ends.
+    """Take an abstract socket name (no file) until this process ends.
 
     Raises:
         OSError: another process has it.
@@ -47,13 +47,13 @@ def _claim(name: str, opened: ExitStack) -> None:
     except OSError as error:
         if is_taken(error):
             raise
-        logger.debug("no address can be claimed here", extra={"error": error.strerror})
+        logger.debug("addresses cannot be claimed on this system", extra={"error": error.strerror})
 
 
 def cannot_listen(host: str, port: int, error: Exception) -> ConfigError:
-    """Why nobody can listen to an address, with the cure."""
-    if isinstance(error, ValueError):  # of the codec for names of hosts, or a character that none may have
-        return ConfigError(f"--host {host[:80]!r} is no name of a host; expected an address of this machine.")
+    """The error for an address that nobody can listen on, with its cure."""
+    if isinstance(error, ValueError):  # from the codec for host names, or a character that they cannot have
+        return ConfigError(f"--host {host[:80]!r} is not a host name; expected an address of this machine.")
     why = getattr(error, "strerror", None) or type(error).__name__
     return ConfigError(
         f"--host {host} --port {port}: cannot listen there ({why}). Is another server running? "

@@ -19,10 +19,10 @@ from moderation.serving.processes.stopping import RETIRE, STOP
 from moderation.serving.processes.worker import AppPlan, Worker
 from moderation.serving.uvicorn_hooks import Config
 
-_ANSWER_WITHIN_S = 30  # a worker; it may load a model, or have little of a processor
-_START_WITHIN_S = 120  # a worker that replaces another one, which answers meanwhile
-_LONGEST_PAUSE_S = 30.0  # between two tries to start one
-_LOOK_S = 0.5  # between two looks at the workers
+_ANSWER_WITHIN_S = 30  # for a worker, which may be loading a model or have little processor time
+_START_WITHIN_S = 120  # for a worker that replaces another one, which answers meanwhile
+_LONGEST_PAUSE_S = 30.0  # between two attempts to start one
+_LOOK_S = 0.5  # between two checks of the workers
 
 _ENDS = ("INT", "TERM", "BREAK")
 _RELOAD = "HUP"
@@ -48,15 +48,15 @@ def serve_forever(
 
     Args:
         plan: What they serve.
-        host: As it was given, for the log.
+        host: As given by the user, for the log.
         bound: From `bind`.
         workers: How many processes.
-        stop_within_s: Requests in flight are answered for so long after a stop was asked for.
-        log_level: Of the workers' log too.
+        stop_within_s: Requests in flight are answered for this long after a stop was requested.
+        log_level: For the workers' log too.
         on_ready: Called once, when the first worker answers.
 
     Returns:
-        0; 1 where the workers could not start.
+        0; 1 if the workers could not start.
     """
     config = Config(
         plan.build,
@@ -66,13 +66,13 @@ def serve_forever(
         workers=workers,
         http=BoundedProtocol,
         log_config=json_logs(log_level),
-        access_log=False,  # it would write down addresses, and the keys in them
+        access_log=False,  # it would log URLs, and the keys in them
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=int(stop_within_s),
         timeout_worker_healthcheck=_ANSWER_WITHIN_S,
-        ws="none",  # where a package for it is installed, uvicorn would log the address of an upgrade
-        loop="asyncio",  # uvloop takes one new connection a turn: under overload some waited for a minute
+        ws="none",  # if a WebSocket package is installed, uvicorn would log the URL of an upgrade
+        loop="asyncio",  # uvloop accepts one new connection per iteration: under overload some waited for a minute
         backlog=1024,
     )
     leave_within_s = longest_stop_s(stop_within_s, plan.options.load.drain_s or 0.0)
@@ -84,22 +84,22 @@ def serve_forever(
 
 
 def longest_stop_s(stop_within_s: float, drain_s: float) -> float:
-    """After so many seconds a stop kills the workers that hang; who waits for the server should wait longer."""
+    """Seconds after which a stop kills workers that hang; whoever waits for the server should wait longer."""
     return stop_within_s + drain_s + _ANSWER_WITHIN_S
 
 
 class _Supervisor:
     """Starts the workers, replaces those that die, and ends them all at a signal.
 
-    It lets go of the socket as soon as it is to stop: nobody shall connect to what no worker listens to any more. It
-    stops where the first workers cannot start, but not where a later one cannot: the others go on, and it tries again.
-    It waits for nothing for long: neither for an answer of a dead worker, nor for the end of one that was replaced, nor
-    with a signal that ends everything. And no worker is killed that may have taken a request, unless it hangs.
+    It closes the socket as soon as it stops, so that nobody connects to a socket on which no worker listens. If the
+    first workers cannot start, it stops; if a later one cannot, the others continue and it tries again. It never waits
+    long: not for a dead worker to answer, not for a replaced one to end, and not before it obeys a stop signal. It
+    never kills a worker that may have taken a request, unless the worker hangs.
 
     Args:
         config: Of the workers.
-        bound: What they listen to.
-        leave_within_s: Within which a worker has to end that was asked to.
+        bound: The socket on which they listen.
+        leave_within_s: Time limit for a worker to end once it was told to.
         on_ready: Called once, when the first worker answers.
 
     Attributes:
@@ -115,10 +115,10 @@ class _Supervisor:
         self._leave_within_s, self._on_ready = leave_within_s, on_ready
         self._was_ready = False
         self._is_over = threading.Event()
-        self._asked: list[str] = []  # names of signals that came
+        self._asked: list[str] = []  # names of signals received
         self._workers: list[Worker] = []
         self._leaving: list[tuple[Worker, float]] = []  # with the time until which they may still answer
-        self._places: set[int] = set()  # of all workers that were not reaped
+        self._places: set[int] = set()  # of all workers that are not reaped yet
 
     def run(self) -> None:
         """Run the workers until a signal ends it, or until they cannot start."""
@@ -133,8 +133,8 @@ class _Supervisor:
         logger.info("the supervisor ends", extra={"pid": os.getpid()})
 
     def _obey_signals(self) -> None:
-        """Do what was asked for, each thing once and an end first."""
-        asked, self._asked = self._asked, []  # in this order: a signal may come between
+        """Act on the signals received: each kind once, and a stop first."""
+        asked, self._asked = self._asked, []  # in this order: a signal may arrive in between
         if any(name in _ENDS for name in asked):
             self._is_over.set()
         elif _RELOAD in asked:
@@ -149,7 +149,7 @@ class _Supervisor:
             time.sleep(0.1)
 
     def _restart_all(self) -> None:
-        """Start each worker anew; the old one goes when the new one answers, and stays where it does not."""
+        """Replace each worker by a new one; the old one ends when the new one answers, and stays if it does not."""
         for number in range(len(self._workers)):
             new = self._start()
             is_ready = self._becomes_ready(new)
@@ -169,7 +169,7 @@ class _Supervisor:
                 continue
             if not worker.is_reaped:
                 self._reap(worker)
-                if not self._was_ready and (worker.exitcode or 0) > 0:  # it ended by itself, and would again
+                if not self._was_ready and (worker.exitcode or 0) > 0:  # it ended by itself, and would do so again
                     self.failed = True
                     logger.error("a worker could not start", extra={"exit_code": worker.exitcode})
                     self._is_over.set()
@@ -181,10 +181,10 @@ class _Supervisor:
                 self._workers[number].pause_s = min(_LONGEST_PAUSE_S, 2 * worker.pause_s + 0.5)
 
     def _start(self, *, replaces: bool = False) -> Worker:
-        """A new worker, at a place that none of those has who live.
+        """Start a new worker, at a place that no living worker has.
 
         Args:
-            replaces: Whether it takes the place of one that died: then nobody is left whom its failure would warn.
+            replaces: Whether it replaces a worker that died: then it starts even if its shadow cannot be loaded.
         """
         place = next(place for place in count() if place not in self._places)
         self._places.add(place)
@@ -194,7 +194,7 @@ class _Supervisor:
         return worker
 
     def _becomes_ready(self, worker: Worker) -> bool:
-        """Wait for a new worker, and look after the others meanwhile."""
+        """Wait for a new worker, and meanwhile replace others that die."""
         end = time.monotonic() + _START_WITHIN_S
         while time.monotonic() < end and worker.is_running and not self._is_told_to_stop():
             if worker.is_ready(timeout=1):
@@ -204,11 +204,11 @@ class _Supervisor:
         return False
 
     def _is_told_to_stop(self) -> bool:
-        """Whether everything is to end, or a signal waits that says so."""
+        """Whether the server is stopping, or a signal to stop is waiting."""
         return self._is_over.is_set() or any(name in _ENDS for name in self._asked)
 
     def _retire(self, worker: Worker, number: int | None) -> None:
-        """Let a worker answer what it has, and end; None: this system has no such signal."""
+        """Let a worker answer its requests, and end; None: this system does not have the signal."""
         if number is None:
             worker.terminate()
         else:
@@ -230,7 +230,7 @@ class _Supervisor:
             self._places.discard(worker.place)
 
     def _lives(self, worker: Worker) -> bool:
-        """Whether a worker runs and answers; a busy one has its time."""
+        """Whether a worker runs and answers; a busy one gets some time."""
         for _ in range(_ANSWER_WITHIN_S):
             if not worker.is_running:
                 return False
@@ -247,6 +247,6 @@ class _Supervisor:
 
 def _log_failed_reload(old: Worker) -> None:
     if old.is_running:
-        logger.error("a new worker could not start; the old one goes on", extra={"kept": old.pid})
+        logger.error("a new worker could not start; the old one keeps running", extra={"kept": old.pid})
     else:
-        logger.error("a new worker could not start; it is tried again")
+        logger.error("a new worker could not start; trying again")

@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class AppPlan:
-    """What each worker builds its application from; it can be pickled.
+    """Everything from which a worker builds its application; it can be pickled.
 
     Args:
         model: Folder of the bundle.
         options: Settings of the application.
-        keys: File of keys; None: everybody may ask.
-        thresholds: That were set for the bundle.
-        shadow_thresholds: That were set for the shadow.
+        keys: File of keys; None: anybody may send requests.
+        thresholds: Thresholds set for the bundle.
+        shadow_thresholds: Thresholds set for the shadow.
         shadow_backend: Engine of the shadow.
     """
 
@@ -50,7 +50,7 @@ class AppPlan:
     shadow_backend: str = "auto"
 
     def build(self, *, shadow_may_fail: bool = False) -> ASGIApp:
-        """In a worker: the application. The keys are read here, so that a worker started anew knows the newest."""
+        """In a worker: build the application. The keys are read here, so that a restarted worker has the newest."""
         from moderation.serving.app import create_app
 
         escape_output()
@@ -68,17 +68,17 @@ class AppPlan:
 
 
 class Worker(Process):
-    """uvicorn's process, with a place among the workers; where it cannot start, it says why in one line of the log.
+    """uvicorn's process, with a place among the workers; if it cannot start, it logs the reason in one line.
 
     Args:
         config: uvicorn's settings; its `app` is an `AppPlan.build`.
-        sockets: To listen to.
+        sockets: To listen on.
         place: Number of its files of counts.
-        replaces: Whether it takes the place of one that died: then nobody is left whom its failure would warn.
+        replaces: Whether it replaces a worker that died: then it starts even if its shadow cannot be loaded.
 
     Attributes:
         is_reaped: Whether it has ended, and nothing of it is left.
-        pause_s: Between its end and the start of its successor; longer with each one in a row that never answered.
+        pause_s: Between its end and the start of its successor; grows with each worker in a row that never answered.
         replace_after: When the successor may start, by the monotonic clock.
     """
 
@@ -92,7 +92,7 @@ class Worker(Process):
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is alive."""
         return self.process.is_alive()
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
@@ -118,7 +118,7 @@ class Worker(Process):
 
 
 class _TellingWhy:
-    """An application. Where it cannot start for a reason that is no bug, the log says so in a line, with no traceback.
+    """An application. If it cannot start for a reason other than a bug, the log gets one line and no traceback.
 
     Args:
         app: Sends a traceback while it handles the error.
@@ -133,7 +133,7 @@ class _TellingWhy:
             if message["type"] == "lifespan.startup.failed" and isinstance(error, ModerationError):
                 _log_why(error)
                 message = {"type": message["type"]}
-            elif isinstance(error, asyncio.CancelledError):  # uvicorn could not listen, and says so by itself
+            elif isinstance(error, asyncio.CancelledError):  # uvicorn could not listen, and logs that itself
                 message = {"type": message["type"]}
             await send(message)
 

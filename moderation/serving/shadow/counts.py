@@ -1,7 +1,7 @@
-"""What is counted of a shadow: its decisions beside those of the main bundle, label by label.
+"""The counts of a shadow: its decisions compared with those of the main bundle, label by label.
 
-Every count names both models. After a reload with another bundle the counts begin anew, in series of their own, and no
-figure mixes two models.
+Every count names both models. After a reload with another bundle, counting starts from zero in new series, so that no
+number mixes models.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ class ShadowCounts:
         registry: Where they are registered.
 
     Attributes:
-        models: The models that are compared, as the metrics' label `models` has them.
-        labels: Those that are compared, in the main bundle's order.
+        models: The compared models, as in the metrics' label `models`.
+        labels: The compared labels, in the main bundle's order.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -34,8 +34,8 @@ class ShadowCounts:
             "decisions", "Texts by label and by what both bundles decided.", "label", "main", "shadow"
         )
         self._texts = counter("texts", "Texts compared, by whether the decision on any label differs.", "changed")
-        self._dropped = counter("dropped", "Texts not compared for want of time or room.")
-        self._failed = counter("failed", "Texts not compared since the shadow failed.")
+        self._dropped = counter("dropped", "Texts not compared because there was no time or room.")
+        self._failed = counter("failed", "Texts not compared because the shadow failed.")
         self._differences = Histogram(
             f"{PREFIX}_difference",
             "Absolute difference of the two probabilities, by label.",
@@ -61,7 +61,7 @@ class ShadowCounts:
         self.labels: tuple[str, ...] = ()
 
     def started(self, main: Classifier, shadow: Classifier, labels: Sequence[str]) -> None:
-        """From now on these two are compared, on these labels; all counts are there from the beginning, as zeros."""
+        """From now on these two are compared, on these labels; all counts exist from the start, as zeros."""
         self.models = f"{main.model_version} {shadow.model_version}"
         self.labels = tuple(labels)
         self._info.labels(shadow.bundle.name, shadow.bundle.version, shadow.backend_name).set(1)
@@ -81,7 +81,7 @@ class ShadowCounts:
         }
 
     def compared(self, main: TextResult, shadow: TextResult) -> None:
-        """Count what both say of a text. One thread alone may call this."""
+        """Count the results of both for a text. Only one thread may call this."""
         changed = False
         for label in self.labels:
             by_main, by_shadow = label in main.flagged, label in shadow.flagged

@@ -1,4 +1,4 @@
-"""`/v1/shadow`: what the shadow would decide otherwise, of all workers together."""
+"""`/v1/shadow`: where the shadow would decide differently, over all workers."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from moderation.serving.shadow.scoring import Shadow
 from moderation.serving.state import state_for
 
 _Counts = dict[tuple[str, ...], float]
-_NONE = "There is no shadow: the server was started without --shadow, or could not load it, as its log says."
+_NONE = "There is no shadow: the server was started without --shadow, or could not load the shadow (see its log)."
 
 
 class Side(BaseModel):
@@ -25,14 +25,14 @@ class Side(BaseModel):
     model_version: Annotated[str, Field(description="name@first digits of the version/engine")]
     version: Annotated[str, Field(description="SHA-256 of the bundle, 64 hex digits")]
     thresholds: dict[str, float]
-    own_labels: Annotated[list[str], Field(description="labels that the other one lacks; they are not compared")]
+    own_labels: Annotated[list[str], Field(description="labels that the other bundle lacks; they are not compared")]
 
 
 class Changed(BaseModel):
-    """Texts that the shadow would decide otherwise."""
+    """Texts for which the shadow would decide differently."""
 
     texts: int
-    share: Annotated[float | None, Field(description="of the texts compared; null where there are none")]
+    share: Annotated[float | None, Field(description="of the texts compared; null if there are none")]
     low: Annotated[float | None, Field(description="lower end of the share's 95 % interval (Wilson)")]
     high: Annotated[float | None, Field(description="upper end of the share's 95 % interval (Wilson)")]
 
@@ -42,8 +42,8 @@ class ComparedLabel(BaseModel):
 
     texts: int
     both_flagged: int
-    only_main: Annotated[int, Field(description="flagged now, and not by the shadow")]
-    only_shadow: Annotated[int, Field(description="flagged by the shadow, and not now")]
+    only_main: Annotated[int, Field(description="flagged by the main bundle, not by the shadow")]
+    only_shadow: Annotated[int, Field(description="flagged by the shadow, not by the main bundle")]
     neither: int
     changed: Changed
     mean_difference: Annotated[float | None, Field(description="mean of |difference of the two probabilities|")]
@@ -51,15 +51,15 @@ class ComparedLabel(BaseModel):
 
 
 class ShadowAnswer(BaseModel):
-    """What was compared since these two models run side by side."""
+    """What was compared since these two models began to run side by side."""
 
     main: Side
     shadow: Side
-    share: Annotated[float, Field(description="of the texts, that the shadow is to score")]
-    texts: Annotated[int, Field(description="compared")]
-    changed: Annotated[Changed, Field(description="on any label that both have")]
-    dropped: Annotated[int, Field(description="texts of the share that there was no time or room for")]
-    failed: Annotated[int, Field(description="texts of the share for which the shadow had no answer")]
+    share: Annotated[float, Field(description="share of the texts that the shadow scores")]
+    texts: Annotated[int, Field(description="texts compared")]
+    changed: Annotated[Changed, Field(description="texts with a different decision on any label that both have")]
+    dropped: Annotated[int, Field(description="texts of the share that were not scored for lack of time or room")]
+    failed: Annotated[int, Field(description="texts of the share on which the shadow failed")]
     labels: dict[str, ComparedLabel]
 
 
@@ -73,7 +73,7 @@ def make_router(metrics: Metrics) -> APIRouter:
 
     @router.get("/shadow", response_model=ShadowAnswer)
     def shadow(request: Request) -> ShadowAnswer:  # in a thread: the counts of all workers are in files
-        """What the bundle of `--shadow` would decide otherwise; 404 where there is none."""
+        """Where the bundle given with `--shadow` would decide differently; 404 if there is none."""
         state = state_for(request)
         found = state.shadow
         if found is None:
@@ -84,7 +84,7 @@ def make_router(metrics: Metrics) -> APIRouter:
 
 
 def report(main: Classifier, shadow: Shadow, registry: CollectorRegistry) -> ShadowAnswer:
-    """Put the counts of one pair of models together."""
+    """Assemble the counts of one pair of models."""
     counts = _read_counts(registry, shadow.counts.models)
     n_changed, n_same = (int(counts.get(("texts_total", changed), 0)) for changed in ("yes", "no"))
     return ShadowAnswer(
@@ -100,7 +100,7 @@ def report(main: Classifier, shadow: Shadow, registry: CollectorRegistry) -> Sha
 
 
 def _read_counts(registry: CollectorRegistry, models: str) -> _Counts:
-    """Name without its beginning, and values of the labels but `models` -> value; buckets are left out."""
+    """Name without its prefix, and values of all labels except `models` -> value; buckets are left out."""
     found: _Counts = {}
     for metric in registry.collect():
         for sample in metric.samples:

@@ -1,8 +1,8 @@
-"""A second bundle that scores a share of the texts after they were answered, so that a team sees what would change.
+"""A second bundle that scores a share of the texts after they were answered, to show what it would change.
 
-No answer waits for it. A text comes to it when the answer has been sent; one thread computes it, window by
-window, each one only while the main bundle has a thread to spare. What does not fit its small queue is dropped and
-counted. Whatever goes wrong here is logged once and counted, and no client sees it.
+No answer waits for it. It gets a text when the answer has been sent; one thread computes it, window by window, each
+only while the main bundle has a thread to spare. Texts that do not fit its small queue are dropped and counted. Errors
+here are logged once and counted, and no client sees them.
 """
 
 import hashlib
@@ -26,22 +26,22 @@ from moderation.serving.service import PredictionService
 from moderation.serving.shadow.counts import ShadowCounts
 
 MAX_TEXTS = 1_000
-"""That wait at most."""
+"""Maximum number of texts that wait."""
 
 MAX_CHARACTERS = 1_000_000
-"""Of all texts that wait; a longer text is dropped."""
+"""Maximum for all texts that wait; a longer text is dropped."""
 
 MAX_TOKENS = 500_000
-"""Of one text; one of which the tokenizer makes more is dropped."""
+"""Maximum for one text; a text with more tokens is dropped."""
 
-_PAUSE_S = 0.005  # between two looks whether the main bundle has a thread to spare
+_PAUSE_S = 0.005  # between two checks whether the main bundle has a thread to spare
 _LONGEST_STOP_S = 1.0  # for the window that is being computed
 
 logger = logging.getLogger(__name__)
 
 _Answered = tuple[str, TextResult]
 _unsent: ContextVar[list[_Answered] | None] = ContextVar("unsent", default=None)
-"""Texts of the request at work, which has no answer yet; None: outside of any."""
+"""Texts of the current request, which is not answered yet; None: outside of a request."""
 
 
 class _Dropped(Exception):
@@ -49,7 +49,7 @@ class _Dropped(Exception):
 
 
 def is_chosen(text: str, share: float) -> bool:
-    """Whether a text is in a share of all texts: the same in every process, and in every larger share too.
+    """Whether a text is in a share of all texts: the same in every process; it is also in every larger share.
 
     >>> [text for text in ("kind", "river", "bread", "stone") if is_chosen(text, 0.5)]
     ['river', 'bread', 'stone']
@@ -67,16 +67,16 @@ def find_common_labels(main: Bundle, shadow: Bundle) -> tuple[str, ...]:
     common = tuple(label for label in main.labels if label in shadow.labels)
     if not common:
         raise ConfigError(
-            f"--shadow {shadow.path}: no label in common with {main.path}, so that nothing can be compared. Its labels "
+            f"--shadow {shadow.path}: no label in common with {main.path}, so nothing can be compared. Its labels "
             f"are {', '.join(shadow.labels)}; the main bundle's are {', '.join(main.labels)}."
         )
     return common
 
 
 def choose_shadow_backend(bundle: Bundle, name: str) -> str:
-    """The engine of a shadow: the one that was named for the main bundle, but never torch.
+    """The engine of a shadow: the one chosen for the main bundle, but never torch.
 
-    torch has one number of threads for the whole process, so that the shadow would take those of the main bundle.
+    torch has one thread count for the whole process, so the shadow would take threads from the main bundle.
 
     Raises:
         ModerationError: the bundle has no other form, or the engine is not installed.
@@ -84,8 +84,8 @@ def choose_shadow_backend(bundle: Bundle, name: str) -> str:
     found = choose_backend(bundle, "auto" if name.startswith("torch") else name)
     if found.startswith("torch"):
         raise ConfigError(
-            f"--shadow {bundle.path}: it can only be run by torch here, which would share its threads with the main "
-            "bundle. Cure: moderation export RUN --to DIR --formats onnx,onnx-int8"
+            f"--shadow {bundle.path}: only torch can run it here, and would share its threads with the main bundle. "
+            "Cure: moderation export RUN --to DIR --formats onnx,onnx-int8"
         )
     return found
 
@@ -99,10 +99,10 @@ def open_shadow(
     backend: str = "auto",
     thresholds: GivenThresholds = None,
 ) -> "Shadow":
-    """Load a bundle and let it score what the service reads from now on.
+    """Load a bundle, and from now on let it score texts that the service scores.
 
     Raises:
-        ConfigError: no label in common, thresholds that cannot be, or an engine that cannot be had.
+        ConfigError: no label in common, invalid thresholds, or an unavailable engine.
         ArtifactError: not a bundle, or a damaged one.
     """
     main, bundle = service.classifier, read_bundle(Path(path))
@@ -121,7 +121,7 @@ def open_shadow(
 
 
 class Shadow:
-    """A classifier that is asked after the fact, by one thread of its own.
+    """A classifier that scores texts after they were answered, in one thread of its own.
 
     Args:
         classifier: Loaded; closed with this object.
@@ -145,7 +145,7 @@ class Shadow:
         self._thread.start()
 
     def offer(self, texts: Sequence[str], results: Sequence[TextResult]) -> None:
-        """Take the texts that are in the share, once the request at work has its answer; at once outside of any."""
+        """Take the texts that are in the share when the current request is answered; outside of a request, at once."""
         try:
             unsent = _unsent.get()
             if unsent is None:
@@ -156,7 +156,7 @@ class Shadow:
             self._log_once(error)
 
     def take(self, answered: Sequence[_Answered]) -> None:
-        """Queue the texts that are in the share with their results, as many as there is room for."""
+        """Queue the texts that are in the share, with their results, as far as there is room."""
         try:
             self._queue([pair for pair in answered if is_chosen(pair[0], self.share)])
         except Exception as error:
@@ -178,10 +178,10 @@ class Shadow:
             self._changed.notify()
         self._count_dropped(n_dropped)
         if tell:
-            logger.warning("the shadow does not keep up; texts are dropped", extra={"waiting": n_waiting})
+            logger.warning("the shadow cannot keep up; texts are dropped", extra={"waiting": n_waiting})
 
     def close(self) -> None:
-        """Drop what waits, and end the thread; one that hangs ends with the process."""
+        """Drop waiting texts, and end the thread; if it hangs, it ends with the process."""
         with self._changed:
             self._closing.set()
             n_dropped = len(self._waiting)
@@ -196,7 +196,7 @@ class Shadow:
         self.classifier.close()
 
     def _compare_next(self) -> bool:
-        """Compare the text whose turn it is; False: there is none, and none will come."""
+        """Compare the next text; False: there is none, and none will come."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
             if not self._waiting:
@@ -213,12 +213,12 @@ class Shadow:
                 self.counts.failed()
             else:
                 self.counts.compared(main, found)
-        except Exception as error:  # counting, on a full disk say
+        except Exception as error:  # from counting, for example on a full disk
             self._log_once(error)
         return True
 
     def _read(self, text: str) -> TextResult:
-        """What the shadow says of a text.
+        """The shadow's result for a text.
 
         Raises:
             _Dropped: it is too long, or the server stops.
@@ -251,14 +251,14 @@ class Shadow:
             self._log_once(error)
 
     def _log_once(self, error: Exception) -> None:
-        """Log a fault, the first one of its kind and place, without its message: that might quote a text."""
+        """Log an error once per kind and place, without its message, which might quote a text."""
         frame = traceback.extract_tb(error.__traceback__)[-1]
         kind = (type(error).__name__, f"{frame.filename}:{frame.lineno} {frame.name}")
         if kind in self._logged:
             return
         self._logged.add(kind)
         why = str(error) if isinstance(error, ModerationError) else kind[0]
-        logger.error("the shadow failed; answers go on", extra={"error": why, "place": kind[1]})
+        logger.error("the shadow failed; answers are not affected", extra={"error": why, "place": kind[1]})
 
 
 class AfterAnswer:

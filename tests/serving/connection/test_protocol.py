@@ -221,7 +221,7 @@ def test_an_unwanted_body_has_a_limit(piece: bytes, caplog: pytest.LogCaptureFix
     assert wire.n_read < MAX_UNWANTED_BYTES + 2 * len(piece)
     assert (wire.statuses(), wire.is_ended, wire.closes) == ([200], True, False)
     (line,) = (record.__dict__ for record in caplog.records)
-    assert "has its answer" in line["reason"] and "status" not in line
+    assert "already answered" in line["reason"] and "status" not in line
     attack.tried(40)
 
 

@@ -82,7 +82,7 @@ def test_an_image_is_refused(client: openai.OpenAI) -> None:
         ([{"type": "text"}], "input[0].text: null; expected a text."),
         (
             {"role": "user", "content": "a"},
-            "input[0].type: not known; expected text, input_text, output_text, image_url, input_image, image.",
+            "input[0].type: unknown; expected text, input_text, output_text, image_url, input_image, image.",
         ),
     ],
     ids=str,

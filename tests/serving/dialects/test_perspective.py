@@ -361,7 +361,7 @@ def test_a_database_that_takes_nothing_is_a_503_until_it_is_cured(server: Any) -
         database.execute("ALTER TABLE feedback RENAME TO kept")
         database.execute("CREATE TABLE feedback (id INTEGER)")
         answer = suggest(server.url, "an unmistakable fool", {"TOXICITY": 1})
-        refused(answer, 503, "UNAVAILABLE", "Feedback cannot be kept now.")
+        refused(answer, 503, "UNAVAILABLE", "Feedback cannot be stored now.")
         assert answer.headers["Retry-After"] == "5"
         database.execute("DROP TABLE feedback")
         database.execute("ALTER TABLE kept RENAME TO feedback")
@@ -410,7 +410,7 @@ def test_a_database_that_does_not_answer_is_a_503_in_time(
         assert f"moderation_{name}_total{{{labels}}} {value}.0\n" in metrics.text
     assert "my_secret" not in metrics.text
     assert kept.status_code == 200
-    refused(lost, 503, "UNAVAILABLE", "Feedback cannot be kept now.")
+    refused(lost, 503, "UNAVAILABLE", "Feedback cannot be stored now.")
     (line,) = [record for record in caplog.records if record.message == "feedback lost"]
     assert vars(line)["error"].endswith("f.db: no answer in time")
 

@@ -557,7 +557,7 @@ def test_a_server_that_cannot_count_is_refused_at_the_start(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     for url, why in (
-        (redis.url.replace(SECRET, "sekret"), "asks for another user or password"),
+        (redis.url.replace(SECRET, "sekret"), "requires another user or password"),
         (redis.url + "?db=99", "answers with an error"),
         (f"redis://:sekret@127.0.0.1:{port}", "connection refused"),
         ("unix://:sekret@/nowhere/redis.sock", "no server has its socket there"),
@@ -593,7 +593,7 @@ def test_the_package_that_it_needs_is_named(
 
 
 def test_what_is_no_failure_of_a_connection_is_told_in_words_of_ours() -> None:
-    foreign = "the counts there were written by somebody else"
+    foreign = "another program wrote the counts there"
     assert tell_cause(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "secret")) == foreign
     assert tell_cause(ValueError("secret")) == foreign
     assert tell_cause(UnicodeEncodeError("idna", "secret", 0, 1, "secret")) == "no such host"

@@ -174,7 +174,7 @@ def test_while_a_shadow_hangs_answers_go_on_and_what_is_too_much_is_dropped(
     wait_until(lambda: read_report(client)["texts"] == before["texts"] + 4)
     assert shadow._n_characters == 0
     assert [record.message for record in caplog.records if "keep up" in record.message] == [
-        "the shadow does not keep up; texts are dropped"
+        "the shadow cannot keep up; texts are dropped"
     ]
 
 

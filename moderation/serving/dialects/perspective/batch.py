@@ -123,7 +123,7 @@ def _read_heads(scope: Scope, parts: Sequence[bytes]) -> tuple[list[_Read], ApiE
         if (problem := read[-1].problem) is not None:
             n_refused += 1
             if n_refused > MAX_REFUSED_PARTS:
-                reason = f"More than {MAX_REFUSED_PARTS} parts are refused, so all of them are. Of the last one: "
+                reason = f"More than {MAX_REFUSED_PARTS} parts are refused, so the whole batch is. For the last one: "
                 return read, ApiError(problem.status, problem.kind, reason + problem.message)
     return read, None
 
@@ -139,7 +139,7 @@ def _read_head(scope: Scope, part: Part | BrokenPart) -> _Read:
     if path not in (*_ANALYZE, *_SUGGEST):
         return _Read(part.content_id, ApiError(404, "not_found", "There is nothing at this path."), caller)
     if request.method != "POST":
-        other = ApiError(405, "method_not_allowed", "This path does not take that method.", allow="POST")
+        other = ApiError(405, "method_not_allowed", "This path does not accept that method.", allow="POST")
         return _Read(part.content_id, other, caller)
     return _Read(part.content_id, None, caller, path in _SUGGEST, request.body)
 
@@ -243,7 +243,7 @@ async def _answer_all(state: AppState, ready: Sequence[_Ready], analysed: Mappin
         elif isinstance(part.asked, ApiError):
             answers.append(render_problem(part.asked))
         elif lost is not None or time.monotonic() >= end:
-            lost = lost or ApiError(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S)
+            lost = lost or ApiError(503, "unavailable", "Feedback cannot be stored now.", retry_after_s=WAIT_S)
             state.metrics.decision("failed")
             answers.append(render_problem(lost))
         else:

@@ -121,7 +121,7 @@ class LanguageRule:
             if (label, scored) in self._warned:
                 return
             self._warned.add((label, scored))
-        done = "scored as if they were in its own" if scored else "refused; some clients then take them for clean"
+        done = "scored as if they were in its own" if scored else "refused; some clients then treat them as clean"
         logger.warning(
             f"texts in a language that the model does not read are {done}",
             extra={"language": label, "model_languages": list(self._known), "setting": "--perspective-languages"},

@@ -129,18 +129,18 @@ class TextEntry(Message):
     """A text."""
 
     text: Annotated[str | None, Field(description="UTF-8, 20 KB at most")] = None
-    type: Annotated[_TextType | None, Field(description="plain text alone")] = None
+    type: Annotated[_TextType | None, Field(description="only plain text")] = None
 
 
 class ArticleAndParentComment(Message):
-    """What a comment answers."""
+    """What a comment replies to."""
 
     article: TextEntry | None = None
     parent_comment: TextEntry | None = None
 
 
 class Context(Message):
-    """What stands around a comment; taken, and without influence."""
+    """What surrounds a comment; accepted, but has no effect."""
 
     entries: (
         Annotated[
@@ -153,10 +153,10 @@ class Context(Message):
 
 
 class AttributeParameters(Message):
-    """How one attribute is asked for."""
+    """How one attribute is requested."""
 
-    score_type: Annotated[_ScoreType | None, Field(description="probabilities alone")] = None
-    score_threshold: Annotated[_Number | None, Field(description="leave a score out that is lower")] = None
+    score_type: Annotated[_ScoreType | None, Field(description="only probabilities")] = None
+    score_threshold: Annotated[_Number | None, Field(description="leave out scores below this")] = None
 
 
 class Score(Message):
@@ -198,7 +198,7 @@ class AnalyzeCommentRequest(Message):
     ]
     languages: Annotated[
         _Languages | None,
-        Field(description="ISO 639-1 or BCP 47; one of them has to be the model's; detected where absent"),
+        Field(description="ISO 639-1 or BCP 47; one has to be a language of the model; detected if absent"),
     ] = None
     context: Context | None = None
     span_annotations: Annotated[_Boolean | None, Field(description="score each sentence too")] = None
@@ -218,19 +218,19 @@ class AnalyzeCommentResponse(Message):
     """Scores of a comment."""
 
     attribute_scores: Annotated[
-        dict[str, AttributeScores] | None, Field(description="absent where every score is below its threshold")
+        dict[str, AttributeScores] | None, Field(description="absent if every score is below its threshold")
     ] = None
     languages: list[str]
     detected_languages: list[str]
     unsupported_attributes: Annotated[
-        list[str] | None, Field(description="asked for and left out, since the model cannot score them")
+        list[str] | None, Field(description="requested but left out, because the model cannot score them")
     ] = None
     client_token: str | None = None
     model_version: Annotated[str, Field(description="bundle and engine that answered")]
 
 
 class SuggestCommentScoreRequest(Message):
-    """Say what a moderator decided about a comment."""
+    """Report what a moderator decided about a comment."""
 
     comment: TextEntry
     attribute_scores: Annotated[
@@ -238,14 +238,14 @@ class SuggestCommentScoreRequest(Message):
     ]
     languages: _Languages | None = None
     context: Context | None = None
-    do_not_store: Annotated[_Boolean | None, Field(description="keep the decision without the text")] = None
+    do_not_store: Annotated[_Boolean | None, Field(description="store the decision without the text")] = None
     client_token: Annotated[_Name | None, Field(description="echoed")] = None
     session_id: _Name | None = None
     community_id: _Name | None = None
 
 
 class SuggestCommentScoreResponse(Message):
-    """The decision was kept."""
+    """The decision was stored."""
 
     client_token: str | None = None
     requested_languages: list[str] | None = None
@@ -263,7 +263,7 @@ class Status(BaseModel):
 
 
 class Problem(BaseModel):
-    """A refusal, in Google's form."""
+    """A refusal, in Google's format."""
 
     error: Status
 

@@ -140,7 +140,7 @@ def make_router(attributes: Sequence[str]) -> APIRouter:
 
 
 async def analyze(request: Request) -> Response:
-    """Scores of a comment, one for each attribute asked for."""
+    """Scores of a comment, one for each requested attribute."""
     asked = read_message(AnalyzeCommentRequest, await request.body())
     state = state_for(request)
     analysis = prepare(state, asked)
@@ -150,13 +150,13 @@ async def analyze(request: Request) -> Response:
 
 
 async def suggest_score(request: Request) -> Response:
-    """Keep what a moderator decided about a comment."""
+    """Store what a moderator decided about a comment."""
     asked = read_message(SuggestCommentScoreRequest, await request.body())
     return render_message(await take_suggestion(state_for(request), asked, request.scope[CALLER]))
 
 
 async def discover(request: Request, version: str = VERSION) -> Response:
-    """What Google's generated clients read first: where and how the methods are called."""
+    """What Google's generated clients read first: where and how to call the methods."""
     if version != VERSION:
         raise ApiError(404, "not_found", f"No such version of this API; expected version={VERSION}.")
     root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
@@ -251,8 +251,8 @@ async def take_suggestion(
         raise ApiError(
             404,
             "not_found",
-            "This server is not set up to keep feedback, and suggestscore needs that. To its operator its log says the "
-            "reason and the cure, among the first lines.",
+            "This server is not set up to store feedback, which suggestscore needs. Its operator finds the reason and "
+            "the cure among the first lines of its log.",
         )
     text = _read_text(asked.comment)
     labels = _find_labels(asked.attribute_scores, state)
@@ -274,7 +274,7 @@ async def take_suggestion(
     except ArtifactError as error:
         state.metrics.decision("failed")
         logger.error("feedback lost", extra={"error": str(error)})
-        raise ApiError(503, "unavailable", "Feedback cannot be kept now.", retry_after_s=WAIT_S) from None
+        raise ApiError(503, "unavailable", "Feedback cannot be stored now.", retry_after_s=WAIT_S) from None
     state.metrics.decision("kept")
     return SuggestCommentScoreResponse(
         client_token=asked.client_token,
