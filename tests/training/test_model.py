@@ -260,7 +260,7 @@ def test_unfrozen_embeddings_keep_the_graph(model):
 
 @pytest.mark.parametrize("n_layers", [-1, 3])
 def test_a_wrong_number_of_layers(model, n_layers):
-    with pytest.raises(ConfigError, match=f"{n_layers} layers asked for, the encoder has 2"):
+    with pytest.raises(ConfigError, match=f"{n_layers} layers requested, but the encoder has 2"):
         freeze_for_speed(model, n_layers)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
