@@ -263,7 +263,7 @@ def test_closing_is_no_end(tiny_bundle):
         ({"batch_tokens": -1}, ConfigError, "batch_tokens is -1"),
         ({"backend": "onnx", "device": "cuda"}, ConfigError, "onnxruntime-gpu"),
         ({"backend": "torch", "device": "cuda"}, ConfigError, "torch cannot use it"),
-        ({"backend": "openvino"}, ArtifactError, "no form openvino"),
+        ({"backend": "openvino"}, ArtifactError, "needs the form openvino"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(tiny_bundle, arguments, error, words):
@@ -352,7 +352,7 @@ def test_a_graph_that_takes_too_long_is_said_to(tiny_bundle, monkeypatch):
     with pytest.raises(TimeoutError):
         stuck._run_once(Options())
     monkeypatch.setattr(backends.OnnxBackend, "_run_once", Mock(side_effect=TimeoutError))
-    with pytest.raises(ArtifactError, match=r"model\.onnx: its graph takes more than .* s for eight tokens"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx: its graph took more than .* s for eight tokens"):
         Classifier.load(tiny_bundle, backend="onnx", threads=1)
 
 

@@ -499,7 +499,7 @@ def test_the_message_says_which_part_is_wrong(changes, words):
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("(a", "a group without its end$"),
+        ("(a", "a group without an end$"),
         ("(?#b)", r"begins with \(\?#, which is not supported$"),
         ("\\K", "not supported$"),
     ],
