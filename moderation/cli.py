@@ -177,6 +177,11 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors take two lines that name the verb; argparse's own usage text would fill more than a screen."""
 
     def error(self, message: str) -> NoReturn:
+        actions = [action for action in self._actions if not action.option_strings and action.choices]
+        if "required: action" in message and actions:
+            message = f"name an action: {' | '.join(map(str, actions[0].choices or ()))}"
+        message = message.replace("invalid int value:", "expected a whole number, not")
+        message = message.replace("invalid float value:", "expected a number, not")
         self.exit(2, f"{self.prog}: {message}\nAll flags: {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

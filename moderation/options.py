@@ -220,7 +220,7 @@ class Unusable(ConfigError):
     """Invalid settings, with a list of the problems."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("Settings:\n" + "\n".join(f"  {problem}" for problem in problems))
+        super().__init__("problems with the settings:\n" + "\n".join(f"  {problem}" for problem in problems))
         self.problems = problems
 
 

@@ -71,7 +71,7 @@ def test_a_fault_of_a_setting_is_2(arrays: list[str]) -> None:
         ("fly", "moderation", "invalid choice: 'fly'"),
         ("--verbose", "moderation", "required: VERB"),
         ("tune --pred x", "moderation tune", "unrecognized arguments: --pred x"),
-        ("train --seed x", "moderation train", "--seed: invalid int value: 'x'"),
+        ("train --seed x", "moderation train", "--seed: expected a whole number, not 'x'"),
         ("check", "moderation check", "required: DATA"),
         ("check a.csv b.csv", "moderation check", "unrecognized arguments: b.csv"),
     ],
@@ -188,8 +188,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_code_of_an_error_is_that_of_its_class(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate"]) == ConfigError.exit_code
     assert capsys.readouterr().err == (
-        "moderation evaluate: Settings:\n  --checkpoint is missing; to measure a bundle instead, name suites "
-        "with --suite\n"
+        "moderation evaluate: problems with the settings:\n"
+        "  --checkpoint is missing; to measure a bundle instead, name suites with --suite\n"
     )
 
 

@@ -102,7 +102,10 @@ def read_numbers(flag: str, words: Sequence[str], *, one_allowed: bool = True) -
             value = float("nan")
         if not 0 < value <= 1 or (value == 1 and not one_allowed):
             end = "at most 1" if one_allowed else "below 1"
-            raise ConfigError(f"{flag}: expected a number above 0 and {end}, or NAME=NUMBER for a single one.")
+            raise ConfigError(
+                f"{flag} is {word[:40]!r}, expected a number above 0 and {end} (80 % is 0.8), or NAME=NUMBER for a "
+                "single one."
+            )
         if name in found:
             raise ConfigError(f"{flag}: {name or 'the number for all'} is given more than once.")
         found[name] = value

@@ -118,7 +118,7 @@ def remove_key(path: Path, name: str) -> None:
 
 
 def _read(path: Path) -> dict[str, StoredKey]:
-    content = read_json(path, "a file of API keys")
+    content = read_json(path, f"a file of API keys, as `moderation keys add --keys {path} --name NAME` writes it")
     keys: object = content.get("keys")
     if content.get("format") != FORMAT or not isinstance(keys, dict):
         raise ArtifactError(f"{path}: not a file of API keys. Cure: moderation keys add --keys {path} --name NAME")
