@@ -89,7 +89,7 @@ def test_a_run_folder_is_scored_with_and_not_served(
     for given in (["--model", str(tiny_run)], ["--shadow", str(tiny_run)]):
         capsys.readouterr()
         assert cli.main(["serve", "--port", "0", *given]) == 1
-        assert f"this is a run folder, and no bundle yet. Export it first: moderation export {tiny_run}" in (
+        assert f"this is a run folder, not a bundle. Export it first: moderation export {tiny_run}" in (
             capsys.readouterr().err
         )
 

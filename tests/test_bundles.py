@@ -124,7 +124,7 @@ def test_swapped_labels_in_the_models_configuration_are_refused(copy):
         ({"auto_map": {"AutoConfig": "code.Config"}}, "names code to run"),
         ({"pad_token_id": [1]}, "pad_token_id"),
         ({"pad_token_id": 10**30, "vocab_size": None}, "pad_token_id"),
-        ({"pad_token_id": 10**6, "vocab_size": None}, "pad_token_id is no token of tokenizer.json"),
+        ({"pad_token_id": 10**6, "vocab_size": None}, "pad_token_id is not in tokenizer.json"),
         ({"pad_token_id": 10**25, "vocab_size": 10**30}, "vocab_size"),
         ({"id2label": {"0": 0}}, "other labels"),
     ],

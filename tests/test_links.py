@@ -119,7 +119,7 @@ def test_a_training_that_begins_anew_removes_links_alone(
     run.plots_dir.symlink_to(victim.path / "new")
     run.log.symlink_to(victim.path / "diary")
     run.run_json.symlink_to(victim.path / "missing")
-    with pytest.raises(ArtifactError, match=r"holds tokenizer, plots, resume, log\.jsonl, run\.json"):
+    with pytest.raises(ArtifactError, match=r"contains tokenizer, plots, resume, log\.jsonl, run\.json"):
         check_run_folder(run, settings(table_path))
     chosen = settings(table_path, overwrite=True)
     check_run_folder(run, chosen)

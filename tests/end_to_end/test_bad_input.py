@@ -392,7 +392,10 @@ THRESHOLDS: dict[str, tuple[Callable[[dict[str, object]], object], list[str]]] =
     "another order": (lambda content: content.update(labels=LABELS[::-1]), ["another order"]),
     "another format": (lambda content: content.update(format="x"), ["not in the format"]),
     "a newer version": (lambda content: content.update(version=99), ["version 99"]),
-    "a label gone": (lambda content: content["thresholds"].pop("threat"), ["one for each label", "tune again"]),  # type: ignore[attr-defined]
+    "a label gone": (
+        lambda content: content["thresholds"].pop("threat"),
+        ["expected one threshold for each label", "tune again"],
+    ),  # type: ignore[attr-defined]
 }
 
 

@@ -106,7 +106,7 @@ def test_another_table_is_measured_whole_and_not_tuned_on(run, table, table_path
     splits = load_splits(SplitOptions(data_path=table_path))
     known = {text for split in ("train", "val") for text in splits.frames[split]["comment_text"]}
     n_seen = sum(text in known for text in table.head(50)["comment_text"])
-    assert f"{n_seen} of the 50 texts were in the training data, which flatters the figures." in caplog.text
+    assert f"{n_seen} of the 50 texts were in the training data, which makes the figures too good." in caplog.text
     capsys.readouterr()
     words = ["tune", "--preds", str(run / "preds_other.npy"), "--labels", str(run / "labels_other.npy")]
     assert cli.main(words) == 1
@@ -135,7 +135,10 @@ def test_flags_that_do_nothing_for_the_own_table_are_refused(run, table_path, tm
     moved = Path(shutil.copy(table_path, tmp_path / "moved.csv"))
     words = ["--data-path", str(moved), "--labels-in", "toxic", "--quoting", "none", "--label-columns", "toxic,insult"]
     assert evaluate(run / "checkpoint_best.pt", *words) == 2
-    assert "--label-columns, --labels-in, --quoting: --data-path is the run's own table" in capsys.readouterr().err
+    assert (
+        "--label-columns, --labels-in, --quoting: no effect, since --data-path is the run's own table"
+        in capsys.readouterr().err
+    )
     words = ["--data-path", str(moved), "--text-column", "comment_text", "--quoting", "standard"]  # as in training
     assert evaluate(run / "checkpoint_best.pt", *words) == 0
 

@@ -85,7 +85,7 @@ def test_a_table_of_others_is_trained_on_and_rebuilt(
     flags = ["--label-format", "columns", "--label-columns", "rude,mean", "--delimiter", ",", "--text-column", "text"]
     assert cli.main([*checkpoint, "--data-path", str(other), *flags]) == 0
     assert cli.main([*checkpoint, "--data-path", str(other), *flags[:2], "--label-columns", "rude"]) == 2
-    assert "expected 2, one for each label" in capsys.readouterr().err
+    assert "expected 2, one per label" in capsys.readouterr().err
     pytest.importorskip("onnxruntime")
     words = f"export {run} --to {tmp_path / 'bundle'} --formats hf,onnx --threads 1 --parity-texts 20"
     assert cli.main(words.split()) == 0

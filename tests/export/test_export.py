@@ -254,8 +254,8 @@ def test_a_failed_form_replaces_nothing(tiny_run, bundle, tmp_path, capsys, monk
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--formats", "triton"], "expected one of hf, onnx, onnx-int8, openvino, torchscript beside it"),
-        (["--formats", "torch"], "expected one of hf"),
+        (["--formats", "triton"], "also give one of hf, onnx, onnx-int8, openvino, torchscript"),
+        (["--formats", "torch"], "also give one of hf"),
         ([], "--name"),
     ],
 )

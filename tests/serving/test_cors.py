@@ -108,7 +108,7 @@ def test_a_page_can_read_why_it_was_refused(named: tuple[Server, str]) -> None:
 )
 @pytest.mark.hostile("CORS origins and headers")
 def test_an_origin_that_no_browser_sends_is_refused_at_the_start(origin: str) -> None:
-    with pytest.raises(ConfigError, match="as browsers send them"):
+    with pytest.raises(ConfigError, match="as browsers send it"):
         build(ServeConfig, {"cors": ("https://fine.example", origin)})
 
 

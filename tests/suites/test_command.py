@@ -59,7 +59,7 @@ def test_a_table_of_texts_that_the_model_has_seen_is_told(tiny_bundle, table_pat
     pd.concat([fresh, seen]).to_parquet(path)
     words = ["evaluate", str(tiny_bundle), "--suite", f"ours:jigsaw={path}", "--bootstrap", "0", "--threads", "1"]
     assert cli.main([*words, "--json", str(tmp_path / "a.json")]) == 0
-    note = "50 of the 70 texts were in the training data, which flatters the figures."
+    note = "50 of the 70 texts were in the training data, which makes the figures too good."
     said = capsys.readouterr()
     assert f"ours: {note}" in caplog.text
     assert note in said.out

@@ -382,7 +382,7 @@ def test_a_file_that_makes_sqlite_work_without_end_is_given_up(tmp_path: Path, m
         ("nope/f.db", lambda path: None, "there is no folder"),
         ("f.db", lambda path: path.mkdir(), "a folder; expected a file"),
         ("f.db", lambda path: path.write_bytes(b"something else " * 100), "SQLITE_NOTADB"),
-        ("f.db", foreign, "something else: it lacks attribute_scores"),
+        ("f.db", foreign, "of another program: it lacks attribute_scores"),
         ("f.db", stricter, "IntegrityError"),
         ("a/f.db", lambda path: path.parent.write_text("a file"), "there is no folder"),
         ("f.db", lambda path: path.symlink_to(path.parent / "gone/f.db"), "there is no folder"),

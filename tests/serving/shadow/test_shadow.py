@@ -323,7 +323,11 @@ def test_a_shadow_that_cannot_be_is_refused_at_the_start(
     for words, code, said in (
         (["--shadow", str(tmp_path / "none")], 1, "none"),
         (["--shadow", str(tmp_path)], 1, "moderation.json"),
-        (["--shadow", str(bundle), "--shadow-thresholds", str(tmp_path / "thresholds.json")], 2, "'spam' is no label"),
+        (
+            ["--shadow", str(bundle), "--shadow-thresholds", str(tmp_path / "thresholds.json")],
+            2,
+            "'spam' is not a label",
+        ),
         (["--shadow", str(bundle), "--shadow-share", "0"], 2, "--shadow-share is 0.0, expected above 0 and at most 1"),
         (["--shadow-share", "0.2"], 2, "--shadow-share: no effect without --shadow"),
     ):
