@@ -7,7 +7,7 @@ and a class method `from_plain`.
 
 import dataclasses
 import functools
-import math
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
@@ -194,7 +194,8 @@ class _Reader:
 
     def _number(self, value: Any, where: str) -> Any:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return value if is_number and math.isfinite(value) else self._refuse(where, "a number")
+        is_number = is_number and abs(value) <= sys.float_info.max  # compares whole numbers of any length
+        return value if is_number else self._refuse(where, "a number")
 
     def _one_of(self, hints: Sequence[Any], value: Any, where: str) -> Any:
         if value is None and types.NoneType in hints:

@@ -18,7 +18,7 @@ def parse_strictly(text: str | bytes, *, unique_names: bool = True) -> Any:
     Raises:
         ValueError: it is not JSON, or breaks the rule; `RepeatedName` for a repeated name, `NoNumber` for a value that
             is not a JSON number.
-        RRecursionError: it is nested very deeply.
+        RecursionError: it is nested very deeply.
 
     >>> parse_strictly('{"a": 1e300, "b": [2]}')
     {'a': 1e+300, 'b': [2]}
@@ -47,7 +47,7 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The pairs of an object; for `object_pairs_hook`.
 
     Raises:
-        RRepeatedName: a name is repeated.
+        RepeatedName: a name is repeated.
 
     >>> unique_pairs([("a", 1), ("b", 2)])
     {'a': 1, 'b': 2}

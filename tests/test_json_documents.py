@@ -80,3 +80,15 @@ def test_what_does_not_fit_is_named_with_the_file(change: dict[str, Any], messag
 def test_a_document_may_have_no_version_and_leave_other_names_alone() -> None:
     open_document = Document(Scores, "scores", extra=True)
     assert open_document.parse(GOOD | {"more": 1}, "here.json") == open_document.parse(GOOD, "here.json")
+
+
+@dataclass(frozen=True)
+class Cut:
+    value: float
+
+
+@pytest.mark.parametrize("digits", [309, 400, 4000])
+def test_a_number_of_very_many_digits_is_refused_by_name(tmp_path: Path, digits: int) -> None:
+    (tmp_path / "a.json").write_text('{"value": 1' + "0" * digits + "}")
+    with pytest.raises(ArtifactError, match="value is not a number"):
+        Document(Cut, "a cut").read(tmp_path / "a.json")

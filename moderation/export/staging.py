@@ -47,6 +47,7 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         for path in (*staging.rglob("*"), staging):
             if os.name == "posix" or path.is_file():  # elsewhere a folder cannot be opened
                 sync(path)
+        check_target(target, overwrite=overwrite)  # again: files may have been added during the export
         if target.exists():
             target.rename(former)
         staging.rename(target)

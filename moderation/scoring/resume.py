@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from moderation.artifacts import read_json, sha256, write_atomically, write_json
+from moderation.artifacts import open_regular, read_json, sha256, write_atomically, write_json
 from moderation.errors import ArtifactError
 from moderation.links import refuse_links_out
 from moderation.manifests import FileFacts
@@ -124,8 +124,9 @@ class Parts:
     def read(self, part: Part) -> pa.RecordBatch | None:
         """A part; None if it is missing or not intact."""
         try:
-            content = (self.folder / part.name).read_bytes()
-        except OSError:
+            with open_regular(self.folder / part.name) as file:
+                content = file.read()
+        except OSError:  # also a pipe or a device
             return None
         if self._digest(part.first, part.n_rows, content) != part.digest:
             return None

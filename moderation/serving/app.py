@@ -72,11 +72,13 @@ def create_app(
             shadow that cannot be compared.
         MissingExtraError: the package that a URL needs is not installed.
         ArtifactError: not a bundle.
-        TypeError: an unknown setting.
+        TypeError: an unknown setting, or keys that are not `Keys`.
 
     Example:
         app = create_app("model-export", keys=read_keys(Path("keys.json")), rate_limit="600/minute")
     """
+    if not isinstance(keys, Keys | None):
+        raise TypeError(f"keys is a {type(keys).__name__}, expected Keys: moderation.serving.keys.read_keys(path)")
     options = change(options or EMBEDDED, **settings)
     bundle = read_bundle(Path(model))
     metrics = Metrics()

@@ -121,7 +121,7 @@ def fit(
     state = choose_state(run.resume_dir, arguments.world_size) if around.resume else None
     begin()
     if around.resume and state is None:
-        logger.info("RResume: no complete state was saved; the training starts from the beginning.")
+        logger.info("Resume: no complete state was saved; the training starts from the beginning.")
     if trainer.is_world_process_zero():
         remove_other_states(run.resume_dir, state)
     if state is not None and has_stopped_early(state, options.best_metric, options.patience):

@@ -101,7 +101,7 @@ def choose_state(resume_dir: Path, n_processes: int = 1) -> Path | None:
     sealed = sealed_states(resume_dir)
     for path in sorted(resume_dir.glob("*")):
         if path not in sealed:
-            logger.info("RResume: %s has no complete state; it is skipped.", path)
+            logger.info("Resume: %s has no complete state; it is skipped.", path)
     if not sealed:
         return None
     _check(sealed[0], n_processes)

@@ -393,9 +393,9 @@ THRESHOLDS: dict[str, tuple[Callable[[dict[str, object]], object], list[str]]] =
     "another format": (lambda content: content.update(format="x"), ["not in the format"]),
     "a newer version": (lambda content: content.update(version=99), ["version 99"]),
     "a label gone": (
-        lambda content: content["thresholds"].pop("threat"),
+        lambda content: content["thresholds"].pop("threat"),  # type: ignore[attr-defined]
         ["expected one threshold for each label", "tune again"],
-    ),  # type: ignore[attr-defined]
+    ),
 }
 
 

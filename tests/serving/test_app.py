@@ -190,3 +190,9 @@ print(*[name for name in ("torch", "transformers", "datasets", "sklearn", "panda
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["end"]
+
+
+def test_keys_are_keys_and_no_path(tiny_bundle: Path) -> None:
+    for keys in ("keys.json", Path("keys.json"), "", {}, b"k"):
+        with pytest.raises(TypeError, match="read_keys"):
+            create_app(tiny_bundle, keys=keys)  # type: ignore[arg-type]

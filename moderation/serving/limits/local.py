@@ -42,7 +42,7 @@ class Limiter:
 
     async def take(self, who: str, n: int = 1) -> Taken:
         """Take requests from those that somebody may make; where fewer are left, those. 0 only finds out about one."""
-        now, window_s = time.time(), float(self.rate.get_expiry())
+        now, window_s = time.monotonic(), float(self.rate.get_expiry())
         number, elapsed = int(now // window_s), now % window_s / window_s
         with self._lock:
             window = _go_on(self._windows.pop(who, _Window(number)), number)
@@ -71,7 +71,7 @@ class _Window(NamedTuple):
 
 
 def _go_on(window: _Window, number: int) -> _Window:
-    if window.number >= number:  # later, where the clock was set back
+    if window.number == number:
         return window
     return _Window(number, 0, window.n_now if window.number == number - 1 else 0)
 

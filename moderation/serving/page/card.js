@@ -70,7 +70,7 @@ const cells = (line) =>
 
 /** Code, bold and links within a line; a character after a backslash is taken literally. */
 function inline(text) {
-  return text.split(/(\\[!-/:-@[-`{-~]|`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\(https?:\/\/[^)\s]+\))/).map((part, place) => {
+  return text.split(/(\\[!-/:-@[-`{-~]|`[^`]+`|\*\*[^*]+\*\*|\[[^[\]]{1,500}\]\(https?:\/\/[^)\s]{1,2000}\))/).map((part, place) => {
     if (place % 2 === 0) return part;
     if (part.startsWith("\\")) return part.slice(1);
     if (part.startsWith("`")) return element("code", [part.slice(1, -1)]);

@@ -93,9 +93,15 @@ export class LabelPanel {
     return row;
   }
 
+  /** A label may be called like something that every object has. */
+  #curveOf(label) {
+    const labels = this.#model.curves?.labels;
+    return labels && Object.hasOwn(labels, label) ? labels[label] : undefined;
+  }
+
   /** Move to the nearest point of the curve: nothing is known between two points. */
   #move(label, value) {
-    const curve = this.#model.curves?.labels[label];
+    const curve = this.#curveOf(label);
     this.#thresholds[label] = curve ? curve.threshold[nearest(curve, value)] : Math.round(value / STEP) * STEP;
     this.#onChange();
   }
@@ -105,7 +111,7 @@ export class LabelPanel {
     const steps = KEYS[event.key];
     if (!steps || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    const curve = this.#model.curves?.labels[label];
+    const curve = this.#curveOf(label);
     const now = this.#thresholds[label];
     const points = curve?.threshold;
     const place = curve ? Math.min(Math.max(nearest(curve, now) + steps, 0), points.length - 1) : 0;
@@ -181,7 +187,7 @@ export class LabelPanel {
     part(".back").setAttribute("aria-label", `reset to ${decimals(tuned)}, the tuned threshold of ${label}`);
     part(".tuned").hidden = !moved;
     part(".tuned").style.setProperty("--share", tuned);
-    const curve = this.#model.curves?.labels[label];
+    const curve = this.#curveOf(label);
     const words = curve ? this.#worth(curve, threshold) : "";
     part(".worth").textContent = words;
     const number = part(".number");

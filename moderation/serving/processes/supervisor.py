@@ -21,6 +21,7 @@ from moderation.serving.uvicorn_hooks import Config
 
 _ANSWER_WITHIN_S = 30  # for a worker, which may be loading a model or have little processor time
 _START_WITHIN_S = 120  # for a worker that replaces another one, which answers meanwhile
+_FIRST_START_WITHIN_S = 300  # for the first ones; pings to one that never answers would block after 400 s
 _LONGEST_PAUSE_S = 30.0  # between two attempts to start one
 _LOOK_S = 0.5  # between two checks of the workers
 
@@ -76,7 +77,8 @@ def serve_forever(
         backlog=1024,
     )
     leave_within_s = longest_stop_s(stop_within_s, plan.options.load.drain_s or 0.0)
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # or workers would look for modules in the current folder first
+    if not os.environ.get("PYTHONSAFEPATH"):  # an empty one counts as unset
+        os.environ["PYTHONSAFEPATH"] = "1"  # or workers would look for modules in the current folder first
     with counts_folder():
         supervisor = _Supervisor(config, bound, leave_within_s, on_ready)
         supervisor.run()
@@ -190,6 +192,7 @@ class _Supervisor:
         self._places.add(place)
         renew_folder()
         worker = Worker(self._config, [self._bound], place, replaces=replaces)
+        worker.started = time.monotonic()
         worker.start()
         return worker
 
@@ -233,6 +236,9 @@ class _Supervisor:
         """Whether a worker runs and answers; a busy one gets some time."""
         for _ in range(_ANSWER_WITHIN_S):
             if not worker.is_running:
+                return False
+            if not self._was_ready and time.monotonic() > worker.started + _FIRST_START_WITHIN_S:
+                logger.error("a worker does not start", extra={"after_s": _FIRST_START_WITHIN_S})
                 return False
             if worker.is_ready(timeout=1):
                 worker.pause_s = 0.0

@@ -80,11 +80,13 @@ class Worker(Process):
         is_reaped: Whether it has ended, and nothing of it is left.
         pause_s: Between its end and the start of its successor; grows with each worker in a row that never answered.
         replace_after: When the successor may start, by the monotonic clock.
+        started: When it was started, by the same clock.
     """
 
     is_reaped = False
     pause_s = 0.0
     replace_after = 0.0
+    started = 0.0
 
     def __init__(self, config: Config, sockets: list[socket.socket], place: int, *, replaces: bool) -> None:
         super().__init__(config, sockets)
