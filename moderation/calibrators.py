@@ -1,6 +1,6 @@
 """Calibrators: for each label a rising map of logits that makes its probabilities correct.
 
-They consist only of numbers: `evaluation.recalibration` fits them, run folders and bundles store them, and
+They consist only of numbers: `evaluation.calibration` fits them, run folders and bundles store them, and
 `evaluation.probabilities.calibrate` applies them, the same for every backend.
 """
 

@@ -214,7 +214,7 @@ def fit_calibrators(
     Each method is fitted to all folds except one and judged by its log-loss on that one. Of the methods `none`,
     `temperature`, `platt`, `isotonic`, the simplest one within one standard error of the best is chosen
     (`choose_method`), and fitted again to all examples. Each map rises strictly, so the ranking does not change, and
-    neither do RROC-AUC and the examples that a tuned threshold flags.
+    neither do ROC-AUC and the examples that a tuned threshold flags.
 
     Args:
         logits: `(n_examples, n_labels)`, of the validation split, columns in `labels` order.

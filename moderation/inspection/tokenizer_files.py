@@ -84,7 +84,7 @@ class BoundedTokenizer:
         if self._n_open * len(text) ** 2 > _MOST_STEPS_OF_TEXT:
             raise ArtifactError(
                 f"{self.path}: its {self._n_open} patterns may take too long for a word of {len(text):,} characters. "
-                "Take the bundle from a source that you trust."
+                "Get the bundle from a source that you trust."
             )
         if self._limits is None or (self._is_bounded_for_ascii and text.isascii()):
             return

@@ -8,7 +8,7 @@ import numpy as np
 from moderation.evaluation.probabilities import predict
 from moderation.migration.attributes import Attribute
 from moderation.migration.summary import Migration
-from moderation.report.render import embed_png, render
+from moderation.report.pages import embed_png, render
 from moderation.report.style import BLUE, GREY, ORANGE, new_grid, to_png
 
 _TEMPLATE = Path(__file__).with_name("page.html")

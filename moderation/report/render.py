@@ -1,7 +1,6 @@
 """The report of a run folder: plots, and one self-contained page."""
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from moderation.artifacts import RunFolder, write_atomically
@@ -9,43 +8,8 @@ from moderation.durations import duration
 from moderation.errors import MissingExtraError
 from moderation.report.content import compose
 from moderation.report.inputs import read_inputs
+from moderation.report.pages import embed_png, render
 from moderation.report.plots import Plot, draw_plots
-from moderation.text_tables import interval, number
-
-
-def render(
-    template: Path, values: Mapping[str, object], filters: Mapping[str, Callable[..., str]] | None = None
-) -> str:
-    r"""Fill in a template; it may include `tables.css`, the style of pages that are mostly tables.
-
-    If a file's name is not UTF-8, the page shows each invalid byte as its escape, such as `\udce9`.
-
-    Args:
-        template: A jinja2 file; every value that it names must exist.
-        values: The values for it.
-        filters: In addition to, or instead of, `number` and `interval`.
-
-    Raises:
-        ImportError: jinja2 is not installed.
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "interval": interval, **(filters or {})}
-    page = environment.get_template(template.name).render(values)
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def embed_png(picture: bytes) -> str:
-    """A picture as a data URL."""
-    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
-
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -53,7 +17,7 @@ _TEMPLATE = Path(__file__).with_name("report.html")
 def save_logs_and_plots(run_dir: str | Path) -> list[Path]:
     """Write `plots/*.png` and `report.html` from the files in the run folder.
 
-    RIt reads log.jsonl, preds and labels (test if there are any, otherwise val), thresholds.json, metrics and run.json.
+    It reads log.jsonl, preds and labels (test if there are any, otherwise val), thresholds.json, metrics and run.json.
     A missing file leaves its part of the page out. The page loads nothing from outside and runs no script;
     it contains figures and names of labels, and no comments.
 

@@ -56,9 +56,9 @@ def scan_objects(
     """Learn the columns of JSON lines and count the rows.
 
     Args:
-        lines: From `data.json_objects.read_lines`.
+        lines: From `tables.json_objects.read_lines`.
         text_column: Always treated as a column of texts, whatever else some of its rows hold; found by
-            `data.columns.find_text_column`.
+            `tables.columns.find_text_column`.
         where: Names the file in a message.
         keep_objects: Allow more names than a table may have columns; of the excess, keep possible names of the text
             column and those in `results`.
@@ -108,7 +108,7 @@ def object_batch(
     a text it is also an error.
 
     Args:
-        lines: As of `data.json_objects.read_lines`.
+        lines: As of `tables.json_objects.read_lines`.
         columns: From `scan_objects`.
         text_column: The column in which a value that is not a text is an error.
         where: Names the file in a message.

@@ -70,7 +70,7 @@ PUBLISHED: tuple[Published, ...] = (
 def published_beside(suite: MeasuredSuite, measure: str) -> list[tuple[Published, str]]:
     """The published figures for one of a suite's, each with why it is not comparable (empty if it is).
 
-    None for a table that is not by the suite's authors: figures for other data say nothing about it.
+    Empty for a table that is not by the suite's authors: figures for other data say nothing about it.
     """
     if not suite.of_authors:
         return []

@@ -59,7 +59,7 @@ class MeasuredSuite:
 
     Args:
         name: The name that the user gave it.
-        kind: One of `suites.KINDS`.
+        kind: One of `registry.KINDS`.
         path: File or folder.
         files: Name -> SHA-256 of each file read.
         n_rows: Rows of the file; the result's own count is smaller with `max_texts`.

@@ -23,7 +23,7 @@ def read_rows(path: Path, columns: Sequence[str], text_column: str, form: TableO
     """Read a table that has these columns; rows without a text are left out and counted.
 
     Args:
-        path: In any format of `data.reading.read_table`.
+        path: In any format of `tables.reading.read_table`.
         columns: Required columns; others may exist.
         text_column: Which of them holds the texts.
         form: How the file is written.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderation.report.render import render
+from moderation.report.pages import render
 from moderation.suites.published import published_beside
 from moderation.suites.results import Figure, MeasuredSuite, SuitesReport, Table
 from moderation.text_tables import align, interval, number

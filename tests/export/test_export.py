@@ -344,7 +344,6 @@ def test_the_makers_words_and_the_licence_stand_in_the_card(tiny_run, tmp_path):
     assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_what_labels_are_called_elsewhere_is_sealed_and_stands_in_the_card(tiny_run, tmp_path, capsys):
     words = f"export {tiny_run} --to {tmp_path / 'b'} --formats hf --parity-texts 5 --threads 1".split()
     assert cli.main([*words, "--map", "obscene=harrassment"]) == 2
@@ -359,6 +358,7 @@ def test_what_labels_are_called_elsewhere_is_sealed_and_stands_in_the_card(tiny_
     assert "| threat | `harassment/threatening`, `violence` | `THREAT` |" in card
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_export_that_is_terminated_leaves_nothing(tiny_run: Path, tmp_path: Path) -> None:
     words = ["export", str(tiny_run), "--to", str(tmp_path / "bundle"), "--formats", "onnx", "--threads", "1"]
     with subprocess.Popen(
