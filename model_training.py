@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; default: those of the process.
 
     Returns:
-        The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 130 interrupted.
+        The exit code: 0 done, 1 data or artifacts, 2 usage or settings, 130 interrupted, 143 terminated.
 
     Example:
         >>> main(["--tune-thresholds", "--preds", "runs/exp1/preds_val.npy",

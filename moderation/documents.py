@@ -233,7 +233,7 @@ class _Reader:
             return self._make(kind.from_plain, (value,), {}, where)
         hints = _hints(kind)
         fields = {_name_of(field): field for field in dataclasses.fields(kind) if field.init}
-        for name in value.keys() - fields.keys() if not self._extra else ():
+        for name in sorted(value.keys() - fields.keys()) if not self._extra else ():
             self._problems.append(f"{_join(where, name)} is unknown")
         words = {}
         for name, field in fields.items():

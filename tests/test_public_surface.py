@@ -60,7 +60,7 @@ FLAGS = {
         --log-level ACTION --feedback-url -o --output --label-columns --csv-safe --overwrite
     """,
 }
-"""Verb -> its flags and positional words, in the order of `--help`; not `--help`, `--config` and `--no-...`."""
+"""Verb -> its flags and positional words; not `--help`, `--config` and `--no-...`."""
 
 
 def flags_of(verb: str) -> list[str]:

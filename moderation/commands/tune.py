@@ -81,7 +81,7 @@ def tune_files(config: TuneConfig) -> Tuning:
 
 def _tune_into(path: Path, config: TuneConfig) -> Tuning:
     for array in (config.preds, config.labels):
-        if not array.exists():  # a pipe is fine
+        if not array.exists():  # anything that is not a file is reported where it is read
             raise ArtifactError(f"{array}: no such file; expected an array saved by numpy (.npy).")
     preds = _read_origin(config.preds, expected_kind="probabilities")
     truth = _read_origin(config.labels, expected_kind="targets")

@@ -20,7 +20,7 @@ def verify(config: VerifyConfig) -> int:
         ArtifactError: it is not a bundle, a file is missing, changed or foreign, or the manifest was changed.
     """
     bundle = read_bundle(config.bundle or SHIPPED)
-    check_files(bundle, None)
+    check_files(bundle)
     foreign = find_foreign(bundle)
     print(f"{bundle.short_version}: {len(bundle.files)} files are unchanged since the export.")
     texts, kept = read_odd_answers(bundle.path, bundle.labels)

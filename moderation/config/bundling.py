@@ -72,8 +72,7 @@ class ScoreConfig(Options):
     @property
     def extras(self) -> tuple[str, ...]:
         """Extras of this toolkit that scoring needs: lines in and JSON lines out need no table."""
-        piped = str(self.table.input_path or "-") == "-" and self.table.writes_pipe
-        return ("onnx",) if piped else ("onnx", "tables")
+        return ("onnx",) if self.of_lines and self.table.writes_pipe else ("onnx", "tables")
 
     def problems(self) -> list[str]:
         """Problems between settings: nothing to score, or two things at once."""

@@ -47,8 +47,8 @@ class Cuts:
 
     Args:
         lower: float64 `(n_cuts,)`, the next lower probability, 0 for the first cut.
-        upper: float64 `(n_cuts,)`; the last cut flags nothing and its `upper` is 1, unless there are probabilities of 1,
-            which every threshold flags.
+        upper: float64 `(n_cuts,)`; the last cut flags nothing and its `upper` is 1, unless there are probabilities of
+            1, which every threshold flags.
         n_flagged: `(n_cuts,)`.
         n_both: `(n_cuts,)`, flagged before and now.
         n_old: Flagged before.

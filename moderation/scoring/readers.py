@@ -77,10 +77,10 @@ def open_table(
 ) -> StreamedTable:
     r"""Open a file and learn its columns.
 
-    Cells of CSV and TSV files are plain text, read by the strict rules of `tables.csv_rows`: a problem with a row becomes
-    its error; missing fields are then null, extra fields are joined into the last one, and bytes that are not UTF-8 are
-    shown as `\xe9`. Parquet keeps its types. JSON lines are first read once to find their columns: a column that always
-    holds texts, numbers of one kind, or true and false keeps that type; any other holds JSON text.
+    Cells of CSV and TSV files are plain text, read by the strict rules of `tables.csv_rows`: a problem with a row
+    becomes its error; missing fields are then null, extra fields are joined into the last one, and bytes that are not
+    UTF-8 are shown as `\xe9`. Parquet keeps its types. JSON lines are first read once to find their columns: a
+    column that always holds texts, numbers of one kind, or true and false keeps that type; any other holds JSON text.
 
     Args:
         path: With an ending that `tables.reading.read_table` accepts.

@@ -48,7 +48,7 @@ async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwa
     found = asyncio.wrap_future(at_work)
     await asyncio.wait([found], timeout=_LONGEST_LINE_S)
     if not found.done() and at_work.cancel():  # it has not begun
-        raise ApiError(429, "queue_full", "Too many large requests are at work. Try again later.", retry_after_s=1)
+        raise ApiError(429, "queue_full", "Too many requests are at work. Try again later.", retry_after_s=1)
     return await found
 
 

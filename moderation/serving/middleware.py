@@ -93,10 +93,9 @@ class Gate:
 
         caller = None
         try:
-            admitted = await self._admission.admit(scope, path, headers)
+            caller = scope[CALLER] = await self._admission.admit(scope, path, headers)
             if asks_model(path):
                 self._service().check_room()
-            caller = scope[CALLER] = admitted
             media.has_key = caller is not None
             take = self._admission.guard(scope, headers, body.receive)
             await body.while_sender_waits(self._heavy_requests.run(self._app, scope, take, send_on))

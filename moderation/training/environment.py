@@ -1,7 +1,6 @@
 """What records how a run was made: seeds, versions, machine, seconds, memory."""
 
 import importlib.metadata
-import logging
 import os
 import platform
 import subprocess
@@ -31,8 +30,6 @@ def is_main() -> bool:
     """Whether this is the only process, or the first of several: the one that writes."""
     return rank() == 0
 
-
-logger = logging.getLogger(__name__)
 
 _LIBRARIES = (
     "torch",

@@ -1,4 +1,4 @@
-"""What may be handed to the classifier: one text, texts in an order; thresholds of one's own; a bundle or a finished run, and nothing else."""
+"""What may be handed to the classifier: texts in an order; thresholds of one's own; a bundle or a finished run."""
 
 import collections
 import pickle

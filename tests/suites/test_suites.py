@@ -1,5 +1,7 @@
 """Suites: how they are named, how they are known, and what the simple ones measure."""
 
+from pathlib import Path
+
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
@@ -159,3 +161,11 @@ def test_labels_of_the_bundle_are_found_in_columns_and_in_lists(form, tmp_path, 
     assert list(read_labelled(path, scorer.bundle, one).columns) == ["comment_text", "toxic"]
     with pytest.raises(DataError, match="--label-columns names spam"):
         read_labelled(path, scorer.bundle, TableOptions(**form, label_columns=("spam",)))
+
+
+def test_the_module_in_the_guide_to_a_new_suite_imports() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "adding-a-suite.md").read_text(encoding="utf-8")
+    code = guide.split("```python")[1].split("\n", 1)[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert callable(names["read_irony"]) and callable(names["measure_irony"])

@@ -42,9 +42,10 @@ class Limiter:
 
     async def take(self, who: str, n: int = 1) -> Taken:
         """Take requests from those that somebody may make; where fewer are left, those. 0 only finds out about one."""
-        now, window_s = time.monotonic(), float(self.rate.get_expiry())
-        number, elapsed = int(now // window_s), now % window_s / window_s
+        window_s = float(self.rate.get_expiry())
         with self._lock:
+            now = time.monotonic()  # in here, or another thread could already be a window ahead
+            number, elapsed = int(now // window_s), now % window_s / window_s
             window = _go_on(self._windows.pop(who, _Window(number)), number)
             left = self.rate.amount - window.n_now - window.n_before * (1 - elapsed)
             n_taken = max(0, min(n, math.floor(left)))
