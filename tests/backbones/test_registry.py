@@ -83,11 +83,12 @@ def entry(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
 
 
 def test_the_table_names_what_pins_each_backbone() -> None:
-    assert list(BACKBONES) == ["minilm", "mpnet", "distilbert-multilingual"]
+    assert list(BACKBONES) == ["minilm", "mpnet", "multilingual-e5-small", "distilbert-multilingual"]
     for name, backbone in BACKBONES.items():
         assert backbone.name == name
         assert len(backbone.revision) == 40
-        assert backbone.package_files.get("model.safetensors") == backbone.sha256
+        if not backbone.conversion:  # which makes other files than those on the hub
+            assert backbone.package_files.get("model.safetensors") == backbone.sha256
         assert all("==" in package for packages in backbone.packages for package in packages)
 
 
