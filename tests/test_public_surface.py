@@ -35,11 +35,13 @@ FLAGS = {
     """,
     "check": """
         --log-level DATA_PATH --text-column --label-columns --label-cut --labels-in --label-format --label-none
-        --delimiter --quoting --escape --language-column --detect-language --also --backbone --max-length --json
+        --delimiter --quoting --escape --partial-labels --language-column --languages --detect-language --also
+        --backbone --max-length --json
     """,
     "train": """
         --log-level --data-path --text-column --label-columns --label-cut --labels-in --label-format --label-none
-        --delimiter --quoting --escape --language-column --detect-language --val-path --test-path --val-size --test-size
+        --delimiter --quoting --escape --partial-labels --language-column --languages --detect-language
+        --val-path --test-path --val-size --test-size
         --max-train-examples --extra-train-path --disguised --output-dir --overwrite --resume --dry-run --seed --track
         --bootstrap --backbone --revision --random-weights --max-length --fold-disguises --attention-dropout
         --freeze-embeddings --freeze-layers --epochs --batch-size --lr --head-lr --weight-decay --warmup

@@ -1,9 +1,9 @@
 """Table -> clean rows: find and check the labels, leave out and count unusable rows, keep English."""
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.data.label_forms import SpreadLabels, spread_labels
-from moderation.data.languages import detect_foreign, is_english
+from moderation.data.languages import detect_foreign, same_language
 from moderation.data.options import TableOptions
 from moderation.data.splitting import take_part
 from moderation.data.validation import (
@@ -37,6 +37,7 @@ from moderation.tables.reading import read_table
 logger = logging.getLogger(__name__)
 
 _LANGUAGE_COLUMNS = ("lang", "language")
+_ANY_LANGUAGE = "any"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class CleanTable:
         rows: Text column (absent if it has no texts) and the float32 0/1 columns of `labels`; the index is the row
             order of the file.
         labels: Label columns without a problem: all requested ones if `problems` is empty.
-        left_out: Reason -> number of rows left out: `without_text`, `without_labels` (-1), `other_language`.
+        left_out: Reason -> number of rows left out: `without_text`, `without_labels` (-1, or no known one),
+            `other_language`.
         problems: One line each; if there are any, the table cannot be used for training or evaluation.
         left_aside: Other columns that could be labels, too, if the label columns were not named.
     """
@@ -70,10 +72,11 @@ def load_english_only(
     require_both_classes: bool = True,
     **settings: Any,
 ) -> pd.DataFrame:
-    r"""Load a table of labelled comments: checked, only English, with 0/1 targets.
+    r"""Load a table of labelled comments: checked, only English unless `languages` names others, with 0/1 targets.
 
     Left out, and counted in one log line: rows without text (missing or only white space), rows with a label of -1
-    (used by the Jigsaw test set for rows that were never labelled) and rows in other languages.
+    (used by the Jigsaw test set for rows that were never labelled), with `partial_labels` rows without any known label,
+    and rows in other languages.
 
     Args:
         data_path: CSV, TSV, Parquet or JSON lines, also `.gz`, `.zip` or `.zst`; or a DataFrame.
@@ -82,12 +85,13 @@ def load_english_only(
         require_both_classes: Refuse a label without positives or without negatives, which cannot be trained; use False
             if a small table is only evaluated.
         **settings: Format of the table, with the names of `data.options.TableOptions`: `text_column`,
-            `label_columns`, `label_cut`, `labels_in`, `label_format`, `label_none`, `language_column`,
-            `detect_language`, `delimiter`, `quoting`, `escape`.
+            `label_columns`, `label_cut`, `labels_in`, `label_format`, `label_none`, `partial_labels`,
+            `language_column`, `languages`, `detect_language`, `delimiter`, `quoting`, `escape`.
 
     Returns:
-        `text_column` (str) and the label columns (float32, 0 or 1), with the index 0..n-1. `attrs["labels"]` is the
-        tuple of labels, `attrs["left_out"]` has the counts `without_text`, `without_labels` and `other_language`.
+        `text_column` (str) and the label columns (float32, 0 or 1, NaN if unknown), with the index 0..n-1.
+        `attrs["labels"]` is the tuple of labels, `attrs["left_out"]` has the counts `without_text`, `without_labels`
+        and `other_language`.
 
     Raises:
         DataError: the file cannot be read, or the table cannot be used; one message lists all problems, by column,
@@ -107,7 +111,9 @@ def load_english_only(
         ([0.0, 1.0], ('insult',), 1)
     """
     several = {
-        name: tuple(settings[name]) for name in ("label_columns", "label_none") if settings.get(name) is not None
+        name: tuple(settings[name])
+        for name in ("label_columns", "label_none", "languages")
+        if settings.get(name) is not None
     }
     options = build(TableOptions, settings | several)
     return load_labelled(
@@ -179,11 +185,13 @@ def clean_table(
     else:
         there = show_names(frame.columns)
         raise DataError(f"{where}: no column {form.one_column!r} of labels; the columns are: {there} (--labels-in)")
-    rows, left_out = _leave_out(frame, text_column, labels, language_column)
+    rows, left_out = _leave_out(frame, text_column, labels, language_column, form)
     if spread is not None and form.one_column is not None:
         problems += spread.describe_problems(rows.index, form.one_column)
         rows = rows[spread.problems.loc[rows.index].isna().to_numpy(dtype=bool)]
-    check = partial(find_problems, labels=labels, text_column=text_column, label_cut=form.label_cut)
+    check = functools.partial(
+        find_problems, labels=labels, text_column=text_column, label_cut=form.label_cut, partial=form.partial_labels
+    )
     n_undecided = 0
     if form.detect_language and not problems and not check(rows, require_both_classes=False):
         foreign, n_undecided = detect_foreign(rows[text_column].tolist())
@@ -264,18 +272,22 @@ def _language_column(frame: pd.DataFrame, named: str | None) -> tuple[str | None
 
 
 def _leave_out(
-    frame: pd.DataFrame, text_column: str, labels: Sequence[str], language_column: str | None
+    frame: pd.DataFrame, text_column: str, labels: Sequence[str], language_column: str | None, form: TableOptions
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Rows to use, and reason -> number of rows left out; each row counts under its first reason."""
     without_text = np.zeros(len(frame), dtype=bool)
     if text_column in frame.columns:
         without_text = is_empty(frame[text_column])
-    unlabelled = ~without_text & _any_minus_one(frame, [label for label in labels if label != text_column])
+    present = [label for label in labels if label in frame.columns and label != text_column]
+    unlabelled = ~without_text & _any_minus_one(frame, present)
+    if form.partial_labels and present:
+        unlabelled |= ~without_text & np.all([is_empty(frame[label]) for label in present], axis=0)
     kept = ~without_text & ~unlabelled
     foreign = np.zeros(len(frame), dtype=bool)
-    if language_column is not None:
-        codes = frame[language_column].astype("str")  # missing values stay missing, and are not English
-        foreign = kept & ~codes.map(is_english, na_action="ignore").eq(True).to_numpy(dtype=bool)
+    if language_column is not None and _ANY_LANGUAGE not in form.languages:
+        codes = frame[language_column].astype("str")  # missing values stay missing, and are no language
+        wanted = {code for code in codes.dropna().unique() if any(same_language(code, one) for one in form.languages)}
+        foreign = kept & ~codes.isin(wanted).to_numpy(dtype=bool)
     counts = {"without_text": without_text, "without_labels": unlabelled, "other_language": foreign}
     return frame[kept & ~foreign], {reason: int(mask.sum()) for reason, mask in counts.items()}
 
@@ -289,7 +301,9 @@ def _sound_columns(
         columns[form.text_column] = rows[text_column].astype("str")
     present = [label for label in labels if label in rows.columns and label != text_column]
     named = [label for label in present if not name_problem(label)]
-    sound = tuple(label for label in named if not label_problems(rows[label], form.label_cut))
+    sound = tuple(
+        label for label in named if not label_problems(rows[label], form.label_cut, partial=form.partial_labels)
+    )
     columns |= {label: as_targets(rows[label], form.label_cut) for label in sound}
     return pd.DataFrame(columns, index=rows.index), sound
 
@@ -297,8 +311,7 @@ def _sound_columns(
 def _any_minus_one(frame: pd.DataFrame, labels: Sequence[str]) -> Mask:
     unlabelled = np.zeros(len(frame), dtype=bool)
     for label in labels:
-        if label in frame.columns:
-            unlabelled |= as_numbers(frame[label]) == -1
+        unlabelled |= as_numbers(frame[label]) == -1
     return unlabelled
 
 
@@ -306,12 +319,12 @@ def describe_left_out(left_out: dict[str, int]) -> str:
     """List the reasons why rows were left out, with their counts.
 
     >>> describe_left_out({"without_text": 2, "without_labels": 0, "other_language": 1200})
-    '2 without text, 0 with labels of -1, 1,200 in languages other than English'
+    '2 without text, 0 without labels, 1,200 in other languages'
     """
     words = {
         "without_text": "without text",
-        "without_labels": "with labels of -1",
-        "other_language": "in languages other than English",
+        "without_labels": "without labels",
+        "other_language": "in other languages",
     }
     return ", ".join(f"{left_out[reason]:,} {word}" for reason, word in words.items())
 

@@ -54,7 +54,7 @@ def df_to_hfds(
     the 20 used last, are removed.
 
     Args:
-        df: Rows without missing texts; label columns hold 0/1 (or probabilities, for soft targets).
+        df: Rows without missing texts; label columns hold 0/1 (or probabilities, for soft targets), NaN where unknown.
         tokenizer: A fast tokenizer.
         labels: Label columns, in the order of the targets; default: the Jigsaw six if present, otherwise every
             0/1 column.
@@ -108,14 +108,25 @@ def _targets(df: pd.DataFrame, text_column: str, labels: tuple[str, ...]) -> np.
     df = df.reset_index(drop=True)  # rows are counted by position
     any_fraction = 0.5  # probabilities are fine here; the value of the cut does not matter
     check_table(
-        df, labels, text_column=text_column, label_cut=any_fraction, require_both_classes=False, where="df_to_hfds"
+        df,
+        labels,
+        text_column=text_column,
+        label_cut=any_fraction,
+        require_both_classes=False,
+        partial=True,
+        where="df_to_hfds",
     )
     n_missing = int(df[text_column].isna().sum())
     if n_missing:
         raise DataError(f"df_to_hfds: {n_missing} rows have no text in {text_column!r}; leave them out first.")
     if df.empty:
         raise DataError("df_to_hfds: the table has no rows; expected one or more.")
-    return np.column_stack([as_numbers(df[label]) for label in labels]).astype(np.float32)
+    targets = np.column_stack([as_numbers(df[label]) for label in labels]).astype(np.float32)
+    if n_unknown := int(np.isnan(targets).sum()):
+        logger.info(
+            "Targets: %d of %d targets are unknown, and count in no loss and no figure.", n_unknown, targets.size
+        )
+    return targets
 
 
 def _encode(

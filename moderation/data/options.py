@@ -42,8 +42,10 @@ class TableOptions(Options):
         delimiter: Field delimiter of a CSV file; None: a comma, for TSV a tab.
         quoting: What quotes mean in a CSV file: `standard` or `none`, as `csv_dialects.CsvDialect` has it.
         escape: Its escape character, as there.
-        language_column: Column of language codes, of which `en`, `EN`, `en-US` and the like are kept; None: `lang` or
-            `language` where there is one.
+        partial_labels: Empty label cells mean that the label is unknown: it is left out of the loss, and of the figures
+            of this label. False: they are an error.
+        language_column: Column of language codes; None: `lang` or `language` where there is one.
+        languages: Codes of which rows are kept, so that `en` keeps `EN`, `en-US` and the like; `any`: all rows.
         detect_language: Also leave out texts that are clearly not English: at least 20 letters, and another language
             has a probability of at least 0.5. Texts that are too short or undecided are kept and counted. About 4,000
             texts a second. Needs the extra `languages`.
@@ -66,8 +68,14 @@ class TableOptions(Options):
     delimiter: str | None = setting(None, DELIMITER_HELP, metavar="CHARACTER")
     quoting: Quoting = setting("standard", QUOTING_HELP)
     escape: str | None = setting(None, ESCAPE_HELP, metavar="CHARACTER")
+    partial_labels: bool = setting(
+        False, "an empty label cell means that nobody asked about that label: leave it out of the loss and the figures"
+    )
     language_column: str | None = setting(
-        None, "column of language codes; rows other than 'en' are left out; default: 'lang' or 'language'"
+        None, "column of language codes, for --languages; default: 'lang' or 'language' where there is one"
+    )
+    languages: tuple[str, ...] = setting(
+        ("en",), "language codes to keep, where there is a column of them; any: all languages", metavar="CODE"
     )
     detect_language: bool = setting(False, "detect each text's language and keep only English")
 
@@ -85,6 +93,12 @@ class TableOptions(Options):
             )
         if self.label_format not in ("auto", "columns") and self.labels_in is None:
             problems.append(f"--label-format {self.label_format} needs --labels-in, which names the column.")
+        if not all(code.strip() for code in self.languages) or not self.languages:
+            problems.append("--languages: expected language codes such as en, or any.")
+        if self.detect_language and self.languages != ("en",):
+            problems.append("--detect-language keeps English only; leave it or --languages out.")
+        if self.partial_labels and self.one_column is not None:
+            problems.append("--partial-labels needs a column for each label; leave it or --labels-in out.")
         return problems
 
 

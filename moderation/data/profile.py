@@ -1,7 +1,7 @@
 """Contents of a table: prevalence, lengths, duplicates and labels that occur together, as data and as text."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -36,6 +36,7 @@ class TableReport:
         n_too_long: Texts with more tokens than that.
         n_duplicates: Rows whose text is in an earlier row, ignoring case and white space.
         n_conflicts: Different texts that are in several rows with different labels; None without labels.
+        unknown: Label -> rows in which it is unknown, if there are any.
     """
 
     n_rows: int
@@ -47,13 +48,19 @@ class TableReport:
     n_too_long: int | None
     n_duplicates: int
     n_conflicts: int | None
+    unknown: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """Plain types, ready for JSON; `labels` has count and share of the positives, in [0, 1]."""
         content = asdict(self)
         positives = content.pop("positives")
-        shares = {name: {"count": n, "share": n / self.n_rows if self.n_rows else 0.0} for name, n in positives.items()}
+        shares = {name: {"count": n, "share": self._share(name)} for name, n in positives.items()}
         return {"n_rows": content.pop("n_rows"), "labels": shares, **content}
+
+    def _share(self, label: str) -> float:
+        """Share of positives among the rows in which the label is known."""
+        n_known = self.n_rows - self.unknown.get(label, 0)
+        return self.positives[label] / n_known if n_known else 0.0
 
     def to_text(self) -> str:
         """A table to read in a terminal."""
@@ -88,9 +95,10 @@ class TableReport:
 
     def _prevalence(self) -> str:
         width = max(map(len, ("label", *self.positives)))
-        lines = [f"   {'label':<{width}}  positives    share"]
+        lines = [f"   {'label':<{width}}  positives    share{'    unknown' if self.unknown else ''}"]
         lines += [
-            f"{number:>2} {name:<{width}}  {count:>9,}  {count / max(self.n_rows, 1):>7.2%}"
+            f"{number:>2} {name:<{width}}  {count:>9,}  {self._share(name):>7.2%}"
+            + (f"  {self.unknown.get(name, 0):>9,}" if self.unknown else "")
             for number, (name, count) in enumerate(self.positives.items(), start=1)
         ]
         return "\n".join(lines)
@@ -115,7 +123,7 @@ def describe(
     """Describe a table of clean rows.
 
     Args:
-        frame: Rows with a text each and 0/1 in every label column.
+        frame: Rows with a text each, and 0, 1 or NaN (unknown) in every label column.
         labels: Label columns, in the order of the report; may be empty.
         text_column: Column of the texts.
         token_lengths: Tokens of each text, int `(n_rows,)`, including special ones; None: not counted.
@@ -130,7 +138,8 @@ def describe(
     ({'rude': 2}, 1, 1)
     """
     targets = frame[list(labels)].to_numpy(dtype=np.float64)
-    together = (targets.T @ targets).astype(int).tolist()  # (n_labels, n_labels), exact up to 2^53 rows
+    positive = np.nan_to_num(targets)
+    together = (positive.T @ positive).astype(int).tolist()  # (n_labels, n_labels), exact up to 2^53 rows
     keys = frame[text_column].map(text_key)
     n_too_long = None
     if token_lengths is not None and max_length is not None:
@@ -145,6 +154,7 @@ def describe(
         n_too_long=n_too_long,
         n_duplicates=int(keys.duplicated().sum()),
         n_conflicts=_count_conflicts(keys, targets) if len(labels) else None,
+        unknown={label: int(n) for label, n in zip(labels, np.isnan(targets).sum(axis=0), strict=True) if n},
     )
 
 

@@ -137,13 +137,14 @@ def text_problems(column: pd.Series) -> list[str]:
     ]
 
 
-def label_problems(column: pd.Series, label_cut: float | None = None) -> list[str]:
+def label_problems(column: pd.Series, label_cut: float | None = None, *, partial: bool = False) -> list[str]:
     """Describe the values of a label column that are not 0/1 targets.
 
     Args:
         column: The cells as read; the index is the row order of the file.
         label_cut: Accept fractions in [0, 1], which will be cut at this value, and if it is 1 or more, any number of
             votes; None: refuse them.
+        partial: Accept empty cells, which mean that the label is unknown.
 
     Returns:
         One line for each kind of problem; empty if every value is a target.
@@ -152,7 +153,7 @@ def label_problems(column: pd.Series, label_cut: float | None = None) -> list[st
     empty = is_empty(column)
     fractions = (numbers > 0) & (numbers < 1) & (label_cut is None)
     kinds = (
-        (empty, "missing"),
+        (empty & (not partial), "missing (--partial-labels leaves unknown labels out)"),
         (np.isnan(numbers) & ~empty, "not numeric"),
         (fractions, "fractional (--label-cut CUT counts CUT and more as positive)"),
         *_range_problems(numbers, label_cut),
@@ -174,13 +175,14 @@ def _range_problems(numbers: npt.NDArray[np.float64], label_cut: float | None) -
 
 
 def as_targets(column: pd.Series, label_cut: float | None = None) -> npt.NDArray[np.float32]:
-    """Targets of a label column without problems, float32 `(n_rows,)`, 0 or 1.
+    """Targets of a label column without problems, float32 `(n_rows,)`: 0 or 1, NaN for an empty cell.
 
-    >>> as_targets(pd.Series(["0.2", "0.5", "1"]), label_cut=0.5)
-    array([0., 1., 1.], dtype=float32)
+    >>> as_targets(pd.Series(["0.2", "0.5", "1", ""]), label_cut=0.5)
+    array([ 0.,  1.,  1., nan], dtype=float32)
     """
     numbers = as_numbers(column)
-    return (numbers if label_cut is None else numbers >= label_cut).astype(np.float32)
+    targets = numbers if label_cut is None else np.where(np.isnan(numbers), np.nan, numbers >= label_cut)
+    return np.asarray(targets, dtype=np.float32)
 
 
 def find_problems(
@@ -190,6 +192,7 @@ def find_problems(
     text_column: str = "comment_text",
     label_cut: float | None = None,
     require_both_classes: bool = True,
+    partial: bool = False,
 ) -> list[str]:
     """List everything that is wrong with a table of labelled comments.
 
@@ -200,6 +203,7 @@ def find_problems(
         label_cut: Count a fraction in [0, 1], or a number of votes, as positive from this value on; None: they are
             problems.
         require_both_classes: Count a label without positives or without negatives as a problem, as training does.
+        partial: Accept empty label cells.
 
     Returns:
         One line per problem; empty if the table is sound.
@@ -225,7 +229,7 @@ def find_problems(
     for label in labels:
         if label not in frame.columns or label == text_column:
             continue
-        wrong = label_problems(frame[label], label_cut)
+        wrong = label_problems(frame[label], label_cut, partial=partial)
         if not wrong and require_both_classes and len(frame):
             wrong = _class_problems(frame[label], label_cut)
         problems += wrong
@@ -252,6 +256,7 @@ def check_table(
     text_column: str = "comment_text",
     label_cut: float | None = None,
     require_both_classes: bool = True,
+    partial: bool = False,
     where: str = "table",
 ) -> None:
     """Refuse a table in which `find_problems` finds problems; the arguments are the same.
@@ -262,6 +267,7 @@ def check_table(
         text_column: Column of the texts.
         label_cut: Count a fraction in [0, 1] as positive from this value on.
         require_both_classes: Refuse a label without positives or without negatives.
+        partial: Accept empty label cells.
         where: The table's name in the message.
 
     Raises:
@@ -274,6 +280,7 @@ def check_table(
             text_column=text_column,
             label_cut=label_cut,
             require_both_classes=require_both_classes,
+            partial=partial,
         ),
         where,
     )
@@ -299,8 +306,11 @@ def _is_text(value: object) -> bool:
 
 def _class_problems(column: pd.Series, label_cut: float | None) -> list[str]:
     targets = as_targets(column, label_cut)
+    targets = targets[~np.isnan(targets)]
     if targets.any() and not targets.all():
         return []
+    if not len(targets):
+        return [f"label {column.name!r}: every cell is empty; expected 0 and 1 (leave it out with --label-columns)"]
     missing, all_are = ("negatives", "1") if targets.any() else ("positives", "0")
     if label_cut is not None:
         all_are += f" at the cut {label_cut:g} (--label-cut)"

@@ -218,7 +218,7 @@ def fit_calibrators(
 
     Args:
         logits: `(n_examples, n_labels)`, of the validation split, columns in `labels` order.
-        targets: Of the same shape, 0 or 1.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
         labels: Ordered labels.
         seed: Of the folds.
         folds: 2 or more.
@@ -252,7 +252,8 @@ def fit_calibrators(
     ):  # products with one column: more threads would wait for each other, and round differently
         for column, label in enumerate(labels):
             rng = np.random.default_rng([seed, column])
-            results[label] = _fit_label(values[:, column], truth[:, column] == 1, folds, rng, min_examples)
+            known = ~np.isnan(truth[:, column])
+            results[label] = _fit_label(values[known, column], truth[known, column] == 1, folds, rng, min_examples)
     few = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.log_loss]
     if few:
         _log.warning("Fewer than %d positives or negatives, so not calibrated: %s", min_examples, ", ".join(few))

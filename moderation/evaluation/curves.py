@@ -47,7 +47,7 @@ def decision_curves(
 
     Args:
         probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
-        targets: Of the same shape, 0 or 1.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
         labels: Ordered labels.
         n_points: Thresholds per label, about; fewer if there are fewer distinct probabilities. 2 or more.
         thresholds: One more per label, added to the points unchanged: the tuned one.
@@ -69,8 +69,11 @@ def decision_curves(
     scores, truth = check_pair(probabilities, targets, len(labels))
     curves = {}
     for column, label in enumerate(labels):
-        cuts = find_cuts(*sort_by_probability(scores[:, column], truth[:, column]))
-        curves[label] = _curve(cuts, len(scores), n_points, [float(value) for value in thresholds[column : column + 1]])
+        known = ~np.isnan(truth[:, column])
+        cuts = find_cuts(*sort_by_probability(scores[known, column], truth[known, column]))
+        curves[label] = _curve(
+            cuts, int(known.sum()), n_points, [float(value) for value in thresholds[column : column + 1]]
+        )
     return curves
 
 

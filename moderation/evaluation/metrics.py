@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ def eval_with_thresholds(
 
     Args:
         probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
-        targets: Of the same shape, 0 or 1.
+        targets: Of the same shape, 0 or 1, NaN where unknown; an unknown one counts in no figure.
         labels: Ordered labels.
         thresholds: `(n_labels,)`, in label order, or one number for all, or the result of `tune_thresholds`.
         bootstrap: Resamples of the 95 % intervals; 0: intervals are None.
@@ -56,7 +56,7 @@ def eval_with_thresholds(
     Returns:
         A dictionary ready for JSON::
 
-            n_examples, subset_accuracy (share of examples with every label right),
+            n_examples, subset_accuracy (share of examples with every known label right),
             flagged_any, positive_any (examples with a flagged, with a positive label),
             labels: {label: {support, prevalence, roc_auc, average_precision, brier, log_loss, ece, threshold,
                              at_threshold, at_half: {precision, recall, f1, flagged},
@@ -95,29 +95,31 @@ def measure_split(
         thresholds = threshold_array(thresholds, labels)
     flagged, flagged_at_half = predict(scores, thresholds), predict(scores, 0.5)
     cuts = np.broadcast_to(np.asarray(thresholds, dtype=np.float32), (len(labels),))
-    positive = truth == 1
+    known, positive = ~np.isnan(truth), truth == 1
     drawn = resample(scores, truth, cuts, bootstrap, seed)  # (bootstrap, n_labels, 3)
-    rows = [
+    measured = [
         _measure_label(
-            scores[:, i],
-            positive[:, i],
+            scores[rows, i],
+            positive[rows, i],
             float(cuts[i]),
-            _measure_decisions(flagged[:, i], positive[:, i]),
-            _measure_decisions(flagged_at_half[:, i], positive[:, i]),
+            _measure_decisions(flagged[rows, i], positive[rows, i]),
+            _measure_decisions(flagged_at_half[rows, i], positive[rows, i]),
             drawn[:, i],
         )
-        for i in range(len(labels))
+        for i, rows in enumerate(known.T)
     ]
-    macro, defined = _average(rows)
-    pooled = _measure_decisions(flagged.ravel(), positive.ravel())
+    if not known.all():
+        measured = [replace(one, n_known=int(n)) for one, n in zip(measured, known.sum(axis=0), strict=True)]
+    macro, defined = _average(measured)
+    pooled = _measure_decisions(flagged[known], positive[known])
     return SplitMetrics(
         n_examples=len(scores),
-        labels=dict(zip(labels, rows, strict=True)),
+        labels=dict(zip(labels, measured, strict=True)),
         macro=macro,
         macro_defined=defined,
-        macro_intervals=_macro_intervals(drawn, rows),
+        macro_intervals=_macro_intervals(drawn, measured),
         micro=MicroAverages(pooled.precision, pooled.recall, pooled.f1),
-        subset_accuracy=float((flagged == positive).all(axis=1).mean()),
+        subset_accuracy=float(((flagged == positive) | ~known).all(axis=1).mean()),
         flagged_any=int(flagged.any(axis=1).sum()),
         positive_any=int(positive.any(axis=1).sum()),
     )
@@ -136,7 +138,7 @@ def compute_metrics(eval_prediction: Any) -> dict[str, float]:
         is 0, the averages are 0, so that a best checkpoint can still be chosen, and a warning is logged.
 
     Raises:
-        DataError: NaN logits (the training diverged), targets other than 0 and 1, or shapes that differ.
+        DataError: NaN logits (the training diverged), targets other than 0, 1 and NaN, or shapes that differ.
 
     >>> compute_metrics((np.array([[2.0], [-1.0]]), np.array([[1.0], [0.0]])))["macro_roc_auc"]
     1.0
@@ -151,15 +153,16 @@ def compute_metrics(eval_prediction: Any) -> dict[str, float]:
     n_labels = probabilities.shape[-1] if probabilities.ndim else 0
     scores, truth = check_pair(probabilities, targets, n_labels, ("sigmoid(logits)", "targets"))
 
-    positive, flagged = truth == 1, predict(scores, 0.5)
-    both = np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))
+    known, positive, flagged = ~np.isnan(truth), truth == 1, predict(scores, 0.5)
+    both = np.flatnonzero(positive.any(axis=0) & (truth == 0).any(axis=0))
+    pairs = [(positive[known[:, i], i], scores[known[:, i], i], flagged[known[:, i], i]) for i in both]
     if not len(both):
         _log.warning("No label has both classes among %d examples: macro averages are 0.", len(scores))
     return {
-        "macro_roc_auc": _mean([roc_auc_score(positive[:, i], scores[:, i]) for i in both]) or 0.0,
-        "macro_average_precision": _mean([average_precision_score(positive[:, i], scores[:, i]) for i in both]) or 0.0,
-        "macro_f1_at_half": _mean([_measure_decisions(flagged[:, i], positive[:, i]).f1 for i in both]) or 0.0,
-        "micro_f1_at_half": _measure_decisions(flagged.ravel(), positive.ravel()).f1 or 0.0,
+        "macro_roc_auc": _mean([roc_auc_score(true, scored) for true, scored, _ in pairs]) or 0.0,
+        "macro_average_precision": _mean([average_precision_score(true, scored) for true, scored, _ in pairs]) or 0.0,
+        "macro_f1_at_half": _mean([_measure_decisions(decided, true).f1 for true, _, decided in pairs]) or 0.0,
+        "micro_f1_at_half": _measure_decisions(flagged[known], positive[known]).f1 or 0.0,
         "n_labels_measured": float(len(both)),
     }
 

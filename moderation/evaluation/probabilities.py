@@ -115,19 +115,26 @@ def check_probabilities(array: npt.ArrayLike, where: str) -> FloatArray:
 
 
 def check_targets(array: npt.ArrayLike, where: str) -> FloatArray:
-    """Return `array` as float32 `(n_examples, n_labels)` if it contains only 0 and 1.
+    """Return `array` as float32 `(n_examples, n_labels)` if it contains only 0, 1 and NaN.
+
+    NaN means that nobody asked about this label of this example; it counts in no figure.
 
     Args:
         array: Candidate, of bool, integer or float type.
         where: The array's name in the message.
 
     Raises:
-        DataError: not 2-D, empty, NaN or infinite values, or values other than 0 and 1.
+        DataError: not 2-D, empty, infinite values, values other than 0, 1 and NaN, or a label without a known one.
     """
-    values = _check_numbers(array, where)
-    other = (values != 0) & (values != 1)
+    values = _check_shape(array, where)
+    other = (values != 0) & (values != 1) & ~np.isnan(values)
     if other.any():
-        raise DataError(f"{where}: {_count(other, 'neither 0 nor 1')}. Expected targets, 0 or 1 in every cell.")
+        raise DataError(
+            f"{where}: {_count(other, 'neither 0 nor 1')}. Expected targets: 0 or 1, or NaN where a label is unknown."
+        )
+    if empty := np.flatnonzero(np.isnan(values).all(axis=0)).tolist():
+        columns = ", ".join(map(str, empty))
+        raise DataError(f"{where}: only NaN in column {columns} (from 0). Expected a known target for every label.")
     return values
 
 
@@ -141,7 +148,7 @@ def check_pair(
 
     Args:
         probabilities: `(n_examples, n_labels)`, in [0, 1].
-        targets: Of the same shape, 0 or 1.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
         n_labels: Columns expected.
         where: Names of the two arrays in messages.
 
@@ -163,15 +170,20 @@ def check_pair(
 
 
 def _check_numbers(array: npt.ArrayLike, where: str) -> FloatArray:
+    values = _check_shape(array, where)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise DataError(f"{where}: {_count(bad, 'NaN or infinite')}. Expected a number in every cell.")
+    return values
+
+
+def _check_shape(array: npt.ArrayLike, where: str) -> FloatArray:
     values = _as_float32(array, where)
     if values.ndim != 2 or 0 in values.shape:
         raise DataError(
             f"{where}: shape {values.shape}. Expected (n_examples, n_labels), one or more of each; "
             "a single label is a column, array.reshape(-1, 1)."
         )
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise DataError(f"{where}: {_count(bad, 'NaN or infinite')}. Expected a number in every cell.")
     return values
 
 

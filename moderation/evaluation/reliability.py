@@ -105,7 +105,7 @@ def compare_calibration(
     Args:
         before: float32 `(n_examples, n_labels)`, only the sigmoid.
         after: Of the same shape, calibrated.
-        targets: Of the same shape, 0 or 1.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
         labels: Ordered labels.
         calibrators: One per label, in that order.
 
@@ -114,12 +114,13 @@ def compare_calibration(
     """
     compared = {}
     for i, label in enumerate(labels):
-        positive = targets[:, i] == 1
-        bins = reliability_bins(before[:, i], positive)
+        known = ~np.isnan(targets[:, i])
+        positive = targets[known, i] == 1
+        bins = reliability_bins(before[known, i], positive)
         compared[label] = CalibrationChange(
             method=calibrators[i].method,
-            before=measure_calibration(before[:, i], positive),
-            after=measure_calibration(after[:, i], positive),
+            before=measure_calibration(before[known, i], positive),
+            after=measure_calibration(after[known, i], positive),
             bins=DiagramPoints(bins.probability.tolist(), bins.share.tolist(), bins.count.tolist()),
         )
     return compared

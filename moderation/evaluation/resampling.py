@@ -28,7 +28,7 @@ class Ranking:
     """The examples of one label from the highest probability down, with everything that does not depend on weights.
 
     Args:
-        order: int `(n_examples,)`, rows by falling probability.
+        order: int `(n_known,)`, rows whose target is known, by falling probability.
         positives: int `(n_positives,)`, positions in that order with target 1.
         first: int `(n_positives,)`, position where the run of equal probabilities around each positive starts.
         end: int `(n_positives,)`, position after that run.
@@ -43,8 +43,9 @@ class Ranking:
 
     @classmethod
     def of(cls, probabilities: FloatArray, targets: FloatArray, threshold: float) -> "Ranking":
-        """Sort the examples of one label; both arrays are `(n_examples,)`."""
-        order = np.argsort(-probabilities, kind="stable")
+        """Sort the examples of one label; both arrays are `(n_examples,)`, targets NaN where unknown."""
+        known = np.flatnonzero(~np.isnan(targets))
+        order = known[np.argsort(-probabilities[known], kind="stable")]
         falling = -probabilities[order]
         positives = np.flatnonzero(targets[order] == 1)
         return cls(
@@ -52,7 +53,7 @@ class Ranking:
             positives=positives,
             first=np.searchsorted(falling, falling[positives], side="left"),
             end=np.searchsorted(falling, falling[positives], side="right"),
-            n_flagged=int(predict(probabilities, threshold).sum()),
+            n_flagged=int(predict(probabilities[known], threshold).sum()),
         )
 
     def measure(self, weights: npt.NDArray[Any]) -> tuple[float, float, float]:
@@ -69,7 +70,7 @@ class Ranking:
             NaN for ROC-AUC and average precision unless both classes have weight, for F1 unless positives have weight.
         """
         ranked = weights[self.order]
-        total = _running(ranked)  # (n_examples + 1,), weight of the first i positions
+        total = _running(ranked)  # (n_known + 1,), weight of the first i positions
         found = _running(ranked[self.positives])  # (n_positives + 1,), of the first i positives
         weight_positive, weight_negative = float(found[-1]), float(total[-1] - found[-1])
         if not weight_positive:
@@ -101,7 +102,7 @@ def resample(
 
     Args:
         probabilities: float32 `(n_examples, n_labels)`, in [0, 1].
-        targets: Of the same shape, 0 or 1.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
         thresholds: float32 `(n_labels,)`.
         samples: Resamples.
         seed: Of the draws.

@@ -52,6 +52,7 @@ class LabelMetrics:
         at_threshold: Decisions at that threshold.
         at_half: Decisions at 0.5.
         intervals: Of this label's figures.
+        n_known: Examples for which the label is known, which all of these count; None: all of the split.
     """
 
     support: int
@@ -65,6 +66,7 @@ class LabelMetrics:
     at_threshold: Decisions
     at_half: Decisions
     intervals: Intervals
+    n_known: int | None = json_field(None, optional=True)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def tune_thresholds(
 
     Args:
         probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
-        targets: Of the same shape, 0 or 1.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
         labels: Ordered labels.
         objective: `f1`, `fbeta:B`, `precision>=P` (best recall) or `recall>=R` (best precision).
         bootstrap: Samples of the interval; 0: no interval.
@@ -117,7 +117,8 @@ def tune_thresholds(
 
     results = {}
     for column, label in enumerate(labels):
-        ordered = sort_by_probability(scores[:, column], truth[:, column])
+        known = ~np.isnan(truth[:, column])
+        ordered = sort_by_probability(scores[known, column], truth[known, column])
         rng = np.random.default_rng([seed, column])
         results[label] = _tune_label(*ordered, goal, rng, objective, bootstrap, folds, max(min_positives, 1))
     _warn(results, min_positives)

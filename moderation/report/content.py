@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import predict
 from moderation.evaluation.reliability import wilson_interval
@@ -230,8 +232,8 @@ def _label_rows(metrics: SplitMetrics | None) -> list[LabelRow]:
                 metrics=one,
                 right=_share(right, flagged),
                 found=_share(right, one.support),
-                per_thousand=per_thousand(flagged, metrics.n_examples),
-                truly_per_thousand=per_thousand(one.support, metrics.n_examples),
+                per_thousand=per_thousand(flagged, one.n_known or metrics.n_examples),
+                truly_per_thousand=per_thousand(one.support, one.n_known or metrics.n_examples),
             )
         )
     return rows
@@ -257,7 +259,7 @@ def _confidence_rows(inputs: ReportInputs) -> list[ConfidenceRow]:
     flags = predict(inputs.probabilities, inputs.cuts)
     rows = []
     for i, label in enumerate(inputs.labels):
-        chosen = flags[:, i]
+        chosen = flags[:, i] & ~np.isnan(inputs.targets[:, i])
         true = _share(int((inputs.targets[chosen, i] == 1).sum()), int(chosen.sum()))
         claimed = float(inputs.probabilities[chosen, i].mean()) if true else None
         rows.append(ConfidenceRow(label, claimed, true, _verdict(claimed, true)))

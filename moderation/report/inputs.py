@@ -34,7 +34,7 @@ class ReportInputs:
         split: Split of `metrics`, `probabilities` and `targets`: test if there is one, otherwise val.
         labels: Ordered labels; empty if no file names any.
         probabilities: float32 `(n_examples, n_labels)`, in [0, 1].
-        targets: float32 of the same shape, 0 or 1.
+        targets: float32 of the same shape, 0 or 1, NaN where unknown.
         cuts: Threshold of each label, float32 `(n_labels,)`: those that `metrics` was measured at, otherwise the tuned
             ones.
         thresholds: thresholds.json, label to result.

@@ -60,13 +60,13 @@ def draw_plots(inputs: ReportInputs) -> Iterator[Plot]:
         yield _plot("losses", *draw_losses(inputs.losses))
     if inputs.probabilities is None or inputs.targets is None:
         return
-    labels, scores, positive, cuts = inputs.labels, inputs.probabilities, inputs.targets == 1, inputs.cuts
-    yield _plot("roc", *draw_roc(labels, scores, positive))
-    yield _plot("precision_recall", *draw_precision_recall(labels, scores, positive, cuts))
-    yield _plot("f1_over_threshold", *draw_f1(labels, scores, positive, cuts))
+    labels, scores, targets, cuts = inputs.labels, inputs.probabilities, inputs.targets, inputs.cuts
+    yield _plot("roc", *draw_roc(labels, scores, targets))
+    yield _plot("precision_recall", *draw_precision_recall(labels, scores, targets, cuts))
+    yield _plot("f1_over_threshold", *draw_f1(labels, scores, targets, cuts))
     before = inputs.metrics.calibration if inputs.metrics else None
-    yield _plot("reliability", *draw_reliability(labels, scores, positive, before))
-    yield _plot("cooccurrence", *draw_cooccurrence(labels, positive))
+    yield _plot("reliability", *draw_reliability(labels, scores, targets, before))
+    yield _plot("cooccurrence", *draw_cooccurrence(labels, targets))
 
 
 def _plot(name: str, figure: "Figure", alt: str) -> Plot:
@@ -92,14 +92,14 @@ def draw_losses(losses: Sequence[Losses]) -> Drawn:
     return figure, f"Line chart of the loss over the optimizer steps: {listing(parts)}."
 
 
-def draw_roc(labels: Sequence[str], scores: FloatArray, positive: BoolArray) -> Drawn:
+def draw_roc(labels: Sequence[str], scores: FloatArray, targets: FloatArray) -> Drawn:
     """Draw one ROC curve per label that has both classes."""
     figure = new_figure(5.4, 6.2)
     axes = new_axes(figure, "False alarms: share of other comments flagged", "Recall: share found")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
     lines, names = [], []
-    for i in _with_both_classes(positive):
-        false_rate, true_rate, _ = roc_curve(positive[:, i], scores[:, i])
+    for i in _with_both_classes(targets):
+        false_rate, true_rate, _ = roc_curve(*_of_label(targets, scores, i))
         lines += axes.plot(*thin(false_rate, true_rate), **line_style(i))
         names.append(f"{labels[i]} {float(auc(false_rate, true_rate)):.3f}")
     finish_square(axes, lines, names, "Label and area under its curve")
@@ -107,33 +107,34 @@ def draw_roc(labels: Sequence[str], scores: FloatArray, positive: BoolArray) -> 
 
 
 def draw_precision_recall(
-    labels: Sequence[str], scores: FloatArray, positive: BoolArray, cuts: FloatArray | None
+    labels: Sequence[str], scores: FloatArray, targets: FloatArray, cuts: FloatArray | None
 ) -> Drawn:
     """Draw one precision-recall curve per label that has both classes, with a point at its threshold."""
     figure = new_figure(5.4, 6.2)
     axes = new_axes(figure, "Recall: share found", "Precision: share of flags that are right")
-    flagged = np.zeros_like(positive) if cuts is None else predict(scores, cuts)
     lines, names = [], []
-    for i in _with_both_classes(positive):
-        truth = positive[:, i]
-        precision, recall, _ = precision_recall_curve(truth, scores[:, i])
+    for i in _with_both_classes(targets):
+        truth, scored = _of_label(targets, scores, i)
+        precision, recall, _ = precision_recall_curve(truth, scored)
         lines += axes.plot(*thin(recall, precision), drawstyle="steps-post", **line_style(i))
-        names.append(f"{labels[i]} {float(average_precision_score(truth, scores[:, i])):.3f}")
-        if flagged[:, i].any():
-            right = (flagged[:, i] & truth).sum()
-            axes.plot(right / truth.sum(), right / flagged[:, i].sum(), **dot_style(i))
+        names.append(f"{labels[i]} {float(average_precision_score(truth, scored)):.3f}")
+        flagged = np.zeros_like(truth) if cuts is None else predict(scored, cuts[i])
+        if flagged.any():
+            right = (flagged & truth).sum()
+            axes.plot(right / truth.sum(), right / flagged.sum(), **dot_style(i))
     finish_square(axes, lines, names, "Label and average precision")
     return figure, f"One curve per label, a point at its threshold. Average precision: {listing(names)}."
 
 
-def draw_f1(labels: Sequence[str], scores: FloatArray, positive: BoolArray, cuts: FloatArray | None) -> Drawn:
+def draw_f1(labels: Sequence[str], scores: FloatArray, targets: FloatArray, cuts: FloatArray | None) -> Drawn:
     """Draw F1 over the threshold, one panel per label, with the chosen threshold."""
     figure, panels = new_grid(labels, "Threshold", "F1", height=1.7)
     for i, panel in enumerate(panels):
-        if not positive[:, i].any():
+        truth, scored = _of_label(targets, scores, i)
+        if not truth.any():
             panel.text(0.5, 0.5, "n/a: no positives", ha="center", color=GREY)
             continue
-        precision, recall, thresholds = precision_recall_curve(positive[:, i], scores[:, i])
+        precision, recall, thresholds = precision_recall_curve(truth, scored)
         total = (precision + recall)[:-1]
         f1 = np.divide(2 * precision[:-1] * recall[:-1], total, out=np.zeros_like(total), where=total > 0)
         panel.plot(*thin(thresholds.astype(np.float64), f1), drawstyle="steps-pre", color=BLUE, linewidth=1.7)
@@ -151,7 +152,7 @@ def draw_f1(labels: Sequence[str], scores: FloatArray, positive: BoolArray, cuts
 def draw_reliability(
     labels: Sequence[str],
     scores: FloatArray,
-    positive: BoolArray,
+    targets: FloatArray,
     calibration: Mapping[str, CalibrationChange] | None = None,
 ) -> Drawn:
     """Draw the share of positives over the probability, one panel per label, with counts below.
@@ -159,7 +160,7 @@ def draw_reliability(
     Args:
         labels: Ordered labels.
         scores: The probabilities in use, float32 `(n_examples, n_labels)`.
-        positive: bool, of the same shape.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
         calibration: From `compare_calibration`, for the labels that were calibrated.
     """
     from matplotlib.ticker import NullLocator
@@ -169,7 +170,8 @@ def draw_reliability(
         labels, "Probability that the model gives", "Share of positive comments", height=1.75, below=0.65
     )
     for i, panel in enumerate(panels):
-        bins = reliability_bins(scores[:, i], positive[:, i])
+        truth, scored = _of_label(targets, scores, i)
+        bins = reliability_bins(scored, truth)
         spread = np.abs(np.stack([bins.low, bins.high]) - bins.share)
         panel.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         panel.errorbar(bins.probability, bins.share, spread, color=BLUE, marker="o", markersize=4, elinewidth=0.9)
@@ -177,7 +179,7 @@ def draw_reliability(
             points = changed[labels[i]].bins
             panel.plot(points.probability, points.share, color=ORANGE, linestyle="--", marker=".", linewidth=1.2)
         panel.tick_params(labelbottom=False)
-        counts = panel.inset_axes((0, -0.37, 1, 0.3), xlim=(0, 1), yscale="log", ylim=(0.7, 3 * len(scores)))
+        counts = panel.inset_axes((0, -0.37, 1, 0.3), xlim=(0, 1), yscale="log", ylim=(0.7, 3 * len(scored)))
         counts.bar((bins.position + 0.5) / N_BINS, bins.count, width=0.85 / N_BINS, color=GREY)
         counts.spines[["top", "right"]].set_visible(False)
         counts.yaxis.set_minor_locator(NullLocator())
@@ -189,11 +191,15 @@ def draw_reliability(
     )
 
 
-def draw_cooccurrence(labels: Sequence[str], positive: BoolArray) -> Drawn:
-    """Draw, for each pair of labels, the share of comments with the first that also have the second."""
-    together = positive.T.astype(np.float64) @ positive.astype(np.float64)  # (n_labels, n_labels), counts
+def draw_cooccurrence(labels: Sequence[str], targets: FloatArray) -> Drawn:
+    """Draw, for each pair of labels, the share of comments with the first that also have the second.
+
+    Only comments count for which the second one is known.
+    """
+    positive, known = (targets == 1).astype(np.float64), (~np.isnan(targets)).astype(np.float64)
+    together, asked = positive.T @ positive, positive.T @ known  # (n_labels, n_labels), counts
     support = np.diag(together)
-    share = np.divide(together, support[:, None], out=np.full_like(together, np.nan), where=support[:, None] > 0)
+    share = np.divide(together, asked, out=np.full_like(together, np.nan), where=asked > 0)
     size = 2.4 + 0.7 * len(labels)
     figure = new_figure(size + 0.9, size)
     axes = new_axes(figure, "… have this one, too", "Of the comments with this label …")
@@ -220,9 +226,15 @@ def _mark_cut(panel: "Axes", cut: float) -> None:
     )
 
 
-def _with_both_classes(positive: BoolArray) -> list[int]:
+def _with_both_classes(targets: FloatArray) -> list[int]:
     """Columns in which a curve is defined."""
-    return [int(i) for i in np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))]
+    return [int(i) for i in np.flatnonzero((targets == 1).any(axis=0) & (targets == 0).any(axis=0))]
+
+
+def _of_label(targets: FloatArray, scores: FloatArray, column: int) -> tuple[BoolArray, FloatArray]:
+    """Truth and probability of the examples for which a label is known."""
+    known = ~np.isnan(targets[:, column])
+    return targets[known, column] == 1, scores[known, column]
 
 
 def _pairs(labels: Sequence[str], share: npt.NDArray[np.float64]) -> str:

@@ -19,7 +19,7 @@ def build_balanced_sampler_and_pos_weight(
     """Build both remedies for rare labels; use one or both.
 
     Args:
-        targets: 0/1, `(n_examples, n_labels)`, columns in label order.
+        targets: 0/1, NaN where unknown, `(n_examples, n_labels)`, columns in label order.
         rule: How to compute `pos_weight` from the ratio of negatives to positives: "balanced" uses the ratio, "sqrt"
             its square root, "off" 1.
         cap: Largest `pos_weight`, 1 or more.
@@ -41,7 +41,7 @@ def build_balanced_sampler_and_pos_weight(
         5
     """
     array = np.asarray(targets, dtype=np.float32)
-    if array.ndim != 2 or not len(array) or not np.isin(array, (0, 1)).all():
+    if array.ndim != 2 or not len(array) or not (np.isin(array, (0, 1)) | np.isnan(array)).all():
         raise DataError(f"Targets: expected 0/1 of shape (n_examples, n_labels), found shape {array.shape}.")
     weights = torch.from_numpy(example_weights(array))
     generator = torch.Generator().manual_seed(seed)
@@ -53,11 +53,11 @@ def pos_weight_of(targets: npt.NDArray[np.float32], rule: PosWeight, cap: float)
     """Weight of positives per label, float32 `(n_labels,)`, in [1, cap]; see the function above."""
     if cap < 1:
         raise ConfigError(f"pos_weight: cap is {cap}, expected 1 or more.")
-    n_positives = targets.sum(axis=0, dtype=np.float64)
+    n_positives = np.nansum(targets, axis=0, dtype=np.float64)
     if not n_positives.all():
         columns = ", ".join(map(str, np.flatnonzero(n_positives == 0)))
         raise DataError(f"pos_weight: no positives in column {columns} (from 0). Add examples, or leave the label out.")
-    ratio = (len(targets) - n_positives) / n_positives
+    ratio = ((~np.isnan(targets)).sum(axis=0) - n_positives) / n_positives
     if rule == "off":
         ratio = np.ones_like(ratio)
     elif rule == "sqrt":
@@ -74,7 +74,7 @@ def example_weights(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]
     An example weighs as much as the rarest of its labels, 1 / frequency; an example without labels as much as their
     absence. So each label, and no label at all, is drawn about equally often.
     """
-    flags = np.column_stack([targets > 0, ~(targets > 0).any(axis=1)])
+    flags = np.column_stack([targets > 0, ~(targets > 0).any(axis=1)])  # an unknown label is no positive one
     frequency = flags.sum(axis=0, dtype=np.float64)
     inverse = np.divide(1.0, frequency, out=np.zeros_like(frequency), where=frequency > 0)
     weights: npt.NDArray[np.float64] = (flags * inverse).max(axis=1)

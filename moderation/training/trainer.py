@@ -25,7 +25,8 @@ class PosWeightTrainer(Trainer):
     """A `transformers.Trainer` for multi-label targets.
 
     The loss is binary cross-entropy with logits, the mean over examples and labels, positives weighted by
-    `pos_weight`. Batches are bucketed by length, also with a balanced sampler. With several processes,
+    `pos_weight`. A target of NaN is unknown: it is left out of that mean, so its label learns nothing from the example.
+    Batches are bucketed by length, also with a balanced sampler. With several processes,
     `per_device_train_batch_size` times their number is cut into equal shares, and each example is seen once an epoch.
 
     Args:
@@ -87,9 +88,16 @@ class PosWeightTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def loss_of(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean loss over `(n_examples, n_labels)`, computed in float32."""
+        """Mean loss over the known ones of `(n_examples, n_labels)` targets, computed in float32; 0 without any."""
         pos_weight = None if self.pos_weight is None else self.pos_weight.to(logits.device)
-        return F.binary_cross_entropy_with_logits(logits.float(), targets.float(), pos_weight=pos_weight)
+        targets = targets.float()
+        unknown = torch.isnan(targets)
+        if not unknown.any():
+            return F.binary_cross_entropy_with_logits(logits.float(), targets, pos_weight=pos_weight)
+        losses = F.binary_cross_entropy_with_logits(
+            logits.float(), targets.nan_to_num(), pos_weight=pos_weight, reduction="none"
+        )
+        return losses.masked_fill(unknown, 0).sum() / (~unknown).sum().clamp(min=1)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Loader over bucketed batches; each process gets its share of every batch."""

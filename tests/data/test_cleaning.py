@@ -44,7 +44,7 @@ def test_what_comes_back(rows: pd.DataFrame, caplog: pytest.LogCaptureFixture) -
         "left_out": {"without_text": 2, "without_labels": 1, "other_language": 0},
     }
     assert "labels found (of the Jigsaw six): toxic, threat" in caplog.text
-    assert "3 of 6 rows used; left out: 2 without text, 1 with labels of -1" in caplog.text
+    assert "3 of 6 rows used; left out: 2 without text, 1 without labels" in caplog.text
     assert "worse" not in caplog.text
     pd.testing.assert_frame_equal(rows, before)
 
@@ -86,6 +86,35 @@ def test_the_language_column_keeps_english(column: str) -> None:
     assert df.attrs["left_out"]["other_language"] == 3
 
 
+def test_languages_choose_what_the_column_keeps() -> None:
+    codes = ["en", "pt-BR", "PT", "fr", None]
+    frame = pd.DataFrame({"comment_text": list("abcde"), "toxic": [0, 1, 0, 1, 0], "lang": codes})
+    assert load_english_only(frame, languages=["en", "pt"])["comment_text"].tolist() == ["a", "b", "c"]
+    assert len(load_english_only(frame, languages=["any"])) == 5
+    with pytest.raises(ConfigError, match="--detect-language keeps English only"):
+        load_english_only(frame, languages=["pt"], detect_language=True)
+
+
+def test_empty_cells_are_unknown_labels_if_they_may_be() -> None:
+    frame = pd.DataFrame(
+        {
+            "comment_text": list("abcd"),
+            "toxic": ["0", "1", "", ""],
+            "threat": ["1", " ", "0", None],
+            "note": list("wxyz"),
+        }
+    )
+    with pytest.raises(DataError, match=r"missing \(--partial-labels"):
+        load_english_only(frame)
+    df = load_english_only(frame, partial_labels=True)
+    np.testing.assert_array_equal(df[["toxic", "threat"]], [[0, 1], [1, np.nan], [np.nan, 0]])
+    assert df.attrs["left_out"]["without_labels"] == 1
+    cut = load_english_only(frame, partial_labels=True, label_cut=0.5)
+    np.testing.assert_array_equal(cut["toxic"], [0, 1, np.nan])
+    with pytest.raises(DataError, match="label 'threat': every cell is empty"):
+        load_english_only(frame.assign(threat=""), partial_labels=True, label_columns=["toxic", "threat"])
+
+
 def test_a_language_column_that_is_absent_comes_with_the_other_problems(rows: pd.DataFrame) -> None:
     rows["toxic"] = 0.5
     with pytest.raises(DataError, match="tongue") as caught:
@@ -97,7 +126,7 @@ def test_nothing_left_is_an_error_that_counts_why() -> None:
     frame = pd.DataFrame({"comment_text": ["a", " ", "c"], "toxic": [0, 1, -1], "lang": ["fr", "en", "en"]})
     with pytest.raises(DataError, match="no rows left") as caught:
         load_english_only(frame)
-    assert "1 without text, 1 with labels of -1, 1 in languages other than English" in str(caught.value)
+    assert "1 without text, 1 without labels, 1 in other languages" in str(caught.value)
 
 
 def test_detected_languages(caplog: pytest.LogCaptureFixture) -> None:

@@ -311,7 +311,7 @@ def test_texts_that_are_none(tokenizer):
     assert "rows 2, 3" in message
 
 
-@pytest.mark.parametrize("value", [-1, 2, np.nan, "secret"])
+@pytest.mark.parametrize("value", [-1, 2, np.inf, "secret"])
 def test_targets_outside_the_range(tokenizer, value):
     df = comments("secret a", "secret b", "secret c")
     df.index = ["x", "y", "z"]  # rows are counted, whatever they are called
@@ -319,6 +319,14 @@ def test_targets_outside_the_range(tokenizer, value):
     message = refusal(df, tokenizer, ("toxic",))
     assert "label 'toxic': 1 value" in message
     assert "row 2" in message
+
+
+def test_unknown_targets_stay_unknown_and_are_counted(tokenizer, caplog):
+    df = comments("a text", "b text").assign(toxic=[1.0, np.nan])
+    with caplog.at_level("INFO"):
+        encoded = df_to_hfds(df, tokenizer, ("toxic",))
+    assert np.isnan(encoded[1]["labels"]).all()
+    assert "1 of 2 targets are unknown" in caplog.text
 
 
 def test_texts_taken_for_a_label(tokenizer):

@@ -74,7 +74,7 @@ def test_odd_label_names_are_drawn_without_a_warning() -> None:
 def test_many_labels_get_a_panel_each() -> None:
     inputs = random_inputs(tuple(f"label {i}" for i in range(10)), n=40)
     assert inputs.probabilities is not None and inputs.targets is not None
-    figure, _ = draw_f1(inputs.labels, inputs.probabilities, inputs.targets == 1, inputs.cuts)
+    figure, _ = draw_f1(inputs.labels, inputs.probabilities, inputs.targets, inputs.cuts)
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(inputs.labels)
     assert all(0 <= axes.get_position().y0 < axes.get_position().y1 <= 1 for axes in figure.axes)
 

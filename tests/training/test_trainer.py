@@ -72,6 +72,26 @@ def test_loss_is_the_weighted_cross_entropy(make_trainer, model, val_set, collat
     assert set(batch) == {"input_ids", "attention_mask", "labels"}, "the batch is the caller's"
 
 
+def test_unknown_targets_teach_nothing(make_trainer, model, val_set, collator):
+    trainer = make_trainer(trainer={"pos_weight": POS_WEIGHT})
+    logits = torch.randn(8, 6, requires_grad=True)
+    targets = torch.randint(0, 2, (8, 6)).float()
+    targets[:, 3] = torch.nan
+    targets[2] = torch.nan
+    trainer.loss_of(logits, targets).backward()
+    assert not logits.grad[:, 3].any()
+    assert not logits.grad[2].any()
+    rows, columns = [0, 1, 3, 4, 5, 6, 7], [0, 1, 2, 4, 5]
+    expected = bce_by_hand(
+        logits.detach().numpy()[np.ix_(rows, columns)],
+        targets.numpy()[np.ix_(rows, columns)],
+        POS_WEIGHT.numpy()[columns],
+    )
+    logits = logits.detach()
+    assert float(trainer.loss_of(logits, targets)) == pytest.approx(expected, rel=1e-5)
+    assert float(trainer.loss_of(logits, torch.full((8, 6), torch.nan))) == 0
+
+
 def test_loss_under_bf16_is_computed_in_float32(make_trainer, model, val_set, collator):
     trainer = make_trainer(trainer={"pos_weight": POS_WEIGHT})
     inputs, targets = as_tensors(val_set, collator)
