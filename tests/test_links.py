@@ -20,7 +20,7 @@ from moderation.report import render
 from moderation.report.plots import Plot
 from moderation.scoring.resume import Parts
 from moderation.training.callbacks import JsonlLog
-from moderation.training.run_record import RunFacts, begin_run, check_run_folder, save_tokenizer
+from moderation.training.run_record import RunFacts, RunRecord, begin_run, check_run_folder, save_tokenizer
 from moderation.training.states import remove_other_states
 from tests.attack_table import Attack
 
@@ -119,9 +119,12 @@ def test_a_training_that_begins_anew_removes_links_alone(
     run.plots_dir.symlink_to(victim.path / "new")
     run.log.symlink_to(victim.path / "diary")
     run.run_json.symlink_to(victim.path / "missing")
-    with pytest.raises(ArtifactError, match=r"contains tokenizer, plots, resume, log\.jsonl, run\.json"):
-        check_run_folder(run, settings(table_path))
     chosen = settings(table_path, overwrite=True)
+    for one in (settings(table_path), chosen):
+        with pytest.raises(ArtifactError, match=r"contains tokenizer, plots, resume, log\.jsonl, run\.json"):
+            check_run_folder(run, one)
+    run.run_json.unlink()
+    RunRecord(settings={}, data={}).write(run.run_json)
     check_run_folder(run, chosen)
     begin_run(run, chosen, RunFacts(data={}))
     save_tokenizer(run, AutoTokenizer.from_pretrained(tiny_backbone))
