@@ -350,7 +350,10 @@ def _clear(run: RunFolder) -> None:
         if folder not in others:
             remove_folder(folder)
     for file in files:
-        file.unlink(missing_ok=True)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{file}: could not be removed ({error.strerror}). Remove it yourself.") from error
 
 
 def _files_and_folders(run: RunFolder) -> tuple[list[Path], list[Path]]:
