@@ -42,11 +42,16 @@ if sys.platform == "win32":
     def _lock(descriptor: int) -> None:
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # after the record, which others can then read
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    _share = _lock
 else:
     import fcntl
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _share(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,33 @@ def claimed(
                 folder.rmdir()
 
 
+def refuse_claimed(path: Path) -> None:
+    """Refuse to read a folder that another process is writing. Readers claim nothing, so several may read at once.
+
+    Args:
+        path: A folder that keeps its lock inside.
+
+    Raises:
+        ArtifactError: another process holds the lock.
+    """
+    lock = Path(os.path.realpath(path)) / ".lock"
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY"))
+    try:
+        descriptor = os.open(lock, (os.O_RDWR if sys.platform == "win32" else os.O_RDONLY) | flags)
+    except FileNotFoundError:
+        return
+    except OSError as error:  # another user's, left behind or held
+        logger.warning("%s: cannot be opened (%s), so whether a run is writing there is unknown.", lock, error.strerror)
+        return
+    try:
+        is_free = not stat.S_ISREG(os.fstat(descriptor).st_mode) or _is_locked(descriptor, lock, shared=True)
+        if not is_free:
+            owner = Owner.from_bytes(_read(descriptor)) or _UNKNOWN
+            raise ArtifactError(f"{path}: another process is writing it: {owner}. Wait until it ends, or stop it.")
+    finally:
+        os.close(descriptor)
+
+
 def _hold(lock: Path, path: Path, wait_s: float) -> int:
     """The descriptor of a lock file that we hold, and that still has its name."""
     end = time.monotonic() + wait_s
@@ -177,9 +209,9 @@ def _open(lock: Path) -> int:
     return descriptor
 
 
-def _is_locked(descriptor: int, lock: Path) -> bool:
+def _is_locked(descriptor: int, lock: Path, *, shared: bool = False) -> bool:
     try:
-        _lock(descriptor)
+        (_share if shared else _lock)(descriptor)
     except OSError as error:
         if error.errno in _HELD:
             return False

@@ -20,7 +20,7 @@ from moderation.report import render
 from moderation.report.plots import Plot
 from moderation.scoring.resume import Parts
 from moderation.training.callbacks import JsonlLog
-from moderation.training.run_record import RunFacts, begin_run, check_run_folder, save_tokenizer
+from moderation.training.run_record import RunFacts, RunRecord, begin_run, check_run_folder, save_tokenizer
 from moderation.training.states import remove_other_states
 from tests.attack_table import Attack
 
@@ -64,12 +64,16 @@ def settings(table_path: Path, **changes: bool) -> TrainConfig:
     return build(TrainConfig, {"data_path": table_path, "output_dir": Path("run"), **changes})
 
 
-def test_tune_beside_the_predictions(run: RunFolder, victim: Victim, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tune_beside_the_predictions(
+    run: RunFolder, victim: Victim, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     truth = np.tile(np.array([[0, 1], [1, 0]], dtype=np.float32), (20, 1))
     write_predictions(run, "val", truth * 0.5 + 0.2, truth, ("a", "b"), split="val")
     words = ["tune", "--preds", str(run.preds("val")), "--labels", str(run.labels("val")), "--bootstrap", "0"]
     run.thresholds.symlink_to(victim.path / "diary")
-    assert cli.main(words) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("moderation.commands.tune.tune_thresholds", Mock(side_effect=AssertionError("after the work")))
+        assert cli.main(words) == 1
     assert f"{run.thresholds}: a link that leads out of {run.path}" in capsys.readouterr().err
     assert victim.is_untouched()
     assert cli.main([*words, "--out", str(run.thresholds)]) == 0, "the user named the link"
@@ -77,21 +81,45 @@ def test_tune_beside_the_predictions(run: RunFolder, victim: Victim, capsys: pyt
 
 
 def test_evaluate_in_the_folder_of_the_checkpoint(
-    tiny_run: Path, run: RunFolder, victim: Victim, capsys: pytest.CaptureFixture[str], attack: Attack
+    tiny_run: Path,
+    run: RunFolder,
+    victim: Victim,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    attack: Attack,
 ) -> None:
+    monkeypatch.setattr("moderation.commands.evaluate.rebuild_splits", Mock(side_effect=AssertionError("work")))
     for path in tiny_run.iterdir():  # reading behind links is fine
         (run.path / path.name).symlink_to(path)
-    for target in (run.metrics("val"), run.path / "labels_val.json", run.preds("val")):
-        former = target.readlink()
-        target.unlink()
-        target.symlink_to(victim.path / "diary")
-        words = ["evaluate", "--checkpoint", str(run.checkpoint_best), "--split", "val", "--bootstrap", "0"]
+
+    def refused(target: Path, split: str) -> None:
+        words = ["evaluate", "--checkpoint", str(run.checkpoint_best), "--split", split, "--bootstrap", "0"]
         assert cli.main(words) == 1
-        assert "a link that leads out of" in capsys.readouterr().err
-        target.unlink()
-        target.symlink_to(former)
+        assert f"{target}: a link that leads out of" in capsys.readouterr().err
         attack.tried()
+
+    for split in ("val", "test"):
+        names = ("preds_{}.npy", "labels_{}.npy", "preds_{}.json", "labels_{}.json", "metrics_{}.json")
+        for target in (run.path / name.format(split) for name in names):
+            target.unlink()
+            target.symlink_to(victim.path / "diary")
+            refused(target, split)
+            target.unlink()
+    refused(run.report, "test")  # which is drawn again
+    run.report.unlink()
+    refused(run.plots_dir, "test")
     assert victim.is_untouched()
+
+
+@pytest.mark.parametrize("words", ["check missing.csv", "evaluate --suite hatecheck=missing.csv"])
+def test_a_report_that_cannot_be_written_is_found_before_the_tables(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    for name, what in (("link", "it is a link to"), ("folder", "it is a folder")):
+        assert cli.main([*words.split(), "--json", str(tmp_path / name)]) == 1
+        assert f"{tmp_path / name}: could not be written ({what}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["folder", "missing folder", "one plot", "page"])
@@ -119,9 +147,12 @@ def test_a_training_that_begins_anew_removes_links_alone(
     run.plots_dir.symlink_to(victim.path / "new")
     run.log.symlink_to(victim.path / "diary")
     run.run_json.symlink_to(victim.path / "missing")
-    with pytest.raises(ArtifactError, match=r"contains tokenizer, plots, resume, log\.jsonl, run\.json"):
-        check_run_folder(run, settings(table_path))
     chosen = settings(table_path, overwrite=True)
+    for one in (settings(table_path), chosen):
+        with pytest.raises(ArtifactError, match=r"contains tokenizer, plots, resume, log\.jsonl, run\.json"):
+            check_run_folder(run, one)
+    run.run_json.unlink()
+    RunRecord(settings={}, data={}).write(run.run_json)
     check_run_folder(run, chosen)
     begin_run(run, chosen, RunFacts(data={}))
     save_tokenizer(run, AutoTokenizer.from_pretrained(tiny_backbone))

@@ -17,7 +17,7 @@ import pytest
 
 from moderation import cli, locks
 from moderation.errors import ArtifactError
-from moderation.locks import claimed
+from moderation.locks import claimed, refuse_claimed
 from tests.attack_table import Attack
 
 TWO_RUNS = "two runs, one output"
@@ -26,16 +26,16 @@ HOLD = """
 import sys
 from pathlib import Path
 from moderation.locks import claimed
-with claimed(Path(sys.argv[1]), "score", source=Path(sys.argv[2])):
+with claimed(Path(sys.argv[1]), "score", source=Path(sys.argv[2]), inside=len(sys.argv) > 3):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 @contextmanager
-def held(path: Path, source: Path = Path("in.csv")) -> Iterator[subprocess.Popen[str]]:
+def held(path: Path, source: Path = Path("in.csv"), *, inside: bool = False) -> Iterator[subprocess.Popen[str]]:
     """Another process that has claimed an output."""
-    words = [sys.executable, "-c", HOLD, str(path), str(source)]
+    words = [sys.executable, "-c", HOLD, str(path), str(source), *["inside"] * inside]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         yield process
@@ -196,6 +196,7 @@ VERBS: dict[str, tuple[str, Callable[[Path], Path], bool]] = {
     ),
     "evaluate": ("evaluate --checkpoint {0}/run/checkpoint_best.pt", lambda folder: folder / "run", True),
     "export": ("export {0}/run --to {0}/bundle --formats hf", lambda folder: folder / "bundle", False),
+    "exported": ("export {0}/run --to {0}/bundle --formats hf", lambda folder: folder / "run", True),
     "suites": ("evaluate --suite hatecheck={0}/t.csv --json {0}/b.json", lambda folder: folder / "b.json", False),
     "page": (
         "evaluate --suite hatecheck={0}/t.csv --output-dir {0}/b",
@@ -223,6 +224,23 @@ def test_every_verb_that_writes_over_some_time_is_refused(
         assert cli.main(words.format(tmp_path).split()) == 1
         assert "another process is writing it: moderation score, process" in capsys.readouterr().err
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_readers_claim_nothing_and_need_no_right_to_write(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lock = tmp_path / ".lock"
+    refuse_claimed(tmp_path)
+    assert not lock.exists()
+    lock.write_text("left by a process that was killed", encoding="utf-8")
+    lock.chmod(0o400)
+    refuse_claimed(tmp_path)
+    assert lock.read_text(encoding="utf-8") == "left by a process that was killed"
+    lock.unlink()
+    lock.symlink_to("elsewhere")
+    refuse_claimed(tmp_path)
+    assert "whether a run is writing there is unknown" in caplog.text
+    lock.unlink()
+    with held(tmp_path, inside=True) as first, pytest.raises(ArtifactError, match=f"process {first.pid} on .*Wait"):
+        refuse_claimed(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")

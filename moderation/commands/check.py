@@ -42,6 +42,7 @@ def check(config: CheckConfig) -> int:
         DataError: lists the problems of all tables; the report has been written by then.
         ConfigError, MissingExtraError, ArtifactError: a setting, the tokenizer or the report's file.
     """
+    target = None if config.json is None or str(config.json) == "-" else resolve_target(config.json)
     tokenizer = _load_tokenizer(config.backbone)
     tables, problems = _read_all(config)
     reports = {str(path): _report(table, config, tokenizer) for path, table in tables.items()}
@@ -53,8 +54,8 @@ def check(config: CheckConfig) -> int:
     else:
         if tables:
             print("\n\n".join(_as_blocks(tables, reports, shared)))
-        if config.json is not None:
-            write_json(resolve_target(config.json), content)
+        if target is not None:
+            write_json(target, content)
     if problems:
         raise DataError("\n".join(problems.values()))
     return 0

@@ -2,18 +2,19 @@
 
 import dataclasses
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from moderation.artifacts import RunFolder, default_cache_dir, sidecar, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, find_target, sidecar, write_predictions
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
 from moderation.data.training_texts import count_seen, sketch_texts
-from moderation.errors import ConfigError, ModerationError
+from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.evaluation.calibration import load_calibrators
 from moderation.evaluation.metrics import format_table, measure_split
 from moderation.evaluation.probabilities import calibrate, sigmoid
@@ -93,11 +94,11 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
     thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)
     settings = run_settings(source)
     make_reproducible(settings.run.seed, config.threads)
-    name, split, frame = _examples(config, settings, source, checkpoint)
-    for path in (run.preds(name), run.labels(name)):  # before the work, not after it
-        refuse_links_out(path)
-        refuse_links_out(sidecar(path))
-    refuse_links_out(run.metrics(name))
+    moved = _settings_of_own_table(config, settings, source)
+    name = _choose_name(config, source, is_own=moved is not None)
+    draws = name == "test" and run.path == source.path
+    _check_places(run, name, with_report=draws)
+    split, frame = _examples(config, settings, moved, source, checkpoint)
     tokenizer = load_own_tokenizer(source, checkpoint)
     dataset = df_to_hfds(
         frame,
@@ -134,42 +135,68 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
     )
     METRICS.write(run.metrics(name), metrics)
     written = [run.metrics(name), run.preds(name)]
-    if name == "test" and run.path == source.path:
+    if draws:
         written += [path for path in save_logs_and_plots(run.path) if path == run.report]
     return Evaluation(name, metrics, tuple(written))
 
 
+def _check_places(run: RunFolder, name: str, *, with_report: bool) -> None:
+    """Refuse, before the work and not after it, links out of the folder, and folders with names of files."""
+    arrays = (run.preds(name), run.labels(name))
+    plots = [*run.plots_dir.glob("*.png")] if with_report else []
+    for path in (*arrays, *map(sidecar, arrays), run.metrics(name), *([run.report] if with_report else []), *plots):
+        find_target(path)
+        refuse_links_out(path, run.path)
+    if with_report:
+        refuse_links_out(run.plots_dir)
+        if os.path.lexists(run.plots_dir) and not run.plots_dir.is_dir():
+            raise ArtifactError(f"{run.plots_dir}: not a folder, but the plots go into one of that name. Remove it.")
+
+
+def _settings_of_own_table(config: EvaluateConfig, settings: TrainOptions, source: RunFolder) -> TrainOptions | None:
+    """The settings with the current location of the run's own table; None if another table is to be measured."""
+    if config.of_checkpoint.data_path is None:
+        return settings
+    moved = settings_of_moved_table(source, settings, config.of_checkpoint.data_path)
+    if moved is None:
+        raise_problems(no_effect(config, ["split"], "no effect, since all of --data-path is measured"))
+        return None
+    asked = config.table.given
+    unused = [name for name in asked if asked[name] != getattr(moved.data.table, name)]
+    raise_problems(
+        no_effect(config, unused, "no effect, since --data-path is the run's own table, which is read as in training")
+    )
+    return moved
+
+
+def _choose_name(config: EvaluateConfig, source: RunFolder, *, is_own: bool) -> str:
+    """What the results are called: a split of the run's data, or the name of another table."""
+    asked = config.of_checkpoint
+    if asked.data_path is not None and not is_own:
+        return _name_of(asked.data_path)
+    if asked.checkpoint.name == source.checkpoint_best.name:
+        return asked.split
+    return f"{asked.split}-{asked.checkpoint.stem}"  # so that the run's own record is kept
+
+
 def _examples(
-    config: EvaluateConfig, settings: TrainOptions, source: RunFolder, checkpoint: Checkpoint
-) -> tuple[str, str, pd.DataFrame]:
-    """Name, split and rows to evaluate on: another table as a whole, or a split of the run's data.
+    config: EvaluateConfig,
+    settings: TrainOptions,
+    moved: TrainOptions | None,
+    source: RunFolder,
+    checkpoint: Checkpoint,
+) -> tuple[str, pd.DataFrame]:
+    """Split and rows to evaluate on: another table as a whole, or a split of the run's data.
 
     Another table counts as test: its predictions must not be used for tuning, like those of the run's own test split.
     """
-    if config.of_checkpoint.data_path is not None:
-        moved = settings_of_moved_table(source, settings, config.of_checkpoint.data_path)
-        if moved is None:
-            raise_problems(no_effect(config, ["split"], "no effect, since all of --data-path is measured"))
-        else:
-            asked = config.table.given
-            unused = [name for name in asked if asked[name] != getattr(moved.data.table, name)]
-            raise_problems(
-                no_effect(
-                    config, unused, "no effect, since --data-path is the run's own table, which is read as in training"
-                )
-            )
-        if moved is None:
-            frame = _other_table(config.of_checkpoint.data_path, config, settings, checkpoint)
-            _warn_of_seen(frame[config.table.text_column or settings.text_column], settings, source)
-            return _name_of(config.of_checkpoint.data_path), "test", frame
-        settings = moved
+    if moved is None and config.of_checkpoint.data_path is not None:
+        frame = _other_table(config.of_checkpoint.data_path, config, settings, checkpoint)
+        _warn_of_seen(frame[config.table.text_column or settings.text_column], settings, source)
+        return "test", frame
     cure = "Restore the file, or name a table with --data-path to evaluate on all of it."
-    splits = rebuild_splits(source, settings, cure)
-    best = config.of_checkpoint.checkpoint.name == source.checkpoint_best.name
-    name = (
-        config.of_checkpoint.split if best else f"{config.of_checkpoint.split}-{config.of_checkpoint.checkpoint.stem}"
-    )  # so that the run's own record is kept
-    return name, config.of_checkpoint.split, splits.frames[config.of_checkpoint.split]
+    splits = rebuild_splits(source, moved or settings, cure)
+    return config.of_checkpoint.split, splits.frames[config.of_checkpoint.split]
 
 
 def _other_table(

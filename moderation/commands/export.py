@@ -21,7 +21,7 @@ from moderation.export.parity import ParityRow, format_parity
 from moderation.export.staging import check_target, recover_target
 from moderation.flags import to_plain
 from moderation.forms import FORMS
-from moderation.locks import claimed
+from moderation.locks import claimed, refuse_claimed
 from moderation.manifests import BUNDLE_NAME, Manifest
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.options import TrainOptions
@@ -78,6 +78,7 @@ def export_run(config: ExportConfig) -> Exported:
         ModerationError: as there.
     """
     _check_first(config)
+    refuse_claimed(config.run)
     with claimed(config.to, "export", source=config.run):
         recover_target(config.to)
         check_target(config.to, overwrite=config.export.overwrite)

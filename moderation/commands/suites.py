@@ -50,7 +50,8 @@ def measure_bundle(config: EvaluateConfig) -> SuitesReport:
 
 @contextmanager
 def _claimed(config: EvaluateConfig) -> Iterator[None]:
-    outputs = dict.fromkeys(path.resolve() for path in (config.json_path, config.html_path) if path is not None)
+    named = (path for path in (config.json_path, config.html_path) if path is not None)
+    outputs = dict.fromkeys(map(resolve_target, named))  # refuses a folder or a link to nothing before the work
     with ExitStack() as claims:
         for path in outputs:
             claims.enter_context(claimed(path, "evaluate"))

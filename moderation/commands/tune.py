@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderation.artifacts import RunFolder, read_array, read_json, resolve_target, sha256, sidecar
+from moderation.artifacts import RunFolder, find_target, read_array, read_json, resolve_target, sha256, sidecar
 from moderation.config import TuneConfig
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import check_pair
 from moderation.evaluation.thresholds import ThresholdResult, format_thresholds, save_thresholds, tune_thresholds
 from moderation.labels import as_labels, check_same_labels
+from moderation.links import refuse_links_out
 from moderation.locks import claimed
 
 _log = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ def tune_files(config: TuneConfig) -> Tuning:
 
 
 def _tune_into(path: Path, config: TuneConfig) -> Tuning:
+    find_target(path)  # before the work, not after it
+    refuse_links_out(path)
     for array in (config.preds, config.labels):
         if not array.exists():  # anything that is not a file is reported where it is read
             raise ArtifactError(f"{array}: no such file; expected an array saved by numpy (.npy).")

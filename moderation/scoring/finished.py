@@ -6,26 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from moderation.artifacts import read_json
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
-from moderation.scoring.origins import FORMAT, KEY, describe_content, sidecar_of
-from moderation.scoring.resume import describe_file
-from moderation.strict_json import parse_strictly
+from moderation.scoring.origins import FORMAT, VERSION, describe_content, describe_file, sidecar_of
+from moderation.scoring.seals import is_unchanged, read_record
+from moderation.scoring.writers import OutputFormat
 
 _COMPARED = ("model", "labels", "thresholds", "thresholds_from", "input", "settings")
 _CURE = "Choose another name, or replace it with --overwrite."
 
 
-def check_finished(output: Path, wanted: Mapping[str, Any], *, is_parquet: bool) -> tuple[int, int]:
+def check_finished(output: Path, wanted: Mapping[str, Any], form: OutputFormat) -> tuple[int, int]:
     """Compare what a finished output records about its origin with what this run would record.
 
     Args:
         output: The file.
         wanted: From `Origin.to_plain`.
-        is_parquet: Whether the record is in the file's metadata; other formats have a JSON file next to them.
+        form: Its format.
 
     Returns:
         Its number of rows, and of rows with an error.
@@ -33,10 +32,12 @@ def check_finished(output: Path, wanted: Mapping[str, Any], *, is_parquet: bool)
     Raises:
         ArtifactError: it has no record, it was changed, or another input, model or setting made it.
     """
-    found = _read_metadata(output) if is_parquet else _read_beside(output)
+    found = _read_inside(output) if form.holds_record else _read_beside(output)
     n_rows, n_failed = found.get("rows"), found.get("errors")
     if found.get("format") != FORMAT or type(n_rows) is not int or type(n_failed) is not int:
         raise _unknown(output)
+    if found.get("version") != VERSION:
+        raise ArtifactError(f"{output}: another version of the toolkit finished it, with a record of its own. {_CURE}")
     changed = [line for key in _COMPARED for line in _differences(key, found.get(key), _plain(wanted[key]))]
     if changed:
         raise ArtifactError(
@@ -53,19 +54,29 @@ def _read_beside(output: Path) -> dict[str, object]:
         raise _unknown(output)
     found = read_json(path, f"the record of {output.name}")
     if found.get("output") != describe_content(describe_file(output)):
-        raise ArtifactError(f"{output}: was changed after it was finished (compare {path.name}). {_CURE}")
+        raise _changed(output, f" (compare {path.name})")
     return found
 
 
-def _read_metadata(output: Path) -> dict[str, object]:
+def _read_inside(output: Path) -> dict[str, object]:
     try:
-        about = pa.parquet.read_metadata(output)
-        found = parse_strictly((about.metadata or {})[KEY.encode()])
+        found = read_record(output)
+        made = found.get("output")
+        is_same = isinstance(made, dict) and is_unchanged(output, str(made.get("sha256")))
     except (pa.ArrowException, OSError, ValueError, KeyError, RecursionError):
         raise _unknown(output) from None
-    if not isinstance(found, dict) or found.get("rows") != about.num_rows:
-        raise _unknown(output)
+    if made is None:
+        raise ArtifactError(
+            f"{output}: an older version of the toolkit finished it, without a SHA-256 that would show whether it is "
+            f"unchanged. {_CURE}"
+        )
+    if not is_same:
+        raise _changed(output)
     return found
+
+
+def _changed(output: Path, where: str = "") -> ArtifactError:
+    return ArtifactError(f"{output}: was changed after it was finished{where}. {_CURE}")
 
 
 def _unknown(output: Path) -> ArtifactError:

@@ -77,7 +77,7 @@ def claim_output(options: ScoreOptions) -> Iterator[Path | None]:
     form = _check_output_name(options, output)
     with claimed(output, "score", source=options.input_path):
         check_output(output, resume=options.resume, overwrite=options.overwrite)
-        if form.table != "parquet":
+        if not form.holds_record:
             check_sidecar(output)
         yield output
 

@@ -1,7 +1,7 @@
 """The origin of a scored file: model, thresholds, input and settings; the same after an interruption.
 
-A Parquet file has it in its metadata, under `content-moderation`; other formats have a JSON file next to them. It
-contains no time, so that an interrupted run produces the same bytes.
+A Parquet file has it in its metadata, under `content-moderation`; other formats and packed files have a JSON file next
+to them. It contains no time, so that an interrupted run produces the same bytes.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderation.artifacts import read_json, write_json
+from moderation.artifacts import read_json, sha256, write_json
 from moderation.errors import ArtifactError
 from moderation.extras import toolkit_version
 from moderation.inference.classifier import Classifier
@@ -18,6 +18,8 @@ from moderation.manifests import FileFacts
 KEY = "content-moderation"
 FORMAT = "content-moderation scores"
 VERSION = 1
+BLANK = "0" * 64
+"""The digits of a SHA-256 that is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class InputFacts:
 
 
 _NO_FILE: dict[str, object] = {"bytes": None, "sha256": None}
+
+
+def describe_file(path: Path) -> FileFacts:
+    """Size and SHA-256 of a file."""
+    return FileFacts(sha256(path), path.stat().st_size)
 
 
 def describe_content(facts: FileFacts) -> dict[str, object]:
@@ -94,14 +101,20 @@ def describe_thresholds(classifier: Classifier) -> str:
     return f"set ({', '.join(moved)}{rest})"
 
 
-def encode_metadata(content: Mapping[str, object]) -> dict[str, str]:
-    """Key and value for the metadata of a Parquet file."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+def encode_metadata(content: Mapping[str, object], *, sealed: bool) -> dict[str, str]:
+    """Key and value for the metadata of a Parquet file.
+
+    Args:
+        content: From `Origin.to_plain`.
+        sealed: Leave a place at the end for the file's SHA-256.
+    """
+    whole = {**content, "output": {"sha256": BLANK}} if sealed else content
+    text = json.dumps(whole, ensure_ascii=False, allow_nan=False)
     return {KEY: text.encode("utf-8", "backslashreplace").decode()}  # for names that are not UTF-8, as in `write_json`
 
 
 def sidecar_of(output: Path) -> Path:
-    """The JSON file next to a scored CSV, TSV or JSON lines file."""
+    """The JSON file next to a scored file that does not contain its record."""
     return output.with_name(f"{output.name}.meta.json")
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from moderation.artifacts import open_regular, read_json, sha256, write_atomically, write_json
+from moderation.artifacts import open_regular, read_json, write_atomically, write_json
 from moderation.errors import ArtifactError
 from moderation.links import refuse_links_out
 from moderation.manifests import FileFacts
-from moderation.scoring.origins import describe_content
+from moderation.scoring.origins import describe_content, describe_file
 from moderation.scoring.writers import OutputFormat, open_output
 
 _FORMAT = 3
@@ -140,7 +140,7 @@ class Parts:
         schema: pa.Schema,
         *,
         metadata: Callable[[], dict[str, str]] | None = None,
-        beside: Callable[[FileFacts], None] | None = None,
+        seal: Callable[[Path], FileFacts] = describe_file,
     ) -> Iterator[pa.RecordBatch]:
         """Write the output from its parts, yield each part on the way, and remove them at the end.
 
@@ -149,7 +149,8 @@ class Parts:
             form: Of the output.
             schema: Of the parts.
             metadata: Called after the last part, for the metadata of a Parquet file.
-            beside: Called before the output takes its place, to write the file next to it; gets its size and hash.
+            seal: Called with the whole file before it takes its place, to record its hash in it or next to it; returns
+                its size and hash.
 
         Raises:
             ArtifactError: the disk is full, or a part disappeared or was changed meanwhile; the other parts stay.
@@ -169,10 +170,7 @@ class Parts:
                     )
                 write(batch)
                 yield batch
-        made = describe_file(whole)
-        if beside is not None:
-            beside(made)
-        write_json(made_file(self.output), describe_content(made))
+        write_json(made_file(self.output), describe_content(seal(whole)))
         with write_atomically(self.output) as temporary:
             whole.replace(temporary)
         self.remove()
@@ -258,8 +256,3 @@ def _is_own(output: Path) -> bool:
         return read_json(made_file(output), "size and hash of the output") == describe_content(describe_file(output))
     except ArtifactError:  # it is missing or damaged
         return False
-
-
-def describe_file(path: Path) -> FileFacts:
-    """Size and SHA-256 of a file."""
-    return FileFacts(sha256(path), path.stat().st_size)

@@ -18,11 +18,12 @@ from moderation.scoring.cells import encode_json_lines
 from moderation.scoring.finished import check_finished
 from moderation.scoring.jobs import Job, fingerprint, open_input, settings_of
 from moderation.scoring.lines import Line
-from moderation.scoring.origins import InputFacts, Origin, encode_metadata, write_sidecar
+from moderation.scoring.origins import InputFacts, Origin, describe_file, encode_metadata
 from moderation.scoring.progress import Pace, Progress
 from moderation.scoring.readers import Chunk, StreamedTable
 from moderation.scoring.records import PIPE_COLUMN
-from moderation.scoring.resume import Part, Parts, describe_file
+from moderation.scoring.resume import Part, Parts
+from moderation.scoring.seals import seal
 from moderation.scoring.summary import ScoreSummary
 from moderation.scoring.writers import open_output, row_bytes
 
@@ -66,8 +67,11 @@ def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
     def about() -> dict[str, object]:
         return origin.to_plain(summary.n_rows, summary.n_failed)
 
+    def metadata() -> dict[str, str]:
+        return encode_metadata(about(), sealed=form.holds_record)
+
     with write_atomically(job.output) as temporary:
-        with temporary.open("wb") as file, open_output(file, form, schema, lambda: encode_metadata(about())) as write:
+        with temporary.open("wb") as file, open_output(file, form, schema, metadata) as write:
             try:
                 with Progress(on_terminal=False, clock=job.clock) as progress:
                     for scored in _score_lines(job, lines):
@@ -81,8 +85,7 @@ def score_lines(job: Job, lines: Iterable[list[Line]]) -> None:
                 if not (summary.n_rows or isinstance(error, KeyboardInterrupt)):
                     raise
                 ended = error
-        if form.table != "parquet":
-            write_sidecar(job.output, about(), describe_file(temporary))
+        seal(temporary, job.output, form, about())
     summary.n_new = summary.n_rows
     if ended is not None:
         logger.info("%s: holds the %s rows that had arrived and were finished.", job.output, f"{summary.n_rows:,}")
@@ -105,7 +108,7 @@ def score_file(job: Job) -> tuple[int, int] | None:
     origin = Origin(job.classifier, InputFacts(job.input_path.name, content), settings_of(job, options.text_column))
     parts = Parts(job.output, fingerprint(job, table, content))
     if options.resume and not options.overwrite and job.output.exists() and not parts.about.exists():
-        return check_finished(job.output, origin.to_plain(0, 0), is_parquet=job.form.table == "parquet")
+        return check_finished(job.output, origin.to_plain(0, 0), job.form)
     kept = parts.begin(resume=options.resume)
     if options.resume:
         logger.info("%s", f"Continuing after {len(kept)} finished parts." if kept else "No finished parts; starting.")
@@ -232,8 +235,8 @@ def _join(job: Job, table: StreamedTable, parts: Parts, found: list[Part], origi
         found,
         form,
         schema,
-        metadata=lambda: encode_metadata(about()),
-        beside=None if form.table == "parquet" else lambda made: write_sidecar(job.output, about(), made),
+        metadata=lambda: encode_metadata(about(), sealed=form.holds_record),
+        seal=lambda whole: seal(whole, job.output, form, about()),
     )
     with tqdm(total=sum(part.n_rows for part in found), desc="Write", unit=" rows", disable=None) as bar:
         for batch in finished:

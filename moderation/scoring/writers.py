@@ -47,6 +47,11 @@ class OutputFormat:
     name: str = ""
     csv_safe: bool = False
 
+    @property
+    def holds_record(self) -> bool:
+        """Whether the file contains the record of its origin, in a place where it can be found without unpacking."""
+        return self.table == "parquet" and not self.compression
+
 
 def output_format(path: Path, *, csv_safe: bool = False) -> OutputFormat:
     """The format that a file's endings name.

@@ -31,6 +31,7 @@ _FORMAT = "content-moderation checkpoint"
 _VERSION = 1
 _ARCHIVE = b"PK\x03\x04"
 _MOST_TRIED = 1_024  # tokens of a text
+_POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")  # names of learned ones in transformers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ValueError("its labels and logits do not match")
         about = _read_facts(content["about"])
         model.eval()  # type: ignore[no-untyped-call]
+        _check_positions(model, about.max_length)
         _try_out(model, about.max_length)
     except ArtifactError:
         raise
@@ -150,6 +152,22 @@ def _read_facts(about: Any) -> CheckpointFacts:
     if not isinstance(facts.val_metrics, dict | None):
         raise ValueError("metrics without names")
     return facts
+
+
+def _check_positions(model: PreTrainedModel, longest: int | None) -> None:
+    """Compare the longest text with the positions that the model has, since very long texts are not tried.
+
+    Raises:
+        ValueError: it has fewer.
+    """
+    stated = getattr(model.config, "max_position_embeddings", None)
+    found = [stated] if is_whole(stated) and stated > 0 else []
+    for name, table in model.named_modules():
+        if isinstance(table, torch.nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES:
+            reserved = 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa's count begins after it
+            found.append(table.num_embeddings - reserved)
+    if longest is not None and any(n_positions < longest for n_positions in found):
+        raise ValueError("texts that are longer than the table of positions")
 
 
 def _try_out(model: PreTrainedModel, longest: int | None) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from moderation.artifacts import RunFolder, read_json, sha256, sidecar, write_json
+from moderation.artifacts import RunFolder, find_target, read_json, sha256, sidecar, write_json
 from moderation.data.options import SplitOptions
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.flags import to_plain
 from moderation.links import refuse_links_out, remove_folder
+from moderation.manifests import is_whole
 from moderation.training.environment import (
     GitState,
     Hardware,
@@ -30,14 +31,16 @@ from moderation.training.environment import (
 )
 from moderation.training.fitting import Fit
 from moderation.training.options import TrainOptions
-from moderation.training.states import sealed_states
+from moderation.training.states import check_states, sealed_states
 
-_FORMAT = {"format": "content-moderation run", "version": 1}
+_VERSION = 1
+_FORMAT = {"format": "content-moderation run", "version": _VERSION}
 _EXPECTED = "the run.json that `moderation train` wrote"
 # What may differ from the interrupted run: locations (hashes protect the data), and settings that change results only
 # through the order of sums (threads).
 _FREE_ON_RESUME = {"resume", "overwrite", "threads", "save_every", "track"}
 _FREE_ON_RESUME |= {"output_dir", "data_path", "val_path", "test_path", "extra_train_path"}
+_TRACKERS = ("tensorboard", "wandb")  # which keep a folder of their name in the run's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +127,16 @@ def read_record(run: RunFolder) -> RunRecord:
     """Read `run.json`.
 
     Raises:
-        ArtifactError: missing, damaged, or written by another program.
+        ArtifactError: missing, damaged, or written by another program or a newer version of this one.
     """
     content = read_json(run.run_json, _EXPECTED)
+    version = content.get("version", _VERSION)
+    if content.get("format") == _FORMAT["format"] and is_whole(version) and version > _VERSION:
+        raise ArtifactError(f"{run.run_json}: written by a newer version of this toolkit; upgrade it to read the file.")
     found = {name: content[name] for name in _ORDER if content.get(name) is not None}
     wrong = [name for name, value in found.items() if not isinstance(value, _KINDS[name])]
     wrong += [name for name in ("settings", "data") if name not in found]
+    wrong += [] if is_whole(version) else ["version"]
     if content.get("format") != _FORMAT["format"] or wrong:
         where = f" in {', '.join(wrong)}" if wrong and content.get("format") == _FORMAT["format"] else ""
         raise ArtifactError(
@@ -147,18 +154,29 @@ def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
 
     Raises:
         ArtifactError: the folder contains a run, or none that can be resumed, or the data changed since; it contains
-            files with names of a run's files but is not a run; a link in it leads out of it.
+            files with names of a run's files, but no readable run.json; a link, a file or a folder is in the way of
+            what the run will write; a state of the interrupted run was changed.
         ConfigError: a run is to be resumed with other settings.
     """
-    if options.run.overwrite and not options.run.resume:
-        return
+    resume, overwrite = options.run.resume, options.run.overwrite and not options.run.resume
     if not run.run_json.exists():
-        if options.run.resume:
+        if resume:
             raise ArtifactError(f"{run.path}: has no interrupted run to resume. Leave --resume out to start one.")
         _refuse_files_of_others(run)
         return
-    record = read_record(run)
-    if not options.run.resume:
+    try:
+        record = read_record(run)
+    except ArtifactError as error:
+        if not overwrite:
+            raise
+        raise ArtifactError(
+            f"{error}\nWithout it, nothing shows which files here belong to a run, so --overwrite removes none. Choose "
+            "another --output-dir, or remove the folder yourself."
+        ) from error
+    if overwrite:
+        _check_places(run, links_go=True)
+        return
+    if not resume:
         raise ArtifactError(
             f"{run.path}: already contains a run ({record.status}). Choose another --output-dir, "
             "or pass --overwrite to replace it, or --resume to continue an interrupted one."
@@ -166,6 +184,8 @@ def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
     if record.status == "done":
         raise ArtifactError(f"{run.path}: this run is complete; there is nothing to resume.")
     _check_same_run(run, record, options)
+    _check_places(run, links_go=False)
+    check_states(run.resume_dir, n_processes())
 
 
 def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) -> None:
@@ -183,9 +203,24 @@ def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) ->
         )
     if record.table_hashes != hash_tables(options.data):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
-    for paths in _files_and_folders(run):  # before hours of training; a new run removes links
-        for path in paths:
-            refuse_links_out(path)
+
+
+def _check_places(run: RunFolder, *, links_go: bool) -> None:
+    """Refuse what would stop the training where it writes, perhaps only after hours.
+
+    Args:
+        run: The folder.
+        links_go: The run begins by removing links, so they are not in the way.
+    """
+    files, folders = _files_and_folders(run)
+    for path in (*files, *folders):
+        if links_go and path.is_symlink():
+            continue
+        refuse_links_out(path)
+        if path in files:
+            find_target(path)
+        elif os.path.lexists(path) and not path.is_dir():
+            raise ArtifactError(f"{path}: not a folder, but the run keeps a folder of that name. Remove it.")
 
 
 def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunRecord:
@@ -300,24 +335,33 @@ def _refuse_files_of_others(run: RunFolder) -> None:
     if taken:
         raise ArtifactError(
             f"{run.path}: contains {', '.join(taken)}, which a run would replace, and no run.json that shows who owns "
-            "them. Choose another --output-dir, or pass --overwrite to replace them."
+            "them; --overwrite replaces only a run that has one. Choose another --output-dir, or move them away."
         )
 
 
 def _clear(run: RunFolder) -> None:
-    """Remove what an earlier run left in the folder, and nothing else."""
+    """Remove what a run wrote, if there is one; its run.json goes last, since it shows that the rest is the run's."""
+    if not run.run_json.exists():
+        return
+    track = read_record(run).settings.get("track")
+    others = [run.path / name for name in _TRACKERS if not (isinstance(track, list) and name in track)]
     files, folders = _files_and_folders(run)
     for folder in folders:
-        remove_folder(folder)
+        if folder not in others:
+            remove_folder(folder)
     for file in files:
-        file.unlink(missing_ok=True)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{file}: could not be removed ({error.strerror}). Remove it yourself.") from error
 
 
 def _files_and_folders(run: RunFolder) -> tuple[list[Path], list[Path]]:
-    files = [run.checkpoint_best, run.checkpoint_final, run.calibration, run.thresholds]
-    files += [run.log, run.report, run.run_json]
+    """What a run may write, run.json last."""
+    files = [run.checkpoint_best, run.checkpoint_final, run.calibration, run.thresholds, run.log, run.report]
     tables = {path.stem.removeprefix("preds_") for path in run.path.glob("preds_*.npy")} | {"val", "test"}
     for name in sorted(tables):
         arrays = (run.preds(name), run.labels(name))
         files += [*arrays, *map(sidecar, arrays), run.metrics(name)]
-    return files, [run.tokenizer_dir, run.plots_dir, run.resume_dir, run.path / "tensorboard", run.path / "wandb"]
+    folders = [run.tokenizer_dir, run.plots_dir, run.resume_dir, *(run.path / name for name in _TRACKERS)]
+    return [*files, run.run_json], folders

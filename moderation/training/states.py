@@ -4,19 +4,24 @@ The list is written last, when every file is on the disk. So a folder without on
 folder whose files differ from their list was changed or damaged: the first is skipped, the second is refused.
 """
 
+import json
 import logging
+import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from transformers import TrainerState
 
-from moderation.artifacts import read_json, sha256, sync, write_json
+from moderation.artifacts import read_bytes, read_json, sha256, sync, write_json
 from moderation.errors import ArtifactError
+from moderation.escapes import escape_name
 from moderation.links import remove_folder
+from moderation.manifests import is_whole
 from moderation.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -25,8 +30,12 @@ LogRecord = dict[str, float]
 """What the trainer logs at a step: name -> value."""
 
 MANIFEST = "state.json"
-_FORMAT = {"format": "content-moderation state", "version": 1}
+_VERSION = 1
+_FORMAT = {"format": "content-moderation state", "version": _VERSION}
 _TRAINER_STATE = "trainer_state.json"
+_MOST_BYTES = 64 << 20  # of a trainer's state
+_RECORDS_PER_STEP = 3  # at most, in the trainer's log: the losses, and an evaluation where an epoch ends
+_MAY_OVERFLOW = ("loss", "grad_norm")  # infinite or NaN where a half-precision step overflowed
 _NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)  # as the trainer names them, after the step
 
 
@@ -57,10 +66,15 @@ class SealedState:
         try:
             listed = read_json(path, "the list of this state's files")
         except ArtifactError as error:
-            raise _refusal(path, "cannot be read as a list of this state's files") from error
-        files = listed.get("files")
+            raise _refusal(folder, MANIFEST, "cannot be read as a list of this state's files") from error
+        files, version = listed.get("files"), listed.get("version")
+        if listed.get("format") == _FORMAT["format"] and is_whole(version) and version > _VERSION:
+            raise ArtifactError(
+                f"{path}: written by a newer version of this toolkit; resume with that version, or begin the run anew "
+                "with --overwrite in place of --resume."
+            )
         if {**listed, "files": None} != _FORMAT | {"files": None} or not isinstance(files, dict):
-            raise _refusal(path, "not a list of a state's files")
+            raise _refusal(folder, MANIFEST, "not a list of a state's files")
         return cls(files)
 
     def write(self, folder: Path) -> None:
@@ -91,21 +105,35 @@ def sealed_states(resume_dir: Path) -> list[Path]:
     return [folder for folder in _folders(resume_dir) if (folder / MANIFEST).is_file()]
 
 
-def choose_state(resume_dir: Path, n_processes: int = 1) -> Path | None:
-    """The newest state, after checking that it is unchanged; None if there is none.
+def check_states(resume_dir: Path, n_processes: int = 1) -> list[Path]:
+    """The states that were completely written, newest first, after checking that the newest is unchanged.
 
     Raises:
         ArtifactError: it was changed or damaged; names the file. No older state is used instead, since nobody
-            would notice.
+            would notice. Or something other than a folder has the name of a state, which the training would find only
+            when it saves that one.
     """
+    for path in sorted(resume_dir.glob("checkpoint-*")):
+        if _NAME.fullmatch(path.name) and not path.is_dir():
+            what = "a link to nothing" if path.is_symlink() else "not a folder"
+            raise ArtifactError(f"{path}: {what}, but the training would save a state there. Remove it.")
     sealed = sealed_states(resume_dir)
+    if sealed:
+        _check(sealed[0], n_processes)
+    return sealed
+
+
+def choose_state(resume_dir: Path, n_processes: int = 1) -> Path | None:
+    """The newest state; None if there is none.
+
+    Raises:
+        ArtifactError: as for `check_states`.
+    """
+    sealed = check_states(resume_dir, n_processes)
     for path in sorted(resume_dir.glob("*")):
         if path not in sealed:
             logger.info("Resume: %s has no complete state; it is skipped.", path)
-    if not sealed:
-        return None
-    _check(sealed[0], n_processes)
-    return sealed[0]
+    return sealed[0] if sealed else None
 
 
 def remove_other_states(resume_dir: Path, kept: Path | None) -> None:
@@ -124,19 +152,48 @@ def read_log_history(folder: Path) -> list[LogRecord]:
     """The trainer's log when it saved a state.
 
     Raises:
-        ArtifactError: the trainer's state is unreadable, or from another step.
+        ArtifactError: the trainer's state is unreadable, from another step, or has values that no training writes.
     """
-    path = folder / _TRAINER_STATE
     try:
-        state = TrainerState.load_from_json(str(path))
-        history: list[LogRecord] = state.log_history
-        if state.global_step != _step(folder) or not all(isinstance(record, dict) for record in history):
-            raise ValueError("not of this step")
+        state = TrainerState(**json.loads(read_bytes(folder / _TRAINER_STATE, _MOST_BYTES)))
+        _check_trainer_state(state, _step(folder))
     except Exception as error:  # a changed file can cause any error
         if is_out_of_memory(error):
             raise
-        raise _refusal(path, "not the trainer's state at that step") from error
+        raise _refusal(folder, _TRAINER_STATE, "not the trainer's state at that step") from error
+    history: list[LogRecord] = state.log_history
     return history
+
+
+def _check_trainer_state(state: TrainerState, step: int) -> None:
+    """Refuse values with which the trainer would fail, or go on to something else; it checks none of them itself.
+
+    Raises:
+        ValueError, OverflowError: there is one.
+    """
+    sizes: tuple[Any, ...] = (state.epoch, state.max_steps, state.logging_steps, state.eval_steps, state.save_steps)
+    sizes += (state.train_batch_size, state.num_train_epochs, state.num_input_tokens_seen, state.total_flos)
+    if not is_whole(state.global_step) or state.global_step != step:
+        raise ValueError("not of this step")
+    if not all(_is_finite(size) and size >= 0 for size in sizes):
+        raise ValueError("not a number")
+    if not all(value is None or _is_finite(value) for value in (state.best_metric, state.best_global_step)):
+        raise ValueError("not a number")
+    if not all(isinstance(value, str | None) for value in (state.best_model_checkpoint, state.trial_name)):
+        raise ValueError("not a name")
+    if not isinstance(state.trial_params, dict | None) or not isinstance(state.stateful_callbacks, dict):
+        raise ValueError("not an object")
+    if not isinstance(state.log_history, list) or len(state.log_history) > _RECORDS_PER_STEP * (step + 1):
+        raise ValueError("not a log of so many steps")
+    for record in state.log_history:
+        if not isinstance(record, dict) or not all(
+            _is_finite(value) or (name in _MAY_OVERFLOW and isinstance(value, float)) for name, value in record.items()
+        ):
+            raise ValueError("not a record of a step")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @contextmanager
@@ -178,11 +235,11 @@ def _check(folder: Path, n_processes: int) -> None:
     files, found = SealedState.read(folder).files, SealedState.of(folder).files
     for name in sorted({*files, *found, *_needed(n_processes)}):
         if name not in files:
-            raise _refusal(folder / name, "not among the files that were saved" if name in found else "was not saved")
+            raise _refusal(folder, name, "not among the files that were saved" if name in found else "was not saved")
         if name not in found:
-            raise _refusal(folder / name, "is missing")
+            raise _refusal(folder, name, "is missing")
         if files[name] != found[name]:
-            raise _refusal(folder / name, "not the file that was saved (its SHA-256 differs)")
+            raise _refusal(folder, name, "not the file that was saved (its SHA-256 differs)")
     read_log_history(folder)
 
 
@@ -191,10 +248,9 @@ def _needed(n_processes: int) -> list[str]:
     return ["model.safetensors", "optimizer.pt", "scheduler.pt", _TRAINER_STATE, *random_states]
 
 
-def _refusal(path: Path, what: str) -> ArtifactError:
-    folder = path if _NAME.fullmatch(path.name) else path.parent
+def _refusal(folder: Path, name: str, what: str) -> ArtifactError:
     return ArtifactError(
-        f"{path}: {what}. The state was changed or damaged since, and a training that went on from it would come to "
-        f"other weights. Restore the file, or delete {folder}: --resume then goes on from an older state, where there "
-        "is one, or from the beginning."
+        f"{folder}{os.sep}{escape_name(name)}: {what}. The state was changed or damaged since, and a training that "
+        f"went on from it would come to other weights. Restore the file, or delete {folder}: --resume then goes on "
+        "from an older state, where there is one, or from the beginning."
     )

@@ -1,5 +1,6 @@
 """`moderation score` as real processes: every interruption ends in the same bytes, every fault in one message."""
 
+import hashlib
 import importlib
 import importlib.metadata
 import io
@@ -28,6 +29,7 @@ from moderation.scoring.finished import check_finished
 from moderation.scoring.lines import pipe_lines
 from moderation.scoring.options import ScoreOptions
 from moderation.scoring.summary import ScoreSummary
+from moderation.scoring.writers import output_format
 
 recipe = importlib.import_module("moderation.commands.score")
 
@@ -222,19 +224,19 @@ def test_an_output_that_was_changed_or_that_nothing_is_known_of_is_not_complete(
         shutil.copy(path, tmp_path)
     output, beside = tmp_path / "out.jsonl", tmp_path / "out.jsonl.meta.json"
     about = json.loads(beside.read_text(encoding="utf-8"))
-    assert check_finished(output, about, is_parquet=False) == (600, 2)
-    assert check_finished(tmp_path / "out.parquet", about, is_parquet=True) == (600, 2)
+    assert check_finished(output, about, output_format(output)) == (600, 2)
+    assert check_finished(tmp_path / "out.parquet", about, output_format(Path("out.parquet"))) == (600, 2)
     about["input"] = about["input"] | {"sha256": "0"}
     with pytest.raises(ArtifactError, match=r'input\.sha256 was "\w+", now "0"'):
-        check_finished(output, about, is_parquet=False)
+        check_finished(output, about, output_format(output))
     output.write_bytes(output.read_bytes() + b"{}\n")
     with pytest.raises(ArtifactError, match="was changed after it was finished"):
-        check_finished(output, about, is_parquet=False)
+        check_finished(output, about, output_format(output))
     beside.unlink()
     pq.write_table(pq.read_table(tmp_path / "out.parquet").replace_schema_metadata(None), tmp_path / "bare.parquet")
     for path in (output, tmp_path / "bare.parquet"):
         with pytest.raises(ArtifactError, match="has no record that this toolkit finished it"):
-            check_finished(path, about, is_parquet=path.suffix == ".parquet")
+            check_finished(path, about, output_format(path))
 
 
 def test_parts_of_an_older_version_are_refused_and_left_alone(words, tmp_path):
@@ -253,6 +255,9 @@ def test_what_is_known_of_a_scored_file_stands_in_it_or_beside_it(words, comment
     beside = json.loads((whole / "out.jsonl.meta.json").read_text(encoding="utf-8"))
     inside = json.loads(pq.read_metadata(whole / "out.parquet").metadata[b"content-moderation"])
     of_csv = json.loads((whole / "out.csv.gz.meta.json").read_text(encoding="utf-8"))
+    own = inside.pop("output")["sha256"].encode()
+    blank = (whole / "out.parquet").read_bytes().replace(own, b"0" * 64)
+    assert hashlib.sha256(blank).hexdigest().encode() == own
     for name, about in (("out.jsonl", beside), ("out.csv.gz", of_csv)):
         made = about.pop("output")
         assert made == {"bytes": (whole / name).stat().st_size, "sha256": sha256(whole / name)}

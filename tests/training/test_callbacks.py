@@ -87,7 +87,7 @@ def test_a_process_that_is_not_the_first_saves_nothing_and_stops_all_the_same(ar
 def test_a_state_tells_whether_its_training_had_stopped(tmp_path, patience, values, stopped):
     folder = tmp_path / "checkpoint-7"
     folder.mkdir()
-    state = TrainerState(global_step=7, log_history=[{"eval_score": value} for value in values])
+    state = TrainerState(global_step=7, train_batch_size=8, log_history=[{"eval_score": value} for value in values])
     state.save_to_json(str(folder / "trainer_state.json"))
     assert has_stopped_early(folder, "score", patience) is stopped
 

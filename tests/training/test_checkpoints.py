@@ -14,6 +14,7 @@ from transformers import (
     DistilBertForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    RobertaConfig,
 )
 
 from moderation.errors import ArtifactError
@@ -210,6 +211,25 @@ def test_a_longest_text_that_the_model_does_not_read_is_refused(path):
     """It has 64 positions: a file about it says more, and the tokenizer might too."""
     refusal(altered(path, about=asdict(ABOUT) | {"max_length": 64 + 1}))
     load_checkpoint(altered(path, about=asdict(ABOUT) | {"max_length": 64}))
+
+
+@pytest.mark.parametrize("kind", [DistilBertConfig, RobertaConfig, GPT2Config])
+def test_positions_beyond_those_that_are_tried_are_counted(tmp_path, kind):
+    """RoBERTa's positions begin after its padding: of 1,502 it has 1,500."""
+    small = {"n_layers": 1, "num_hidden_layers": 1, "n_layer": 1, "num_attention_heads": 1, "n_head": 1, "n_heads": 1}
+    small |= {"hidden_size": 8, "dim": 8, "n_embd": 8, "hidden_dim": 8, "intermediate_size": 8}
+    n_positions = 1_502 if kind is RobertaConfig else 1_500
+    config = kind(vocab_size=20, pad_token_id=1, bos_token_id=0, eos_token_id=2, **small)
+    config.max_position_embeddings = n_positions
+    describe_labels(config, JIGSAW_LABELS)
+    model = AutoModelForSequenceClassification.from_config(config)
+    for longest in (1_500, 1_501, 100_000):
+        about = CheckpointFacts(max_length=longest)
+        save_checkpoint(tmp_path / "a.pt", model, JIGSAW_LABELS, about)
+        if longest == 1_500:
+            load_checkpoint(tmp_path / "a.pt")
+        else:
+            assert "do not fit together" in refusal(tmp_path / "a.pt")
 
 
 def test_a_model_that_takes_one_text_at_a_time_is_refused(tmp_path):

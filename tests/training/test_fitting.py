@@ -18,7 +18,14 @@ from moderation.training.fitting import Examples, fit
 from moderation.training.model import build_model, start_model
 from moderation.training.options import TrainOptions
 from moderation.training.prediction import predict_logits
-from moderation.training.states import MANIFEST, choose_state, reading_state, seal_state, sealed_states
+from moderation.training.states import (
+    MANIFEST,
+    choose_state,
+    read_log_history,
+    reading_state,
+    seal_state,
+    sealed_states,
+)
 
 STEPS_IN_EPOCH = 8  # 64 examples in batches of 8
 
@@ -384,6 +391,39 @@ def test_a_changed_state_that_was_sealed_again_gives_one_message(copy, fit_into,
     assert choose_state(copy.resume_dir) == folder
 
 
+ODD_STATES = [
+    *({name: value} for name in ("epoch", "total_flos", "train_batch_size", "eval_steps") for value in ("x", None, -1)),
+    *({"epoch": value} for value in (float("nan"), float("inf"), [1], 10**400)),
+    *({"global_step": value} for value in (10.0, True, "10")),
+    *({"best_metric": "x"}, {"best_model_checkpoint": 1}, {"trial_params": 1}),
+    *({"stateful_callbacks": value} for value in (3, "x", [1])),
+    *({"log_history": [{"eval_loss": value}]} for value in ("x", None, True, [], {}, 10**400, float("nan"))),
+    *({"log_history": value} for value in ({}, "x", 3, [None], [{"step": float("inf")}], [{}] * 34)),
+    {"unknown": 1},
+]
+
+
+@DAMAGED
+def test_a_state_with_values_that_no_training_writes_is_refused_before_the_training(copy, attack):
+    path = state_of(copy) / "trainer_state.json"
+    content = json.loads(path.read_text())
+    texts = ["", "[]", "null", "3", "[" * 9_999, '{"epoch": ' + "9" * 5_000 + "}"]
+    for text in (*texts, *(json.dumps(content | change) for change in ODD_STATES)):
+        path.write_text(text)
+        with pytest.raises(
+            ArtifactError, match=r"trainer_state\.json: not the trainer's state.*delete .*checkpoint-10:"
+        ):
+            read_log_history(path.parent)
+        attack.tried()
+    seal_state(path.parent)
+    with pytest.raises(ArtifactError, match="not the trainer's state"):
+        choose_state(copy.resume_dir)
+    overflow = [{"grad_norm": float("inf"), "loss": float("nan"), "step": 3}]  # what half precision may leave
+    path.write_text(json.dumps(content | {"log_history": overflow}))
+    seal_state(path.parent)
+    assert choose_state(copy.resume_dir) == path.parent
+
+
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("of the device")], ids=repr)
 def test_too_little_memory_is_not_called_a_damaged_state(tmp_path, error):
     with pytest.raises(type(error)), reading_state(tmp_path / "checkpoint-10", "model"):
@@ -392,6 +432,20 @@ def test_too_little_memory_is_not_called_a_damaged_state(tmp_path, error):
         raise KeyError("weight")
     assert "though its files are those that were saved" in str(caught.value)
     assert "delete" not in str(caught.value)
+
+
+def test_a_list_of_files_sends_nobody_to_other_folders(copy):
+    """The message names a folder to delete: it must be the state's, whatever the list says."""
+    path = state_of(copy) / MANIFEST
+    content = json.loads(path.read_text())
+    for name in ("/etc/passwd", "../../x", "a/b\nc", "x" * 9_999):
+        path.write_text(json.dumps(content | {"files": content["files"] | {name: {}}}))
+        with pytest.raises(ArtifactError, match=rf"delete {state_of(copy)}:") as caught:
+            choose_state(copy.resume_dir)
+        assert len(str(caught.value)) < 2_000 and "\n" not in str(caught.value)
+    path.write_text(json.dumps(content | {"version": 2}))
+    with pytest.raises(ArtifactError, match="written by a newer version"):
+        choose_state(copy.resume_dir)
 
 
 def test_a_damaged_list_of_files_is_named_with_a_cure(copy):
@@ -408,16 +462,30 @@ def test_what_is_no_state_is_passed_over_and_left_alone(copy, fit_into, whole, c
     ]
     for other in others:
         shutil.copytree(folder, other)
-    (copy.resume_dir / "checkpoint-99").write_text("a file")
     shutil.copytree(folder, copy.resume_dir / "checkpoint-30")
     (copy.resume_dir / "checkpoint-30" / MANIFEST).unlink()  # a kill came before the list of files
     with caplog.at_level("INFO"):
         assert fit_into(copy.path, resume=True).resumed_from == 10
-    for name in ("checkpoint-old", "checkpoint-30", "checkpoint-99"):
+    for name in ("checkpoint-old", "checkpoint-30"):
         assert f"{name} has no complete state; it is skipped" in caplog.text
     assert all(other.is_dir() for other in others)
     assert not (copy.resume_dir / "checkpoint-30").exists()
     assert copy.checkpoint_final.read_bytes() == whole[0].checkpoint_final.read_bytes()
+
+
+@DAMAGED
+def test_what_is_in_the_way_of_a_later_state_is_refused(copy, attack):
+    later = copy.resume_dir / "checkpoint-20"
+    for put, what in (
+        (lambda: later.write_text("a file"), "not a folder"),
+        (lambda: later.symlink_to("missing"), "a link to nothing"),
+        (lambda: later.symlink_to(later), "a link to nothing"),
+    ):
+        put()
+        with pytest.raises(ArtifactError, match=rf"checkpoint-20: {what}.*Remove it"):
+            choose_state(copy.resume_dir)
+        later.unlink()
+        attack.tried()
 
 
 def test_the_newest_state_by_number_not_by_name(tmp_path):

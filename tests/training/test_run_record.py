@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from moderation.artifacts import RunFolder
 from moderation.errors import ArtifactError
 from moderation.flags import to_plain
-from moderation.training.run_record import read_record
+from moderation.options import build
+from moderation.training.options import TrainOptions
+from moderation.training.run_record import RunFacts, begin_run, check_run_folder, read_record
 from moderation.training.runs import run_settings
 
 KEPT = Path(__file__).parent / "records" / "run-0.1.json"
@@ -51,10 +54,88 @@ def test_a_record_of_few_words_is_enough(run: RunFolder) -> None:
 
 @pytest.mark.parametrize(
     ("change", "where"),
-    [({"files": ["x"]}, "in files"), ({"processes": "1"}, "in processes"), ({"settings": None}, "in settings")],
+    [
+        ({"files": ["x"]}, "in files"),
+        ({"processes": "1"}, "in processes"),
+        ({"settings": None}, "in settings"),
+        ({"version": "1"}, "in version"),
+        ({"version": True}, "in version"),
+        ({"version": 1.5}, "in version"),
+    ],
 )
 def test_what_is_wrong_in_a_record_is_named(run: RunFolder, change: dict[str, object], where: str) -> None:
     content = json.loads(KEPT.read_text(encoding="utf-8")) | change
     run.run_json.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ArtifactError, match=rf"run\.json: no record of a run \(damaged {where}"):
         read_record(run)
+
+
+def test_a_record_of_a_newer_version_is_refused_and_one_without_a_version_is_read(run: RunFolder) -> None:
+    content = json.loads(KEPT.read_text(encoding="utf-8"))
+    run.run_json.write_text(json.dumps(content | {"version": 2}), encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(ArtifactError, match=r"run\.json: written by a newer version of this toolkit; upgrade"):
+            check_run_folder(run, settings(overwrite=overwrite))
+    del content["version"]
+    run.run_json.write_text(json.dumps(content), encoding="utf-8")
+    assert read_record(run).status == "done"
+
+
+def settings(**changes: object) -> TrainOptions:
+    return build(TrainOptions, {"data_path": Path("comments.csv"), **changes})
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"format": "of another program"}', "a folder"])
+def test_overwrite_spares_a_folder_that_shows_no_run(run: RunFolder, content: str | None) -> None:
+    """A project folder may well have folders named plots, or wandb."""
+    run.run_json.unlink()
+    if content == "a folder":
+        run.run_json.mkdir()
+    elif content is not None:
+        run.run_json.write_text(content, encoding="utf-8")
+    (run.path / "wandb").mkdir()
+    with pytest.raises(ArtifactError, match=r"(?s)run\.json.*(move them away|remove the folder yourself)"):
+        check_run_folder(run, settings(overwrite=True))
+
+
+def test_overwrite_removes_what_the_run_wrote_and_nothing_else(run: RunFolder) -> None:
+    ours = ("plots", "tokenizer", "resume", "preds_val.npy", "metrics_test.json", "log.jsonl")
+    others = ("tensorboard", "wandb", "notes.txt", "metrics.json", "mlflow.db")
+    for name in (*ours, *others):  # the run tracked nothing
+        (run.path / name).write_bytes(b"") if "." in name else (run.path / name).mkdir()
+    check_run_folder(run, settings(overwrite=True))
+    begin_run(run, settings(overwrite=True, data_path=KEPT, track=("wandb",)), RunFacts(data={}))
+    assert {path.name for path in run.path.iterdir()} == {*others, "run.json"}
+    begin_run(run, settings(overwrite=True, data_path=KEPT), RunFacts(data={}))
+    assert {path.name for path in run.path.iterdir()} == {*others, "run.json"} - {"wandb"}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("name", "put"),
+    [
+        ("checkpoint_final.pt", Path.mkdir),
+        ("report.html", Path.mkdir),
+        ("plots", Path.touch),
+        ("resume", Path.touch),
+    ],
+)
+def test_what_is_in_the_way_is_found_before_the_training(
+    run: RunFolder, name: str, put: Callable[[Path], None], resume: bool
+) -> None:
+    begin_run(run, settings(overwrite=True, data_path=KEPT), RunFacts(data={}))
+    put(run.path / name)
+    with pytest.raises(ArtifactError, match=f"{run.path / name}: "):
+        check_run_folder(run, settings(overwrite=not resume, resume=resume, data_path=KEPT))
+
+
+def test_a_state_that_cannot_be_resumed_is_found_before_the_training(run: RunFolder) -> None:
+    begin_run(run, settings(data_path=KEPT), RunFacts(data={}))
+    run.resume_dir.mkdir()
+    (run.resume_dir / "checkpoint-20").mkdir()
+    (run.resume_dir / "checkpoint-20" / "state.json").write_text("{}", encoding="utf-8")
+    (run.resume_dir / "checkpoint-30").symlink_to("missing")
+    for message in ("checkpoint-30: a link to nothing", r"state\.json: not a list of a state's files"):
+        with pytest.raises(ArtifactError, match=message):
+            check_run_folder(run, settings(resume=True, data_path=KEPT))
+        (run.resume_dir / "checkpoint-30").unlink(missing_ok=True)
