@@ -263,6 +263,16 @@ def test_what_is_no_batch_counts_as_a_request(tiny_bundle: Path) -> None:
     assert int(answers[-2].headers["Retry-After"]) >= 1
 
 
+@pytest.mark.hostile("rate limit: batches")
+@pytest.mark.parametrize("in_url, in_part", [("", ""), ("?key=forum", ""), ("", "?key=forum")])
+def test_batches_at_once_do_not_share_the_requests_that_are_left(in_url: str, in_part: str, tiny_bundle: Path) -> None:
+    keys = Keys({"forum": hashlib.sha256(b"forum").hexdigest()}) if in_url or in_part else None
+    app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="3/hour")
+    endless = {"url": f"/batch{in_url}", "content": part(BODY, f"/comments:analyze{in_part}"), "headers": KIND}
+    answers = ask(app, *[endless] * 8, at_once=True)
+    assert sorted(answer.status_code for answer in answers) == [400] * 3 + [429] * 5
+
+
 def test_a_batch_without_a_key_counts_for_the_key_of_its_first_part_or_for_nobody(tiny_bundle: Path) -> None:
     keys = Keys({name: hashlib.sha256(name.encode()).hexdigest() for name in ("forum", "blog")})
     app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="2/hour")
