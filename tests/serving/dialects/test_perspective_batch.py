@@ -19,7 +19,7 @@ from moderation.serving.app import create_app
 from moderation.serving.dialects.perspective import batch as perspective_batch
 from moderation.serving.dialects.perspective.batch import MAX_REFUSED_PARTS
 from moderation.serving.errors import ApiError
-from moderation.serving.feedback.decisions import Decision
+from moderation.serving.feedback.decisions import Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
 from moderation.serving.keys import Keys
 from tests.serving.conftest import Server, exchange, started
@@ -324,27 +324,27 @@ def test_a_batch_that_cannot_be_computed_in_time_says_so_in_each_part(tiny_bundl
     assert set(statuses) <= {413, 429, 504} and other == 404
 
 
-@pytest.mark.parametrize("slow", [False, True], ids=["broken", "slow"])
+@pytest.mark.parametrize("how", ["broken", "silent", "slow"])
 def test_a_batch_does_not_wait_for_each_decision_that_cannot_be_kept(
-    slow: bool, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
 
-    def add(store: FeedbackStore, decision: Decision) -> None:
+    def add(store: FeedbackStore, decision: Decision, is_wanted: object) -> None:
         tried.append(decision)
-        if not slow:
-            raise ArtifactError("locked")
+        if how != "slow":
+            raise ArtifactError("locked") if how == "broken" else OutcomeUnknownError("no answer")
 
     monkeypatch.setattr(FeedbackStore, "add", add)
-    if slow:
+    if how == "slow":
         monkeypatch.setattr(perspective_batch, "_DECIDE_WITHIN_S", 0.0)
     decision = {"comment": {"text": "you idiot"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}
     parts = [part(decision, "/v1alpha1/comments:suggestscore"), part(BODY)] * 3
     content = "".join([*parts, "--b--\r\n"])
     app = create_app(tiny_bundle, threads=1, feedback_url=f"sqlite:///{tmp_path / 'x.db'}")
     (answer,) = ask(app, {"url": "/batch", "content": content, "headers": KIND})
-    assert [status for status, _ in read(answer)] == [503, 200] * 3
-    assert len(tried) == (0 if slow else 1)
+    assert [status for status, _ in read(answer)] == [504 if how == "silent" else 503, 200, *[503, 200] * 2]
+    assert len(tried) == (0 if how == "slow" else 1)
 
 
 def test_texts_that_are_too_much_together_are_refused_before_anything_is_made_of_them(
