@@ -1,6 +1,7 @@
 """Who may ask, and how often: the key of a request, of a batch, and of each part of one."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -200,7 +201,7 @@ class _KeyedBatch:
 
 def _refuse_rate(limiter: Limiter, wait_s: float) -> ApiError:
     message = f"Too many requests: the limit is {limiter.rate}."
-    return ApiError(429, "rate_limited", message, retry_after_s=max(1, round(wait_s)))
+    return ApiError(429, "rate_limited", message, retry_after_s=max(1, math.ceil(wait_s)))
 
 
 def _check_query(query: bytes) -> None:

@@ -87,14 +87,16 @@ def _windows_to_wait(window: _Window, elapsed: float, most: int) -> float:
 def budget_of(address: str) -> str:
     """Whom an address counts for: of IPv6 a whole network, since whoever has one has all of its addresses.
 
-    >>> budget_of("198.51.100.7"), budget_of("2001:db8:1:2:3:4:5:6"), budget_of("")
-    ('198.51.100.7', '2001:db8:1:2::/64', '')
+    An address of IPv4 may come in IPv6's form, where the server listens for both: each is one of its own there too.
+
+    >>> budget_of("198.51.100.7"), budget_of("2001:db8:1:2:3:4:5:6"), budget_of("::ffff:198.51.100.7"), budget_of("")
+    ('198.51.100.7', '2001:db8:1:2::/64', '198.51.100.7', '')
     """
     try:
         found = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    return str(ipaddress.ip_network((found, _NETWORK_BITS), strict=False))
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, _NETWORK_BITS), strict=False))
 
 
 def take_from(counts: SlidingWindowCounterRateLimiter, rate: RateLimitItem, who: str, n: int = 1) -> Taken:

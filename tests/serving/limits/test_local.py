@@ -84,6 +84,9 @@ def test_what_is_remembered_is_bounded_and_who_asks_on_is_remembered(monkeypatch
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("fe80::1%eth0", "fe80::2", True),
         ("198.51.100.7", "198.51.100.8", False),
+        ("::ffff:198.51.100.7", "::ffff:198.51.100.8", False),
+        ("::ffff:198.51.100.7", "198.51.100.7", True),
+        ("::ffff:c633:6407", "::FFFF:198.51.100.7", True),
         ("", "unix", False),
     ],
 )
