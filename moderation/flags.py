@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 from moderation.errors import ConfigError
 from moderation.logs import LogLevel
-from moderation.options import Options, Setting, build, flag_of, flatten, kind_of, settings_of
+from moderation.options import LARGEST, Options, Setting, build, fit, flag_of, flatten, kind_of, settings_of
 from moderation.variables import PREFIX, closest, sort_variables
 
 Config = TypeVar("Config", bound=Options)
@@ -28,8 +28,6 @@ _METAVARS = {
 _SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 _MOST_BYTES = 1 << 20  # of a file of settings
-_LARGEST = (1 << 63) - 1  # whole number of a setting
-_LONGEST_PATH = 4096
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +242,7 @@ def _whole(word: str) -> int:
         ValueError: it is not a whole number, or one too large to write in a message.
     """
     number = int(word)
-    if abs(number) > _LARGEST:
+    if abs(number) > LARGEST:
         raise ValueError("too large")
     return number
 
@@ -264,37 +262,13 @@ def _typed(config_class: type[Any], settings: dict[str, object], where: str) -> 
     for key in known.keys() & settings.keys():
         try:
             unset = settings[key] is None and known[key].default is None
-            typed[key] = None if unset else _coerce(settings[key], known[key].hint)
+            typed[key] = None if unset else fit(settings[key], known[key].hint)
         except TypeError as error:
             problems.append(f"{key}: {error}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in sorted(problems))
         raise ConfigError(f"{where}: these are not settings of this verb.\n{lines}")
     return typed
-
-
-def _coerce(value: Any, hint: Any) -> Any:
-    """Turn a TOML or JSON value into the field's type.
-
-    Raises:
-        TypeError: it is of another type.
-    """
-    kind, _, many = kind_of(hint)
-    if many:
-        if not isinstance(value, list):
-            raise TypeError(f"expected a list, found {type(value).__name__}")
-        return tuple(_coerce(item, kind) for item in value)
-    if isinstance(value, int) and abs(value) > _LARGEST:
-        raise TypeError(f"expected {kind.__name__}, found a number of more than 64 bits")
-    if kind is Path and isinstance(value, str):
-        if len(value) > _LONGEST_PATH or "\0" in value:
-            raise TypeError("expected a path, found a text that is too long or contains a zero byte")
-        return Path(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
 
 
 def _metavar(one: Setting, kind: Any) -> str:

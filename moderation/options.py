@@ -9,11 +9,18 @@ import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, Union, Unpack, get_args, get_origin, get_type_hints
 
 from moderation.errors import ConfigError
 
 Group = TypeVar("Group", bound="Options")
+
+LARGEST = (1 << 63) - 1
+"""Whole number of a setting."""
+
+_LONGEST_PATH = 4096
 
 
 class Range(TypedDict, total=False):
@@ -67,16 +74,24 @@ def part(kind: "Callable[[], Options]", heading: str = "") -> Any:
 class Options:
     """Settings that belong together, checked when they are created.
 
+    Each value becomes what its field declares: a list a tuple, a text a path, a whole number a float.
+
     Raises:
-        ConfigError: lists every value out of range and every problem between settings.
+        ConfigError: lists every value of a wrong type or out of range, and every problem between settings.
     """
 
     def __post_init__(self) -> None:
         """Check everything that needs no file."""
-        raise_problems([*_out_of_range(self), *self.problems()])
+        values, problems = _fit_all(self)
+        problems += _out_of_range(self, values)
+        if len(values) == len(dataclasses.fields(self)):  # else what follows could not work with some of them
+            for name, value in values.items():
+                object.__setattr__(self, name, value)
+            problems += self.problems()
+        raise_problems(problems)
 
     def problems(self) -> list[str]:
-        """Problems between the settings; the range of each one is already checked."""
+        """Problems between the settings; the type and range of each one is already checked."""
         return []
 
 
@@ -176,7 +191,7 @@ def build(options: type[Group], values: Mapping[str, Any]) -> Group:
 
 
 def _build(options: type[Group], values: Mapping[str, Any], problems: list[str]) -> Group:
-    """Like `build`, but collect the problems; a part that is wrong gets its defaults."""
+    """Like `build`, but collect the problems; a value of a wrong type gets its default."""
     words: dict[str, object] = {}
     for field in dataclasses.fields(options):
         if "part" in field.metadata:
@@ -190,6 +205,9 @@ def _build(options: type[Group], values: Mapping[str, Any], problems: list[str])
         stand_in = object.__new__(options)
         for field in dataclasses.fields(options):
             object.__setattr__(stand_in, field.name, words.get(field.name, field.default))
+        sound, _ = _fit_all(stand_in)
+        for field in dataclasses.fields(options):
+            object.__setattr__(stand_in, field.name, sound.get(field.name, field.default))
         return stand_in
 
 
@@ -250,22 +268,75 @@ def kind_of(hint: Any) -> tuple[Any, tuple[Any, ...] | None, bool]:
     return hint, None, False
 
 
-def _out_of_range(options: Any) -> Iterator[str]:
-    """A line for each value that its own field does not allow."""
+def fit(value: Any, hint: Any) -> Any:
+    """A value as its field declares it: a list as a tuple, a text as a path, a whole number as a float.
+
+    Raises:
+        TypeError: it is of another type; the message says what was expected and what was found.
+    """
+    kind, _, many = kind_of(hint)
+    if many:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"expected a list, found {_name_type(value)}")
+        return tuple(fit(item, kind) for item in value)
+    if kind is Path and isinstance(value, str | Path):
+        if len(str(value)) > _LONGEST_PATH or "\0" in str(value):
+            raise TypeError("expected a path, found one that is too long or contains a zero byte")
+        return Path(value)
+    if isinstance(value, Integral) and abs(int(value)) > LARGEST:
+        raise TypeError(f"expected {kind.__name__}, found a number of more than 64 bits")
+    if kind in (int, float) and isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool):
+        return kind(value)
+    if kind not in (int, float) and isinstance(value, kind):
+        return value
+    raise TypeError(f"expected {kind.__name__}, found {_name_type(value)}")
+
+
+def _name_type(value: object) -> str:
+    return "None" if value is None else type(value).__name__
+
+
+def _fit_all(options: Any) -> tuple[Mapping[str, Any], list[str]]:
+    """The values of the fields, parts too, as these declare them; and a line for each that is of a wrong type."""
     hints = get_type_hints(type(options))
+    values, problems = {}, []
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
+        try:
+            values[field.name] = _fit_field(value, field, hints[field.name])
+        except TypeError as error:
+            name = field.name if "part" in field.metadata else flag_of(field.name)
+            problems.append(f"{name}: {error}")
+    return values, problems
+
+
+def _fit_field(value: Any, field: "dataclasses.Field[Any]", hint: Any) -> Any:
+    if "part" in field.metadata:
+        if not isinstance(value, hint):
+            raise TypeError(f"expected {hint.__name__}, found {_name_type(value)}")
+        return value
+    if value is None and (field.default is None or types.NoneType in get_args(hint)):
+        return None
+    return fit(value, hint)
+
+
+def _out_of_range(options: Any, values: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each value, of the right type, that its own field does not allow."""
+    hints = get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        value = values.get(field.name)
         if "part" in field.metadata or value is None:
             continue
+        given = getattr(options, field.name)  # a whole number is shown as one
         _, choices, many = kind_of(hints[field.name])
         if choices and not {*(value if many else (value,))} <= {*choices}:
-            shown = ", ".join(map(str, value)) if many else value
+            shown = ", ".join(value) if many else value
             yield f"{flag_of(field.name)} is {shown}, expected {' | '.join(map(str, choices))}"
         bounds = field.metadata.get("range", {})
         if bounds and not all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
-            yield f"{flag_of(field.name)} is {value}, expected {_say(**bounds)}"
+            yield f"{flag_of(field.name)} is {given}, expected {_say(**bounds)}"
         elif isinstance(value, float) and not math.isfinite(value):
-            yield f"{flag_of(field.name)} is {value}, expected a finite number"
+            yield f"{flag_of(field.name)} is {given}, expected a finite number"
 
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {

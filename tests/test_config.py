@@ -1,8 +1,11 @@
 """Settings: each has a default and a help line, and all that is wrong with them comes in one message."""
 
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from moderation.cli import VERBS
@@ -20,7 +23,8 @@ from moderation.config import (
 from moderation.errors import ConfigError
 from moderation.forms import FORMS
 from moderation.inference.backends import backends
-from moderation.options import build, flatten, settings_of
+from moderation.options import Options, build, fit, flatten, kind_of, settings_of
+from moderation.serving.options import LoadOptions, ServerOptions, ShadowOptions
 
 CONFIGS = [verb.config_class for verb in VERBS.values()]
 DATA = Path("train.csv")
@@ -85,6 +89,83 @@ OUT_OF_RANGE: dict[str, list[object]] = {
 def test_a_value_out_of_range_is_named_by_its_flag(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"--{name.replace('_', '-')} is .*expected"):
         build(TrainConfig, {"data_path": DATA, name: value})
+
+
+def all_options(base: type[Options] = Options) -> Iterator[type[Options]]:
+    for one in base.__subclasses__():
+        yield one
+        yield from all_options(one)
+
+
+NUMBER, TEXT = np.int64(1), "val"
+TAKEN: dict[Any, tuple[object, ...]] = {
+    int: (1, NUMBER),
+    float: (1, NUMBER, 0.5, np.float32(0.5), Fraction(1, 2)),
+    bool: (True,),
+    str: (TEXT,),
+    Path: (TEXT, DATA),
+}
+ODD = (
+    None,
+    True,
+    1,
+    NUMBER,
+    0.5,
+    1j,
+    10**5000,
+    TEXT,
+    b"x",
+    DATA,
+    Path("a\0b"),
+    {},
+    {"x"},
+    object(),
+    int,
+    ((),),
+    [[TEXT]],
+)
+
+
+@pytest.mark.parametrize("options", list(all_options()), ids=lambda options: options.__name__)
+def test_a_value_of_a_wrong_type_is_refused_and_any_other_becomes_what_is_declared(options: type[Options]) -> None:
+    for one in (one for one in settings_of(options).values() if not one.where):
+        kind, _, many = kind_of(one.hint)
+        taken = [[*TAKEN[kind]], (*TAKEN[kind],), []] if many else [*TAKEN[kind]]
+        for value in taken:
+            held = fit(value, one.hint)
+            assert isinstance(held, tuple) if many else type(held) is kind or isinstance(held, kind)
+            assert f"{one.flag}: expected" not in complaints_of(options, {one.name: value})
+        ids = {id(value) for value in taken} | ({id(None)} if one.default is None or "None" in str(one.hint) else set())
+        for value in [*ODD, *(() if many else ([TEXT], (TEXT,)))]:
+            if id(value) not in ids:
+                said = complaints_of(options, {one.name: value})
+                assert f"{one.flag}: expected" in said and ", found " in said, (one.name, value)
+                assert len(said) < 2000
+
+
+@pytest.mark.parametrize("config_class", CONFIGS)
+def test_settings_that_are_all_of_a_wrong_type_are_all_named(config_class: type[Any]) -> None:
+    names = settings_of(config_class)
+    for odd in (object(), 1j, 10**5000, {}):
+        assert complaints_of(config_class, dict.fromkeys(names, odd)).count(": expected ") == len(names)
+
+
+def complaints_of(options: type[Options], values: dict[str, object]) -> str:
+    try:
+        build(options, values)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def test_a_part_of_another_class_is_refused() -> None:
+    for part in (None, {"max_texts": 1}, ShadowOptions(), LoadOptions):
+        with pytest.raises(ConfigError, match="load: expected LoadOptions, found "):
+            ServerOptions(load=part)  # type: ignore[arg-type]
+    with pytest.raises(
+        ConfigError, match=r"--cors: expected a list, found str\n  --max-texts: expected int, found bool"
+    ):
+        build(ServerOptions, {"max_texts": True, "cors": "https://a.example", "drain_s": None})
 
 
 def test_the_bounds_themselves_are_fine() -> None:

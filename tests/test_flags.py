@@ -267,7 +267,7 @@ def test_what_a_flag_gives_is_what_the_setting_holds(values: dict[str, Any]) -> 
 def test_damaged_settings_of_a_run_are_refused_by_name() -> None:
     plain = to_plain(TuneConfig(preds=Path("p"), labels=Path("l")))
     for change, complaint in (
-        ({"seed": None}, "seed: expected int, found NoneType"),
+        ({"seed": None}, "seed: expected int, found None"),
         ({"preds": 1}, "preds: expected Path"),
         ({"other": 1}, "unknown settings: other"),
     ):

@@ -1,6 +1,7 @@
 """Who may ask, and how often: the key of a request, of a batch, and of each part of one."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -60,10 +61,9 @@ class Admission:
         if path in BATCH_PATHS:  # each of its parts is a request of its own, with its own key or this one
             caller = self._identify(key) if key else None
             scope[IDENTIFY_PART] = partial(self._identify_part, key)
-            sender = address if self._keys is None else caller
-            if sender is not None:
-                await self._check_left(sender)
-            batch = scope[_BATCH] = _Batch(self._count, sender)
+            batch = scope[_BATCH] = _Batch(self._count)
+            if self._keys is None or caller is not None:
+                await batch.begin(caller or address)
             scope[COUNT_PARTS] = batch.count_parts
             return caller
         caller = self._identify(key)
@@ -71,12 +71,6 @@ class Admission:
         if refusal is not None:
             raise refusal
         return caller
-
-    async def finish(self, scope: Scope) -> None:
-        """Count a request that is over and that nothing was counted for: a batch whose parts were never read."""
-        batch: _Batch | None = scope.get(_BATCH)
-        if batch is not None:
-            await batch.count_itself()
 
     def guard(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """How the body of an admitted request is received: a batch without a key has to show one in its first part."""
@@ -96,8 +90,7 @@ class Admission:
         """Refuse a batch none of which was looked at, unless its first part has a key, which then is the sender."""
         sender = self._identify("" if isinstance(part, BrokenPart) else _find_part_key(part))
         if sender is not None:
-            await self._check_left(sender)
-        batch.sender = sender
+            await batch.begin(sender)
 
     def _identify(self, key: str) -> str | None:
         """Name of a key; None where nobody needs one."""
@@ -109,15 +102,6 @@ class Admission:
         if caller is None:
             raise ApiError(401, "invalid_key", "This API key is not valid.")
         return caller
-
-    async def _check_left(self, who: str) -> None:
-        """Refuse whoever has no request left, without counting one.
-
-        Raises:
-            ApiError: 429.
-        """
-        if self._limiter is not None and (wait_s := (await self._limiter.take(who, 0)).wait_s):
-            raise _refuse_rate(self._limiter, wait_s)
 
     async def _count(self, requests: Sequence[str]) -> list[ApiError | None]:
         """Count requests, each for a key, or an address where there are no keys; why each is refused, if it is.
@@ -139,31 +123,41 @@ class Admission:
 
 
 class _Batch:
-    """Counts a batch: each of its parts as a request, or the batch as one if it ends before its parts are read.
+    """Counts each part of a batch as a request.
+
+    One request of the sender is counted before the body is read: many batches at once cannot share the last one that is
+    left, and a batch whose parts are never read counts too. It pays for the sender's first part.
 
     Args:
         count: As `Admission._count`.
-        sender: Whom the batch counts for; None: nobody, as long as no key of it is known.
 
     Attributes:
-        sender: The same.
+        sender: Whom the batch counts for; None: not known yet.
     """
 
-    def __init__(self, count: Callable[[Sequence[str]], Awaitable[list[ApiError | None]]], sender: str | None) -> None:
-        self.sender = sender
+    def __init__(self, count: Callable[[Sequence[str]], Awaitable[list[ApiError | None]]]) -> None:
+        self.sender: str | None = None
         self._count = count
-        self._is_counted = False
+
+    async def begin(self, sender: str) -> None:
+        """Count one request for the sender.
+
+        Raises:
+            ApiError: 429, none is left.
+        """
+        (refusal,) = await self._count([sender])
+        if refusal is not None:
+            raise refusal
+        self.sender = sender
 
     async def count_parts(self, callers: Sequence[str | None]) -> list[ApiError | None]:
         """Why each part is refused, if it is; a part without a key, or with a wrong one, counts for the sender."""
-        self._is_counted = True
-        return await self._count([caller or self.sender or "" for caller in callers])
-
-    async def count_itself(self) -> None:
-        """Count one request for the sender, unless the parts were counted."""
-        if not self._is_counted and self.sender is not None:
-            self._is_counted = True
-            await self._count([self.sender])
+        parts = [caller or self.sender or "" for caller in callers]
+        if self.sender not in parts:
+            return await self._count(parts)
+        paid = parts.index(self.sender)
+        refusals = await self._count(parts[:paid] + parts[paid + 1 :])
+        return [*refusals[:paid], None, *refusals[paid:]]
 
 
 class _KeyedBatch:
@@ -207,7 +201,7 @@ class _KeyedBatch:
 
 def _refuse_rate(limiter: Limiter, wait_s: float) -> ApiError:
     message = f"Too many requests: the limit is {limiter.rate}."
-    return ApiError(429, "rate_limited", message, retry_after_s=max(1, round(wait_s)))
+    return ApiError(429, "rate_limited", message, retry_after_s=max(1, math.ceil(wait_s)))
 
 
 def _check_query(query: bytes) -> None:

@@ -72,13 +72,12 @@ def create_app(
             shadow that cannot be compared.
         MissingExtraError: the package that a URL needs is not installed.
         ArtifactError: not a bundle.
-        TypeError: an unknown setting, or keys that are not `Keys`.
+        TypeError: an unknown setting, or keys or options that are something else.
 
     Example:
         app = create_app("model-export", keys=read_keys(Path("keys.json")), rate_limit="600/minute")
     """
-    if not isinstance(keys, Keys | None):
-        raise TypeError(f"keys is a {type(keys).__name__}, expected Keys: moderation.serving.keys.read_keys(path)")
+    _check_types(keys, options)
     options = change(options or EMBEDDED, **settings)
     bundle = read_bundle(Path(model))
     metrics = Metrics()
@@ -102,6 +101,13 @@ def create_app(
     complete_description(app, has_keys=keys is not None)
     _add_middleware(app, startup, Admission(keys, startup.limiter))
     return app
+
+
+def _check_types(keys: object, options: object) -> None:
+    if not isinstance(keys, Keys | None):
+        raise TypeError(f"keys is a {type(keys).__name__}, expected Keys: moderation.serving.keys.read_keys(path)")
+    if not isinstance(options, ServerOptions | None):
+        raise TypeError(f"options is a {type(options).__name__}, expected ServerOptions")
 
 
 def _make_api(startup: Startup) -> FastAPI:

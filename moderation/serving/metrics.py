@@ -119,7 +119,7 @@ class Metrics:
             self._unsupported.labels(name).inc(n_times)
 
     def decision(self, outcome: Literal["kept", "failed"]) -> None:
-        """A moderator's decision was received, and stored or not."""
+        """A moderator's decision was received, and stored or not; `failed` also where that is not known."""
         self._decisions.labels(outcome).inc()
 
     def texts(self, results: Iterable[TextResult], n_hits: int) -> None:

@@ -111,7 +111,6 @@ class Gate:
                 await render_problem(path, fault)(scope, receive, send_on)
         finally:
             self._record(scope, status or _CLIENT_GONE, time.perf_counter() - began, request_id, caller)
-            await self._admission.finish(scope)
 
     def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
         service = self._service()

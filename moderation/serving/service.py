@@ -202,12 +202,9 @@ class PredictionService:
 
     async def _compute(self, texts: list[str]) -> list[_Row]:
         n_tokens, long = measure(texts)
-        self._admit(n_tokens, long=long)
-        counted = min(n_tokens, _USUAL_AT_MOST)
-        self._usual = counted if self._usual is None else self._usual + 0.02 * (counted - self._usual)
         try:
             async with asyncio.timeout(self._timeout_s):
-                windows = await self._cut_aside(texts, n_tokens, self._long_cutter if long else self._cutter)
+                windows = await self._cut_aside(texts, n_tokens, long=long)
                 n_found = sum(len(window.ids) for _, window in windows)
                 if n_found > n_tokens:  # for example letters that the tokenizer splits into many tokens
                     self._admit(n_found, long=long)
@@ -224,8 +221,7 @@ class PredictionService:
     def _admit(self, n_tokens: int, *, long: bool) -> None:
         """Refuse a request that takes too long by itself (413), or would wait too long (429)."""
         self._check_alone(n_tokens)
-        with self._coming_lock:
-            n_coming = sum(self._n_coming.values()) if long else self._n_coming[self._cutter]
+        n_coming = sum(self._n_coming.values()) if long else self._n_coming[self._cutter]
         self._batcher.check_room(n_tokens, n_coming)
 
     def _check_alone(self, n_tokens: int) -> None:
@@ -237,13 +233,19 @@ class PredictionService:
                 "Send fewer or shorter texts at a time.",
             )
 
-    async def _cut_aside(
-        self, texts: Sequence[str], n_tokens: int, cutter: ThreadPoolExecutor
-    ) -> list[tuple[int, Window]]:
-        """Cut texts in a thread, which stops once nobody waits for it."""
+    async def _cut_aside(self, texts: Sequence[str], n_tokens: int, *, long: bool) -> list[tuple[int, Window]]:
+        """Let texts in, and cut them in a thread, which stops once nobody waits for it.
+
+        Raises:
+            ApiError: 413 or 429.
+        """
         given_up = threading.Event()
-        with self._coming_lock:
+        cutter = self._long_cutter if long else self._cutter
+        with self._coming_lock:  # requests of two event loops may not both find the same room
+            self._admit(n_tokens, long=long)
             self._n_coming[cutter] += n_tokens
+        counted = min(n_tokens, _USUAL_AT_MOST)
+        self._usual = counted if self._usual is None else self._usual + 0.02 * (counted - self._usual)
         try:
             return await asyncio.get_running_loop().run_in_executor(cutter, self._cut, texts, given_up)
         finally:

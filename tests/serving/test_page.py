@@ -452,6 +452,14 @@ def test_the_card_is_text_and_nothing_else(visit, model):
     assert page.locator("#card :is(img, script, i, b)").count() == 0
 
 
+@pytest.mark.parametrize("card", ["| a |\n" * 200_000, "|" * 500_000, "\n" * 200_000 + "end"])
+def test_a_card_without_end_is_cut(visit, model, card):
+    visit.page.route("**/v1/model", lambda route: route.fulfill(json=model | {"card": "| --- |\n\n" + card}))
+    page = visit.open()
+    expect(page.locator("#card p").last).to_have_text("The card goes on: see README.md in the bundle.")
+    assert page.locator("#card *").count() < 110_000
+
+
 def test_a_theme_is_the_systems_until_one_is_chosen(browser, server):
     for visit in visiting(browser, server.url, color_scheme="dark"):
         page = visit.open()

@@ -2,8 +2,14 @@
 
 from dataclasses import dataclass
 
+from moderation.errors import ArtifactError
+
 WAIT_S = 5
 """Seconds that a decision waits for the database: for a connection, for a lock, or for PostgreSQL's answer."""
+
+
+class OutcomeUnknownError(ArtifactError):
+    """A decision may have been stored, or not: the database was told to, and has not said that it did."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import JSON, Column, Integer, MetaData, Select, String, Table, inspect
+from sqlalchemy import JSON, Column, Connection, Integer, MetaData, Select, String, Table, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
@@ -31,7 +31,7 @@ from moderation.serving.feedback.databases import (
     show_url,
     tell_cause,
 )
-from moderation.serving.feedback.decisions import WAIT_S, Decision, StoredDecision
+from moderation.serving.feedback.decisions import WAIT_S, Decision, OutcomeUnknownError, StoredDecision
 
 CHECK_WITHIN_S = 6.0
 """Seconds that a look at the database takes at most; a name that cannot be found, say, may take longer by itself."""
@@ -126,15 +126,20 @@ class FeedbackStore:
             threading.Thread(target=self.look, name="feedback again", daemon=True).start()
         return "ready" if self._works else "unavailable"
 
-    def add(self, decision: Decision) -> None:
+    def add(self, decision: Decision, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Keep a decision; it is on disk when this returns.
 
+        Args:
+            decision: What is kept.
+            is_wanted: Asked right before the decision is committed; where it says no, nothing is stored.
+
         Raises:
-            ArtifactError: the database cannot be reached, is locked or full.
+            ArtifactError: nothing is stored: the database cannot be reached, is locked or full.
+            OutcomeUnknownError: it may be stored: the connection broke, or the file was moved, meanwhile.
         """
         with self._plain_errors("written"):
-            if not (self._put(decision) or self._put(decision)):
-                raise ArtifactError(f"{self.name}: repeatedly moved or replaced while a decision was written.")
+            if not self._put(decision, is_wanted):
+                self._put_again(decision)
         self._works = True
 
     def decisions(self, unreadable: list[int] | None = None) -> Iterator[StoredDecision]:
@@ -201,13 +206,15 @@ class FeedbackStore:
             connection.execute(_TABLE.insert(), _as_row(Decision("", False, {}, {}, (), "")))
             transaction.rollback()
 
-    def _put(self, decision: Decision) -> bool:
+    def _put(self, decision: Decision, is_wanted: Callable[[], bool]) -> bool:
         """Write a decision, and say whether it is where the next one will be: a file may be moved at any time."""
         path = file_of(self._url)
         if path is None:
             self._make_table()
-            with self._engine.begin() as connection:
+            with self._engine.connect() as connection:
                 connection.execute(_TABLE.insert(), _as_row(decision))
+                if is_wanted():
+                    self._commit(connection)
             return True
         with self._alone(path):
             make_file(path)
@@ -216,8 +223,28 @@ class FeedbackStore:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # waits for other writers once, here
                 connection.execute(_CREATE)  # each time: another file may have taken its place
                 connection.execute(_TABLE.insert(), _as_row(decision))
+                if not is_wanted():
+                    return True
                 connection.commit()  # the file is still open, so that no other one gets its number
                 return before is not None and before == _identify(path)
+
+    def _put_again(self, decision: Decision) -> None:
+        """Write a decision that is in a file that was moved meanwhile: it may be kept there, or removed."""
+        try:
+            if self._put(decision, lambda: True):
+                return
+        except (SQLAlchemyError, ArtifactError):
+            pass
+        raise OutcomeUnknownError(f"{self.name}: repeatedly moved or replaced while a decision was written.")
+
+    def _commit(self, connection: Connection) -> None:
+        """To PostgreSQL, whose answer may be lost on its way. SQLite undoes what it could not commit."""
+        try:
+            connection.commit()
+        except SQLAlchemyError as error:
+            raise OutcomeUnknownError(
+                f"{self.name}: lost while a decision was written ({_kind(error)}). Check the connection to its server."
+            ) from None
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:

@@ -3,15 +3,17 @@
 import asyncio
 import queue
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 
 from moderation.errors import ArtifactError
-from moderation.serving.feedback.decisions import WAIT_S, Decision
+from moderation.serving.feedback.decisions import WAIT_S, Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
 
 GIVE_UP_S = 2.0 * WAIT_S
 """Seconds that a request waits for the database; by then the database itself has mostly reported what is wrong."""
 
+_COMMIT_WITHIN_S = 1.0 * WAIT_S  # more, once a decision is being committed and cannot be withdrawn
 _THREADS = 4  # SQLite has one writer at a time; PostgreSQL works on several
 _MOST_WAITING = 256
 
@@ -37,19 +39,27 @@ class DecisionWriter:
         """Keep a decision; it is on disk when this returns.
 
         Raises:
-            ArtifactError: too many decisions wait, or the database cannot be reached, is locked, full or silent. A
-                decision that the database has begun to write may still be stored.
+            ArtifactError: it is not stored, and will not be: too many decisions wait, or the database cannot be
+                reached, is locked, full or silent.
+            OutcomeUnknownError: it may be stored: the database has not answered to the commit.
         """
         written: Future[None] = Future()
         try:
             self._waiting.put_nowait((written, decision))
         except queue.Full:
             raise ArtifactError(f"{self.store.name}: too many decisions wait to be written.") from None
+        answer = asyncio.wrap_future(written)
+        answer.add_done_callback(lambda it: it.cancelled() or it.exception())  # nobody may be there to take it
         try:
-            async with asyncio.timeout(GIVE_UP_S):
-                await asyncio.wrap_future(written)
-        except TimeoutError:
-            raise ArtifactError(f"{self.store.name}: no answer in time") from None
+            await asyncio.wait([answer], timeout=GIVE_UP_S)
+            if written.cancel():
+                raise ArtifactError(f"{self.store.name}: no answer in time")
+            await asyncio.wait([answer], timeout=_COMMIT_WITHIN_S)
+        finally:
+            written.cancel()  # whoever asked may have left
+        if not written.done():
+            raise OutcomeUnknownError(f"{self.store.name}: no answer in time to the commit of a decision")
+        written.result()
 
     def close(self) -> None:
         """Give up what waits, and end the threads."""
@@ -67,9 +77,11 @@ class DecisionWriter:
         """In a thread."""
         while (task := self._waiting.get()) is not None:
             written, decision = task
-            if written.set_running_or_notify_cancel():  # else its client was answered, or has left
+            if written.cancelled():
+                continue
+            with suppress(InvalidStateError):  # it was cancelled meanwhile, and so not committed
                 try:
-                    self.store.add(decision)
+                    self.store.add(decision, is_wanted=written.set_running_or_notify_cancel)
                 except Exception as error:
                     written.set_exception(error)
                 else:

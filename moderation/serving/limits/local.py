@@ -21,7 +21,7 @@ class Taken(NamedTuple):
 
     Args:
         n: How many requests, at most as many as were asked for.
-        wait_s: Seconds until there is one again; 0 if there were enough, or if none was asked for and one is left.
+        wait_s: Seconds until there is one again; 0 if there were enough.
     """
 
     n: int
@@ -41,7 +41,7 @@ class Limiter:
         self._windows: OrderedDict[str, _Window] = OrderedDict()  # the one that has asked last is last
 
     async def take(self, who: str, n: int = 1) -> Taken:
-        """Take requests from those that somebody may make; where fewer are left, those. 0 only finds out about one."""
+        """Take requests from those that somebody may make; where fewer are left, those."""
         window_s = float(self.rate.get_expiry())
         with self._lock:
             now = time.monotonic()  # in here, or another thread could already be a window ahead
@@ -52,8 +52,7 @@ class Limiter:
             window = self._windows[who] = window._replace(n_now=window.n_now + n_taken)
             if len(self._windows) > MOST_COUNTED:
                 self._windows.popitem(last=False)
-        is_enough = left >= 1 if n == 0 else n_taken == n
-        return Taken(n_taken, 0.0 if is_enough else window_s * _windows_to_wait(window, elapsed, self.rate.amount))
+        return Taken(n_taken, 0.0 if n_taken == n else window_s * _windows_to_wait(window, elapsed, self.rate.amount))
 
     def close(self) -> None:
         """Release connections and threads."""
@@ -88,14 +87,16 @@ def _windows_to_wait(window: _Window, elapsed: float, most: int) -> float:
 def budget_of(address: str) -> str:
     """Whom an address counts for: of IPv6 a whole network, since whoever has one has all of its addresses.
 
-    >>> budget_of("198.51.100.7"), budget_of("2001:db8:1:2:3:4:5:6"), budget_of("")
-    ('198.51.100.7', '2001:db8:1:2::/64', '')
+    An address of IPv4 may come in IPv6's form, where the server listens for both: each is one of its own there too.
+
+    >>> budget_of("198.51.100.7"), budget_of("2001:db8:1:2:3:4:5:6"), budget_of("::ffff:198.51.100.7"), budget_of("")
+    ('198.51.100.7', '2001:db8:1:2::/64', '198.51.100.7', '')
     """
     try:
         found = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    return str(ipaddress.ip_network((found, _NETWORK_BITS), strict=False))
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, _NETWORK_BITS), strict=False))
 
 
 def take_from(counts: SlidingWindowCounterRateLimiter, rate: RateLimitItem, who: str, n: int = 1) -> Taken:
@@ -108,8 +109,6 @@ def take_from(counts: SlidingWindowCounterRateLimiter, rate: RateLimitItem, who:
         most = n_taken - 1 if left is None else n_taken // 2  # from the second time on: others have just taken some
         left = counts.get_window_stats(rate, who)
         n_taken = min(most, left.remaining)
-    if n == 0 and (left := counts.get_window_stats(rate, who)).remaining:
-        return Taken(0)
     if left is None:
         return Taken(n)
     if n_taken:

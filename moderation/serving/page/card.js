@@ -1,20 +1,29 @@
 // The model card: the subset of Markdown that cards use, as elements. None of its text is ever parsed as HTML.
 
+// Far more than a card needs; a browser would stand still over one without end.
+const MAX_CHARACTERS = 100_000;
+const MAX_LINES = 2_000;
+const MAX_CELLS = 50; // of a row
+
 const RULE = /^\|?(\s*:?-{3,}:?\s*\|)+(\s*:?-{3,}:?\s*)?$/;
 
 /** Elements for a card's text; its headings are two levels lower than in the Markdown. */
 export function renderCard(markdown) {
-  const lines = markdown.replace(/^---\n[\s\S]*?\n---\n/, "").split("\n");
+  const text = markdown.slice(0, MAX_CHARACTERS);
+  const all = text.replace(/^---\n[\s\S]*?\n---\n/, "").split("\n", MAX_LINES + 1);
+  const isCut = text.length < markdown.length || all.length > MAX_LINES;
+  const lines = all.slice(0, MAX_LINES).reverse(); // the next one is last: to take it there costs nothing
   const blocks = [];
   while (lines.length) {
     const block = takeBlock(lines);
     if (block) blocks.push(block);
   }
+  if (isCut) blocks.push(element("p", ["The card goes on: see README.md in the bundle."]));
   return blocks;
 }
 
 function takeBlock(lines) {
-  const line = lines.shift();
+  const line = lines.pop();
   if (!line.trim()) return null;
   if (line.startsWith("```")) return codeBlock(takeWhile(lines, (next) => !next.startsWith("```"), true));
   const heading = /^(#{1,4}) (.*)/.exec(line);
@@ -27,8 +36,8 @@ function takeBlock(lines) {
 
 function takeWhile(lines, holds, dropNext = false) {
   const taken = [];
-  while (lines.length && holds(lines[0])) taken.push(lines.shift());
-  if (dropNext) lines.shift();
+  while (lines.length && holds(lines.at(-1))) taken.push(lines.pop());
+  if (dropNext) lines.pop();
   return taken;
 }
 
@@ -48,7 +57,7 @@ function list(lines) {
 }
 
 function table(lines) {
-  const [header, ...rows] = lines.filter((line) => !RULE.test(line.trim())).map(cells);
+  const [header = [], ...rows] = lines.filter((line) => !RULE.test(line.trim())).map(cells);
   const head = element("tr", header.map((cell) => Object.assign(element("th", inline(cell)), { scope: "col" })));
   const body = rows.map((row) => element("tr", row.map((cell) => element("td", inline(cell)))));
   const frame = element("div", [element("table", [element("thead", [head]), element("tbody", body)])]);
@@ -65,7 +74,7 @@ const cells = (line) =>
     .replaceAll("\\|", "\0")
     .trim()
     .replace(/^\||\|$/g, "")
-    .split("|")
+    .split("|", MAX_CELLS)
     .map((cell) => cell.trim().replaceAll("\0", "\\|"));
 
 /** Code, bold and links within a line; a character after a backslash is taken literally. */
@@ -82,6 +91,6 @@ function inline(text) {
 
 function element(name, children) {
   const made = document.createElement(name);
-  made.append(...children);
+  for (const child of children) made.append(child); // as arguments, there could be too many
   return made;
 }

@@ -19,7 +19,7 @@ from moderation.serving.app import create_app
 from moderation.serving.dialects.perspective import batch as perspective_batch
 from moderation.serving.dialects.perspective.batch import MAX_REFUSED_PARTS
 from moderation.serving.errors import ApiError
-from moderation.serving.feedback.decisions import Decision
+from moderation.serving.feedback.decisions import Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
 from moderation.serving.keys import Keys
 from tests.serving.conftest import Server, exchange, started
@@ -263,6 +263,16 @@ def test_what_is_no_batch_counts_as_a_request(tiny_bundle: Path) -> None:
     assert int(answers[-2].headers["Retry-After"]) >= 1
 
 
+@pytest.mark.hostile("rate limit: batches")
+@pytest.mark.parametrize("in_url, in_part", [("", ""), ("?key=forum", ""), ("", "?key=forum")])
+def test_batches_at_once_do_not_share_the_requests_that_are_left(in_url: str, in_part: str, tiny_bundle: Path) -> None:
+    keys = Keys({"forum": hashlib.sha256(b"forum").hexdigest()}) if in_url or in_part else None
+    app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="3/hour")
+    endless = {"url": f"/batch{in_url}", "content": part(BODY, f"/comments:analyze{in_part}"), "headers": KIND}
+    answers = ask(app, *[endless] * 8, at_once=True)
+    assert sorted(answer.status_code for answer in answers) == [400] * 3 + [429] * 5
+
+
 def test_a_batch_without_a_key_counts_for_the_key_of_its_first_part_or_for_nobody(tiny_bundle: Path) -> None:
     keys = Keys({name: hashlib.sha256(name.encode()).hexdigest() for name in ("forum", "blog")})
     app = create_app(tiny_bundle, threads=1, keys=keys, rate_limit="2/hour")
@@ -314,27 +324,27 @@ def test_a_batch_that_cannot_be_computed_in_time_says_so_in_each_part(tiny_bundl
     assert set(statuses) <= {413, 429, 504} and other == 404
 
 
-@pytest.mark.parametrize("slow", [False, True], ids=["broken", "slow"])
+@pytest.mark.parametrize("how", ["broken", "silent", "slow"])
 def test_a_batch_does_not_wait_for_each_decision_that_cannot_be_kept(
-    slow: bool, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
 
-    def add(store: FeedbackStore, decision: Decision) -> None:
+    def add(store: FeedbackStore, decision: Decision, is_wanted: object) -> None:
         tried.append(decision)
-        if not slow:
-            raise ArtifactError("locked")
+        if how != "slow":
+            raise ArtifactError("locked") if how == "broken" else OutcomeUnknownError("no answer")
 
     monkeypatch.setattr(FeedbackStore, "add", add)
-    if slow:
+    if how == "slow":
         monkeypatch.setattr(perspective_batch, "_DECIDE_WITHIN_S", 0.0)
     decision = {"comment": {"text": "you idiot"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}
     parts = [part(decision, "/v1alpha1/comments:suggestscore"), part(BODY)] * 3
     content = "".join([*parts, "--b--\r\n"])
     app = create_app(tiny_bundle, threads=1, feedback_url=f"sqlite:///{tmp_path / 'x.db'}")
     (answer,) = ask(app, {"url": "/batch", "content": content, "headers": KIND})
-    assert [status for status, _ in read(answer)] == [503, 200] * 3
-    assert len(tried) == (0 if slow else 1)
+    assert [status for status, _ in read(answer)] == [504 if how == "silent" else 503, 200, *[503, 200] * 2]
+    assert len(tried) == (0 if how == "slow" else 1)
 
 
 def test_texts_that_are_too_much_together_are_refused_before_anything_is_made_of_them(

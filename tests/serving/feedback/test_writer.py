@@ -2,20 +2,94 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from moderation.errors import ArtifactError
 from moderation.serving.app import create_app
+from moderation.serving.feedback import store as stores
 from moderation.serving.feedback import writer
-from moderation.serving.feedback.decisions import Decision
+from moderation.serving.feedback.decisions import Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
+from moderation.serving.feedback.writer import DecisionWriter
 
 DECISION = {"comment": {"text": "you fool"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}
 TEXTS = {"texts": [f"kind river {n}" for n in range(10)]}  # so many that their answer is put together in a thread
 N_WAITING, N_REFUSED = 20, 3
+
+
+def decide(text: str) -> Decision:
+    return Decision(text, False, {"TOXICITY": 1.0}, {"toxic": 1.0}, ("en",), "m", client_token=text)
+
+
+@pytest.fixture
+def a_writer(tmp_path: Path) -> Iterator[DecisionWriter]:
+    made = DecisionWriter(FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}"))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("how", ["given up", "left"])
+def test_what_nobody_was_told_to_be_stored_is_not_stored_later(
+    how: str, a_writer: DecisionWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database answers again right before the commit."""
+    is_begun, may_go_on, as_row = threading.Event(), threading.Event(), stores._as_row
+
+    def wait(decision: Decision) -> dict[str, object]:
+        is_begun.set()
+        assert may_go_on.wait(60)
+        return as_row(decision)
+
+    monkeypatch.setattr(stores, "_as_row", wait)
+
+    async def send() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "GIVE_UP_S", 60.0 if how == "left" else 0.2)
+            late = asyncio.create_task(a_writer.write(decide("late")))
+            while not is_begun.is_set() and not late.done():
+                await asyncio.sleep(0.001)
+            if how == "left":
+                late.cancel()
+            with pytest.raises(asyncio.CancelledError if how == "left" else ArtifactError):
+                await late
+        may_go_on.set()
+        await a_writer.write(decide("next"))
+
+    asyncio.run(send())
+    assert [decision.client_token for decision in a_writer.store.decisions()] == ["next"]
+
+
+def test_a_commit_is_waited_for_and_one_without_an_answer_is_told_apart(
+    a_writer: DecisionWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on, add = threading.Event(), FeedbackStore.add
+
+    def hang(store: FeedbackStore, decision: Decision, is_wanted: Any) -> None:
+        assert is_wanted()
+        assert may_go_on.wait(60)
+        add(store, decision)
+
+    monkeypatch.setattr(FeedbackStore, "add", hang)
+    monkeypatch.setattr(writer, "GIVE_UP_S", 0.1)
+
+    async def send() -> None:
+        monkeypatch.setattr(writer, "_COMMIT_WITHIN_S", 0.0)
+        with pytest.raises(OutcomeUnknownError):
+            await a_writer.write(decide("unknown"))
+        monkeypatch.setattr(writer, "_COMMIT_WITHIN_S", 60.0)
+        waits = asyncio.create_task(a_writer.write(decide("kept")))
+        await asyncio.sleep(0.2)
+        assert not waits.done()
+        may_go_on.set()
+        await waits
+
+    asyncio.run(send())
+    assert "kept" in [decision.client_token for decision in a_writer.store.decisions()]
 
 
 def test_texts_do_not_wait_for_a_database_that_is_silent(
@@ -23,7 +97,7 @@ def test_texts_do_not_wait_for_a_database_that_is_silent(
 ) -> None:
     answers_again, kept = threading.Event(), []
 
-    def add(store: FeedbackStore, decision: Decision) -> None:
+    def add(store: FeedbackStore, decision: Decision, is_wanted: object) -> None:
         kept.append(decision)
         assert answers_again.wait(60)
 

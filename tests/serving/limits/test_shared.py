@@ -168,6 +168,9 @@ def test_servers_share_a_limit_and_tell_the_store_no_names(tiny_bundle: Path, re
     assert n_questions(client) - n_before <= 10  # not one for each part
     assert [answer.status_code for answer in (refused, *at_the_door)] == [429] * 3
     assert 1 <= int(refused.headers["Retry-After"]) <= 3600
+    third = create_app(tiny_bundle, threads=1, rate_limit="5/hour", rate_limit_url=redis.url)  # counts of its own
+    none = batch | {"content": b"no batch"}
+    assert sorted(answer.status_code for answer in ask(third, *[none] * 9, at_once=True)) == [400] * 5 + [429] * 4
     names = client.keys("*")
     assert names and all(name.startswith(b"moderation:") and b"127.0.0.1" not in name for name in names)
     assert all(0 < client.ttl(name) <= 7200 for name in names)

@@ -22,6 +22,7 @@ from moderation.serving.dialects.perspective.models import (
 from moderation.serving.dialects.perspective.routes import (
     MAX_SENTENCES,
     Analysis,
+    not_stored,
     prepare,
     render_analysis,
     render_message,
@@ -29,7 +30,6 @@ from moderation.serving.dialects.perspective.routes import (
     take_suggestion,
 )
 from moderation.serving.errors import ApiError
-from moderation.serving.feedback.decisions import WAIT_S
 from moderation.serving.heavy_requests import run_heavy
 from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.state import AppState, state_for
@@ -235,21 +235,20 @@ async def _answer_all(state: AppState, ready: Sequence[_Ready], analysed: Mappin
     Once a decision could not be kept, or time is over, the batch waits for no other one.
     """
     answers: list[Response] = []
-    lost: ApiError | None = None
+    is_lost = False
     end = time.monotonic() + _DECIDE_WITHIN_S
     for number, part in enumerate(ready):
         if isinstance(part.asked, Analysis):
             answers.append(analysed[number])
         elif isinstance(part.asked, ApiError):
             answers.append(render_problem(part.asked))
-        elif lost is not None or time.monotonic() >= end:
-            lost = lost or ApiError(503, "unavailable", "Feedback cannot be stored now.", retry_after_s=WAIT_S)
+        elif is_lost or time.monotonic() >= end:
             state.metrics.decision("failed")
-            answers.append(render_problem(lost))
+            answers.append(render_problem(not_stored()))
         else:
             try:
                 answers.append(render_message(await take_suggestion(state, part.asked, part.caller)))
             except ApiError as problem:
                 answers.append(render_problem(problem))
-                lost = problem if problem.status == 503 else None
+                is_lost = problem.status in (503, 504)
     return answers

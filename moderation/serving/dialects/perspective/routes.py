@@ -37,7 +37,7 @@ from moderation.serving.dialects.perspective.models import (
     show_name,
 )
 from moderation.serving.errors import ApiError
-from moderation.serving.feedback.decisions import WAIT_S, Decision
+from moderation.serving.feedback.decisions import WAIT_S, Decision, OutcomeUnknownError
 from moderation.serving.service import PredictionService
 from moderation.serving.state import AppState, state_for
 
@@ -244,7 +244,7 @@ async def take_suggestion(
         caller: Name of the key that it came with, if any.
 
     Raises:
-        ApiError: 400 in Google's words; 404, nothing is kept here; 503, it cannot be kept now.
+        ApiError: 400 in Google's words; 404, nothing is kept here; 503, it is not kept; 504, it may be.
     """
     service, feedback = state.service, state.feedback
     if feedback is None:
@@ -274,7 +274,10 @@ async def take_suggestion(
     except ArtifactError as error:
         state.metrics.decision("failed")
         logger.error("feedback lost", extra={"error": str(error)})
-        raise ApiError(503, "unavailable", "Feedback cannot be stored now.", retry_after_s=WAIT_S) from None
+        if isinstance(error, OutcomeUnknownError):
+            unknown = "The database did not say whether the decision was stored. Send it again: twice does no harm."
+            raise ApiError(504, "timeout", unknown, retry_after_s=WAIT_S) from None
+        raise not_stored() from None
     state.metrics.decision("kept")
     return SuggestCommentScoreResponse(
         client_token=asked.client_token,
@@ -282,6 +285,11 @@ async def take_suggestion(
         detected_languages=[detected],
         model_version=service.classifier.model_version,
     )
+
+
+def not_stored() -> ApiError:
+    """The refusal of a decision that is not kept, and will not be unless it is sent again."""
+    return ApiError(503, "unavailable", "Feedback cannot be stored now.", retry_after_s=WAIT_S)
 
 
 def _is_plain(name: str) -> bool:
