@@ -42,6 +42,7 @@ _MORE = {
     "quotes": '."' * 900_000,
 }
 _Case = tuple[str, bytes]  # path and body
+KINDS = (NATIVE, OPENAI, PERSPECTIVE)
 
 
 class Probe:
@@ -95,9 +96,6 @@ def main() -> None:
     print_table(rows)
     if options.json:
         write_json(options.json, rows, {})
-
-
-KINDS = (NATIVE, OPENAI, PERSPECTIVE)
 
 
 def around(texts: dict[str, str]) -> Iterator[_Case]:

@@ -30,6 +30,7 @@ from tables import print_table, write_json
 BACKENDS = ("openvino", "onnx-int8", "onnx", "torchscript", "torch")
 PEERS = ("pipeline-1", "pipeline-32", "llm-guard's way", "onnxruntime fp32", "detoxify's way")
 SECONDS_ENOUGH = 10
+Loaded = tuple[Callable[[list[str]], Any], int, float]
 
 
 def main() -> None:
@@ -123,9 +124,6 @@ def run_contender(options: argparse.Namespace) -> None:
         "passes": len(passes),
     }
     print(json.dumps(row))
-
-
-Loaded = tuple[Callable[[list[str]], Any], int, float]
 
 
 def load_ours(folder: Path, words: str, threads: int, texts: list[str]) -> Loaded:

@@ -166,9 +166,10 @@ def _examples(
     cure = "Restore the file, or name a table with --data-path to evaluate on all of it."
     splits = rebuild_splits(source, settings, cure)
     best = config.of_checkpoint.checkpoint.name == source.checkpoint_best.name
+    # Another name than that of the run's own record, which is kept.
     name = (
         config.of_checkpoint.split if best else f"{config.of_checkpoint.split}-{config.of_checkpoint.checkpoint.stem}"
-    )  # so that the run's own record is kept
+    )
     return name, config.of_checkpoint.split, splits.frames[config.of_checkpoint.split]
 
 

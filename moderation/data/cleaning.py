@@ -37,6 +37,7 @@ from moderation.tables.reading import read_table
 logger = logging.getLogger(__name__)
 
 _LANGUAGE_COLUMNS = ("lang", "language")
+PLAIN_FORM = TableOptions()
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,6 @@ class CleanTable:
     left_out: dict[str, int]
     problems: list[str]
     left_aside: tuple[str, ...] = field(default=())
-
-
-PLAIN_FORM = TableOptions()
 
 
 def load_english_only(

@@ -27,7 +27,7 @@ from moderation.evaluation.thresholds import ThresholdResult, threshold_array
 from moderation.labels import as_labels
 from moderation.text_tables import align, interval, number
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def eval_with_thresholds(
@@ -154,7 +154,7 @@ def compute_metrics(eval_prediction: Any) -> dict[str, float]:
     positive, flagged = truth == 1, predict(scores, 0.5)
     both = np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))
     if not len(both):
-        _log.warning("No label has both classes among %d examples: macro averages are 0.", len(scores))
+        logger.warning("No label has both classes among %d examples: macro averages are 0.", len(scores))
     return {
         "macro_roc_auc": _mean([roc_auc_score(positive[:, i], scores[:, i]) for i in both]) or 0.0,
         "macro_average_precision": _mean([average_precision_score(positive[:, i], scores[:, i]) for i in both]) or 0.0,

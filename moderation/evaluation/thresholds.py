@@ -22,7 +22,7 @@ from moderation.text_tables import align, interval, number
 
 DEFAULT_THRESHOLD = 0.5
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _or_none(value: npt.NDArray[np.float64]) -> float | None:
 def _warn(results: Mapping[str, ThresholdResult], min_positives: int) -> None:
     untuned = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.tuned]
     if untuned:
-        _log.warning(
+        logger.warning(
             "Fewer than %d positives, so the threshold stays at %s: %s",
             max(min_positives, 1),
             DEFAULT_THRESHOLD,
@@ -173,7 +173,7 @@ def _warn(results: Mapping[str, ThresholdResult], min_positives: int) -> None:
         )
     missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
     if missed:
-        _log.warning("No threshold reaches the objective; the highest precision was used: %s", ", ".join(missed))
+        logger.warning("No threshold reaches the objective; the highest precision was used: %s", ", ".join(missed))
 
 
 class Counts(NamedTuple):

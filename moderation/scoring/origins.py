@@ -18,6 +18,7 @@ from moderation.manifests import FileFacts
 KEY = "content-moderation"
 FORMAT = "content-moderation scores"
 VERSION = 1
+_NO_FILE: dict[str, object] = {"bytes": None, "sha256": None}
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,6 @@ class InputFacts:
     def to_plain(self) -> dict[str, object]:
         """The facts for JSON."""
         return {"name": self.name} | (describe_content(self.content) if self.content else _NO_FILE)
-
-
-_NO_FILE: dict[str, object] = {"bytes": None, "sha256": None}
 
 
 def describe_content(facts: FileFacts) -> dict[str, object]:

@@ -43,7 +43,8 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (  # the more specific columns first
+    # Kinds with more specific columns come first.
+    for kind in (
         Kind("madlibs", madlibs.read_madlibs, madlibs.measure_madlibs, madlibs.COLUMNS),
         Kind(
             "multilingual-hatecheck",

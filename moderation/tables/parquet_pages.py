@@ -328,9 +328,8 @@ class _Compact:
             if not 0 < number < 1 << 15 or number in seen:
                 raise ValueError("a field that is repeated, or whose number other readers would cut off")
             seen.add(number)
-            fields[number, kind] = (
-                None if kind in (1, 2) else self._value(kind, depth)
-            )  # a boolean value is encoded in its type
+            # The value of a boolean is encoded in its type.
+            fields[number, kind] = None if kind in (1, 2) else self._value(kind, depth)
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:

@@ -114,9 +114,8 @@ def remove_other_states(resume_dir: Path, kept: Path | None) -> None:
         if folder != kept:
             if not folder.is_symlink():
                 with suppress(OSError):
-                    (folder / MANIFEST).unlink(
-                        missing_ok=True
-                    )  # first, otherwise half a state would look like a damaged one
+                    # First, because otherwise half a state would look like a damaged one.
+                    (folder / MANIFEST).unlink(missing_ok=True)
             remove_folder(folder)
 
 
