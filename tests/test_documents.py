@@ -102,7 +102,7 @@ def test_benchmarks_measure_the_shapes_where_no_hub_is_in_reach(tmp_path: Path) 
     done = run_script("-c", STAND_INS, str(tmp_path), **places, **NO_NETWORK)
     assert done.returncode == 1
     for name in ("distilbert-multilingual", "minilm"):
-        assert f"NOTE: {name} is not to be had here" in done.stderr
+        assert f"NOTE: {name} is not available" in done.stderr
     assert "Backbone nobody/has-this: cannot be fetched here" in done.stderr, "any other one ends it, in one message"
     assert "Traceback" not in done.stderr
 
