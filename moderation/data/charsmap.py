@@ -70,7 +70,7 @@ def find_replacements(compiled: bytes, *, of_ascii: bool = False) -> Iterator[st
     if n_bytes > 4 * _MOST_READ:
         raise ValueError("a table that is far larger than usual ones")
     if n_bytes % 4 or not 4 <= n_bytes <= len(compiled) - 4:
-        raise ValueError("a table of another size than it says")
+        raise ValueError("a table whose size is not the one that it states")
     units = np.frombuffer(compiled, "<u4", n_bytes // 4, offset=4).astype(np.int64)
     texts = compiled[4 + n_bytes :]
     texts.decode("utf-8")

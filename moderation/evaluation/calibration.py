@@ -239,7 +239,7 @@ def fit_calibrators(
     """
     labels = as_labels(labels)
     if seed < 0 or folds < 2 or min_examples < folds:
-        raise ConfigError("Calibration: expected a seed of 0 or more, 2 folds or more, and min_examples of as many.")
+        raise ConfigError("Calibration: expected seed >= 0, folds >= 2, and min_examples >= folds.")
     values = np.asarray(logits, dtype=np.float64)
     _, truth = check_pair(sigmoid(values), targets, len(labels), ("sigmoid(logits)", "targets"))
     if not np.isfinite(values).all():

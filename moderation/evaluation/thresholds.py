@@ -112,7 +112,7 @@ def tune_thresholds(
     labels = as_labels(labels)
     goal = parse_objective(objective)
     if bootstrap < 0 or seed < 0 or folds < 0 or folds == 1:
-        raise ConfigError("Tuning: expected bootstrap and seed of 0 or more, and folds of 0 (none) or 2 and more.")
+        raise ConfigError("Tuning: expected bootstrap and seed of 0 or more, and folds of 0 (none), or 2 or more.")
     scores, truth = check_pair(probabilities, targets, len(labels))
 
     results = {}
@@ -358,7 +358,7 @@ def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrat
     if None not in (calibrated, tuned_on) and tuned_on != calibrated:
         words = {True: "calibrated", False: "uncalibrated"}
         raise ArtifactError(
-            f"{path}: tuned on {words[bool(tuned_on)]} probabilities, to be used with {words[bool(calibrated)]} ones. "
+            f"{path}: tuned on {words[bool(tuned_on)]} probabilities, but these are {words[bool(calibrated)]} ones. "
             "Use thresholds and calibration.json of the same run, or tune again."
         )
     return threshold_array(tuned.thresholds, tuned.labels)

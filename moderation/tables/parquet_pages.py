@@ -116,7 +116,7 @@ def check_decoded(n_bytes: int, n_packed: int, where: str) -> None:
     if n_bytes > max(bounds.UNPACKED_STRETCH, bounds.UNPACKED_RATIO * n_packed):
         raise DataError(
             f"{where}: its columns take {n_bytes / 1e6:,.0f} MB or more, over {bounds.UNPACKED_RATIO} times the file, "
-            "as in files made to fill memory. If it is sound, write it as CSV."
+            "as in files made to exhaust memory. If you trust it, write it as CSV."
         )
 
 

@@ -155,7 +155,7 @@ def reading_state(folder: Path | str, what: str) -> Iterator[None]:
         raise ArtifactError(
             f"{folder}: its {what} cannot be read ({type(error).__name__}), though its files are those that were "
             "saved. Resume with the versions of torch and transformers that the run began with (run.json names them), "
-            "or begin it anew with --overwrite in place of --resume."
+            "or start again with --overwrite instead of --resume."
         ) from error
 
 

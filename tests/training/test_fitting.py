@@ -375,7 +375,7 @@ def test_a_changed_state_that_was_sealed_again_gives_one_message(copy, fit_into,
         before = {path: path.read_bytes() for path in folder.iterdir()}
         spoil(folder / name, how, mark)
         seal_state(folder)
-        with pytest.raises(ArtifactError, match=r"checkpoint-10.*(Restore the file, or delete|begin it anew)"):
+        with pytest.raises(ArtifactError, match=r"checkpoint-10.*(Restore the file, or delete|start again with)"):
             fit_into(copy.path, resume=True)
         assert not mark.exists()
         for path, content in before.items():
