@@ -122,7 +122,7 @@ def test_the_rule_of_the_layers_can_be_broken() -> None:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_module_imports_lower_lines_only_and_siblings_never(module: str) -> None:
+def test_a_module_imports_only_lower_layers_and_never_siblings(module: str) -> None:
     part = part_of(module)
     if part is None:
         behind = {"moderation.inference.classifier", "moderation.api", "moderation.errors", "moderation.extras"}
@@ -145,7 +145,7 @@ def test_commands_do_not_import_each_other() -> None:
     assert not pairs
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     state: dict[str, str] = {}
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -227,7 +227,7 @@ def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.Class
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_every_public_function_says_what_it_does(module: str) -> None:
+def test_every_public_function_has_a_docstring(module: str) -> None:
     tree = parse(MODULES[module])
     silent = [node.name for node in public_definitions(tree) if not ast.get_docstring(node)]
     assert ast.get_docstring(tree), "the module has no docstring"
@@ -287,7 +287,7 @@ assert model_training.main(words.split()) == 0
     assert (tmp_path / "thresholds.json").is_file()
 
 
-def test_options_of_stages_are_light() -> None:
+def test_options_of_stages_import_little() -> None:
     """Every `--help` imports them all."""
     stages = [module for module in MODULES if is_options_of_a_stage(module)]
     assert "moderation.serving.options" in stages

@@ -97,7 +97,7 @@ running.run(lambda: bundles.find_backbone("nobody/has-this", Path(sys.argv[1])))
 """
 
 
-def test_benchmarks_measure_the_shapes_where_no_hub_is_in_reach(tmp_path: Path) -> None:
+def test_benchmarks_measure_the_shapes_if_no_hub_can_be_reached(tmp_path: Path) -> None:
     places = {"MODERATION_CACHE": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hub")}
     done = run_script("-c", STAND_INS, str(tmp_path), **places, **NO_NETWORK)
     assert done.returncode == 1

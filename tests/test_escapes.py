@@ -73,7 +73,7 @@ def test_a_progress_bar_may_go_back_to_its_place_on_a_terminal_and_nothing_else_
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_what_an_encoding_lacks_is_no_fault(encoding: str) -> None:
+def test_characters_that_an_encoding_lacks_are_no_error(encoding: str) -> None:
     raw = io.BytesIO()
     stream = EscapingStream(io.TextIOWrapper(raw, encoding=encoding))
     stream.write("caf\u00e9 \u4f60\u597d \udc9b\n")

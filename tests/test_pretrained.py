@@ -143,7 +143,7 @@ def test_every_key_that_names_code_is_refused_at_any_depth(trap: Trap, attack: A
         attack.tried()
 
 
-def test_what_plain_configurations_say_is_not_refused() -> None:
+def test_plain_configurations_are_not_refused() -> None:
     content: dict[str, Any] = {"model_type": "bert", "_name_or_path": "/elsewhere", "quantization_config": None}
     content |= {"attn_implementation": "sdpa", "_attn_implementation": {"": "eager", "text_config": None}}
     content |= {"_attn_implementation_autoset": True, "label2id": {"toxic": 0}, "text_config": {"a": [1, 2]}}
@@ -237,7 +237,7 @@ def test_without_the_refusals_nothing_would_run_either(
 
 
 @ASKED
-def test_transformers_asks_nobody_in_no_thread(trap: Trap, backbone: Path) -> None:
+def test_transformers_makes_no_request_in_any_thread(trap: Trap, backbone: Path) -> None:
     from transformers import dynamic_module_utils
 
     load_tokenizer(backbone)
@@ -269,7 +269,7 @@ def test_transformers_asks_nobody_in_no_thread(trap: Trap, backbone: Path) -> No
         ("vocab.pkl", ""),
     ],
 )
-def test_files_beside_those_that_are_read(name: str, expected: str, trap: Trap, backbone: Path) -> None:
+def test_other_files_in_the_folder_run_no_code(name: str, expected: str, trap: Trap, backbone: Path) -> None:
     import torch
 
     class Evil:
@@ -405,7 +405,7 @@ def test_a_sealed_bundle_brings_no_files_that_transformers_would_follow(
 
 @pytest.mark.hostile("bundle: what is no file")
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "generation_config.json", "chat_template.jinja"])
-def test_a_pipe_beside_the_files_holds_nobody_up(name: str, tiny_bundle: Path, backbone: Path, tmp_path: Path) -> None:
+def test_a_pipe_next_to_the_files_blocks_nobody(name: str, tiny_bundle: Path, backbone: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     path = bundle / "moderation.json"
     manifest = json.loads(path.read_text())

@@ -83,7 +83,7 @@ def test_short_words_and_first_and_last_letters_stay() -> None:
         assert swapped != "bread"
 
 
-def test_another_process_edits_alike() -> None:
+def test_another_process_makes_the_same_edits() -> None:
     code = "from moderation.data.disguises import *\n"
     code += "print([edit_text(name, 'a fine day', 3) for name in (*EVASIONS, *INSERTIONS)])"
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], capture_output=True, text=True, encoding="utf-8")

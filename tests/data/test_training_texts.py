@@ -9,7 +9,7 @@ from moderation.data.training_texts import N_KEPT, Seen, count_seen, sketch_text
 
 
 @given(st.lists(st.text(max_size=5)), st.lists(st.text(max_size=5)))
-def test_of_few_texts_every_one_is_told(trained: list[str], asked: list[str]) -> None:
+def test_each_of_a_few_texts_is_recognised(trained: list[str], asked: list[str]) -> None:
     known = {"".join(text.casefold().split()) for text in trained}
     n_found = sum("".join(text.casefold().split()) in known for text in asked)
     assert count_seen(asked, sketch_texts(trained)) == Seen(len(asked), len(asked), n_found)

@@ -211,7 +211,7 @@ def test_groups_of_suites_are_refused_by_row(command: Command, tmp_path: Path) -
 
 
 @TERMINAL
-def test_a_table_is_scored_whatever_stands_in_it(command: Command, tmp_path: Path) -> None:
+def test_a_table_is_scored_whatever_it_contains(command: Command, tmp_path: Path) -> None:
     """Data stay data: in the file as they are, on standard output as JSON of the same content."""
     names = [name for name in UNICODE if not {"\0", "\r"} & set(name)]
     table = write(tmp_path / "t.csv", {"comment_text": names} | {name: ["x"] * len(names) for name in names if name})

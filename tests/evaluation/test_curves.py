@@ -42,7 +42,7 @@ def test_every_point_is_what_scikit_learn_counts(rows, n_points, tuned):
 
 @settings(max_examples=60, deadline=None)
 @given(rows=rows.filter(lambda rows: any(target for _, target in rows)))
-def test_with_points_enough_it_is_the_whole_curve(rows):
+def test_with_enough_points_it_is_the_whole_curve(rows):
     scores, targets = as_columns(rows)
     curve = decision_curves(scores, targets, ["toxic"])["toxic"]
     precision, recall, _ = precision_recall_curve(targets[:, 0], scores[:, 0])

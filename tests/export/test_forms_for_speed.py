@@ -34,7 +34,7 @@ def everything(tiny_run, tmp_path_factory):
     return folder
 
 
-def test_every_form_asked_for_is_there_and_no_other(everything):
+def test_every_requested_form_is_written_and_no_other(everything):
     bundle = read_bundle(everything)
     assert set(bundle.forms) == {"onnx", "openvino", "torch", "triton", "torchserve"}
     for name in bundle.forms:
@@ -42,7 +42,7 @@ def test_every_form_asked_for_is_there_and_no_other(everything):
     assert not (everything / "model.safetensors").exists(), "hf was not asked for"
 
 
-def test_the_card_shows_no_way_that_the_bundle_has_not(everything, tiny_bundle):
+def test_the_card_shows_only_ways_that_the_bundle_supports(everything, tiny_bundle):
     assert "from transformers import pipeline" in (tiny_bundle / "README.md").read_text()
     assert "from transformers import pipeline" not in (everything / "README.md").read_text()
 
@@ -53,7 +53,7 @@ def test_verify_knows_forms_that_others_run(everything, capsys):
     assert all(name in table for name in ("openvino", "triton", "torchserve"))
 
 
-def test_openvino_answers_near_torch_and_the_same_in_any_company(everything, tiny_bundle):
+def test_openvino_answers_close_to_torch_and_the_same_with_any_other_texts(everything, tiny_bundle):
     reference = Classifier.load(tiny_bundle, backend="torch").probabilities(TEXTS)
     with Classifier.load(everything, threads=2) as classifier:
         assert classifier.backend_name == "openvino"

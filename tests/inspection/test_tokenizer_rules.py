@@ -109,7 +109,7 @@ TEXT = (
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_tokenizers_of_real_backbones_are_taken_and_give_the_same_tokens(name, tmp_path):
+def test_tokenizers_of_real_backbones_are_accepted_and_give_the_same_tokens(name, tmp_path):
     tokenizer = MAKERS[name]()
     tokenizer.save(str(tmp_path / TOKENIZER))
     bounded = BoundedTokenizer(tmp_path / TOKENIZER)
@@ -245,7 +245,7 @@ OF_ASCII = {
 
 
 @pytest.mark.parametrize("is_bounded", [True, False])
-def test_steps_that_keep_a_text_of_ascii_short_are_told(is_bounded):
+def test_steps_that_keep_an_ascii_text_short_are_recognised(is_bounded):
     for step in OF_ASCII[is_bounded]:
         content = json.loads(bert().to_str()) | {"normalizer": step}
         facts = check_tokenizer(json.dumps(content).encode())
@@ -256,7 +256,7 @@ def test_steps_that_keep_a_text_of_ascii_short_are_told(is_bounded):
 
 
 @pytest.mark.hostile("tokenizer: texts that grow")
-def test_what_is_said_to_take_nothing_of_ascii_takes_nothing(attack):
+def test_patterns_that_supposedly_match_no_ascii_match_none(attack):
     """Patterns put together at random, in which letters beyond ASCII stand that fold to those of it."""
     rng = random.Random(5)
     letters = "\u00e9\u017f\u212a\u00df\ufb03\u0130\u01f0\u0345\u00b5\u4e2d\u1e9e\ufb06\u0149\U0001f600"
@@ -504,14 +504,14 @@ def test_the_message_says_which_part_is_wrong(changes, words):
         ("\\K", "not supported$"),
     ],
 )
-def test_only_notation_that_is_not_known_is_said_to_be(pattern, words):
+def test_only_unknown_notation_is_reported_as_unknown(pattern, words):
     step = {"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"}
     content = json.loads(bert().to_str()) | {"normalizer": step}
     with pytest.raises(ValueError, match=words):
         check_tokenizer(json.dumps(content).encode())
 
 
-def test_a_strangers_kind_is_cut_and_escaped():
+def test_an_unknown_kind_is_shortened_and_escaped():
     content = json.loads(bert().to_str()) | {"normalizer": {"type": "\x1b[2J" + "x" * 5_000}}
     with pytest.raises(ValueError, match="unknown kind") as caught:
         check_tokenizer(json.dumps(content).encode())

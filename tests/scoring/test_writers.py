@@ -158,7 +158,7 @@ PLAIN = (
 
 @pytest.mark.hostile("spreadsheet")
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".csv.gz"])
-def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack):
+def test_with_csv_safe_no_cell_is_a_formula(ending, tmp_path, attack):
     rng = random.Random(3)
     blanks = ["", " ", "\t", "\r\n", "\u3000", "\u200b", "\ufeff", "\x00", "\u202e"]
     made = [
@@ -194,7 +194,7 @@ def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack)
 
 
 @pytest.mark.parametrize("name", ["o.parquet", "o.jsonl", "o.csv.parquet", "o.ndjson.gz"])
-def test_where_no_cell_could_be_a_formula_asking_is_a_mistake(name, tmp_path):
+def test_csv_safe_is_refused_where_no_cell_could_be_a_formula(name, tmp_path):
     assert not output_format(Path(name)).csv_safe
     with pytest.raises(ConfigError, match=f"--csv-safe has no effect on {name}"):
         output_format(Path(name), csv_safe=True)

@@ -26,7 +26,7 @@ def read_unit() -> dict[str, list[str]]:
     return found
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if not program:
         pytest.skip("systemd-analyze is not installed")

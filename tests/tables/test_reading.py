@@ -82,7 +82,7 @@ def test_every_format_and_compression_gives_the_same_table(
     assert found.index.tolist() == [0, 1, 2, 3]
 
 
-def test_no_comment_is_taken_for_a_missing_value(tmp_path: Path) -> None:
+def test_no_comment_is_mistaken_for_a_missing_value(tmp_path: Path) -> None:
     words = ["null", "NA", "NaN", "None", "", "1.0", "true", "2009-01-01", " x "]
     path = write(tmp_path, "t.csv", ("comment_text,toxic\n" + "".join(f"{word},0\n" for word in words)).encode())
     assert read_table(path)["comment_text"].tolist() == words
@@ -138,7 +138,7 @@ def test_a_named_delimiter(tmp_path: Path, typed: str, byte: bytes) -> None:
 
 
 @pytest.mark.parametrize("typed", ["", ";;", '"', "\n", "é"])
-def test_a_delimiter_that_is_none(tmp_path: Path, typed: str) -> None:
+def test_an_impossible_delimiter_is_refused(tmp_path: Path, typed: str) -> None:
     with pytest.raises(ConfigError, match="--delimiter"):
         read_table(write(tmp_path, "t.csv", CSV), delimiter=typed)
 
@@ -162,7 +162,7 @@ def test_missing_folder_empty_and_unknown_files(tmp_path: Path) -> None:
     refuse(write(tmp_path, "blank.csv", b"\n\n\n"), "header")
 
 
-def test_a_file_without_rights_is_named(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "t.csv", CSV)
     path.chmod(0)
     try:
@@ -242,7 +242,7 @@ def test_broken_parquet(tmp_path: Path, frame: pd.DataFrame) -> None:
     refuse(write(tmp_path, "csv.parquet", CSV), "Parquet")
 
 
-def test_columns_that_pandas_does_not_know_are_no_reason_to_crash(tmp_path: Path) -> None:
+def test_columns_that_pandas_does_not_know_do_not_crash(tmp_path: Path) -> None:
     times = pa.array([0, None], pa.timestamp("s", "Nowhere/Land"))
     pa.parquet.write_table(pa.table({"comment_text": ["a", "b"], "time": times}), tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet")["comment_text"].tolist() == ["a", "b"]
@@ -339,7 +339,7 @@ def test_any_bytes_give_a_table_or_a_clear_error(tmp_path: Path, content: bytes,
 @pytest.mark.parametrize(
     "first_row", [["你这个白痴滚出去", "flag"], ["https://example.org/u/name", "x y z"], [SECRET, "0"]]
 )
-def test_a_first_row_that_is_no_header_is_not_shown(first_row: list[str]) -> None:
+def test_a_first_row_that_is_not_a_header_is_not_shown(first_row: list[str]) -> None:
     shown = show_names(first_row)
     assert first_row[0] not in shown
     assert "names" in shown or "characters" in shown

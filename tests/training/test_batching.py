@@ -24,7 +24,7 @@ def test_each_row_once_an_epoch_over_all_processes(lengths, batch_size, world_si
     assert sorted(seen) == list(range(len(lengths)))
 
 
-def test_batches_hold_no_more_than_asked_and_differ_by_one():
+def test_batches_hold_no_more_than_requested_and_differ_by_one():
     sizes = [len(batch) for batch in BucketedBatches(np.arange(1000), 16, seed=0)]
     assert max(sizes) == 16
     assert min(sizes) >= 15

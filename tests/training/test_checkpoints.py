@@ -237,7 +237,7 @@ def test_a_model_that_takes_one_text_at_a_time_is_refused(tmp_path):
     ],
     ids=str,
 )
-def test_facts_that_are_none_are_refused(path, facts):
+def test_impossible_facts_are_refused(path, facts):
     about = torch.load(path, weights_only=True)["about"]
     assert "do not fit together" in refusal(altered(path, about=about | facts))
 
@@ -310,7 +310,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
     assert "cannot be read (Permission denied)" in refusal(path)
 
 
-def test_what_is_no_full_disk_is_not_called_one(model, tmp_path, monkeypatch):
+def test_other_errors_are_not_reported_as_a_full_disk(model, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("the device is gone")
 
@@ -384,7 +384,7 @@ def test_an_archive_that_names_one_record_twice_is_refused(path):
 
 @pytest.mark.hostile("checkpoint: sizes")
 @pytest.mark.parametrize("kind", ["repeated", "meta", "sparse"])
-def test_weights_that_are_less_than_they_seem_are_refused(path, kind):
+def test_weights_that_hold_less_than_they_claim_are_refused(path, kind):
     content = torch.load(path, weights_only=True)
     name = next(name for name in content["weights"] if "word_embeddings" in name)
     n, width = 50_000_000, content["weights"][name].shape[1]

@@ -77,7 +77,7 @@ def test_float32_whatever_the_backbone_was_saved_in(tiny_backbone, tmp_path, ran
 
 @pytest.mark.parametrize("random_weights", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_attention_dropout_is_set_and_the_other_untouched(tiny_backbone, distilbert, dropout, random_weights):
+def test_attention_dropout_is_set_and_other_dropout_is_unchanged(tiny_backbone, distilbert, dropout, random_weights):
     bert = build_model(tiny_backbone, JIGSAW_LABELS, attention_dropout=dropout, random_weights=random_weights)
     distil = build_model(distilbert, JIGSAW_LABELS, attention_dropout=dropout, random_weights=random_weights)
     assert (bert.config.attention_probs_dropout_prob, bert.config.hidden_dropout_prob) == (dropout, 0.1)
@@ -87,7 +87,7 @@ def test_attention_dropout_is_set_and_the_other_untouched(tiny_backbone, distilb
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_attention_dropout_works_while_training_alone(tiny_backbone, tmp_path, dropout):
+def test_attention_dropout_works_only_during_training(tiny_backbone, tmp_path, dropout):
     folder = shutil.copytree(tiny_backbone, tmp_path / "no-hidden-dropout")
     change_config(folder, hidden_dropout_prob=0.0)
     model = build_model(folder, JIGSAW_LABELS, attention_dropout=dropout)
@@ -98,7 +98,7 @@ def test_attention_dropout_works_while_training_alone(tiny_backbone, tmp_path, d
 # Folders that hold no such model
 
 
-def test_a_folder_without_weights_names_the_way_out(tiny_backbone, tmp_path):
+def test_a_folder_without_weights_gets_an_error_with_the_cure(tiny_backbone, tmp_path):
     shutil.copy(tiny_backbone / "config.json", tmp_path)
     with pytest.raises(ArtifactError, match=r"weights cannot be loaded.*--random-weights") as caught:
         build_model(tmp_path, JIGSAW_LABELS)
@@ -175,7 +175,7 @@ def test_weights_without_a_pooler_are_fine(tiny_backbone, tmp_path):
     assert build_model(folder, JIGSAW_LABELS)(**INPUTS).logits.isfinite().all()
 
 
-def test_the_verbosity_of_transformers_is_given_back(tiny_backbone, tmp_path):
+def test_the_verbosity_of_transformers_is_restored(tiny_backbone, tmp_path):
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_info()
     try:

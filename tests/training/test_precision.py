@@ -40,7 +40,7 @@ def test_an_unknown_format_is_refused(asked):
 
 
 @on_cpu
-def test_what_is_asked_for_is_taken_with_a_warning_where_it_is_slow(caplog):
+def test_the_requested_format_is_used_with_a_warning_if_it_is_slow(caplog):
     with caplog.at_level(logging.WARNING):
         assert resolve_precision("fp32") == "fp32"
         assert not caplog.records

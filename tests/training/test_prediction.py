@@ -34,7 +34,7 @@ def test_without_the_columns_that_training_needs(model, val_set, collator, one_b
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_dropout_is_off_and_the_mode_given_back(model, val_set, collator, training):
+def test_dropout_is_off_and_the_mode_is_restored(model, val_set, collator, training):
     model.train(training)
     first = predict_logits(model, val_set, collator, quiet=True)
     assert model.training is training

@@ -220,7 +220,7 @@ def test_answers_come_in_the_dataset_s_order(make_trainer, model, val_set):
         assert evaluated[f"eval_{name}"] == pytest.approx(value, abs=1e-6)
 
 
-def test_texts_without_targets_get_logits_alone(make_trainer, val_set):
+def test_texts_without_targets_get_only_logits(make_trainer, val_set):
     predicted = make_trainer().predict(val_set.remove_columns("labels"))
     assert predicted.predictions.shape == (len(val_set), len(JIGSAW_LABELS))
     assert predicted.label_ids is None
