@@ -161,7 +161,7 @@ def test_a_part_of_the_examples_without_a_label_an_epoch(make_trainer, train_set
     assert 0 < n_taken < len(targets) - n_labelled
     assert len(rows) == n_labelled + n_taken == trainer.n_examples_per_epoch
     assert rows.any(axis=1).sum() == n_labelled
-    with pytest.raises(ConfigError, match="both choose"):
+    with pytest.raises(ConfigError, match="exclude each other"):
         make_trainer(trainer={"negatives": 0.25, "example_weights": np.ones(len(targets))})
 
 
