@@ -188,7 +188,7 @@ def count_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_function_fits_on_a_screen_and_takes_few_parameters(module: str) -> None:
+def test_a_function_fits_on_a_screen_and_has_few_parameters(module: str) -> None:
     functions = [*functions_of(parse(MODULES[module]))]
     assert not [node.name for node in functions if int(node.end_lineno or 0) - node.lineno >= 62]
     assert not [node.name for node in functions if count_parameters(node) > 8]
@@ -211,7 +211,7 @@ def test_a_small_module_has_several_users() -> None:
     assert not [name for name in small if users[name] == 1 and MODULES[name].name != "__init__.py"]
 
 
-def test_no_module_takes_the_name_of_a_library_that_it_needs() -> None:
+def test_no_module_has_the_name_of_a_library_that_it_needs() -> None:
     libraries = {"torch", "transformers", "datasets", "numpy", "pandas", "onnx", "onnxruntime", "mlflow", "wandb"}
     assert not [name for name in MODULES if name.split(".")[-1] in libraries]
 
@@ -430,7 +430,7 @@ def test_code_that_runs_what_it_reads_would_be_seen(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["auto.from_pretrained(folder)", "auto.from_config(config, trust_remote_code=None)"])
-def test_the_door_says_no_each_time(code: str) -> None:
+def test_the_door_refuses_each_time(code: str) -> None:
     assert [*dangers_of(ast.parse(code), door=True)]
 
 

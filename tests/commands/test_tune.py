@@ -142,7 +142,7 @@ def test_nan_is_refused_and_nothing_is_written(tmp_path):
 
 
 @pytest.mark.hostile("run folder: changed arrays")
-def test_arrays_that_were_changed_behind_their_sidecar_are_refused(tmp_path, attack):
+def test_arrays_that_differ_from_their_sidecar_are_refused(tmp_path, attack):
     preds, targets = write_run(tmp_path)
     whole = {path: path.read_bytes() for path in (preds, targets)}
     n_cases, rng = attack.cases(20, 400), np.random.default_rng(3)

@@ -144,7 +144,7 @@ def test_a_table_may_have_a_single_label() -> None:
     assert load_english_only(frame).attrs["labels"] == ("toxic",)
 
 
-def test_settings_out_of_range(rows: pd.DataFrame) -> None:
+def test_settings_out_of_range_are_refused(rows: pd.DataFrame) -> None:
     for settings_ in ({"max_examples": 0}, {"label_cut": 0.0}, {"label_cut": 1.5}, {"label_columns": []}):
         with pytest.raises(ConfigError):
             load_english_only(rows, **settings_)  # type: ignore[arg-type]

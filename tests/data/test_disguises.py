@@ -45,7 +45,7 @@ def test_every_evasion_changes_an_ordinary_sentence(name: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(text=ENGLISH, seed=st.integers(0, 1000))
-def test_each_edit_can_be_undone_as_it_says(text: str, seed: int) -> None:
+def test_each_edit_can_be_undone_as_documented(text: str, seed: int) -> None:
     def edit(name: str) -> str:
         return edit_text(name, text, seed)
 

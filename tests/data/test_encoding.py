@@ -45,7 +45,7 @@ def test_columns_and_types(table, tokenizer):
     assert isinstance(dataset[0]["labels"], list)
 
 
-def test_rows_in_the_frame_s_order_whatever_its_index(table, tokenizer):
+def test_rows_come_in_the_frames_order_whatever_its_index(table, tokenizer):
     shuffled = table.sample(50, random_state=3)
     assert not shuffled.index.is_monotonic_increasing
     dataset = df_to_hfds(shuffled, tokenizer, JIGSAW_LABELS, max_length=64)
@@ -76,7 +76,7 @@ def test_probabilities_may_be_targets(tokenizer):
     assert df_to_hfds(soft, tokenizer)["labels"][:] == [[0.25], [0.75]]
 
 
-def test_case_is_the_tokenizer_s_own(tokenizer):
+def test_the_tokenizer_decides_about_case(tokenizer):
     kept, lowered = df_to_hfds(comments("Kind RIVER", "kind river"), tokenizer)["input_ids"]
     assert kept == lowered  # this one lowers them itself
 
@@ -283,7 +283,7 @@ def refusal(df, tokenizer, *args, **options):
     return str(caught.value)
 
 
-def test_columns_that_are_absent(tokenizer):
+def test_absent_columns_are_refused(tokenizer):
     message = refusal(comments("secret a", "secret b"), tokenizer, ("toxic", "threat"), text_column="body")
     assert "no column 'body', 'threat'" in message
     assert "comment_text, toxic" in message
@@ -295,7 +295,7 @@ def test_no_labels_and_no_rows(tokenizer):
 
 
 @pytest.mark.parametrize("dtype", ["str", object])
-def test_missing_texts(tokenizer, dtype):
+def test_missing_texts_are_refused(tokenizer, dtype):
     df = comments("secret a", "secret b", "secret c", "secret d")
     df["comment_text"] = pd.Series(["secret a", None, "secret c", None], dtype=dtype)
     message = refusal(df, tokenizer)
@@ -312,7 +312,7 @@ def test_values_that_are_not_texts_are_refused(tokenizer):
 
 
 @pytest.mark.parametrize("value", [-1, 2, np.nan, "secret"])
-def test_targets_outside_the_range(tokenizer, value):
+def test_targets_outside_the_range_are_refused(tokenizer, value):
     df = comments("secret a", "secret b", "secret c")
     df.index = ["x", "y", "z"]  # rows are counted, whatever they are called
     df["toxic"] = pd.Series([0, value, 1], dtype=object, index=df.index)
@@ -333,6 +333,6 @@ def test_a_slow_tokenizer_is_refused():
 
 
 @pytest.mark.parametrize("max_length", [7, 0, -1])
-def test_a_length_without_room_for_words(tokenizer, max_length):
+def test_a_length_without_room_for_words_is_refused(tokenizer, max_length):
     with pytest.raises(ConfigError, match=f"max_length is {max_length}, expected 8 or more"):
         df_to_hfds(comments("a", "b"), tokenizer, max_length=max_length)

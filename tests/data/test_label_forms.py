@@ -119,7 +119,7 @@ def test_lists_and_objects_of_a_file(tmp_path: Path, name: str) -> None:
     assert found[["toxic", "spam"]].to_numpy().tolist() == [[1, 0], [0, 1], [0, 1]]
 
 
-def test_one_class_a_row_and_which_one_means_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_of_one_class_per_row_is_read_with_its_name_for_none(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     frame = labelled(["hate", "normal", "offensive", "hate"])
     assert targets(frame, labels_in="labels") == {"hate": [1, 0, 0, 1], "offensive": [0, 0, 1, 0]}

@@ -106,7 +106,7 @@ def test_values_that_are_not_texts_are_refused() -> None:
     assert "not text" in only_problem(pd.DataFrame({"comment_text": [1, 2], "toxic": [0, 1]}), "toxic")
 
 
-def test_missing_columns_say_which_are_there_but_quote_no_comment() -> None:
+def test_a_missing_column_lists_the_existing_ones_but_quotes_no_comment() -> None:
     frame = pd.DataFrame({"text": ["x"], f"{SECRET} you": ["y"], "toxic": [0]})
     problem = only_problem(frame, "rude")
     assert "'comment_text', 'rude'" in problem and "text, (a name of 12 characters), toxic" in problem

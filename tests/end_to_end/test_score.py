@@ -481,7 +481,7 @@ def test_the_fingerprint_names_engine_and_cores(tiny_bundle, tmp_path):
     assert found["languages"] is False
 
 
-def test_standard_output_takes_the_rows_of_a_file(words, whole):
+def test_rows_of_a_file_can_go_to_standard_output(words, whole):
     process = start(*words, "-o", "-")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 3

@@ -84,7 +84,7 @@ def test_a_line_is_where_the_loss_has_no_slope(method: str) -> None:
     assert method == "platt" or calibrator.intercept == 0
 
 
-def test_isotonic_by_hand() -> None:
+def test_isotonic_agrees_with_a_manual_computation() -> None:
     logits, positive = np.array([4.0, -3.0, 1.0, 0.0]), np.array([True, False, False, True])
     steps = fit_calibrator("isotonic", logits, positive).knots  # {-3}: 0 of 1; {0, 1}: 1 of 2; {4}: 1 of 1
     middle = (0.5 + 1 / (1 + np.exp(-1))) / 2

@@ -282,7 +282,7 @@ def test_a_missing_package_is_reported_before_anything_is_loaded(tmp_path, capsy
     assert f"pip install '.[{extra}]'" in capsys.readouterr().err
 
 
-def test_openvino_leaves_in_float_what_the_bundle_says(tiny_bundle, tmp_path):
+def test_openvino_keeps_in_float_what_the_bundle_names(tiny_bundle, tmp_path):
     openvino = pytest.importorskip("openvino")
     pytest.importorskip("nncf")
     from moderation.export.openvino_int8 import groups_in_openvino, write_openvino_int8

@@ -64,19 +64,21 @@ def test_openvino_answers_close_to_torch_and_the_same_with_any_other_texts(every
 
 
 @pytest.mark.hostile("bundle: sizes that are not the model's")
-def test_openvino_is_not_left_to_take_the_last_row_for_one_behind_it(everything):
+def test_openvino_does_not_answer_with_the_last_row_for_an_index_beyond_it(everything):
     bundle = read_bundle(everything)
     with Classifier.load(everything, backend="openvino", threads=1) as classifier:
         engine, n_tokens = classifier._open(), bundle.n_tokens
         engine.check_range(n_tokens - 1, 64)
-        with pytest.raises(ArtifactError, match=rf"\.xml: the model fails on token {n_tokens}, .*expected an embedding"):
+        with pytest.raises(
+            ArtifactError, match=rf"\.xml: the model fails on token {n_tokens}, .*expected an embedding"
+        ):
             engine.check_range(n_tokens, 64)
         with pytest.raises(ArtifactError, match=r"\.xml: the model fails on a window of 65 tokens"):
             engine.check_range(n_tokens - 1, 65)
 
 
 @pytest.mark.hostile("bundle: ONNX, tokenizer malicious")
-def test_a_graph_of_openvino_that_is_another_one(everything, tmp_path, attack):
+def test_an_exchanged_openvino_graph_is_refused(everything, tmp_path, attack):
     trials, found = Trials(tmp_path / "stderr"), []
     mutations = openvino_mutations()
     for seed in range(attack.cases(1, 8)):

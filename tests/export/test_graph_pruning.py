@@ -92,7 +92,7 @@ def test_what_others_still_read_in_full_is_not_narrowed():
     assert keep_first_position(graph) == 0
 
 
-def test_the_example_is_a_real_one(model):
+def test_the_example_for_tracing_contains_padding(model):
     """The trace is made on a batch with padding, or the mask would be traced away."""
     with traceable(model) as wrapper, torch.no_grad():
         ids, mask = example_inputs()

@@ -192,7 +192,7 @@ def test_an_insult_at_the_end_of_a_long_text_is_found(onnx):
     assert loud[0, label] > plain[0, label]
 
 
-def test_an_engine_that_fails_is_one_message_without_the_text(tiny_bundle, monkeypatch):
+def test_a_failing_engine_gives_one_message_without_the_text(tiny_bundle, monkeypatch):
     classifier = Classifier.load(tiny_bundle, backend="onnx")
 
     def fail(*arguments):
@@ -222,7 +222,7 @@ def test_results_name_labels_windows_and_version(classifier):
         result.n_windows = 2
 
 
-def test_flagged_is_what_reaches_the_threshold(tiny_bundle, tmp_path):
+def test_labels_that_reach_their_threshold_are_flagged(tiny_bundle, tmp_path):
     """A threshold that is exactly the probability flags; the next number above it does not."""
     probabilities = Classifier.load(tiny_bundle, backend="onnx").probabilities(["stupid idiot"])[0]
     labels = read_bundle(tiny_bundle).labels
@@ -278,7 +278,7 @@ def test_a_missing_engine_names_its_extra(tiny_bundle, monkeypatch):
             Classifier.load(tiny_bundle, backend=backend)
 
 
-def test_auto_takes_the_fastest_form_whose_engine_is_here(tiny_bundle, monkeypatch):
+def test_auto_uses_the_fastest_form_whose_engine_is_installed(tiny_bundle, monkeypatch):
     assert Classifier.load(tiny_bundle).backend_name == "onnx-int8"
     real = backends.find_spec
     monkeypatch.setattr(backends, "find_spec", lambda package: None if package == "onnxruntime" else real(package))

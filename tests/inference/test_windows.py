@@ -82,7 +82,7 @@ def test_windows_of_a_long_text_hold_every_token_and_its_position(tokenizer_path
         assert one.start < two.start <= one.end
 
 
-def test_a_text_in_pieces_is_read_as_in_one(tokenizer_path, monkeypatch):
+def test_a_text_in_pieces_is_read_like_a_whole_one(tokenizer_path, monkeypatch):
     text = " ".join(["kind river", "stupid idiot", "bread 😀 fine", "x" * 70] * 30)
     cutter = Windows(tokenizer_path, length=32, overlap=8)
     expected = cutter.cut(text)

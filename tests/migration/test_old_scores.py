@@ -124,7 +124,7 @@ def test_problems_are_named_and_no_text_is_quoted(tmp_path, content, said) -> No
         (json.dumps(ERROR) + "\n{}\n", "no answer of the Perspective API contains a score"),
     ],
 )
-def test_a_file_of_answers_that_does_not_fit(tmp_path, lines, said) -> None:
+def test_a_file_of_answers_that_does_not_fit_is_refused(tmp_path, lines, said) -> None:
     path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
     path.write_text("comment_text\na\nb\n", encoding="utf-8")
     answers.write_text(lines, encoding="utf-8")

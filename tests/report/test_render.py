@@ -289,7 +289,7 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:
     assert "Results are not available" in read(RunFolder(tmp_path)).text
 
 
-def test_arrays_alone_give_pictures(tmp_path: Path) -> None:
+def test_arrays_without_other_files_give_pictures(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     rng = np.random.default_rng(0)
     np.save(run.preds("val"), rng.random((50, 2), dtype=np.float32))

@@ -128,7 +128,7 @@ def test_a_field_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
     assert errors_of(open_table(tmp_path / "t.jsonl", text_column="text")) == [None, "not a JSON object", None]
 
 
-def test_a_chunk_ends_early_where_it_holds_much_text(tmp_path, monkeypatch):
+def test_a_chunk_with_much_text_ends_early(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "CHUNK_BYTES", 100)
     frame = pd.DataFrame({"text": ["a" * 60, "b", "c" * 60, "d"]})
     frame.to_csv(tmp_path / "t.csv", index=False)
@@ -226,7 +226,7 @@ def test_the_text_column_may_have_such_a_name(tmp_path):
         assert errors_of(table) == [None, "the text is not a string"]
 
 
-def test_no_column_is_taken_for_objects(tmp_path):
+def test_no_column_is_mistaken_for_objects(tmp_path):
     """Such a column would be written as if each of its cells were a whole line."""
     pq.write_table(pa.table({"text": ["a"], OBJECT: ['{"error": null}']}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match="Rename it"):

@@ -74,7 +74,7 @@ def test_the_bytes_do_not_depend_on_how_rows_are_cut(name, tmp_path, monkeypatch
         assert write(tmp_path, name, parts, batch.schema) == expected
 
 
-def test_row_groups_end_where_rows_or_bytes_are_enough(tmp_path, monkeypatch):
+def test_row_groups_end_when_they_have_enough_rows_or_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "_GROUP_ROWS", 4)
     monkeypatch.setattr(writers, "_GROUP_BYTES", 100)
     batch = pa.RecordBatch.from_pydict({"text": ["a"] * 6 + ["b" * 300] * 2 + ["c"] * 5})
@@ -99,7 +99,7 @@ def test_row_groups_end_where_rows_or_bytes_are_enough(tmp_path, monkeypatch):
     ],
     ids=lambda values: str(values.type),
 )
-def test_a_row_is_of_the_same_size_wherever_it_stands(values):
+def test_a_row_has_the_same_size_wherever_it_is(values):
     batch = pa.RecordBatch.from_arrays([values], ["x"])
     sizes = row_bytes(batch).tolist()
     assert len(sizes) == 3
@@ -219,5 +219,5 @@ def test_what_was_scored_can_be_read_again(rows, ending, delimiter):
 
 
 @pytest.mark.parametrize("unseen", ["\u061c", "\u180e", "\U000e0020", "\u200d", "\u00a0", "\ufff9"])
-def test_a_formula_behind_what_nobody_sees_is_made_plain(unseen):
+def test_a_formula_after_invisible_characters_is_made_plain(unseen):
     assert as_plain_cell(f"{unseen}=1+1") == f"'{unseen}=1+1"

@@ -70,7 +70,7 @@ def test_a_foreign_language_is_reported(server: Server) -> None:
     ]
 
 
-def test_many_at_once_get_their_own_answers(server: Server, classifier: Classifier) -> None:
+def test_concurrent_clients_get_their_own_answers(server: Server, classifier: Classifier) -> None:
     texts = [f"kind river {i} {'idiot' if i % 3 else 'bread'} " * (1 + i % 7) for i in range(60)]
     expected = [result.probabilities for result in classifier.classify(texts)]
     with ThreadPoolExecutor(16) as pool:

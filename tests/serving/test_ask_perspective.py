@@ -37,7 +37,9 @@ def test_answers_are_kept_in_order_and_continued(server: Server, tmp_path: Path)
     assert np.isnan(old.scores["TOXICITY"]).tolist() == [False, True, False, False]
 
 
-def test_a_wrong_key_or_no_network_is_no_answer(keyed_server: tuple[Server, str], tmp_path: Path) -> None:
+def test_a_wrong_key_or_no_network_does_not_count_as_an_answer(
+    keyed_server: tuple[Server, str], tmp_path: Path
+) -> None:
     """Every row would count as asked, and nobody could ask again."""
     server, key = keyed_server
     table, answers = tmp_path / "comments.csv", tmp_path / "answers.jsonl"

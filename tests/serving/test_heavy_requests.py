@@ -542,7 +542,7 @@ def test_a_cancelled_request_is_not_cut_any_further(tiny_bundle: Path) -> None:
     service.close()
 
 
-def test_letters_that_become_many_tokens_are_refused_once_that_is_known(tiny_bundle: Path) -> None:
+def test_letters_that_become_many_tokens_are_refused_as_soon_as_that_is_known(tiny_bundle: Path) -> None:
     """By its letters it is short enough; by its tokens it takes longer than a request may."""
     service = PredictionService(
         Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=60, timeout_s=60, cache_texts=0

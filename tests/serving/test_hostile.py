@@ -303,7 +303,7 @@ _PATHS = ("/v1/predict", "/v1/moderations", "/comments:analyze", "/comments:sugg
 
 @pytest.mark.hostile("JSON bodies: stall")
 @pytest.mark.parametrize("path", _PATHS)
-def test_many_wrong_things_get_one_short_refusal(path: str, hostile: Server, attack: Attack) -> None:
+def test_many_problems_get_one_short_refusal(path: str, hostile: Server, attack: Attack) -> None:
     dialect = next((one for one in (NATIVE, OPENAI) if one.path == path), PERSPECTIVE)
     for name in random.Random(path).sample(sorted(MANY), attack.cases(4, len(MANY))):
         body, kind = MANY[name](dialect).encode(), "application/json"
@@ -388,7 +388,7 @@ def test_a_body_that_does_not_arrive_in_time_is_given_up(dialect: Dialect, hosti
 
 @DIALECTS
 @pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
-def test_a_length_that_lies_gains_nothing(dialect: Dialect, hostile: Server) -> None:
+def test_a_false_length_gains_nothing(dialect: Dialect, hostile: Server) -> None:
     body = dialect.literally(f'"{MARK}"')
     check_refused(dialect, exchange(hostile, head(dialect, "Content-Length: 99999999999")), 413)
     for lines in (

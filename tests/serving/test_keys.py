@@ -146,7 +146,7 @@ def run_at_once(code: str, path: Path, n_processes: int) -> None:
 
 
 @pytest.mark.hostile("keys: changed at once")
-def test_no_key_is_lost_where_many_are_added_at_once(tmp_path: Path) -> None:
+def test_no_key_is_lost_when_many_are_added_at_once(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     add_key(path, "first")
     done = threading.Event()

@@ -177,7 +177,7 @@ def test_existing_files_neither_keep_their_permissions_nor_lead_elsewhere(tmp_pa
         assert (tmp_path / name).read_text() == "somebody's"
 
 
-def test_the_folder_is_the_one_that_was_named(tmp_path: Path) -> None:
+def test_the_named_folder_is_used(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "certificates").mkdir(parents=True)
     for name in ("certificates", "-rf", "a b"):
         (tmp_path / name).mkdir()

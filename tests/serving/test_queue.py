@@ -121,7 +121,7 @@ def test_windows_of_one_length_share_a_batch_across_requests(engine: Counting, b
     assert [round(float(done.result()[0][0, 0]), 3) for done in rest] == [round((10 + i) / 1000, 3) for i in range(12)]
 
 
-def test_a_window_longer_than_a_batch_is_computed_alone(engine: Counting, batcher: Batcher) -> None:
+def test_a_window_longer_than_a_batch_is_computed_by_itself(engine: Counting, batcher: Batcher) -> None:
     assert batcher.submit([(0, window(7, 200)), (1, window(8, 200))], 2).result(5)[1].tolist() == [1, 1]
     assert [len(batch) for batch in engine.batches] == [1, 1]
 

@@ -106,7 +106,7 @@ assert not [name for name in ("torch", "transformers", "datasets") if name in sy
         ("--checkpoint a.pt --max-texts 5", 2, "--max-texts: only for a bundle"),
     ],
 )
-def test_a_fault_is_named(words, code, complaint, tiny_bundle, suites, capsys, tmp_path, monkeypatch) -> None:
+def test_a_problem_is_named(words, code, complaint, tiny_bundle, suites, capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     places = {"BUNDLE": str(tiny_bundle), "SURGE": str(suites["surge"])}
     given = words

@@ -45,7 +45,7 @@ def test_if_nothing_was_caught_nothing_can_be_kept(scorer) -> None:
     assert to_plain(result.numbers)["toxic"]["leetspeak"] == {"recall": 0.0, "kept": None, "kept_interval": None}
 
 
-def test_parts_are_seeded_and_bounded(suites, scorer, model) -> None:
+def test_parts_are_seeded_and_limited(suites, scorer, model) -> None:
     frame = read_evasion(suites["evasion"], scorer.bundle)
     result = measure_evasion(frame, scorer, SuiteOptions(bootstrap=0, max_texts=3))
     assert result.n_rows == 6

@@ -19,7 +19,7 @@ from tests.suites.conftest import hatecheck_rows, write
 OPTIONS = SuiteOptions(bootstrap=50)
 
 
-def test_cases_counted_by_hand(suites, scorer) -> None:
+def test_figures_agree_with_manually_counted_cases(suites, scorer) -> None:
     result = measure_hatecheck(read_hatecheck(suites["hatecheck"], scorer.bundle), scorer, OPTIONS)
     numbers = to_plain(result.numbers)
     assert numbers["hateful"]["accuracy"] == 3 / 4

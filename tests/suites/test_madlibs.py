@@ -106,7 +106,7 @@ def test_the_metric_agrees_with_scikit_learn_on_each_subset() -> None:
     assert found.final_metric == pytest.approx((roc_auc_score(bad, scores) + sum(means)) / 4)
 
 
-def test_the_generalised_mean_lies_near_the_worst() -> None:
+def test_the_generalised_mean_is_near_the_worst() -> None:
     assert power_mean([0.6, 0.6]) == pytest.approx(0.6)
     assert 0.5 < power_mean([0.5, 0.9, 0.9]) < np.mean([0.5, 0.9, 0.9])
     assert power_mean([0.0, 1.0]) == 0.0

@@ -25,7 +25,7 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(found: set[int], gold: 
         assert character_f1(found, gold) == 0
 
 
-def test_posts_counted_by_hand(suites, scorer) -> None:
+def test_figures_agree_with_manually_counted_posts(suites, scorer) -> None:
     result = measure_toxic_spans(
         read_toxic_spans(suites["toxic-spans"], scorer.bundle), scorer, SuiteOptions(bootstrap=20)
     )

@@ -186,7 +186,7 @@ def test_endless_columns_and_names_are_refused(tmp_path: Path, attack: Attack) -
 
 @pytest.mark.hostile("bombs: nesting")
 @pytest.mark.parametrize("sign", "[{")
-def test_json_nests_up_to_the_bound(sign: str, tmp_path: Path, attack: Attack) -> None:
+def test_json_may_be_nested_up_to_the_limit(sign: str, tmp_path: Path, attack: Attack) -> None:
     for depth in (98, 99, 100, 101, 500, 950, 990, 5000, 10_000, attack.cases(10**5, 10**6)):
         path = tmp_path / "t.jsonl"
         bombs.deep(path, depth, sign)
@@ -525,7 +525,7 @@ def test_a_table_that_does_not_fit_is_refused_before_it_is_read(
     assert len(read_table(tmp_path / "t.csv")) == 2000
 
 
-def test_free_memory_is_the_smallest_of_what_is_left(tmp_path: Path) -> None:
+def test_free_memory_is_the_smallest_of_all_limits(tmp_path: Path) -> None:
     proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
     assert memory.free_bytes(proc, cgroup) is None
     proc.mkdir()

@@ -144,7 +144,7 @@ def test_a_log_on_a_full_disk(arguments, tmp_path, full_disk):
 # Progress
 
 
-def test_one_bar_with_the_newest_numbers(arguments, capsys, monkeypatch):
+def test_one_bar_shows_the_newest_numbers(arguments, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = ProgressBar("score")
     state = TrainerState(is_world_process_zero=True, max_steps=4, global_step=1)

@@ -142,7 +142,7 @@ def test_a_phase_that_fails_is_timed_too():
     assert timer.seconds["train"] >= 0.01
 
 
-def test_peak_memory_covers_what_is_held_and_remembers_it():
+def test_peak_memory_covers_held_memory_and_remembers_it():
     held = np.ones(64 * 2**20, dtype=np.uint8)
     now = psutil.Process().memory_info().rss
     peak = peak_memory_bytes()

@@ -80,7 +80,7 @@ def assert_same_weights(path, other):
 # A whole run
 
 
-def test_what_a_run_leaves_behind(whole):
+def test_a_run_leaves_the_documented_files(whole):
     run, fitted = whole
     assert {path.name for path in run.path.iterdir()} == {
         "checkpoint_best.pt",
@@ -154,7 +154,7 @@ def test_frozen_parts_stay_as_pretrained(fit_into, tmp_path, tiny_backbone):
     assert fitted.parameters - fitted.trainable == sum(sizes) + model.config.hidden_size  # and that key's bias
 
 
-def test_a_batch_that_the_processes_cannot_share(fit_into, tmp_path, monkeypatch):
+def test_a_batch_that_the_processes_cannot_share_is_refused(fit_into, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ConfigError, match="batch-size 8 cannot be divided among 3 processes"):
         fit_into(tmp_path / "run")
@@ -206,7 +206,7 @@ def interrupted(dataset, n_batches):
     ],
     ids=str,
 )
-def test_an_interrupted_run_ends_as_one_that_was_not(
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     whole, fit_into, tmp_path, train_set, changes, n_batches, resumed_from
 ):
     cut = RunFolder(tmp_path / "cut")

@@ -16,7 +16,7 @@ BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # as the Linux kernel spells t
 
 
 @on_cpu
-def test_auto_takes_bf16_where_the_cpu_computes_it():
+def test_auto_uses_bf16_if_the_cpu_computes_it():
     capabilities = torch.cpu.get_capabilities()
     fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16")
     assert resolve_precision("auto") == ("bf16" if fast else "fp32")

@@ -69,7 +69,7 @@ def test_a_tracker_that_is_not_installed_names_its_extra(tmp_path: Path, monkeyp
     assert "WANDB_MODE" not in os.environ
 
 
-def test_a_folder_left_by_a_tracker_is_not_taken_for_its_package(
+def test_a_folder_left_by_a_tracker_is_not_mistaken_for_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wandb").mkdir()

@@ -120,7 +120,7 @@ def test_the_first_update_is_that_of_all_rows_at_once(
         torch.testing.assert_close(parameter.detach(), expected[name], atol=1e-6, rtol=0)
 
 
-def test_each_row_once_an_epoch_in_a_new_order(make_trainer, train_set):
+def test_each_row_comes_once_per_epoch_in_a_new_order(make_trainer, train_set):
     batches = []
 
     def noting(rows):
@@ -201,7 +201,7 @@ def test_without_a_rate_of_its_own_the_head_follows_the_rest(make_trainer):
 # Answers
 
 
-def test_answers_come_in_the_dataset_s_order(make_trainer, model, val_set):
+def test_answers_come_in_the_datasets_order(make_trainer, model, val_set):
     trainer = make_trainer(trainer={"pos_weight": POS_WEIGHT, "compute_metrics": compute_metrics})
     model.eval()
     with torch.no_grad():

@@ -176,7 +176,7 @@ def test_attributes_that_the_model_lacks_are_left_out_and_listed(server: Server)
     assert "unsupportedAttributes" not in analyze(server).json()
 
 
-def test_no_score_at_all_is_an_error_since_it_would_read_as_a_low_one(server: Server) -> None:
+def test_an_answer_without_scores_is_an_error_since_clients_would_read_a_low_score(server: Server) -> None:
     for more in ({}, {"dropUnsupportedAttributes": True}):
         answer = analyze(server, requestedAttributes={"FLIRTATION": {}}, **more)
         error = answer.json()["error"]

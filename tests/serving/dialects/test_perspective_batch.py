@@ -222,7 +222,7 @@ def test_a_content_type_of_any_length_takes_little_work(keyed_server: tuple[Serv
     [(part(BODY, "/nowhere"), 404), ("--b\r\n\r\nPOST /\n\n", 404), ("--b\r\n\r\nfool\r\n", 400)],
     ids=["nowhere", "tiny", "broken"],
 )
-def test_many_parts_that_ask_for_nothing_are_refused_at_once(bad: str, status: int, server: Server) -> None:
+def test_many_parts_that_request_nothing_are_refused_at_once(bad: str, status: int, server: Server) -> None:
     few = httpx.post(f"{server.url}/batch", content=bad * MAX_REFUSED_PARTS + part(BODY) + "--b--", headers=KIND)
     assert [status for status, _ in read(few)] == [status] * MAX_REFUSED_PARTS + [200]
     many = (part(BODY) + bad) * 500 + "--b--"

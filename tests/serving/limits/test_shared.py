@@ -186,7 +186,7 @@ def redis_client(server: Redis) -> Any:
     return client
 
 
-def test_each_worker_counts_alone_while_the_server_is_away(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_worker_counts_by_itself_while_the_server_is_away(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
     alone: list[int] = []
     here, there = (SharedLimiter(read_rate("2/hour"), redis.url, alone.append) for _ in "ab")
     assert [take(here), take(there)] == [True, True]
@@ -423,7 +423,7 @@ def test_concurrent_requests_are_limited_like_consecutive_ones(sizes: list[int],
 
 
 @pytest.mark.hostile("rate limit: batches")
-def test_requests_that_others_take_meanwhile_are_nobody_elses() -> None:
+def test_requests_that_others_take_meanwhile_are_not_taken_again() -> None:
     class Crowded:
         """Counts from which others take as many as this, each time that they were looked at."""
 
