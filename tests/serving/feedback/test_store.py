@@ -382,7 +382,7 @@ def test_a_file_that_makes_sqlite_work_endlessly_is_given_up(tmp_path: Path, mon
     ("name", "prepare", "complaint"),
     [
         ("nope/f.db", lambda path: None, "there is no folder"),
-        ("f.db", lambda path: path.mkdir(), "a folder; expected a file"),
+        ("f.db", lambda path: path.mkdir(), "this is a folder; expected an SQLite file"),
         ("f.db", lambda path: path.write_bytes(b"something else " * 100), "SQLITE_NOTADB"),
         ("f.db", foreign, "of another program: it lacks attribute_scores"),
         ("f.db", stricter, "IntegrityError"),
