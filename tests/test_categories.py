@@ -69,7 +69,7 @@ def test_two_labels_for_one_attribute_leave_it_to_its_own_name() -> None:
     assert (found["TOXICITY"], found["TOXIC"]) == ("toxicity", "toxic")
 
 
-def test_what_the_included_models_labels_are_called() -> None:
+def test_the_included_models_labels_map_to_known_names() -> None:
     found = find_counterparts(JIGSAW_LABELS)
     assert found.categories["harassment"] == ("toxic", "severe_toxic", "insult")
     assert found.supported("hate/threatening") == ("identity_hate", "threat")

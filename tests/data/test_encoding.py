@@ -262,7 +262,7 @@ def test_a_cache_behind_a_link_is_left_alone(tokenizer, tmp_path, caplog):
     assert not [*(tmp_path / "home").iterdir()] and (tmp_path / "home").stat().st_mode & 0o777 == 0o755
 
 
-def test_where_the_cache_is(monkeypatch):
+def test_the_cache_is_found(monkeypatch):
     monkeypatch.setenv("MODERATION_CACHE", "/somewhere/else")
     assert default_cache_dir() == Path("/somewhere/else")
     monkeypatch.delenv("MODERATION_CACHE")

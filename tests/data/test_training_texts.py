@@ -24,7 +24,7 @@ def test_the_order_and_repetitions_do_not_matter(texts: list[str], random) -> No
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_of_many_texts_a_fair_part_can_be_looked_up(share: float) -> None:
+def test_a_fair_part_of_many_texts_can_be_looked_up(share: float) -> None:
     n_trained, n_asked, most = 20_000, 4_000, 2_000
     sketch = sketch_texts((f"text {number}" for number in range(n_trained)), most)
     assert len(sketch) == most

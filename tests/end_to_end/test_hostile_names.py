@@ -137,7 +137,7 @@ def test_names_of_keys_are_shown(command: Command, tmp_path: Path) -> None:
 
 
 @TERMINAL
-def test_thresholds_and_what_lies_beside_arrays_are_shown(command: Command, tmp_path: Path, attack: Attack) -> None:
+def test_thresholds_and_sidecars_of_arrays_are_shown(command: Command, tmp_path: Path, attack: Attack) -> None:
     rng = np.random.default_rng(0)
     for name in ("p", "l"):
         np.save(tmp_path / f"{name}.npy", (rng.random((40, 1)) < 0.5).astype(np.float32))

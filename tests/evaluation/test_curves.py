@@ -73,7 +73,7 @@ def test_a_label_without_positives_has_no_recall():
     assert curve.precision == [0.0, 0.0, None]
 
 
-def test_what_cannot_be_counted_is_refused():
+def test_curves_that_cannot_be_counted_are_refused():
     with pytest.raises(DataError, match="logits"):
         decision_curves([[3.0]], [[1]], ["toxic"])
     with pytest.raises(DataError, match="columns"):

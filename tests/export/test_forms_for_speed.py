@@ -176,7 +176,7 @@ def test_one_two_four_layers_stay_until_it_passes():
     assert not row.passed
 
 
-def test_what_stays_in_float_is_named(tiny_run, tmp_path, monkeypatch, capsys):
+def test_layers_that_stay_in_float_are_named(tiny_run, tmp_path, monkeypatch, capsys):
     """A limit that only the float graph meets: all layers end in float, and the bundle says so."""
     limits = {"auc_drop": 1.0, "flips": 1.0, "max_difference": 1e-6}
     monkeypatch.setitem(FORMS, "onnx-int8", replace(FORMS["onnx-int8"], limits=limits))

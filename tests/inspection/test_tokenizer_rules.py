@@ -438,7 +438,7 @@ def test_many_patterns_that_grow_with_the_text_do_not_take_a_long_word(tmp_path)
     "growth", [[replace("x", "y" * 64, "String")], [replace("y", "x" * 60), replace("x", "y" * 60)]]
 )
 @pytest.mark.parametrize("n_before", [1, 60])
-def test_what_comes_before_each_piece_is_counted_for_each(tmp_path, growth, n_before):
+def test_a_prefix_of_each_piece_is_counted_for_each(tmp_path, growth, n_before):
     """Pieces of a letter each, between tokens at which a text is taken apart before it is normalised."""
     tokenizer = json.loads(bert().to_str())
     steps = [*[{"type": "Prepend", "prepend": "x" * 8}] * n_before, *growth]

@@ -275,7 +275,7 @@ def test_without_a_test_split_the_validation_split_is_shown(run: RunFolder) -> N
         (["labels_test.npy", "log.jsonl"], "Can you trust its probabilities", "Label by label"),
     ],
 )
-def test_what_is_missing_is_left_out(run: RunFolder, missing: list[str], gone: str, kept: str) -> None:
+def test_missing_parts_are_left_out(run: RunFolder, missing: list[str], gone: str, kept: str) -> None:
     for name in missing:
         (run.path / name).unlink()
     save_logs_and_plots(run.path)

@@ -247,7 +247,7 @@ def test_objects_are_kept_unchanged(tmp_path):
     assert lines[6] == '{"p": 0.5}'
 
 
-def test_of_very_many_names_the_needed_ones_are_kept(tmp_path, monkeypatch):
+def test_the_needed_ones_of_very_many_names_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(bounds, "COLUMNS", 3)
     others = {f"{start}{number}": 1 for start in ("", "p_", "flag_") for number in range(9)}
     for text_column in ("words", "comment_text", "body", "TEXT", " Comment Text"):

@@ -210,7 +210,7 @@ CHARACTERS = st.sampled_from([*'ab",;\\ \t\r\n0', "\ufeff", "\u00a0", "Ã©", "ðŸ˜
 @given(rows=st.lists(st.tuples(*[st.text(CHARACTERS, max_size=6)] * 2), min_size=1, max_size=5))
 @example(rows=[("\ufeffa", "b")])  # would be a byte order mark in the middle of the file
 @pytest.mark.parametrize(("ending", "delimiter"), [(".csv", ","), (".tsv", "\t")])
-def test_what_was_scored_can_be_read_again(rows, ending, delimiter):
+def test_a_scored_file_can_be_read_again(rows, ending, delimiter):
     batch = pa.RecordBatch.from_pydict({"text": [row[0] for row in rows], "more": [row[1] for row in rows]})
     content = encode_header(["text", "more"], delimiter) + encode_csv(batch, delimiter)
     found = [(tuple(fields), error) for fields, error in open_csv(io.BytesIO(content), "t", ending, CsvDialect()).rows]

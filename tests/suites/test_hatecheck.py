@@ -55,7 +55,7 @@ def test_each_language_is_measured_separately(suites, scorer) -> None:
     assert set(one["language"]) == {"german"}
 
 
-def test_what_is_not_hatecheck_is_named(tmp_path, scorer) -> None:
+def test_files_that_are_not_hatecheck_are_named(tmp_path, scorer) -> None:
     rows = hatecheck_rows()
     with pytest.raises(DataError, match=r"no column 'label_gold'; columns there: .*functionality"):
         read_hatecheck(

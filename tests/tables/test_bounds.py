@@ -325,7 +325,7 @@ def test_ordinary_columns_next_to_the_comments_are_read(
     make(read_all)
 
 
-def test_what_pandas_writes_is_read(tmp_path: Path) -> None:
+def test_files_that_pandas_writes_are_read(tmp_path: Path) -> None:
     frame = pd.DataFrame({"comment_text": [f"comment {number}" for number in range(300)]})
     frame["ids"] = [np.arange(number, number + 384) for number in range(300)]
     frame["embedding"] = [np.linspace(0, number, 384, dtype=np.float32) for number in range(300)]
@@ -357,7 +357,7 @@ def test_lists_of_a_fixed_size_that_are_missing_take_little_memory(where: str, t
 
 
 @pytest.mark.hostile("bombs: Parquet")
-def test_what_lists_of_a_fixed_size_take_is_what_arrow_says(
+def test_sizes_of_fixed_size_lists_agree_with_arrow(
     tmp_path: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Types that nest three deep, in any order: what is measured before is never less than what Arrow then takes."""

@@ -329,7 +329,7 @@ cells = st.text(st.sampled_from([*"ab\",;\t|\\~ '0\n\r", "é", "😀", "\u2028",
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
-def test_what_python_writes_comes_back_from_both_readers(
+def test_tables_that_python_writes_come_back_from_both_readers(
     tmp_path: Path,
     rows: list[tuple[str, str]],
     delimiter: str,

@@ -278,7 +278,7 @@ def test_spans_count_utf16_units(
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999"])
 @pytest.mark.parametrize("bare_names", [False, True])
-def test_what_is_no_number_of_json_is_refused_wherever_it_stands(number: bytes, bare_names: bool) -> None:
+def test_a_constant_that_is_not_a_json_number_is_refused_wherever_it_is(number: bytes, bare_names: bool) -> None:
     with pytest.raises(ApiError) as refused:
         read_json(b'{"input": "kind", "user": [' + number + b"]}", bare_names=bare_names)
     assert (refused.value.status, refused.value.kind) == (400, "invalid_json")

@@ -418,7 +418,7 @@ def test_a_database_that_does_not_answer_gives_503_in_time(
 @pytest.mark.parametrize(
     "scores", [{"TOXICITY": 1, "TOXICITY_EXPERIMENTAL": 0}, {"INSULT_EXPERIMENTAL": 0, "INSULT": 1}]
 )
-def test_of_two_names_of_a_label_the_plain_one_counts(server: Any, scores: dict[str, float]) -> None:
+def test_the_plain_one_of_two_names_of_a_label_counts(server: Any, scores: dict[str, float]) -> None:
     text = f"a decision with two names: {min(scores)}"
     assert suggest(server.url, text, scores).status_code == 200
     with closing(sqlite3.connect(folder_of(server) / "moderation-feedback.db")) as database:
