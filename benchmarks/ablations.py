@@ -4,14 +4,19 @@ r"""What does each part of the included model's recipe contribute? Small trainin
     python benchmarks/ablations.py --data-path train.parquet --output-dir runs/ablations --json ablations.json \
         --suite hatecheck=test_suite_cases.csv madlibs=bias_madlibs_77k.csv.gz
 
-from the project's root. Each is `moderation train --config configs/compact-en.toml` on the same seeded part of the
-train split (and as large a share of the further comments), measured on the labelled comments of val and as many others
-as make up --val-examples: rare labels have all the positives there are, and average precision is higher than at the
-comments' own prevalence. Best epoch and thresholds are chosen on the same comments, for all alike. `kept` is the share
-of the recall that the worst disguise leaves, on train comments that no training saw. The test split is not used.
-Means over the seeds; `spread` is the largest difference between two seeds of the recipe itself: smaller differences
-mean nothing. Complete runs are not repeated, so the command continues where it was stopped; one command for
-each seed can run in parallel.
+Run both in the project's root.
+
+Training: each variant is `moderation train --config configs/compact-en.toml` on the same seeded part of the train split
+and the same share of the further comments. Complete runs are not repeated, so the command continues where it was
+stopped, and one command per seed can run in parallel.
+
+Measurement: on all comments of val with a label, and as many others as make up --val-examples. So rare labels keep all
+their positives, and average precision is higher than at the comments' own prevalence. Best epoch and thresholds are
+chosen on the same comments for every variant. `kept` is the share of the recall that is left with the worst disguise,
+on train comments that no training saw. The test split is not used.
+
+The table shows means over the seeds. `spread` is the largest difference between two seeds of the recipe itself; smaller
+differences mean nothing.
 """
 
 import argparse
@@ -53,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "embeddings frozen": {"freeze_embeddings": True},
     "at most 128 tokens": {"max_length": 128},
 }
-N_TOXIC, N_CLEAN = 100, 5  # comments of the table that stands for the test split: for `evasion`
+N_TOXIC, N_CLEAN = 100, 5  # comments in the table that replaces the test split, for the suite `evasion`
 RARE = ("severe_toxic", "threat", "identity_hate")
 SUITE_FIGURES = {
     "hatecheck": {"accuracy, hateful cases": "hateful", "accuracy, non-hateful cases": "non-hateful"},
@@ -83,7 +88,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-path", type=Path, required=True)
     parser.add_argument("--output-dir", type=Path, required=True, help="run folders and tables")
@@ -99,15 +104,15 @@ def parse() -> argparse.Namespace:
 
 
 def read_recipe() -> dict[str, Any]:
-    """The settings of the shipped model."""
+    """Read the settings of the included model."""
     return tomllib.loads(CONFIG.read_text(encoding="utf-8"))
 
 
 def claim(options: argparse.Namespace) -> None:
-    """Refuse a folder whose runs had other settings: they would stand in one table with new ones.
+    """Refuse a folder whose runs had other settings, since one table would mix them with the new ones.
 
     Raises:
-        ConfigError: it holds such runs.
+        ConfigError: the folder holds such runs.
     """
     path = options.output_dir / "options.json"
     names = ("examples", "val_examples", "epochs", "suite", "max_texts")
@@ -121,12 +126,12 @@ def write_tables(options: argparse.Namespace) -> float:
     """Write the tables that all trainings share.
 
     Returns:
-        The share of an epoch over all comments that an epoch of the recipe is.
+        Length of an epoch of the recipe, as a share of an epoch over all comments.
     """
     splits = load_splits(SplitOptions(data_path=options.data_path))
     if options.examples >= len(splits.frames["train"]):
         raise ConfigError(
-            f"--examples {options.examples}: expected fewer than the train split has; `kept` needs others."
+            f"--examples {options.examples}: expected fewer than the train split has; `kept` needs the rest."
         )
     labelled = splits.targets("val").any(axis=1)
     rng = np.random.default_rng(0)
@@ -159,13 +164,13 @@ def write_tables(options: argparse.Namespace) -> float:
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table in one step: other seeds may be reading it."""
+    """Write a table in one step, because runs of other seeds may be reading it."""
     with artifacts.write_atomically(path) as temporary:
         frame.to_parquet(temporary)
 
 
 def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> dict[str, float]:
-    """Train one variant with one seed, unless it is there; measure it."""
+    """Train one variant with one seed, unless that is done already, and measure it."""
     folder = options.output_dir / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     found = RunFolder(folder)
     whole = "negatives" in VARIANTS[name]
@@ -189,7 +194,7 @@ def run(options: argparse.Namespace, name: str, seed: int, n_epoch: float) -> di
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as flags; None is left out.
+    """Turn settings into flags; None is left out.
 
     >>> flags({"head_lr": 0.001, "fold_disguises": True, "extra_train_path": None})
     ['--head-lr', '0.001', '--fold-disguises']
@@ -202,7 +207,7 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
 
 
 def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Figures of the suites, of the plain weights."""
+    """Measure the plain weights on the suites."""
     bundle = folder / "bundle"
     evasion = f"evasion={options.output_dir / 'rest.parquet'}"
     found: dict[tuple[str, str], float] = {}
@@ -224,7 +229,7 @@ def measure_suites(options: argparse.Namespace, folder: Path) -> dict[str, float
 
 
 def moderation(*words: object) -> None:
-    """Run one verb in a process of its own; its output goes to the screen's other stream."""
+    """Run one verb in a process of its own. Its output is discarded; if it fails, the end of its messages is shown."""
     logger.info("moderation %s", " ".join(map(str, words)))
     command = [sys.executable, "-m", "moderation", *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
@@ -233,12 +238,12 @@ def moderation(*words: object) -> None:
 
 
 def mean(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean over the seeds."""
+    """Return the means over the seeds."""
     return {str(name): float(value) for name, value in pd.DataFrame(measured).mean().items()}
 
 
 def spread(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Largest distance between two seeds."""
+    """Return the largest differences between two seeds."""
     frame = pd.DataFrame(measured)
     return {str(name): float(value) for name, value in (frame.max() - frame.min()).items()}
 

@@ -1,14 +1,14 @@
 """What does a linear model reach on the same split?
 
-TF-IDF and one logistic regression per label, at its best: sublinear counts, C chosen on the validation split, one
-threshold per label tuned there too, by the same code as for a fine-tuned model; measured on the test split. The first
-row knows only words, the second one also pairs of words and pieces of words, which help against
-misspelt insults.
+TF-IDF and one logistic regression per label, at its best: sublinear counts, C chosen on the validation split, and one
+threshold per label tuned there by the same code as for a fine-tuned model. It is measured on the test split. The model
+in the first row knows only words; the one in the second row also knows pairs of words and pieces of words, which help
+against misspelt insults.
 
     python benchmarks/baseline.py --data-path train.parquet --max-train-examples 20000
     python benchmarks/baseline.py --run runs/exp1 --json baseline.json
 
-With --run, data, sizes, seed and objective are those of that run, its own row is below, and a split that is not the
+With --run, data, sizes, seed and objective come from that run, its own row is below, and a split that differs from the
 run's is refused.
 """
 
@@ -52,13 +52,13 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-path", type=Path, help="labelled comments; default: those of --run")
-    parser.add_argument("--max-train-examples", type=int, help="train on a seeded part, the one `train` takes")
+    parser.add_argument("--max-train-examples", type=int, help="train on a seeded part, the same as `train` takes")
     parser.add_argument("--seed", type=int, help="seed of the split; default: 42, or that of --run")
-    parser.add_argument("--run", type=Path, help="run folder of a fine-tuned model to set beside it")
-    parser.add_argument("--words-only", action="store_true", help="leave the second row out, the slower one by far")
+    parser.add_argument("--run", type=Path, help="run folder of a fine-tuned model to compare with")
+    parser.add_argument("--words-only", action="store_true", help="leave out the second row, by far the slower one")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     return parser.parse_args()
 
@@ -85,11 +85,11 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def read_config(options: argparse.Namespace) -> TrainConfig:
-    """The settings of a training, from the flags or from the run; flags that contradict the run are refused.
+    """Read the settings of a training from the flags or from the run; flags that contradict the run are refused.
 
     Raises:
-        ConfigError: no data, or data, size or seed differ from the run's.
-        ArtifactError: the run cannot be read, or its data changed since.
+        ConfigError: no data was named, or data, size or seed differ from the run's.
+        ArtifactError: the run cannot be read, or its data has changed since.
     """
     names = ("data_path", "max_train_examples", "seed")
     flags = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -102,7 +102,7 @@ def read_config(options: argparse.Namespace) -> TrainConfig:
     config: TrainConfig = from_plain(TrainConfig, facts["settings"], str(path))
     different = [name for name in names[1:] if name in flags and flags[name] != flatten(config)[name]]
     if different:
-        raise ConfigError(f"{', '.join(different)}: not as in {path}. Leave these flags out: the run's settings count.")
+        raise ConfigError(f"{', '.join(different)}: not as in {path}. Leave out these flags; the run's settings apply.")
     config = change(config, data_path=options.data_path or config.data.data_path)
     if sha256(config.data.data_path) != facts["data"]["sha256"]:
         raise ArtifactError(f"{config.data.data_path}: not the data of {options.run} (its SHA-256 differs).")
@@ -110,32 +110,32 @@ def read_config(options: argparse.Namespace) -> TrainConfig:
 
 
 def read_run(folder: Path, splits: Splits) -> dict[str, Any]:
-    """The row of a fine-tuned model.
+    """Make the row of a fine-tuned model.
 
     Raises:
-        ArtifactError: labels, sizes or test targets are not those of `splits`.
+        ArtifactError: labels, sizes or test targets differ from those of `splits`.
     """
     run = RunFolder(folder)
     facts, metrics = read_json(run.run_json, "run.json"), read_json(run.metrics("test"), "metrics of the test split")
     check_same_labels(facts["labels"], splits.labels, str(folder))
     sizes = {split: len(frame) for split, frame in splits.frames.items()}
     if facts["splits"] != sizes:
-        raise ArtifactError(f"{folder}: split sizes {facts['splits']}, expected {sizes}: another split.")
+        raise ArtifactError(f"{folder}: split sizes {facts['splits']}, expected {sizes}: the run used another split.")
     if metrics["n_examples"] != sizes["test"]:
         raise ArtifactError(f"{run.metrics('test')}: {metrics['n_examples']} examples, expected {sizes['test']}.")
     if not np.array_equal(read_array(run.labels("test")), splits.targets("test")):
-        raise ArtifactError(f"{run.labels('test')}: other targets than the split made here. Train again.")
+        raise ArtifactError(f"{run.labels('test')}: the targets differ from those of the split made here. Train again.")
     seconds = sum(facts["seconds"].get(phase, 0.0) for phase in ("tokenize", "train", "predict"))
     return make_row(f"fine-tuned {facts['backbone']['name']}", metrics, seconds)
 
 
 def words() -> TfidfVectorizer:
-    """Single words."""
+    """Use single words as features."""
     return TfidfVectorizer(sublinear_tf=True, min_df=2, strip_accents="unicode", dtype=np.float32)
 
 
 def words_and_characters() -> FeatureUnion:
-    """Words, pairs of words, and runs of 2 to 5 characters within words."""
+    """Use words, pairs of words, and runs of 2 to 5 characters within words as features."""
     common = {"sublinear_tf": True, "strip_accents": "unicode", "dtype": np.float32}
     return FeatureUnion(
         [
@@ -153,8 +153,8 @@ def words_and_characters() -> FeatureUnion:
 def measure(name: str, vectorizer: Any, splits: Splits, config: TrainConfig) -> dict[str, Any]:
     """Fit on train, choose C and thresholds on val, measure on test.
 
-    C is the one with the best macro average precision on val. Every fit of the search counts as time; what is common to
-    all, the features, is computed once.
+    The C with the best macro average precision on val is used. The time includes every fit of the search; the features,
+    which are the same for all, are computed once.
     """
     texts = {split: frame[config.text_column] for split, frame in splits.frames.items()}
     start = time.perf_counter()
@@ -183,7 +183,7 @@ def measure(name: str, vectorizer: Any, splits: Splits, config: TrainConfig) -> 
 
 
 def fit_labels(features: Any, targets: npt.NDArray[np.float32], c: float) -> Classifiers:
-    """One logistic regression per label; None for a label that has one class in the train split."""
+    """Fit one logistic regression per label; None for a label that has only one class in the train split."""
     return [
         LogisticRegression(solver="liblinear", C=c).fit(features, target) if 0 < target.mean() < 1 else None
         for target in targets.T
@@ -191,7 +191,7 @@ def fit_labels(features: Any, targets: npt.NDArray[np.float32], c: float) -> Cla
 
 
 def predict_labels(classifiers: Classifiers, features: Any) -> npt.NDArray[np.float32]:
-    """Probabilities, `(n_examples, n_labels)`; 0 for a label that could not be fitted."""
+    """Compute probabilities, `(n_examples, n_labels)`; 0 for a label that could not be fitted."""
     columns = [
         np.zeros(features.shape[0]) if classifier is None else classifier.predict_proba(features)[:, 1]
         for classifier in classifiers
@@ -200,12 +200,12 @@ def predict_labels(classifiers: Classifiers, features: Any) -> npt.NDArray[np.fl
 
 
 def evaluate(probabilities: npt.NDArray[np.float32], splits: Splits, split: str, thresholds: Any) -> dict[str, Any]:
-    """The numbers of a split, by the code that measures a fine-tuned model."""
+    """Measure a split with the code that also measures a fine-tuned model."""
     return eval_with_thresholds(probabilities, splits.targets(split), splits.labels, thresholds, bootstrap=0)
 
 
 def make_row(model: str, metrics: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """One line of the table."""
+    """Make a row of the table."""
     macro = metrics["macro"]
     return {
         "model": model,
@@ -219,7 +219,7 @@ def make_row(model: str, metrics: dict[str, Any], seconds: float) -> dict[str, A
 
 
 def compute_ratios(rows: list[dict[str, Any]], *, fine_tuned: bool) -> dict[str, float]:
-    """The last row over the best of the rows before it, measure by measure: above 1, the last row is better."""
+    """Divide each measure of the last row by the best of the rows before it; above 1, the last row is better."""
     *others, last = rows
     name = "fine_tuned_over_best_baseline" if fine_tuned else "characters_over_words"
     ratios = {}

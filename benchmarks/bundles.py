@@ -5,22 +5,24 @@ from pathlib import Path
 
 import numpy as np
 
-TEXT_COLUMN = "comment_text"
-LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
+from moderation.labels import JIGSAW_LABELS
+from moderation.tables.options import TEXT_COLUMN
+
+LABELS = JIGSAW_LABELS
 WINDOW = 256
-LONGEST = 512  # tokens that the peers read of a text
+LONGEST = 512  # tokens of a text that the peers read
 SHAPES = {"distilbert": (6, 768, 3072), "minilm": (6, 384, 1536)}  # layers, width, width of the feed-forward part
 
 
 def read_texts(data_path: Path, n_texts: int) -> list[str]:
-    """Comments at their real lengths, the same ones every time.
+    """Read comments at their real lengths, the same ones every time.
 
     Args:
         data_path: Table with a column `comment_text`.
-        n_texts: How many; where the table has fewer, all of them.
+        n_texts: How many; all of them if the table has fewer.
 
     Raises:
-        DataError: the table cannot be read, has no such column, or no text in it.
+        DataError: the table cannot be read, has no such column, or has no text in it.
     """
     from moderation.errors import DataError
     from moderation.tables.columns import show_names
@@ -38,17 +40,18 @@ def read_texts(data_path: Path, n_texts: int) -> list[str]:
 
 
 def find_backbone(name: str, scratch: Path) -> Path:
-    """Folder with the configuration and the tokenizer of a backbone; weights are random, so none are needed.
+    """Find a folder with the configuration and the tokenizer of a backbone; the weights are random, so none are needed.
 
-    Where neither cache nor package index nor hub have it, the two named ones get a stand-in of the same shape, with the
-    tokenizer of the model that the package ships; a note says so, since texts have other numbers of tokens then.
+    If neither the cache nor the package index nor the hub has it, `minilm` and `distilbert-multilingual` get a stand-in
+    of the same shape, with the tokenizer of the included model. A note reports that, because the numbers of tokens
+    differ then.
 
     Args:
         name: Short name, hub id or folder.
-        scratch: To write a stand-in into.
+        scratch: Folder for a stand-in.
 
     Raises:
-        ArtifactError: another backbone that is nowhere to be had.
+        ArtifactError: another backbone is not available.
     """
     from transformers import DistilBertConfig
 
@@ -61,7 +64,10 @@ def find_backbone(name: str, scratch: Path) -> Path:
     except ArtifactError:
         if name not in ("minilm", "distilbert-multilingual"):
             raise
-    print(f"NOTE: {name} is not to be had here: its shape with another tokenizer. Cure: --NAME FOLDER", file=sys.stderr)
+    print(
+        f"NOTE: {name} is not available: used its shape with another tokenizer. Cure: --NAME FOLDER",
+        file=sys.stderr,
+    )
     if name == "minilm":
         return SHIPPED
     folder = scratch / name
@@ -72,12 +78,12 @@ def find_backbone(name: str, scratch: Path) -> Path:
 
 
 def build_bundle(folder: Path, backbone_name: str, texts: list[str]) -> None:
-    """An architecture with random weights, in every form that is measured.
+    """Write an architecture with random weights, in every form that is measured.
 
     Args:
-        folder: Of the bundle, whose name it takes; made if it is missing.
+        folder: Folder of the bundle, which gets the folder's name; made if it is missing.
         backbone_name: Short name or folder.
-        texts: To calibrate int8 with.
+        texts: Texts to calibrate int8 with.
     """
     import tempfile
 

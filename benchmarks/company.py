@@ -1,6 +1,6 @@
 """Does a text's answer depend on the texts around it? Comments alone and in a list, with every backend of a bundle.
 
-Each backend with its defaults, and with up to 512 tokens of windows of one length computed together.
+Each backend runs with its defaults, and again computing windows of one length together, up to 512 tokens.
 
     python benchmarks/company.py --bundle model-export --data-path train.parquet
 """
@@ -24,7 +24,7 @@ TOGETHER = 512
 def main() -> None:
     """Compare and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=SHIPPED, help="default: the one that the package ships")
+    parser.add_argument("--bundle", type=Path, default=SHIPPED, help="default: the included model")
     parser.add_argument("--data-path", type=Path, required=True, help="table with a column comment_text")
     parser.add_argument("--texts", type=int, default=500, help="comments")
     parser.add_argument("--json", type=Path, help="write the rows here")
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def compare(bundle: Path, name: str, texts: list[str]) -> dict[str, Any]:
-    """Largest differences of a probability from that of the text alone."""
+    """Find the largest difference between a probability in a list and that of the text alone."""
     with Classifier.load(bundle, backend=name) as classifier:
         alone = np.concatenate([classifier.probabilities([text]) for text in texts])
         listed = classifier.probabilities(texts)

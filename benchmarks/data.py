@@ -1,4 +1,4 @@
-"""From a table on disk to encoded splits: seconds and memory of each phase.
+"""How long does it take from a table on disk to encoded splits? Seconds and memory of each phase.
 
 python benchmarks/data.py --data-path train.parquet --json data.json
 """
@@ -17,6 +17,7 @@ from moderation.data.cleaning import load_english_only
 from moderation.data.encoding import df_to_hfds
 from moderation.data.profile import describe
 from moderation.data.splitting import split_examples
+from moderation.tables.options import TEXT_COLUMN
 from moderation.tables.reading import read_table
 from moderation.training.environment import peak_memory_bytes
 
@@ -42,9 +43,9 @@ def main() -> None:
     timed("read", read_table, options.data_path)
     frame = timed("read and check", load_english_only, options.data_path)
     labels = frame.attrs["labels"]
-    timed("describe", describe, frame, labels, "comment_text")
+    timed("describe", describe, frame, labels, TEXT_COLUMN)
     targets = frame[list(labels)].to_numpy(dtype="float32")
-    timed("split", split_examples, frame["comment_text"], targets)
+    timed("split", split_examples, frame[TEXT_COLUMN], targets)
     timed("tokenise", df_to_hfds, frame, tokenizer, labels)
     print(f"{len(frame)} comments")
     print_table(rows)

@@ -29,7 +29,7 @@ OF_THE_ENVIRONMENT = {"pip", "setuptools"}  # which every environment holds, wha
 
 
 def build(source: Path, folder: Path, extras: str) -> Path:
-    """Install a checkout with some extras, as somebody with nothing but it would; the environment's Python."""
+    """Install a checkout with some extras into a new environment; return the environment's Python."""
     copied = folder / "source"
     copied.mkdir(parents=True)
     for name in FILES:
@@ -43,7 +43,7 @@ def build(source: Path, folder: Path, extras: str) -> Path:
 
 
 def sizes(python: Path) -> Counter[str]:
-    """Bytes of each distribution, compiled modules included."""
+    """Count the bytes of each distribution, compiled modules included."""
     (site,) = (python.parents[1] / "lib").glob("python*/site-packages")
     found: Counter[str] = Counter()
     for distribution in importlib.metadata.distributions(path=[str(site)]):
@@ -53,12 +53,12 @@ def sizes(python: Path) -> Counter[str]:
 
 
 def on_disk(folder: Path) -> float:
-    """MiB of a folder as `du -sm` counts them: whole blocks."""
+    """Count the MiB of a folder in whole blocks, as `du -sm` does."""
     return sum(path.lstat().st_blocks * 512 for path in (folder, *folder.rglob("*"))) / 2**20
 
 
 def start_up(python: Path, folder: Path, port: int) -> float:
-    """Seconds until a server answers that it is ready."""
+    """Measure the seconds until a server answers that it is ready."""
     command: list[str | Path] = [
         python,
         "-m",

@@ -1,9 +1,9 @@
 """How long does everybody else wait while somebody sends requests that are meant to stall the server?
 
-A server with the included model runs on the loopback address, and one client asks for `/livez`, again and again, on a
-connection of its own. Meanwhile two others send the requests of `tests/serving/test_hostile.py`, in three APIs,
-with sentences and spans requested, and some similar ones. Load and server share the machine, so it is also measured
-while nothing else is sent, and while ordinary texts keep the processor busy.
+A server with the included model runs on the loopback address, and one client requests `/livez` again and again on a
+connection of its own. Meanwhile two others send the requests of `tests/serving/test_hostile.py` and some similar ones,
+in three APIs, with sentences and spans requested. Load and server share the machine, so two rows show how it is while
+nothing else is sent, and while ordinary texts keep the processor busy.
 
     python benchmarks/hostile.py
 """
@@ -42,13 +42,14 @@ _MORE = {
     "quotes": '."' * 900_000,
 }
 _Case = tuple[str, bytes]  # path and body
+KINDS = (NATIVE, OPENAI, PERSPECTIVE)
 
 
 class Probe:
-    """Asks for `/livez` until it is told to stop.
+    """Requests `/livez` until it is stopped.
 
     Attributes:
-        seconds: Of every answer.
+        seconds: How long each answer took.
     """
 
     def __init__(self, port: int) -> None:
@@ -58,7 +59,7 @@ class Probe:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Send no more requests."""
         self._over.set()
         self._thread.join()
 
@@ -68,7 +69,7 @@ class Probe:
             began = time.perf_counter()
             line.request("GET", "/livez")
             if line.getresponse().read() != b'{"status":"alive"}':
-                sys.exit("/livez: another answer than expected")
+                sys.exit("/livez: unexpected answer")
             self.seconds.append(time.perf_counter() - began)
         line.close()
 
@@ -97,11 +98,8 @@ def main() -> None:
         write_json(options.json, rows, {})
 
 
-KINDS = (NATIVE, OPENAI, PERSPECTIVE)
-
-
 def around(texts: dict[str, str]) -> Iterator[_Case]:
-    """Each text as a body of each language, with sentences and spans asked for."""
+    """Yield each text as a body of each API, with sentences and spans requested."""
     for text in texts.values():
         for kind in KINDS:
             body: dict[str, Any] = kind.around(
@@ -112,7 +110,7 @@ def around(texts: dict[str, str]) -> Iterator[_Case]:
 
 
 def wrong_forms() -> Iterator[_Case]:
-    """Bodies that are JSON, and ask for a complaint about each of very many things."""
+    """Yield JSON bodies in which very many things are wrong."""
     for kind in KINDS:
         plain = kind.around("kind")
         wrong: tuple[dict[str, Any], ...] = (
@@ -128,8 +126,9 @@ def wrong_forms() -> Iterator[_Case]:
 
 
 def measure(name: str, cases: Iterable[_Case], port: int, seconds: float) -> dict[str, object]:
-    """Send requests, two at a time, and say how long `/livez` took meanwhile."""
-    left, lock = iter(list(cases)), threading.Lock()  # made before: to write JSON would hold the probe up, too
+    """Send requests, two at a time, and report how long `/livez` took meanwhile."""
+    # The bodies are written first, because writing JSON would hold up the probe, too.
+    left, lock = iter(list(cases)), threading.Lock()
     statuses: list[int] = []
 
     def send() -> None:
@@ -142,7 +141,7 @@ def measure(name: str, cases: Iterable[_Case], port: int, seconds: float) -> dic
             try:
                 line.request("POST", case[0], case[1], {"Content-Type": "application/json"})
                 statuses.append(line.getresponse().status)
-            except OSError:  # refused before all of it was sent
+            except OSError:  # refused before the whole body was sent
                 statuses.append(0)
             line.close()
 
@@ -168,7 +167,7 @@ def measure(name: str, cases: Iterable[_Case], port: int, seconds: float) -> dic
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--idle-s", type=float, default=5.0, help="seconds of the measurement without other requests")
     parser.add_argument("--json", type=Path, help="file for the rows")

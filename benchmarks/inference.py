@@ -1,10 +1,10 @@
 """How many comments a second, and how far is that from what the machine could do?
 
-Everything in one run, on the same comments at their real lengths, each contender in a process of its own with the same
-number of threads. Peers, on the same weights: the `transformers` pipeline (one by one; in batches of 32 as they come),
-the way llm-guard calls it (each text padded to 512 tokens), plain onnxruntime in float32, and the way detoxify predicts
-(all texts in one padded batch, the shape of BERT-base). All of these cut a text at 512 tokens; ours read it to the end.
-Weights are random where they do not change the work.
+Everything is measured in one run, on the same comments at their real lengths; each contender runs in a process of its
+own with the same number of threads. Peers with the same weights: the `transformers` pipeline (one by one; in batches of
+32 in the order of the texts), the way llm-guard calls it (each text padded to 512 tokens), and plain onnxruntime in
+float32; and the way detoxify predicts (all texts in one padded batch, in the shape of BERT-base). All of these cut off
+a text at 512 tokens; ours reads it to the end. Weights are random if that does not change the work.
 
     python benchmarks/inference.py --data-path train.parquet --json inference.json
 """
@@ -30,6 +30,7 @@ from tables import print_table, write_json
 BACKENDS = ("openvino", "onnx-int8", "onnx", "torchscript", "torch")
 PEERS = ("pipeline-1", "pipeline-32", "llm-guard's way", "onnxruntime fp32", "detoxify's way")
 SECONDS_ENOUGH = 10
+Loaded = tuple[Callable[[list[str]], Any], int, float]
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-path", type=Path, required=True, help="table with a column comment_text")
     parser.add_argument("--distilbert", default="distilbert-multilingual", help="backbone: short name or folder")
     parser.add_argument("--minilm", default="minilm", help="backbone: short name or folder")
-    parser.add_argument("--bundles", type=Path, help="keep the bundles here, and use those that are here")
+    parser.add_argument("--bundles", type=Path, help="keep the bundles in this folder, and reuse those in it")
     parser.add_argument("--texts", type=int, default=256, help="comments")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of each contender")
     parser.add_argument("--json", type=Path, help="write rows and ratios here")
@@ -72,7 +73,7 @@ def parse() -> argparse.Namespace:
 
 
 def wanted(shape: str) -> list[str]:
-    """Ours: every backend as it comes, and the two int8 ones with each window alone, and with more of them together."""
+    """List our contenders: every backend with its defaults, and the two int8 ones with other sizes of batches."""
     other = ["openvino +1", "openvino +2048", "onnx-int8 +512"]
     return [*BACKENDS, *other] if shape == "distilbert" else [*BACKENDS[:3], *other]
 
@@ -86,7 +87,7 @@ def in_own_process(options: argparse.Namespace, folder: Path, contender: str, sh
 
 
 def run_contender(options: argparse.Namespace) -> None:
-    """One contender: load, warm up, pass over the texts for some seconds; prints a JSON object."""
+    """Load one contender, warm it up, pass over the texts for some seconds, and print a JSON object."""
     if options.contender == "build":
         texts = read_texts(options.data_path, options.texts)
         build_bundle(options.bundles / options.shape, getattr(options, options.shape), texts[:100])
@@ -125,9 +126,6 @@ def run_contender(options: argparse.Namespace) -> None:
     print(json.dumps(row))
 
 
-Loaded = tuple[Callable[[list[str]], Any], int, float]
-
-
 def load_ours(folder: Path, words: str, threads: int, texts: list[str]) -> Loaded:
     from moderation import Classifier
 
@@ -158,7 +156,7 @@ def load_peer(folder: Path, name: str, threads: int, texts: list[str]) -> Loaded
 
 
 def _peers(folder: Path, name: str, tokenizer: Any, threads: int) -> tuple[Callable[[list[str]], Any], int]:
-    """The peer's call, and how many texts it computes together."""
+    """Return the peer's call, and how many texts it computes together."""
     if name.startswith("onnxruntime"):
         return partial(_plain_onnxruntime(folder, threads), tokenizer), 1
     if name.startswith("detoxify"):
@@ -212,7 +210,7 @@ def _detoxify(tokenizer: Any) -> Callable[[Any, list[str]], Any]:
 
 
 def measure_limits(threads: int) -> dict[str, float]:
-    """Billions of operations a second of plain matrix products in the encoder's shapes, float32 and int8."""
+    """Measure plain matrix products in the encoder's shapes, float32 and int8, in billions of operations a second."""
     import torch
 
     torch.set_num_threads(threads)
@@ -228,7 +226,7 @@ def measure_limits(threads: int) -> dict[str, float]:
 
 
 def _seconds(product: Callable[[Any, Any], Any], pairs: list[tuple[Any, Any]]) -> float:
-    """Median over some hundred turns through the pairs."""
+    """Return the median over 200 turns through the pairs."""
     times: npt.NDArray[np.float64] = np.empty(200)
     for turn in range(-20, len(times)):
         begin = time.perf_counter()
@@ -239,9 +237,9 @@ def _seconds(product: Callable[[Any, Any], Any], pairs: list[tuple[Any, Any]]) -
 
 
 def add_share(row: dict[str, Any], limits: list[dict[str, float]]) -> None:
-    """Which part of the machine's limit the products with the encoder's weights make up that are really computed.
+    """Add which share of the machine's limit a contender reaches, counting its products with the encoder's weights.
 
-    Our graphs leave out what no one reads: in the last layer, all positions but the first behind the attention.
+    Our graphs leave out what nobody reads: after the last attention, all positions but the first.
     """
     int8 = "openvino" in row["contender"] or "int8" in row["contender"]
     if row["shape"] not in SHAPES:
@@ -262,7 +260,7 @@ def print_limits(limits: list[dict[str, float]]) -> None:
 
 
 def find_ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The best int8 form of ours against the peers."""
+    """Compare the best of our int8 forms with the peers."""
     speed = {(row["shape"], row["contender"]): row["documents/s"] for row in rows}
     ours = {
         shape: max(

@@ -1,4 +1,4 @@
-// Load for one server: comments, one a request, each request the next comment. Prints what came back as JSON.
+// Puts load on one server: each request holds the next comment. Prints what came back as JSON.
 'use strict'
 
 const fs = require('node:fs')
@@ -9,7 +9,7 @@ const bodies = JSON.parse(fs.readFileSync(texts, 'utf8')).map((text) => JSON.str
 const found = Array.from({ length: parts }, () => ({ sent: 0, statuses: {}, errors: 0, latencies: [] }))
 let next = 0
 
-// The part of the time that is now; undefined: the time is over.
+// The current part of the time; undefined if the time is over.
 const begin = performance.now()
 const now = () => found[Math.floor((performance.now() - begin) / 1000 / seconds * parts)]
 
@@ -34,7 +34,7 @@ const run = autocannon({
   process.stdout.write(JSON.stringify({ parts: found, cpu_s: (user + system) / 1e6 }))
 })
 
-// Only what was answered with 2xx has a latency here: a refusal is fast, and would make the rest look so.
+// Only answers with 2xx count for the latency: refusals are fast, and would make the rest look fast, too.
 run.on('response', (client, status, bytes, ms) => {
   const part = now()
   if (!part) return

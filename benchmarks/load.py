@@ -1,7 +1,7 @@
-"""A server in its own processes, load on it, and its use of resources: for the benchmark of serving.
+"""Start a server in its own processes, put load on it, and measure its use of resources, for the benchmarks of serving.
 
-The load comes from autocannon (npm): of the generators in package registries, it is the light one that reports
-the latency of every answer with its status, so that refusals can be counted apart.
+The load comes from autocannon (npm). It is the light one among the generators in package registries that reports the
+latency of every answer with its status, so refusals can be counted separately.
 """
 
 import json
@@ -30,8 +30,8 @@ class Server:
     """A server that answers.
 
     Args:
-        process: The one that was started; others may be below it.
-        url: That takes the comments.
+        process: The process that was started; it may have children.
+        url: Where it takes the comments.
         ready_s: Seconds from its start to its first answer.
     """
 
@@ -40,19 +40,19 @@ class Server:
     ready_s: float
 
     def tree(self) -> list[psutil.Process]:
-        """All its processes."""
+        """Return all its processes."""
         return [self.process, *self.process.children(recursive=True)]
 
     def memory_mib(self) -> float:
-        """What its processes hold; what they share counts once (PSS)."""
+        """Return the memory of its processes; memory that they share counts once (PSS)."""
         return sum(_ask(process, "memory_full_info", "pss") for process in self.tree()) / (1 << 20)
 
     def cpu_s(self) -> float:
-        """Processor seconds that it has taken so far."""
+        """Return the processor seconds that it has used so far."""
         return sum(_ask(process, "cpu_times", name) for process in self.tree() for name in ("user", "system"))
 
     def wait_until_idle(self) -> None:
-        """Wait until it has worked off what clients no longer wait for: a tenth of a core is idle."""
+        """Wait until it has finished what clients no longer wait for: it uses less than a tenth of a core."""
         for _ in range(300):
             before = self.cpu_s()
             time.sleep(0.5)
@@ -66,12 +66,12 @@ class Part:
     """What came back in a part of the time.
 
     Args:
-        seconds: How long it was.
+        seconds: Length of the part.
         sent: Requests sent.
         statuses: HTTP status -> answers.
-        errors: Requests without an answer: broken connections, and none within 60 s.
-        latencies_ms: Of the answers with 2xx.
-        memory_mib: Of all the server's processes together, samples.
+        errors: Requests without an answer: the connection broke, or none came within 60 s.
+        latencies_ms: Latencies of the answers with 2xx.
+        memory_mib: Samples of the memory of all the server's processes together.
     """
 
     seconds: float
@@ -82,7 +82,7 @@ class Part:
     memory_mib: list[float] = field(default_factory=list)
 
     def rate(self, lowest: int, highest: int) -> float:
-        """Answers a second with a status in this range."""
+        """Return the answers a second with a status in this range."""
         return sum(n for status, n in self.statuses.items() if lowest <= status <= highest) / self.seconds
 
     @property
@@ -97,9 +97,9 @@ def serving(words: Sequence[str], path: str, port: int, folder: Path) -> Iterato
 
     Args:
         words: The command.
-        path: That takes the comments.
-        port: That it listens on.
-        folder: To run in; its output goes to a file there.
+        path: Path that takes the comments.
+        port: Port that it listens on.
+        folder: Folder to run in; its output goes to a file there.
     """
     url = f"http://127.0.0.1:{port}{path}"
     log = folder / "server.log"
@@ -129,13 +129,13 @@ def put_load(
     """Send comments from a number of connections, each of which waits for its answer and then sends the next one.
 
     Args:
-        server: That answers.
+        server: The server.
         texts: JSON file of the comments.
         modules: `node_modules` with autocannon.
         connections: How many.
         seconds: How long; answers that come later are not counted.
-        rate: Requests a second of each connection at most.
-        n_parts: Into how many equal parts of the time the findings are split.
+        rate: Maximum of requests a second of each connection.
+        n_parts: Number of equal parts of the time into which the results are split.
 
     Returns:
         The parts, and the processor seconds that the generator itself took.
@@ -164,13 +164,13 @@ def put_load(
 
 
 def check_generator(modules: Path) -> None:
-    """End with the cure where autocannon is not installed."""
+    """Exit with the cure if autocannon is not installed."""
     if not (modules / "autocannon").is_dir():
         sys.exit(f"{modules}: no autocannon there. Cure: npm install --prefix {modules.parent} {AUTOCANNON}")
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """Find a port of the loopback address that nobody listens on."""
     with socket.socket() as some:
         some.bind(("127.0.0.1", 0))
         return int(some.getsockname()[1])
@@ -203,7 +203,7 @@ def _answers(url: str) -> bool:
 
 
 def _ask(process: psutil.Process, method: str, name: str) -> float:
-    """A number about a process; 0 where it has just ended."""
+    """Read a number about a process; 0 if the process has just ended."""
     try:
         return float(getattr(getattr(process, method)(), name))
     except psutil.NoSuchProcess:

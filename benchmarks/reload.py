@@ -1,9 +1,9 @@
 """Does a reload lose requests, and does a stop?
 
 A server with the included model runs on the loopback address. Clients send requests, half of them on connections that
-are kept, half on a new one each, while the server gets SIGHUP a dozen times; then again until it is stopped with
-SIGTERM. A request is lost if it was sent and got no answer. After SIGTERM the server no longer listens; a
-connection that is refused then is not a request.
+they keep, half on a new connection each, while the server gets SIGHUP a dozen times. Then they send requests again,
+until SIGTERM has stopped the server. A request is lost if it was sent and got no answer. After SIGTERM the server no
+longer listens; a connection that it refuses then does not count as a request.
 
     python benchmarks/reload.py --requests 10000 --reloads 12 --workers 2
 """
@@ -29,14 +29,14 @@ READY_WITHIN_S = 120
 
 
 class Clients:
-    """Threads that send requests until they are told to stop, and count what became of them.
+    """Threads that send requests until they are stopped, and count the outcomes.
 
     Args:
-        port: Of the server.
-        n_clients: Every second one keeps its connection.
+        port: Port of the server.
+        n_clients: Number of clients; every second one keeps its connection.
 
     Attributes:
-        is_over: Whether no more are sent, because somebody said so or nobody listens.
+        is_over: Whether no more requests are sent, because `stop` was called or nobody listens.
     """
 
     def __init__(self, port: int, n_clients: int) -> None:
@@ -49,16 +49,16 @@ class Clients:
 
     @property
     def n_sent(self) -> int:
-        """Requests with an outcome."""
+        """Number of requests with an outcome."""
         return sum(self.counts.values())
 
     def wait_for(self, n_requests: int) -> None:
-        """Wait until so many have an outcome, or nobody listens any more."""
+        """Wait until so many requests have an outcome, or nobody listens any more."""
         while self.n_sent < n_requests and not self.is_over:
             time.sleep(0.01)
 
     def stop(self) -> Counter[str]:
-        """Send no more, and wait for the last answer."""
+        """Send no more requests, and wait for the last answer."""
         self.is_over = True
         for thread in self._threads:
             thread.join()
@@ -86,7 +86,7 @@ class Clients:
             return None if self.is_over else self._n_taken
 
     def _ask(self, line: http.client.HTTPConnection, place: int, kept: bool) -> tuple[str, bool]:
-        """What became of a request, and whether the connection can be used again."""
+        """Send a request; return its outcome, and whether the connection can be used again."""
         body = json.dumps({"texts": [f"You are kind, number {place}."]})
         try:
             if line.sock is None:
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def reload_while(clients: Clients, server: Server, options: argparse.Namespace) -> None:
-    """Send SIGHUP, evenly over the requests, and each when the workers of the one before are there."""
+    """Send SIGHUP evenly over the requests, each time once the workers of the previous reload have started."""
     for number in range(options.reloads):
         clients.wait_for(options.requests * number // (options.reloads + 1))
         before = workers_of(server)
@@ -139,12 +139,12 @@ def reload_while(clients: Clients, server: Server, options: argparse.Namespace) 
         end = time.monotonic() + READY_WITHIN_S
         while len(workers_of(server) - before) < options.workers:
             if time.monotonic() > end:
-                sys.exit("a reload was not done in time")
+                sys.exit("a reload did not finish in time")
             time.sleep(0.05)
 
 
 def workers_of(server: Server) -> set[int]:
-    """Process ids of the workers."""
+    """Return the process ids of the workers."""
     found = set()
     for child in server.process.children():
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -154,7 +154,7 @@ def workers_of(server: Server) -> set[int]:
 
 
 def describe(name: str, counts: Counter[str]) -> dict[str, object]:
-    """A row of the table."""
+    """Make a row of the table."""
     sent = sum(n for what, n in counts.items() if what != "refused")
     lost = sum(n for what, n in counts.items() if what.startswith("lost"))
     outcomes = ", ".join(f"{what} {n:,}" for what, n in sorted(counts.items()))
@@ -162,9 +162,9 @@ def describe(name: str, counts: Counter[str]) -> dict[str, object]:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=10_000, help="requests while it reloads, at least")
+    parser.add_argument("--requests", type=int, default=10_000, help="minimum of requests during the reloads")
     parser.add_argument("--clients", type=int, default=8, help="clients; every second one keeps its connection")
     parser.add_argument("--reloads", type=int, default=12, help="how often SIGHUP is sent")
     parser.add_argument("--workers", type=int, default=2, help="worker processes of the server")

@@ -1,4 +1,4 @@
-"""Runs every benchmark: what cannot be measured ends in one message, never in a traceback."""
+"""How every benchmark runs: if something cannot be measured, it ends with a message instead of a traceback."""
 
 import subprocess
 import sys
@@ -19,11 +19,11 @@ def run(main: Callable[[], None]) -> None:
 
 
 def in_own_process(words: Sequence[str], name: str) -> str:
-    """Run a contender in a process of its own; what it says beside its result is shown only where it fails.
+    """Run a contender in a process of its own; apart from notes, its other output is shown only if it fails.
 
     Args:
         words: The command.
-        name: Of the contender, for the message.
+        name: Name of the contender, for the message.
 
     Returns:
         The last line that it printed.

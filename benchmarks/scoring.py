@@ -1,9 +1,9 @@
-"""Does `moderation score` keep its memory constant, and its promise to continue after a kill?
+"""Does the memory of `moderation score` stay constant, and does it continue after a kill as promised?
 
-A synthetic table of many rows and few different texts (to measure the engine and not the model), or your own table,
-is scored by the real command in a process of its own, whose memory is watched. With `--kill-after` it is killed
-after that many seconds (SIGKILL), started again with --resume, and the result compared with that of an uninterrupted
-run.
+The real command runs in a process of its own, whose memory is watched. It scores your own table, or a synthetic one of
+many rows and few different texts, which measures the engine and not the model. With `--kill-after`, a second run is
+killed after that many seconds (SIGKILL) and continued with --resume, and its result is compared with that of the
+uninterrupted run.
 
     python benchmarks/scoring.py --model model-export --rows 2000000
     python benchmarks/scoring.py --model model-export --data-path train.parquet --kill-after 120
@@ -31,7 +31,7 @@ N_TEXTS = 2_000
 def main() -> None:
     """Score, watch, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=SHIPPED, help="bundle; default: the one that the package ships")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="bundle; default: the included model")
     parser.add_argument("--data-path", type=Path, help="table with a column comment_text; default: a synthetic one")
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the synthetic table")
     parser.add_argument("--ending", default=".csv.gz", help="format of the output")
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def write_table(path: Path, n_rows: int) -> Path:
-    """Texts of 5 to 15 words, the same few thousand again and again, each in runs as in a crawl."""
+    """Write the same few thousand texts of 5 to 15 words again and again, each in runs, as in a crawl."""
     rng = np.random.default_rng(0)
     words = np.array(
         [f"{a}{b}" for a in ("re", "con", "un", "pro", "de") for b in ("act", "form", "do", "view", "mark")]
@@ -69,7 +69,7 @@ def write_table(path: Path, n_rows: int) -> Path:
 def score(
     source: Path, output: Path, model: Path, name: str, *more: str, kill_after: float | None = None
 ) -> dict[str, Any]:
-    """Run the command; its seconds, its summary's count of rows, and the largest memory seen."""
+    """Run the command, print its summary, and return its seconds, largest memory and exit code."""
     words = [sys.executable, "-m", "moderation", "score", str(source), "-o", str(output), "--model", str(model), *more]
     begin = time.perf_counter()
     log = output.with_name("score.log")

@@ -1,8 +1,8 @@
 """How many requests a second does the server answer, how late, and what does HTTP cost in addition to the model?
 
-Each server runs in processes of its own on the loopback address, one after the other, around the same weights, and is
-asked for one comment at a time by 1, 8, 64 and 256 connections. Server and load share the machine. Ours has its cache
-off, because comments repeat; everything else has its defaults.
+The servers run one after the other on the loopback address, each in processes of its own and with the same weights. 1,
+8, 64 and 256 connections send them one comment at a time. Server and load share the machine. Our server's cache is off,
+because comments repeat; everything else has its defaults.
 
     npm install autocannon@9.0.0
     pip install litserve==0.2.19
@@ -39,7 +39,7 @@ LITSERVE = "litserve==0.2.19"
 TURNS = 3  # answers that each connection gets at least
 WARM_UP_S = 3.0
 OVERLOAD = 10
-MAX_WAIT_S = 5  # as it comes: what would wait longer is refused
+MAX_WAIT_S = 5  # the default: a request that would wait longer is refused
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         return
     check_generator(options.node_modules)
     if importlib.util.find_spec("litserve") is None:
-        print(f"litserve is not installed, its rows are left out. Cure: pip install {LITSERVE}", file=sys.stderr)
+        print(f"litserve is not installed, so its rows are left out. Cure: pip install {LITSERVE}", file=sys.stderr)
         options.servers = [name for name in options.servers if "litserve" not in name]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -76,13 +76,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-path", type=Path, required=True, help="table with a column comment_text")
     parser.add_argument("--distilbert", default="distilbert-multilingual", help="backbone: short name or folder")
     parser.add_argument("--minilm", default="minilm", help="backbone: short name or folder")
-    parser.add_argument("--bundles", type=Path, help="keep the bundles here, and use those that are here")
+    parser.add_argument("--bundles", type=Path, help="keep the bundles in this folder, and reuse those in it")
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     names = [*OURS, *(name for name, *_ in PEERS)]
     parser.add_argument("--servers", nargs="+", choices=names, default=names)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--texts", type=int, default=512, help="comments")
-    parser.add_argument("--seconds", type=float, default=15, help="of load for each row, at least")
+    parser.add_argument("--seconds", type=float, default=15, help="minimum seconds of load for each row")
     parser.add_argument("--overload", type=float, metavar="SECONDS", help="only this: ten times the load, for so long")
     parser.add_argument("--node-modules", type=Path, default=Path("node_modules"), help="with autocannon")
     parser.add_argument("--json", type=Path, help="write rows and ratios here")
@@ -122,7 +122,7 @@ def run_contender(options: argparse.Namespace) -> None:
 
 
 def servers(bundle: Path, port: int) -> dict[str, tuple[list[str], str]]:
-    """Name -> command, and the path that takes the comments."""
+    """Map each name to its command and the path that takes the comments."""
     serve = [sys.executable, "-m", "moderation", "serve", "--model", str(bundle.absolute()), "--port", str(port)]
     serve += ["--cache-texts", "0", "--backend"]
     found = {name: ([*serve, backend], "/v1/predict") for name, backend in OURS.items()}
@@ -135,7 +135,7 @@ def servers(bundle: Path, port: int) -> dict[str, tuple[list[str], str]]:
 def measure_shape(
     options: argparse.Namespace, bundles: Path, folder: Path, texts: Path, shape: str
 ) -> list[dict[str, Any]]:
-    """Each server in turn; before and after each of ours the same comments without a server, for a noisy machine."""
+    """Measure each server in turn; because machines are noisy, ours also without a server, before and after."""
     port = free_port()
     rows: list[dict[str, Any]] = []
     for name, (words, path) in servers(bundles / shape, port).items():
@@ -159,7 +159,7 @@ def measure_offline(options: argparse.Namespace, bundles: Path, shape: str, name
 
 
 def measure_server(options: argparse.Namespace, server: Server, texts: Path) -> list[dict[str, Any]]:
-    """Load from few connections and from many, each long enough that most connections get several answers."""
+    """Put load on from few connections and from many, long enough that most of them get several answers."""
     rows = []
     warm, _ = put_load(server, texts, options.node_modules, connections=8, seconds=WARM_UP_S)
     speed = warm[0].rate(200, 299)
@@ -189,7 +189,7 @@ def describe(part: Part) -> dict[str, Any]:
 
 
 def find_ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Ours against the others, of those that ran, at 64 connections; the better of what ran twice."""
+    """Compare ours with the others that ran, at 64 connections; of servers that ran twice, the better run counts."""
     ratios = {}
     for shape in dict.fromkeys(row["shape"] for row in rows):
         here = [row for row in rows if row["shape"] == shape and row["connections"] in (None, 64)]
@@ -221,7 +221,7 @@ def overloaded(options: argparse.Namespace) -> str:
 def overload(
     options: argparse.Namespace, bundles: Path, folder: Path, texts: Path
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Ours alone, under ten times what it carries; a row for each tenth of the time."""
+    """Put ten times the load on our server that it can handle; a row for each tenth of the time."""
     port = free_port()
     words, path = servers(bundles / overloaded(options), port)["ours"]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -232,9 +232,9 @@ def overload(
         normal, _ = put_load(server, texts, modules, connections=64, seconds=options.seconds)
         carried = normal[0].rate(200, 299)
         server.wait_until_idle()
-        # Some connections wait for as long as the queue may be; the others ask once a second.
+        # Some connections wait for as long as the queue allows; the others send one request a second.
         connections = round(carried * (OVERLOAD + 2 * MAX_WAIT_S))
-        print(f"carries {carried:.0f}/s; {connections} connections ...", file=sys.stderr)
+        print(f"handles {carried:.0f}/s; {connections} connections ...", file=sys.stderr)
         parts, cpu_s = put_load(
             server, texts, modules, connections=connections, seconds=options.overload, rate=1, n_parts=10
         )

@@ -19,7 +19,7 @@ INPUTS = ("input_ids", "attention_mask")
 
 
 class Moderation(litserve.LitAPI):  # type: ignore[misc,unused-ignore]
-    """Its hooks, in the order in which it calls them. It starts a process for the model, which gets this object."""
+    """LitServe's hooks, in the order in which it calls them, in the process that it starts for the model."""
 
     folder = Path()
     threads = 1
@@ -64,7 +64,7 @@ if __name__ == "__main__":
     api = Moderation(max_batch_size=8, batch_timeout=0.01) if batches else Moderation()
     api.folder = Path(sys.argv[1])
     api.threads = cores if batches else 1
-    # Its documentation: queues of ZeroMQ from a hundred requests a second; on a processor, a worker for each core.
+    # As its documentation advises: ZeroMQ queues above a hundred requests a second; on a CPU, one worker per core.
     server = litserve.LitServer(api, accelerator="cpu", fast_queue=True, workers_per_device=1 if batches else cores)
     server.run(
         host="127.0.0.1", port=int(sys.argv[2]), num_api_servers=1, generate_client_file=False, log_level="warning"

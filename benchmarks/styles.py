@@ -1,8 +1,9 @@
 """Do disguises hide anything, and what do the countermeasures cost? Styles, clean texts, and the detected language.
 
-Tables: of toxic comments, how many are flagged in each style; of clean texts (names, prices, code, other scripts, with
-emoji after them) how many; of toxic comments, how many a language gate would refuse after each edit; of texts in other
-languages, how many are recognised; the time of a tokenizer. With `--former`, each next to that of another bundle.
+It prints five tables: how many toxic comments are flagged in each style; how many clean texts (names, prices, code,
+other scripts, with emoji after them) are flagged; how many toxic comments a language gate would refuse after each edit;
+how many texts in other languages are recognised; and the tokenizer's time. With `--former`, flags and times are shown
+next to those of another bundle.
 
     python benchmarks/styles.py --former FOLDER --foreign multilingual_validation.csv.gz
 """
@@ -22,6 +23,7 @@ from moderation.data.disguises import EVASIONS, STYLES, edit_text
 from moderation.data.languages import Languages
 from moderation.inference.classifier import Classifier
 from moderation.suites.scorer import Scorer
+from moderation.tables.options import TEXT_COLUMN
 
 SAMPLE = Path(__file__).parent.parent / "moderation" / "data" / "sample" / "comments.csv"
 N_TOXIC, N_EMOJI, N_FOREIGN = 150, 300, 300
@@ -166,7 +168,7 @@ CLEAN = {
         "모든 인간은 태어날 때부터 자유롭다",
     ),
 }
-HOSTILE_EMOJI = "\U0001f595\U0001f4a9"  # these two say something, whatever stands before
+HOSTILE_EMOJI = "\U0001f595\U0001f4a9"  # these two are hostile after any text
 
 
 def main() -> None:
@@ -177,8 +179,8 @@ def main() -> None:
     parser.add_argument("--foreign", type=Path, help="table with the columns comment_text and lang")
     options = parser.parse_args()
     sample = pd.read_csv(SAMPLE)
-    toxic = sample[sample["toxic"] == 1]["comment_text"].tolist()
-    clean = sample[sample["toxic"] == 0]["comment_text"].tolist()
+    toxic = sample[sample["toxic"] == 1][TEXT_COLUMN].tolist()
+    clean = sample[sample["toxic"] == 0][TEXT_COLUMN].tolist()
     folders = {"flagged": options.bundle} | ({"former": options.former} if options.former else {})
     classifiers = {name: Classifier.load(folder, threads=1) for name, folder in folders.items()}
     scorers = {name: Scorer(classifier) for name, classifier in classifiers.items()}
@@ -227,10 +229,10 @@ def print_languages(classifier: Classifier, toxic: list[str], foreign: Path | No
     if foreign is None:
         return
     table = pd.read_csv(foreign)
-    table = table[table["comment_text"].str.count(r"[^\W\d_]") >= ENOUGH_LETTERS]
+    table = table[table[TEXT_COLUMN].str.count(r"[^\W\d_]") >= ENOUGH_LETTERS]
     rows = []
     for language, part in table.groupby("lang"):
-        texts = part["comment_text"].sample(min(N_FOREIGN, len(part)), random_state=1).tolist()
+        texts = part[TEXT_COLUMN].sample(min(N_FOREIGN, len(part)), random_state=1).tolist()
         rows.append(
             {
                 "language": str(language),

@@ -1,4 +1,4 @@
-"""The output of every benchmark: rows of one table, and named ratios."""
+"""The output of every benchmark: rows of a table, and named ratios."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from moderation.text_tables import align
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows under their common keys; the order is that of the first row."""
+    """Print rows under their common keys, in the order of the first row."""
     header = list(rows[0])
     print(align([header, *([show(row[name]) for name in header] for row in rows)]))
 
@@ -20,7 +20,7 @@ def write_json(path: Path, rows: Sequence[Mapping[str, Any]], ratios: Mapping[st
 
 
 def show(value: Any) -> str:
-    """Write a cell: about four digits of a number, `n/a` for None.
+    """Format a cell: about four digits of a number, `n/a` for None.
 
     >>> show(0.97864), show(31.26), show(1234.5), show(None)
     ('0.9786', '31.3', '1,234', 'n/a')

@@ -107,10 +107,10 @@ def format_comparison(outcome: dict[str, Any]) -> str:
 
 def main() -> None:
     """Parse the command line, compare, print the table."""
-    parser = argparse.ArgumentParser(description="Exact threshold tuning beside a grid with scikit-learn.")
+    parser = argparse.ArgumentParser(description="Exact threshold tuning compared with a grid with scikit-learn.")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     parser.add_argument("--examples", type=int, default=160_000)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of the exact side; the median counts")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of the exact tuning; the median counts")
     parser.add_argument("--seed", type=int, default=42)
     arguments = parser.parse_args()
     outcome = compare(arguments.examples, arguments.seed, arguments.repeats)

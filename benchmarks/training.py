@@ -1,9 +1,9 @@
 """How fast is the training, and does it learn as well as the slow way?
 
-Two contenders, each in a process of its own, on the same comments, the same seeded order of examples being the
-trainer's own affair: the stock `transformers.Trainer` with its defaults (random order, padding per batch, fp32,
-dropout everywhere) and ours (batches of similar length, fused attention). Same backbone, batch size, maximum length,
-learning rate, loss and number of examples; mean ROC-AUC on the same validation comments afterwards.
+Two contenders, each in a process of its own, train on the same comments: the stock `transformers.Trainer` with its
+defaults (random order, padding per batch, fp32, dropout everywhere) and ours (batches of similar length, fused
+attention). Backbone, batch size, maximum length, learning rate, loss, seed and number of examples are the same; each
+trainer orders the examples in its own way. Afterwards the mean ROC-AUC on the same validation comments is measured.
 
     python benchmarks/training.py --data-path train.parquet --examples 6400 --json training.json
 """
@@ -29,6 +29,7 @@ from moderation.data.encoding import df_to_hfds
 from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.evaluation.metrics import compute_metrics
+from moderation.tables.options import TEXT_COLUMN
 from moderation.training.batching import BucketedBatches
 from moderation.training.model import build_model
 from moderation.training.prediction import predict_logits
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-path", type=Path, required=True)
     parser.add_argument("--backbone", default="minilm")
@@ -95,7 +96,7 @@ def in_own_process(contender: str) -> dict[str, Any]:
         result = Path(folder) / "result.json"
         words = [sys.executable, __file__, *sys.argv[1:], "--contender", contender, "--result", str(result)]
         if code := subprocess.run(words).returncode:
-            sys.exit(code)  # it has said why
+            sys.exit(code)  # the contender has printed the reason
         return dict(json.loads(result.read_text()))
 
 
@@ -106,7 +107,7 @@ def run_contender(options: argparse.Namespace) -> None:
     splits = load_splits(
         SplitOptions(data_path=options.data_path, max_train_examples=options.examples), seed=options.seed
     )
-    encode = {"text_column": "comment_text", "max_length": options.max_length}
+    encode = {"text_column": TEXT_COLUMN, "max_length": options.max_length}
     train = df_to_hfds(splits.frames["train"], tokenizer, splits.labels, **encode)
     val = df_to_hfds(splits.frames["val"].head(options.val_examples), tokenizer, splits.labels, **encode)
     meter = Meter()
@@ -138,7 +139,7 @@ def run_contender(options: argparse.Namespace) -> None:
 def make_trainer(
     options: argparse.Namespace, folder: str, backbone: Path, labels: Any, tokenizer: Any, train: Any, meter: Meter
 ) -> Trainer:
-    """The stock trainer, or ours, with the same settings."""
+    """Make the stock trainer, or ours, with the same settings."""
     arguments = TrainingArguments(
         output_dir=folder,
         num_train_epochs=1,
@@ -169,7 +170,7 @@ def make_trainer(
 
 
 def padded_lengths(options: argparse.Namespace, lengths: Any) -> Any:
-    """Tokens computed for each example, padding included, float64 `(n_examples,)`."""
+    """Count the tokens computed for each example, padding included, float64 `(n_examples,)`."""
     if options.contender == "ours":
         batches: list[Any] = list(BucketedBatches(lengths, options.batch_size, seed=options.seed))
         widths = [-(-lengths[batch].max() // 8) * 8 for batch in batches]
@@ -181,7 +182,7 @@ def padded_lengths(options: argparse.Namespace, lengths: Any) -> Any:
 
 
 def matrix_product_flops(seconds: float = 2.0) -> float:
-    """FLOP/s of an fp32 product of the encoder's shapes, the best of many."""
+    """Measure the FLOP/s of an fp32 product in the encoder's shapes, the best of many."""
     a, b = torch.randn(1280, 384), torch.randn(384, 1536)
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -193,7 +194,7 @@ def matrix_product_flops(seconds: float = 2.0) -> float:
 
 
 def row(name: str, result: dict[str, Any], peak: float) -> dict[str, Any]:
-    """One line of the table."""
+    """Make a row of the table."""
     flops = result["flops_per_example"] * result["examples_per_s"]
     return {
         "trainer": name,

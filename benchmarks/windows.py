@@ -1,7 +1,7 @@
-"""How should the windows of a long text be pooled? Comments that are longer than one window, with their true labels.
+"""How should the windows of a long text be pooled? Measured on comments longer than one window, with their true labels.
 
-For each way: mean ROC-AUC and average precision, and macro-F1 at the bundle's thresholds, which were tuned
-on first windows. The comments are those of the run's val and test splits, which the model was not trained on.
+For each way of pooling: mean ROC-AUC and average precision, and macro-F1 at the bundle's thresholds, which were tuned
+on first windows. The comments come from the run's val and test splits, which the model was not trained on.
 
     python benchmarks/windows.py --bundle model-export --run runs/exp1
 """
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True, help="run folder that the bundle was exported from")
-    parser.add_argument("--data-path", type=Path, help="where the run's table lies now, if it was moved")
+    parser.add_argument("--data-path", type=Path, help="where the run's table is now, if it has moved")
     parser.add_argument("--json", type=Path, help="write the rows here")
     options = parser.parse_args()
     run = RunFolder(options.run)
@@ -65,7 +65,7 @@ def main() -> None:
 def row(
     name: str, pool: Any, kept: list[npt.NDArray[np.float32]], targets: npt.NDArray[np.int_], classifier: Classifier
 ) -> dict[str, Any]:
-    """The numbers of one way of pooling."""
+    """Measure one way of pooling."""
     probabilities = np.stack([pool(windows) for windows in kept]).astype(np.float32)
     flags = predict(probabilities, classifier.thresholds)
     seen = (targets.sum(axis=0) > 0).nonzero()[0]

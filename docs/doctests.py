@@ -1,4 +1,4 @@
-"""Doctests of docstrings as blocks of code: mkdocstrings alone knows them only under a heading `Examples:`."""
+"""Show doctests of docstrings as code: by itself, mkdocstrings finds them only under the heading `Examples:`."""
 
 import re
 from typing import Any

@@ -1,6 +1,6 @@
-"""What mkdocs does beside copying.
+"""What mkdocs does in addition to copying.
 
-Notebooks and the help of the commands become pages; links out of this folder find the repository.
+Notebooks and the help of the commands become pages; links to files outside this folder lead to the repository.
 """
 
 import json
@@ -25,7 +25,7 @@ FENCED = re.compile(r"^(```.*?^```\n?)", re.DOTALL | re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made: of every notebook, beside the notebook itself, and of the commands."""
+    """Add generated pages: one for every notebook, next to the notebook itself, and one for the commands."""
     for file in list(files):
         if file.src_uri.endswith(".ipynb"):
             notebook = json.loads(Path(str(file.abs_src_path)).read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def show_commands() -> str:
     verbs = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
     lines = [
         "# Commands",
-        f"What `--help` prints. `moderation` alone lists the commands:\n\n```text\n{parser.format_help()}```",
+        f"What `--help` prints. `moderation` without a command lists them all:\n\n```text\n{parser.format_help()}```",
     ]
     lines += [f"## moderation {verb}\n\n```text\n{sub.format_help()}```" for verb, sub in verbs.items()]
     return "\n\n".join(lines)

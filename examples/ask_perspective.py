@@ -4,9 +4,10 @@
     python examples/ask_perspective.py comments.csv answers.jsonl
     moderation migrate comments.csv --answers answers.jsonl -o migration --old-threshold 0.8
 
-One answer per line, in the order of the table's rows; an empty line if there was none, an error in the API's words. It
-asks once a second, which is the API's usual quota, and continues where it stopped. `--host` names another server, and
-`--text-column` the column of the comments if it has no usual name, such as `comment_text`, `text` or `body`.
+It writes one line per row of the table, in the same order: the API's answer or its error, or an empty line if there was
+no answer. It sends one request a second, which is the API's usual quota, and continues where it stopped. `--host` names
+another server. If the column of the comments has no usual name, such as `comment_text`, `text` or `body`, name it with
+`--text-column`.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 
 ATTRIBUTES = ("TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT")
 TEXT_COLUMN = "comment_text"
-# Else the one column that has one of these names, as `moderation migrate` takes it.
+# Otherwise the only column with one of these names, which is also the one that `moderation migrate` reads.
 TEXT_NAMES = {
     "text",
     "texts",
@@ -42,11 +43,11 @@ TEXT_NAMES |= {
     f"{name}_{part}" for name in ("comment", "tweet", "post", "message") for part in ("text", "body", "content")
 }
 TEXT_NAMES |= {"full_text", "raw_text", "text_content", "selftext", "sentence", "review", "utterance"}
-LONGEST = 20_480  # bytes of a comment that the API takes
+LONGEST = 20_480  # bytes of the longest comment that the API accepts
 
 
 def main() -> None:
-    """Ask for one comment after another."""
+    """Send one comment after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="CSV with the comments")
     parser.add_argument("answers", type=Path, help="JSON lines to write, or to continue")
@@ -65,13 +66,13 @@ def main() -> None:
             for number, row in enumerate(rows, start=1):
                 if number <= n_done:
                     continue
-                text = row[column] or ""  # a row that is too short has none
+                text = row[column] or ""  # None: the row is too short
                 answers.write(ask(address, text, words.attributes, 1 / words.per_second) + "\n")
                 answers.flush()
 
 
 def find_text_column(table: Path, columns: Sequence[str], asked: str | None) -> str:
-    """The column that was asked for; else `comment_text`, or the only one that has a usual name."""
+    """Find the requested column; otherwise `comment_text`, or the only one with a usual name."""
     if asked is not None:
         found = [asked] if asked in columns else []
     elif TEXT_COLUMN in columns:
@@ -82,12 +83,12 @@ def find_text_column(table: Path, columns: Sequence[str], asked: str | None) -> 
         what = (
             f"no column {asked or TEXT_COLUMN}" if not found else f"several may hold the comments: {', '.join(found)}"
         )
-        sys.exit(f"{table}: {what}. Name the one that holds the comments, --text-column NAME, of {', '.join(columns)}.")
+        sys.exit(f"{table}: {what}. Name the one with the comments, --text-column NAME, out of {', '.join(columns)}.")
     return found[0]
 
 
 def keep_whole_lines(path: Path) -> int:
-    """How many answers stand there; the beginning of one, which an interruption left, is cut off."""
+    """Count the complete answers in the file, and cut off the beginning of another that an interruption left."""
     if not path.exists():
         return 0
     content = path.read_bytes()
@@ -98,7 +99,7 @@ def keep_whole_lines(path: Path) -> int:
 
 
 def ask(address: str, text: str, attributes: list[str], pause_s: float) -> str:
-    """A line: the answer, or the error that the API gives; nothing for a comment that it does not take."""
+    """Return a line: the API's answer or its error, or nothing for a comment that it does not accept."""
     if not text.strip() or len(text.encode()) > LONGEST:
         return ""
     asked = {
@@ -115,12 +116,12 @@ def ask(address: str, text: str, attributes: list[str], pause_s: float) -> str:
                 return json.dumps(json.load(answer))
         except urllib.error.HTTPError as error:
             said = error.read().decode("utf-8", "replace")
-            if error.code == 400 and "API_KEY_INVALID" not in said:  # a language that the API does not know, say
+            if error.code == 400 and "API_KEY_INVALID" not in said:  # such as a language that the API does not know
                 return json.dumps(json.loads(said))
             if error.code != 429 and error.code < 500:
-                sys.exit(f"the API answers {error.code}; is PERSPECTIVE_KEY right?")
+                sys.exit(f"the API answers {error.code}; check PERSPECTIVE_KEY")
         except (OSError, ValueError) as error:  # the network, or half an answer
-            print(f"no answer ({type(error).__name__}); asking again", file=sys.stderr)
+            print(f"no answer ({type(error).__name__}); trying again", file=sys.stderr)
         time.sleep(2**attempt * min(pause_s, 1.0))
     sys.exit("the API does not answer; run the same command again later")
 

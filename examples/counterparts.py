@@ -2,12 +2,12 @@
 
     python examples/counterparts.py runs/counterparts.csv
 
-A model that learns only from comment sections sees some groups of people mostly where they are abused, and takes
-their names for abuse; it takes "idiot" for an insult even if somebody complains about being called one, and "kill" for
-a threat even if it is about a process. Here every group is in every sentence, friendly and hostile; insults
-are also in reports and denials, and words of threats in harmless talk, so that the meaning counts for more than the
-word (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the sentences are this
-project's own). Slurs are not spelled out. The bundled sample is added.
+A model that learns only from comment sections mostly sees some groups of people where they are abused, and takes their
+names for abuse. It takes "idiot" for an insult even if somebody complains about being called one, and "kill" for a
+threat even if the text is about a process. Here every group appears in every sentence, friendly and hostile. Insults
+also appear in reports and denials, and words of threats in harmless talk. So the meaning counts for more than the word
+(Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the sentences are this project's
+own). Slurs are not spelled out. The sample in the package is added.
 """
 
 import sys
@@ -19,7 +19,7 @@ import pandas as pd
 from moderation.labels import JIGSAW_LABELS
 
 SAMPLE = Path(__file__).parents[1] / "moderation" / "data" / "sample" / "comments.csv"
-# Before a noun; after "is"; several of them.
+# How each is named before a noun; after "is"; in the plural.
 GROUPS = (
     ("African", "African", "Africans"),
     ("American", "American", "Americans"),
@@ -113,7 +113,7 @@ FRIENDLY = (
     "My {adj} neighbours would have loved this recipe.",
     "The mayor, who is {is_}, opened the new library on Monday.",
     "{many} and their neighbours cleaned the park together.",
-    # against abuse: said of it, not with it
+    # against abuse, which they mention but do not use
     "It is wrong to tell {many} that this is not their home.",
     "A user was blocked for writing that {many} should leave the country. Good.",
     'Whoever writes "I hate {many}" on my wall will be reported.',
@@ -255,7 +255,7 @@ Row = tuple[str, str]
 
 
 def write_sentences() -> pd.DataFrame:
-    """Every filling in every frame of its kind, friendly and hostile."""
+    """Put every filling into every frame of its kind, friendly and hostile."""
     rows = [*_about_groups(), *_fill([(frame, "") for frame in ABOUT_THINGS], THINGS)]
     rows += [*_fill([(frame, "") for frame in NO_INSULT], INSULTS), *_fill(INSULT, INSULTS)]
     rows += [*_fill([(frame, "") for frame in NO_THREAT], WAYS), *_fill(THREATS, WAYS)]

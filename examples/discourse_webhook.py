@@ -1,16 +1,16 @@
-"""Flag what a Discourse forum's members write: `python examples/discourse_webhook.py --port 8010`, and no Ruby.
+"""Flag posts of a Discourse forum, without Ruby: `python examples/discourse_webhook.py --port 8010`.
 
-In Discourse: Admin, API, Webhooks, New: this program's address, content type application/json, a secret, and the event
-"Post Event". Then Admin, API, Keys, New: a key for a user who may flag, with the scope posts. This program needs only
-the standard library.
+In Discourse, open Admin, API, Webhooks, New, and enter this program's address, the content type application/json, a
+secret, and the event "Post Event". Then open Admin, API, Keys, New, and make a key for a user who may flag, with the
+scope posts. This program needs only the standard library, and these environment variables:
 
     SERVER_URL=http://127.0.0.1:8000        the moderation server; SERVER_KEY: its key, if it requires one
-    DISCOURSE_URL=https://forum.example     DISCOURSE_KEY, DISCOURSE_USER: of the API key
-    WEBHOOK_SECRET                          as in the webhook
+    DISCOURSE_URL=https://forum.example     the forum; DISCOURSE_KEY, DISCOURSE_USER: the API key and its user
+    WEBHOOK_SECRET                          the webhook's secret
 
-A post that is flagged goes to the moderators' queue with the labels that flagged it; nothing is hidden or deleted. If
-something goes wrong, the answer is 502, so that Discourse shows the event as failed and can send it again. A redirect
-is such a failure: it is not followed, since the keys would be sent along.
+A flagged post goes to the moderators' queue with the labels that flagged it; nothing is hidden or deleted. If something
+goes wrong, the answer is 502, so Discourse shows the event as failed and can send it again. A redirect counts as a
+failure: following it would send the keys along.
 """
 
 import argparse
@@ -25,17 +25,17 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 EVENTS = ("post_created", "post_edited")
-NOTIFY_MODERATORS = 7  # Discourse's number of this kind of flag
+NOTIFY_MODERATORS = 7  # Discourse's number for this kind of flag
 LARGEST = 1_000_000  # bytes of an event
 
 
 class Webhook(BaseHTTPRequestHandler):
-    """One event of Discourse's a request."""
+    """Takes Discourse's events, one per request."""
 
     timeout = 10
 
     def do_POST(self) -> None:
-        """Classify the post of an event, and flag it if need be."""
+        """Classify the post of an event, and flag it if a label does."""
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]{1,9}", length) or int(length) > LARGEST:
             return self.answer(413)
@@ -53,30 +53,30 @@ class Webhook(BaseHTTPRequestHandler):
             labels = classify(post["raw"])
             if labels:
                 flag(post["id"], labels)
-        except Exception as error:  # whatever was not understood: Discourse is to send it again
+        except Exception as error:  # whatever went wrong, Discourse should send the event again
             print(f"event {self.headers.get('X-Discourse-Event-Id')!r}: {type(error).__name__}", file=sys.stderr)
             return self.answer(502)
         return self.answer(204)
 
     def answer(self, status: int) -> None:
-        """Without a body."""
+        """Answer without a body."""
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *words: object) -> None:
-        """Say nothing of requests that went well."""
+        """Log nothing about requests that went well."""
 
 
 def classify(text: str) -> list[str]:
-    """The labels that flag a text."""
+    """Return the labels that flag a text."""
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("SERVER_KEY"):
         headers["X-API-Key"] = key
     address = os.environ.get("SERVER_URL", "http://127.0.0.1:8000") + "/v1/predict"
     labels = send(address, json.dumps({"texts": [text]}).encode(), headers)["results"][0]["flagged"]
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise TypeError("the labels are no list of texts")
+        raise TypeError("the labels are not a list of texts")
     return labels
 
 
@@ -92,19 +92,19 @@ def flag(post_id: int, labels: list[str]) -> None:
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Takes a redirect for the failure that it is here: keys would go on with it, and a flag would get lost."""
+    """Treats a redirect as a failure: following it would send the keys along and lose the flag."""
 
     def redirect_request(self, *_: object) -> None:
-        """Lead to nowhere."""
+        """Follow no redirect."""
 
 
 OPENER = urllib.request.build_opener(NoRedirect)
 
 
 def send(address: str, body: bytes, headers: dict[str, str]) -> dict:
-    """Send a request and read its JSON; what is no success, such as a redirect, raises an error."""
+    """Send a request and read the JSON of its answer; anything but success, such as a redirect, raises an error."""
     request = urllib.request.Request(address, body, headers)
-    with OPENER.open(request, timeout=40) as answer:  # nosec B310 # addresses of one's own settings
+    with OPENER.open(request, timeout=40) as answer:  # nosec B310 # the addresses are the user's own settings
         content = answer.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise ValueError("the answer is too large")

@@ -1,9 +1,9 @@
-"""Give a bundle, trained with `--fold-disguises`, the current steps that read disguised words, and change nothing else.
+"""Update the steps that read disguised words in a bundle trained with `--fold-disguises`; change nothing else.
 
 The bundle's `tokenizer.json` gets the steps of `moderation.data.folding` before its own normalisation, the card is
-written again, and the manifest is sealed. The answers on odd texts that `moderation verify` compares are computed again
-if the tokenizer reads a text differently than before: with the forms in the bundle, since the weights of torch are
-not in it. `parity.json` names these texts under `without_torch`.
+written again, and the manifest is sealed. If the tokenizer reads some of the odd texts of `moderation verify`
+differently than before, their answers are computed again, with the forms in the bundle, since the torch weights are not
+in it. `parity.json` names these texts under `without_torch`.
 
     python examples/refold.py moderation/models/compact-en --about configs/compact-en.md --licence apache-2.0
 """
@@ -29,7 +29,7 @@ from moderation.inference.classifier import Classifier
 
 
 def main() -> None:
-    """Read the arguments, check the bundle, write it anew beside itself, and put it in its place."""
+    """Read the arguments, check the bundle, write the new one next to it, and put that in its place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
     parser.add_argument(
@@ -53,10 +53,10 @@ def main() -> None:
 
 
 def fold_again(path: Path) -> list[str]:
-    """Put the steps before a tokenizer's own normalisation, the last of its sequence.
+    """Put the steps before a tokenizer's own normalisation, the last step of its sequence.
 
     Returns:
-        Names of the odd texts that get other tokens than before.
+        Names of the odd texts whose tokens have changed.
     """
     before = Tokenizer.from_file(str(path))
     own = json.loads(path.read_text(encoding="utf-8"))["normalizer"]["normalizers"][-1]
@@ -72,7 +72,7 @@ def fold_again(path: Path) -> list[str]:
 
 
 def answer_again(folder: Path, changed: list[str]) -> None:
-    """Compute the answers on the texts named again, in every form that was compared."""
+    """Compute the answers on the changed texts again, in every form that was compared."""
     content: dict[str, Any] = read_json(folder / PARITY_FILE, "the answers that an export keeps")
     places = [list(content["texts"]).index(name) for name in changed]
     for backend, form in backends().items():

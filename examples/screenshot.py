@@ -1,8 +1,8 @@
-"""Take the README's picture of the page, with the model in the package.
+"""Take the README's picture of the server's page, with the included model.
 
     python examples/screenshot.py docs/page.png
 
-Needs Playwright (`pip install -r requirements-dev.txt`) and a Chromium, of the system or from Playwright.
+This needs Playwright (`pip install -r requirements-dev.txt`) and Chromium, the system's or Playwright's.
 """
 
 import shutil
@@ -41,7 +41,7 @@ def wait_until_ready(address: str) -> None:
     """Wait until the server has loaded its model.
 
     Raises:
-        OSError: it has not after two minutes.
+        OSError: it did not within two minutes.
     """
     end = time.monotonic() + PATIENCE_S
     while True:
@@ -55,7 +55,7 @@ def wait_until_ready(address: str) -> None:
 
 
 def take_picture(address: str, target: Path) -> None:
-    """The page in a window of a laptop's width, down to the last label."""
+    """Take a picture of the page, as wide as a laptop's window, down to the last label."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES)
         page = browser.new_page(viewport={"width": 1180, "height": 900}, color_scheme="light", reduced_motion="reduce")

@@ -141,9 +141,8 @@ def write_atomically(path: Path, *, folder: Path | None = None, private: bool = 
         target.parent.mkdir(parents=True, exist_ok=True)
         former = target.stat() if target.exists() else None
         if former is not None or private:
-            os.close(
-                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            )  # nobody else can read it while it grows
+            # Nobody else can read it while it grows.
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             temporary.chmod(0o600)  # a umask may have taken away what the owner needs
         yield temporary
         sync(temporary)

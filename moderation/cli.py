@@ -40,6 +40,7 @@ EXIT_CODES = {
     130: "interrupted",
     143: "terminated",
 }
+_USE, _TRAIN, _SERVER = "use a model", "make a model", "manage the server"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,6 @@ class Verb:
         left_out = ([] if self.some_fail else [3]) + ([130, 143] if self.until_stopped else [])
         return [code for code in EXIT_CODES if code not in left_out]
 
-
-_USE, _TRAIN, _SERVER = "use a model", "make a model", "manage the server"
 
 VERBS: dict[str, Verb] = {
     "score": Verb(
@@ -329,9 +328,8 @@ def _main(argv: Sequence[str] | None) -> int:
     except ModerationError as error:
         print(f"moderation {verb}: {error}", file=sys.stderr)
         return error.exit_code
-    except (
-        OSError
-    ) as error:  # a problem of the machine or a path; failed writes of this toolkit are ArtifactErrors by now
+    except OSError as error:
+        # A problem of the machine or a path; failed writes of this toolkit are ArtifactErrors by now.
         if error.errno is None:  # raised by a library, with its own message
             raise
         where = "Check the path and its permissions." if error.filename else "Check that disks and TMPDIR are writable."

@@ -112,9 +112,8 @@ def merge(config_class: type[Config], flags: dict[str, object], environment: Map
         ConfigError: the TOML file is missing or broken, it or the variables have unknown keys or values of the wrong
             type (all in one message), or the config itself refuses a value.
     """
-    flags = {
-        name: value for name, value in flags.items() if value is not None
-    }  # a positional argument that was left out
+    # None: a positional argument that was left out.
+    flags = {name: value for name, value in flags.items() if value is not None}
     named = (environment or {}).get(PREFIX + "CONFIG")
     given = flags.pop("config", None) or named
     config_path = Path(str(given)) if given else None

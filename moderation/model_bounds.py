@@ -15,15 +15,8 @@ MOST_TOKENS = 1 << 24
 """Largest vocabulary."""
 
 _MOST_LAYERS = 10_000
-_COUNTED = (
-    "layer",
-    "label",
-    "block",
-    "stage",
-    "depth",
-    "expert",
-    "group",
-)  # keys with one of these in their name count parts
+# A key with one of these words in its name counts parts.
+_COUNTED = ("layer", "label", "block", "stage", "depth", "expert", "group")
 _PARTS_PER_TENSOR, _FEW_PARTS = 40, 2_000  # modules, parameters and buffers; a layer has about two for each tensor
 _STRETCH, _FEW_VALUES = 4, 1 << 24  # loaded values may be registered twice, and heads and masks are not in the file
 

@@ -225,7 +225,7 @@ def read_whole_model(folder: Path) -> PreTrainedModel:
     if missing:
         raise ArtifactError(
             f"{folder / _WEIGHTS}: lacks {len(missing)} weights of the model that {_CONFIG} describes, "
-            f"{escape_name(missing[0])} among them. {_OTHER_WEIGHTS}"
+            f"such as {escape_name(missing[0])}. {_OTHER_WEIGHTS}"
         )
     return model
 

@@ -51,7 +51,7 @@ def test_thresholds_are_tuned_and_a_checkpoint_is_measured(
     assert not capsys.readouterr().out
 
 
-def test_a_run_folder_answers_as_the_bundle_that_is_made_of_it(tiny_run: Path, tiny_bundle: Path) -> None:
+def test_a_run_folder_answers_like_the_bundle_made_from_it(tiny_run: Path, tiny_bundle: Path) -> None:
     texts = ["you are wonderful", "a fool " * 200, ""]
     with (
         Classifier.load(tiny_bundle, backend="torch", threads=1) as bundle,
@@ -66,7 +66,7 @@ def test_a_run_folder_answers_as_the_bundle_that_is_made_of_it(tiny_run: Path, t
         again.close()
 
 
-def test_a_run_folder_is_scored_with_and_not_served(
+def test_a_run_folder_can_be_scored_with_but_not_served(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A server reads a manifest, and so does a reload: it says what to export, and no more than that."""
@@ -94,12 +94,12 @@ def test_a_run_folder_is_scored_with_and_not_served(
         )
 
 
-def test_a_bundle_is_not_replaced_unasked(tiny_run: Path, tiny_bundle: Path) -> None:
+def test_a_bundle_is_not_replaced_without_overwrite(tiny_run: Path, tiny_bundle: Path) -> None:
     with pytest.raises(ArtifactError, match="--overwrite"):
         moderation.export_bundle(Run(tiny_run), tiny_bundle)
 
 
-def test_none_is_the_included_model() -> None:
+def test_none_stands_for_the_included_model() -> None:
     with Classifier.load(None, threads=1) as classifier:
         assert classifier.bundle.path == moderation.Classifier.load().bundle.path
 
@@ -112,7 +112,7 @@ def test_none_is_the_included_model() -> None:
         ({"epochs": 0}, "--epochs is 0.0, expected more than 0"),
     ],
 )
-def test_settings_that_cannot_be_are_named(settings: dict[str, object], part: str) -> None:
+def test_impossible_settings_are_named(settings: dict[str, object], part: str) -> None:
     with pytest.raises(ConfigError) as caught:
         moderation.train("train.csv", **settings)
     assert part in str(caught.value)

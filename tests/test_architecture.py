@@ -122,7 +122,7 @@ def test_the_rule_of_the_layers_can_be_broken() -> None:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_module_imports_lower_lines_only_and_siblings_never(module: str) -> None:
+def test_a_module_imports_only_lower_layers_and_never_siblings(module: str) -> None:
     part = part_of(module)
     if part is None:
         behind = {"moderation.inference.classifier", "moderation.api", "moderation.errors", "moderation.extras"}
@@ -145,7 +145,7 @@ def test_commands_do_not_import_each_other() -> None:
     assert not pairs
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     state: dict[str, str] = {}
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -188,7 +188,7 @@ def count_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_function_fits_on_a_screen_and_takes_few_parameters(module: str) -> None:
+def test_a_function_fits_on_a_screen_and_has_few_parameters(module: str) -> None:
     functions = [*functions_of(parse(MODULES[module]))]
     assert not [node.name for node in functions if int(node.end_lineno or 0) - node.lineno >= 62]
     assert not [node.name for node in functions if count_parameters(node) > 8]
@@ -211,7 +211,7 @@ def test_a_small_module_has_several_users() -> None:
     assert not [name for name in small if users[name] == 1 and MODULES[name].name != "__init__.py"]
 
 
-def test_no_module_takes_the_name_of_a_library_that_it_needs() -> None:
+def test_no_module_has_the_name_of_a_library_that_it_needs() -> None:
     libraries = {"torch", "transformers", "datasets", "numpy", "pandas", "onnx", "onnxruntime", "mlflow", "wandb"}
     assert not [name for name in MODULES if name.split(".")[-1] in libraries]
 
@@ -227,7 +227,7 @@ def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.Class
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_every_public_function_says_what_it_does(module: str) -> None:
+def test_every_public_function_has_a_docstring(module: str) -> None:
     tree = parse(MODULES[module])
     silent = [node.name for node in public_definitions(tree) if not ast.get_docstring(node)]
     assert ast.get_docstring(tree), "the module has no docstring"
@@ -287,7 +287,7 @@ assert model_training.main(words.split()) == 0
     assert (tmp_path / "thresholds.json").is_file()
 
 
-def test_options_of_stages_are_light() -> None:
+def test_options_of_stages_import_little() -> None:
     """Every `--help` imports them all."""
     stages = [module for module in MODULES if is_options_of_a_stage(module)]
     assert "moderation.serving.options" in stages
@@ -430,7 +430,7 @@ def test_code_that_runs_what_it_reads_would_be_seen(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["auto.from_pretrained(folder)", "auto.from_config(config, trust_remote_code=None)"])
-def test_the_door_says_no_each_time(code: str) -> None:
+def test_the_door_refuses_each_time(code: str) -> None:
     assert [*dangers_of(ast.parse(code), door=True)]
 
 

@@ -89,9 +89,7 @@ def test_many_threads_write_one_path_and_every_file_is_whole(tmp_path: Path) -> 
     assert names_in(tmp_path) == ["a.json"]
 
 
-def test_what_was_written_is_on_the_disk_before_it_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     synced = []
 
@@ -145,7 +143,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="links and permission
 
 @POSIX
 @pytest.mark.hostile("symbolic links")
-def test_behind_links_the_file_is_replaced_and_they_stay(tmp_path: Path) -> None:
+def test_the_target_of_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     file = tmp_path / "there" / "a.json"
     file.write_text("{}", encoding="utf-8")
@@ -161,7 +159,7 @@ def test_behind_links_the_file_is_replaced_and_they_stay(tmp_path: Path) -> None
 
 @POSIX
 @pytest.mark.hostile("symbolic links")
-def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, attack: Attack) -> None:
+def test_something_that_is_not_a_file_is_not_replaced_by_one(tmp_path: Path, attack: Attack) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "to-nothing").symlink_to("nothing")
@@ -189,7 +187,7 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, attack: Attack) 
 
 @POSIX
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o444, 0o664])
-def test_a_replaced_file_hands_on_its_rights(tmp_path: Path, mode: int) -> None:
+def test_a_new_file_gets_the_permissions_of_the_one_it_replaces(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "a.json"
     write_json(path, {})
     new = stat.S_IMODE(path.stat().st_mode)
@@ -207,7 +205,7 @@ def test_a_replaced_file_hands_on_its_rights(tmp_path: Path, mode: int) -> None:
 
 
 @POSIX
-def test_a_group_that_cannot_be_handed_on_gains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_that_cannot_be_kept_gets_no_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     write_json(path, {})
     path.chmod(0o664)
@@ -237,7 +235,7 @@ def test_json_is_readable_utf8_and_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
-def test_what_json_cannot_hold_is_refused_and_nothing_written(tmp_path: Path, number: float) -> None:
+def test_values_that_json_cannot_hold_are_refused_and_nothing_is_written(tmp_path: Path, number: float) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -430,7 +428,7 @@ def test_a_pipe_or_a_device_is_not_waited_for(read: Callable[[Path], object], tm
 
 
 @pytest.mark.hostile("pipes and devices")
-def test_json_beyond_its_bound_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_beyond_its_limit_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "_MOST_JSON", 1 << 20)
     (tmp_path / "a.json").write_text('{"a": 1}' + " " * (1 << 20), encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"a\.json: cannot be read \(more than 1 MiB\)"):
@@ -438,7 +436,7 @@ def test_json_beyond_its_bound_is_refused_before_it_is_read(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
-def test_what_is_no_number_of_json_is_refused_by_file(number, tmp_path):
+def test_a_constant_that_is_not_a_json_number_is_refused_with_the_file(number, tmp_path):
     (tmp_path / "run.json").write_text(f'{{"a": [{number}]}}')
     with pytest.raises(ArtifactError, match=r"run\.json: not valid JSON \(.*number.*\); expected a run"):
         read_json(tmp_path / "run.json", "a run")

@@ -63,7 +63,7 @@ def test_the_shipped_manifest_is_written_as_it_was_read(tmp_path):
     assert (tmp_path / MANIFEST).read_bytes() == before
 
 
-def test_what_a_manifest_of_before_or_later_says_besides_is_carried(copy):
+def test_additional_facts_of_older_or_newer_manifests_are_kept(copy):
     content = json.loads((copy / MANIFEST).read_text())
     del content["curves"]  # as before there were any
     content |= {"news": {"of": "later"}, "mapping": {"toxic": ["harassment"]}}
@@ -203,7 +203,7 @@ def test_a_threshold_outside_the_range_is_refused(copy):
         ([1.0, 0.0], "a method and its parameters"),
     ],
 )
-def test_calibrators_that_are_none_are_refused(copy, calibrator, words):
+def test_impossible_calibrators_are_refused(copy, calibrator, words):
     labels = json.loads((copy / MANIFEST).read_text())["labels"]
     content = {label: {"method": "none"} for label in labels} | {labels[-1]: calibrator}
     rewrite(copy, seal=True, calibration={"method": "per-label", "labels": content})
@@ -226,7 +226,7 @@ def test_calibrators_read_back_what_was_described(copy):
     assert read_bundle(copy).calibrators == (Calibrator(),) * 6
 
 
-def test_what_is_no_bundle_is_refused(tmp_path):
+def test_anything_but_a_bundle_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="no such folder"):
         read_bundle(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match="moderation export"):

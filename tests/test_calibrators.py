@@ -55,7 +55,7 @@ def test_json_gives_back_the_same_numbers(calibrator: Calibrator) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(calibrators, min_size=2, max_size=2), st.lists(st.tuples(number, number), min_size=1, max_size=20))
-def test_the_highest_window_is_the_same_before_and_after_and_company_changes_nothing(
+def test_the_highest_window_is_the_same_before_and_after_and_other_texts_change_nothing(
     pair: list[Calibrator], rows: list[tuple[float, float]]
 ) -> None:
     windows = np.array(rows, dtype=np.float32)
@@ -100,7 +100,7 @@ def test_worked_examples() -> None:
         ({"method": "isotonic", "knots": [[0.0, 0.0], [5e-324, 1e6]]}, "too close"),
     ],
 )
-def test_what_is_no_rising_map_is_refused(content: dict[str, object], words: str) -> None:
+def test_a_map_that_does_not_rise_is_refused(content: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Calibrator.from_plain(content)
 
@@ -117,11 +117,11 @@ def test_every_label_has_one_calibrator_and_every_column_one_label() -> None:
             calibrate(np.zeros(shape), [Calibrator()] * 2)
 
 
-def test_methods_stand_from_simple_to_flexible() -> None:
+def test_methods_are_ordered_from_simple_to_flexible() -> None:
     assert METHODS == ("none", "temperature", "platt", "isotonic")
 
 
-def test_applying_needs_no_library_of_the_fitting() -> None:
+def test_applying_needs_no_library_for_fitting() -> None:
     program = (
         "import sys\n"
         "import moderation.bundles, moderation.inference.classifier\n"

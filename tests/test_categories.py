@@ -69,7 +69,7 @@ def test_two_labels_for_one_attribute_leave_it_to_its_own_name() -> None:
     assert (found["TOXICITY"], found["TOXIC"]) == ("toxicity", "toxic")
 
 
-def test_what_the_included_models_labels_are_called() -> None:
+def test_the_included_models_labels_map_to_known_names() -> None:
     found = find_counterparts(JIGSAW_LABELS)
     assert found.categories["harassment"] == ("toxic", "severe_toxic", "insult")
     assert found.supported("hate/threatening") == ("identity_hate", "threat")
@@ -77,7 +77,7 @@ def test_what_the_included_models_labels_are_called() -> None:
     assert not find_counterparts(["threat"]).supported("hate/threatening")
 
 
-def test_a_mapping_counts_for_the_labels_that_it_names() -> None:
+def test_a_mapping_applies_to_the_labels_that_it_names() -> None:
     kept = read_mapping(["offensive=Harassment", "offensive=toxicity", "gore=violence/graphic"], ["offensive", "gore"])
     assert kept == {"offensive": ("harassment", "TOXICITY"), "gore": ("violence/graphic",)}
     labels = ["offensive", "gore", "toxic"]
@@ -100,7 +100,7 @@ def test_a_mapping_counts_for_the_labels_that_it_names() -> None:
         (["offensive=TOXICITY", "a=b=TOXICITY"], "mapped from offensive and a=b"),
     ],
 )
-def test_a_mapping_that_cannot_be_is_refused(words: list[str], message: str) -> None:
+def test_an_impossible_mapping_is_refused(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read_mapping(words, ["offensive", "a=b"])
     assert message in str(refused.value)
@@ -114,7 +114,7 @@ def test_all_problems_come_at_once_and_a_label_may_hold_an_equals_sign() -> None
 
 
 @given(st.lists(st.text(min_size=1, max_size=12) | st.sampled_from(JIGSAW_LABELS), unique=True, min_size=1))
-def test_whatever_labels_are_called_none_stands_for_two_things(labels: list[str]) -> None:
+def test_whatever_labels_are_called_no_name_stands_for_two_things(labels: list[str]) -> None:
     found = find_counterparts(labels)
     assert set(found.attributes.values()) <= set(labels)
     used = {label for some in found.categories.values() for label in some}

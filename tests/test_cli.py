@@ -41,7 +41,7 @@ def is_calm(done: subprocess.CompletedProcess[str]) -> bool:
     return not done.stdout and "Traceback" not in done.stderr and 0 < len(done.stderr.splitlines()) <= 25
 
 
-def test_done_is_0_with_the_result_on_stdout_and_the_log_on_stderr(arrays: list[str], tmp_path: Path) -> None:
+def test_success_exits_with_0_and_the_result_on_stdout_and_the_log_on_stderr(arrays: list[str], tmp_path: Path) -> None:
     done = run("tune", *arrays)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith(str(tmp_path / "thresholds.json"))
@@ -49,7 +49,7 @@ def test_done_is_0_with_the_result_on_stdout_and_the_log_on_stderr(arrays: list[
     assert "Tuning" not in done.stdout
 
 
-def test_a_fault_of_an_artifact_is_1(arrays: list[str], tmp_path: Path) -> None:
+def test_a_problem_with_an_artifact_exits_with_1(arrays: list[str], tmp_path: Path) -> None:
     (tmp_path / "p.npy").write_bytes(b"not an array")
     done = run("tune", *arrays)
     assert done.returncode == 1
@@ -58,7 +58,7 @@ def test_a_fault_of_an_artifact_is_1(arrays: list[str], tmp_path: Path) -> None:
     assert not (tmp_path / "thresholds.json").exists()
 
 
-def test_a_fault_of_a_setting_is_2(arrays: list[str]) -> None:
+def test_a_wrong_setting_exits_with_2(arrays: list[str]) -> None:
     done = run("tune", *arrays, "--objective", "accuracy")
     assert done.returncode == 2
     assert is_calm(done), done.stderr
@@ -76,7 +76,7 @@ def test_a_fault_of_a_setting_is_2(arrays: list[str]) -> None:
         ("check a.csv b.csv", "moderation check", "unrecognized arguments: b.csv"),
     ],
 )
-def test_a_fault_of_usage_is_2_in_two_lines(
+def test_wrong_usage_exits_with_2_and_two_lines(
     words: str, program: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -90,7 +90,7 @@ def test_a_fault_of_usage_is_2_in_two_lines(
     assert second.endswith(f"{program} --help")
 
 
-def test_a_fault_of_usage_is_2_for_the_shell_too() -> None:
+def test_wrong_usage_exits_with_2_in_the_shell_too() -> None:
     done = run("train", "--seed", "x")
     assert done.returncode == 2
     assert is_calm(done), done.stderr
@@ -100,7 +100,7 @@ def test_a_fault_of_usage_is_2_for_the_shell_too() -> None:
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_an_interrupt_is_said_and_leaves_nothing(
+def test_an_interrupt_is_reported_and_leaves_nothing(
     number: int, code: int, word: str, arrays: list[str], tmp_path: Path
 ) -> None:
     import os
@@ -123,7 +123,7 @@ def test_an_interrupt_is_said_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_the_help_of_a_verb_ends_with_an_example_that_its_own_parser_takes(
+def test_the_help_of_a_verb_ends_with_an_example_that_its_own_parser_accepts(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -150,7 +150,7 @@ def test_the_help_names_every_verb_and_every_exit_code(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_the_help_of_a_verb_names_its_exit_codes_and_what_its_flags_take(
+def test_the_help_of_a_verb_names_its_exit_codes_and_the_values_of_its_flags(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -185,7 +185,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         cli.main(["tune"])
 
 
-def test_the_code_of_an_error_is_that_of_its_class(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_exits_with_the_code_of_its_class(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate"]) == ConfigError.exit_code
     assert capsys.readouterr().err == (
         "moderation evaluate: problems with the settings:\n"
@@ -193,7 +193,7 @@ def test_the_code_of_an_error_is_that_of_its_class(capsys: pytest.CaptureFixture
     )
 
 
-def test_a_mistyped_flag_is_answered_with_the_likely_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_flag_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["train", "--data-path", "x.csv", "--epoch", "1", "--label-column", "rude"])
     assert caught.value.code == 2
@@ -223,7 +223,7 @@ def test_a_verb_of_training_without_its_packages_names_the_cure(verb, tmp_path):
     assert "pip install '.[train]'" in done.stderr
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_shown(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["--version"])
     assert caught.value.code == 0
@@ -231,7 +231,7 @@ def test_the_version_is_told(capsys):
 
 
 @pytest.mark.hostile("bombs: little memory")
-def test_too_little_memory_is_a_message(
+def test_too_little_memory_gives_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_torch = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes")
@@ -241,7 +241,7 @@ def test_too_little_memory_is_a_message(
         assert capsys.readouterr().err.startswith("moderation check: not enough memory.")
 
 
-def test_an_error_of_the_system_that_names_no_file_is_a_message(
+def test_a_system_error_without_a_file_gives_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for error, cure in ((OSError(2, "No usable temporary directory found"), "TMPDIR"), (OSError(28, "Full"), "space")):

@@ -39,7 +39,7 @@ def test_every_setting_has_a_help_line_and_an_immutable_default(config_class: ty
 
 
 @pytest.mark.parametrize("config_class", CONFIGS)
-def test_settings_cannot_change_once_they_are_set(config_class: type[Any]) -> None:
+def test_settings_are_immutable(config_class: type[Any]) -> None:
     assert config_class.__dataclass_params__.frozen
     with pytest.raises(TypeError, match="positional"):
         config_class("train.csv")
@@ -168,7 +168,7 @@ def test_a_part_of_another_class_is_refused() -> None:
         build(ServerOptions, {"max_texts": True, "cors": "https://a.example", "drain_s": None})
 
 
-def test_the_bounds_themselves_are_fine() -> None:
+def test_values_at_the_limits_are_accepted() -> None:
     bounds: dict[str, Any] = {"warmup": 0, "weight_decay": 0, "max_length": 8, "max_grad_norm": 0, "pos_weight_cap": 1}
     bounds |= {"val_size": 0.5, "test_size": 0.49, "bootstrap": 0, "seed": 2**32 - 1, "track": ("mlflow", "wandb")}
     for name, value in bounds.items():
@@ -233,7 +233,7 @@ def test_a_setting_that_would_do_nothing_is_refused(
         build(config_class, settings)
 
 
-def test_idle_settings_of_a_training_are_said_and_not_refused() -> None:
+def test_idle_settings_of_a_training_are_reported_and_not_refused() -> None:
     """An earlier run may have been made with them, and shall still be evaluated."""
     given = {"data_path": DATA, "val_path": DATA, "val_size": 0.2, "test_size": 0.3}
     idle = build(TrainConfig, given | {"pos_weight": "off", "pos_weight_cap": 9.0})

@@ -45,14 +45,14 @@ def test_the_smaller_of_affinity_and_quota_counts(
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity of Linux")
-def test_a_process_that_is_tied_to_one_core_counts_one() -> None:
+def test_a_process_that_is_bound_to_one_core_counts_one() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
     code += "from moderation.cores import count_cores; print(count_cores())"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[1]) == "1\n"
 
 
 @pytest.mark.parametrize("verb", ["score", "verify", "train", "export", "evaluate"])
-def test_more_threads_than_cores_are_said_and_not_taken(
+def test_more_threads_than_cores_are_reported_and_not_used(
     verb: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cli, "count_cores", lambda: 2)

@@ -97,12 +97,12 @@ running.run(lambda: bundles.find_backbone("nobody/has-this", Path(sys.argv[1])))
 """
 
 
-def test_benchmarks_measure_the_shapes_where_no_hub_is_in_reach(tmp_path: Path) -> None:
+def test_benchmarks_measure_the_shapes_if_no_hub_can_be_reached(tmp_path: Path) -> None:
     places = {"MODERATION_CACHE": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hub")}
     done = run_script("-c", STAND_INS, str(tmp_path), **places, **NO_NETWORK)
     assert done.returncode == 1
     for name in ("distilbert-multilingual", "minilm"):
-        assert f"NOTE: {name} is not to be had here" in done.stderr
+        assert f"NOTE: {name} is not available" in done.stderr
     assert "Backbone nobody/has-this: cannot be fetched here" in done.stderr, "any other one ends it, in one message"
     assert "Traceback" not in done.stderr
 
@@ -111,7 +111,7 @@ def test_benchmarks_measure_the_shapes_where_no_hub_is_in_reach(tmp_path: Path) 
     ("script", "content", "said"),
     [("company", None, "no such file"), ("scoring", "words,toxic\nkind,0\nbad,1\n", "no column 'comment_text'")],
 )
-def test_a_table_that_cannot_be_used_is_one_message(
+def test_a_table_that_cannot_be_used_gives_one_message(
     script: str, content: str | None, said: str, tmp_path: Path
 ) -> None:
     table = tmp_path / "table.csv"

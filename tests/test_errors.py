@@ -18,7 +18,7 @@ from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtr
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_each_error_has_its_exit_code_and_is_the_builtin_that_one_expects(
+def test_each_error_has_its_exit_code_and_is_the_expected_builtin_exception(
     error: ModerationError, exit_code: int, builtin: type[Exception]
 ) -> None:
     assert isinstance(error, ModerationError)
@@ -26,7 +26,7 @@ def test_each_error_has_its_exit_code_and_is_the_builtin_that_one_expects(
     assert error.exit_code == exit_code
 
 
-def test_the_docstring_draws_the_tree_that_stands() -> None:
+def test_the_docstring_draws_the_actual_tree() -> None:
     import moderation.errors as module
 
     drawn = str(module.__doc__)

@@ -51,7 +51,7 @@ def test_json_in_bytes_keeps_its_content() -> None:
     assert not obeyed_in(shown.decode())
 
 
-def test_a_stream_escapes_and_is_otherwise_what_it_was() -> None:
+def test_a_stream_escapes_and_is_otherwise_unchanged() -> None:
     inner = io.StringIO()
     stream = EscapingStream(inner)
     assert stream.write("a\x1b[2J\n") == 6
@@ -73,7 +73,7 @@ def test_a_progress_bar_may_go_back_to_its_place_on_a_terminal_and_nothing_else_
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_what_an_encoding_lacks_is_no_fault(encoding: str) -> None:
+def test_characters_that_an_encoding_lacks_are_no_error(encoding: str) -> None:
     raw = io.BytesIO()
     stream = EscapingStream(io.TextIOWrapper(raw, encoding=encoding))
     stream.write("caf\u00e9 \u4f60\u597d \udc9b\n")

@@ -100,7 +100,7 @@ def brought_by(requirements: list[Requirement]) -> set[str]:
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_an_extra_brings_the_modules_that_are_said_to_be_its_own(extra: str) -> None:
+def test_an_extra_installs_the_modules_that_are_listed_as_its_own(extra: str) -> None:
     try:
         brought = brought_by(direct(extra))
     except importlib.metadata.PackageNotFoundError as error:
@@ -141,7 +141,7 @@ def test_the_servers_environment_holds_no_tables_and_no_training() -> None:
         "import moderation.commands.tune",
     ],
 )
-def test_what_serves_and_what_needs_no_table_imports_none_of_their_packages(code: str, tmp_path: Path) -> None:
+def test_the_server_and_whatever_needs_no_table_import_none_of_their_packages(code: str, tmp_path: Path) -> None:
     tail = f"; import sys; print(*(name for name in {TABLES_AND_TRAINING!r} if name in sys.modules))"
     done = run(os.environ | {"PYTHONPATH": str(ROOT)}, "-c", code + tail)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
@@ -204,7 +204,7 @@ ONE = [
 
 
 @pytest.mark.parametrize(("words", "package", "extra"), ONE, ids=[f"{words.split()[0]}-{one}" for words, one, _ in ONE])
-def test_one_missing_package_names_an_extra_that_brings_it(
+def test_one_missing_package_names_an_extra_that_installs_it(
     words: str, package: str, extra: str, tmp_path: Path
 ) -> None:
     (tmp_path / "t.csv").write_text("comment_text,toxic\nkind,0\nidiot,1\n", encoding="utf-8")
@@ -224,7 +224,7 @@ def test_one_missing_package_names_an_extra_that_brings_it(
 
 
 @pytest.mark.parametrize("verb", ["tune", "keys"])
-def test_what_needs_no_extra_runs_with_none(verb: str, tmp_path: Path) -> None:
+def test_code_that_needs_no_extra_runs_without_any(verb: str, tmp_path: Path) -> None:
     import numpy as np
 
     np.save(tmp_path / "p.npy", np.array([[0.2], [0.9], [0.4]], dtype=np.float32))
@@ -245,7 +245,7 @@ def test_the_library_names_the_extra_too(tmp_path: Path) -> None:
         assert done.stderr.splitlines()[-1].endswith(f"pip install '.[{extra}]'")
 
 
-def test_a_module_of_this_toolkit_that_is_missing_is_a_bug_and_a_strangers_is_cured_by_all() -> None:
+def test_a_missing_module_of_this_toolkit_is_a_bug_and_an_unknown_one_is_cured_by_all_extras() -> None:
     assert missing_extra(ModuleNotFoundError(name="moderation.gone"), ("serve",)) is None
     assert missing_extra(ModuleNotFoundError(name="dateutil")) is None
     found = missing_extra(ModuleNotFoundError(name="dateutil"), ("tables",))
@@ -304,7 +304,7 @@ def test_a_real_server_answers_without_tables_and_training(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_servers_environment_is_small_and_whole(tmp_path: Path) -> None:
+def test_the_servers_environment_is_small_and_complete(tmp_path: Path) -> None:
     """A real environment from the package index: nothing hides anything here."""
     source = tmp_path / "source"
     source.mkdir()

@@ -65,7 +65,7 @@ def test_percent_signs_in_help_and_default_are_shown_as_they_are() -> None:
     assert "leave out 10% (see %(prog)s) (default: 5%)" in " ".join(parser.format_help().split())
 
 
-def test_a_positional_that_may_be_none_may_be_left_out(tmp_path: Path) -> None:
+def test_an_optional_positional_argument_may_be_left_out(tmp_path: Path) -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Visit:
         place: Path | None = setting(None, "where")
@@ -82,7 +82,7 @@ def test_a_positional_that_may_be_none_may_be_left_out(tmp_path: Path) -> None:
     assert merge(Visit, vars(parser.parse_args(["--days", "mo,tu", "--days", "we"]))).days == ("mo", "tu", "we")
 
 
-def test_a_positional_may_be_one_of_several_words() -> None:
+def test_a_positional_argument_may_have_choices() -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Ledger:
         action: Literal["add", "list"] = setting(None, "what to do in 100% of the cases")
@@ -100,7 +100,7 @@ def test_a_positional_may_be_one_of_several_words() -> None:
         assert complaint in err.getvalue()
 
 
-def test_without_flags_the_defaults_hold() -> None:
+def test_without_flags_the_defaults_apply() -> None:
     assert merged(TrainConfig, "--data-path", "t.csv") == build(TrainConfig, {"data_path": Path("t.csv")})
 
 
@@ -115,11 +115,11 @@ def test_flags_arrive_with_their_types() -> None:
 
 
 @pytest.mark.parametrize("words", [["a", "b"], ["a,b"], ["a,", "b"], [",a,,b,"]], ids=" ".join)
-def test_lists_are_parted_by_blanks_or_commas(words: list[str]) -> None:
+def test_items_of_a_list_are_separated_by_spaces_or_commas(words: list[str]) -> None:
     assert merged(TrainConfig, "--data-path", "t", "--label-columns", *words).data.table.label_columns == ("a", "b")
 
 
-def test_commas_part_a_list_of_choices_too() -> None:
+def test_commas_separate_a_list_of_choices_too() -> None:
     assert merged(TrainConfig, "--data-path", "t", "--track", "mlflow,wandb").run.track == ("mlflow", "wandb")
     with pytest.raises(ConfigError, match=r"--track is .*comet.*expected tensorboard \| mlflow \| wandb"):
         merged(TrainConfig, "--data-path", "t", "--track", "mlflow,comet")
@@ -190,7 +190,7 @@ def test_underscores_and_hyphens_name_the_same_key_but_not_both_at_once(tmp_path
         ("seed = 2024-01-01\n", "seed: expected int, found date"),
     ],
 )
-def test_a_file_with_a_fault_is_named_with_it(tmp_path: Path, content: str, complaint: str) -> None:
+def test_a_wrong_file_is_named_with_its_problem(tmp_path: Path, content: str, complaint: str) -> None:
     toml = tmp_path / "a.toml"
     toml.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match=complaint) as caught:
@@ -198,7 +198,7 @@ def test_a_file_with_a_fault_is_named_with_it(tmp_path: Path, content: str, comp
     assert f"--config {toml}: " in str(caught.value)
 
 
-def test_all_faults_of_a_file_come_in_one_message(tmp_path: Path) -> None:
+def test_all_problems_of_a_file_come_in_one_message(tmp_path: Path) -> None:
     toml = tmp_path / "a.toml"
     toml.write_text("lr = 'x'\nbatch_size = 'y'\nspeed = 1\ncolour = 2\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
@@ -219,7 +219,7 @@ def test_values_of_a_file_are_checked_like_those_of_flags(tmp_path: Path) -> Non
         merged(EvaluateConfig, "--checkpoint", "c.pt", "--config", str(toml))
 
 
-def test_a_missing_a_foreign_and_a_folder_as_file_are_clear_errors(tmp_path: Path) -> None:
+def test_a_missing_file_a_foreign_file_and_a_folder_give_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--config .*gone\.toml: no such file"):
         merged(TrainConfig, "--config", str(tmp_path / "gone.toml"))
     (tmp_path / "latin.toml").write_bytes(b"backbone = '\xe9'\n")
@@ -259,7 +259,7 @@ def test_settings_come_back_from_json_as_they_were(values: dict[str, Any]) -> No
 
 @settings(max_examples=50, deadline=None)
 @given(st.fixed_dictionaries({}, optional={"lr": st.floats(1e-9, 1), "seed": st.integers(0, 99), "backbone": names}))
-def test_what_a_flag_gives_is_what_the_setting_holds(values: dict[str, Any]) -> None:
+def test_a_flag_gives_a_value_of_the_settings_type(values: dict[str, Any]) -> None:
     words = [f"--{name.replace('_', '-')}={value!s}" for name, value in values.items()]
     assert merged(TrainConfig, "--data-path=t", *words) == build(TrainConfig, {"data_path": Path("t")} | values)
 
@@ -276,7 +276,7 @@ def test_damaged_settings_of_a_run_are_refused_by_name() -> None:
         assert str(caught.value).startswith("runs/x/run.json: ")
 
 
-def test_the_environment_stands_between_file_and_flags(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file_and_flags_override_it(tmp_path: Path) -> None:
     file = tmp_path / "serve.toml"
     file.write_text('model = "a"\nport = 1\nhost = "::1"\n')
     environment = {
@@ -300,7 +300,7 @@ def test_variables_of_the_wrong_type_are_named_together_without_their_value() ->
     assert "many" not in str(refused.value)
 
 
-def test_an_empty_variable_is_none(tmp_path: Path) -> None:
+def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:
     empty = dict.fromkeys(("MODERATION_KEYS", "MODERATION_THREADS", "MODERATION_FEEDBACK_URL"), "")
     settings = merge(ServeConfig, {"model": tmp_path}, empty)
     assert (settings.keys, settings.server.threads, settings.server.feedback_url) == (None, None, "")
@@ -327,7 +327,7 @@ def test_an_empty_variable_is_none(tmp_path: Path) -> None:
     ],
     ids=range(14),
 )
-def test_settings_without_end_are_a_message_of_a_few_lines(content: str, tmp_path: Path) -> None:
+def test_endless_settings_give_a_message_of_a_few_lines(content: str, tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         merge(TrainConfig, {"config": tmp_path / "t.toml"})
@@ -336,7 +336,7 @@ def test_settings_without_end_are_a_message_of_a_few_lines(content: str, tmp_pat
 
 
 @pytest.mark.hostile("bombs: settings")
-def test_a_device_is_no_file_of_settings_and_numbers_have_bounds() -> None:
+def test_a_device_is_not_a_file_of_settings_and_numbers_have_limits() -> None:
     with pytest.raises(ConfigError, match="more than 1 MiB"):
         merge(TrainConfig, {"config": Path("/dev/zero")})
     for value in ("9" * 5000, "9" * 4000, "-" + "9" * 4000):

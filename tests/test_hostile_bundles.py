@@ -90,21 +90,21 @@ def try_all(
 
 
 @pytest.mark.hostile("bundle: manifests, resealed")
-def test_a_manifest_that_says_anything(lean, tmp_path, attack, trials, capfd):
+def test_a_manifest_with_any_content_is_read_or_refused(lean, tmp_path, attack, trials, capfd):
     mutations = some(manifest_mutations(), 18, attack)
     mutations += [one for one in random_mutations(attack.cases(16, 600)) if one.kind == "manifest"]
     assert not try_all(lean, tmp_path, mutations, attack, trials, capfd)
 
 
 @pytest.mark.hostile("bundle: ONNX, tokenizer malicious")
-def test_a_tokenizer_that_holds_anything(lean, tmp_path, attack, trials, capfd):
+def test_a_tokenizer_with_any_content_is_read_or_refused(lean, tmp_path, attack, trials, capfd):
     mutations = some(tokenizer_mutations(), 18, attack)
     mutations += [one for one in random_mutations(attack.cases(12, 600)) if one.kind == "tokenizer"]
     assert not try_all(lean, tmp_path, mutations, attack, trials, capfd)
 
 
 @pytest.mark.hostile("bundle: ONNX, tokenizer malicious")
-def test_a_graph_that_does_anything(lean, tmp_path, attack, trials, capfd):
+def test_a_graph_with_any_content_is_read_or_refused(lean, tmp_path, attack, trials, capfd):
     mutations = some([one for one in graph_mutations() if not one.name.startswith("weights")], 14, attack)
     assert not try_all(lean, tmp_path, mutations, attack, trials, capfd)
 
@@ -118,14 +118,14 @@ def test_weights_that_lie_elsewhere_are_refused(lean, tmp_path, attack):
 
 
 @pytest.mark.hostile("bundle: files flipped, cut, missing, linked")
-def test_a_file_that_is_another_one_is_refused(lean, tmp_path, attack, trials, capfd):
+def test_a_file_that_was_exchanged_is_refused(lean, tmp_path, attack, trials, capfd):
     for seed in range(attack.cases(1, 10)):
         mutations = some(file_mutations(), 8, attack)
         assert not try_all(lean, tmp_path, mutations, attack, trials, capfd, seed=seed, fine=("refused",))
 
 
 @pytest.mark.hostile("bundle: added things")
-def test_what_lies_beside_is_found(lean, tmp_path, attack, capsys):
+def test_additional_files_are_found(lean, tmp_path, attack, capsys):
     things = added_things()
     for place, mutation in enumerate(things):
         folder = tmp_path / str(place)
@@ -152,7 +152,7 @@ def test_the_command_ends_with_one_error(lean, tmp_path, name, capfd):
 
 
 @pytest.mark.hostile("bundle: manifests, resealed")
-def test_verify_says_that_the_answers_are_others(lean, tmp_path, capsys):
+def test_verify_reports_that_the_answers_differ(lean, tmp_path, capsys):
     shuffled = next(one for one in tokenizer_mutations() if one.name == "vocabulary shuffled")
     mutate(lean, tmp_path / "bundle", shuffled, SEED)
     (tmp_path / "bundle" / "empty").mkdir()
@@ -170,7 +170,7 @@ def test_transformers_finds_no_file_that_is_not_sealed(tiny_bundle, tmp_path):
     assert try_bundle(folder, "torch") == "refused"
 
 
-def test_an_answer_that_is_no_number_is_not_read_as_nothing_flagged(lean, monkeypatch):
+def test_an_answer_that_is_not_a_number_does_not_count_as_nothing_flagged(lean, monkeypatch):
     classifier = Classifier.load(lean, threads=1)
     engine = classifier._open()
     monkeypatch.setattr(engine.backend, "logits", lambda ids, _: np.full((len(ids), 6), np.nan, dtype=np.float32))

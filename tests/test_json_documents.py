@@ -35,7 +35,7 @@ DOCUMENT = Document(Scores, "scores as a test writes them", "content-moderation 
 GOOD = {"kind": "a", "labels": ["toxic"], "scores": {"toxic": {"value": 0.5, "interval": [0, 1]}}}
 
 
-def test_what_is_written_is_read_again_and_optional_fields_are_left_out(tmp_path: Path) -> None:
+def test_a_written_document_is_read_again_and_optional_fields_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     scores = Scores("a", ("toxic", "é"), {"toxic": Score(0.5, (0.25, 0.75)), "é": Score(None)}, about={"seed": 1})
     DOCUMENT.write(path, scores)
@@ -71,7 +71,7 @@ def test_what_is_written_is_read_again_and_optional_fields_are_left_out(tmp_path
         ({"kind\x1b": 1}, r"kind\\u001b is unknown"),
     ],
 )
-def test_what_does_not_fit_is_named_with_the_file(change: dict[str, Any], message: str) -> None:
+def test_values_that_do_not_fit_are_named_with_the_file(change: dict[str, Any], message: str) -> None:
     content = {"format": DOCUMENT.format, "version": 1} | GOOD | change
     with pytest.raises(ArtifactError, match=f"^here.json: .*{message.replace('|', chr(92) + '|')}"):
         DOCUMENT.parse(content, "here.json")

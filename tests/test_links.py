@@ -64,7 +64,7 @@ def settings(table_path: Path, **changes: bool) -> TrainConfig:
     return build(TrainConfig, {"data_path": table_path, "output_dir": Path("run"), **changes})
 
 
-def test_tune_beside_the_predictions(
+def test_tune_writes_next_to_the_predictions_through_no_link(
     run: RunFolder, victim: Victim, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth = np.tile(np.array([[0, 1], [1, 0]], dtype=np.float32), (20, 1))
@@ -139,7 +139,7 @@ def test_the_report(run: RunFolder, victim: Victim, monkeypatch: pytest.MonkeyPa
     assert victim.is_untouched()
 
 
-def test_a_training_that_begins_anew_removes_links_alone(
+def test_a_training_that_starts_again_removes_only_links(
     run: RunFolder, victim: Victim, table_path: Path, tiny_backbone: Path
 ) -> None:
     run.tokenizer_dir.symlink_to(victim.path)
@@ -161,7 +161,9 @@ def test_a_training_that_begins_anew_removes_links_alone(
     assert victim.is_untouched()
 
 
-def test_a_training_that_goes_on(run: RunFolder, victim: Victim, table_path: Path, tiny_backbone: Path) -> None:
+def test_a_training_that_continues_follows_no_link(
+    run: RunFolder, victim: Victim, table_path: Path, tiny_backbone: Path
+) -> None:
     begin_run(run, settings(table_path), RunFacts(data={}))
     chosen = settings(table_path, resume=True)
     check_run_folder(run, chosen)

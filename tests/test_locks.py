@@ -50,7 +50,7 @@ def test_a_pipe_under_the_name_of_a_lock_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(TWO_RUNS)
-def test_the_second_is_refused_and_told_who_was_first(tmp_path: Path, attack: Attack) -> None:
+def test_the_second_writer_is_refused_and_learns_who_was_first(tmp_path: Path, attack: Attack) -> None:
     (tmp_path / "in.csv").write_text("123456", encoding="utf-8")
     (tmp_path / "link.csv").symlink_to("out.csv")
     (tmp_path / "here").symlink_to(tmp_path)
@@ -71,7 +71,7 @@ def test_the_second_is_refused_and_told_who_was_first(tmp_path: Path, attack: At
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "in.csv", "link.csv"]
 
 
-def test_a_process_that_ends_by_itself_lets_go_too(tmp_path: Path) -> None:
+def test_a_process_that_ends_by_itself_releases_its_lock_too(tmp_path: Path) -> None:
     with held(tmp_path / "out.csv") as first:
         first.communicate("")
         with claimed(tmp_path / "out.csv", "score"):
@@ -79,7 +79,7 @@ def test_a_process_that_ends_by_itself_lets_go_too(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_threads_never_hold_one_claim_at_once_though_its_file_comes_and_goes(tmp_path: Path) -> None:
+def test_threads_never_hold_the_same_claim_at_once_although_its_file_comes_and_goes(tmp_path: Path) -> None:
     alone, worked = threading.Lock(), []
 
     def work(number: int) -> None:
@@ -94,7 +94,7 @@ def test_threads_never_hold_one_claim_at_once_though_its_file_comes_and_goes(tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_claim_on_a_file_that_was_removed_before_it_was_locked_is_none(
+def test_a_claim_on_a_file_that_was_removed_before_it_was_locked_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The owner lets go between the opening and the locking of the next one."""
@@ -127,7 +127,7 @@ def test_a_folder_keeps_its_lock_inside_and_is_not_left_behind(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [b"mine", b'{"format": "another"}', b"\0" * 100])
-def test_a_file_that_has_the_name_of_a_lock_is_not_written_over(content: bytes, tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_a_lock_is_not_overwritten(content: bytes, tmp_path: Path) -> None:
     lock = tmp_path / ".out.csv.lock"
     lock.write_bytes(content)
     with pytest.raises(ArtifactError, match="not a lock file of this toolkit"):
@@ -145,7 +145,7 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 5, 36, 60])
-def test_a_record_that_was_half_written_at_a_kill_blocks_nobody(cut: int, tmp_path: Path) -> None:
+def test_a_record_that_a_kill_left_half_written_blocks_nobody(cut: int, tmp_path: Path) -> None:
     lock = tmp_path / ".out.csv.lock"
     lock.write_bytes(locks._describe("score", None).to_bytes()[:cut])
     with claimed(tmp_path / "out.csv", "score"):
@@ -162,7 +162,7 @@ def test_whoever_was_killed_on_another_host_is_named(tmp_path: Path, caplog: pyt
     assert "taken over from moderation score of in\\u001b[2J\\udcff.csv, process 7 on elsewhere" in said
 
 
-def test_a_file_system_without_locks_is_said(
+def test_a_file_system_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(descriptor: int) -> None:
@@ -176,7 +176,7 @@ def test_a_file_system_without_locks_is_said(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "out.csv", tmp_path / ("x" * 252)):
         with pytest.raises(ArtifactError, match="could not be created"):
@@ -212,7 +212,7 @@ VERBS: dict[str, tuple[str, Callable[[Path], Path], bool]] = {
 
 @pytest.mark.hostile(TWO_RUNS)
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_that_writes_over_some_time_is_refused(
+def test_every_verb_that_writes_for_some_time_is_refused(
     verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, output, inside = VERBS[verb]
@@ -254,6 +254,6 @@ def test_a_signal_frees_the_claim(number: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_is_too_long_is_said_to_be(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="the name is too long"), claimed(tmp_path / ("x" * 254), "score"):
         pass

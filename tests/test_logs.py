@@ -29,7 +29,7 @@ for name in ("moderation.inference", "urllib3"):
 @pytest.mark.parametrize(
     ("level", "n_ours", "n_others"), [("debug", 4, 3), ("info", 3, 3), ("warning", 2, 2), ("error", 1, 1)]
 )
-def test_a_level_decides_what_is_said(level: str, n_ours: int, n_others: int, as_json: bool) -> None:
+def test_the_level_decides_what_is_logged(level: str, n_ours: int, n_others: int, as_json: bool) -> None:
     code = CODE.format(level=level, as_json=as_json)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
@@ -40,7 +40,7 @@ def test_a_level_decides_what_is_said(level: str, n_ours: int, n_others: int, as
 
 
 @pytest.mark.parametrize(("level", "said"), [("info", True), ("error", False), ("debug", True)])
-def test_a_verb_says_as_much_as_it_is_told(level: str, said: bool, tmp_path: Path) -> None:
+def test_a_verb_logs_as_much_as_requested(level: str, said: bool, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("comment_text,toxic\na,0\nb,1\n", encoding="utf-8")
     command = [sys.executable, "-m", "moderation", "check", str(tmp_path / "t.csv"), "--log-level", level]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
@@ -49,7 +49,7 @@ def test_a_verb_says_as_much_as_it_is_told(level: str, said: bool, tmp_path: Pat
 
 
 @pytest.mark.hostile("terminal: log of the server")
-def test_no_line_of_the_json_log_is_obeyed(attack: Attack) -> None:
+def test_no_line_of_the_json_log_controls_the_terminal(attack: Attack) -> None:
     """Also in a worker, whose standard error is that of the system when its log is set up."""
     pytest.importorskip("pythonjsonlogger")
     formatter = logging.config.DictConfigurator(json_logs("info")).configure_formatter(

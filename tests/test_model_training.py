@@ -42,7 +42,7 @@ def test_each_name_is_there_with_a_docstring_and_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TEN - {"main"}))
-def test_each_name_lives_where_the_table_says(name: str) -> None:
+def test_each_name_lives_where_the_table_states(name: str) -> None:
     home = importlib.import_module(model_training._HOMES[name])
     assert getattr(model_training, name) is getattr(home, name)
     assert getattr(home, name).__module__ == home.__name__
@@ -64,7 +64,7 @@ def test_another_name_is_an_attribute_error() -> None:
         from model_training import nothing  # noqa: F401
 
 
-def test_a_star_import_brings_the_ten(tmp_path: Path) -> None:
+def test_a_star_import_imports_the_ten(tmp_path: Path) -> None:
     space: dict[str, object] = {}
     exec("from model_training import *", space)
     assert set(space) - {"__builtins__"} == TEN

@@ -84,7 +84,9 @@ def unlink_like_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unlink_like_windows")
-def test_on_windows_an_output_has_one_writer_and_no_lock_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_windows_an_output_has_one_writer_and_no_lock_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     locks = load_on_windows("moderation.locks", monkeypatch)
     for _ in range(2):
         with locks.claimed(tmp_path / "out.csv", "score"):
@@ -117,7 +119,7 @@ def test_on_windows_workers_count_in_a_folder_that_goes(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])
-def test_elsewhere_a_file_of_counts_grows_by_being_written(
+def test_without_posix_a_file_of_counts_grows_by_being_written(
     system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = load_on_windows("moderation.serving.processes.count_files", monkeypatch)
@@ -154,7 +156,7 @@ def test_peak_memory_is_in_bytes_everywhere(monkeypatch: pytest.MonkeyPatch) -> 
         assert environment.peak_memory_bytes() == expected
 
 
-def test_elsewhere_a_database_is_made_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_posix_a_database_is_made_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.delattr(os, "mknod")
     databases._make_private(tmp_path / "feedback.db")
@@ -162,14 +164,14 @@ def test_elsewhere_a_database_is_made_for_its_owner_alone(tmp_path: Path, monkey
     assert (tmp_path / "feedback.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_elsewhere_an_address_is_bound_without_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_posix_an_address_is_bound_without_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.delattr(socket, "AF_UNIX")  # nor has Windows this
     with listening.bind("127.0.0.1", 0) as bound:
         assert bound.getsockname()[1] > 0
 
 
-def test_elsewhere_a_listener_stops_without_a_packet_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_linux_a_listener_stops_without_a_packet_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the loop of Windows has no readers to remove."""
 
     async def stop() -> None:
@@ -187,7 +189,7 @@ def test_elsewhere_a_listener_stops_without_a_packet_filter(monkeypatch: pytest.
     asyncio.run(stop())
 
 
-def test_no_module_needs_at_its_start_what_windows_lacks() -> None:
+def test_no_module_needs_at_import_what_windows_lacks() -> None:
     lacking = {"fcntl", "grp", "pwd", "resource", "termios", "tty"}
     for path in [*(ROOT / "moderation").rglob("*.py"), ROOT / "model_training.py"]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -1,6 +1,6 @@
 """No file of a model runs code: planted in every file that transformers reads, with a yes on standard input.
 
-What is planted is real: `test_the_trap_is_a_real_one` lets it go off.
+What is planted is real: `test_the_trap_works_on_plain_transformers` lets it go off.
 """
 
 import io
@@ -111,7 +111,7 @@ def never_answered() -> bool:
     return sys.stdin.readline() == "y\n" and sys.stdin.tell() == 2  # that of this function itself
 
 
-def test_the_trap_is_a_real_one(trap: Trap, backbone: Path) -> None:
+def test_the_trap_works_on_plain_transformers(trap: Trap, backbone: Path) -> None:
     from transformers import AutoTokenizer
 
     (backbone / "config.json").unlink()
@@ -143,7 +143,7 @@ def test_every_key_that_names_code_is_refused_at_any_depth(trap: Trap, attack: A
         attack.tried()
 
 
-def test_what_plain_configurations_say_is_not_refused() -> None:
+def test_plain_configurations_are_not_refused() -> None:
     content: dict[str, Any] = {"model_type": "bert", "_name_or_path": "/elsewhere", "quantization_config": None}
     content |= {"attn_implementation": "sdpa", "_attn_implementation": {"": "eager", "text_config": None}}
     content |= {"_attn_implementation_autoset": True, "label2id": {"toxic": 0}, "text_config": {"a": [1, 2]}}
@@ -199,7 +199,7 @@ def test_a_backbone_runs_no_code(trap: Trap, backbone: Path, attack: Attack) -> 
 
 @ASKED
 @pytest.mark.parametrize("name", ["AutoTokenizer", "AutoModel", "AutoProcessor", "RagTokenizer", "Evil", "pipeline", 3])
-def test_a_tokenizer_class_is_that_of_a_tokenizer(name: object, trap: Trap, backbone: Path) -> None:
+def test_a_tokenizer_class_must_be_a_tokenizers(name: object, trap: Trap, backbone: Path) -> None:
     """`AutoTokenizer` as a class would start transformers anew, without what it was told of code."""
     for file in ("tokenizer_config.json", "config.json"):
         before = (backbone / file).read_text()
@@ -237,7 +237,7 @@ def test_without_the_refusals_nothing_would_run_either(
 
 
 @ASKED
-def test_transformers_asks_nobody_in_no_thread(trap: Trap, backbone: Path) -> None:
+def test_transformers_makes_no_request_in_any_thread(trap: Trap, backbone: Path) -> None:
     from transformers import dynamic_module_utils
 
     load_tokenizer(backbone)
@@ -269,7 +269,7 @@ def test_transformers_asks_nobody_in_no_thread(trap: Trap, backbone: Path) -> No
         ("vocab.pkl", ""),
     ],
 )
-def test_files_beside_those_that_are_read(name: str, expected: str, trap: Trap, backbone: Path) -> None:
+def test_other_files_in_the_folder_run_no_code(name: str, expected: str, trap: Trap, backbone: Path) -> None:
     import torch
 
     class Evil:
@@ -392,7 +392,7 @@ def test_a_sealed_bundle_runs_no_code(
 
 @pytest.mark.hostile("bundle: what is no file")
 @pytest.mark.parametrize("name", ["adapter_config.json", "shard-00001-model-00001-of-00001.safetensors"])
-def test_a_sealed_bundle_brings_no_files_that_transformers_would_follow(
+def test_a_sealed_bundle_contains_no_files_that_transformers_would_follow(
     name: str, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
@@ -405,7 +405,7 @@ def test_a_sealed_bundle_brings_no_files_that_transformers_would_follow(
 
 @pytest.mark.hostile("bundle: what is no file")
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "generation_config.json", "chat_template.jinja"])
-def test_a_pipe_beside_the_files_holds_nobody_up(name: str, tiny_bundle: Path, backbone: Path, tmp_path: Path) -> None:
+def test_a_pipe_next_to_the_files_blocks_nobody(name: str, tiny_bundle: Path, backbone: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     path = bundle / "moderation.json"
     manifest = json.loads(path.read_text())

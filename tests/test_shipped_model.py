@@ -55,7 +55,7 @@ def test_a_text_in_another_language_is_named():
     assert "not trained on (de 1)" in said
 
 
-def test_it_is_small_and_whole(capsys):
+def test_it_is_small_and_complete(capsys):
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 25_000_000
     assert cli.main(["verify"]) == 0, "where no bundle is named it is this one"
@@ -65,7 +65,7 @@ def test_it_is_small_and_whole(capsys):
     assert re.search(bounded, said, re.MULTILINE), "the limit is beside the difference from the export, which it bounds"
 
 
-def test_its_card_is_the_one_of_the_docs():
+def test_its_card_is_the_one_in_the_docs():
     assert (ROOT / "docs" / "model-card.md").read_bytes() == (SHIPPED / "README.md").read_bytes()
 
 
@@ -80,7 +80,7 @@ def test_it_knows_that_it_was_trained_on_the_sample():
     assert count_seen((f"nobody wrote this {row}" for row in range(10_000)), sketch).n_found == 0
 
 
-def test_it_was_trained_as_its_recipe_says():
+def test_it_was_trained_as_its_recipe_states():
     bundle = read_bundle(SHIPPED)
     assert bundle.languages == ("en",)
     assert bundle.records["provenance"]["backbone"]["name"] == "minilm"

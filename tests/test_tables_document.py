@@ -14,7 +14,9 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", DOCUMENT, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[re.search(r"> (\S+)", block)[1] for block in BLOCKS])
-def test_every_command_ends_as_it_says(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_ends_with_its_documented_exit_code(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for line in block.splitlines():
         if line.startswith("moderation "):

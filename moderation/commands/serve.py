@@ -17,7 +17,7 @@ from moderation.options import change
 from moderation.serving.addresses import read_proxies, read_public_url
 from moderation.serving.keys import read_keys
 from moderation.serving.limits.rates import check_limits
-from moderation.serving.options import ServerOptions
+from moderation.serving.options import FEEDBACK_URL
 from moderation.serving.processes.listening import bind
 from moderation.serving.processes.supervisor import serve_forever
 from moderation.serving.processes.worker import AppPlan
@@ -146,7 +146,7 @@ def _choose_feedback(url: str | None) -> str | None:
     try:
         require(EXTRAS["feedback"], ("feedback",), "Storing moderators' decisions")
     except MissingExtraError as error:
-        if url != ServerOptions().feedback_url:
+        if url != FEEDBACK_URL:
             raise
         logger.warning("Moderators' decisions are not accepted (suggestscore answers 404). %s", error)
         return None

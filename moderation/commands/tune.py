@@ -14,7 +14,7 @@ from moderation.labels import as_labels, check_same_labels
 from moderation.links import refuse_links_out
 from moderation.locks import claimed
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _tune_into(path: Path, config: TuneConfig) -> Tuning:
     probabilities, targets = check_pair(
         read_array(config.preds), read_array(config.labels), len(labels), (str(config.preds), str(config.labels))
     )
-    _log.info("Tuning %d labels on %s examples for %s", len(labels), f"{len(targets):,}", config.objective)
+    logger.info("Tuning %d labels on %s examples for %s", len(labels), f"{len(targets):,}", config.objective)
     results = tune_thresholds(
         probabilities, targets, labels, objective=config.objective, bootstrap=config.bootstrap, seed=config.seed
     )

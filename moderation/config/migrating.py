@@ -8,14 +8,14 @@ from moderation.errors import ConfigError
 from moderation.inference.options import Backend
 from moderation.migration.options import OLD_DECISIONS, MatchOptions, read_numbers
 from moderation.options import Options, no_effect, part, setting
-from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP, TEXT_COLUMN_HELP, Quoting
+from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP, TEXT_COLUMN, TEXT_COLUMN_HELP, Quoting
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommentTable(Options):
     """The format of the table of comments."""
 
-    text_column: str = setting("comment_text", TEXT_COLUMN_HELP)
+    text_column: str = setting(TEXT_COLUMN, TEXT_COLUMN_HELP)
     delimiter: str | None = setting(None, DELIMITER_HELP, metavar="CHARACTER")
     quoting: Quoting = setting("standard", QUOTING_HELP)
     escape: str | None = setting(None, ESCAPE_HELP, metavar="CHARACTER")

@@ -7,7 +7,7 @@ from typing import Literal
 from moderation.inference.options import THRESHOLD_HELP, THRESHOLDS_HELP
 from moderation.logs import LogLevel
 from moderation.options import Options, no_effect, part, setting
-from moderation.serving.options import ServerOptions
+from moderation.serving.options import FEEDBACK_URL, ServerOptions
 from moderation.tables.options import CSV_SAFE_HELP
 
 
@@ -72,7 +72,7 @@ class FeedbackConfig(Options):
 
     action: Literal["export"] = setting("export", "what to do: write the decisions as a table for training")
     feedback_url: str = setting(
-        "sqlite:///moderation-feedback.db",
+        FEEDBACK_URL,
         "database of the decisions, the same as for `moderation serve`",
         metavar="URL",
     )

@@ -1,8 +1,8 @@
-"""A table of characters and their replacements, in the form that `tokenizers` applies in one pass over a text.
+"""A table of characters and their replacements, in the format that `tokenizers` applies in one pass over a text.
 
-The form is that of SentencePiece's compiled normalisation: a double-array trie over the keys' UTF-8 bytes, whose values
-are offsets into the replacements. Source: J. Aoe, An Efficient Digital Search Algorithm by Using a Double-Array
-Structure, IEEE Transactions on Software Engineering 15(9), 1989; the layout of a unit is that of Darts-clone.
+The format is that of SentencePiece's compiled normalisation: a double-array trie over the UTF-8 bytes of the keys. Its
+values are offsets into the replacements. Source: J. Aoe, An Efficient Digital Search Algorithm by Using a Double-Array
+Structure, IEEE Transactions on Software Engineering 15(9), 1989. The layout of a unit is that of Darts-clone.
 """
 
 import struct
@@ -16,21 +16,21 @@ _HAS_LEAF = 1 << 8
 _IS_VALUE = 1 << 31
 _OFFSET_SHIFT = 10
 _SEARCHED = 1024  # places before the end that are tried; more would save little
-_MOST_READ = 1 << 18  # units of a table of others; usual ones have 60,000
-_AT_ONCE = 4_096  # nodes of a trie that are looked at together
-_MOST_UNITS = 1 << 21  # beyond that an offset has another notation
+_MOST_READ = 1 << 18  # units of a table by other authors; usual ones have 60,000
+_AT_ONCE = 4_096  # nodes of a trie that are visited together
+_MOST_UNITS = 1 << 21  # with more, offsets are written differently
 
 
 def compile_table(table: Mapping[str, str]) -> bytes:
     """Compile a table of single characters for `tokenizers.normalizers.Precompiled`.
 
     Args:
-        table: Character -> what stands for it; one character or more, and none of them NUL.
+        table: Character -> its replacement, at least one character. Neither may contain NUL.
 
     Raises:
-        ValueError: a key of several characters (the reader takes the shortest key that fits, so that one key must
-            never begin another), an empty replacement (the reader loses count of offsets at a text's beginning), or
-            more keys than fit.
+        ValueError: a key has several characters (the reader takes the shortest key that fits, so no key may begin with
+            another one), a replacement is empty (the reader would lose count of the offsets at the beginning of a
+            text), or there are more keys than fit.
     """
     texts, places = bytearray(), {}
     root: dict[int, Any] = {}
@@ -49,28 +49,28 @@ def compile_table(table: Mapping[str, str]) -> bytes:
 
 
 def longest_replacement(compiled: bytes) -> int:
-    """Length in characters of the longest text that a compiled table puts in place of another.
+    """Return the length in characters of the longest replacement in a compiled table.
 
     Raises:
-        ValueError: no such table, or one that leads outside of itself.
+        ValueError: it is not such a table, or it points outside of itself.
     """
     return max(map(len, find_replacements(compiled)), default=0)
 
 
 def find_replacements(compiled: bytes, *, of_ascii: bool = False) -> Iterator[str]:
-    """The texts that a compiled table puts in place of others, or in place of texts of ASCII.
+    """Yield the replacements in a compiled table: all of them, or only those of ASCII text.
 
-    Every place of the trie that a text can lead to is looked at, since the library that reads the table does not check
-    where it is sent.
+    This visits every place of the trie that a text can lead to, since the library that reads the table does not check
+    where it points.
 
     Raises:
-        ValueError: no such table, or one that leads outside of itself.
+        ValueError: it is not such a table, or it points outside of itself.
     """
     (n_bytes,) = struct.unpack_from("<I", compiled) if len(compiled) >= 4 else (0,)
     if n_bytes > 4 * _MOST_READ:
         raise ValueError("a table that is far larger than usual ones")
     if n_bytes % 4 or not 4 <= n_bytes <= len(compiled) - 4:
-        raise ValueError("a table of another size than it says")
+        raise ValueError("a table whose size is not the one that it states")
     units = np.frombuffer(compiled, "<u4", n_bytes // 4, offset=4).astype(np.int64)
     texts = compiled[4 + n_bytes :]
     texts.decode("utf-8")
@@ -86,11 +86,11 @@ def find_replacements(compiled: bytes, *, of_ascii: bool = False) -> Iterator[st
 
 
 def _find_leaves(units: npt.NDArray[np.int64], highest: int) -> npt.NDArray[np.int64]:
-    """Places of the values that a text can lead to, from the root of the trie on, all nodes of one depth at once.
+    """Find the places of the values that a text can lead to: from the root down, all nodes of one depth at once.
 
     Args:
         units: The trie.
-        highest: Of the bytes of the text.
+        highest: Highest byte that the text may contain.
     """
     byte = np.arange(1, highest + 1)
     seen = np.zeros(len(units), dtype=bool)
@@ -118,7 +118,7 @@ def _offset(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def _lay_out(root: Mapping[int, Any]) -> list[int]:
     """Place every node of a trie so that its children stand at `base ^ byte`, and the value of a leaf at `base`."""
     units, used = [0], [True]
-    bases: set[int] = set()  # no two nodes share one, or the children of one would be found from the other
+    bases: set[int] = set()  # all different; otherwise the children of one node could be found from another
     first_free = 1
     waiting: list[tuple[int, Mapping[int, Any]]] = [(0, root)]
     while waiting:
@@ -144,9 +144,9 @@ def _lay_out(root: Mapping[int, Any]) -> list[int]:
 
 
 def _find_base(used: list[bool], bases: set[int], first_free: int, labels: list[int]) -> int:
-    """The first place of no other node from which all children of a node fall on free ones."""
+    """Find the first base that no other node has and from which all children of a node get free places."""
     for place in range(max(first_free, len(used) - _SEARCHED), len(used) + 512):
         base = place ^ labels[0]
         if base not in bases and all(base ^ label >= len(used) or not used[base ^ label] for label in labels):
             return base
-    raise AssertionError("the places behind the last one are free")
+    raise AssertionError("the places after the last one are free")

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _LANGUAGE_COLUMNS = ("lang", "language")
 _ANY_LANGUAGE = "any"
+PLAIN_FORM = TableOptions()
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,6 @@ class CleanTable:
     left_out: dict[str, int]
     problems: list[str]
     left_aside: tuple[str, ...] = field(default=())
-
-
-PLAIN_FORM = TableOptions()
 
 
 def load_english_only(

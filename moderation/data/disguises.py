@@ -1,8 +1,9 @@
-"""Edits by which a text evades a classifier while people still read it, and harmless things that stand in texts.
+"""Edits that let a text evade a classifier while people can still read it, and insertions that are harmless.
 
-Each is a pure function of a text and a random generator; `edit_text` seeds one from the text itself, so that the same
-text is edited in the same way in any order. Who evades edits the word that would give them away. The edits do not know
-which one that is, and so change every word of three letters or more (`spaced letters`, `swapped letters`: of four).
+Each is a pure function of a text and a random generator. `edit_text` seeds the generator from the text itself, so the
+order of the texts does not matter. Somebody who evades a filter edits the word that would give them away. The edits do
+not know which word that is, so they change every word of at least three letters (`spaced letters` and
+`swapped letters`: at least four).
 """
 
 import logging
@@ -23,16 +24,20 @@ from moderation.data.styles import (
     stacked_marks,
     struck_through,
 )
+from moderation.tables.options import TEXT_COLUMN
 
 Edit = Callable[[str, Random], str]
+
+logger = logging.getLogger(__name__)
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LONG_WORD = re.compile(r"[^\W\d_]{4,}")
 _GAP = re.compile(r"(?<=\S) (?=\S)")
-_SHARE = 0.5  # of what could be changed in a word is changed, and at least one character
+_SHARE = 0.5  # of the characters of a word that could be changed; always at least one
 
 _LEET = {"a": "4@", "b": "8", "e": "3", "g": "9", "i": "1!", "l": "1", "o": "0", "s": "5$", "t": "7"}
-_HOMOGLYPHS = {  # Cyrillic letters that look the same
+# Cyrillic letters that look the same as Latin ones.
+_HOMOGLYPHS = {
     "a": "\u0430",
     "c": "\u0441",
     "d": "\u0501",
@@ -93,17 +98,17 @@ _FRIENDLY = (
 
 
 def leetspeak(text: str, random: Random) -> str:
-    """Digits and signs for letters: `stupid` -> `5tup1d`."""
+    """Replace letters with digits and signs: `stupid` -> `5tup1d`."""
     return _replace(text, random, {letter: signs for low, signs in _LEET.items() for letter in (low, low.upper())})
 
 
 def homoglyphs(text: str, random: Random) -> str:
-    """Cyrillic letters for Latin ones that look the same."""
+    """Replace Latin letters with Cyrillic ones that look the same."""
     return _replace(text, random, _HOMOGLYPHS)
 
 
 def zero_width(text: str, random: Random) -> str:
-    """A character without width between two letters of each word."""
+    """Put a zero-width character between two letters of each word."""
 
     def split(word: str) -> str:
         place = random.randrange(1, len(word))
@@ -113,12 +118,12 @@ def zero_width(text: str, random: Random) -> str:
 
 
 def spaced_letters(text: str, random: Random) -> str:
-    """Blanks between the letters of each word of four letters or more."""
+    """Put spaces between the letters of each word of at least four letters."""
     return _LONG_WORD.sub(lambda found: " ".join(found[0]), text)
 
 
 def repeated_letters(text: str, random: Random) -> str:
-    """One letter of each word three to five times."""
+    """Repeat one letter of each word: it appears three to five times."""
 
     def stretch(word: str) -> str:
         place = random.randrange(len(word))
@@ -128,14 +133,14 @@ def repeated_letters(text: str, random: Random) -> str:
 
 
 def missing_spaces(text: str, random: Random) -> str:
-    """Every second blank between two words, by chance, is not there; at least one."""
+    """Drop each space between two words with a probability of one half, but at least one space."""
     gaps = [found.start() for found in _GAP.finditer(text)]
     dropped = _choose(gaps, random)
     return "".join(character for place, character in enumerate(text) if place not in dropped)
 
 
 def diacritics(text: str, random: Random) -> str:
-    """Accents on letters: `stupid` -> `st\u00fap\u00efd`."""
+    """Put accents on letters: `stupid` -> `st\u00fap\u00efd`."""
 
     def accent(letter: str) -> str:
         return unicodedata.normalize("NFC", letter + random.choice(_MARKS))
@@ -144,7 +149,7 @@ def diacritics(text: str, random: Random) -> str:
 
 
 def swapped_letters(text: str, random: Random) -> str:
-    """Two neighbouring letters within each word of four letters or more change places; first and last stay."""
+    """Swap two adjacent letters in each word of at least four letters; the first and the last stay in place."""
 
     def swap(word: str) -> str:
         places = [place for place in range(1, len(word) - 2) if word[place] != word[place + 1]]
@@ -157,28 +162,28 @@ def swapped_letters(text: str, random: Random) -> str:
 
 
 def with_id(text: str, random: Random) -> str:
-    """An identifier between two words: `3f0c9a1e-77b2`."""
+    """Insert an identifier between two words: `3f0c9a1e-77b2`."""
     return _insert(text, random, f"{random.getrandbits(32):08x}-{random.getrandbits(16):04x}")
 
 
 def with_price(text: str, random: Random) -> str:
-    """A price between two words: `$1,299.90`."""
+    """Insert a price between two words: `$1,299.90`."""
     price = f"{random.randrange(1, 5000):,}.{random.randrange(100):02}"
     return _insert(text, random, random.choice(_CURRENCIES) + price)
 
 
 def with_code(text: str, random: Random) -> str:
-    """A line of code between two words."""
+    """Insert a line of code between two words."""
     return _insert(text, random, random.choice(_CODE))
 
 
 def with_foreign_script(text: str, random: Random) -> str:
-    """A friendly word in another script between two words."""
+    """Insert a friendly word in another script between two words."""
     return _insert(text, random, random.choice(_FOREIGN))
 
 
 def friendly_sentences(text: str, random: Random) -> str:
-    """Two to six friendly sentences, half of them in front of the text and half behind it."""
+    """Add two to six friendly sentences, half of them before the text and half after it."""
     chosen = random.sample(_FRIENDLY, random.randint(2, 6))
     place = len(chosen) // 2
     return " ".join((*chosen[:place], text, *chosen[place:]))
@@ -188,7 +193,7 @@ def _in_style(style: str) -> Edit:
     return lambda text, random: restyle(style, text)
 
 
-# Those that training may learn from.
+# The edits that training may use.
 _LEARNT: Mapping[str, Edit] = {
     "leetspeak": leetspeak,
     "homoglyphs": homoglyphs,
@@ -200,7 +205,7 @@ _LEARNT: Mapping[str, Edit] = {
     "swapped letters": swapped_letters,
 }
 DISGUISES = tuple(_LEARNT)
-# Whole texts in the letters of generators, and with marks and letters that show nothing.
+# Whole texts in "fancy letters", or with extra marks and invisible characters.
 STYLES: Mapping[str, Edit] = {
     **{style: _in_style(style) for style in ALPHABETS},
     "currency signs": currency_signs,
@@ -209,10 +214,10 @@ STYLES: Mapping[str, Edit] = {
     "stacked marks": stacked_marks,
     "invisible letters": invisible_letters,
 }
-# So few friendly sentences would be learnt by heart.
+# Training does not use the friendly sentences: they are so few that the model would memorise them.
 EVASIONS: Mapping[str, Edit] = {**_LEARNT, "friendly sentences": friendly_sentences, **STYLES}
-# What `moderation.data.folding.fold_disguises` undoes in part or not at all: of words spelled with blanks it joins
-# neighbours too, and of leetspeak it leaves what may be a name or a number.
+# What `moderation.data.folding.fold_disguises` undoes only in part, or not at all: when it joins spaced letters it also
+# joins neighbouring words, and it leaves leetspeak that may be a name or a number.
 STUBBORN = ("leetspeak", "spaced letters", "missing spaces", "swapped letters")
 INSERTIONS: Mapping[str, Edit] = {
     "ids": with_id,
@@ -233,7 +238,7 @@ def edit_text(name: str, text: str, seed: int) -> str:
 
 
 def _replace(text: str, random: Random, table: Mapping[str, str]) -> str:
-    """Put one of the table's characters for a share of the letters of each word."""
+    """Replace a share of the letters of each word with one of their characters in the table."""
     return _WORD.sub(
         lambda found: _change(found[0], random, table.__contains__, lambda letter: random.choice(table[letter])), text
     )
@@ -245,41 +250,38 @@ def _change(word: str, random: Random, may: Callable[[str], bool], change: Calla
 
 
 def _choose(places: list[int], random: Random) -> set[int]:
-    """A share of the places by chance, and at least one where there are any."""
+    """Draw a share of the places; at least one if there are any."""
     chosen = {place for place in places if random.random() < _SHARE}
     return chosen or ({random.choice(places)} if places else set())
 
 
 def _insert(text: str, random: Random, addition: str) -> str:
-    """Put something between two words, or at an end."""
+    """Put an addition between two words, or at the beginning or the end."""
     place = random.choice([0, *(found.start() for found in _GAP.finditer(text)), len(text)])
     return " ".join(part for part in (text[:place], addition, text[place:].removeprefix(" ")) if part)
-
-
-logger = logging.getLogger(__name__)
 
 
 def add_disguised(
     frame: pd.DataFrame,
     share: float,
     seed: int,
-    text_column: str = "comment_text",
+    text_column: str = TEXT_COLUMN,
     edits: Sequence[str] = DISGUISES,
 ) -> pd.DataFrame:
-    """Append disguised copies of a part of the rows, with the labels of the originals.
+    """Append disguised copies of some of the rows, with the labels of the originals.
 
-    Each copy has one of the edits, drawn by chance. Clean comments are copied at the same share as toxic ones, or the
-    disguise itself would be learnt as a sign of toxicity.
+    Each copy gets one of the edits, drawn at random. Clean comments are copied at the same share as toxic ones;
+    otherwise the model would learn that the disguise itself is a sign of toxicity.
 
     Args:
-        frame: Rows of the train split alone: a copy of a row of another split would give its label away.
+        frame: Rows of the train split only: a copy of a row of another split would give its label away.
         share: Copies per row, in [0, 1].
-        seed: Fixes the rows, their edits and what each edit draws.
+        seed: Decides which rows are copied, which edit each gets, and what the edit draws.
         text_column: Column of the texts.
         edits: Names in `moderation.data.disguises.EVASIONS`.
 
     Returns:
-        The rows, then the copies; the frame itself for a share of 0.
+        The rows, then the copies; with a share of 0, the frame itself.
     """
     n_copies = round(share * len(frame))
     if not n_copies:

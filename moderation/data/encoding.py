@@ -20,6 +20,7 @@ from moderation.artifacts import read_bytes, sha256, sync, write_atomically
 from moderation.data.validation import as_numbers, check_table, find_label_columns
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.links import refuse_links_out
+from moderation.tables.options import TEXT_COLUMN
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,9 +31,8 @@ logger = logging.getLogger(__name__)
 _ENCODING_VERSION = 1  # increase it when the same text and tokenizer give other columns
 _N_KEPT = 20  # encodings to keep in the cache, the last used ones; a training has three
 _DAYS_KEPT = 30  # since they were last used
-_ENCODING = re.compile(
-    r"[0-9a-f]{32}\.arrow|tmp[a-z0-9_]{8}"
-)  # complete, or with the name that `datasets` gives while writing
+# A complete encoding, or one that `datasets` is still writing.
+_ENCODING = re.compile(r"[0-9a-f]{32}\.arrow|tmp[a-z0-9_]{8}")
 _BESIDE = re.compile(r"([0-9a-f]{32})\.sha256|\.[0-9a-f]{32}\.sha256\.[0-9a-f]{12}\.tmp")
 
 
@@ -41,7 +41,7 @@ def df_to_hfds(
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str] | None = None,
     *,
-    text_column: str = "comment_text",
+    text_column: str = TEXT_COLUMN,
     max_length: int = 256,
     cache_dir: Path | str | None = None,
 ) -> Dataset:

@@ -1,4 +1,4 @@
-"""Spellings that hide a word from a filter, read as the word that people read."""
+"""Read spellings that hide a word from a filter as the word that people read."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A step sees the text as the step before left it, and begins with what it replaces, or a text would be searched slowly.
-# Each is local, so that a text of any kind takes time in proportion to its length. Digits and signs are read as letters
-# with care: of "A55", "US$500", "mp3" and "bob@example.com" nothing is changed, and a number before a unit stays one.
-# Who writes in capitals must have two of them beside the digit.
+# Each step sees the text as the previous step left it. Its pattern begins with the characters that it replaces, since
+# anything else would make the search slow, and looks only at nearby ones, so any text takes time in proportion to its
+# length. Digits and signs are read as letters with care: "A55", "US$500", "mp3" and "bob@example.com" stay as they are,
+# and so does a number before a unit. Among capitals, a digit is read as a letter only next to two of them.
 _L = r"\p{L}"
 _SIGN = "[0134579@$!8]"
 _UNITS = (
@@ -37,17 +37,30 @@ _AT_START = rf"(?<![\w.,@$])#(?!(?:{_UNITS})\b)(?={_L}(?:{_L}|{_SIGN}){{2}})"
 _ANYWHERE = f"{_INSIDE}|{_AT_END}|{_AT_START}"
 _BLANK = r"[ .\-*\u00b7/]"
 _ANY_MARK = r"[\p{P}\p{S}]"
-_MARK = rf"[{_ANY_MARK}&&[^\p{{Ps}}\p{{Pe}}?&@\\.\-*]]"  # none of `p(a|b)`, a URL, an address or `\n`, nor of `_BLANK`
-# What shows nothing: all that Unicode calls ignorable, the blanks that it calls signs, and skin tones.
+# Not the signs of `p(a|b)`, URLs, addresses or `\n`, and not those of `_BLANK`.
+_MARK = rf"[{_ANY_MARK}&&[^\p{{Ps}}\p{{Pe}}?&@\\.\-*]]"
+# Dropped: what Unicode calls ignorable, blank characters that it counts as symbols, and skin tones.
 _NOTHING = r"\p{Default_Ignorable_Code_Point}\p{Emoji_Modifier}\x{2800}\x{1d159}\x{fff9}-\x{fffc}"
+_LONG_O = "\u0254(?=\u02d0)"  # in a phonetic transcription, `f\u0254\u02d0k`; elsewhere it is read as c
+_MU = "\u03bc"  # read as u by a step of its own, since it is also a unit
+_LONGEST = 4  # characters that one character may become
+_UNREAD = " \U0001f3f4 "  # stands for every picture that is not read as a word
+_CLOSING = "\u2202"
+# Some pictures are read as words only after one of these words, with at most two spaces between.
+_CALLERS = "a an the you u ur your are is fat ugly dirty filthy stupid dumb little old like such these those of fucking"
+_CALLING = "|".join(f"\\b{word} {{0,2}}." for word in _CALLERS.split())
+# Letters of other scripts are read as Latin ones next to these, Greek ones (`\u0394x`) only in words of three or more.
+# Signs are read as letters inside words and at their beginning (not in `\u00a3bn`), currency signs also at the end.
+_LATIN = "[A-Za-z]"
+_NO_SCALE = r"(?!(?:bn|mn|tn|mil|pcm|pa|pw|ea)\b)"
 
 
 def _between_letters(gap: str, n_letters: int) -> str:
-    """Pattern of what stands between single Latin letters: `f|u|c|k`.
+    """Build the pattern of a separator between single Latin letters, as in `f|u|c|k`.
 
     Args:
-        gap: Pattern of it, of a fixed length.
-        n_letters: Letters that must stand so in a row; in fewer it stays.
+        gap: Pattern of the separator, of a fixed length.
+        n_letters: How many letters in a row must be separated; with fewer, the separator stays.
     """
 
     def before(n: int) -> str:
@@ -64,28 +77,29 @@ _STEPS: tuple[tuple[str, str], ...] = (
     # Letters that have two readings, and units of measurement.
     ("\u00df(?<!\\w.)(?=\\p{L}{2})", "b"),
     ("\u03bc(?:(?<=[A-Za-z].)|(?<!\\w.)(?=\\p{L}{4})(?!mol|gram|sec))", "u"),
-    # Four single letters or more with signs between them, alone or between blanks; three with two signs, as brackets.
+    # At least four single letters with a sign between them, with or without spaces; or at least three with two signs,
+    # such as brackets.
     (_between_letters(_MARK, 4), ""),
     (_between_letters(f" {_MARK} ", 4), ""),
     (_between_letters(_ANY_MARK * 2, 3), ""),
-    # Three single letters or more in a row: `i d i o t`, `i.d.i.o.t`; not what stands behind an apostrophe or a slash.
+    # At least three single letters in a row: `i d i o t`, `i.d.i.o.t`; not after an apostrophe or a slash.
     (
         rf"{_BLANK}(?:(?<=\A{_L}.|[^\w'\u2019/]{_L}.)(?={_L}{_BLANK}{_L}\b)"
         rf"|(?<=\A{_L}{_BLANK}{_L}.|[^\w'\u2019/]{_L}{_BLANK}{_L}.)(?={_L}\b))",
         "",
     ),
-    # Signs: `sh!t`, `b@stard`, `@ss`, `a$$hole`, `$tupid`; no end of a sentence, address, mention or amount.
+    # Signs: `sh!t`, `b@stard`, `@ss`, `a$$hole`, `$tupid`; not the end of a sentence, addresses, mentions, amounts.
     (r"(?<=\p{Ll})!(?=\p{Ll})", "i"),
     (rf"(?<={_L})@(?={_L}|\$)(?!{_L}[\w-]*\.{_L})|(?<!\w)@(?=[sS]{{2}}|\$\$)", "a"),
     (rf"(?<=\p{{Ll}}|\p{{Ll}}\$)\$(?!\$?\d)|(?<![\w$.])\$(?=\p{{Ll}}(?:{_L}|{_SIGN}))", "s"),
     *((_ANYWHERE.replace("#", digit), letter) for digit, letter in zip("0345789", "oeastbg", strict=True)),
-    # 1 stands for l as often as for i: for l after a vowel, after another l, and at the start before a vowel.
+    # 1 may be an l or an i. It is an l after a vowel, after another l, and at the start of a word before a vowel.
     (r"(?<=[aeiouAEIOU])11\b", "ll"),
     (rf"(?<=[aeiouAEIOU])1(?={_SIGN}{{0,2}}{_L})|(?<![\w.,@$])1(?=[aeouAEOU]{_L}{{2}})", "l"),
     (r"(?<=[lL])1(?!\d)", "l"),
     (_ANYWHERE.replace("#", "1"), "i"),
-    # The same letter three times or more: twice where that makes common words, once elsewhere (`stuuuupid`); not where
-    # nothing else is in the word (`www`), and no Roman numeral.
+    # The same letter at least three times becomes two where that makes common words, otherwise one (`stuuuupid`). Words
+    # of a single letter (`www`) and Roman numerals stay as they are.
     (
         r"[sSgGlLoO](?i:(?<=[au].|[kp]i.)(?<=s)s*(?=ss)|(?<=[ai]g)g*(?=gg)|(?<=[aeiu]l)l*(?=ll)"
         r"|(?<=[bgl]o)o*(?=oo[bdk]))",
@@ -95,23 +109,11 @@ _STEPS: tuple[tuple[str, str], ...] = (
 )
 
 
-_LONG_O = "\u0254(?=\u02d0)"  # of a transcription, `f\u0254\u02d0k`; elsewhere it is read as c
-_MU = "\u03bc"  # read as u by a step of its own, since it is a unit too
-_LONGEST = 4  # characters that one is read as
-_UNREAD = " \U0001f3f4 "  # a picture that is read as no word, in the place of any other
-_CLOSING = "\u2202"
-_CALLERS = "a an the you u ur your are is fat ugly dirty filthy stupid dumb little old like such these those of fucking"
-_CALLING = "|".join(f"\\b{word} {{0,2}}." for word in _CALLERS.split())  # a picture stands between blanks
-# Letters of other scripts are read as Latin ones beside these, Greek ones (`\u0394x`) in words of three letters;
-# signs within words, at a word's beginning (not `\u00a3bn`), and those of currencies at its end.
-_LATIN = "[A-Za-z]"
-_NO_SCALE = r"(?!(?:bn|mn|tn|mil|pcm|pa|pw|ea)\b)"
-
-
 def _beside_latin(letters: str, all_letters: str) -> str:
-    """Pattern of letters of other scripts where they stand beside Latin ones, or beside others that do.
+    """Build the pattern of letters of other scripts next to Latin ones, directly or through more such letters.
 
-    It begins with the letters, so that a text without them is passed over fast; `.` behind it is the letter found.
+    It begins with the letters, so a text without them is passed over fast. The `.` at the end of a lookbehind is the
+    letter itself.
     """
     other = f"[{all_letters}]"
     before = "|".join(f"{_LATIN}{other * n}." for n in range(3))
@@ -123,7 +125,7 @@ def _beside_latin(letters: str, all_letters: str) -> str:
 
 
 def _signs_in_words(signs: str, all_signs: str) -> str:
-    """Pattern of signs where they stand for a letter of a word, beside letters or other such signs."""
+    """Build the pattern of signs that stand for a letter of a word, next to letters or other such signs."""
     other = f"[{all_signs}]"
     pattern = (
         f"[{signs}](?:(?<={_LATIN}.)(?={_LATIN}|{other})|(?<={other}.)(?={_LATIN})"
@@ -135,13 +137,13 @@ def _signs_in_words(signs: str, all_signs: str) -> str:
 
 
 def _pictures_in_words(pictures: str, all_pictures: str) -> str:
-    """Pattern of pictures where they stand for a letter between two others, one or two of them."""
+    """Build the pattern of one or two pictures that stand for letters between two other letters."""
     other = f"[{all_pictures}]"
     return f"[{pictures}](?:(?<={_LATIN}.)(?={other}?{_LATIN})|(?<={_LATIN}{other}.)(?={_LATIN}))"
 
 
 def _in_mixed_words(letters: str) -> str:
-    """Pattern of Cyrillic letters in words that hold letters of other alphabets, at most four letters away."""
+    """Build the pattern of Cyrillic letters in words that also hold other letters, at most four letters away."""
     cyrillic = r"\x{400}-\x{45f}"
     other = f"[\\p{{L}}&&[^{cyrillic}]]"
     before = "|".join(f"{other}[{cyrillic}]{{{n}}}." for n in range(4))
@@ -150,7 +152,7 @@ def _in_mixed_words(letters: str) -> str:
 
 @dataclass(frozen=True)
 class _Looks:
-    """What reads letters by their looks: steps before and after the table of single characters, which is one pass."""
+    """How letters are read by their looks: one table of single characters, and the steps before and after it."""
 
     before: tuple[tuple[str, str], ...]
     table: bytes
@@ -171,12 +173,13 @@ def _look_steps() -> _Looks:
         patterns += [_signs_in_words(own_signs[latin], "".join(signs))] if latin in own_signs else []
         patterns += [_pictures_in_words(own_pictures[latin], "".join(pictures))] if latin in own_pictures else []
         after.append(("|".join(patterns), latin))
-    after += [(picture, f" {picture} ") for picture in sorted(pictures)]  # those that stand for no letter
+    # The pictures that are left do not stand for letters.
+    after += [(picture, f" {picture} ") for picture in sorted(pictures)]
     return _Looks(tuple(before), compile_table(_whole_table(found)), tuple(after))
 
 
 def _by_latin(letters: Mapping[str, str]) -> dict[str, str]:
-    """Latin small letter -> all characters that are read as it, whatever their case, so that one pass is enough."""
+    """Map each small Latin letter to all characters of either case that are read as it, so one pass is enough."""
     found: dict[str, str] = {}
     for letter, latin in letters.items():
         found[latin.lower()] = found.get(latin.lower(), "") + letter
@@ -184,10 +187,10 @@ def _by_latin(letters: Mapping[str, str]) -> dict[str, str]:
 
 
 def _whole_table(found: Letters) -> dict[str, str]:
-    """Every character that is read otherwise than its decomposition says, and as what.
+    """List every character that is not read as Unicode decomposes it, with what it is read as.
 
-    A sign in brackets is read without them, an emoji as its name or by itself, between blanks; what a decomposition
-    makes longer than four characters, the greetings of Arabic, is cut there.
+    A bracketed sign is read without its brackets; an emoji is read as its name or as itself, with spaces around it. A
+    decomposition of more than four characters, such as that of an Arabic greeting, is cut there.
     """
     from tokenizers import normalizers
 
@@ -205,7 +208,7 @@ def _whole_table(found: Letters) -> dict[str, str]:
 
 
 def _newer_marks() -> str:
-    """Marks and format characters that the step of the tokenizer for accents does not know yet."""
+    """Find the marks and format characters that the tokenizer's own step for accents does not know yet."""
     from tokenizers import normalizers
 
     strip = normalizers.StripAccents().normalize_str
@@ -215,19 +218,19 @@ def _newer_marks() -> str:
 
 
 def _flag_pattern() -> str:
-    """A flag that stands alone; regional indicators beside others, blanks between them or not, are letters."""
+    """Build the pattern of a single flag; regional indicators next to others, spaced or not, are letters."""
     gap = r"[\s\p{Default_Ignorable_Code_Point}]"
     apart = f"(?<!\\p{{RI}}|\\p{{RI}}{gap}|\\p{{RI}}{gap}{gap})"
     return f"{apart}(?:{'|'.join(sorted(find_flags()))})(?!{gap}{{0,2}}\\p{{RI}})"
 
 
 def reading_steps() -> list[Any]:
-    """Normalisers of `tokenizers`, in order, that read disguised words as plain ones.
+    """Build the normalisers of `tokenizers`, in order, that read disguised words as plain ones.
 
     Each takes time in proportion to a text's length.
 
     Raises:
-        MissingExtraError: a package that knows how characters look is not installed.
+        MissingExtraError: a package with the looks of characters is not installed.
     """
     from tokenizers import Regex, normalizers
 
@@ -250,24 +253,29 @@ def reading_steps() -> list[Any]:
 
 
 def fold_disguises(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Give a fast tokenizer first steps that read disguised words as plain ones.
+    """Give a fast tokenizer additional first steps that read disguised words as plain ones.
 
-    Letters that look like Latin ones are read as these (`looks`), letters in compatibility forms (Unicode's NFKD:
-    full-width, circled and mathematical ones) and accents are reduced, emoji that stand for things read as words, what
-    shows nothing dropped, single letters in a row joined, digits and signs within words read as letters, letters that
-    stand three times or more read once; then comes the tokenizer's own normalisation. The steps stand in
-    `tokenizer.json`, so that every backend takes them, and offsets still point into the text as it was written. Russian
-    or Greek text becomes unreadable to the model: for models of English alone.
+    The steps, before the tokenizer's own normalisation:
+
+    - letters that look like Latin ones are read as these (`looks`);
+    - accents and compatibility forms (Unicode's NFKD: full-width, circled, mathematical letters) become plain letters;
+    - some emoji are read as words, and invisible characters are dropped;
+    - single letters in a row are joined;
+    - digits and signs inside words are read as letters;
+    - a letter that is repeated three times or more is read once, or twice where that makes a common word.
+
+    The steps are part of `tokenizer.json`, so every backend applies them. Offsets still refer to the text as it was
+    written. The model can no longer read Russian or Greek text, so this is for English models only.
 
     Args:
-        tokenizer: A fast one; its own normalisation is changed.
+        tokenizer: A fast tokenizer; its own normalisation is changed.
 
     Returns:
-        A tokenizer of the general class, since those of single architectures build their normalisation anew when
-        they are loaded and would lose the steps.
+        A tokenizer of the general class. The classes of single architectures build their normalisation again when
+        they are loaded, and would lose the steps.
 
     Raises:
-        MissingExtraError: as of `reading_steps`.
+        MissingExtraError: as in `reading_steps`.
     """
     from tokenizers import normalizers
     from transformers import PreTrainedTokenizerFast

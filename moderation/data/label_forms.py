@@ -87,7 +87,7 @@ def spread_labels(
     no_label = {name for name in counts if _means_none(name, none)}
     if counts and (set(counts) <= {"0", "1"} or all(name.casefold() in YES | NO for name in counts)):
         raise DataError(
-            f"{where}: column {show_names([cells.name])!r} has one label as 0 and 1, not names. Use "
+            f"{where}: column {show_names([cells.name])!r} contains 0 and 1, not names of labels. Use "
             "--label-columns for it instead of --labels-in."
         )
     names = _check_names(counts.keys() - no_label, str(cells.name), where)

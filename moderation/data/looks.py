@@ -1,10 +1,10 @@
-"""Characters by their looks: which letter, word or nothing does a person see?
+"""Characters by their looks: which letter or word does a person see, if any?
 
-What is known comes from Unicode: the names of characters, their decompositions, and the confusables of its Technical
-Standard 39. Beyond that stand alphabets that generators of "fancy text" use, by their makers' choice of shapes.
+The sources are Unicode's names of characters, their decompositions, and the confusables of its Technical Standard 39;
+and the alphabets of "fancy text" generators, whose makers chose the characters by their shapes.
 """
 
-# ruff: noqa: RUF001 -- to be taken for one another is what these letters are here for
+# ruff: noqa: RUF001 -- these letters are here because they are easily confused
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from moderation.errors import MissingExtraError
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 
-# Letters that are taken for Latin ones in common fonts. First of all, as it was before the others were added.
+# Letters that look like Latin ones in common fonts. They take precedence over all other sources.
 _CYRILLIC = ("авсԁеԍһніјкӏмпорԛгѕтѵԝхуАВСЕНІЈКМОРԚЅТѴԜХУ", "abcdeghhijklmnopqrstvwxyABCEHIJKMOPQSTVWXY")
 _GREEK = ("αεηικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aenikvoptuxABEZHIKMNOPTYX")
 _LATIN_SHAPES = ("ıɑɡɩʟɴʀ", "iagilnr")
@@ -29,7 +29,7 @@ LOOKALIKES: Mapping[str, str] = {
     for letter, latin in zip(letters, latins, strict=True)
 }
 
-# Alphabets of generators, from a to z.
+# Alphabets of "fancy text" generators, from a to z.
 _ALPHABETS = (
     "αв¢∂єƒgнιנкℓмησρqяѕтυνωχуz",
     "αβ¢δεƒghιנκλмηθρqгѕτυvωχγζ",
@@ -58,7 +58,7 @@ _ALPHABETS = (
     "𐌀𐌁𐌂𐌃𐌄𐌅G𐌇𐌉J𐌊𐌋𐌌𐌍𐌏𐌐𐌒𐌓𐌔𐌕𐌖V𐌅𐌗𐌙𐌆",
     "ᚨᛒᚲᛞᛖᚠᚷᚺᛁᛃᚴᛚᛗᚾᛟᛈQᚱᛋᛏᚢᚡᚹXᚤᛉ",
 )
-# Signs with a use of their own are letters within words alone.
+# Signs that have a use of their own are read as letters only within words.
 _SIGNS: Mapping[str, str] = {
     "a": "\u20b3",
     "b": "\u0e3f\u20bf",
@@ -83,8 +83,8 @@ _SIGNS: Mapping[str, str] = {
     "y": "\u00a5",
 }
 
-# First word of a character's name: scripts whose letters are read as Latin ones wherever they stand. Those of other
-# scripts, in which people write to one another, only beside Latin ones.
+# Scripts whose letters are read as Latin ones everywhere, by the first word of a character's name. Letters of other
+# scripts, which people write their languages in, are read so only next to Latin ones.
 _SCRIPTS = """CANADIAN CARIAN CHEROKEE COPTIC CYRILLIC DESERET GOTHIC LATIN LISU LYCIAN LYDIAN MATHEMATICAL MODIFIER OLD
 OSAGE RUNIC TIFINAGH VAI WARANG YI"""
 _EVERYWHERE = frozenset(_SCRIPTS.split())
@@ -100,15 +100,15 @@ _NAMED = re.compile(
     rf"(?: (?:{_SHAPES}))*"
     r" (?P<letter>[A-Z]|ALPHA|IOTA|UPSILON|ENG|SCHWA|EZH|ETH|KRA|CHI|BETA|OMEGA)(?: (?:WITH|ROTUNDA|LONGA) .*)?"
 )
-_SQUARED_WORD = re.compile("(?:NEGATIVE )?SQUARED ([A-Z]{2,4})")  # of `SQUARED OK`
+_SQUARED_WORD = re.compile("(?:NEGATIVE )?SQUARED ([A-Z]{2,4})")  # such as `SQUARED OK`
 _SOUNDS = {"ALPHA": "a", "IOTA": "i", "UPSILON": "u", "ENG": "n", "SCHWA": "e", "EZH": "z", "ETH": "d", "KRA": "k"}
 _SOUNDS |= {"CHI": "x", "BETA": "b", "OMEGA": "w"}
-# By their looks others than by their names: generators use them so.
+# Letters that generators use for another letter than the one in their names.
 _USED_AS = {"\u0254": "c", "\u0186": "C", "\u025f": "f", "\u0183": "g", "\u0284": "f", "\u0185": "b"}
 _USED_AS |= {"\u0492": "F", "\u0493": "f"}
 
-# Emoji that people use as words of abuse and threats, by their names; all others are what they were before, signs that
-# the model does not know. "You are such a \U0001f98b" would be hostile if it were read.
+# Emoji that people use as words of abuse and threats, by their names. All others remain signs that the model does not
+# know: if the emoji in "You are such a \U0001f98b" were read as a word, the sentence would look hostile.
 _MEANT = {
     "middle finger": "fuck",
     "pile of poo": "shit",
@@ -121,23 +121,23 @@ _MEANT = {
 _NAMES_READ = """axe bomb boy chains coffin dagger eggplant girl gorilla hammer man monkey ogre orangutan snake syringe
 troll woman zombie"""
 _READ = frozenset(_NAMES_READ.split())
-# Words where somebody is called so; elsewhere ornaments.
+# Read as words only if somebody is called so; otherwise they are ornaments.
 _CALLED = {"wastebasket": "trash", "pig face": "pig", "cow face": "cow", "rat": "rat", "mouse face": "mouse"}
 _NAMES_CALLED = "cockroach cow donkey pig toilet turkey whale worm skunk sloth"
 _CALLED |= {word: word for word in _NAMES_CALLED.split()}
-_FIRST_PICTURE = 0x2600  # what comes before are arrows, clocks and signs
+_FIRST_PICTURE = 0x2600  # arrows, clocks and signs come before it
 
 
 @dataclass(frozen=True)
 class Letters:
-    """Characters that look like Latin letters, and which. Case is kept where there is one.
+    """Characters that look like Latin letters, with these letters. Case is kept if there is one.
 
     Args:
-        everywhere: Those that are read so wherever they stand.
-        russian: Further letters of Cyrillic alphabets, which are read so in words that hold other letters than
-            Cyrillic ones alone, since whole sentences of these languages would become Latin.
-        beside: Those that are read so beside Latin letters alone: of other scripts in which people write, and signs
-            such as those of currencies.
+        everywhere: Characters that are read as Latin ones everywhere.
+        russian: Further Cyrillic letters, which are read as Latin ones only in words that also hold letters of other
+            alphabets; otherwise whole sentences in these languages would become Latin.
+        beside: Characters that are read as Latin ones only next to Latin letters: letters of other scripts that people
+            write in, and signs such as those of currencies.
     """
 
     everywhere: dict[str, str]
@@ -149,7 +149,7 @@ def find_letters() -> Letters:
     """Find the characters that look like Latin letters.
 
     Raises:
-        MissingExtraError: the package that brings Unicode's confusables is not installed.
+        MissingExtraError: the package with Unicode's confusables is not installed.
     """
     everywhere: dict[str, str] = {}
     russian: dict[str, str] = {}
@@ -163,7 +163,8 @@ def find_letters() -> Letters:
         script = unicodedata.name(character, "").split(" ")[0]
         boxed = unicodedata.category(character) == "So"
         (everywhere if script in _EVERYWHERE or boxed or character in LOOKALIKES else beside)[character] = latin
-    for found in (everywhere, beside):  # the other case of a letter; of Greek and Cyrillic it may look otherwise
+    # Add the other case of each letter, except of Greek and Cyrillic ones, where it may look different.
+    for found in (everywhere, beside):
         for letter, latin in list(found.items()):
             if unicodedata.name(letter).startswith(("GREEK", "CYRILLIC")):
                 continue
@@ -182,8 +183,8 @@ class Pictures:
     """Emoji of one character.
 
     Args:
-        read: Each with the word that it is read as, or with itself.
-        called: Those whose word counts only where somebody is called so.
+        read: Each emoji with the word that it is read as, or with itself.
+        called: Emoji that are read as words only if somebody is called so.
     """
 
     read: dict[str, str]
@@ -194,7 +195,7 @@ def find_pictures() -> Pictures:
     """Find the emoji, and which of them people use as words.
 
     Raises:
-        MissingExtraError: the package that brings their names is not installed.
+        MissingExtraError: the package with their names is not installed.
     """
     names = {
         picture.removesuffix("\ufe0f"): str(facts["en"]).strip(":").replace("_", " ").lower()
@@ -207,17 +208,17 @@ def find_pictures() -> Pictures:
 
 
 def find_squared_words() -> dict[str, str]:
-    """Find the signs that show a word of two to four letters in a square, and which."""
+    """Find the signs that show a word of two to four letters in a square, with these words."""
     names = {chr(place): unicodedata.name(chr(place), "") for place in range(0x1F100, 0x1F200)}
     found = {sign: _SQUARED_WORD.fullmatch(name) for sign, name in names.items()}
     return {sign: word[1].lower() for sign, word in found.items() if word}
 
 
 def find_flags() -> list[str]:
-    """Pairs of regional indicators that are the flag of a country.
+    """Find the pairs of regional indicators that are the flag of a country.
 
     Raises:
-        MissingExtraError: as `find_pictures`.
+        MissingExtraError: as in `find_pictures`.
     """
     return [
         pair for pair in _load_emoji() if len(pair) == 2 and all("\U0001f1e6" <= half <= "\U0001f1ff" for half in pair)
@@ -233,7 +234,7 @@ def _load_emoji() -> Mapping[str, Any]:
 
 
 def _candidates() -> Iterator[tuple[str, str]]:
-    """Characters and the Latin letters that they look like, the surest source first."""
+    """Yield characters with the Latin letters that they look like, the most reliable source first."""
     yield from LOOKALIKES.items()
     yield from _USED_AS.items()
     for place in range(0x80, sys.maxunicode + 1):
@@ -259,10 +260,11 @@ def _confusables() -> Iterator[tuple[str, str]]:
         twins = [twin["c"] for twin in confusables_data.get(latin, [])]
         for twin in twins:
             if len(twin) == 1 and unicodedata.category(twin) in ("Ll", "Lu", "Lo") and reduce_forms(twin) == twin:
-                # the confusables of l hold those of I
+                # Unicode lists the confusables of I with those of l.
                 is_i = unicodedata.category(twin) == "Lu" or unicodedata.name(twin).endswith((" I", "IOTA", "IAUDA"))
                 yield twin, "I" if latin == "l" and is_i else latin
-    for letter, twins in confusables_data.items():  # a letter with a stroke is confusable with it and a mark
+    # A letter with a stroke is listed as confusable with the plain letter and a mark.
+    for letter, twins in confusables_data.items():
         if len(letter) == 1 and unicodedata.category(letter)[0] == "L" and reduce_forms(letter) == letter:
             for twin in twins:
                 plain = reduce_forms(twin["c"])
@@ -271,5 +273,5 @@ def _confusables() -> Iterator[tuple[str, str]]:
 
 
 def reduce_forms(text: str) -> str:
-    """Compatibility forms and marks taken away, as the tokenizer's own steps do."""
+    """Remove compatibility forms and marks, as the tokenizer's own steps do."""
     return "".join(letter for letter in unicodedata.normalize("NFKD", text) if unicodedata.category(letter)[0] != "M")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.data.validation import text_key
+from moderation.tables.options import TEXT_COLUMN
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class TableReport:
 def describe(
     frame: pd.DataFrame,
     labels: Sequence[str],
-    text_column: str = "comment_text",
+    text_column: str = TEXT_COLUMN,
     token_lengths: npt.NDArray[np.integer[Any]] | None = None,
     max_length: int | None = None,
 ) -> TableReport:
@@ -158,7 +159,7 @@ def describe(
     )
 
 
-def shared_texts(frames: dict[str, pd.DataFrame], text_column: str = "comment_text") -> dict[tuple[str, str], int]:
+def shared_texts(frames: dict[str, pd.DataFrame], text_column: str = TEXT_COLUMN) -> dict[tuple[str, str], int]:
     """Count the different texts that two tables share, compared without case and white space.
 
     Args:

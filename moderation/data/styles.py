@@ -1,7 +1,7 @@
-"""Styles of "fancy text" generators: texts whose letters look like others, or hold what nobody sees.
+"""Styles of "fancy text" generators: letters that look like others, and characters that nobody sees.
 
-Each alphabet is looked up by the names that Unicode gives its letters, apart from what the tokenizer knows of them
-(`moderation.data.looks`): a letter that both forget is found by measuring.
+Each alphabet is looked up by Unicode's names of its letters, independently of the tokenizer's table
+(`moderation.data.looks`), so that a measurement finds the letters that the table lacks.
 """
 
 import unicodedata
@@ -10,7 +10,7 @@ from random import Random
 
 _LATIN = "abcdefghijklmnopqrstuvwxyz"
 
-# Style -> how Unicode names its letters; where several names are given, the first that exists. {0}: the letter.
+# Style -> Unicode's name of its letters ({0}: the letter). Of several names, the first that exists is used.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "small capitals": ("LATIN LETTER SMALL CAPITAL {0}",),
     "circled letters": ("CIRCLED LATIN SMALL LETTER {0}",),
@@ -32,7 +32,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "letters with strokes": ("LATIN SMALL LETTER {0} WITH STROKE", "LATIN SMALL LETTER {0} WITH DIAGONAL STROKE"),
     "letters with hooks": ("LATIN SMALL LETTER {0} WITH HOOK", "LATIN SMALL LETTER {0} WITH TAIL"),
 }
-# Letters of other scripts by the letters that they are taken for: Unicode names them by their sounds, not their looks.
+# Letters of other scripts, by the Latin letters that they look like: Unicode names them by their sounds instead.
 _SHAPES: Mapping[str, Mapping[str, str]] = {
     "Greek letters": {
         "GREEK SMALL LETTER": "a ALPHA e EPSILON i IOTA k KAPPA n ETA o OMICRON p RHO t TAU u UPSILON v NU w OMEGA "
@@ -55,7 +55,8 @@ _SHAPES: Mapping[str, Mapping[str, str]] = {
         "CANADIAN SYLLABICS": "d CARRIER PE u TE v PE c TA l MA b CARRIER KHE r TLHI h NUNAVUT H m CARRIER GO p KI",
     },
 }
-_SIGNS = {  # of currencies, by their names
+# Currency signs, by their names.
+_SIGNS = {
     "c": "CENT SIGN",
     "e": "EURO SIGN",
     "f": "FRENCH FRANC SIGN",
@@ -69,7 +70,7 @@ _SIGNS = {  # of currencies, by their names
 }
 _ABOVE_AND_BELOW = [chr(place) for place in range(0x300, 0x334)]
 _STROKE, _KEY = "\u0336", "\u20e3"
-# One of each kind that shows nothing: letters, blanks, joiners, marks, tags, selectors, directions.
+# Invisible characters, of each kind: letters, blanks, joiners, marks, tags, selectors, directions.
 _INVISIBLE = (
     "\u3164\uffa0\u115f\u1160\u2800\u17b4\u17b5\u180e\u200e\u202d\u2061\u2063\u2066\u061c\u034f\u00ad\ufe0f\ufe01"
     "\U000e0100\U000e0061\U000e0020\U0001d173\u206a\u180b"
@@ -97,7 +98,7 @@ def _by_shapes(scripts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _pairs(pairs: str) -> list[tuple[str, str]]:
-    """`a GO b YV o LONG O` -> letters with the names behind them."""
+    """Split `a GO b YV o LONG O` into letters and the names that follow them."""
     found: list[tuple[str, str]] = []
     for word in pairs.split():
         if word.islower():
@@ -111,33 +112,33 @@ ALPHABETS: Mapping[str, Mapping[str, str]] = {
     **{style: _by_names(patterns) for style, patterns in _NAMES.items()},
     **{style: _by_shapes(scripts) for style, scripts in _SHAPES.items()},
 }
-"""Style -> Latin small letter -> the character that stands for it; letters that a style lacks stay."""
+"""Style -> small Latin letter -> the character that replaces it; letters that a style lacks stay as they are."""
 
 
 def restyle(style: str, text: str) -> str:
-    """Write a text in one of `ALPHABETS`, in small letters as the generators do."""
+    """Write a text in one of `ALPHABETS`, all in small letters, as the generators do."""
     alphabet = ALPHABETS[style]
     letters = [alphabet.get(letter.lower(), letter) for letter in text]
     return (_SEPARATOR if style == "flag letters" else "").join(letters)
 
 
 def currency_signs(text: str, random: Random) -> str:
-    """Signs of currencies for one letter of each word of three letters or more."""
+    """Replace one letter of each word of at least three letters with a currency sign."""
     return " ".join(_one_sign(word, random) if len(word) >= 3 and word.isalpha() else word for word in text.split(" "))
 
 
 def struck_through(text: str, random: Random) -> str:
-    """A stroke through every letter."""
+    """Put a stroke through every letter."""
     return "".join(letter + _STROKE if letter.isalpha() else letter for letter in text)
 
 
 def keycaps(text: str, random: Random) -> str:
-    """A keycap around every letter."""
+    """Put a keycap around every letter."""
     return "".join(letter + _KEY if letter.isalpha() else letter for letter in text)
 
 
 def stacked_marks(text: str, random: Random) -> str:
-    """Two to five marks above and below every letter."""
+    """Stack two to five marks above and below every letter."""
     return "".join(
         letter + "".join(random.choices(_ABOVE_AND_BELOW, k=random.randint(2, 5))) if letter.isalpha() else letter
         for letter in text
@@ -145,7 +146,7 @@ def stacked_marks(text: str, random: Random) -> str:
 
 
 def invisible_letters(text: str, random: Random) -> str:
-    """A character that shows nothing between any two letters."""
+    """Put an invisible character between every two adjacent letters."""
     return "".join(
         letter + random.choice(_INVISIBLE) if letter.isalpha() and after.isalpha() else letter
         for letter, after in zip(text, f"{text[1:]} ", strict=True)

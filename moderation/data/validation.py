@@ -14,10 +14,13 @@ import pandas as pd
 from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS, find_alike, name_problem
 from moderation.tables.columns import show_names, show_rows
+from moderation.tables.options import TEXT_COLUMN
 
 Mask = npt.NDArray[np.bool_]
 
 _MOST_VOTES, _MOST_CLASSES = 100, 20
+YES, NO = frozenset({"true", "yes", "t", "y"}), frozenset({"false", "no", "f", "n"})
+"""Words that a label column can have throughout, in upper or lower case, instead of 1 and 0."""
 
 
 def text_key(text: str) -> str:
@@ -29,10 +32,6 @@ def text_key(text: str) -> str:
     True
     """
     return "".join(text.casefold().split())
-
-
-YES, NO = frozenset({"true", "yes", "t", "y"}), frozenset({"false", "no", "f", "n"})
-"""Words that a label column can have throughout, in upper or lower case, instead of 1 and 0."""
 
 
 def find_label_columns(frame: pd.DataFrame, text_column: str) -> tuple[str, ...]:
@@ -189,7 +188,7 @@ def find_problems(
     frame: pd.DataFrame,
     labels: Sequence[str],
     *,
-    text_column: str = "comment_text",
+    text_column: str = TEXT_COLUMN,
     label_cut: float | None = None,
     require_both_classes: bool = True,
     partial: bool = False,
@@ -253,7 +252,7 @@ def check_table(
     frame: pd.DataFrame,
     labels: Sequence[str],
     *,
-    text_column: str = "comment_text",
+    text_column: str = TEXT_COLUMN,
     label_cut: float | None = None,
     require_both_classes: bool = True,
     partial: bool = False,

@@ -18,6 +18,8 @@ from moderation.evaluation.probabilities import BoolArray, check_pair, sigmoid
 from moderation.evaluation.resampling import deal_folds
 from moderation.labels import as_labels, check_same_labels
 
+logger = logging.getLogger(__name__)
+
 _SURE = 30.0  # logits beyond this are treated like it; in float64 its probability still differs from 1
 _LEAST_STEP = 0.25  # log-odds between two knots: steeper maps would amplify the rounding of a backend
 _LEAST_SLOPE = 1e-3  # a flatter map would turn many logits into the same float32 number
@@ -147,9 +149,6 @@ def _log_odds(share: float) -> float:
     return float(np.log(share) - np.log1p(-share))
 
 
-_log = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True)
 class CalibrationResult:
     """The calibrator of one label and why it was chosen.
@@ -240,23 +239,22 @@ def fit_calibrators(
     """
     labels = as_labels(labels)
     if seed < 0 or folds < 2 or min_examples < folds:
-        raise ConfigError("Calibration: expected a seed of 0 or more, 2 folds or more, and min_examples of as many.")
+        raise ConfigError("Calibration: expected seed >= 0, folds >= 2, and min_examples >= folds.")
     values = np.asarray(logits, dtype=np.float64)
     _, truth = check_pair(sigmoid(values), targets, len(labels), ("sigmoid(logits)", "targets"))
     if not np.isfinite(values).all():
         raise DataError("logits: infinite values; the training diverged. Expected a finite number in every cell.")
 
     results = {}
-    with threadpool_limits(
-        1, "blas"
-    ):  # products with one column: more threads would wait for each other, and round differently
+    # The products have one column: more threads would wait for each other, and round differently.
+    with threadpool_limits(1, "blas"):
         for column, label in enumerate(labels):
             rng = np.random.default_rng([seed, column])
             known = ~np.isnan(truth[:, column])
             results[label] = _fit_label(values[known, column], truth[known, column] == 1, folds, rng, min_examples)
     few = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.log_loss]
     if few:
-        _log.warning("Fewer than %d positives or negatives, so not calibrated: %s", min_examples, ", ".join(few))
+        logger.warning("Fewer than %d positives or negatives, so not calibrated: %s", min_examples, ", ".join(few))
     return results
 
 

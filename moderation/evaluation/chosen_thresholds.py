@@ -182,8 +182,8 @@ def warn_of_other_bundle(chosen: ChosenThresholds | None, bundle: str) -> None:
     """
     if chosen is not None and chosen.made_for not in (None, bundle):
         logger.warning(
-            "%s: thresholds that were made for %s; this model is %s, whose probabilities are others. Make them anew "
-            "(moderation migrate --model FOLDER, or on the server's page), or go without them for the bundle's own.",
+            "%s: thresholds that were made for %s; this model is %s, which gives other probabilities. Make new ones "
+            "(moderation migrate --model FOLDER, or on the server's page), or leave them out to use the bundle's own.",
             *(chosen.where, chosen.made_for, bundle),
         )
 

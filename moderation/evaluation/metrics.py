@@ -27,7 +27,7 @@ from moderation.evaluation.thresholds import ThresholdResult, threshold_array
 from moderation.labels import as_labels
 from moderation.text_tables import align, interval, number
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def eval_with_thresholds(
@@ -157,7 +157,7 @@ def compute_metrics(eval_prediction: Any) -> dict[str, float]:
     both = np.flatnonzero(positive.any(axis=0) & (truth == 0).any(axis=0))
     pairs = [(positive[known[:, i], i], scores[known[:, i], i], flagged[known[:, i], i]) for i in both]
     if not len(both):
-        _log.warning("No label has both classes among %d examples: macro averages are 0.", len(scores))
+        logger.warning("No label has both classes among %d examples: macro averages are 0.", len(scores))
     return {
         "macro_roc_auc": _mean([roc_auc_score(true, scored) for true, scored, _ in pairs]) or 0.0,
         "macro_average_precision": _mean([average_precision_score(true, scored) for true, scored, _ in pairs]) or 0.0,

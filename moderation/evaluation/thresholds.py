@@ -22,7 +22,7 @@ from moderation.text_tables import align, interval, number
 
 DEFAULT_THRESHOLD = 0.5
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def tune_thresholds(
     labels = as_labels(labels)
     goal = parse_objective(objective)
     if bootstrap < 0 or seed < 0 or folds < 0 or folds == 1:
-        raise ConfigError("Tuning: expected bootstrap and seed of 0 or more, and folds of 0 (none) or 2 and more.")
+        raise ConfigError("Tuning: expected bootstrap and seed of 0 or more, and folds of 0 (none), or 2 or more.")
     scores, truth = check_pair(probabilities, targets, len(labels))
 
     results = {}
@@ -166,7 +166,7 @@ def _or_none(value: npt.NDArray[np.float64]) -> float | None:
 def _warn(results: Mapping[str, ThresholdResult], min_positives: int) -> None:
     untuned = [f"{label} ({result.n_positives})" for label, result in results.items() if not result.tuned]
     if untuned:
-        _log.warning(
+        logger.warning(
             "Fewer than %d positives, so the threshold stays at %s: %s",
             max(min_positives, 1),
             DEFAULT_THRESHOLD,
@@ -174,7 +174,7 @@ def _warn(results: Mapping[str, ThresholdResult], min_positives: int) -> None:
         )
     missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
     if missed:
-        _log.warning("No threshold reaches the objective; the highest precision was used: %s", ", ".join(missed))
+        logger.warning("No threshold reaches the objective; the highest precision was used: %s", ", ".join(missed))
 
 
 class Counts(NamedTuple):
@@ -359,7 +359,7 @@ def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrat
     if None not in (calibrated, tuned_on) and tuned_on != calibrated:
         words = {True: "calibrated", False: "uncalibrated"}
         raise ArtifactError(
-            f"{path}: tuned on {words[bool(tuned_on)]} probabilities, to be used with {words[bool(calibrated)]} ones. "
+            f"{path}: tuned on {words[bool(tuned_on)]} probabilities, but these are {words[bool(calibrated)]} ones. "
             "Use thresholds and calibration.json of the same run, or tune again."
         )
     return threshold_array(tuned.thresholds, tuned.labels)

@@ -15,6 +15,10 @@ from moderation.artifacts import write_atomically
 from moderation.export.graph_pruning import keep_first_position
 from moderation.forms import FORMS
 
+INPUTS = ("input_ids", "attention_mask")
+OUTPUT = "logits"
+OPSET = 17
+
 
 class LogitsOnly(nn.Module):
     """A sequence classifier that returns plain logits, as tracing needs.
@@ -69,11 +73,6 @@ def traceable(model: PreTrainedModel) -> Iterator[LogitsOnly]:
         transformers_logging.set_verbosity(verbosity)
         changeable.set_attn_implementation(attention)
         model.train(was_training)
-
-
-INPUTS = ("input_ids", "attention_mask")
-OUTPUT = "logits"
-OPSET = 17
 
 
 def write_onnx(path: Path, model: PreTrainedModel) -> None:

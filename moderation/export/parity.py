@@ -20,6 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 
 PARITY_FILE = "parity.json"
 _FORMAT = "content-moderation parity"
+HEADER = ["form", "texts", "largest difference", "mean difference", "decisions flipped", "ROC-AUC falls by", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,6 @@ def _drop(truth: npt.NDArray[Any], before: FloatArray, after: FloatArray) -> flo
 def format_parity(rows: Sequence[ParityRow]) -> str:
     """The parity table for the terminal and the model card."""
     return align([HEADER, *map(parity_cells, rows)])
-
-
-HEADER = ["form", "texts", "largest difference", "mean difference", "decisions flipped", "ROC-AUC falls by", "verdict"]
 
 
 def parity_cells(row: ParityRow) -> list[str]:

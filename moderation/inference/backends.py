@@ -31,6 +31,8 @@ from moderation.pretrained import read_whole_model
 
 IdArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+_GPU_TOKENS = 16_384
+_LONGEST_S = 60.0  # for eight tokens
 
 
 class Backend(Protocol):
@@ -218,10 +220,6 @@ class TorchBackend:
         """See `Backend.look_up`. An answer that is not a finite number counts as a failure."""
         if not np.isfinite(self.logits(input_ids, attention_mask)).all():
             raise FloatingPointError("not a number, or infinite")
-
-
-_GPU_TOKENS = 16_384
-_LONGEST_S = 60.0  # for eight tokens
 
 
 def _open_onnx(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:

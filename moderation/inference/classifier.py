@@ -359,5 +359,5 @@ def _load_again(
         path, backend=backend, threads=threads, device=device, batch_tokens=batch_tokens, thresholds=chosen
     )
     if classifier.bundle.version != version:
-        raise ArtifactError(f"{path}: not the bundle that this process was told to use. Start again.")
+        raise ArtifactError(f"{path}: not the bundle that this process was started with. Start it again.")
     return classifier

@@ -152,11 +152,11 @@ class Engine:
         if not self._looks_up(token, n_few):
             raise ArtifactError(
                 f"{self.path}: the model fails on token {token}, the highest of {TOKENIZER} and {MODEL_CONFIG}; "
-                "expected a table of tokens with a row for each. Copy the whole bundle again."
+                "expected an embedding for every token. Copy the whole bundle again."
             )
         raise ArtifactError(
             f"{self.path}: the model fails on a window of {n_tokens} tokens, though {MANIFEST} and {MODEL_CONFIG} "
-            "allow it; expected a table of positions with a row for each. Copy the whole bundle again."
+            "allow it; expected an embedding for every position. Copy the whole bundle again."
         )
 
     def _looks_up(self, token: int, n_tokens: int) -> bool:

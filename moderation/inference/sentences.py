@@ -12,7 +12,8 @@ from itertools import islice
 _ABBREVIATIONS = frozenset(
     ("capt", "dr", "e.g", "gen", "gov", "i.e", "lt", "mr", "mrs", "ms", "mt", "prof", "rep", "sen", "sgt", "st", "vs")
 )
-_END_OR_NOT = frozenset(  # depends on the next word
+# These end a sentence or not, depending on the next word.
+_END_OR_NOT = frozenset(
     ("a.m", "approx", "co", "corp", "dept", "etc", "fig", "inc", "jr", "ltd", "max", "min", "no", "nos", "p.m", "vol")
 )
 _STOPS = ".!?\u2026\u203c-\u2049\u0589\u061f\u06d4\u0964\u0965\u104b\u1362\u166e\u1803\u1809\u203d\u2e2e"

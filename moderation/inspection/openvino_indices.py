@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_AXES = {  # kind of layer -> the input that holds axes
+# Kind of layer -> the input that holds axes.
+_AXES = {
     "CumSum": 1,
     "Gather": 2,
     "MVN": 1,

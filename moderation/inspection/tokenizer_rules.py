@@ -150,7 +150,7 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     separators = tuple(token["content"] for token in added if not token.get("normalized"))
     normalised = tuple(token["content"] for token in added if token.get("normalized"))
     if not is_bounded and any(token.get(key) for token in added for key in ("single_word", "rstrip")):
-        raise ValueError("added_tokens: single_word or rstrip beside a normalizer that may make a text much longer")
+        raise ValueError("added_tokens: single_word or rstrip with a normalizer that may make a text much longer")
     n_open = sum(work.is_open for work in works)
     growing = tuple(growth.of_any > 1 for growth in growths)
     return TokenizerFacts(
@@ -317,7 +317,7 @@ def _check_model(model: Mapping[str, object]) -> int:
     if kind == "Unigram":
         return _check_unigram(model)
     if not isinstance(kind, str) or kind not in ("BPE", "WordLevel", "WordPiece"):
-        raise ValueError(f"model: of the unknown kind {escape_name(repr(kind))}")
+        raise ValueError(f"model: the unknown kind {escape_name(repr(kind))}")
     if not isinstance(vocabulary, dict) or not vocabulary or not all(map(_is_id, vocabulary.values())):
         raise ValueError("model.vocab: expected tokens with their ids")
     _check_sizes(vocabulary, "model.vocab", _MOST_OF_TOKENS)

@@ -126,7 +126,7 @@ def match_attributes(
         matched.append(_match(name, label, threshold, old.rows[here], scores[here], column, options))
     if not matched:
         raise DataError(
-            "No attribute could be matched: none has both a label of this model and comments on both sides."
+            "No attribute could be matched: none has a label of this model and comments on both sides of its threshold."
         )
     return matched
 

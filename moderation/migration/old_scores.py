@@ -172,14 +172,14 @@ def _read_answers(path: Path, n_rows: int) -> Iterator[dict[str, float]]:
             yield scores or {}
     if wrong:
         raise DataError(
-            f"{path}: some lines do not hold a JSON object, or not an answer ({show_rows(wrong)}); expected answers of "
-            "the API."
+            f"{path}: some lines do not hold a JSON object, or no answer of the API ({show_rows(wrong)}). "
+            "Leave the line empty if there was no answer."
         )
     if n_lines != n_rows:
         found = f"more than {n_rows:,}" if n_lines > n_rows else f"{n_lines:,}"
         raise DataError(
             f"{path}: {found} lines for a table of {n_rows:,} rows; expected one answer per row, in their order. "
-            "Leave a line empty where there was no answer."
+            "Leave the line empty if there was no answer."
         )
 
 

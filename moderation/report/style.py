@@ -89,7 +89,8 @@ def finish_square(axes: "Axes", handles: Sequence[Any], names: Sequence[str], ti
     """Set x and y from 0 to 1, and add a legend with all names below."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     if handles:
-        axes.figure.legend(  # of the figure, not the axes: below them it hides no curve
+        # A legend of the figure, below the axes: there it hides no curve.
+        axes.figure.legend(
             handles,
             [plain(name) for name in names],
             title=title,

@@ -16,7 +16,8 @@ from moderation.tables.json_objects import parse_object
 OBJECT = "\0object"  # column that holds whole objects, as the text of their lines
 BROKEN = "not a JSON object"
 
-_TYPES = {  # of a column, by the kinds of its values; other combinations become JSON text
+# Type of a column, by the kinds of its values; other combinations become JSON text.
+_TYPES = {
     frozenset({"text"}): pa.string(),
     frozenset({"truth"}): pa.bool_(),
     frozenset({"whole"}): pa.int64(),

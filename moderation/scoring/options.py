@@ -9,12 +9,15 @@ from moderation.tables.options import (
     DELIMITER_HELP,
     ESCAPE_HELP,
     QUOTING_HELP,
+    TEXT_COLUMN,
     TEXT_COLUMN_HELP,
     Quoting,
 )
 
 PIPE = "-"
 """Standard input or output, in the place of a file."""
+
+_NO_WAY_BACK = "--resume needs a file to read and one to write; standard input and output cannot go back"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class ScoreOptions(Options):
         "default for standard input and --text",
         short=("-o",),
     )
-    text_column: str = setting("comment_text", TEXT_COLUMN_HELP)
+    text_column: str = setting(TEXT_COLUMN, TEXT_COLUMN_HELP)
     delimiter: str | None = setting(None, DELIMITER_HELP, metavar="CHARACTER")
     quoting: Quoting = setting("standard", QUOTING_HELP)
     escape: str | None = setting(None, ESCAPE_HELP, metavar="CHARACTER")
@@ -68,6 +71,3 @@ class ScoreOptions(Options):
         of_tables = ["text_column", "delimiter", "quoting", "escape"]
         problems = no_effect(self, of_tables, "no effect on standard input, which has one text per line")
         return [*problems, _NO_WAY_BACK] if self.resume else problems
-
-
-_NO_WAY_BACK = "--resume needs a file to read and one to write; standard input and output cannot go back"

@@ -20,6 +20,7 @@ FORMAT = "content-moderation scores"
 VERSION = 1
 BLANK = "0" * 64
 """The digits of a SHA-256 that is not known yet."""
+_NO_FILE: dict[str, object] = {"bytes": None, "sha256": None}
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,6 @@ class InputFacts:
     def to_plain(self) -> dict[str, object]:
         """The facts for JSON."""
         return {"name": self.name} | (describe_content(self.content) if self.content else _NO_FILE)
-
-
-_NO_FILE: dict[str, object] = {"bytes": None, "sha256": None}
 
 
 def describe_file(path: Path) -> FileFacts:

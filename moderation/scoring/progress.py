@@ -11,11 +11,17 @@ from tqdm import tqdm
 
 from moderation.durations import duration
 
+logger = logging.getLogger(__name__)
+
 STEP_S = 3.0
 _FIRST = 4_000  # characters
 _MOST = 1 << 24
 _PER_ROW = 50  # cost of a row in addition to its text, in characters
 _GROWTH = 4  # maximum growth from one step to the next
+EVERY_S = 60.0
+_TEXTS_AT_ONCE = 500  # results do not depend on it
+CHARACTERS_AT_ONCE = 1 << 18
+"""Maximum for texts that are yielded together; a longer text is yielded by itself."""
 
 
 class Pace:
@@ -48,14 +54,6 @@ class Pace:
             seconds = max(self._clock() - began, 1e-6)
             self._room = max(_FIRST, min(int(work * STEP_S / seconds), self._room * _GROWTH, _MOST))
             start = stop
-
-
-logger = logging.getLogger(__name__)
-
-EVERY_S = 60.0
-_TEXTS_AT_ONCE = 500  # results do not depend on it
-CHARACTERS_AT_ONCE = 1 << 18
-"""Maximum for texts that are yielded together; a longer text is yielded by itself."""
 
 
 def some_at_once(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:

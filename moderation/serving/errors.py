@@ -5,6 +5,25 @@ from typing import Any, ClassVar
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+_KIND_OF_STATUS = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "slow_body",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid_request",
+    503: "unavailable",
+}
+"""HTTP status -> kind of a problem that a library found."""
+
+_MESSAGES = {
+    400: "The body cannot be read: expected JSON in UTF-8.",
+    404: "There is nothing at this path.",
+    405: "This path does not accept that method.",
+    413: "The body is too large.",
+}
+
 
 class ApiError(HTTPException):
     """A refused request. Its message names places, numbers and limits, never a text.
@@ -60,26 +79,6 @@ class ApiError(HTTPException):
         self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         self.headers |= {} if allow is None else {"Allow": allow}
         self.headers |= {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-
-
-_KIND_OF_STATUS = {
-    400: "invalid_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    408: "slow_body",
-    413: "too_large",
-    415: "unsupported_media_type",
-    422: "invalid_request",
-    503: "unavailable",
-}
-"""HTTP status -> kind of a problem that a library found."""
-
-_MESSAGES = {
-    400: "The body cannot be read: expected JSON in UTF-8.",
-    404: "There is nothing at this path.",
-    405: "This path does not accept that method.",
-    413: "The body is too large.",
-}
 
 
 def as_problem(error: Exception) -> ApiError:

@@ -48,7 +48,7 @@ async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwa
     found = asyncio.wrap_future(at_work)
     await asyncio.wait([found], timeout=_LONGEST_LINE_S)
     if not found.done() and at_work.cancel():  # it has not begun
-        raise ApiError(429, "queue_full", "Too many requests are at work. Try again later.", retry_after_s=1)
+        raise ApiError(429, "queue_full", "Too many requests are running. Try again later.", retry_after_s=1)
     return await found
 
 
@@ -85,7 +85,7 @@ class HeavyRequests:
         """Run the application here, or in the thread where the body is large, or a batch: many requests, even if small.
 
         Raises:
-            ApiError: 429, too many large bodies are at work.
+            ApiError: 429, too many large bodies are in progress.
         """
         if self._loop is None or (_is_small(Headers(scope=scope)) and route_path(scope) not in BATCH_PATHS):
             await app(scope, receive, send)
@@ -145,7 +145,7 @@ class _Share:
         if more <= 0 or self._is_over:
             return
         if self._room.n_bytes + more > self._room.most:
-            raise ApiError(429, "queue_full", "Too many large requests are at work. Try again later.", retry_after_s=1)
+            raise ApiError(429, "queue_full", "Too many large requests are running. Try again later.", retry_after_s=1)
         self._room.n_bytes += more
         self._n_bytes = n_bytes
 

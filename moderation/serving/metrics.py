@@ -18,6 +18,11 @@ from moderation.extras import toolkit_version
 from moderation.inference.classifier import TextResult
 from moderation.serving.processes.count_files import find_counts, worker_ids
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SCORES = tuple(step / 10 for step in range(1, 11))
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
 
 class WorkerCollector(Collector):
     """The usual `process_*` metrics of every worker, with its process id; none without `/proc`.
@@ -34,12 +39,6 @@ class WorkerCollector(Collector):
                 for sample in metric.samples:
                     together.add_sample(sample.name, {**sample.labels, "pid": str(pid)}, sample.value)
         yield from found.values()
-
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_SCORES = tuple(step / 10 for step in range(1, 11))
-_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:

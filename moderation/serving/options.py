@@ -11,6 +11,8 @@ from typing import Literal
 from moderation.inference.options import Backend
 from moderation.options import Options, part, setting
 
+FEEDBACK_URL = "sqlite:///moderation-feedback.db"
+
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?")  # others match no page
 
 
@@ -135,7 +137,7 @@ class ServerOptions(Options):
     )
     access: AccessOptions = part(AccessOptions, "access")
     feedback_url: str | None = setting(
-        "sqlite:///moderation-feedback.db",
+        FEEDBACK_URL,
         "database for moderators' decisions: sqlite:///FILE or postgresql+psycopg://...; '' accepts no decisions",
         "access",
         metavar="URL",

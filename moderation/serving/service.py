@@ -27,11 +27,17 @@ LONG = 20_000
 
 _CHARACTERS_PER_TOKEN = 3  # rather too few than too many
 _PIECE = 1_000
-_EMOJI = re.compile(  # and other signs that stand for words
+# Emoji and other signs that stand for words.
+_EMOJI = re.compile(
     r"[\u2194-\u21ff\u2300-\u23ff\u2600-\u27bf\u2900-\u2bff\u3030\u303d\u3200-\u33ff\U0001f000-\U0001fbff]"
 )
 _IDEOGRAPH = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")  # a token each, between blanks
 _LONGEST_NAME = 12  # characters of the words that a tokenizer may read in place of an emoji
+_WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
+_LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which show how fast the engine can be
+_USUAL_AT_MOST = 256  # tokens of a typical request
+_LOOK_S = 0.02  # between two checks whether the queue is full
+_Row = tuple[npt.NDArray[np.float32], int]
 
 
 def measure(texts: Sequence[str]) -> tuple[int, bool]:
@@ -60,13 +66,6 @@ def _normalised_length(text: str) -> int:
         length += (_LONGEST_NAME - 1) * len(_EMOJI.findall(piece)) + 2 * len(_IDEOGRAPH.findall(piece))
         end += len(piece)
     return length * len(text) // end
-
-
-_WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
-_LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which show how fast the engine can be
-_USUAL_AT_MOST = 256  # tokens of a typical request
-_LOOK_S = 0.02  # between two checks whether the queue is full
-_Row = tuple[npt.NDArray[np.float32], int]
 
 
 class _GivenUp(Exception):

@@ -45,6 +45,9 @@ _WORDS_AROUND: dict[str, tuple[int, int] | None] = {
 }
 """Number of words before and after the term, by template; everything between them is the term, even two words."""
 
+POWER = -5.0  # of the Jigsaw 2019 metric: the worst subgroups weigh most
+MEASURES = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
+
 
 def find_terms(texts: pd.Series, templates: pd.Series, path: Path) -> pd.Series:
     """Find the identity term of each sentence by its template.
@@ -81,10 +84,6 @@ def _find_term(text: str, template: str) -> str | None:
     if around is None:
         return ""
     return " ".join(words[around[0] : len(words) - around[1]]) or None
-
-
-POWER = -5.0  # of the Jigsaw 2019 metric: the worst subgroups weigh most
-MEASURES = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from moderation.suites.registry import Kind, Suite, find_kind
 from moderation.suites.results import MeasuredSuite, SuitesReport
 from moderation.suites.rows import take_rows
 from moderation.suites.scorer import Scorer
-
-_TEXT_COLUMNS = ("comment_text", "text", "test_case", "Text")  # of the kinds of suites
+from moderation.tables.options import TEXT_COLUMN
 
 logger = logging.getLogger(__name__)
+
+_TEXT_COLUMNS = (TEXT_COLUMN, "text", "test_case", "Text")  # of the kinds of suites
 
 
 def measure_suites(

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from moderation.suites.results import MeasuredSuite
 
+_HATECHECK = "Röttger et al. 2021, HateCheck: Functional Tests for Hate Speech Detection Models"
+_SPANS = "Zhu et al. 2021, HITSZ-HLT at SemEval-2021 Task 5; of 91 entries the first"
+_OFFICIAL = "measured on the challenge's official test set, here on another split"
+
 
 @dataclass(frozen=True)
 class Published:
@@ -35,10 +39,6 @@ class Published:
             return f"measured on {self.n_rows:,} rows, here {suite.result.n_rows:,}"
         return ""
 
-
-_HATECHECK = "Röttger et al. 2021, HateCheck: Functional Tests for Hate Speech Detection Models"
-_SPANS = "Zhu et al. 2021, HITSZ-HLT at SemEval-2021 Task 5; of 91 entries the first"
-_OFFICIAL = "measured on the challenge's official test set, here on another split"
 
 PUBLISHED: tuple[Published, ...] = (
     Published("hatecheck", "accuracy, hateful cases", "Perspective", 0.895, _HATECHECK, n_rows=3728),

@@ -43,7 +43,8 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (  # the more specific columns first
+    # Kinds with more specific columns come first.
+    for kind in (
         Kind("madlibs", madlibs.read_madlibs, madlibs.measure_madlibs, madlibs.COLUMNS),
         Kind(
             "multilingual-hatecheck",
@@ -132,5 +133,5 @@ def find_kind(suite: Suite, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> 
     raise DataError(
         f"{suite.path}: its columns match no kind of suite; columns there: {show_names(names.columns)}. Name the kind "
         f"in --suite {suite.name}:KIND=PATH, one of {', '.join(KINDS)}; or, for your own table, name the columns with "
-        "--text-column and --label-columns, and the cut of shares or votes with --label-cut."
+        "--text-column and --label-columns, and set the cut for shares or votes with --label-cut."
     )

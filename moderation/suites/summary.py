@@ -10,6 +10,7 @@ from moderation.suites.results import Figure, MeasuredSuite, SuitesReport, Table
 from moderation.text_tables import align, interval, number
 
 HEADER = ("suite", "measure", "value", "95 % interval", "others")
+_TEMPLATE = Path(__file__).with_name("page.html")
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,6 @@ def _value(value: float) -> str:
     ('0.895', '0.9886')
     """
     return f"{value:.4f}".rstrip("0") if value != round(value, 3) else f"{value:.3f}"
-
-
-_TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def render_page(report: SuitesReport) -> str:

@@ -119,7 +119,7 @@ def _damaged(path: Path) -> DataError:
 def _unpacks_to_too_much(path: Path, begin: int) -> DataError:
     return DataError(
         f"{path}: {bounds.UNPACKED_STRETCH >> 20} MiB, from byte {begin:,} of the table on, are packed to less than a "
-        f"{bounds.UNPACKED_RATIO}th of their size, as in files made to fill memory. If it is sound, unpack "
+        f"{bounds.UNPACKED_RATIO}th of their size, as in files made to exhaust memory. If you trust it, unpack "
         "it and name the table."
     )
 

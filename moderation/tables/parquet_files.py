@@ -26,10 +26,8 @@ from moderation.tables.fixed_sizes import (
 )
 from moderation.tables.parquet_pages import RowGroup, broken_parquet, check_decoded, deep_column, measure_pages
 
-_IN_PIECES: dict[str, object] = {
-    "pre_buffer": False,
-    "buffer_size": 1 << 20,
-}  # otherwise a row group would be read as a whole
+# Otherwise a row group would be read as a whole.
+_IN_PIECES: dict[str, object] = {"pre_buffer": False, "buffer_size": 1 << 20}
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
 
 

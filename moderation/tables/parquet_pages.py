@@ -116,7 +116,7 @@ def check_decoded(n_bytes: int, n_packed: int, where: str) -> None:
     if n_bytes > max(bounds.UNPACKED_STRETCH, bounds.UNPACKED_RATIO * n_packed):
         raise DataError(
             f"{where}: its columns take {n_bytes / 1e6:,.0f} MB or more, over {bounds.UNPACKED_RATIO} times the file, "
-            "as in files made to fill memory. If it is sound, write it as CSV."
+            "as in files made to exhaust memory. If you trust it, write it as CSV."
         )
 
 
@@ -328,9 +328,8 @@ class _Compact:
             if not 0 < number < 1 << 15 or number in seen:
                 raise ValueError("a field that is repeated, or whose number other readers would cut off")
             seen.add(number)
-            fields[number, kind] = (
-                None if kind in (1, 2) else self._value(kind, depth)
-            )  # a boolean value is encoded in its type
+            # The value of a boolean is encoded in its type.
+            fields[number, kind] = None if kind in (1, 2) else self._value(kind, depth)
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:

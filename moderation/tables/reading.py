@@ -278,7 +278,7 @@ def _find_broken_lines(path: Path, content: bytes) -> list[str]:
         if len(names) > bounds.COLUMNS:
             raise DataError(
                 f"{path}: up to row {number:,} the objects have more than {bounds.COLUMNS:,} different names, too many "
-                "for columns of a table. Leave out objects whose names are values."
+                "for columns of a table. Leave out objects that use values as names."
             )
         if len(broken) + len(halves) == _MOST_WRONG_ROWS:
             break

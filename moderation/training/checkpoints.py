@@ -81,9 +81,8 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
         ArtifactError: the disk is full or the folder cannot be written.
     """
     own: dict[str, object] = {"model_type": model.config.model_type}
-    own["architectures"] = [
-        type(model).__name__
-    ]  # transformers would set this when it saves the model for the first time
+    # transformers would set this when it saves the model for the first time.
+    own["architectures"] = [type(model).__name__]
     content = {
         "format": _FORMAT,
         "version": _VERSION,

@@ -15,6 +15,18 @@ import psutil
 import torch
 from transformers import set_seed
 
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "accelerate",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+)
+
 
 def rank() -> int:
     """Rank of this process, from 0."""
@@ -29,19 +41,6 @@ def n_processes() -> int:
 def is_main() -> bool:
     """Whether this is the only process, or the first of several: the one that writes."""
     return rank() == 0
-
-
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "datasets",
-    "tokenizers",
-    "accelerate",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "scikit-learn",
-)
 
 
 def make_reproducible(seed: int, threads: int | None) -> None:

@@ -108,7 +108,7 @@ def _pretrained_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
     if absent:
         raise ArtifactError(
             f"{backbone_dir}: model.safetensors lacks {len(absent)} weights of the encoder that config.json describes, "
-            f"{min(absent)} among them; the two files belong to different models."
+            f"such as {min(absent)}; the two files belong to different models."
         )
     return model
 
@@ -125,7 +125,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
         ArtifactError: it does not fit.
     """
     if tokenizer.pad_token_id is None:
-        raise ArtifactError(f"{where}: its tokenizer has no pad_token, which is needed to fill up batches. Add one.")
+        raise ArtifactError(f"{where}: its tokenizer has no pad_token, which batches need as padding. Add one.")
     highest = max([tokenizer.pad_token_id, *tokenizer.get_vocab().values()])
     n_tokens = count_tokens(model)
     if n_tokens is not None and highest >= n_tokens:
@@ -216,4 +216,4 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     for module in model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
             return module
-    raise ConfigError(f"{type(model).__name__}: no list of layers found; it cannot be frozen by layers.")
+    raise ConfigError(f"{type(model).__name__}: no list of layers found, so its layers cannot be frozen.")

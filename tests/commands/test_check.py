@@ -68,13 +68,13 @@ def test_all_problems_of_all_tables_come_at_once_and_the_rest_is_described(
     assert SECRET not in message + shown + json.dumps(report)
 
 
-def test_tables_beside_the_first_may_lack_a_class(table_path: Path, table: pd.DataFrame, tmp_path: Path) -> None:
+def test_additional_tables_may_lack_a_class(table_path: Path, table: pd.DataFrame, tmp_path: Path) -> None:
     small = tmp_path / "small.csv"
     table.assign(threat=0).head(50).to_csv(small, index=False)
     assert check(CheckConfig(data_path=table_path, also=(small,))) == 0
 
 
-def test_tables_beside_the_first_need_its_labels_as_they_do_for_training(
+def test_additional_tables_need_the_labels_of_the_first_as_in_training(
     table_path: Path, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     other = tmp_path / "val.csv"

@@ -53,7 +53,7 @@ def test_the_table_is_one_that_training_reads(
     assert said.rstrip().endswith(str(path))
 
 
-def test_labels_are_those_that_were_asked_for(url: str, tmp_path: Path) -> None:
+def test_only_the_requested_labels_are_written(url: str, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     assert cli.main(["feedback", "export", "--feedback-url", url, "-o", str(path), "--label-columns", "rude"]) == 0
     table = load_english_only(path)
@@ -73,7 +73,7 @@ def test_labels_are_those_that_were_asked_for(url: str, tmp_path: Path) -> None:
         ("-o taken.csv", 1, "taken.csv: already exists"),
     ],
 )
-def test_what_cannot_be_is_said(
+def test_impossible_requests_are_reported(
     url: str,
     words: str,
     code: int,
@@ -91,7 +91,7 @@ def test_what_cannot_be_is_said(
     assert Path("taken.csv").read_text(encoding="utf-8") == "mine"
 
 
-def test_where_no_text_has_all_labels_the_counts_say_which_to_choose(
+def test_if_no_text_has_all_labels_the_counts_show_which_to_choose(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = fill(tmp_path / "f.db", ("one", {"toxic": 1.0}, True), ("two", {"rude": 1.0}, True))
@@ -142,7 +142,7 @@ def test_a_decision_that_is_sent_again_replaces_the_earlier_one(
         ((None, "t-1"), (None, None)),
     ],
 )
-def test_two_who_disagree_are_counted_and_said(
+def test_disagreements_are_counted_and_reported(
     first: tuple[str | None, str | None],
     second: tuple[str | None, str | None],
     tmp_path: Path,
@@ -159,7 +159,7 @@ def test_two_who_disagree_are_counted_and_said(
     assert "conflicts: 1 texts" in capsys.readouterr().out
 
 
-def test_what_was_taken_back_is_no_conflict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_withdrawn_decision_is_not_a_conflict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = store(
         tmp_path / "f.db",
         ("text", {"toxic": 1.0}, "forum", "ann"),

@@ -44,7 +44,7 @@ def run(*words: object) -> int:
     return cli.main(["migrate", *map(str, words), "--bootstrap", "50"])
 
 
-def test_known_thresholds_are_found_and_taken_by_the_classifier(table, tmp_path, capsys, caplog) -> None:
+def test_known_thresholds_are_found_and_accepted_by_the_classifier(table, tmp_path, capsys, caplog) -> None:
     caplog.set_level("INFO")
     folder = tmp_path / "out"
     assert run(table, "-o", folder, "--old-threshold", "0.8", "insult=0.5") == 0
@@ -92,7 +92,7 @@ def test_labels_without_old_scores_may_keep_their_thresholds(table, tmp_path, ca
         assert classifier.thresholds_by_label["obscene"] == shipped.thresholds_by_label["obscene"]
 
 
-def test_comments_without_an_old_score_are_no_agreement(table, tmp_path, capsys) -> None:
+def test_comments_without_an_old_score_do_not_count_as_agreement(table, tmp_path, capsys) -> None:
     frame = pd.read_csv(table)[["comment_text", "TOXICITY"]]
     frame.loc[frame.index % 4 > 1, "TOXICITY"] = None
     frame.to_csv(tmp_path / "half.csv", index=False)
@@ -102,7 +102,7 @@ def test_comments_without_an_old_score_are_no_agreement(table, tmp_path, capsys)
     assert "20 of 40 comments have no old score" in printed
 
 
-def test_texts_are_shown_where_they_are_asked_for(table, tmp_path, capsys) -> None:
+def test_texts_are_shown_on_request(table, tmp_path, capsys) -> None:
     frame = pd.read_csv(table)
     frame.loc[7, "TOXICITY"] = 0.0
     frame.to_csv(tmp_path / "changed.csv", index=False)
@@ -111,7 +111,7 @@ def test_texts_are_shown_where_they_are_asked_for(table, tmp_path, capsys) -> No
     assert all(b"walnut" not in path.read_bytes() for path in (tmp_path / "out").iterdir())
 
 
-def test_comments_that_the_model_does_not_read_are_told_and_so_are_their_low_thresholds(tmp_path, capsys) -> None:
+def test_comments_in_other_languages_and_low_thresholds_are_reported(tmp_path, capsys) -> None:
     words = (("el vecino", "tu hermano", "mi profesor"), ("no entiende nada de lo que pasa", "merece que lo echen hoy"))
     texts = [f"{who} {what}, {number} veces" for who in words[0] for what in words[1] for number in range(5)]
     scores = [0.9 if "echen" in text else 0.1 for text in texts]
@@ -148,13 +148,13 @@ def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys, monkeypatch
         ("--old-threshold 1", 1, "No attribute could be matched"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_written(table, tmp_path, capsys, words, code, said) -> None:
+def test_impossible_migrations_are_refused_and_nothing_is_written(table, tmp_path, capsys, words, code, said) -> None:
     assert run(table, "-o", tmp_path / "out", *words.split()) == code
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_an_earlier_migration_is_replaced_only_if_asked(table, tmp_path, capsys) -> None:
+def test_an_earlier_migration_is_replaced_only_on_request(table, tmp_path, capsys) -> None:
     assert run(table, "-o", tmp_path) == 0
     assert run(table, "-o", tmp_path) == 1
     assert "--overwrite" in capsys.readouterr().err

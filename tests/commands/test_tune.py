@@ -28,7 +28,7 @@ def config_for(preds, targets, **settings):
     return TuneConfig(preds=preds, labels=targets, **{"bootstrap": 20} | settings)
 
 
-def test_it_writes_thresholds_beside_the_probabilities_and_prints_a_table(tmp_path, capsys):
+def test_it_writes_thresholds_next_to_the_probabilities_and_prints_a_table(tmp_path, capsys):
     preds, targets = write_run(tmp_path)
     assert tune(config_for(preds, targets)) == 0
     path = tmp_path / "thresholds.json"
@@ -124,7 +124,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [{}, {"labels": "toxic"}, {"labels": [1, 2]}])
-def test_a_foreign_file_beside_the_array_is_named(tmp_path, content):
+def test_a_foreign_file_next_to_the_array_is_named(tmp_path, content):
     preds, targets = write_run(tmp_path)
     sidecar(preds).write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match=r"preds_val\.json: does not name the labels"):
@@ -142,7 +142,7 @@ def test_nan_is_refused_and_nothing_is_written(tmp_path):
 
 
 @pytest.mark.hostile("run folder: changed arrays")
-def test_arrays_that_were_changed_behind_their_sidecar_are_refused(tmp_path, attack):
+def test_arrays_that_differ_from_their_sidecar_are_refused(tmp_path, attack):
     preds, targets = write_run(tmp_path)
     whole = {path: path.read_bytes() for path in (preds, targets)}
     n_cases, rng = attack.cases(20, 400), np.random.default_rng(3)

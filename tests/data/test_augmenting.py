@@ -30,10 +30,10 @@ def test_every_edit_is_used_and_the_seed_fixes_all():
     assert copies["comment_text"].str.contains("r e m a r k a b l e").any(), "spaced letters among them"
 
 
-def test_a_share_of_nothing_changes_nothing():
+def test_a_share_of_0_changes_nothing():
     assert add_disguised(FRAME, 0.0, seed=1) is FRAME
 
 
-def test_copies_with_named_edits_alone():
+def test_copies_get_only_the_named_edits():
     copies = add_disguised(FRAME, 1.0, seed=2, edits=("spaced letters",))[400:]
     assert copies["comment_text"].str.contains("r e m a r k a b l e").all()

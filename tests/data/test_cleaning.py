@@ -29,7 +29,7 @@ def rows() -> pd.DataFrame:
     )
 
 
-def test_what_comes_back(rows: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_result_has_clean_rows_and_counts(rows: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
     before = rows.copy()
     with caplog.at_level(logging.INFO):
         df = load_english_only(rows)
@@ -50,7 +50,7 @@ def test_what_comes_back(rows: pd.DataFrame, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl", "t.tsv"])
-def test_a_file_gives_what_the_frame_gives(tmp_path: Path, rows: pd.DataFrame, name: str) -> None:
+def test_a_file_gives_the_same_as_its_frame(tmp_path: Path, rows: pd.DataFrame, name: str) -> None:
     path = tmp_path / name
     if name == "t.parquet":
         rows.to_parquet(path)
@@ -122,7 +122,7 @@ def test_a_language_column_that_is_absent_comes_with_the_other_problems(rows: pd
     assert "fractional" in str(caught.value)
 
 
-def test_nothing_left_is_an_error_that_counts_why() -> None:
+def test_no_rows_left_is_an_error_that_counts_the_reasons() -> None:
     frame = pd.DataFrame({"comment_text": ["a", " ", "c"], "toxic": [0, 1, -1], "lang": ["fr", "en", "en"]})
     with pytest.raises(DataError, match="no rows left") as caught:
         load_english_only(frame)
@@ -161,19 +161,19 @@ def test_a_part_is_seeded_and_in_the_order_of_the_file(table: pd.DataFrame) -> N
     assert len(load_english_only(table, max_examples=10_000)) == len(table)
 
 
-def test_one_class_is_fine_where_it_is_asked_for(rows: pd.DataFrame) -> None:
+def test_one_class_is_accepted_if_requested(rows: pd.DataFrame) -> None:
     rows["threat"] = 0
     with pytest.raises(DataError, match="'threat': no positives"):
         load_english_only(rows)
     assert load_english_only(rows, require_both_classes=False)["threat"].sum() == 0
 
 
-def test_one_label_alone_is_a_table() -> None:
+def test_a_table_may_have_a_single_label() -> None:
     frame = pd.DataFrame({"comment_text": ["a", "b"], "toxic": ["0", "1"]})
     assert load_english_only(frame).attrs["labels"] == ("toxic",)
 
 
-def test_settings_out_of_range(rows: pd.DataFrame) -> None:
+def test_settings_out_of_range_are_refused(rows: pd.DataFrame) -> None:
     for settings_ in ({"max_examples": 0}, {"label_cut": 0.0}, {"label_cut": 1.5}, {"label_columns": []}):
         with pytest.raises(ConfigError):
             load_english_only(rows, **settings_)  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ def test_every_row_is_used_or_counted(cells_of_rows: list[tuple[str | None, str,
     assert len(df) + sum(df.attrs["left_out"].values()) == len(frame)
 
 
-def test_a_label_column_with_a_word_in_it_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_label_column_with_a_word_in_it_is_not_skipped(tmp_path: Path) -> None:
     path = tmp_path / "forum.csv"
     rude = ["0", "1"] * 20 + ["zqx yes"]
     pd.DataFrame({"body": [f"text {i}" for i in range(41)], "rude": rude, "spam": [0, 1] * 20 + [0]}).to_csv(path)

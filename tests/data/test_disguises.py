@@ -45,7 +45,7 @@ def test_every_evasion_changes_an_ordinary_sentence(name: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(text=ENGLISH, seed=st.integers(0, 1000))
-def test_each_edit_can_be_undone_as_it_says(text: str, seed: int) -> None:
+def test_each_edit_can_be_undone_as_documented(text: str, seed: int) -> None:
     def edit(name: str) -> str:
         return edit_text(name, text, seed)
 
@@ -83,7 +83,7 @@ def test_short_words_and_first_and_last_letters_stay() -> None:
         assert swapped != "bread"
 
 
-def test_another_process_edits_alike() -> None:
+def test_another_process_makes_the_same_edits() -> None:
     code = "from moderation.data.disguises import *\n"
     code += "print([edit_text(name, 'a fine day', 3) for name in (*EVASIONS, *INSERTIONS)])"
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], capture_output=True, text=True, encoding="utf-8")

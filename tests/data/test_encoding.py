@@ -45,7 +45,7 @@ def test_columns_and_types(table, tokenizer):
     assert isinstance(dataset[0]["labels"], list)
 
 
-def test_rows_in_the_frame_s_order_whatever_its_index(table, tokenizer):
+def test_rows_come_in_the_frames_order_whatever_its_index(table, tokenizer):
     shuffled = table.sample(50, random_state=3)
     assert not shuffled.index.is_monotonic_increasing
     dataset = df_to_hfds(shuffled, tokenizer, JIGSAW_LABELS, max_length=64)
@@ -57,14 +57,14 @@ def test_rows_in_the_frame_s_order_whatever_its_index(table, tokenizer):
     assert np.array_equal(dataset["labels"], shuffled[list(JIGSAW_LABELS)].to_numpy())
 
 
-def test_targets_stand_in_the_order_of_the_labels(table, tokenizer):
+def test_targets_are_in_the_order_of_the_labels(table, tokenizer):
     chosen = ("insult", "toxic")
     dataset = df_to_hfds(table.head(40), tokenizer, chosen)
     assert np.array_equal(dataset["labels"], table.head(40)[["insult", "toxic"]].to_numpy())
     assert not np.array_equal(dataset["labels"], table.head(40)[["toxic", "insult"]].to_numpy())
 
 
-def test_labels_are_found_where_none_are_named(table, tokenizer):
+def test_labels_are_found_if_none_are_named(table, tokenizer):
     by_default = df_to_hfds(table.head(40)[["id", "comment_text", *reversed(JIGSAW_LABELS)]], tokenizer)
     assert by_default["labels"][:] == df_to_hfds(table.head(40), tokenizer, JIGSAW_LABELS)["labels"][:]
     spam = pd.DataFrame({"text": ["a", "b c"], "spam": [0, 1], "votes": [3, 5]})
@@ -76,7 +76,7 @@ def test_probabilities_may_be_targets(tokenizer):
     assert df_to_hfds(soft, tokenizer)["labels"][:] == [[0.25], [0.75]]
 
 
-def test_case_is_the_tokenizer_s_own(tokenizer):
+def test_the_tokenizer_decides_about_case(tokenizer):
     kept, lowered = df_to_hfds(comments("Kind RIVER", "kind river"), tokenizer)["input_ids"]
     assert kept == lowered  # this one lowers them itself
 
@@ -131,7 +131,7 @@ def test_the_second_call_reads_what_the_first_one_wrote(table, tokenizer, tmp_pa
     assert second.features == first.features == df_to_hfds(df, tokenizer).features
 
 
-def test_a_tokenizer_that_was_loaded_anew_or_used_otherwise_finds_the_file(tiny_backbone, tokenizer, tmp_path):
+def test_a_tokenizer_that_was_loaded_again_or_used_elsewhere_finds_the_file(tiny_backbone, tokenizer, tmp_path):
     df = comments("a b c", "d")
     encode(df, tokenizer, tmp_path)
     tokenizer("a b c d e f g h", truncation=True, padding="max_length", max_length=10)  # it remembers both
@@ -161,7 +161,7 @@ def test_other_targets_share_the_file_and_keep_their_own_values(tokenizer, tmp_p
         (("\u00e9", "c"), ("e\u0301", "c")),
     ],
 )
-def test_other_texts_are_encoded_anew(tokenizer, tmp_path, texts, others):
+def test_other_texts_are_encoded_again(tokenizer, tmp_path, texts, others):
     encode(comments(*texts), tokenizer, tmp_path)
     assert (
         encode(comments(*others), tokenizer, tmp_path).to_dict() == df_to_hfds(comments(*others), tokenizer).to_dict()
@@ -169,7 +169,7 @@ def test_other_texts_are_encoded_anew(tokenizer, tmp_path, texts, others):
     assert len(arrow_files(tmp_path)) == 2
 
 
-def test_another_length_or_tokenizer_is_encoded_anew(tiny_backbone, tokenizer, tmp_path):
+def test_another_length_or_tokenizer_is_encoded_again(tiny_backbone, tokenizer, tmp_path):
     df = comments("a b c d e f g h i j", "a")
     encode(df, tokenizer, tmp_path, max_length=32)
     assert encode(df, tokenizer, tmp_path, max_length=8)["length"][:] == [8, 3]
@@ -192,7 +192,7 @@ def test_without_a_cache_nothing_is_kept(tokenizer, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_cache_forgets_what_nobody_used(tokenizer, tmp_path):
+def test_the_cache_drops_what_nobody_used(tokenizer, tmp_path):
     folder = tmp_path / "tokens"
     folder.mkdir()
     now = time.time()
@@ -210,7 +210,7 @@ def test_the_cache_forgets_what_nobody_used(tokenizer, tmp_path):
     assert folder.stat().st_mode & 0o777 == 0o700 or os.name == "nt"
 
 
-def test_what_is_used_again_is_kept_longer(tokenizer, tmp_path):
+def test_encodings_in_use_are_kept_longer(tokenizer, tmp_path):
     encode(comments("a", "b"), tokenizer, tmp_path)
     [file] = arrow_files(tmp_path)
     for age, is_kept in ((29, True), (31, False)):
@@ -224,7 +224,7 @@ def test_what_is_used_again_is_kept_longer(tokenizer, tmp_path):
 
 
 @pytest.mark.hostile("damaged cache")
-def test_a_damaged_file_is_made_anew(tokenizer, tmp_path, caplog, attack):
+def test_a_damaged_file_is_made_again(tokenizer, tmp_path, caplog, attack):
     df = comments(*(f"kind river bread {place}" for place in range(9)))
     expected = encode(df, tokenizer, tmp_path).to_dict()
     (file,) = arrow_files(tmp_path)
@@ -262,7 +262,7 @@ def test_a_cache_behind_a_link_is_left_alone(tokenizer, tmp_path, caplog):
     assert not [*(tmp_path / "home").iterdir()] and (tmp_path / "home").stat().st_mode & 0o777 == 0o755
 
 
-def test_where_the_cache_is(monkeypatch):
+def test_the_cache_is_found(monkeypatch):
     monkeypatch.setenv("MODERATION_CACHE", "/somewhere/else")
     assert default_cache_dir() == Path("/somewhere/else")
     monkeypatch.delenv("MODERATION_CACHE")
@@ -283,7 +283,7 @@ def refusal(df, tokenizer, *args, **options):
     return str(caught.value)
 
 
-def test_columns_that_are_absent(tokenizer):
+def test_absent_columns_are_refused(tokenizer):
     message = refusal(comments("secret a", "secret b"), tokenizer, ("toxic", "threat"), text_column="body")
     assert "no column 'body', 'threat'" in message
     assert "comment_text, toxic" in message
@@ -295,7 +295,7 @@ def test_no_labels_and_no_rows(tokenizer):
 
 
 @pytest.mark.parametrize("dtype", ["str", object])
-def test_missing_texts(tokenizer, dtype):
+def test_missing_texts_are_refused(tokenizer, dtype):
     df = comments("secret a", "secret b", "secret c", "secret d")
     df["comment_text"] = pd.Series(["secret a", None, "secret c", None], dtype=dtype)
     message = refusal(df, tokenizer)
@@ -303,7 +303,7 @@ def test_missing_texts(tokenizer, dtype):
     assert "comment_text" in message
 
 
-def test_texts_that_are_none(tokenizer):
+def test_values_that_are_not_texts_are_refused(tokenizer):
     df = comments("secret a", "secret b", "secret c")
     df["comment_text"] = pd.Series(["secret a", 5, "\ud800 secret"], dtype=object)
     message = refusal(df, tokenizer)
@@ -312,7 +312,7 @@ def test_texts_that_are_none(tokenizer):
 
 
 @pytest.mark.parametrize("value", [-1, 2, np.inf, "secret"])
-def test_targets_outside_the_range(tokenizer, value):
+def test_targets_outside_the_range_are_refused(tokenizer, value):
     df = comments("secret a", "secret b", "secret c")
     df.index = ["x", "y", "z"]  # rows are counted, whatever they are called
     df["toxic"] = pd.Series([0, value, 1], dtype=object, index=df.index)
@@ -329,7 +329,7 @@ def test_unknown_targets_stay_unknown_and_are_counted(tokenizer, caplog):
     assert "1 of 2 targets are unknown" in caplog.text
 
 
-def test_texts_taken_for_a_label(tokenizer):
+def test_a_text_column_used_as_a_label_is_refused(tokenizer):
     df = comments("secret a", "secret b").assign(note=["secret", "secret too"])
     assert "'note': 2 values are not numeric" in refusal(df, tokenizer, ("toxic", "note"))
     assert "both text and label" in refusal(df, tokenizer, ("comment_text",))
@@ -341,6 +341,6 @@ def test_a_slow_tokenizer_is_refused():
 
 
 @pytest.mark.parametrize("max_length", [7, 0, -1])
-def test_a_length_without_room_for_words(tokenizer, max_length):
+def test_a_length_without_room_for_words_is_refused(tokenizer, max_length):
     with pytest.raises(ConfigError, match=f"max_length is {max_length}, expected 8 or more"):
         df_to_hfds(comments("a", "b"), tokenizer, max_length=max_length)

@@ -43,7 +43,7 @@ def labelled(cells: list[object]) -> pd.DataFrame:
     ],
 )
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
-def test_words_of_truth_are_labels_in_every_format(tmp_path: Path, name: str, yes: str, no: str) -> None:
+def test_true_and_false_words_are_labels_in_every_format(tmp_path: Path, name: str, yes: str, no: str) -> None:
     frame = pd.DataFrame({"comment_text": ["a", "b", "c"], "rude": [yes, no, yes]})
     path = tmp_path / name
     if name == "t.csv":
@@ -64,7 +64,7 @@ def test_words_among_numbers_stay_a_problem() -> None:
 @pytest.mark.parametrize(
     "name", ["text", "Comment", "TWEET", "body", "content", "message", "Tweet Text", "full-text", "comment_body"]
 )
-def test_a_usual_name_of_the_text_column_is_found_and_said(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_usual_name_of_the_text_column_is_found_and_reported(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     found = load_english_only(pd.DataFrame({"id": ["x", "y"], name: ["a", "b"], "toxic": [0, 1]}))
     assert found["comment_text"].tolist() == ["a", "b"]
@@ -119,7 +119,7 @@ def test_lists_and_objects_of_a_file(tmp_path: Path, name: str) -> None:
     assert found[["toxic", "spam"]].to_numpy().tolist() == [[1, 0], [0, 1], [0, 1]]
 
 
-def test_one_class_a_row_and_which_one_means_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_of_one_class_per_row_is_read_with_its_name_for_none(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     frame = labelled(["hate", "normal", "offensive", "hate"])
     assert targets(frame, labels_in="labels") == {"hate": [1, 0, 0, 1], "offensive": [0, 0, 1, 0]}
@@ -156,7 +156,7 @@ def test_one_class_a_row_and_which_one_means_none(caplog: pytest.LogCaptureFixtu
         (["text", "none", "text"], {}, "contains a label named text, which is also the name of another column"),
     ],
 )
-def test_a_column_that_holds_no_labels_is_refused_without_a_word_of_it(
+def test_a_column_without_labels_is_refused_without_quoting_it(
     cells: list[object], form: dict[str, str], message: str
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
@@ -164,7 +164,7 @@ def test_a_column_that_holds_no_labels_is_refused_without_a_word_of_it(
     assert SECRET not in str(caught.value)
 
 
-def test_given_labels_are_taken_in_their_order_and_others_left_aside(caplog: pytest.LogCaptureFixture) -> None:
+def test_given_labels_are_used_in_their_order_and_others_ignored(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     frame = labelled(["toxic|spam", "insult", "none", "spam"])
     assert targets(frame, labels_in="labels", label_columns=["spam", "toxic"]) == {
@@ -205,7 +205,7 @@ def test_votes_are_cut() -> None:
         load_english_only(frame)
 
 
-def test_columns_left_aside_are_named_with_the_cure(caplog: pytest.LogCaptureFixture) -> None:
+def test_ignored_columns_are_named_with_the_cure(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     frame = pd.DataFrame(
         {"comment_text": ["a", "b"], "toxic": [0, 1], "spam": [1, 0], "self_harm": [0, 0], "id": [812, 813]}
@@ -216,13 +216,13 @@ def test_columns_left_aside_are_named_with_the_cure(caplog: pytest.LogCaptureFix
     assert clean_table(frame, TableOptions(label_cut=0.5)).left_aside == ("toxicity",)
 
 
-def test_words_that_are_no_labels_name_the_flag_that_reads_them() -> None:
+def test_columns_of_words_get_the_flag_that_reads_them() -> None:
     frame = labelled(["hate", "none", "offensive"])
     with pytest.raises(DataError, match="if labels has the labels as words: --labels-in COLUMN"):
         load_english_only(frame)
 
 
-def test_a_table_that_cannot_be_used_is_not_said_to_be_used(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unusable_table_is_not_reported_as_used(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for frame in (
         labelled(["a", "b"]),
@@ -239,7 +239,7 @@ names = st.sampled_from(["toxic", "insult", "spam", "a b", "self-harm", "x"])
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sets(names), min_size=1, max_size=8).filter(any), st.sampled_from(["names", "list", "json"]))
-def test_every_form_says_the_same(rows: list[set[str]], label_format: str) -> None:
+def test_every_form_gives_the_same_labels(rows: list[set[str]], label_format: str) -> None:
     write = {
         "names": "|".join,
         "list": lambda row: json.dumps(list(row)),

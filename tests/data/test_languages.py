@@ -34,11 +34,11 @@ def test_the_table_needs_no_room_for_temporary_files(tmp_path: Path, monkeypatch
         ("", "und"),
     ],
 )
-def test_what_is_clear_is_named(text: str, code: str, languages: Languages) -> None:
+def test_a_clear_language_is_named(text: str, code: str, languages: Languages) -> None:
     assert languages.detect(text) == code
 
 
-def test_what_is_in_no_language_is_undetermined(languages: Languages) -> None:
+def test_a_text_in_no_language_is_undetermined(languages: Languages) -> None:
     """Signs of many scripts are `zxx` to py3langid, and would be refused as a language that no model knows."""
     text = "".join(chr(code) for code in range(0x1D400, 0x1D480))
     assert languages._identifier.classify(text)[0] == "zxx"
@@ -65,7 +65,7 @@ def test_disguised_english_is_english(text: str, reading: Languages) -> None:
     assert reading.foreign(text, ["en"]) is None
 
 
-def test_only_a_long_clear_text_is_surely_foreign(reading: Languages) -> None:
+def test_only_a_long_clear_text_is_certainly_foreign(reading: Languages) -> None:
     text = "Me gusta mucho pasear por la playa con mis amigos cuando hace buen tiempo en verano."
     assert reading.foreign(text, ["en"]) == "es"
     assert reading.foreign(text[:45], ["en"]) is None
@@ -76,7 +76,7 @@ def test_only_a_long_clear_text_is_surely_foreign(reading: Languages) -> None:
 
 
 @pytest.mark.parametrize("phrase", ["Спасибо ", "Всё хорошо, спасибо. ", "Благодаря ", "شكرا جزيلا ", "धन्यवाद "])
-def test_a_script_tells_that_a_text_is_foreign_where_its_words_do_not(phrase: str, reading: Languages) -> None:
+def test_a_script_shows_that_a_text_is_foreign_if_its_words_do_not(phrase: str, reading: Languages) -> None:
     """One phrase again and again is of several languages to py3langid, and of none surely."""
     text = phrase * 20
     assert reading.detect(text) == "und"

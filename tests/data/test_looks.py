@@ -59,7 +59,7 @@ def test_every_letter_of_a_style_is_read_within_words(style: str, tokenizer: Tok
         *((f"f{nothing}uck", "fuck") for nothing in "\u3164\uffa0\u115f\u1160\u2800\u17b5\u2063\ufe0f\U000e0061\u202e"),
     ],
 )
-def test_what_a_person_sees_is_read(written: str, read: str, tokenizer: Tokenizer) -> None:
+def test_a_text_is_read_as_a_person_sees_it(written: str, read: str, tokenizer: Tokenizer) -> None:
     assert tokenizer.normalizer.normalize_str(written) == read
 
 
@@ -77,7 +77,7 @@ def test_names_prices_and_units_stay(text: str, tokenizer: Tokenizer) -> None:
     assert tokenizer.normalizer.normalize_str(text) == text
 
 
-def test_a_flag_alone_is_no_word(tokenizer: Tokenizer) -> None:
+def test_a_single_flag_is_not_a_word(tokenizer: Tokenizer) -> None:
     read = tokenizer.normalizer.normalize_str
     assert "de" not in read("Berlin \U0001f1e9\U0001f1ea")
     assert read("\U0001f1f8\U0001f1ed\U0001f1ee\U0001f1f9") == "shit"

@@ -74,7 +74,7 @@ def test_a_handful_knows_which_of_its_rows_were_added(paths, tmp_path):
     assert sum(few.added.values()) <= len(few.frames["train"]) <= 2
 
 
-def test_an_extra_table_goes_to_train_alone_without_texts_of_the_other_splits(paths, tmp_path):
+def test_an_extra_table_goes_only_to_train_without_texts_of_the_other_splits(paths, tmp_path):
     train, val, test = paths
     extra = write(tmp_path / "extra.csv", ["extra one", "TEST alone", "val  alone", "extra two"], [0, 0, 1, 0])
     splits = load_splits(
@@ -92,7 +92,7 @@ def test_an_extra_table_without_the_labels_is_refused(paths, tmp_path):
         load_splits(SplitOptions(data_path=paths[0], extra_train_path=extra))
 
 
-def test_disguised_copies_go_to_train_alone(paths):
+def test_disguised_copies_go_only_to_train(paths):
     train, val, test = paths
     plain = load_splits(SplitOptions(data_path=train, val_path=val, test_path=test))
     more = load_splits(SplitOptions(data_path=train, val_path=val, test_path=test, disguised=0.5))
@@ -102,7 +102,7 @@ def test_disguised_copies_go_to_train_alone(paths):
         pd.testing.assert_frame_equal(more.frames[split], plain.frames[split])
 
 
-def test_an_epoch_may_pass_over_clean_rows_of_the_table_and_copies_alone(paths, tmp_path):
+def test_an_epoch_may_skip_only_clean_rows_of_the_table_and_copies(paths, tmp_path):
     extra = tmp_path / "extra.csv"
     rows = [{"comment_text": f"a kind word number {i}"} | dict.fromkeys(JIGSAW_LABELS, 0) for i in range(7)]
     pd.DataFrame(rows).to_csv(extra, index=False)

@@ -45,7 +45,7 @@ def test_every_label_set_has_its_share_in_test_give_or_take_one(codes, seed):
         assert abs((in_test & of_code).sum() - 0.2 * of_code.sum()) <= 1
 
 
-def test_sizes_are_the_shares_asked_for():
+def test_sizes_are_the_requested_shares():
     texts, targets = unpack([(f"text {i}", i % 5 == 0) for i in range(1000)])
     splits = split_examples(texts, targets, val_size=0.1, test_size=0.1)
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 800, "val": 100, "test": 100}
@@ -68,7 +68,7 @@ def test_texts_of_another_table_are_dropped_without_case_and_white_space():
     assert drop_shared_texts(pd.Series(["One two", "three"]), pd.Series(["oneTWO"])).tolist() == [1]
 
 
-def test_a_part_is_seeded_and_never_larger_than_asked():
+def test_a_part_is_seeded_and_never_larger_than_requested():
     part = take_part(100, 10, seed=3)
     assert len(set(part)) == 10
     assert np.array_equal(part, take_part(100, 10, seed=3))

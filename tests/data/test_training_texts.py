@@ -9,7 +9,7 @@ from moderation.data.training_texts import N_KEPT, Seen, count_seen, sketch_text
 
 
 @given(st.lists(st.text(max_size=5)), st.lists(st.text(max_size=5)))
-def test_of_few_texts_every_one_is_told(trained: list[str], asked: list[str]) -> None:
+def test_each_of_a_few_texts_is_recognised(trained: list[str], asked: list[str]) -> None:
     known = {"".join(text.casefold().split()) for text in trained}
     n_found = sum("".join(text.casefold().split()) in known for text in asked)
     assert count_seen(asked, sketch_texts(trained)) == Seen(len(asked), len(asked), n_found)
@@ -24,7 +24,7 @@ def test_the_order_and_repetitions_do_not_matter(texts: list[str], random) -> No
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_of_many_texts_a_fair_part_can_be_looked_up(share: float) -> None:
+def test_a_fair_part_of_many_texts_can_be_looked_up(share: float) -> None:
     n_trained, n_asked, most = 20_000, 4_000, 2_000
     sketch = sketch_texts((f"text {number}" for number in range(n_trained)), most)
     assert len(sketch) == most

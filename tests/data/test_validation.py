@@ -21,12 +21,12 @@ def only_problem(frame: pd.DataFrame, *labels: str, **settings: object) -> str:
     return problems[0]
 
 
-def test_the_jigsaw_six_are_found_in_their_order_as_far_as_present() -> None:
+def test_those_of_the_jigsaw_six_that_are_present_are_found_in_their_order() -> None:
     frame = frame_of(threat=[0, 1], spam=[0, 1], toxic=[1, 0])
     assert find_label_columns(frame, "comment_text") == ("toxic", "threat")
 
 
-def test_else_every_column_of_zeros_and_ones_is_found() -> None:
+def test_otherwise_every_column_of_zeros_and_ones_is_found() -> None:
     frame = frame_of(
         id=[10, 11, 12],
         rude=["0", "1", "0"],
@@ -91,7 +91,7 @@ def test_fractions_need_a_cut() -> None:
     assert "no positives" in only_problem(frame.head(2), "toxic", label_cut=0.5)
 
 
-def test_one_class_alone_is_a_problem_of_training() -> None:
+def test_a_single_class_is_a_problem_for_training() -> None:
     frame = frame_of(never=[0, 0], always=[1, 1], both=[0, 1])
     problems = find_problems(frame, ["never", "always", "both"])
     assert len(problems) == 2
@@ -99,14 +99,14 @@ def test_one_class_alone_is_a_problem_of_training() -> None:
     assert find_problems(frame, ["never", "always", "both"], require_both_classes=False) == []
 
 
-def test_texts_that_are_none() -> None:
+def test_values_that_are_not_texts_are_refused() -> None:
     frame = pd.DataFrame({"comment_text": [SECRET, 3, "\ud800"], "toxic": [0, 1, 0]}, dtype=object)
     problem = only_problem(frame, "toxic")
     assert "2 values are not text" in problem and "rows 2, 3" in problem
     assert "not text" in only_problem(pd.DataFrame({"comment_text": [1, 2], "toxic": [0, 1]}), "toxic")
 
 
-def test_missing_columns_say_which_are_there_but_quote_no_comment() -> None:
+def test_a_missing_column_lists_the_existing_ones_but_quotes_no_comment() -> None:
     frame = pd.DataFrame({"text": ["x"], f"{SECRET} you": ["y"], "toxic": [0]})
     problem = only_problem(frame, "rude")
     assert "'comment_text', 'rude'" in problem and "text, (a name of 12 characters), toxic" in problem
@@ -131,7 +131,7 @@ def test_every_problem_comes_in_one_message_with_the_rows_of_the_file() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from([" ", "\n", "\t ", "\u00a0", "\u2003"]))
-def test_text_key_is_blind_to_case_and_white_space_alone(text: str, space: str) -> None:
+def test_text_key_ignores_only_case_and_white_space(text: str, space: str) -> None:
     key = text_key(text)
     assert text_key(key) == key
     assert text_key(space.join(text.casefold())) == key
@@ -140,7 +140,7 @@ def test_text_key_is_blind_to_case_and_white_space_alone(text: str, space: str) 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["0", "1", "0.5", "2", "-3", "", "x", "nan", None]), min_size=1, max_size=12))
-def test_problems_count_exactly_the_values_that_are_no_targets(values: list[str | None]) -> None:
+def test_problems_count_exactly_the_values_that_are_not_targets(values: list[str | None]) -> None:
     problems = find_problems(frame_of(toxic=list(values)), ["toxic"], require_both_classes=False)
     counted = sum(int(problem.split("': ")[1].split()[0]) for problem in problems)
     assert counted == sum(value not in ("0", "1") for value in values)

@@ -239,7 +239,7 @@ def test_rows_without_text_are_left_out_and_counted(run: Run, small: list[str], 
     assert sum(record["splits"].values()) == 126
 
 
-def test_one_label_alone_is_enough(run: Run, small: list[str], tmp_path: Path) -> None:
+def test_one_label_is_enough(run: Run, small: list[str], tmp_path: Path) -> None:
     comments()[["comment_text", "toxic"]].to_csv(tmp_path / "a.csv", index=False)
     said = run("train", "--data-path", tmp_path / "a.csv", "--output-dir", tmp_path / "run", *small)
     assert said.code == 0, said.err
@@ -283,7 +283,7 @@ def test_arrays_that_cannot_be_tuned_on_are_refused(
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_the_test_split_and_a_missing_array_are_no_ground_for_tuning(run: Run, trained: Path) -> None:
+def test_thresholds_are_not_tuned_on_the_test_split_or_a_missing_array(run: Run, trained: Path) -> None:
     before = files_in(trained)
     said = run("tune", "--preds", trained / "preds_test.npy", "--labels", trained / "labels_test.npy")
     assert (said.code, "test split" in said.message) == (1, True)
@@ -442,7 +442,7 @@ def test_a_damaged_run_json_is_named(run: Run, trained: Path) -> None:
         assert files_in(trained) == before
 
 
-def test_data_that_changed_or_is_gone_cannot_give_the_test_split_again(
+def test_data_that_changed_or_disappeared_cannot_give_the_test_split_again(
     run: Run, trained: Path, tmp_path: Path, data: Path
 ) -> None:
     edit(trained / "run.json", lambda content: content["settings"].update(data_path=str(data)))  # type: ignore[attr-defined]
@@ -474,7 +474,7 @@ def test_another_table_without_the_labels_is_refused(run: Run, trained: Path, tm
 # --- the output folder ----------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(
+def test_a_folder_that_holds_a_run_is_kept_unless_overwrite_is_set(
     run: Run, trained: Path, data: Path, small: list[str]
 ) -> None:
     (trained / "notes.txt").write_text("mine", encoding="utf-8")
@@ -513,7 +513,7 @@ def test_a_file_in_place_of_the_folder_is_refused(run: Run, data: Path, small: l
     assert (tmp_path / "run").read_text(encoding="utf-8") == "mine"
 
 
-def test_folders_of_others_are_not_cleared(run: Run, data: Path, small: list[str], tmp_path: Path) -> None:
+def test_folders_of_other_programs_are_not_cleared(run: Run, data: Path, small: list[str], tmp_path: Path) -> None:
     """A project folder may well have a folder named plots."""
     (tmp_path / "mine" / "plots").mkdir(parents=True)
     (tmp_path / "mine" / "plots" / "holiday.png").write_bytes(b"mine")
@@ -538,7 +538,7 @@ def test_folders_of_others_are_not_cleared(run: Run, data: Path, small: list[str
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_training_that_cannot_begin_leaves_no_folder(
+def test_a_training_that_cannot_start_leaves_no_folder(
     words: list[str], code: int, part: str, run: Run, data: Path, small: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -567,7 +567,7 @@ def largest_file(n_bytes: int) -> Iterator[None]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 @pytest.mark.parametrize("n_bytes", [1_000, 3_000, 20_000, 200_000])
-def test_a_full_disk_is_named_and_leaves_no_half_file(
+def test_a_full_disk_is_named_and_leaves_no_partial_file(
     n_bytes: int, run: Run, data: Path, small: list[str], tmp_path: Path
 ) -> None:
     with largest_file(n_bytes):

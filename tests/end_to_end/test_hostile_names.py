@@ -137,7 +137,7 @@ def test_names_of_keys_are_shown(command: Command, tmp_path: Path) -> None:
 
 
 @TERMINAL
-def test_thresholds_and_what_lies_beside_arrays_are_shown(command: Command, tmp_path: Path, attack: Attack) -> None:
+def test_thresholds_and_sidecars_of_arrays_are_shown(command: Command, tmp_path: Path, attack: Attack) -> None:
     rng = np.random.default_rng(0)
     for name in ("p", "l"):
         np.save(tmp_path / f"{name}.npy", (rng.random((40, 1)) < 0.5).astype(np.float32))
@@ -211,7 +211,7 @@ def test_groups_of_suites_are_refused_by_row(command: Command, tmp_path: Path) -
 
 
 @TERMINAL
-def test_a_table_is_scored_whatever_stands_in_it(command: Command, tmp_path: Path) -> None:
+def test_a_table_is_scored_whatever_it_contains(command: Command, tmp_path: Path) -> None:
     """Data stay data: in the file as they are, on standard output as JSON of the same content."""
     names = [name for name in UNICODE if not {"\0", "\r"} & set(name)]
     table = write(tmp_path / "t.csv", {"comment_text": names} | {name: ["x"] * len(names) for name in names if name})

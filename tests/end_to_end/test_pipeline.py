@@ -113,7 +113,7 @@ def test_another_table_is_measured_whole_and_not_tuned_on(run, table, table_path
     assert "test split" in capsys.readouterr().err
 
 
-def test_where_the_own_table_is_gone_it_is_said_that_nobody_knows_what_was_seen(run, table, tmp_path, caplog):
+def test_if_the_runs_own_table_is_gone_a_note_says_that_its_texts_may_have_been_seen(run, table, tmp_path, caplog):
     facts = json.loads((run / "run.json").read_text())
     facts["settings"]["data_path"] = str(tmp_path / "gone.csv")
     (run / "run.json").write_text(json.dumps(facts))
@@ -123,7 +123,7 @@ def test_where_the_own_table_is_gone_it_is_said_that_nobody_knows_what_was_seen(
     assert "it is unknown how many of these texts were in it" in caplog.text
 
 
-def test_the_same_table_in_another_place_is_still_cut_into_splits(run, table_path, tmp_path):
+def test_the_same_table_in_another_place_is_still_split(run, table_path, tmp_path):
     moved = Path(shutil.copy(table_path, tmp_path / "moved.csv"))
     before = (run / "preds_val.npy").read_bytes()
     assert evaluate(run / "checkpoint_best.pt", "--data-path", str(moved), "--split", "val") == 0
@@ -143,7 +143,7 @@ def test_flags_that_do_nothing_for_the_own_table_are_refused(run, table_path, tm
     assert evaluate(run / "checkpoint_best.pt", *words) == 0
 
 
-def test_what_is_saved_is_calibrated_and_measured_before_and_after(trained):
+def test_saved_probabilities_are_calibrated_and_measured_before_and_after(trained):
     labels = json.loads((trained / "run.json").read_text())["labels"]
     calibrators = load_calibrators(trained / "calibration.json", labels)
     assert {calibrator.method for calibrator in calibrators} - {"none"}
@@ -189,7 +189,7 @@ def test_thresholds_without_the_calibration_that_they_were_tuned_with_are_refuse
 
 
 @pytest.mark.hostile("run folder: changed checkpoint")
-def test_what_is_no_longer_what_the_training_wrote_is_refused(run, tmp_path, capsys, attack):
+def test_files_that_changed_since_the_training_are_refused(run, tmp_path, capsys, attack):
     best, record, rng = run / "checkpoint_best.pt", RunFolder(run), np.random.default_rng(5)
     check_unchanged(record, best, run / "checkpoint_final.pt", run / "calibration.json")
     whole = best.read_bytes()
@@ -266,7 +266,7 @@ def test_a_dry_run_goes_through_all_phases_and_keeps_nothing(table, tiny_backbon
     assert "U+001B" in err and not obeyed_in(out + err)
 
 
-def test_overwrite_spares_the_old_run_until_the_settings_are_found_usable(run, table_path, tiny_backbone):
+def test_overwrite_keeps_the_old_run_until_the_settings_are_checked(run, table_path, tiny_backbone):
     before = (run / "checkpoint_best.pt").read_bytes()
     assert train(table_path, tiny_backbone, run, "--overwrite", "--freeze-layers", "99") == 2
     assert (run / "checkpoint_best.pt").read_bytes() == before
@@ -274,7 +274,7 @@ def test_overwrite_spares_the_old_run_until_the_settings_are_found_usable(run, t
     assert (run / "checkpoint_best.pt").read_bytes() != before
 
 
-def test_resume_wants_as_many_processes_as_before(run, table_path, tiny_backbone, monkeypatch, capsys):
+def test_resume_requires_as_many_processes_as_before(run, table_path, tiny_backbone, monkeypatch, capsys):
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"status": "running", "processes": 2}))
     assert train(table_path, tiny_backbone, run, "--resume") == 2

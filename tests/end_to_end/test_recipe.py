@@ -73,7 +73,7 @@ def test_both_ways_to_choose_what_an_epoch_sees_are_refused_together(table_path,
     assert "leave one of them out" in capsys.readouterr().err
 
 
-def test_the_recipe_is_one_that_train_takes():
+def test_the_recipe_is_accepted_by_train():
     flags = {"config": ROOT / "configs" / "compact-en.toml", "data_path": Path("train.csv")}
     config = merge(TrainConfig, flags)
     assert config.model.fold_disguises

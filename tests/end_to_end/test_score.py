@@ -187,7 +187,7 @@ def test_resuming_with_something_else_is_refused_by_name(words, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [7, 1000])
-def test_a_run_may_go_on_with_parts_of_another_size(rows, words, whole, tmp_path):
+def test_a_run_may_continue_with_parts_of_another_size(rows, words, whole, tmp_path):
     process = start(*words, "-o", tmp_path / "out.parquet")
     wait_for_parts(tmp_path / ".out.parquet.parts", 3, process)
     process.kill()
@@ -219,7 +219,7 @@ def test_an_output_that_is_finished_is_complete_and_stays_as_it_is(words, whole,
     assert "thresholds.toxic was" in said and 'thresholds_from was "bundle", now "set"' in said
 
 
-def test_an_output_that_was_changed_or_that_nothing_is_known_of_is_not_complete(whole, tmp_path):
+def test_a_changed_or_unknown_output_is_not_complete(whole, tmp_path):
     for path in whole.iterdir():
         shutil.copy(path, tmp_path)
     output, beside = tmp_path / "out.jsonl", tmp_path / "out.jsonl.meta.json"
@@ -251,7 +251,7 @@ def test_parts_of_an_older_version_are_refused_and_left_alone(words, tmp_path):
     assert not folder.exists()
 
 
-def test_what_is_known_of_a_scored_file_stands_in_it_or_beside_it(words, comments, whole, tiny_bundle):
+def test_the_record_of_a_scored_file_is_in_it_or_next_to_it(words, comments, whole, tiny_bundle):
     beside = json.loads((whole / "out.jsonl.meta.json").read_text(encoding="utf-8"))
     inside = json.loads(pq.read_metadata(whole / "out.parquet").metadata[b"content-moderation"])
     of_csv = json.loads((whole / "out.csv.gz.meta.json").read_text(encoding="utf-8"))
@@ -271,7 +271,7 @@ def test_what_is_known_of_a_scored_file_stands_in_it_or_beside_it(words, comment
     assert inside["toolkit"].startswith("content-moderation ")
 
 
-def test_a_file_with_the_name_of_the_sidecar_is_not_written_over(words, tmp_path):
+def test_a_file_with_the_name_of_the_sidecar_is_not_overwritten(words, tmp_path):
     (tmp_path / "o.csv.meta.json").write_text('{"mine": 1}', encoding="utf-8")
     code, _, err = run(*words, "-o", tmp_path / "o.csv")
     assert (code, "was not written by this toolkit" in err) == (1, True)
@@ -279,7 +279,7 @@ def test_a_file_with_the_name_of_the_sidecar_is_not_written_over(words, tmp_path
 
 
 @pytest.mark.hostile("score: SIGINT, SIGTERM, SIGHUP then resume")
-def test_a_signal_keeps_what_is_finished(words, whole, tmp_path, attack):
+def test_a_signal_keeps_finished_rows(words, whole, tmp_path, attack):
     ends = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: -signal.SIGHUP}
     for turn in range(attack.cases(1, 4)):
         output = tmp_path / str(turn) / NAMES[(turn + 1) % len(NAMES)]
@@ -298,7 +298,7 @@ def test_a_signal_keeps_what_is_finished(words, whole, tmp_path, attack):
 
 
 @pytest.mark.hostile("score: two runs, one output")
-def test_a_second_run_of_one_output_is_refused_while_the_first_goes_on(
+def test_a_second_run_with_the_same_output_is_refused_while_the_first_one_runs(
     words, whole, comments, tmp_path, attack, capsys
 ):
     other = tmp_path / "other.csv"
@@ -372,7 +372,7 @@ def test_a_link_in_place_of_the_output_stays_a_link(tiny_bundle, tmp_path):
 
 @pytest.mark.hostile("score: links")
 @pytest.mark.parametrize("name", ["link.csv", "folder/out.csv"])
-def test_a_link_that_is_turned_meanwhile_leads_to_no_other_file(name, tiny_bundle, tmp_path):
+def test_a_link_that_is_redirected_meanwhile_overwrites_no_other_file(name, tiny_bundle, tmp_path):
     """The link, or that of the folder, points elsewhere when the parts are begun, at each of them, and at the end."""
     (tmp_path / "in.csv").write_text("comment_text\nkind\nidiot\n", encoding="utf-8")
     for folder in ("here", "there"):
@@ -396,7 +396,7 @@ def test_a_link_that_is_turned_meanwhile_leads_to_no_other_file(name, tiny_bundl
     assert {path.name for path in (tmp_path / "here").iterdir()} == {"out.csv", "out.csv.meta.json"}
 
 
-def test_the_format_is_told_by_the_name_of_the_link(tiny_bundle, tmp_path):
+def test_the_name_of_the_link_decides_the_format(tiny_bundle, tmp_path):
     (tmp_path / "in.csv").write_text("comment_text\nkind\n", encoding="utf-8")
     (tmp_path / "stored").write_text("old", encoding="utf-8")
     (tmp_path / "link.jsonl").symlink_to("stored")
@@ -406,7 +406,7 @@ def test_the_format_is_told_by_the_name_of_the_link(tiny_bundle, tmp_path):
 
 
 @pytest.mark.parametrize("limit", [2_000, 30_000])
-def test_a_full_disk_keeps_what_is_finished(limit, words, tmp_path):
+def test_a_full_disk_keeps_finished_rows(limit, words, tmp_path):
     """A limit on the size of a file is met in a part, or in the output.
 
     Languages are left out, whose package would meet it before anything else, in a temporary file.
@@ -444,7 +444,7 @@ def test_lines_of_a_pipe_are_answered_while_it_is_open(tiny_bundle):
     assert "2 rows" in err
 
 
-def test_a_pipe_into_a_file_keeps_what_had_come_at_an_interrupt(tiny_bundle, tmp_path):
+def test_a_pipe_into_a_file_keeps_at_an_interrupt_what_has_arrived(tiny_bundle, tmp_path):
     words = ["score", "-", "-o", tmp_path / "o.csv", "-m", tiny_bundle, "--backend", "onnx"]
     process = start(*words, stdin=subprocess.PIPE)
     process.stdin.write("kind\n\nidiot\n")
@@ -486,7 +486,7 @@ def test_the_fingerprint_names_engine_and_cores(tiny_bundle, tmp_path):
     assert found["languages"] is False
 
 
-def test_standard_output_takes_the_rows_of_a_file(words, whole):
+def test_rows_of_a_file_can_go_to_standard_output(words, whole):
     process = start(*words, "-o", "-")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 3
@@ -495,7 +495,7 @@ def test_standard_output_takes_the_rows_of_a_file(words, whole):
     assert SECRET not in err
 
 
-def test_a_reader_that_goes_away_and_a_full_device_are_one_message(words):
+def test_a_reader_that_leaves_and_a_full_device_give_one_message(words):
     reading, writing = os.pipe()
     os.close(reading)
     process = start(*words, "-o", "-", stdout=writing)
@@ -510,7 +510,7 @@ def test_a_reader_that_goes_away_and_a_full_device_are_one_message(words):
         assert (process.returncode, "No space left" in err, len(err.splitlines())) == (1, True, 1)
 
 
-def test_a_summary_that_nobody_reads_is_no_fault(tmp_path):
+def test_a_summary_that_nobody_reads_is_not_an_error(tmp_path):
     (tmp_path / "in.csv").write_text("comment_text\nhave a nice day\n", encoding="utf-8")
     for output, stream in (("o.csv", "stdout"), ("-", "stderr")):
         reading, writing = os.pipe()
@@ -556,7 +556,9 @@ def test_json_lines_keep_their_objects_and_broken_lines_their_place(tiny_bundle,
         (["{in}", "-o", "{dir}/o.csv", "--model", "{dir}"], 1, "bundle"),
     ],
 )
-def test_a_fault_is_one_message_and_leaves_nothing(arguments, code, message, comments, tiny_bundle, tmp_path, capfd):
+def test_an_error_gives_one_message_and_leaves_nothing(
+    arguments, code, message, comments, tiny_bundle, tmp_path, capfd
+):
     (tmp_path / "there.csv").write_text("mine", encoding="utf-8")
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "scored.csv").write_text("comment_text,flagged\na,\n", encoding="utf-8")

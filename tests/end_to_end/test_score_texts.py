@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pip
     ],
     ids=lambda words: str(len(words)) + words[0][-8:].strip(),
 )
-def test_a_text_in_the_place_of_a_file_is_told_what_to_do_without_being_quoted(words, tmp_path):
+def test_a_text_given_as_a_file_gets_the_cure_and_is_not_quoted(words, tmp_path):
     code, out, err = run("score", *(word.replace("{dir}", str(tmp_path)) for word in words))  # which looks for SECRET
     assert (code, out) == (2, "")
     assert "--text" in err
@@ -68,7 +68,7 @@ def test_one_text_of_several_lines_is_one_row_and_may_go_into_a_file(tmp_path):
     assert (about["rows"], about["input"]["sha256"], about["settings"]["flag_columns"]) == (1, None, True)
 
 
-def test_set_thresholds_decide_and_are_told(tmp_path):
+def test_set_thresholds_decide_and_are_reported(tmp_path):
     (tmp_path / "in.csv").write_text("comment_text\nyou are an idiot\n", encoding="utf-8")
     (tmp_path / "t.json").write_text('{"toxic": 0.9999, "insult": 0.9999}', encoding="utf-8")
     words = ["score", tmp_path / "in.csv", "-o", tmp_path / "o.jsonl", "--thresholds", tmp_path / "t.json"]
@@ -82,7 +82,7 @@ def test_set_thresholds_decide_and_are_told(tmp_path):
     assert (code, "above 0" in err) == (2, True)
 
 
-def test_without_a_terminal_a_line_tells_how_far_it_is(tmp_path, caplog, monkeypatch):
+def test_without_a_terminal_log_lines_show_the_progress(tmp_path, caplog, monkeypatch):
     (tmp_path / "in.csv").write_text("comment_text\n" + "have a nice day\n" * 400, encoding="utf-8")
     seconds = iter(range(0, 10**9, 20))
     config = ScoreOptions(input_path=tmp_path / "in.csv", output=tmp_path / "o.csv", chunk_rows=50)

@@ -63,7 +63,7 @@ def test_check_train_evaluate_and_suites_refuse_and_name_the_row(
     assert cli.main(["check", str(broken), "--quoting", "none"]) == 0
 
 
-def test_a_table_of_others_is_trained_on_and_rebuilt(
+def test_a_table_with_unusual_columns_is_trained_on_and_rebuilt(
     table: pd.DataFrame, tiny_backbone: Path, tmp_path: Path, capsys
 ) -> None:
     """Backslashes, semicolons, a text column `Tweet` and all labels in one column: train, evaluate, export alike."""
@@ -91,9 +91,7 @@ def test_a_table_of_others_is_trained_on_and_rebuilt(
     assert cli.main(words.split()) == 0
 
 
-def test_a_table_of_ones_own_stands_beside_no_published_figure(
-    tiny_bundle: Path, table_path: Path, tmp_path: Path, capsys
-) -> None:
+def test_your_own_table_gets_no_published_figures(tiny_bundle: Path, table_path: Path, tmp_path: Path, capsys) -> None:
     own = tmp_path / "own.csv"
     pd.read_csv(table_path).head(200).to_csv(own, index=False)
     words = ["evaluate", str(tiny_bundle), "--bootstrap", "0", "--backend", "onnx"]

@@ -64,7 +64,7 @@ class Raw(ClassifierMixin, BaseEstimator):
         return (features[:, 0] > 0).astype(int)
 
 
-def test_platt_is_that_of_scikit_learn() -> None:
+def test_platt_agrees_with_scikit_learn() -> None:
     logits, positive = draw(3000, 0, "platt")
     raw = FrozenEstimator(Raw().fit(logits[:, None], positive))
     theirs = CalibratedClassifierCV(raw, method="sigmoid").fit(logits[:, None], positive)
@@ -84,7 +84,7 @@ def test_a_line_is_where_the_loss_has_no_slope(method: str) -> None:
     assert method == "platt" or calibrator.intercept == 0
 
 
-def test_isotonic_by_hand() -> None:
+def test_isotonic_agrees_with_a_manual_computation() -> None:
     logits, positive = np.array([4.0, -3.0, 1.0, 0.0]), np.array([True, False, False, True])
     steps = fit_calibrator("isotonic", logits, positive).knots  # {-3}: 0 of 1; {0, 1}: 1 of 2; {4}: 1 of 1
     middle = (0.5 + 1 / (1 + np.exp(-1))) / 2
@@ -100,7 +100,7 @@ def test_equal_logits_are_one_point_and_near_steps_are_pooled() -> None:
 
 
 @pytest.mark.parametrize("shift", SHIFTS)
-def test_what_training_shifted_is_undone(shift: str) -> None:
+def test_a_shift_by_training_is_undone(shift: str) -> None:
     logits, positive = draw(8000, 0, shift)
     fresh, truth = draw(40_000, 1, shift)
     calibrator = fit_one(logits, positive)
@@ -115,7 +115,7 @@ def test_what_training_shifted_is_undone(shift: str) -> None:
     assert roc_auc_score(truth, after) >= roc_auc_score(truth, before) - 1e-5  # but for what float32 ties
 
 
-def test_nothing_is_changed_for_a_gain_that_chance_may_have_made() -> None:
+def test_a_gain_that_may_be_chance_changes_nothing() -> None:
     methods = [fit_one(*draw(600, seed)).method for seed in range(25)]
     assert methods.count("none") >= 20
     assert methods.count("isotonic") == 0
@@ -189,7 +189,9 @@ def test_a_tuned_threshold_flags_the_same_as_without_calibration() -> None:
 
 
 @pytest.mark.parametrize("n_positives", [0, 9, 491, 500])
-def test_too_few_of_a_class_are_left_alone_and_said(n_positives: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_label_with_too_few_of_a_class_is_left_alone_and_reported(
+    n_positives: int, caplog: pytest.LogCaptureFixture
+) -> None:
     logits, positive = draw(500, 0, "platt")[0], np.arange(500) < n_positives
     with caplog.at_level(logging.WARNING):
         result = fit_calibrators(logits[:, None], positive[:, None], ["threat"])["threat"]
@@ -206,7 +208,7 @@ def test_a_model_that_ranks_backwards_is_not_turned_around() -> None:
     assert log_loss(positive, after) < log_loss(positive, sigmoid(-logits))
 
 
-def test_logits_all_alike_become_the_share_of_positives() -> None:
+def test_equal_logits_become_the_share_of_positives() -> None:
     positive = np.arange(1000) < 50
     after = calibrate(np.zeros((1, 1)), [fit_one(np.zeros(1000), positive)])
     assert after[0, 0] == pytest.approx(0.05, abs=0.001)
@@ -228,13 +230,13 @@ def test_a_perfect_split_stays_finite() -> None:
         ([[1.0, 2.0]], [[0, 1]], "2 columns for 1 labels"),
     ],
 )
-def test_arrays_that_cannot_be_are_refused(logits: object, targets: object, words: str) -> None:
+def test_impossible_arrays_are_refused(logits: object, targets: object, words: str) -> None:
     with pytest.raises(DataError, match=words):
         fit_calibrators(logits, targets, ["toxic"])
 
 
 @pytest.mark.parametrize("options", [{"folds": 1}, {"seed": -1}, {"folds": 20}])
-def test_options_that_cannot_be_are_refused(options: dict[str, int]) -> None:
+def test_impossible_options_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="Calibration: expected"):
         fit_one(*draw(100, 0), **options)
 

@@ -45,18 +45,18 @@ def apply(chosen, calibrated=True):
     return apply_chosen(chosen, LABELS, (0.5, 0.6), calibrated=calibrated)
 
 
-def test_what_tuning_wrote_is_read(tuned):
+def test_the_file_that_tuning_wrote_is_read(tuned):
     path, values = tuned(calibrated=True)
     assert read_chosen(path).values == values
     assert apply(read_chosen(path)) == tuple(values.values())
 
 
 @pytest.mark.parametrize("content", [{"toxic": 0.8}, {"thresholds": {"toxic": 0.8}, "thresholds_from": "set"}])
-def test_a_partial_set_moves_the_labels_that_it_names(content, tmp_path):
+def test_a_partial_set_changes_only_the_labels_that_it_names(content, tmp_path):
     assert apply(read_chosen(write(tmp_path / "t.json", content))) == (0.8, 0.6)
 
 
-def test_what_the_page_copies_is_read(tmp_path):
+def test_the_text_that_the_page_copies_is_read(tmp_path):
     copied = json.dumps({"toxic": 0.7000000000000001, "insult": 1}, indent=2)
     assert apply(read_chosen(write(tmp_path / "t.json", "\ufeff" + copied))) == (0.7000000000000001, 1.0)
 
@@ -70,9 +70,7 @@ def test_what_the_page_copies_is_read(tmp_path):
         *((other, None) for other in (None, 7, "", "you walnut", "a@b", "a\n@0123456789ab", "a@0123456789ab/", ["a"])),
     ],
 )
-def test_a_file_that_names_another_bundle_is_warned_of_once_and_an_engine_makes_no_other(
-    version, made_for, tmp_path, caplog
-):
+def test_a_file_for_another_bundle_gets_one_warning_and_another_engine_gets_none(version, made_for, tmp_path, caplog):
     for name, content in (("about", {"about": {"model_version": version}}), ("top", {"model_version": version})):
         path = write(tmp_path / f"{name}.json", content | {"thresholds": {"toxic": 0.8}})
         chosen = choose_thresholds(path, ["insult=0.7"])
@@ -86,7 +84,7 @@ def test_a_file_that_names_another_bundle_is_warned_of_once_and_an_engine_makes_
     warn_of_other_bundle(None, "new@ba9876543210")
 
 
-def test_words_count_before_the_file_and_the_file_before_the_bundle(tmp_path):
+def test_flags_override_the_file_and_the_file_overrides_the_bundle(tmp_path):
     path = write(tmp_path / "t.json", {"toxic": 0.8, "insult": 0.7})
     assert apply(choose_thresholds(path, ["insult=0.9"])) == (0.8, 0.9)
     assert apply(choose_thresholds(None, ["insult=0.9"])) == (0.5, 0.9)
@@ -137,7 +135,7 @@ def test_a_file_that_holds_no_thresholds_is_refused_by_name(content, said, tmp_p
     assert str(path) in str(caught.value)
 
 
-def test_no_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         read_chosen(tmp_path / "none.json")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -180,7 +178,7 @@ def test_callers_get_the_same_refusals(given):
         as_chosen(given)
 
 
-def test_reading_thresholds_is_light():
+def test_reading_thresholds_imports_little():
     code = "import sys, moderation.evaluation.chosen_thresholds as _\n"
     code += "assert not {'pandas', 'pyarrow', 'scipy', 'sklearn', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

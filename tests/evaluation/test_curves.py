@@ -42,7 +42,7 @@ def test_every_point_is_what_scikit_learn_counts(rows, n_points, tuned):
 
 @settings(max_examples=60, deadline=None)
 @given(rows=rows.filter(lambda rows: any(target for _, target in rows)))
-def test_with_points_enough_it_is_the_whole_curve(rows):
+def test_with_enough_points_it_is_the_whole_curve(rows):
     scores, targets = as_columns(rows)
     curve = decision_curves(scores, targets, ["toxic"])["toxic"]
     precision, recall, _ = precision_recall_curve(targets[:, 0], scores[:, 0])
@@ -73,7 +73,7 @@ def test_a_label_without_positives_has_no_recall():
     assert curve.precision == [0.0, 0.0, None]
 
 
-def test_what_cannot_be_counted_is_refused():
+def test_curves_that_cannot_be_counted_are_refused():
     with pytest.raises(DataError, match="logits"):
         decision_curves([[3.0]], [[1]], ["toxic"])
     with pytest.raises(DataError, match="columns"):

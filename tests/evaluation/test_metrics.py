@@ -48,7 +48,7 @@ def measured(data):
     return eval_with_thresholds(*data, LABELS, THRESHOLDS, bootstrap=200)
 
 
-def test_every_number_is_that_of_scikit_learn(data, measured):
+def test_every_number_agrees_with_scikit_learn(data, measured):
     scores, truth = data
     decided = predict(scores, THRESHOLDS)
     for i, label in enumerate(LABELS):
@@ -77,7 +77,7 @@ def test_every_number_is_that_of_scikit_learn(data, measured):
     assert measured["n_examples"] == 1500
 
 
-def test_intervals_hold_the_numbers(measured):
+def test_intervals_contain_the_numbers(measured):
     for values in measured["labels"].values():
         for name, number in (
             ("roc_auc", values["roc_auc"]),
@@ -99,7 +99,7 @@ def test_intervals_hold_the_numbers(measured):
     ),
     threshold=st.sampled_from([0.0, 0.25, 0.6, 1.0]),
 )
-def test_weighted_measures_are_those_of_scikit_learn(rows, threshold):
+def test_weighted_measures_agree_with_scikit_learn(rows, threshold):
     scores = np.array([s for s, _, _ in rows], np.float32)
     truth = np.array([t for _, t, _ in rows], np.float32)
     weights = np.array([w for _, _, w in rows])
@@ -161,12 +161,12 @@ def test_without_bootstrap_there_are_no_intervals(data):
     assert "toxic" in format_table(METRICS.parse(measured, "metrics"))
 
 
-def test_one_seed_one_result(data, measured):
+def test_the_same_seed_gives_the_same_result(data, measured):
     assert eval_with_thresholds(*data, LABELS, THRESHOLDS, bootstrap=200) == measured
     assert eval_with_thresholds(*data, LABELS, THRESHOLDS, bootstrap=200, seed=1) != measured
 
 
-def test_bad_arrays_are_refused(data):
+def test_wrong_arrays_are_refused(data):
     scores, truth = data
     with pytest.raises(DataError, match="Shapes differ"):
         eval_with_thresholds(scores[:-1], truth, LABELS, THRESHOLDS)
@@ -176,7 +176,7 @@ def test_bad_arrays_are_refused(data):
         eval_with_thresholds(scores, truth, LABELS, THRESHOLDS[:2])
 
 
-def test_compute_metrics_takes_what_a_trainer_gives(data):
+def test_compute_metrics_accepts_what_a_trainer_passes(data):
     scores, truth = data
     logits = np.log(np.clip(scores, 0.001, 0.999) / (1 - np.clip(scores, 0.001, 0.999)))
     metrics = compute_metrics(SimpleNamespace(predictions=logits, label_ids=truth))

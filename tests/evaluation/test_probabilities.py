@@ -15,7 +15,7 @@ from moderation.evaluation.probabilities import check_pair, check_probabilities,
 probability = st.floats(0, 1, width=32)
 
 
-def test_sigmoid_is_that_of_scipy_and_never_warns():
+def test_sigmoid_agrees_with_scipy_and_never_warns():
     logits = np.array([-1e4, -90.0, -30.0, -0.0, 0.0, 1e-3, 30.0, 1e4, np.inf, -np.inf])
     assert sigmoid(logits).dtype == np.float32
     np.testing.assert_array_equal(sigmoid(logits), expit(logits).astype(np.float32))
@@ -49,7 +49,7 @@ def test_predict_compares_in_float32():
     assert predict(np.array([[0.1]]), np.float32([0.1])).tolist() == [[True]]
 
 
-def test_predict_takes_one_text_and_one_threshold_for_all():
+def test_predict_accepts_one_text_and_one_threshold_for_all():
     assert predict([0.2, 0.9], [0.1, 0.95]).tolist() == [True, False]
     assert predict([[0.2, 0.9]], 0.5).tolist() == [[False, True]]
 
@@ -60,7 +60,7 @@ def test_predict_refuses_thresholds_that_do_not_fit(thresholds):
         predict([[0.1, 0.2]], thresholds)
 
 
-def test_logits_are_named_and_the_cure_too():
+def test_logits_are_named_with_the_cure():
     array = np.full((9, 2), 0.5)
     array[[1, 4], 0] = [-2.5, 3.0]
     with pytest.raises(DataError, match=r"preds\.npy: 2 values are outside \[0, 1\] \(rows from 0: 1, 4\).*sigmoid"):
@@ -75,7 +75,7 @@ def test_nan_is_counted_with_the_first_rows():
 
 
 @pytest.mark.parametrize("array", [[0.5], np.zeros((0, 2)), np.zeros((2, 0)), np.zeros((1, 1, 1)), [["a"]], [[1e300]]])
-def test_what_is_no_table_of_numbers_is_refused(array):
+def test_anything_but_a_table_of_numbers_is_refused(array):
     with pytest.raises(DataError, match=r"x\.npy"):
         check_probabilities(array, "x.npy")
 
@@ -94,7 +94,7 @@ def test_targets_of_any_numeric_type_become_float32(kind):
     assert targets.tolist() == [[0.0, 1.0]]
 
 
-def test_fractions_are_no_targets():
+def test_fractions_are_not_targets():
     with pytest.raises(DataError, match="1 value is neither 0 nor 1"):
         check_targets([[0.5, 1.0]], "y")
 

@@ -19,7 +19,7 @@ def test_calibration_error_is_the_gap_per_bin(examples: list[tuple[float, bool]]
     assert (bins.low <= bins.share).all() and (bins.share <= bins.high).all()
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_agrees_with_a_manual_computation():
     scores = np.float32([0.0, 0.02, 0.9, 0.92, 0.96, 1.0])  # bins 0, 0, 13, 13, 14, 14 of 15
     positive = np.array([0, 1, 1, 0, 1, 0])
     expected = (abs(0.02 - 1) + abs(1.82 - 1) + abs(1.96 - 1)) / 6
@@ -34,7 +34,7 @@ def test_calibrated_probabilities_have_little_error_and_skewed_ones_much():
     assert expected_calibration_error(scores**2, positive) > 0.1
 
 
-def test_the_ends_lie_in_the_outer_bins() -> None:
+def test_the_ends_are_in_the_outer_bins() -> None:
     bins = reliability_bins(np.float32([0.0, 1.0]), np.array([False, True]), n_bins=4)
     assert bins.position.tolist() == [0, 3]
 

@@ -135,7 +135,7 @@ def test_out_of_reach_equal_precision_goes_to_the_higher_recall_whatever_the_gap
     assert (result.precision, result.recall) == (0.5, 1.0)
 
 
-def test_a_precision_out_of_reach_takes_the_highest_there_is_and_says_so(caplog):
+def test_a_precision_out_of_reach_takes_the_highest_one_and_reports_it(caplog):
     scores, targets = [[0.9], [0.8], [0.7], [0.6], [0.1]], [[0], [1], [1], [0], [1]]
     with caplog.at_level(logging.WARNING):
         result = tune_one(scores, targets, objective="precision>=0.95")
@@ -185,7 +185,7 @@ def test_the_interval_covers_the_value_and_is_that_of_a_plain_bootstrap():
     np.testing.assert_allclose(result.interval, np.percentile(plain, [2.5, 97.5]), atol=0.015)
 
 
-def test_the_cross_fitted_value_tells_noise_from_signal():
+def test_the_cross_fitted_value_distinguishes_noise_from_signal():
     rng = np.random.default_rng(3)
     scores, targets = rng.random((400, 1)).astype(np.float32), rng.random((400, 1)) < 0.05
     noise = tune_one(scores, targets, folds=5)
@@ -197,7 +197,7 @@ def test_the_cross_fitted_value_tells_noise_from_signal():
     assert signal.cross_fitted == pytest.approx(fresh, abs=0.03)
 
 
-def test_cross_fitting_under_a_constraint_tells_what_becomes_of_the_constraint():
+def test_cross_fitting_under_a_constraint_reports_how_well_it_holds():
     scores, targets = synthetic(n=20_000)
     result = tune_thresholds(scores, targets, ["a", "b"], objective="precision>=0.8", bootstrap=0)["a"]
     assert result.precision >= 0.8
@@ -205,7 +205,7 @@ def test_cross_fitting_under_a_constraint_tells_what_becomes_of_the_constraint()
     assert tune_one(scores[:, :1], targets[:, :1]).cross_fitted_constraint is None
 
 
-def test_one_seed_one_result_and_labels_do_not_disturb_each_other():
+def test_the_same_seed_gives_the_same_result_and_labels_are_independent():
     scores, targets = synthetic()
     both = tune_thresholds(scores, targets, ["a", "b"], bootstrap=100)
     assert both == tune_thresholds(scores, targets, ["a", "b"], bootstrap=100)
@@ -230,7 +230,7 @@ def test_spaces_in_an_objective_do_no_harm():
     assert parse_objective("f1") == parse_objective("fbeta:1")
 
 
-def test_bad_arrays_and_labels_are_refused():
+def test_wrong_arrays_and_labels_are_refused():
     with pytest.raises(DataError, match="NaN"):
         tune_thresholds([[np.nan]], [[1]], ["toxic"])
     with pytest.raises(DataError, match="logits"):

@@ -60,7 +60,7 @@ def kinds_of(tokens: list[Any]) -> Counter[str]:
 
 
 @pytest.mark.hostile("Markdown: hostile names")
-def test_tables_show_every_name_and_nothing_begins_in_one(attack: Attack) -> None:
+def test_tables_show_every_name_and_no_markup_begins_in_one(attack: Attack) -> None:
     markdown_it = pytest.importorskip("markdown_it")
     reader = markdown_it.MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     plain = reader.parse(card_of(tuple(f"label{number}" for number in range(len(in_groups()[0])))))

@@ -102,14 +102,14 @@ def test_swapped_labels_are_refused(bundle, capsys):
     assert "another order" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_bundle_is_not_replaced(tiny_run, tmp_path, capsys):
+def test_a_folder_that_is_not_a_bundle_is_not_replaced(tiny_run, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert cli.main(["export", str(tiny_run), "--to", str(tmp_path), "--overwrite"]) == 1
     assert "not a bundle" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_what_lies_beside_a_bundle_is_not_removed_with_it(tmp_path):
+def test_other_files_in_a_bundles_folder_are_not_removed_with_it(tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(SHIPPED, folder, copy_function=os.symlink)
     check_target(folder, overwrite=True)
@@ -123,7 +123,7 @@ def test_what_lies_beside_a_bundle_is_not_removed_with_it(tmp_path):
         check_target(folder, overwrite=True)
 
 
-def test_a_bundle_is_replaced_only_when_asked(tiny_run, bundle, capsys):
+def test_a_bundle_is_replaced_only_on_request(tiny_run, bundle, capsys):
     assert cli.main(["export", str(tiny_run), "--to", str(bundle)]) == 1
     assert "--overwrite" in capsys.readouterr().err
     words = ["export", str(tiny_run), "--to", str(bundle), "--overwrite", "--formats", "onnx", "--parity-texts", "20"]
@@ -164,7 +164,7 @@ def test_the_card_shows_what_was_measured_on_the_test_split(tiny_run, tiny_bundl
         assert f"{found['roc_auc']:.3f}" in line
 
 
-def test_the_card_says_how_to_calibrate_by_hand(tiny_bundle):
+def test_the_card_explains_how_to_calibrate_manually(tiny_bundle):
     bundle = read_bundle(tiny_bundle)
     card = (tiny_bundle / "README.md").read_text()
     assert {calibrator.method for calibrator in bundle.calibrators} - {"none"}
@@ -189,7 +189,7 @@ def test_plain_weights_and_the_formula_give_the_classifiers_probabilities(tiny_b
                 np.testing.assert_allclose(answers[:, i], by_hand, atol=1e-5)
 
 
-def test_the_manifest_keeps_what_the_validation_split_says_of_other_thresholds(tiny_run, tiny_bundle):
+def test_the_manifest_keeps_the_curves_of_the_validation_split(tiny_run, tiny_bundle):
     bundle = read_bundle(tiny_bundle)
     curves = bundle.records["curves"]
     measured = json.loads((tiny_run / "metrics_val.json").read_text())
@@ -204,7 +204,7 @@ def test_the_manifest_keeps_what_the_validation_split_says_of_other_thresholds(t
         assert curve["flagged"][place] * 60 == pytest.approx(found["at_threshold"]["flagged"], abs=1e-3)
 
 
-def test_a_run_without_validation_predictions_gives_no_curves_and_says_so(tiny_run, tmp_path, caplog):
+def test_a_run_without_validation_predictions_gives_no_curves_and_reports_it(tiny_run, tmp_path, caplog):
     run = RunFolder(Path(shutil.copytree(tiny_run, tmp_path / "run")))
     run.preds("val").unlink()
     words = ["export", str(run.path), "--to", str(tmp_path / "b"), "--formats", "hf", "--parity-texts", "20"]
@@ -259,7 +259,7 @@ def test_a_failed_form_replaces_nothing(tiny_run, bundle, tmp_path, capsys, monk
         ([], "--name"),
     ],
 )
-def test_what_can_be_known_is_told_before_anything_is_loaded(tmp_path, capsys, words, expected):
+def test_whatever_can_be_known_is_reported_before_anything_is_loaded(tmp_path, capsys, words, expected):
     run = tmp_path / "a run, [1]"
     run.mkdir()
     assert cli.main(["export", str(run), "--to", str(tmp_path / "b"), *words]) == 2
@@ -275,14 +275,14 @@ def test_what_can_be_known_is_told_before_anything_is_loaded(tmp_path, capsys, w
         ("torchserve", "model_archiver", "torchserve"),
     ],
 )
-def test_a_missing_package_is_told_before_anything_is_loaded(tmp_path, capsys, monkeypatch, form, package, extra):
+def test_a_missing_package_is_reported_before_anything_is_loaded(tmp_path, capsys, monkeypatch, form, package, extra):
     monkeypatch.setattr("moderation.commands.export.find_spec", lambda name: None if name == package else name)
     words = ["export", str(tmp_path / "run"), "--to", str(tmp_path / "b"), "--formats", f"hf,{form}"]
     assert cli.main(words) == 2
     assert f"pip install '.[{extra}]'" in capsys.readouterr().err
 
 
-def test_openvino_leaves_in_float_what_the_bundle_says(tiny_bundle, tmp_path):
+def test_openvino_keeps_in_float_what_the_bundle_names(tiny_bundle, tmp_path):
     openvino = pytest.importorskip("openvino")
     pytest.importorskip("nncf")
     from moderation.export.openvino_int8 import groups_in_openvino, write_openvino_int8
@@ -330,7 +330,7 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(bundle, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"tiny", "link"}
 
 
-def test_the_makers_words_and_the_licence_stand_in_the_card(tiny_run, tmp_path):
+def test_the_authors_text_and_the_licence_are_in_the_card(tiny_run, tmp_path):
     words = ["export", str(tiny_run), "--to", str(tmp_path / "b"), "--formats", "hf", "--parity-texts", "20"]
     about = tmp_path / "about.md"
     about.write_text("## Purpose\n\nTo be tested, nothing {else}.\n", encoding="utf-8")
@@ -344,7 +344,7 @@ def test_the_makers_words_and_the_licence_stand_in_the_card(tiny_run, tmp_path):
     assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"
 
 
-def test_what_labels_are_called_elsewhere_is_sealed_and_stands_in_the_card(tiny_run, tmp_path, capsys):
+def test_the_mapping_of_labels_is_sealed_and_in_the_card(tiny_run, tmp_path, capsys):
     words = f"export {tiny_run} --to {tmp_path / 'b'} --formats hf --parity-texts 5 --threads 1".split()
     assert cli.main([*words, "--map", "obscene=harrassment"]) == 2
     assert "--map:" in capsys.readouterr().err
@@ -389,14 +389,14 @@ def test_numbers_at_other_thresholds_stay_out_of_the_bundle(tmp_path, caplog):
         read_metrics(run, {"toxic": 0.5})
 
 
-def test_torchscript_on_a_full_disk_is_an_error_and_no_crash(tiny_backbone, tmp_path, full_disk):
+def test_torchscript_on_a_full_disk_gives_an_error_and_not_a_crash(tiny_backbone, tmp_path, full_disk):
     model = build_model(tiny_backbone, ["toxic"]).eval()
     with full_disk(10_000), pytest.raises(ArtifactError, match=r"model\.pt: could not be written"):
         write_torchscript(tmp_path / "model.pt", model)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bundle_that_a_kill_left_aside_is_put_back(bundle, tmp_path):
+def test_a_bundle_that_a_kill_left_aside_is_restored(bundle, tmp_path):
     version = read_bundle(bundle).version
     (tmp_path / ".tiny.aaaaaaaaaaaa.tmp").mkdir()
     (tmp_path / ".tiny.en.bbbbbbbbbbbb.old").mkdir()  # of a bundle called tiny.en
@@ -419,7 +419,7 @@ def test_a_bundle_that_a_kill_left_aside_is_put_back(bundle, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
-def test_a_second_export_leaves_alone_what_the_first_has_moved_aside(bundle, tmp_path):
+def test_a_second_export_leaves_alone_what_the_first_moved_aside(bundle, tmp_path):
     with claimed(bundle, "export"):
         bundle.rename(tmp_path / ".tiny.0123456789ab.old")
         with pytest.raises(ArtifactError, match="another process is writing it"):

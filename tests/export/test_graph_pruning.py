@@ -75,7 +75,7 @@ def test_a_graph_that_does_not_pick_a_position_is_left_alone():
     assert graph.SerializeToString() == before
 
 
-def test_what_others_still_read_in_full_is_not_narrowed():
+def test_values_that_others_read_in_full_are_not_narrowed():
     """The first position is picked of one product, and the mean is taken of the same: it must stay whole."""
     weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "weight")
     index = numpy_helper.from_array(np.array(0), "zero")
@@ -92,7 +92,7 @@ def test_what_others_still_read_in_full_is_not_narrowed():
     assert keep_first_position(graph) == 0
 
 
-def test_the_example_is_a_real_one(model):
+def test_the_example_for_tracing_contains_padding(model):
     """The trace is made on a batch with padding, or the mask would be traced away."""
     with traceable(model) as wrapper, torch.no_grad():
         ids, mask = example_inputs()

@@ -102,14 +102,14 @@ def test_a_bundle_with_no_form_to_run_is_refused(tiny_bundle: Path, tmp_path: Pa
     }
 
 
-def test_what_the_archiver_refuses_is_told(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_refusal_by_the_archiver_is_reported(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     with pytest.raises(ArtifactError, match="no archive of model 'a name'"):
         write_torchserve(folder, "a name")
     assert not list(folder.rglob("*.mar"))
 
 
-def test_a_missing_archiver_is_told_with_its_cure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_archiver_is_reported_with_its_cure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"'\.\[torchserve\]'"):
         write_torchserve(tiny_bundle, NAME)

@@ -45,7 +45,7 @@ def read_config(path: Path) -> Any:
     return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
 
 
-def test_the_files_written_are_returned_and_no_others_lie_there(bundle_dir: Path) -> None:
+def test_the_written_files_are_returned_and_there_are_no_others(bundle_dir: Path) -> None:
     written = write_triton(bundle_dir, NAME)
     there = {path.relative_to(bundle_dir).as_posix() for path in (bundle_dir / "triton").rglob("*") if path.is_file()}
     assert set(written) == there
@@ -109,7 +109,7 @@ def test_the_plain_model_is_the_bundles_own_graph(bundle_dir: Path) -> None:
     assert copied.read_bytes() == (bundle_dir / "onnx" / "model.onnx").read_bytes()
 
 
-def test_the_graph_is_copied_where_links_are_not_to_be_had(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_is_copied_if_links_are_not_available(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(95, "Operation not supported")
 
@@ -125,7 +125,7 @@ def test_writing_again_gives_the_same_files(bundle_dir: Path) -> None:
     assert {name: (bundle_dir / name).read_bytes() for name in write_triton(bundle_dir, NAME)} == first
 
 
-def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a bundle"):
         write_triton(tmp_path, NAME)
     assert not list(tmp_path.iterdir())

@@ -54,7 +54,7 @@ def test_probabilities_have_the_promised_form(classifier):
 
 @given(order=st.permutations(range(len(TEXTS))), n=st.integers(1, len(TEXTS)))
 @settings(deadline=None, max_examples=6)
-def test_a_text_gets_the_same_bytes_alone_and_in_any_company(classifier, order, n):
+def test_a_text_gets_the_same_bytes_alone_and_with_any_other_texts(classifier, order, n):
     together = classifier.probabilities([TEXTS[place] for place in order[:n]])
     alone = np.concatenate([classifier.probabilities([TEXTS[place]]) for place in order[:n]])
     assert together.tobytes() == alone.tobytes()
@@ -132,7 +132,7 @@ def test_a_child_that_is_forked_while_others_compute_and_tokenize_answers_the_sa
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 @pytest.mark.parametrize("closed", ["in the child", "in the parent"])
-def test_a_forked_child_may_close_and_go_on(tiny_bundle, backend, closed):
+def test_a_forked_child_may_close_and_continue(tiny_bundle, backend, closed):
     classifier = Classifier.load(tiny_bundle, backend=backend, threads=2)
     expected = classifier.probabilities(TEXTS)
     if closed == "in the parent":
@@ -181,7 +181,7 @@ def test_the_highest_window_decides(onnx):
     assert probabilities[0].tobytes() == of_windows.max(axis=0).tobytes()
 
 
-def test_what_stands_at_the_end_of_a_long_text_is_found(onnx):
+def test_an_insult_at_the_end_of_a_long_text_is_found(onnx):
     calm = " ".join(["kind river bread fine"] * 5_000)  # 20,000 words
     piece = " ".join(["stupid idiot damn"] * 20)
     plain, n_plain = onnx.read([calm])
@@ -192,7 +192,7 @@ def test_what_stands_at_the_end_of_a_long_text_is_found(onnx):
     assert loud[0, label] > plain[0, label]
 
 
-def test_an_engine_that_fails_is_one_message_without_the_text(tiny_bundle, monkeypatch):
+def test_a_failing_engine_gives_one_message_without_the_text(tiny_bundle, monkeypatch):
     classifier = Classifier.load(tiny_bundle, backend="onnx")
 
     def fail(*arguments):
@@ -222,7 +222,7 @@ def test_results_name_labels_windows_and_version(classifier):
         result.n_windows = 2
 
 
-def test_flagged_is_what_reaches_the_threshold(tiny_bundle, tmp_path):
+def test_labels_that_reach_their_threshold_are_flagged(tiny_bundle, tmp_path):
     """A threshold that is exactly the probability flags; the next number above it does not."""
     probabilities = Classifier.load(tiny_bundle, backend="onnx").probabilities(["stupid idiot"])[0]
     labels = read_bundle(tiny_bundle).labels
@@ -247,7 +247,7 @@ def test_a_wrong_text_is_named_by_its_place(onnx):
         onnx.probabilities(["fine", 3])
 
 
-def test_closing_is_no_end(tiny_bundle):
+def test_a_closed_classifier_can_be_used_again(tiny_bundle):
     classifier = Classifier.load(tiny_bundle, backend="onnx")
     before = classifier.probabilities(TEXTS)
     classifier.close()
@@ -266,7 +266,7 @@ def test_closing_is_no_end(tiny_bundle):
         ({"backend": "openvino"}, ArtifactError, "needs the form openvino"),
     ],
 )
-def test_arguments_that_cannot_be_are_refused(tiny_bundle, arguments, error, words):
+def test_impossible_arguments_are_refused(tiny_bundle, arguments, error, words):
     with pytest.raises(error, match=words):
         Classifier.load(tiny_bundle, **arguments)
 
@@ -278,7 +278,7 @@ def test_a_missing_engine_names_its_extra(tiny_bundle, monkeypatch):
             Classifier.load(tiny_bundle, backend=backend)
 
 
-def test_auto_takes_the_fastest_form_whose_engine_is_here(tiny_bundle, monkeypatch):
+def test_auto_uses_the_fastest_form_whose_engine_is_installed(tiny_bundle, monkeypatch):
     assert Classifier.load(tiny_bundle).backend_name == "onnx-int8"
     real = backends.find_spec
     monkeypatch.setattr(backends, "find_spec", lambda package: None if package == "onnxruntime" else real(package))
@@ -334,7 +334,7 @@ sys.addaudithook(look)
     assert set(done.stdout.splitlines()) == {"variable 1"}
 
 
-def test_a_graph_that_takes_too_long_is_said_to(tiny_bundle, monkeypatch):
+def test_a_graph_that_takes_too_long_is_reported(tiny_bundle, monkeypatch):
     class Session:
         """Runs until it is told to stop, as onnxruntime does."""
 
@@ -357,7 +357,7 @@ def test_a_graph_that_takes_too_long_is_said_to(tiny_bundle, monkeypatch):
 
 
 @pytest.mark.hostile("bundle: weights that are missing")
-def test_weights_that_are_missing_or_no_numbers_are_refused(tiny_bundle, tmp_path):
+def test_weights_that_are_missing_or_not_numbers_are_refused(tiny_bundle, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
     weights = load_file(folder / "model.safetensors")

@@ -44,7 +44,7 @@ def test_one_text_gives_one_result(classifier, text):
     ],
     ids=lambda texts: type(texts).__name__,
 )
-def test_texts_in_an_order_give_a_list(classifier, texts):
+def test_ordered_texts_give_a_list(classifier, texts):
     assert [bool(result.flagged) for result in classifier.classify(texts)] == [True, False]
 
 
@@ -72,7 +72,7 @@ def test_texts_in_an_order_give_a_list(classifier, texts):
     ids=lambda given: type(given).__name__,
 )
 @pytest.mark.parametrize("method", ["classify", "probabilities", "read"])
-def test_what_holds_no_texts_in_an_order_is_refused_with_the_cure(classifier, given, cure, method):
+def test_anything_but_texts_in_an_order_is_refused_with_the_cure(classifier, given, cure, method):
     with pytest.raises(DataError, match=cure) as caught:
         getattr(classifier, method)(given)
     assert INSULT not in str(caught.value)
@@ -99,7 +99,7 @@ def test_set_thresholds_travel_to_other_processes():
 
 
 @pytest.mark.parametrize("given", [{"spam": 0.5}, {"toxic": 0}, {"toxic": 2}, {"toxic": True}, {}, [0.5]])
-def test_thresholds_that_cannot_be_are_refused(given):
+def test_invalid_thresholds_are_refused(given):
     with pytest.raises(ConfigError, match="threshold"):
         Classifier.load(thresholds=given)
 

@@ -56,7 +56,7 @@ def test_offsets_count_characters_past_emoji_and_combining_marks() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\r\n\u2029 \t"], ids=repr)
-def test_where_there_is_nothing_there_is_no_sentence(text: str) -> None:
+def test_an_empty_text_has_no_sentence(text: str) -> None:
     assert split_sentences(text) == []
 
 
@@ -84,7 +84,7 @@ texts = st.text() | st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 
 @settings(max_examples=500, deadline=None)
 @given(texts)
-def test_each_character_that_is_no_blank_lies_in_one_sentence(text: str) -> None:
+def test_each_character_that_is_not_blank_is_in_one_sentence(text: str) -> None:
     behind = 0
     for begin, end in split_sentences(text):
         assert behind <= begin < end <= len(text)
@@ -96,7 +96,7 @@ def test_each_character_that_is_no_blank_lies_in_one_sentence(text: str) -> None
 
 @settings(max_examples=500, deadline=None)
 @given(texts)
-def test_no_mark_is_parted_from_its_character(text: str) -> None:
+def test_no_mark_is_separated_from_its_character(text: str) -> None:
     for begin, _ in split_sentences(text):
         joined = text[begin] == "\u200d" or unicodedata.category(text[begin])[0] == "M"
         assert not joined or begin == 0 or text[begin - 1].isspace()

@@ -31,7 +31,7 @@ def word_lists(draw):
 
 @given(words=word_lists(), room=st.integers(2, 20), overlap=st.integers(0, 19))
 @settings(deadline=None, max_examples=300)
-def test_ranges_cover_everything_in_order_and_overlap_no_more_than_asked(words, room, overlap):
+def test_ranges_cover_everything_in_order_and_overlap_no_more_than_requested(words, room, overlap):
     overlap = min(overlap, room - 1)
     ranges = cut_at_words(words, room, overlap)
     assert ranges[0][0] == 0
@@ -68,7 +68,7 @@ def test_a_text_that_fits_is_read_as_the_tokenizer_reads_it(text, tokenizer_path
     assert (windows[0].start, windows[0].end) == (0, len(text))
 
 
-def test_windows_of_a_long_text_hold_every_token_and_say_where_they_stand(tokenizer_path):
+def test_windows_of_a_long_text_hold_every_token_and_its_position(tokenizer_path):
     text = " ".join(["kind river", "stupid idiot", "bread 😀 fine"] * 40)
     cutter = Windows(tokenizer_path, length=32, overlap=8)
     windows = cutter.cut(text)
@@ -82,7 +82,7 @@ def test_windows_of_a_long_text_hold_every_token_and_say_where_they_stand(tokeni
         assert one.start < two.start <= one.end
 
 
-def test_a_text_in_pieces_is_read_as_in_one(tokenizer_path, monkeypatch):
+def test_a_text_in_pieces_is_read_like_a_whole_one(tokenizer_path, monkeypatch):
     text = " ".join(["kind river", "stupid idiot", "bread 😀 fine", "x" * 70] * 30)
     cutter = Windows(tokenizer_path, length=32, overlap=8)
     expected = cutter.cut(text)
@@ -102,7 +102,7 @@ def test_a_word_longer_than_a_window_is_cut_inside_and_read_to_its_end(tmp_path)
     assert all(len(window.ids) <= 10 for window in windows)
 
 
-def test_a_tokenizer_of_another_make_keeps_its_own_special_tokens(tmp_path):
+def test_another_kind_of_tokenizer_keeps_its_own_special_tokens(tmp_path):
     """Byte-level BPE with one token before and two after, as no BERT has them."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: i for i, piece in enumerate(["<s>", "</s>", "<e>", *alphabet])}
@@ -118,7 +118,7 @@ def test_a_tokenizer_of_another_make_keeps_its_own_special_tokens(tmp_path):
     assert windows.cut("ab")[0].ids == tuple(tokenizer.encode("ab").ids)
 
 
-def test_a_file_that_is_no_tokenizer_is_refused(tmp_path):
+def test_a_file_that_is_not_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ArtifactError, match="tokenizer"):
         Windows(tmp_path / "tokenizer.json", length=64, overlap=8)
@@ -133,7 +133,7 @@ def test_a_window_without_room_is_refused(tokenizer_path):
     ("texts", "words"),
     [("one string", "a list"), (["fine", None], r"texts\[1\]: found NoneType"), (["secret\ud800"], "surrogate")],
 )
-def test_what_is_no_list_of_texts_is_named_by_position_and_not_by_text(texts, words):
+def test_anything_but_a_list_of_texts_is_named_by_position_and_not_by_text(texts, words):
     with pytest.raises(DataError, match=words) as caught:
         check_texts(texts)
     assert "secret" not in str(caught.value)

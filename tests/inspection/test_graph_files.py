@@ -77,7 +77,7 @@ MODELS = {
 }
 
 
-def test_a_usual_graph_is_taken(tmp_path: Path) -> None:
+def test_a_usual_graph_is_accepted(tmp_path: Path) -> None:
     plain = tmp_path / "plain.onnx"
     plain.write_bytes(model(graph=field(1, NODE) + field(5, TENSOR)))
     assert read_onnx(plain) == plain.read_bytes()
@@ -129,7 +129,7 @@ def test_a_division_of_whole_numbers_by_what_may_be_minus_one_is_refused(divisor
             read_onnx(path)
 
 
-def test_other_divisions_are_taken(tmp_path):
+def test_other_divisions_are_accepted(tmp_path):
     path = tmp_path / "model.onnx"
     for content in (
         raw(divided("constant", by=8)),
@@ -153,7 +153,7 @@ def test_an_operation_that_no_export_needs_is_refused(operation, tmp_path):
 
 
 @pytest.mark.hostile("bundle: graph that computes places")
-def test_places_that_a_graph_computes_stay_within_its_tables(attack):
+def test_indices_that_a_graph_computes_stay_within_its_tables(attack):
     """In a process of its own, which an index out of range would end."""
     pytest.importorskip("openvino")
     script = Path(__file__).with_name("computed_indices.py")
@@ -262,7 +262,7 @@ def test_layers_that_loop_or_that_readers_understand_differently_are_refused(nam
 
 
 @pytest.mark.parametrize("declaration", ["", '<?xml version="1.0"?>\n', '<?xml version="1.0" encoding="utf-8"?>'])
-def test_usual_layers_are_taken(declaration: str, tmp_path: Path) -> None:
+def test_usual_layers_are_accepted(declaration: str, tmp_path: Path) -> None:
     path = tmp_path / "model.xml"
     path.write_text(declaration + NET.format(LAYER.format("ReLU") + LAYER.format("Const")))
     assert read_openvino(path) == path.read_bytes()

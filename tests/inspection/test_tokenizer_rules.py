@@ -109,7 +109,7 @@ TEXT = (
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_tokenizers_of_real_backbones_are_taken_and_give_the_same_tokens(name, tmp_path):
+def test_tokenizers_of_real_backbones_are_accepted_and_give_the_same_tokens(name, tmp_path):
     tokenizer = MAKERS[name]()
     tokenizer.save(str(tmp_path / TOKENIZER))
     bounded = BoundedTokenizer(tmp_path / TOKENIZER)
@@ -118,7 +118,7 @@ def test_tokenizers_of_real_backbones_are_taken_and_give_the_same_tokens(name, t
 
 
 @pytest.mark.parametrize("pattern", [GPT2, LLAMA3, O200K, r" {2,}", r"\s+", r"(?<=[a-z])!(?=[a-z]{2})", r"(\p{L})\1+"])
-def test_patterns_that_take_little_time(pattern):
+def test_patterns_that_take_little_time_are_accepted(pattern):
     assert measure(pattern).once < 100_000
 
 
@@ -145,7 +145,7 @@ def test_patterns_that_take_little_time(pattern):
         "a(){1000}" * 1_000,
     ],
 )
-def test_patterns_that_may_take_for_ever(pattern):
+def test_patterns_that_may_take_for_ever_are_refused(pattern):
     assert measure(pattern).once > 100_000
 
 
@@ -245,7 +245,7 @@ OF_ASCII = {
 
 
 @pytest.mark.parametrize("is_bounded", [True, False])
-def test_steps_that_keep_a_text_of_ascii_short_are_told(is_bounded):
+def test_steps_that_keep_an_ascii_text_short_are_recognised(is_bounded):
     for step in OF_ASCII[is_bounded]:
         content = json.loads(bert().to_str()) | {"normalizer": step}
         facts = check_tokenizer(json.dumps(content).encode())
@@ -256,7 +256,7 @@ def test_steps_that_keep_a_text_of_ascii_short_are_told(is_bounded):
 
 
 @pytest.mark.hostile("tokenizer: texts that grow")
-def test_what_is_said_to_take_nothing_of_ascii_takes_nothing(attack):
+def test_patterns_that_supposedly_match_no_ascii_match_none(attack):
     """Patterns put together at random, in which letters beyond ASCII stand that fold to those of it."""
     rng = random.Random(5)
     letters = "\u00e9\u017f\u212a\u00df\ufb03\u0130\u01f0\u0345\u00b5\u4e2d\u1e9e\ufb06\u0149\U0001f600"
@@ -438,7 +438,7 @@ def test_many_patterns_that_grow_with_the_text_do_not_take_a_long_word(tmp_path)
     "growth", [[replace("x", "y" * 64, "String")], [replace("y", "x" * 60), replace("x", "y" * 60)]]
 )
 @pytest.mark.parametrize("n_before", [1, 60])
-def test_what_comes_before_each_piece_is_counted_for_each(tmp_path, growth, n_before):
+def test_a_prefix_of_each_piece_is_counted_for_each(tmp_path, growth, n_before):
     """Pieces of a letter each, between tokens at which a text is taken apart before it is normalised."""
     tokenizer = json.loads(bert().to_str())
     steps = [*[{"type": "Prepend", "prepend": "x" * 8}] * n_before, *growth]
@@ -455,7 +455,7 @@ def test_what_comes_before_each_piece_is_counted_for_each(tmp_path, growth, n_be
 
 
 @pytest.mark.hostile("tokenizer: texts that grow")
-def test_a_token_at_which_texts_are_taken_apart_grows_where_they_are_not(tmp_path):
+def test_a_separating_token_still_grows_in_an_unseparated_text(tmp_path):
     tokenizer = json.loads(bert().to_str())
     steps = [replace("b", "bb" * 30, "String")] * 4
     tokenizer["normalizer"] = {"type": "Sequence", "normalizers": steps}
@@ -504,14 +504,14 @@ def test_the_message_says_which_part_is_wrong(changes, words):
         ("\\K", "not supported$"),
     ],
 )
-def test_only_notation_that_is_not_known_is_said_to_be(pattern, words):
+def test_only_unknown_notation_is_reported_as_unknown(pattern, words):
     step = {"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"}
     content = json.loads(bert().to_str()) | {"normalizer": step}
     with pytest.raises(ValueError, match=words):
         check_tokenizer(json.dumps(content).encode())
 
 
-def test_a_strangers_kind_is_cut_and_escaped():
+def test_an_unknown_kind_is_shortened_and_escaped():
     content = json.loads(bert().to_str()) | {"normalizer": {"type": "\x1b[2J" + "x" * 5_000}}
     with pytest.raises(ValueError, match="unknown kind") as caught:
         check_tokenizer(json.dumps(content).encode())

@@ -37,7 +37,7 @@ def test_an_attribute_that_flagged_all_or_nothing_is_left_out(caplog) -> None:
         match_attributes(found, PROBABILITIES, ("a", "b"), labels, MatchOptions(old_threshold=("0.8", "spam=0.5")))
 
 
-def test_few_flags_and_poor_agreement_are_told() -> None:
+def test_few_flags_and_poor_agreement_are_reported() -> None:
     shuffled = np.random.default_rng(1).permutation(PROBABILITIES[:, 0].astype(float))
     shuffled[:20] = np.nan
     found = old(TOXICITY=shuffled, INSULT=PROBABILITIES[:, 1])
@@ -48,7 +48,7 @@ def test_few_flags_and_poor_agreement_are_told() -> None:
     assert not any(one.startswith("INSULT") for one in said)
 
 
-def test_what_changes_most_comes_first() -> None:
+def test_the_largest_change_comes_first() -> None:
     scores = PROBABILITIES[:, 0].astype(float)
     scores[[3, 8]] = 0.0, 0.79
     highest, lowest = PROBABILITIES[:, 0].argmax(), PROBABILITIES[:, 0].argmin()
@@ -76,5 +76,5 @@ def test_a_threshold_that_flags_a_tenth_of_harmless_comments_is_low(threshold, s
     [None, [], {}, {"labels": {"toxic": CURVE}}, {"n_examples": 10, "labels": {"toxic": CURVE}}]
     + [{"n_examples": 100, "labels": {"toxic": CURVE | {key: value}}} for key in CURVE for value in ("x", {}, None)],
 )
-def test_a_bundle_with_other_curves_or_none_says_nothing_of_thresholds(curves) -> None:
+def test_without_matching_curves_nothing_is_said_about_thresholds(curves) -> None:
     assert find_low({"toxic": 1e-9}, curves) == []

@@ -50,7 +50,7 @@ def test_the_order_of_the_comments_makes_no_difference(numbers, seed) -> None:
     assert first == second
 
 
-def test_a_share_that_is_asked_for_is_flagged() -> None:
+def test_a_requested_share_is_flagged() -> None:
     probabilities = draw(2000)
     match = match_rate(probabilities, np.zeros(2000, dtype=bool), share=0.05)
     assert match.n_flagged == 100
@@ -70,7 +70,7 @@ def test_the_best_agreement_is_not_to_flag_nothing() -> None:
     assert match.kappa > 0
 
 
-def test_equal_probabilities_are_never_parted() -> None:
+def test_equal_probabilities_are_never_separated() -> None:
     probabilities = np.float32([0.5] * 8 + [0.9] * 2)
     old = np.arange(10) >= 7
     assert match_rate(probabilities, old, samples=0).n_flagged == 2

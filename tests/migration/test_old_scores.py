@@ -77,13 +77,13 @@ def test_answers_as_json_in_a_column_of_csv(tmp_path) -> None:
     np.testing.assert_array_equal(read(path).scores["INSULT"], [0.5, np.nan])
 
 
-def test_the_column_of_scores_alone(tmp_path) -> None:
+def test_a_single_column_of_scores_is_read(tmp_path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"comment_text": "a"} | answer(TOXICITY=0.5)))
     assert read(path).scores["TOXICITY"].tolist() == [0.5]
 
 
-def test_answers_in_a_file_of_their_own(tmp_path) -> None:
+def test_answers_in_a_separate_file(tmp_path) -> None:
     path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
     path.write_text('comment_text\na\nb\n"c\u2028d"\n', encoding="utf-8")
     lines = [
@@ -106,7 +106,7 @@ def test_answers_in_a_file_of_their_own(tmp_path) -> None:
         ("comment_text,TOXICITY\n,0.5\n", "no row has a text"),
     ],
 )
-def test_what_is_wrong_is_named_and_no_text_is_told(tmp_path, content, said) -> None:
+def test_problems_are_named_and_no_text_is_quoted(tmp_path, content, said) -> None:
     path = tmp_path / "a.csv"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=f"(?s){said}") as caught:
@@ -124,7 +124,7 @@ def test_what_is_wrong_is_named_and_no_text_is_told(tmp_path, content, said) -> 
         (json.dumps(ERROR) + "\n{}\n", "no answer of the Perspective API contains a score"),
     ],
 )
-def test_a_file_of_answers_that_does_not_fit(tmp_path, lines, said) -> None:
+def test_a_file_of_answers_that_does_not_fit_is_refused(tmp_path, lines, said) -> None:
     path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
     path.write_text("comment_text\na\nb\n", encoding="utf-8")
     answers.write_text(lines, encoding="utf-8")
@@ -145,7 +145,7 @@ NO_NUMBERS = ('"0.9"', "true", '{"summaryScore": {"value": "0.9"}}', '{"summaryS
 
 
 @pytest.mark.parametrize("within", ["a column", "a file"])
-def test_what_is_no_answer_is_never_taken_for_a_missing_one(tmp_path, within) -> None:
+def test_an_invalid_answer_never_counts_as_a_missing_one(tmp_path, within) -> None:
     path, answers = tmp_path / "a.csv", tmp_path / "answers.jsonl"
     wrong = [(cell, "row 2") for cell in NO_ANSWERS]
     numbers = [f'{{"attributeScores": {{"TOXICITY": {score}}}}}' for score in NO_NUMBERS]
@@ -178,7 +178,7 @@ def test_answers_that_unpack_to_too_much_are_refused(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("names", [("TOXICITY", "TOXICITY_EXPERIMENTAL"), ("TOXICITY_EXPERIMENTAL", "TOXICITY")])
-def test_the_plain_attribute_counts_beside_its_experimental_twin(tmp_path, names) -> None:
+def test_the_plain_attribute_overrides_its_experimental_twin(tmp_path, names) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"comment_text": "a"} | answer(**{name: float(name == "TOXICITY") for name in names})))
     assert read(path).scores["TOXICITY"].tolist() == [1.0]

@@ -79,7 +79,7 @@ def test_many_labels_get_a_panel_each() -> None:
     assert all(0 <= axes.get_position().y0 < axes.get_position().y1 <= 1 for axes in figure.axes)
 
 
-def test_losses_are_drawn_where_the_log_holds_some() -> None:
+def test_losses_are_drawn_if_the_log_has_some() -> None:
     losses = [Losses(1, 0.7, None), Losses(1, None, 0.6), Losses(2, float("nan"), None)]
     inputs = inputs_of(("toxic",), [[0.1], [0.9]], [[0], [1]], losses)
     plots = draw(inputs)

@@ -127,7 +127,7 @@ def decided(make_run: MakeRun, *, right: int, wrong: int, missed: int, other_mis
         ),
     ],
 )
-def test_the_headline_says_what_was_counted_and_claims_no_certainty(
+def test_the_headline_states_what_was_counted_and_claims_no_certainty(
     make_run: MakeRun, counts: tuple[int, int, int], lead: str, span: str
 ) -> None:
     right, wrong, missed = counts
@@ -160,7 +160,7 @@ def test_the_weakest_label_is_named_first_of_all(make_run: MakeRun) -> None:
         ("recall>=0.8", "precision", "recall"),
     ],
 )
-def test_the_table_of_thresholds_explains_its_columns_and_shows_what_was_asked_for(
+def test_the_table_of_thresholds_explains_its_columns_and_shows_the_objective(
     run: RunFolder, objective: str, value: str, held_out: str | None
 ) -> None:
     labels = list(read_json(run.metrics("val"), "metrics")["labels"])
@@ -178,7 +178,7 @@ def test_the_table_of_thresholds_explains_its_columns_and_shows_what_was_asked_f
         assert f"{results['toxic'].cross_fitted:.3f} {kept:.3f}" in text
 
 
-def test_the_page_stands_alone_and_can_be_read_by_all(run: RunFolder) -> None:
+def test_the_page_is_self_contained_and_accessible(run: RunFolder) -> None:
     save_logs_and_plots(run.path)
     source, page = run.report.read_text(encoding="utf-8"), read(run)
     assert [tag for tag, _ in page.elements if tag in ("script", "link", "iframe", "object", "embed")] == []
@@ -203,7 +203,7 @@ def test_the_same_run_gives_the_same_bytes(run: RunFolder) -> None:
     assert [path.read_bytes() for path in save_logs_and_plots(run.path)] == first
 
 
-def test_where_the_run_comes_from_is_said_without_anybodys_folders(run: RunFolder) -> None:
+def test_the_origin_of_the_run_is_shown_without_anybodys_folders(run: RunFolder) -> None:
     save_logs_and_plots(without_pictures(run).path)
     page = read(run)
     assert (
@@ -217,7 +217,7 @@ def test_where_the_run_comes_from_is_said_without_anybodys_folders(run: RunFolde
     assert "somebody" not in run.report.read_text(encoding="utf-8")
 
 
-def test_labels_with_few_examples_are_warned_of(run: RunFolder) -> None:
+def test_labels_with_few_examples_get_a_warning(run: RunFolder) -> None:
     save_logs_and_plots(without_pictures(run).path)
     support = {
         label: int(np.load(run.labels("val"))[:, i].sum())
@@ -237,7 +237,7 @@ def test_a_label_without_examples_is_not_available(make_run: MakeRun) -> None:
     assert "ROC-AUC over 1, average precision over 1, F1 over 1 of 2 labels" in text
 
 
-def test_thresholds_chosen_anew_are_noticed(run: RunFolder) -> None:
+def test_newly_chosen_thresholds_are_noticed(run: RunFolder) -> None:
     content = read_json(run.thresholds, "thresholds")
     content["thresholds"]["toxic"]["threshold"] = 0.25
     write_json(run.thresholds, content)
@@ -275,7 +275,7 @@ def test_without_a_test_split_the_validation_split_is_shown(run: RunFolder) -> N
         (["labels_test.npy", "log.jsonl"], "Can you trust its probabilities", "Label by label"),
     ],
 )
-def test_what_is_missing_is_left_out(run: RunFolder, missing: list[str], gone: str, kept: str) -> None:
+def test_missing_parts_are_left_out(run: RunFolder, missing: list[str], gone: str, kept: str) -> None:
     for name in missing:
         (run.path / name).unlink()
     save_logs_and_plots(run.path)
@@ -289,7 +289,7 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:
     assert "Results are not available" in read(RunFolder(tmp_path)).text
 
 
-def test_arrays_alone_give_pictures(tmp_path: Path) -> None:
+def test_arrays_without_other_files_give_pictures(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     rng = np.random.default_rng(0)
     np.save(run.preds("val"), rng.random((50, 2), dtype=np.float32))
@@ -321,7 +321,7 @@ def test_calibration_is_shown_before_and_after(run: RunFolder) -> None:
     assert "raises probabilities by design" not in page.text
 
 
-def test_a_run_without_calibration_says_nothing_of_it(run: RunFolder) -> None:
+def test_a_run_without_calibration_does_not_mention_it(run: RunFolder) -> None:
     save_logs_and_plots(run.path)
     assert "What calibration changed" not in read(run).text
     assert not any("before calibration" in (image["alt"] or "") for image in read(run).all("img"))

@@ -73,7 +73,7 @@ class FirstLetters:
         return text[:2] if len(text) > 2 else "und"
 
 
-def test_languages_are_told_once_a_text_and_foreign_ones_counted():
+def test_languages_are_detected_once_per_text_and_foreign_ones_counted():
     languages = FirstLetters()
     scored = score_batch(
         Lengths(), batch_of(["de x", "en y", "de x", "a", None, "fr z"]), text_column="text", languages=languages
@@ -88,7 +88,7 @@ def test_languages_are_told_once_a_text_and_foreign_ones_counted():
     assert "languages" not in untold.to_text(1.0, "-")
 
 
-def test_a_batch_without_any_text_asks_nothing():
+def test_a_batch_without_any_text_computes_nothing():
     classifier = Lengths()
     for batch in (batch_of([], pa.string()), batch_of([None], pa.null()), batch_of(["", None])):
         assert score_batch(classifier, batch, text_column="text").num_rows == batch.num_rows
@@ -103,7 +103,7 @@ def test_texts_may_be_stored_in_other_ways(column):
     assert scored["p_long"].to_pylist() == pytest.approx([0.1, 0.2])
 
 
-def test_what_is_no_string_or_no_unicode_is_an_error_of_its_row():
+def test_values_that_are_not_strings_or_not_unicode_are_errors_of_their_rows():
     numbers = score_batch(Lengths(), batch_of([1, None]), text_column="text")
     assert numbers["error"].to_pylist() == ["the text is not a string", "no text"]
     odd = pa.array([b"fine", b"half a pair \xed\xa0\xbd", None], pa.binary()).view(pa.string())
@@ -112,7 +112,7 @@ def test_what_is_no_string_or_no_unicode_is_an_error_of_its_row():
     assert scored["p_long"].to_pylist() == [pytest.approx(0.4), None, None]
 
 
-def test_what_was_wrong_before_stays_wrong():
+def test_errors_of_rows_are_kept():
     classifier = Lengths()
     scored = score_batch(
         classifier, batch_of(["a", "b", None]), text_column="text", errors=pa.array(["broken", None, "gone"])
@@ -121,7 +121,7 @@ def test_what_was_wrong_before_stays_wrong():
     assert classifier.asked == [["b"]]
 
 
-def test_an_answer_that_is_no_number_is_an_error():
+def test_an_answer_that_is_not_a_number_is_an_error():
     class Broken(Lengths):
         def read(self, texts):
             probabilities, n_windows = super().read(texts)
@@ -141,7 +141,7 @@ def test_columns_with_the_names_of_results_are_refused_by_name():
         score_batch(Lengths(), batch_of(["a"]), text_column="comment")
 
 
-def test_booleans_for_each_label_are_added_where_they_are_asked_for():
+def test_booleans_for_each_label_are_added_on_request():
     scored = score_batch(Lengths(), batch_of(["hello!", "a", None]), text_column="text", flag_columns=True)
     names = ["p_long", "p_loud", "flagged", "flag_long", "flag_loud", "n_windows"]
     assert scored.schema.names[2:8] == names
@@ -154,7 +154,7 @@ def test_booleans_for_each_label_are_added_where_they_are_asked_for():
 
 
 @pytest.mark.parametrize("labels", [("a,b", "c"), ('say "hi"', "a,b"), ("x;y", ",")], ids=str)
-def test_a_label_with_a_comma_is_one_label(labels):
+def test_a_label_with_a_comma_stays_one_label(labels):
     classifier = Lengths()
     classifier.labels = labels
     scored = score_batch(classifier, batch_of(["hello!", "!", "a"]), text_column="text")

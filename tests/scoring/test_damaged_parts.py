@@ -187,7 +187,7 @@ def test_no_flipped_bit_of_a_part_changes_the_output(
         *(damage_record, cut_record, lose_record, put_foreign_record),
     ],
 )
-def test_parts_that_are_not_what_they_were_change_nothing(
+def test_changed_parts_do_not_change_the_output(
     damage: Damage,
     classifier: Classifier,
     kept: tuple[Path, bytes],
@@ -205,7 +205,7 @@ def test_parts_that_are_not_what_they_were_change_nothing(
 
 
 @pytest.mark.hostile(DAMAGED)
-def test_only_an_output_of_our_own_is_replaced_unasked(
+def test_only_our_own_output_is_replaced_without_overwrite(
     classifier: Classifier, kept: tuple[Path, bytes], tmp_path: Path, attack: Attack
 ) -> None:
     """A kill behind the output left its parts; then something happened to one of them."""
@@ -312,7 +312,7 @@ def test_an_input_that_changes_while_it_is_read_gives_its_own_rows_or_none(
 
 @pytest.mark.hostile(CHANGED)
 @pytest.mark.parametrize("change", [append, cut, edit, replace])
-def test_an_input_that_changed_between_is_refused_though_its_times_are_the_old_ones(
+def test_an_input_that_changed_between_runs_is_refused_although_its_times_are_the_old_ones(
     change: Callable[[Path], None], classifier: Classifier, kept: tuple[Path, bytes], tmp_path: Path, attack: Attack
 ) -> None:
     shutil.copytree(kept[0], tmp_path / "k")
@@ -325,7 +325,7 @@ def test_an_input_that_changed_between_is_refused_though_its_times_are_the_old_o
     attack.tried()
 
 
-def test_a_change_that_no_time_tells_is_found_by_the_hash(
+def test_a_change_that_no_time_shows_is_found_by_the_hash(
     classifier: Classifier, kept: tuple[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path(shutil.copy(kept[0] / "in.csv", tmp_path))
@@ -337,7 +337,7 @@ def test_a_change_that_no_time_tells_is_found_by_the_hash(
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_an_input_that_was_touched_alone_costs_no_row(
+def test_an_input_that_was_only_touched_costs_no_row(
     classifier: Classifier, kept: tuple[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path(shutil.copy(kept[0] / "in.csv", tmp_path))

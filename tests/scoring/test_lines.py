@@ -22,7 +22,7 @@ class Trickle(io.RawIOBase):
         return self.pieces.pop(0) if self.pieces else b""
 
 
-def test_lines_of_a_pipe_come_as_they_come():
+def test_lines_of_a_pipe_are_yielded_as_they_arrive():
     found = list(pipe_lines(Trickle(b"one\r\ntwo", b" more\n\n\xff\n", b"last")))
     assert [lines for lines in found if lines] == [
         [("one", None)],
@@ -31,7 +31,7 @@ def test_lines_of_a_pipe_come_as_they_come():
     ]
 
 
-def test_the_mark_at_the_beginning_of_a_pipe_is_no_text():
+def test_the_byte_order_mark_of_a_pipe_is_not_part_of_a_text():
     def texts(*pieces):
         return [text for found in pipe_lines(Trickle(*pieces)) for text, _ in found]
 
@@ -41,7 +41,7 @@ def test_the_mark_at_the_beginning_of_a_pipe_is_no_text():
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\nnext"])
-def test_a_line_without_end_is_a_row_with_an_error(end, monkeypatch):
+def test_an_endless_line_is_a_row_with_an_error(end, monkeypatch):
     monkeypatch.setattr(bounds, "CELL_BYTES", 100)
     pieces = [b"one\n", *[b"x" * 60] * 9, end, b"\n", b"y" * 100]
     texts, errors = zip(*(line for found in pipe_lines(Trickle(*pieces)) for line in found), strict=True)
@@ -59,7 +59,7 @@ def read(content, piece=7):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("piece", [1, 3, 100])
-def test_utf8_and_utf16_are_told_apart(encoding, piece):
+def test_utf8_and_utf16_are_distinguished(encoding, piece):
     text = "you are\r\nkind \N{GRINNING FACE}\n\nlast \xe9"
     expected = [("you are", None), ("kind \N{GRINNING FACE}", None), ("", None), ("last \xe9", None)]
     assert read(text.encode(encoding), piece) == expected
@@ -82,7 +82,7 @@ def test_utf16_with_an_order_mark_needs_no_latin_letter():
         (b"\0\0\0\0", ["holds a NUL character"]),
     ],
 )
-def test_what_is_no_text_is_an_error_and_never_a_text_with_zero_bytes(content, errors):
+def test_binary_content_is_an_error_and_never_a_text_with_zero_bytes(content, errors):
     assert [error for _, error in read(content)] == errors
 
 
@@ -92,7 +92,7 @@ def test_what_is_no_text_is_an_error_and_never_a_text_with_zero_bytes(content, e
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     st.integers(1, 20),
 )
-def test_whatever_is_written_as_lines_comes_back(texts, encoding, piece):
+def test_texts_written_as_lines_come_back(texts, encoding, piece):
     assert read("".join(f"{text}\n" for text in texts).encode(encoding), piece) == [(text, None) for text in texts]
 
 

@@ -70,7 +70,7 @@ def test_kept_rows_between_new_ones_do_not_count_either():
         (2_000, 1.0, "500 of about 2,000 rows (25%), 5.0 rows/s, about 5 minutes left"),
     ],
 )
-def test_where_the_number_of_rows_is_not_known_the_share_of_the_file_tells(read, share, said):
+def test_without_a_number_of_rows_the_share_of_the_file_shows_the_progress(read, share, said):
     clock = Clock()
     progress = Progress(None, on_terminal=False, clock=clock)
     progress.expect(read, share)
@@ -79,7 +79,7 @@ def test_where_the_number_of_rows_is_not_known_the_share_of_the_file_tells(read,
     assert progress.describe() == said
 
 
-def test_a_bar_on_a_terminal_counts_new_rows_alone(capsys):
+def test_a_bar_on_a_terminal_counts_only_new_rows(capsys):
     clock = Clock()
     with Progress(1_000, on_terminal=True, clock=clock) as progress:
         progress.keep(900)
@@ -126,7 +126,7 @@ def test_a_step_after_quick_rows_is_no_more_than_four_times_as_large():
     assert all(later <= 4 * earlier + 4 for earlier, later in itertools.pairwise(sizes))
 
 
-def test_texts_are_handed_on_in_parts_of_bounded_size():
+def test_texts_are_yielded_in_parts_of_limited_size():
     texts = ["a"] * 1_100 + ["b" * (CHARACTERS_AT_ONCE // 2)] * 3 + ["c" * (2 * CHARACTERS_AT_ONCE)] + ["d"] * 2
     parts = list(some_at_once(texts, "Texts"))
     assert [text for part in parts for text in part] == texts

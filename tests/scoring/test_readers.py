@@ -128,7 +128,7 @@ def test_a_field_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
     assert errors_of(open_table(tmp_path / "t.jsonl", text_column="text")) == [None, "not a JSON object", None]
 
 
-def test_a_chunk_ends_early_where_it_holds_much_text(tmp_path, monkeypatch):
+def test_a_chunk_with_much_text_ends_early(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "CHUNK_BYTES", 100)
     frame = pd.DataFrame({"text": ["a" * 60, "b", "c" * 60, "d"]})
     frame.to_csv(tmp_path / "t.csv", index=False)
@@ -210,14 +210,14 @@ def test_half_a_character_in_a_name_becomes_its_escape(ending, tmp_path):
     assert open_table(out, text_column="text").names == table.names
 
 
-def test_names_that_would_be_one_in_a_table_are_refused(tmp_path):
+def test_names_that_would_be_the_same_in_a_table_are_refused(tmp_path):
     (tmp_path / "t.jsonl").write_text(json.dumps({"text": "b", "\ud83d": 1, r"\ud83d": 2}), encoding="utf-8")
     with pytest.raises(DataError, match="repeated column names"):
         open_table(tmp_path / "t.jsonl", text_column="text")
     assert rows_of(open_table(tmp_path / "t.jsonl", text_column="text", keep_objects=True))[0]["text"] == "b"
 
 
-def test_the_texts_may_stand_under_such_a_name(tmp_path):
+def test_the_text_column_may_have_such_a_name(tmp_path):
     (tmp_path / "t.jsonl").write_text(json.dumps({"\udcff": "b"}) + '\n{"\\udcff": 1}', encoding="utf-8")
     for keep in (False, True):
         table = open_table(tmp_path / "t.jsonl", text_column="\udcff", keep_objects=keep)
@@ -226,14 +226,14 @@ def test_the_texts_may_stand_under_such_a_name(tmp_path):
         assert errors_of(table) == [None, "the text is not a string"]
 
 
-def test_no_column_is_taken_for_objects(tmp_path):
+def test_no_column_is_mistaken_for_objects(tmp_path):
     """Such a column would be written as if each of its cells were a whole line."""
     pq.write_table(pa.table({"text": ["a"], OBJECT: ['{"error": null}']}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match="Rename it"):
         open_table(tmp_path / "t.parquet", text_column="text")
 
 
-def test_objects_are_kept_to_the_letter(tmp_path):
+def test_objects_are_kept_unchanged(tmp_path):
     (tmp_path / "t.jsonl").write_text("\n".join(LINES), encoding="utf-8")
     table = open_table(tmp_path / "t.jsonl", text_column="text", keep_objects=True)
     assert table.schema.names == [OBJECT, "text"]
@@ -247,7 +247,7 @@ def test_objects_are_kept_to_the_letter(tmp_path):
     assert lines[6] == '{"p": 0.5}'
 
 
-def test_of_very_many_names_those_are_kept_that_count(tmp_path, monkeypatch):
+def test_the_needed_ones_of_very_many_names_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(bounds, "COLUMNS", 3)
     others = {f"{start}{number}": 1 for start in ("", "p_", "flag_") for number in range(9)}
     for text_column in ("words", "comment_text", "body", "TEXT", " Comment Text"):
@@ -289,13 +289,13 @@ def test_json_knows_no_nan():
         ("t.jsonl", b'{"a": 1}', "no column 'text'"),
     ],
 )
-def test_a_file_that_is_none_is_refused(name, content, message, tmp_path):
+def test_an_unreadable_file_is_refused(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         rows_of(open_table(tmp_path / name, text_column="text"))
 
 
-def test_a_column_of_numbers_is_no_column_of_texts(tmp_path):
+def test_a_column_of_numbers_is_not_a_column_of_texts(tmp_path):
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match="holds int64; expected texts"):
         open_table(tmp_path / "t.parquet", text_column="text")
@@ -318,7 +318,7 @@ def test_parquet_is_measured_once_unless_it_changes(tmp_path, monkeypatch):
     assert sorted(found) == ["measure_pages"] * 2 + ["unpacked_pieces"] * 3
 
 
-def test_a_table_without_rows_has_no_chunks(tmp_path):
+def test_an_empty_table_has_no_chunks(tmp_path):
     (tmp_path / "t.csv").write_text("id,text\n", encoding="utf-8")
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
@@ -384,7 +384,7 @@ def test_values_that_python_does_not_know_are_written(values, cells):
 
 
 @pytest.mark.parametrize("value", ['"zqxsecret"', "1e300", "123456789012345678901234567890", '{"zqxsecret": 1}'])
-def test_json_lines_that_change_while_they_are_read_are_told_without_a_value(value, tmp_path):
+def test_json_lines_that_change_while_they_are_read_are_reported_without_a_value(value, tmp_path):
     (tmp_path / "t.jsonl").write_text('{"text": "a", "n": 1}\n', encoding="utf-8")
     table = open_table(tmp_path / "t.jsonl", text_column="text")
     (tmp_path / "t.jsonl").write_text(f'{{"text": "a", "n": {value}}}\n', encoding="utf-8")

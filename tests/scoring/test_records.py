@@ -102,7 +102,7 @@ def test_a_number_comes_back_from_its_text(number):
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-def test_what_json_lacks_is_null(number):
+def test_values_that_json_lacks_become_null(number):
     assert number_text(np.float32(number)) == "null"
 
 

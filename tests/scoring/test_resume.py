@@ -42,7 +42,7 @@ def test_parts_become_the_output_and_go(tmp_path):
     check_output(parts.output, resume=False, overwrite=True)
 
 
-def test_a_part_that_is_not_whole_or_of_another_run_is_none(tmp_path):
+def test_an_incomplete_or_foreign_part_does_not_count(tmp_path):
     parts = begun(tmp_path / "o.csv", {"input": "a"})
     part = parts.write(0, [BATCH])
     other = begun(tmp_path / "other.csv", {"input": "b"}).write(0, [BATCH])
@@ -67,7 +67,7 @@ def test_two_runs_that_write_one_output_never_mix_their_rows(tmp_path):
     assert others.output.read_text() == "text\nx\n"
 
 
-def test_of_parts_that_overlap_one_is_taken(tmp_path):
+def test_only_one_of_overlapping_parts_is_used(tmp_path):
     parts = begun(tmp_path / "o.csv")
     first, _, third = parts.write(0, [BATCH]), parts.write(1, [BATCH]), parts.write(5, [BATCH])
     assert parts.begin(resume=True) == [first, third]
@@ -77,7 +77,7 @@ def test_of_parts_that_overlap_one_is_taken(tmp_path):
     assert list(missing_rows(8, 9, [Part(0, 3, "")])) == [(8, 9)]
 
 
-def test_an_output_that_came_meanwhile_is_not_replaced_unasked(tmp_path):
+def test_an_output_that_appeared_meanwhile_is_not_replaced_without_overwrite(tmp_path):
     parts = begun(tmp_path / "o.csv")
     part = parts.write(0, [BATCH])
     parts.output.write_text("mine", encoding="utf-8")
@@ -87,7 +87,7 @@ def test_an_output_that_came_meanwhile_is_not_replaced_unasked(tmp_path):
     assert parts.begin(resume=True) == [part], "the parts of a run with --overwrite are not lost"
 
 
-def test_a_kill_between_the_output_and_the_end_of_its_parts_is_gone_on_from(tmp_path, monkeypatch):
+def test_a_run_continues_after_a_kill_between_writing_the_output_and_removing_its_parts(tmp_path, monkeypatch):
     parts = begun(tmp_path / "o.csv")
     part = parts.write(0, [BATCH])
     with monkeypatch.context() as killed:

@@ -74,7 +74,7 @@ def test_the_bytes_do_not_depend_on_how_rows_are_cut(name, tmp_path, monkeypatch
         assert write(tmp_path, name, parts, batch.schema) == expected
 
 
-def test_row_groups_end_where_rows_or_bytes_are_enough(tmp_path, monkeypatch):
+def test_row_groups_end_when_they_have_enough_rows_or_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "_GROUP_ROWS", 4)
     monkeypatch.setattr(writers, "_GROUP_BYTES", 100)
     batch = pa.RecordBatch.from_pydict({"text": ["a"] * 6 + ["b" * 300] * 2 + ["c"] * 5})
@@ -99,7 +99,7 @@ def test_row_groups_end_where_rows_or_bytes_are_enough(tmp_path, monkeypatch):
     ],
     ids=lambda values: str(values.type),
 )
-def test_a_row_is_of_the_same_size_wherever_it_stands(values):
+def test_a_row_has_the_same_size_wherever_it_is(values):
     batch = pa.RecordBatch.from_arrays([values], ["x"])
     sizes = row_bytes(batch).tolist()
     assert len(sizes) == 3
@@ -158,7 +158,7 @@ PLAIN = (
 
 @pytest.mark.hostile("spreadsheet")
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".csv.gz"])
-def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack):
+def test_with_csv_safe_no_cell_is_a_formula(ending, tmp_path, attack):
     rng = random.Random(3)
     blanks = ["", " ", "\t", "\r\n", "\u3000", "\u200b", "\ufeff", "\x00", "\u202e"]
     made = [
@@ -194,7 +194,7 @@ def test_no_cell_is_a_formula_where_that_was_asked_for(ending, tmp_path, attack)
 
 
 @pytest.mark.parametrize("name", ["o.parquet", "o.jsonl", "o.csv.parquet", "o.ndjson.gz"])
-def test_where_no_cell_could_be_a_formula_asking_is_a_mistake(name, tmp_path):
+def test_csv_safe_is_refused_where_no_cell_could_be_a_formula(name, tmp_path):
     assert not output_format(Path(name)).csv_safe
     with pytest.raises(ConfigError, match=f"--csv-safe has no effect on {name}"):
         output_format(Path(name), csv_safe=True)
@@ -210,7 +210,7 @@ CHARACTERS = st.sampled_from([*'ab",;\\ \t\r\n0', "\ufeff", "\u00a0", "Ã©", "ðŸ˜
 @given(rows=st.lists(st.tuples(*[st.text(CHARACTERS, max_size=6)] * 2), min_size=1, max_size=5))
 @example(rows=[("\ufeffa", "b")])  # would be a byte order mark in the middle of the file
 @pytest.mark.parametrize(("ending", "delimiter"), [(".csv", ","), (".tsv", "\t")])
-def test_what_was_scored_can_be_read_again(rows, ending, delimiter):
+def test_a_scored_file_can_be_read_again(rows, ending, delimiter):
     batch = pa.RecordBatch.from_pydict({"text": [row[0] for row in rows], "more": [row[1] for row in rows]})
     content = encode_header(["text", "more"], delimiter) + encode_csv(batch, delimiter)
     found = [(tuple(fields), error) for fields, error in open_csv(io.BytesIO(content), "t", ending, CsvDialect()).rows]
@@ -219,5 +219,5 @@ def test_what_was_scored_can_be_read_again(rows, ending, delimiter):
 
 
 @pytest.mark.parametrize("unseen", ["\u061c", "\u180e", "\U000e0020", "\u200d", "\u00a0", "\ufff9"])
-def test_a_formula_behind_what_nobody_sees_is_made_plain(unseen):
+def test_a_formula_after_invisible_characters_is_made_plain(unseen):
     assert as_plain_cell(f"{unseen}=1+1") == f"'{unseen}=1+1"

@@ -76,7 +76,7 @@ def test_an_address_is_read_and_ends_with_a_slash(words: str) -> None:
 @pytest.mark.parametrize(
     "words", [*BAD.split(), "", " ", "https://x/a b", "https://x\n", "user:secret@x", "https://u:secret/1@x"]
 )
-def test_what_is_no_address_is_refused_without_its_password(words: str) -> None:
+def test_an_invalid_address_is_refused_without_showing_its_password(words: str) -> None:
     with pytest.raises(ConfigError, match="--public-url") as refused:
         read_public_url(words)
     assert "secret" not in str(refused.value)
@@ -85,7 +85,7 @@ def test_what_is_no_address_is_refused_without_its_password(words: str) -> None:
 @pytest.mark.parametrize(
     "words", ["", "*", "proxy.example", "10.0.0.1/8", "10.0.0.256", "0.0.0.0/0", "::/0", "10.0.0.1 "]
 )
-def test_what_is_no_proxy_or_everybody_is_refused(words: str) -> None:
+def test_an_invalid_proxy_or_everybody_is_refused(words: str) -> None:
     with pytest.raises(ConfigError, match="--trusted-proxy"):
         read_proxies([words])
 
@@ -97,7 +97,7 @@ def test_the_command_refuses_both_before_it_starts(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("proxies", [(), ("10.0.0.0/8", "127.0.0.1")], ids=["none", "this"])
-def test_a_proxy_is_believed_where_it_is_trusted(proxies: tuple[str, ...], tiny_bundle: Path) -> None:
+def test_a_proxy_is_believed_if_it_is_trusted(proxies: tuple[str, ...], tiny_bundle: Path) -> None:
     """The discovery document shows scheme, host and prefix; the rate limit counts the client's address."""
     app = create_app(tiny_bundle, threads=1, trusted_proxy=proxies, rate_limit="1/hour")
     clients = ["198.51.100.7", "198.51.100.8", "1.2.3.4, 198.51.100.7", "198.51.100.9, 10.1.2.3", "not an address", "x"]
@@ -165,7 +165,7 @@ def pass_on(proxies: list[str], client: str, headers: list[tuple[str, str]]) -> 
         ("", list(SAID.items()), {"address": "", "host": b"own", "path": "/x", "scheme": "http"}),
     ],
 )
-def test_of_what_a_proxy_says_its_own_words_count(
+def test_only_what_the_proxy_itself_added_counts(
     client: str, headers: list[tuple[str, str]], expected: dict[str, Any]
 ) -> None:
     seen = pass_on(["10.0.0.0/8"], client, [("Host", "own"), *headers])
@@ -201,7 +201,7 @@ def test_whoever_is_not_trusted_changes_nothing(attack: Attack) -> None:
 
 
 @given(st.lists(st.sampled_from(list(SAID)).flatmap(lambda name: st.tuples(st.just(name), st.text(max_size=20)))))
-def test_whatever_a_trusted_proxy_says_is_an_address_or_nothing(said: list[tuple[str, str]]) -> None:
+def test_whatever_a_trusted_proxy_sends_is_an_address_or_ignored(said: list[tuple[str, str]]) -> None:
     headers = [(name, value.encode("utf-8", "replace").decode("latin-1")) for name, value in said]
     seen = pass_on(["10.0.0.1"], "10.0.0.1", [("Host", "own"), *headers])
     assert seen["scheme"] in ("http", "https", "ws", "wss")

@@ -57,7 +57,7 @@ def test_sentences_are_classified_by_themselves(server: Server, classifier: Clas
         assert part["flagged"] == list(expected.flagged)
 
 
-def test_a_foreign_language_is_said(server: Server) -> None:
+def test_a_foreign_language_is_reported(server: Server) -> None:
     texts = [
         "Das ist ein ganz gewöhnlicher deutscher Satz über das Wetter.",
         "An ordinary English sentence, is it not?",
@@ -70,7 +70,7 @@ def test_a_foreign_language_is_said(server: Server) -> None:
     ]
 
 
-def test_many_at_once_get_their_own_answers(server: Server, classifier: Classifier) -> None:
+def test_concurrent_clients_get_their_own_answers(server: Server, classifier: Classifier) -> None:
     texts = [f"kind river {i} {'idiot' if i % 3 else 'bread'} " * (1 + i % 7) for i in range(60)]
     expected = [result.probabilities for result in classifier.classify(texts)]
     with ThreadPoolExecutor(16) as pool:
@@ -78,7 +78,7 @@ def test_many_at_once_get_their_own_answers(server: Server, classifier: Classifi
     assert found == expected
 
 
-def test_what_the_model_is(server: Server, tiny_bundle: Path) -> None:
+def test_the_model_is_described(server: Server, tiny_bundle: Path) -> None:
     bundle = read_bundle(tiny_bundle)
     model = httpx.get(f"{server.url}/v1/model").json()
     assert (model["name"], model["version"], tuple(model["labels"])) == (bundle.name, bundle.version, bundle.labels)
@@ -90,7 +90,7 @@ def test_what_the_model_is(server: Server, tiny_bundle: Path) -> None:
     assert model["attributes"]["TOXICITY"] == "toxic"
 
 
-def test_every_answer_says_who_and_guards_the_browser(server: Server, classifier: Classifier) -> None:
+def test_every_answer_names_the_model_and_protects_the_browser(server: Server, classifier: Classifier) -> None:
     for path, status in (("/v1/model", 200), ("/readyz", 200), ("/nowhere", 404), ("/v1/predict", 405)):
         answer = httpx.get(server.url + path, headers={"X-Request-Id": "mine-1"})
         assert answer.status_code == status
@@ -192,7 +192,7 @@ print(*[name for name in ("torch", "transformers", "datasets", "sklearn", "panda
     assert done.stdout.split() == ["end"]
 
 
-def test_keys_are_keys_and_no_path(tiny_bundle: Path) -> None:
+def test_keys_are_not_a_path(tiny_bundle: Path) -> None:
     for keys in ("keys.json", Path("keys.json"), "", {}, b"k"):
         with pytest.raises(TypeError, match="read_keys"):
             create_app(tiny_bundle, keys=keys)  # type: ignore[arg-type]

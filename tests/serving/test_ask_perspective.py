@@ -19,7 +19,7 @@ from tests.serving.conftest import Server
 SCRIPT = Path(__file__).parents[2] / "examples/ask_perspective.py"
 
 
-def test_answers_are_kept_in_order_and_gone_on_with(server: Server, tmp_path: Path) -> None:
+def test_answers_are_kept_in_order_and_continued(server: Server, tmp_path: Path) -> None:
     table, answers = tmp_path / "comments.csv", tmp_path / "answers.jsonl"
     long = "x" * 200_000
     table.write_text(f'comment_text,id\n"you stupid\nidiot",1\n,2\n{long},3\n"bello mondo",4\nkind bread,5\n')
@@ -37,7 +37,9 @@ def test_answers_are_kept_in_order_and_gone_on_with(server: Server, tmp_path: Pa
     assert np.isnan(old.scores["TOXICITY"]).tolist() == [False, True, False, False]
 
 
-def test_a_wrong_key_or_no_network_is_no_answer(keyed_server: tuple[Server, str], tmp_path: Path) -> None:
+def test_a_wrong_key_or_no_network_does_not_count_as_an_answer(
+    keyed_server: tuple[Server, str], tmp_path: Path
+) -> None:
     """Every row would count as asked, and nobody could ask again."""
     server, key = keyed_server
     table, answers = tmp_path / "comments.csv", tmp_path / "answers.jsonl"
@@ -65,7 +67,7 @@ def test_a_wrong_key_or_no_network_is_no_answer(keyed_server: tuple[Server, str]
         ([], None, None),
     ],
 )
-def test_the_column_is_the_one_that_migrate_takes_or_its_cure_is_named(
+def test_the_column_is_the_one_that_migrate_reads_or_its_cure_is_named(
     columns: list[str], asked: str | None, found: str | None
 ) -> None:
     example = runpy.run_path(str(SCRIPT))

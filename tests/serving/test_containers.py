@@ -25,7 +25,7 @@ def test_every_variable_is_a_setting() -> None:
     assert named | SERVICE["environment"].keys() <= settings
 
 
-def test_what_is_copied_exists_and_is_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     copied = {
         name for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, flags=re.MULTILINE) for name in line.split()
     }
@@ -34,7 +34,7 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_the_image_installs_what_is_tested_and_its_hashes() -> None:
+def test_the_image_installs_the_tested_packages_with_their_hashes() -> None:
     pins = dict(
         re.findall(r"^(\S+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
     )
@@ -66,7 +66,7 @@ def read_manifests() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((ROOT / "deploy/kubernetes/moderation.yaml").read_text(encoding="utf-8")))
 
 
-def test_kubernetes_takes_the_manifests() -> None:
+def test_kubernetes_accepts_the_manifests() -> None:
     validate = pytest.importorskip("kubernetes_validate")
     manifests = read_manifests()
     assert [one["kind"] for one in manifests] == [

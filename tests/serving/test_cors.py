@@ -56,7 +56,7 @@ def test_a_named_origin_may_send_any_header(path: str, headers: str | None, name
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", f"{ORIGIN}.evil.example", "http://forum.example"])
 @pytest.mark.hostile("CORS origins and headers")
-def test_another_origin_is_told_nothing(origin: str, named: tuple[Server, str]) -> None:
+def test_another_origin_learns_nothing(origin: str, named: tuple[Server, str]) -> None:
     answer = ask(named[0], "/v1/moderations", OPENAI, origin)
     assert answer.status_code == 400
     assert not [name for name in answer.headers if name.startswith("access-control-")]
@@ -64,7 +64,7 @@ def test_another_origin_is_told_nothing(origin: str, named: tuple[Server, str]) 
 
 @pytest.mark.parametrize("headers", ["a b", "x-ä", "a,,b", "a;b", ",".join(["x-header"] * 500)])
 @pytest.mark.hostile("CORS origins and headers")
-def test_what_is_no_list_of_headers_is_not_repeated(headers: str, named: tuple[Server, str]) -> None:
+def test_an_invalid_list_of_headers_is_not_repeated(headers: str, named: tuple[Server, str]) -> None:
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     raw: list[tuple[str, str | bytes]] = [*asked.items(), ("Access-Control-Request-Headers", headers.encode("latin-1"))]
     answer = httpx.options(
@@ -115,5 +115,5 @@ def test_an_origin_that_no_browser_sends_is_refused_at_the_start(origin: str) ->
 @pytest.mark.parametrize(
     "origin", ["http://localhost:3000", "http://[::1]:8080", "https://xn--bcher-kva.example", "chrome-extension://abcd"]
 )
-def test_an_origin_as_browsers_send_it_is_taken(origin: str) -> None:
+def test_an_origin_as_browsers_send_it_is_accepted(origin: str) -> None:
     assert AccessOptions(cors=(origin,)).cors == (origin,)

@@ -106,7 +106,7 @@ def send(address: str, text: str, *, event: str = "post_created", secret: str = 
     return httpx.post(address, content=body, headers=headers, timeout=30).status_code
 
 
-def test_what_the_server_flags_reaches_the_moderators() -> None:
+def test_flagged_posts_reach_the_moderators() -> None:
     with host(Anything) as server, bridged(server) as bridge:
         Anything.content = answered(FLAGGED)
         for event in ("post_created", "post_edited", "post_destroyed"):
@@ -115,20 +115,20 @@ def test_what_the_server_flags_reaches_the_moderators() -> None:
         assert [list(one.values()) for one in Forum.flags] == [expected] * 2
 
 
-def test_a_real_server_is_asked_as_it_wants_to_be(bridge: str, server: Server) -> None:
+def test_a_real_server_accepts_the_requests(bridge: str, server: Server) -> None:
     """Whatever the tiny model says of the text."""
     (answer,) = httpx.post(f"{server.url}/v1/predict", json={"texts": ["you fool"]}, timeout=30).json()["results"]
     assert send(bridge, "you fool") == 204
     assert bool(Forum.flags) == bool(answer["flagged"])
 
 
-def test_only_what_discourse_signed_is_read(bridge: str) -> None:
+def test_only_events_that_discourse_signed_are_read(bridge: str) -> None:
     assert send(bridge, "you stupid idiot", secret="another") == 403
     assert httpx.post(bridge, content=b"{}").status_code == 403
     assert Forum.flags == []
 
 
-def test_what_goes_wrong_is_told_to_discourse() -> None:
+def test_errors_are_reported_to_discourse() -> None:
     with host(Anything) as server, bridged(server) as bridge:
         Anything.content = answered(FLAGGED)
         Forum.status = 500
@@ -166,7 +166,7 @@ ODD = {
 
 
 @pytest.mark.hostile("webhook: odd answers")
-def test_an_odd_answer_of_the_server_is_told_to_discourse(attack: Attack) -> None:
+def test_an_odd_answer_of_the_server_is_reported_to_discourse(attack: Attack) -> None:
     with host(Anything) as server, bridged(server) as bridge:
         for name, content in ODD.items():
             Anything.content = content

@@ -72,7 +72,7 @@ def run_app(scope: Scope, *pieces: bytes) -> tuple[str, bytes]:
     return found[0]
 
 
-def test_what_is_small_stays_and_what_is_large_or_of_unknown_length_goes_aside() -> None:
+def test_small_bodies_stay_and_large_or_unknown_ones_go_to_the_second_loop() -> None:
     large = b"x" * (LARGE_BYTES + 1)
     here = threading.main_thread().name
     assert run_app(scope_of(**{"content-length": str(LARGE_BYTES)}), large[1:]) == (here, large[1:])
@@ -113,7 +113,7 @@ def test_heavy_work_of_many_large_requests_has_one_thread() -> None:
 
 
 @pytest.mark.parametrize("headers", [{"transfer-encoding": "chunked"}, {"content-length": "1"}], ids=["large", "small"])
-def test_heavy_work_does_not_wait_for_others_without_end(
+def test_heavy_work_does_not_wait_endlessly_for_other_work(
     headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heavy_requests, "_LONGEST_LINE_S", 0.05)
@@ -154,7 +154,7 @@ def test_until_it_is_open_everything_stays() -> None:
     asyncio.run(HeavyRequests(10).run(app, scope_of(**{"content-length": "99999"}), pieces_of(b""), None))  # type: ignore[arg-type]
 
 
-def test_what_is_raised_aside_comes_back() -> None:
+def test_an_error_on_the_second_loop_comes_back() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         raise ValueError("as it was")
@@ -171,7 +171,7 @@ def test_what_is_raised_aside_comes_back() -> None:
     asyncio.run(main())
 
 
-def test_a_client_that_leaves_ends_the_work_aside() -> None:
+def test_a_client_that_leaves_ends_the_work_on_the_second_loop() -> None:
     began, ended = threading.Event(), threading.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -199,7 +199,7 @@ def test_a_client_that_leaves_ends_the_work_aside() -> None:
     asyncio.run(main())
 
 
-def test_only_so_many_bytes_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_in_progress_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heavy_requests, "_BODIES_AT_WORK", 2)
     go = threading.Event()
 
@@ -229,7 +229,7 @@ def test_only_so_many_bytes_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.hostile("unfinished bodies (memory)")
-def test_who_announces_a_large_body_and_sends_nothing_keeps_nobody_out(attack: Attack) -> None:
+def test_announcing_a_large_body_and_sending_nothing_keeps_nobody_out(attack: Attack) -> None:
     n_announced = 200
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -254,7 +254,7 @@ def test_who_announces_a_large_body_and_sends_nothing_keeps_nobody_out(attack: A
     attack.tried(n_announced)
 
 
-def test_what_does_not_say_how_large_it_is_counts_for_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_of_unknown_length_counts_as_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many short bodies, packed or in chunks, are no large ones; long ones are refused when they are too many."""
     monkeypatch.setattr(heavy_requests, "_BODIES_AT_WORK", 1)
     most = 10_000
@@ -317,7 +317,7 @@ def test_a_body_comes_in_while_the_thread_is_busy() -> None:
     assert found == [b"abc"]
 
 
-def test_the_time_for_a_body_begins_when_somebody_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_for_a_body_begins_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(bodies_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
@@ -337,7 +337,7 @@ def test_the_time_for_a_body_begins_when_somebody_takes_it(monkeypatch: pytest.M
     asyncio.run(main())
 
 
-def test_what_fails_after_its_client_left_is_not_logged_with_its_words(caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_after_the_client_left_are_logged_without_their_messages(caplog: pytest.LogCaptureFixture) -> None:
     began, ended = threading.Event(), threading.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -427,15 +427,13 @@ def test_too_many_names_are_refused_before_anybody_reads_them(body: bytes) -> No
     ],
     ids=["the limit", "names within a text", "no end", "backslashes", "colons", "commas within a text"],
 )
-def test_what_only_looks_like_names_counts_for_none(body: bytes) -> None:
+def test_text_that_only_looks_like_names_does_not_count(body: bytes) -> None:
     check_items(body)  # in time that grows with the body: were it to grow with its square, this would never end
 
 
 @DIALECTS
 @pytest.mark.parametrize("n_fields", [200, 60_000])
-def test_many_fields_are_refused_in_the_words_of_the_dialect(
-    dialect: Dialect, n_fields: int, tiny_bundle: Path
-) -> None:
+def test_too_many_fields_are_refused_in_the_dialects_format(dialect: Dialect, n_fields: int, tiny_bundle: Path) -> None:
     async def send() -> httpx.Response:
         app = create_app(tiny_bundle, threads=1)
         transport = httpx.ASGITransport(app)
@@ -533,7 +531,7 @@ def test_windows_of_a_cancelled_request_leave_the_queue(tiny_bundle: Path) -> No
     assert sum(computed) < 5
 
 
-def test_a_cancelled_request_is_cut_no_further(tiny_bundle: Path) -> None:
+def test_a_cancelled_request_is_not_cut_any_further(tiny_bundle: Path) -> None:
     service = PredictionService(
         Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=1e6, timeout_s=1e6, cache_texts=0
     )
@@ -544,7 +542,7 @@ def test_a_cancelled_request_is_cut_no_further(tiny_bundle: Path) -> None:
     service.close()
 
 
-def test_letters_that_become_many_tokens_are_refused_once_that_is_known(tiny_bundle: Path) -> None:
+def test_letters_that_become_many_tokens_are_refused_as_soon_as_that_is_known(tiny_bundle: Path) -> None:
     """By its letters it is short enough; by its tokens it takes longer than a request may."""
     service = PredictionService(
         Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=60, timeout_s=60, cache_texts=0

@@ -137,7 +137,7 @@ TEXTS = {
 
 @pytest.mark.hostile("unwanted bodies")
 @pytest.mark.parametrize(("kind", "status"), [("application/json", 413), ("text/plain", 415)])
-def test_who_sends_all_of_a_large_body_first_learns_why_it_is_refused(
+def test_a_client_that_sends_a_large_body_first_learns_why_it_is_refused(
     kind: str, status: int, hostile: Server, attack: Attack
 ) -> None:
     n_tries = attack.cases(2, 10)
@@ -186,27 +186,27 @@ REFUSED = {
 @DIALECTS
 @pytest.mark.parametrize("literal", REFUSED.values(), ids=REFUSED)
 @pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
-def test_what_is_no_text_is_refused(dialect: Dialect, literal: str, hostile: Server) -> None:
+def test_values_that_are_not_texts_are_refused(dialect: Dialect, literal: str, hostile: Server) -> None:
     check_refused(dialect, post(hostile, dialect, dialect.literally(literal)))
 
 
 @DIALECTS
 @pytest.mark.parametrize("wrong", [b"\xff\xfe", b"\xf0\x9f\x98", b"\xc0\xaf", b"\xed\xa0\x80"], ids=bytes.hex)
 @pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
-def test_what_is_no_utf8_is_refused(dialect: Dialect, wrong: bytes, hostile: Server) -> None:
+def test_a_body_that_is_not_utf8_is_refused(dialect: Dialect, wrong: bytes, hostile: Server) -> None:
     check_refused(dialect, post(hostile, dialect, dialect.literally(f'"{MARK} WRONG"').replace(b"WRONG", wrong)), 400)
 
 
 @DIALECTS
 @pytest.mark.parametrize("body", [b"", b"null", b"1", b"[]", b"true", f'"{MARK}"'.encode(), b"[" * 100_000, b"\0"])
 @pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
-def test_what_is_no_object_is_refused(dialect: Dialect, body: bytes, hostile: Server) -> None:
+def test_a_body_that_is_not_an_object_is_refused(dialect: Dialect, body: bytes, hostile: Server) -> None:
     check_refused(dialect, post(hostile, dialect, body))
 
 
 @DIALECTS
 @pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
-def test_fields_that_are_unknown_or_come_behind_are_refused(dialect: Dialect, hostile: Server) -> None:
+def test_unknown_or_trailing_fields_are_refused(dialect: Dialect, hostile: Server) -> None:
     plain = dialect.around(MARK)
     for body in (
         json.dumps(plain | {"surprise": MARK}),
@@ -220,7 +220,7 @@ def test_fields_that_are_unknown_or_come_behind_are_refused(dialect: Dialect, ho
 
 
 @DIALECTS
-def test_what_json_leaves_open_gets_an_answer_or_a_refusal(dialect: Dialect, hostile: Server) -> None:
+def test_cases_that_json_leaves_open_get_an_answer_or_a_refusal(dialect: Dialect, hostile: Server) -> None:
     plain = json.dumps(dialect.around(MARK))
     twice = plain[:-1] + f', "{dialect.field}": {json.dumps(dialect.around("kind")[dialect.field])}}}'
     for body in (twice.encode(), plain.encode("utf-8-sig")):
@@ -303,7 +303,7 @@ _PATHS = ("/v1/predict", "/v1/moderations", "/comments:analyze", "/comments:sugg
 
 @pytest.mark.hostile("JSON bodies: stall")
 @pytest.mark.parametrize("path", _PATHS)
-def test_many_wrong_things_get_one_short_refusal(path: str, hostile: Server, attack: Attack) -> None:
+def test_many_problems_get_one_short_refusal(path: str, hostile: Server, attack: Attack) -> None:
     dialect = next((one for one in (NATIVE, OPENAI) if one.path == path), PERSPECTIVE)
     for name in random.Random(path).sample(sorted(MANY), attack.cases(4, len(MANY))):
         body, kind = MANY[name](dialect).encode(), "application/json"
@@ -377,7 +377,7 @@ def head(dialect: Dialect, *lines: str) -> bytes:
 
 @DIALECTS
 @pytest.mark.hostile("slow senders")
-def test_a_body_that_does_not_come_in_time_is_given_up(dialect: Dialect, hostile: Server) -> None:
+def test_a_body_that_does_not_arrive_in_time_is_given_up(dialect: Dialect, hostile: Server) -> None:
     body = dialect.literally(f'"{MARK}"')
     length = f"Content-Length: {len(body)}"
     single = [body[i : i + 1] for i in range(len(body))]
@@ -388,7 +388,7 @@ def test_a_body_that_does_not_come_in_time_is_given_up(dialect: Dialect, hostile
 
 @DIALECTS
 @pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
-def test_a_length_that_lies_gains_nothing(dialect: Dialect, hostile: Server) -> None:
+def test_a_false_length_gains_nothing(dialect: Dialect, hostile: Server) -> None:
     body = dialect.literally(f'"{MARK}"')
     check_refused(dialect, exchange(hostile, head(dialect, "Content-Length: 99999999999")), 413)
     for lines in (
@@ -435,7 +435,7 @@ def test_a_body_has_one_type_and_one_encoding(dialect: Dialect, hostile: Server)
     ids=["words", "method", "version", "a long header", "many headers", "TLS"],
 )
 @pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
-def test_what_is_no_http_is_refused(sent: str, hostile: Server) -> None:
+def test_anything_but_http_is_refused(sent: str, hostile: Server) -> None:
     answer = exchange(hostile, sent.encode())
     assert answer.status_code == (431 if sent.count("\n") > 100 else 400)
     assert MARK not in answer.text.lower()
@@ -443,7 +443,7 @@ def test_what_is_no_http_is_refused(sent: str, hostile: Server) -> None:
 
 @DIALECTS
 @pytest.mark.hostile("requests: wrong bodies, nothing in log or metrics")
-def test_a_fault_is_named_by_its_request_alone(dialect: Dialect, hostile: Server) -> None:
+def test_a_fault_is_reported_only_with_its_request_id(dialect: Dialect, hostile: Server) -> None:
     answer = post(
         hostile, dialect, dialect.literally(f'"{MARK} provoke"'), **{"X-Request-Id": f"asked-for-it-{dialect.field}"}
     )
@@ -456,7 +456,7 @@ def test_a_fault_is_named_by_its_request_alone(dialect: Dialect, hostile: Server
 
 
 @pytest.mark.hostile("terminal: log of the server")
-def test_no_line_of_the_log_is_obeyed(hostile: Server, attack: Attack) -> None:
+def test_no_line_of_the_log_controls_the_terminal(hostile: Server, attack: Attack) -> None:
     names = [name.encode("utf-8", "surrogatepass") for name in (*OBEYED, *SHOWN) if not {"\n", "\r", "\0"} & set(name)]
     for name in names:
         line = b"GET /v1/%s?key=%s HTTP/1.1\r\n" % (name.replace(b" ", b"_"), name.replace(b" ", b"_"))

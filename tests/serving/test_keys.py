@@ -28,7 +28,7 @@ def test_a_key_is_found_under_its_name_and_never_written(tmp_path: Path) -> None
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_removed_key_is_none(tmp_path: Path) -> None:
+def test_a_removed_key_is_not_valid(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     key = add_key(path, "forum")
     remove_key(path, "forum")
@@ -38,12 +38,12 @@ def test_a_removed_key_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "../etc", "-x"])
-def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_impossible_name_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected up to 64 letters"):
         add_key(tmp_path / "keys.json", name)
 
 
-def test_a_name_is_taken_once(tmp_path: Path) -> None:
+def test_a_name_is_used_once(tmp_path: Path) -> None:
     add_key(tmp_path / "keys.json", "forum")
     with pytest.raises(ConfigError, match="already holds a key named forum"):
         add_key(tmp_path / "keys.json", "forum")
@@ -60,7 +60,7 @@ def test_a_name_is_taken_once(tmp_path: Path) -> None:
         '{"format": "content-moderation keys", "keys": {"a": "ff"}}',
     ],
 )
-def test_another_file_is_no_file_of_keys(content: str, tmp_path: Path) -> None:
+def test_another_file_is_not_a_file_of_keys(content: str, tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text(content)
     with pytest.raises(ArtifactError, match="keys"):
         read_keys(tmp_path / "keys.json")
@@ -88,7 +88,7 @@ GOOD = {"sha256": "0" * 64, "created": "2026-01-31"}
         ("", GOOD, "not a name"),
     ],
 )
-def test_an_entry_that_is_none_is_named(name: str, facts: object, complaint: str, tmp_path: Path) -> None:
+def test_a_wrong_entry_is_named(name: str, facts: object, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_text(json.dumps({"format": "content-moderation keys", "keys": {"good": GOOD, name: facts}}))
     for use in (read_keys, list_keys, lambda path: add_key(path, "new"), lambda path: remove_key(path, "good")):
@@ -146,7 +146,7 @@ def run_at_once(code: str, path: Path, n_processes: int) -> None:
 
 
 @pytest.mark.hostile("keys: changed at once")
-def test_no_key_is_lost_where_many_are_added_at_once(tmp_path: Path) -> None:
+def test_no_key_is_lost_when_many_are_added_at_once(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     add_key(path, "first")
     done = threading.Event()
@@ -172,7 +172,7 @@ def test_no_key_is_lost_where_many_are_added_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile("keys: changed at once")
-def test_threads_of_one_process_lose_none_either(tmp_path: Path) -> None:
+def test_threads_of_the_same_process_lose_none_either(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda number: add_key(path, f"key-{number}"), range(24)))
@@ -207,7 +207,7 @@ def test_a_lock_that_is_held_for_long_is_an_error(tmp_path: Path, monkeypatch: p
     add_key(path, "forum")
 
 
-def test_the_file_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_the_file_is_only_for_its_owner_whatever_the_umask(tmp_path: Path) -> None:
     for number, mask in enumerate((0o000, 0o022, 0o277)):
         path = tmp_path / f"{number}.json"
         before = os.umask(mask)
@@ -228,7 +228,7 @@ def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "link.json").is_symlink()
 
 
-def test_a_link_to_nothing_or_to_itself_is_said(tmp_path: Path) -> None:
+def test_a_link_to_nothing_or_to_itself_is_reported(tmp_path: Path) -> None:
     (tmp_path / "gone.json").symlink_to("nothing.json")
     (tmp_path / "circle.json").symlink_to("circle.json")
     for name in ("gone.json", "circle.json"):
@@ -237,7 +237,7 @@ def test_a_link_to_nothing_or_to_itself_is_said(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["circle.json", "gone.json"]
 
 
-def test_rights_that_were_given_to_others_stay(tmp_path: Path) -> None:
+def test_permissions_of_others_stay(tmp_path: Path) -> None:
     add_key(tmp_path / "keys.json", "forum")
     (tmp_path / "keys.json").chmod(0o640)
     add_key(tmp_path / "keys.json", "game")

@@ -36,7 +36,9 @@ def test_a_key_may_come_in_three_ways(keyed_server: tuple[Server, str]) -> None:
 
 @pytest.mark.parametrize("name", ["X-API-Key", "x-goog-api-key", "Authorization"])
 @pytest.mark.hostile("keys: forms, paths and methods without one")
-def test_blanks_around_a_key_are_none_of_it_and_two_keys_are_none(name: str, keyed_server: tuple[Server, str]) -> None:
+def test_spaces_around_a_key_do_not_belong_to_it_and_two_keys_are_refused(
+    name: str, keyed_server: tuple[Server, str]
+) -> None:
     server, key = keyed_server
     said = f"Bearer {key}" if name == "Authorization" else key
     for lines, status in (
@@ -50,7 +52,7 @@ def test_blanks_around_a_key_are_none_of_it_and_two_keys_are_none(name: str, key
 
 
 @pytest.mark.hostile("keys: forms, paths and methods without one")
-def test_two_keys_in_an_address_are_none(keyed_server: tuple[Server, str]) -> None:
+def test_two_keys_in_a_url_are_refused(keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     for query, status in (
         (f"key={key}&key={key}", 200),
@@ -66,7 +68,7 @@ def test_two_keys_in_an_address_are_none(keyed_server: tuple[Server, str]) -> No
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/model", "/v1/moderations", "/metrics", "/nowhere", "/v1alpha1/x"])
 @pytest.mark.hostile("keys: forms, paths and methods without one")
-def test_without_a_key_everything_is_closed_but_what_says_nothing(path: str, keyed_server: tuple[Server, str]) -> None:
+def test_without_a_key_everything_is_closed_but_harmless_paths(path: str, keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     for given in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": key[:-1]}):
         assert httpx.get(server.url + path, headers=given).status_code in (401, 403, 400)
@@ -95,7 +97,7 @@ def test_a_fault_of_the_bundle_is_logged_with_its_cure(
     assert "zqxmarker" not in str([record.__dict__ for record in caplog.records])
 
 
-def test_parts_of_a_batch_find_in_the_cache_what_their_own_keys_have_asked(tiny_bundle: Path) -> None:
+def test_parts_of_a_batch_find_in_the_cache_only_what_their_own_keys_sent(tiny_bundle: Path) -> None:
     keys = {"forum": "f" * 43, "blog": "b" * 43}
     hashes = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in keys.items()}
     content = json.dumps({"comment": {"text": "asked by one"}, "requestedAttributes": {"TOXICITY": {}}})
@@ -118,7 +120,7 @@ def test_parts_of_a_batch_find_in_the_cache_what_their_own_keys_have_asked(tiny_
     assert "moderation_cache_misses_total 2.0" in last.text
 
 
-def test_the_part_of_an_address_behind_the_question_mark_is_bounded(keyed_server: tuple[Server, str]) -> None:
+def test_the_query_of_a_url_has_a_limit(keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     for path in ("/livez", "/v1/model", "/v1alpha1/x"):
         answer = httpx.get(f"{server.url}{path}?{'a=b&' * 1100}key={key}")
@@ -205,12 +207,12 @@ def request_to(first: str, body: str = json.dumps(BODY), *lines: str) -> bytes:
     return "\r\n".join((*head, "Connection: close", *lines, "", body)).encode()
 
 
-def test_no_origin_is_allowed_where_none_is_named(server: Server) -> None:
+def test_no_origin_is_allowed_if_none_is_named(server: Server) -> None:
     answer = httpx.post(f"{server.url}/v1/predict", json=BODY, headers={"Origin": "https://forum.example"})
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_json_alone_is_read(server: Server) -> None:
+def test_only_json_is_read(server: Server) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml"):
         answer = httpx.post(f"{server.url}/v1/predict", content=json.dumps(BODY), headers={"Content-Type": kind})
         assert answer.status_code == 415
@@ -231,14 +233,14 @@ def test_json_alone_is_read(server: Server) -> None:
         ("--host 203.0.113.7 --no-auth", "cannot listen there"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_anything_starts(
+def test_impossible_settings_are_refused_before_anything_starts(
     words: str, message: str, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["serve", "--model", str(tiny_bundle), "--port", "0", *words.split()]) in (1, 2)
     assert message in capsys.readouterr().err
 
 
-def test_a_port_in_use_is_said(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert cli.main(["serve", "--model", str(tiny_bundle), "--port", str(port)]) == 2
@@ -251,7 +253,7 @@ def test_settings_come_from_the_environment_too(tiny_bundle: Path, tmp_path: Pat
         assert [httpx.get(f"{server.url}/v1/model").status_code for _ in range(2)] == [200, 429]
 
 
-def test_keys_and_the_bundle_are_read_again_at_hup_and_thresholds_of_the_old_one_are_told(
+def test_sighup_reads_keys_and_bundle_again_and_reports_thresholds_for_the_old_one(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
     add_key(tmp_path, "first")

@@ -81,7 +81,7 @@ def test_rules_and_dashboard_name_metrics_that_exist(server: Server) -> None:
         assert labels <= known, (name, labels - known)
 
 
-def test_the_dashboard_is_whole() -> None:
+def test_the_dashboard_is_complete() -> None:
     """What Grafana would not say: a panel over another one, without a source, or of a variable that nobody sets."""
     board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
     taken: set[tuple[int, int]] = set()
@@ -108,7 +108,7 @@ def promtool(*words: str | Path, given: str = "") -> None:
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
-def test_prometheus_takes_rules_dashboard_scrape_configuration_and_metrics(server: Server, tmp_path: Path) -> None:
+def test_prometheus_accepts_rules_dashboard_scrape_configuration_and_metrics(server: Server, tmp_path: Path) -> None:
     promtool("check", "rules", FOLDER / "alerts.yml")
     promtool("check", "config", "--syntax-only", FOLDER / "scrape.yml")  # the key's file is not here
     words = {name: words.replace("$__rate_interval", "5m") for name, words in expressions().items()}
@@ -119,7 +119,7 @@ def test_prometheus_takes_rules_dashboard_scrape_configuration_and_metrics(serve
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
-def test_each_alert_fires_for_what_is_wrong_and_for_nothing_that_is_well() -> None:
+def test_each_alert_fires_for_its_problem_and_not_otherwise() -> None:
     path = FOLDER / "alerts_test.yml"
     promtool("test", "rules", path)
     tried = {
@@ -133,7 +133,7 @@ def test_each_alert_fires_for_what_is_wrong_and_for_nothing_that_is_well() -> No
     assert {name for name in expressions() if name.startswith("Moderation")} - tried <= untried
 
 
-def test_every_rule_says_what_to_do() -> None:
+def test_every_rule_states_what_to_do() -> None:
     rules = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))
     for group in rules["groups"]:
         for rule in group["rules"]:
@@ -169,7 +169,7 @@ NINE = [(pid, -600, 60) for pid in range(9)]
     ],
     ids=["many workers", "a reload", "a restart", "two restarts", "one of many dies", "the only one dies"],
 )
-def test_the_alert_of_workers_tells_a_reload_from_deaths_however_many_there_are(
+def test_the_alert_for_workers_distinguishes_a_reload_from_deaths_however_many_there_are(
     workers: list[tuple[int, float, float]], fires: bool, tmp_path: Path
 ) -> None:
     """The last ones have the same process id as those before, as in a container, and are missing now and then."""
@@ -223,7 +223,7 @@ def test_the_scrape_configuration_reads_a_server_with_keys(keyed_server: tuple[S
     assert httpx.get(server.url + job["metrics_path"]).status_code == 401
 
 
-def test_model_program_and_process_are_said_of_each_worker(pair: tuple[Server, Path], tiny_bundle: Path) -> None:
+def test_each_worker_reports_model_program_and_process(pair: tuple[Server, Path], tiny_bundle: Path) -> None:
     bundle, (server, _) = read_bundle(tiny_bundle), pair
     pids: set[str] = set()
     for _ in range(300):  # the second worker comes when it has loaded the model
@@ -242,7 +242,7 @@ def test_model_program_and_process_are_said_of_each_worker(pair: tuple[Server, P
         assert all(sample.value > 0 for sample in families[name].samples), name
 
 
-def test_a_shadow_is_told_of_all_workers_and_a_damaged_one_is_not_taken_over(pair: tuple[Server, Path]) -> None:
+def test_all_workers_report_a_shadow_and_a_damaged_one_is_not_adopted(pair: tuple[Server, Path]) -> None:
     """The old one goes on, in workers that go on; what it has counted stays."""
     server, shadow = pair
     n_asked = predict_until_all_answered(server, 2)
@@ -280,14 +280,14 @@ def test_a_probe_leaves_no_line_in_the_log(path: str, server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-def test_a_probe_that_is_refused_does(path: str, keyed_server: tuple[Server, str], server: Server) -> None:
+def test_a_refused_probe_leaves_a_line_in_the_log(path: str, keyed_server: tuple[Server, str], server: Server) -> None:
     asked = f"refused-{path[1:]}"
     answer = httpx.post(server.url + path, headers={"X-Request-Id": asked})
     assert answer.status_code == 405
     assert [line["status"] for line in server.lines() if line.get("request_id") == asked] == [405]
 
 
-def test_readyz_says_whether_decisions_can_be_kept(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_readyz_reports_whether_decisions_can_be_kept(tiny_bundle: Path, tmp_path: Path) -> None:
     with started(tiny_bundle, tmp_path, "--feedback-url", "") as server:
         assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready", "feedback": "off"}
 

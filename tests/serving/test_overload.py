@@ -43,7 +43,7 @@ def code_of(dialect: Dialect, error: dict[str, str]) -> str:
 
 
 @DIALECTS
-def test_what_has_no_answer_in_time_gets_504(dialect: Dialect, strained: Server) -> None:
+def test_requests_without_an_answer_in_time_get_504(dialect: Dialect, strained: Server) -> None:
     answer = post(strained, dialect, dialect.literally(f'"{MARK} slowly"'))
     check_refused(dialect, answer, 504)
     assert code_of(dialect, answer.json()["error"]) in ("timeout", "server_error, timeout", "DEADLINE_EXCEEDED")
@@ -52,7 +52,7 @@ def test_what_has_no_answer_in_time_gets_504(dialect: Dialect, strained: Server)
 
 
 @DIALECTS
-def test_what_would_wait_too_long_gets_429(dialect: Dialect, strained: Server) -> None:
+def test_requests_that_would_wait_too_long_get_429(dialect: Dialect, strained: Server) -> None:
     slow = json.dumps(dialect.around(f"{MARK} slowly " + "kind river " * 1500)).encode()
     for _ in range(5):  # a busy machine may bring the second before the first
         with ThreadPoolExecutor(1) as pool:

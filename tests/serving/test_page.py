@@ -190,7 +190,7 @@ def test_a_threshold_is_typed_as_a_number(visit, model):
 
 
 @pytest.mark.parametrize("typed", ["1.5", "-0.1", "", "7e5"])
-def test_what_is_no_threshold_is_refused_and_moves_nothing(visit, model, typed):
+def test_an_invalid_threshold_is_refused_and_moves_nothing(visit, model, typed):
     page = visit.open()
     visit.read(TEXT)
     label = model["labels"][1]
@@ -221,7 +221,7 @@ def test_keys_move_the_number_by_a_hundredth(visit, model):
     expect(number).to_have_value("1.000")
 
 
-def test_labels_are_explained_and_own_ones_stay_plain(visit, model):
+def test_known_labels_are_explained_and_your_own_stay_plain(visit, model):
     page = visit.page
     page.route("**/v1/model", lambda route: route.fulfill(json=renamed(model, {"obscene": "spam", "threat": "THREAT"})))
     page.goto(visit.url)
@@ -240,7 +240,7 @@ def renamed(model: dict, names: dict[str, str]) -> dict:
     return json.loads(text)
 
 
-def test_the_mouse_moves_a_threshold_by_its_knob_alone(visit, model):
+def test_the_mouse_moves_a_threshold_only_by_its_knob(visit, model):
     page = visit.open()
     label = model["labels"][0]
     points = np.array(model["curves"]["labels"][label]["threshold"])
@@ -260,7 +260,7 @@ def test_the_mouse_moves_a_threshold_by_its_knob_alone(visit, model):
     expect(visit.number(label)).to_have_value(written(tuned))
 
 
-def test_the_sentences_that_did_it_are_marked_at_their_characters(visit, model):
+def test_the_sentences_that_caused_a_flag_are_marked_at_their_characters(visit, model):
     page = visit.open()
     found = visit.read(TEXT)
     strongest = max(found["flagged"], key=lambda label: found["probabilities"][label])
@@ -288,7 +288,7 @@ def test_the_sentences_that_did_it_are_marked_at_their_characters(visit, model):
     assert chosen in TEXT
 
 
-def test_marks_stay_with_their_sentences_while_somebody_writes_on(visit):
+def test_marks_stay_with_their_sentences_while_somebody_types(visit):
     page = visit.open()
     visit.read(TEXT)
     marked = page.locator("mark").all_inner_texts()
@@ -314,7 +314,7 @@ def test_the_newest_text_wins_and_older_requests_are_given_up(visit):
     ("status", "words"),
     [(429, "The server is busy"), (None, "The server does not answer"), (503, "stopping or starting")],
 )
-def test_a_busy_server_is_asked_again_by_itself(browser, server, status, words):
+def test_requests_to_a_busy_server_are_repeated_automatically(browser, server, status, words):
     later = {"Retry-After": "1"}
     for visit in visiting(browser, server.url, allowed="Failed to load resource"):
         page = visit.open()
@@ -331,7 +331,7 @@ def test_a_busy_server_is_asked_again_by_itself(browser, server, status, words):
         expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_what_waiting_does_not_cure_is_said_and_left_to_people(browser, server):
+def test_errors_that_waiting_does_not_cure_are_shown_and_not_retried(browser, server):
     for visit in visiting(browser, server.url, allowed="Failed to load resource"):
         page = visit.open()
         page.route("**/v1/predict", lambda route: route.fulfill(status=504, json={}), times=1)
@@ -343,7 +343,7 @@ def test_what_waiting_does_not_cure_is_said_and_left_to_people(browser, server):
         expect(page.get_by_role("alert")).to_contain_text("longer than the server accepts")
 
 
-def test_another_language_is_said(visit):
+def test_another_language_is_shown(visit):
     page = visit.open()
     flag = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--flag')")
     assert colours_of(page)["flag"] == flag
@@ -389,7 +389,7 @@ def test_a_bundle_that_names_no_languages_promises_nothing(visit, model):
 
 
 @pytest.mark.parametrize("script", [BLOCKED, "localStorage.setItem('moderation-thresholds-VERSION', '{broken');"])
-def test_a_browser_that_keeps_nothing_or_nonsense_shows_all_the_same(visit, model, script):
+def test_a_browser_that_stores_nothing_or_nonsense_shows_everything_too(visit, model, script):
     page = visit.page
     page.add_init_script(script.replace("VERSION", model["version"]))
     visit.open()
@@ -424,7 +424,7 @@ def test_thresholds_are_copied_as_json(browser, server, model):
         assert json.loads(page.get_by_label("Thresholds as JSON").input_value())["thresholds"] == model["thresholds"]
 
 
-def test_a_bundle_without_curves_says_so_and_its_thresholds_move_all_the_same(visit, model):
+def test_a_bundle_without_curves_says_so_and_its_thresholds_can_still_be_moved(visit, model):
     page = visit.page
     page.route("**/v1/model", lambda route: route.fulfill(json=model | {"curves": None}))
     visit.open()
@@ -501,7 +501,7 @@ def test_a_phone_needs_no_scrolling_sideways(browser, server):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_the_page_asks_for_a_key_where_the_server_wants_one(browser, keyed_server):
+def test_the_page_asks_for_a_key_if_the_server_requires_one(browser, keyed_server):
     server, key = keyed_server
     for visit in visiting(browser, server.url, allowed="401"):
         page = visit.page

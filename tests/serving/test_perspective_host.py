@@ -162,7 +162,7 @@ def test_a_step_that_fails_leaves_no_key(step: int, tmp_path: Path) -> None:
     assert [*(tmp_path / "certificates").iterdir(), *temporary.iterdir()] == []
 
 
-def test_what_stands_there_neither_keeps_its_rights_nor_leads_elsewhere(tmp_path: Path) -> None:
+def test_existing_files_neither_keep_their_permissions_nor_lead_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path / "certificates"
     folder.mkdir()
     (folder / "host.key").write_text("old")
@@ -177,7 +177,7 @@ def test_what_stands_there_neither_keeps_its_rights_nor_leads_elsewhere(tmp_path
         assert (tmp_path / name).read_text() == "somebody's"
 
 
-def test_the_folder_is_the_one_that_was_named(tmp_path: Path) -> None:
+def test_the_named_folder_is_used(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "certificates").mkdir(parents=True)
     for name in ("certificates", "-rf", "a b"):
         (tmp_path / name).mkdir()
@@ -216,7 +216,7 @@ def test_the_authority_is_valid_for_no_other_host(name: str, is_fine: bool, tmp_
     assert (found.returncode == 0) == is_fine, found
 
 
-def test_the_compose_file_leads_the_name_to_nginx_with_the_files_that_are_there() -> None:
+def test_the_compose_file_points_the_name_to_nginx_with_the_files_that_exist() -> None:
     compose = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
     service = compose["services"]["perspective-host"]
     assert service["networks"]["perspective"]["aliases"] == [HOST]

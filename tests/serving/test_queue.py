@@ -104,7 +104,7 @@ def test_a_thread_is_free_while_another_computes_and_nothing_waits() -> None:
     batcher.close()
 
 
-def test_no_window_is_an_answer_too(batcher: Batcher) -> None:
+def test_a_text_without_windows_gets_an_answer_too(batcher: Batcher) -> None:
     assert batcher.submit([], 0).result(5)[0].shape == (0, 2)
 
 
@@ -121,7 +121,7 @@ def test_windows_of_one_length_share_a_batch_across_requests(engine: Counting, b
     assert [round(float(done.result()[0][0, 0]), 3) for done in rest] == [round((10 + i) / 1000, 3) for i in range(12)]
 
 
-def test_a_window_longer_than_a_batch_is_computed_alone(engine: Counting, batcher: Batcher) -> None:
+def test_a_window_longer_than_a_batch_is_computed_by_itself(engine: Counting, batcher: Batcher) -> None:
     assert batcher.submit([(0, window(7, 200)), (1, window(8, 200))], 2).result(5)[1].tolist() == [1, 1]
     assert [len(batch) for batch in engine.batches] == [1, 1]
 
@@ -139,7 +139,7 @@ def test_a_short_request_passes_a_huge_one_that_came_before(engine: Counting, ba
     assert position < 20, "the short one waited for the long one"
 
 
-def test_a_request_of_usual_length_is_passed_by_nobody(engine: Counting, batcher: Batcher) -> None:
+def test_nobody_overtakes_a_request_of_usual_length(engine: Counting, batcher: Batcher) -> None:
     engine.go.clear()
     batcher._measured = 4000.0  # tokens a second: measured, a busy machine would make the next request a long one
     usual = batcher.submit([(i, window(i + 1, 64)) for i in range(20)], 20)  # a third of a second, by what is known
@@ -150,7 +150,7 @@ def test_a_request_of_usual_length_is_passed_by_nobody(engine: Counting, batcher
     assert position == len(engine.batches) - 1
 
 
-def test_what_would_wait_too_long_is_refused_with_the_time_to_come_again(engine: Counting) -> None:
+def test_a_request_that_would_wait_too_long_is_refused_with_a_time_to_retry(engine: Counting) -> None:
     batcher = Batcher(engine, Noting(), max_wait_s=1)
     engine.go.clear()
     batcher.check_room(10**9)  # nobody waits: even the longest is let in
@@ -166,7 +166,7 @@ def test_what_would_wait_too_long_is_refused_with_the_time_to_come_again(engine:
     batcher.close()
 
 
-def test_memory_is_bounded_whatever_the_speed(engine: Counting) -> None:
+def test_memory_is_limited_whatever_the_speed(engine: Counting) -> None:
     batcher = Batcher(engine, Noting(), max_wait_s=1e9)
     engine.go.clear()
     done = [batcher.submit([(0, window(1, 500))], 1) for _ in range(3)]  # one is computed, one the longest that waits
@@ -178,7 +178,7 @@ def test_memory_is_bounded_whatever_the_speed(engine: Counting) -> None:
     batcher.close()
 
 
-def test_one_long_request_shuts_nobody_out(engine: Counting, batcher: Batcher) -> None:
+def test_a_single_long_request_keeps_nobody_out(engine: Counting, batcher: Batcher) -> None:
     engine.go.clear()
     busy = batcher.submit([(0, window(1))], 1)
     assert engine.called.wait(10)
@@ -188,7 +188,7 @@ def test_one_long_request_shuts_nobody_out(engine: Counting, batcher: Batcher) -
     wait([busy, long], 5)
 
 
-def test_a_failure_reaches_the_requests_of_its_batch_alone(engine: Counting, batcher: Batcher) -> None:
+def test_a_failure_reaches_only_the_requests_of_its_batch(engine: Counting, batcher: Batcher) -> None:
     broken = batcher.submit([(0, window(999, 32)), (1, window(5, 8))], 2)
     with pytest.raises(RuntimeError, match="broke"):
         broken.result(5)
@@ -196,7 +196,7 @@ def test_a_failure_reaches_the_requests_of_its_batch_alone(engine: Counting, bat
     assert batcher.n_tokens == 0
 
 
-def test_what_nobody_waits_for_is_left_out(engine: Counting, batcher: Batcher) -> None:
+def test_windows_that_nobody_waits_for_are_skipped(engine: Counting, batcher: Batcher) -> None:
     engine.go.clear()
     busy = batcher.submit([(0, window(1))], 1)
     assert engine.called.wait(10)
@@ -228,7 +228,7 @@ def test_a_cancelled_request_is_forgotten_once(engine: Counting, batcher: Batche
     assert batcher.n_tokens == 0
 
 
-def test_who_watches_may_fail(engine: Counting) -> None:
+def test_a_failing_observer_does_no_harm(engine: Counting) -> None:
     class Failing(Noting):
         def batch(self, n_windows: int, n_tokens: int, seconds: float) -> None:
             raise OSError("the disk of the metrics is full")
@@ -240,7 +240,7 @@ def test_who_watches_may_fail(engine: Counting) -> None:
     batcher.close()
 
 
-def test_closing_answers_what_waits_and_takes_no_more(engine: Counting) -> None:
+def test_closing_answers_waiting_requests_and_accepts_no_more(engine: Counting) -> None:
     batcher = Batcher(engine, Noting(), max_wait_s=5)
     done = [batcher.submit([(0, window(i, 8 + i % 5))], 1) for i in range(50)]
     batcher.close()

@@ -29,7 +29,7 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("root", ["/moderation", "/v1", "/a/b"])
-def test_errors_below_a_path_are_in_the_words_of_their_dialect(root: str, tiny_bundle: Path) -> None:
+def test_errors_below_a_path_are_in_the_format_of_their_dialect(root: str, tiny_bundle: Path) -> None:
     app = create_app(tiny_bundle, threads=1, max_body_bytes=1000)
     outer = Starlette(routes=[Mount(root, app)])
     asked = [{"url": root + path} | wrong for path in FORMS for wrong in WRONG]
@@ -39,7 +39,7 @@ def test_errors_below_a_path_are_in_the_words_of_their_dialect(root: str, tiny_b
         assert form <= set(answer.json()["error"]) <= form | {"details"}
 
 
-def test_a_refusal_of_the_gate_is_so_too(tiny_bundle: Path) -> None:
+def test_an_early_refusal_is_in_that_format_too(tiny_bundle: Path) -> None:
     app = create_app(tiny_bundle, threads=1, rate_limit="1/hour")
     asked = [{"url": f"/moderation{path}", "json": {}} for path in list(FORMS)[:4]]
     _, *refused = ask(Starlette(routes=[Mount("/moderation", app)]), *asked, started=app)
@@ -74,7 +74,7 @@ def test_the_discovery_document_and_batches_know_the_path(tiny_bundle: Path) -> 
         ("/ab/v1/model", "/a", "/ab/v1/model"),
     ],
 )
-def test_the_root_path_is_taken_off_where_it_stands(path: str, root: str, seen: str) -> None:
+def test_the_root_path_is_removed_if_present(path: str, root: str, seen: str) -> None:
     assert route_path({"path": path, "root_path": root}) == seen
 
 
@@ -82,5 +82,5 @@ def test_the_root_path_is_taken_off_where_it_stands(path: str, root: str, seen: 
     "path",
     ["/v1alpha1/comments:analyze/", "//v1alpha1//comments:analyze", "/comments:x", "/batch/", "/$discovery/rest"],
 )
-def test_an_address_that_is_almost_right_is_told_so_in_the_same_form(path: str) -> None:
+def test_an_almost_correct_path_gets_an_error_in_the_same_format(path: str) -> None:
     assert find_dialect(path) == "perspective"

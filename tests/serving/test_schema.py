@@ -53,7 +53,7 @@ def count_cases(output: str) -> int:
     return int(found)
 
 
-def test_the_server_does_what_its_document_says(server: Server, tmp_path: Path) -> None:
+def test_the_server_does_what_its_document_describes(server: Server, tmp_path: Path) -> None:
     assert count_cases(check(server, tmp_path, *BOUNDED)) > 1000
 
 

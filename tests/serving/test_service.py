@@ -45,7 +45,7 @@ def test_a_burst_is_refused_before_it_is_tokenised(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["1" + "\ufdfa" * 19_900, "\U0001f9a7 " * 9_000, *(letter * 19_000 for letter in "\u337f\uc548\u6c34")]
 )
-def test_a_short_text_that_becomes_long_keeps_no_short_one_waiting(text: str, tiny_bundle: Path) -> None:
+def test_a_short_text_that_becomes_long_does_not_delay_short_ones(text: str, tiny_bundle: Path) -> None:
     """It is cut in the other thread, and not at all where it takes too long anyway."""
     classifier = Classifier.load(tiny_bundle, threads=1)
     service = PredictionService(classifier, Metrics(), max_wait_s=10, timeout_s=30, cache_texts=0)
@@ -87,7 +87,7 @@ def test_no_text_is_longer_than_it_is_measured(attack: Attack) -> None:
     assert measure(["é" * LONG, "\ufdfa" * 1_000_000])[1]
 
 
-def test_a_full_queue_refuses_at_the_gate_until_it_is_worked_off(tiny_bundle: Path) -> None:
+def test_a_full_queue_refuses_early_until_it_has_shrunk(tiny_bundle: Path) -> None:
     classifier = Classifier.load(tiny_bundle, threads=1)
     service = PredictionService(classifier, Metrics(), max_wait_s=1e-3, timeout_s=30, cache_texts=0)
     engine, go = classifier.window_probabilities, threading.Event()
@@ -143,7 +143,7 @@ def test_a_slow_spell_of_small_batches_refuses_no_long_text(tiny_bundle: Path) -
         service.close()
 
 
-def test_what_is_beyond_the_machine_is_refused_at_once(tiny_bundle: Path) -> None:
+def test_work_beyond_the_machines_capacity_is_refused_at_once(tiny_bundle: Path) -> None:
     service = PredictionService(
         Classifier.load(tiny_bundle, threads=1), Metrics(), max_wait_s=10, timeout_s=1e-3, cache_texts=0
     )
@@ -156,7 +156,7 @@ def test_what_is_beyond_the_machine_is_refused_at_once(tiny_bundle: Path) -> Non
 
 
 @pytest.mark.hostile("cache oracle")
-def test_no_key_finds_in_the_cache_what_another_has_asked(tiny_bundle: Path, attack: Attack) -> None:
+def test_no_key_finds_in_the_cache_what_another_key_sent(tiny_bundle: Path, attack: Attack) -> None:
     classifier, computed = Classifier.load(tiny_bundle, threads=1), 0
     service = PredictionService(classifier, Metrics(), max_wait_s=1e6, timeout_s=1e6, cache_texts=4)
     engine = classifier.window_probabilities

@@ -26,7 +26,7 @@ def read_unit() -> dict[str, list[str]]:
     return found
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if not program:
         pytest.skip("systemd-analyze is not installed")
@@ -40,7 +40,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
         assert bool(said) == (name == "wrong"), done.stderr
 
 
-def test_what_the_unit_sets_are_settings_and_what_it_starts_is_installed_so_by_the_document() -> None:
+def test_the_unit_sets_known_settings_and_starts_what_the_document_installs() -> None:
     unit = read_unit()
     variables = dict(word.split("=", 1) for line in unit["Environment"] for word in line.split())
     settings = {name: value for name, value in variables.items() if name.startswith("MODERATION_")}

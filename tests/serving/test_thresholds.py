@@ -24,7 +24,7 @@ def ask(client: TestClient) -> tuple[dict, dict, dict]:
     return predicted, moderated, client.get("/v1/model").json()
 
 
-def test_answers_say_whose_thresholds_decided() -> None:
+def test_answers_show_whose_thresholds_decided() -> None:
     bundle = read_bundle(SHIPPED)
     shipped = dict(zip(bundle.labels, bundle.thresholds, strict=True))
     with TestClient(create_app(threads=1)) as client:
@@ -47,7 +47,7 @@ def test_answers_say_whose_thresholds_decided() -> None:
 
 
 @pytest.mark.parametrize("given", [{"spam": 0.5}, {"toxic": 0}])
-def test_thresholds_that_cannot_be_stop_the_start(given: dict[str, float]) -> None:
+def test_impossible_thresholds_stop_the_start(given: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"threshold|label"), TestClient(create_app(threads=1, thresholds=given)):
         pass
 
@@ -78,7 +78,7 @@ def test_thresholds_are_settings_like_others(tmp_path: Path) -> None:
     assert (found.threshold, found.thresholds) == (("toxic=0.8", "insult=0.9"), Path("u.json"))
 
 
-def test_a_server_of_several_processes_takes_them(tmp_path: Path) -> None:
+def test_a_server_of_several_processes_uses_them(tmp_path: Path) -> None:
     from tests.serving.conftest import started
 
     (tmp_path / "t.json").write_text(json.dumps({"toxic": 0.9}), encoding="utf-8")

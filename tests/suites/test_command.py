@@ -51,7 +51,9 @@ def test_the_training_table_is_measured_on_its_test_split(tiny_bundle, table_pat
     assert ours["macro"] == pytest.approx(expected["macro"])
 
 
-def test_a_table_of_texts_that_the_model_has_seen_is_told(tiny_bundle, table_path, tmp_path, capsys, caplog) -> None:
+def test_a_table_of_texts_that_the_model_has_seen_is_reported(
+    tiny_bundle, table_path, tmp_path, capsys, caplog
+) -> None:
     """Also in another format, in part and in another order, where the file's hash says nothing."""
     seen = load_splits(SplitOptions(data_path=table_path)).frames["train"].sample(50, random_state=1)
     fresh = seen.head(20).assign(comment_text=[f"nobody wrote this {row}" for row in range(20)])
@@ -104,7 +106,7 @@ assert not [name for name in ("torch", "transformers", "datasets") if name in sy
         ("--checkpoint a.pt --max-texts 5", 2, "--max-texts: only for a bundle"),
     ],
 )
-def test_a_fault_is_named(words, code, complaint, tiny_bundle, suites, capsys, tmp_path, monkeypatch) -> None:
+def test_a_problem_is_named(words, code, complaint, tiny_bundle, suites, capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     places = {"BUNDLE": str(tiny_bundle), "SURGE": str(suites["surge"])}
     given = words
@@ -122,7 +124,7 @@ def test_without_a_bundle_the_included_model_is_measured(suites, capsys, monkeyp
     assert "compact-en@" in capsys.readouterr().out
 
 
-def test_suites_may_stand_in_one_flag_or_in_several_and_in_a_file(tmp_path) -> None:
+def test_suites_may_be_in_one_flag_or_several_or_in_a_file(tmp_path) -> None:
     parser = cli.build_parser()
     together = vars(parser.parse_args(["evaluate", "b", "--suite", "a=1", "c=2"]))
     apart = vars(parser.parse_args(["evaluate", "b", "--suite", "a=1", "--suite", "c=2"]))

@@ -12,7 +12,7 @@ from tests.suites.conftest import write
 OPTIONS = SuiteOptions(bootstrap=20)
 
 
-def test_an_edit_of_the_word_that_gives_away_is_a_miss(suites, scorer) -> None:
+def test_editing_the_telling_word_is_a_miss(suites, scorer) -> None:
     result = measure_evasion(read_evasion(suites["evasion"], scorer.bundle), scorer, OPTIONS)
     numbers = to_plain(result.numbers)
     assert (numbers["n_toxic"], numbers["n_clean"], numbers["recall"], numbers["false_positives"]) == (10, 10, 1.0, 0.0)
@@ -39,13 +39,13 @@ def test_false_positives_are_those_that_the_edit_adds(model, scorer) -> None:
     assert numbers["clean"]["ids"]["added"] == 0.0
 
 
-def test_where_nothing_was_caught_nothing_can_be_kept(scorer) -> None:
+def test_if_nothing_was_caught_nothing_can_be_kept(scorer) -> None:
     frame = pd.DataFrame({"comment_text": ["unseen insult", "fine"], "insult": [1.0, 0.0]})
     result = measure_evasion(frame, scorer, OPTIONS)
     assert to_plain(result.numbers)["toxic"]["leetspeak"] == {"recall": 0.0, "kept": None, "kept_interval": None}
 
 
-def test_parts_are_seeded_and_bounded(suites, scorer, model) -> None:
+def test_parts_are_seeded_and_limited(suites, scorer, model) -> None:
     frame = read_evasion(suites["evasion"], scorer.bundle)
     result = measure_evasion(frame, scorer, SuiteOptions(bootstrap=0, max_texts=3))
     assert result.n_rows == 6
@@ -55,7 +55,7 @@ def test_parts_are_seeded_and_bounded(suites, scorer, model) -> None:
 
 
 @pytest.mark.parametrize("toxic", [0, 1])
-def test_a_table_of_one_sort_is_refused(toxic, scorer, tmp_path) -> None:
+def test_a_table_with_only_one_kind_of_comment_is_refused(toxic, scorer, tmp_path) -> None:
     path = write(tmp_path, "one.csv", [{"comment_text": text, "toxic": toxic} for text in "ab"])
     with pytest.raises(DataError, match="toxic comments and comments without any label"):
         read_evasion(path, scorer.bundle)

@@ -19,7 +19,7 @@ from tests.suites.conftest import hatecheck_rows, write
 OPTIONS = SuiteOptions(bootstrap=50)
 
 
-def test_cases_counted_by_hand(suites, scorer) -> None:
+def test_figures_agree_with_manually_counted_cases(suites, scorer) -> None:
     result = measure_hatecheck(read_hatecheck(suites["hatecheck"], scorer.bundle), scorer, OPTIONS)
     numbers = to_plain(result.numbers)
     assert numbers["hateful"]["accuracy"] == 3 / 4
@@ -37,14 +37,14 @@ def test_cases_counted_by_hand(suites, scorer) -> None:
     assert [figure.value for figure in result.figures] == [3 / 4, 1 / 2, numbers["macro_f1"]]
 
 
-def test_macro_f1_is_scikit_learns() -> None:
+def test_macro_f1_agrees_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truth, called = rng.random(200) < 0.7, rng.random(200) < 0.5
     cells = [(truth & called).sum(), (~truth & called).sum(), (truth & ~called).sum(), (~truth & ~called).sum()]
     assert float(macro_f1(np.array(cells))) == pytest.approx(f1_score(truth, called, average="macro"))
 
 
-def test_each_language_is_measured_alone(suites, scorer) -> None:
+def test_each_language_is_measured_separately(suites, scorer) -> None:
     frame = read_multilingual_hatecheck(suites["multilingual-hatecheck"], scorer.bundle)
     result = measure_multilingual_hatecheck(frame, scorer, OPTIONS)
     assert set(to_plain(result.numbers)["languages"]) == {"french", "german"}
@@ -55,7 +55,7 @@ def test_each_language_is_measured_alone(suites, scorer) -> None:
     assert set(one["language"]) == {"german"}
 
 
-def test_what_is_not_hatecheck_is_named(tmp_path, scorer) -> None:
+def test_files_that_are_not_hatecheck_are_named(tmp_path, scorer) -> None:
     rows = hatecheck_rows()
     with pytest.raises(DataError, match=r"no column 'label_gold'; columns there: .*functionality"):
         read_hatecheck(

@@ -22,6 +22,6 @@ def test_drawing_cells_is_drawing_rows() -> None:
     assert by_cells == pytest.approx(wilson(60, 100), abs=0.02)
 
 
-def test_without_samples_there_is_none() -> None:
+def test_without_samples_there_is_no_interval() -> None:
     assert of_counts([1, 2], lambda counts: counts[:, 0] / 3, samples=0, seed=0) is None
     assert of_mean(np.array([1.0]), samples=0, seed=0) is None

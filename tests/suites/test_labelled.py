@@ -13,7 +13,7 @@ from moderation.suites.labelled import read_labelled
 from tests.suites.conftest import write
 
 
-def test_of_the_training_table_the_test_split_alone(tiny_bundle, table_path, tmp_path) -> None:
+def test_only_the_test_split_of_the_training_table_is_measured(tiny_bundle, table_path, tmp_path) -> None:
     bundle = read_bundle(tiny_bundle)
     frame = read_labelled(table_path, bundle)
     expected = load_splits(SplitOptions(data_path=table_path)).frames["test"]
@@ -23,7 +23,7 @@ def test_of_the_training_table_the_test_split_alone(tiny_bundle, table_path, tmp
     assert len(read_labelled(copy, bundle)) == 600  # another table is measured whole
 
 
-def test_a_training_table_that_was_cut_otherwise_is_refused(tiny_bundle, table_path) -> None:
+def test_a_training_table_that_was_split_differently_is_refused(tiny_bundle, table_path) -> None:
     bundle = read_bundle(tiny_bundle)
     provenance = bundle.records["provenance"] | {"splits": {"train": 500, "val": 50, "test": 50}}
     other = dataclasses.replace(bundle, records=bundle.records | {"provenance": provenance})
@@ -48,7 +48,9 @@ def test_the_split_settings_that_a_bundle_seals_are_those_of_its_training(tiny_b
     assert frame["comment_text"].tolist() == splits.frames["test"]["comment_text"].tolist()
 
 
-def test_an_older_bundle_seals_no_split_settings_and_the_assumption_is_said(tiny_bundle, table_path, caplog) -> None:
+def test_an_older_bundle_seals_no_split_settings_and_the_assumption_is_reported(
+    tiny_bundle, table_path, caplog
+) -> None:
     bundle = other_provenance(read_bundle(tiny_bundle), split_settings=None)
     with caplog.at_level("INFO"):
         assert len(read_labelled(table_path, bundle)) == 60

@@ -22,7 +22,7 @@ from moderation.suites.options import SuiteOptions
 from tests.suites.conftest import write
 
 
-def test_the_template_says_where_the_term_stands(suites, tmp_path) -> None:
+def test_the_template_shows_where_the_term_is(suites, tmp_path) -> None:
     frame = read_madlibs(suites["madlibs"], None)
     assert set(frame["term"]) == {"red", "dark blue", ""}
     assert (frame["term"] == "red").sum() == (frame["term"] == "dark blue").sum() == 6
@@ -39,7 +39,7 @@ def test_a_sentence_of_no_template_is_named_by_its_row(text, template, tmp_path)
     assert text not in str(caught.value)
 
 
-def test_the_worst_term_stands_first(tmp_path, scorer) -> None:
+def test_the_worst_term_comes_first(tmp_path, scorer) -> None:
     rows = [
         {"Text": f"{verb} {term}", "Label": label, "Template": "verb_adj"}
         for term in ("red", "rotten", "blue")  # the model takes one of the terms for an insult
@@ -106,13 +106,13 @@ def test_the_metric_agrees_with_scikit_learn_on_each_subset() -> None:
     assert found.final_metric == pytest.approx((roc_auc_score(bad, scores) + sum(means)) / 4)
 
 
-def test_the_generalised_mean_lies_near_the_worst() -> None:
+def test_the_generalised_mean_is_near_the_worst() -> None:
     assert power_mean([0.6, 0.6]) == pytest.approx(0.6)
     assert 0.5 < power_mean([0.5, 0.9, 0.9]) < np.mean([0.5, 0.9, 0.9])
     assert power_mean([0.0, 1.0]) == 0.0
 
 
-def test_what_is_undefined_is_none_and_leaves_the_means() -> None:
+def test_undefined_values_are_none_and_do_not_count_in_means() -> None:
     bad, scores = np.array([True, True, False]), np.array([0.9, 0.8, 0.1], dtype=np.float32)
     alone = measure_subgroup("red", np.array([True, False, False]), bad, scores)
     assert (alone.subgroup_auc, alone.bpsn_auc, alone.bnsp_auc) == (None, None, 1.0)

@@ -11,7 +11,7 @@ def test_a_probability_at_the_threshold_is_flagged() -> None:
     assert any_flagged(rows, thresholds).tolist() == [True, True, False]
 
 
-def test_the_label_that_ranks() -> None:
+def test_the_main_label_is_found_by_its_name() -> None:
     assert main_label(("a", "toxic", "insult")) == 1
     assert main_label(("a", "toxic", "insult"), "insult") == 2
     assert main_label(("a", "toxic"), "is_toxic") == 1

@@ -28,12 +28,12 @@ def test_a_name_a_kind_or_both() -> None:
 
 
 @pytest.mark.parametrize("word", ["cases.csv", "=a.csv", "a:=b.csv", "mine:=", "mine:hatechek=a.csv", "x="])
-def test_another_form_is_refused_with_the_kinds(word: str) -> None:
+def test_another_form_is_refused_and_the_kinds_are_listed(word: str) -> None:
     with pytest.raises(ConfigError, match=r"Kinds: .*hatecheck.*evasion"):
         parse_suites([word])
 
 
-def test_two_suites_of_one_name_are_refused() -> None:
+def test_two_suites_with_the_same_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="surge named more than once"):
         parse_suites(["surge=a.csv", "surge=b.csv"])
 
@@ -43,13 +43,13 @@ def test_a_file_is_known_by_its_columns(kind: str, suites, scorer) -> None:
     assert find_kind(Suite("mine", suites[kind]), scorer.bundle).name == kind
 
 
-def test_a_file_of_no_kind_is_said_with_its_columns(tmp_path, scorer) -> None:
+def test_a_file_of_no_kind_is_reported_with_its_columns(tmp_path, scorer) -> None:
     path = write(tmp_path, "other.csv", [{"author": "x", "words": "y"}])
     with pytest.raises(DataError, match=r"columns there: author, words\. Name the kind in --suite mine:KIND=PATH"):
         find_kind(Suite("mine", path), scorer.bundle)
 
 
-def test_all_files_that_cannot_be_read_are_told_before_anything_is_scored(suites, model, tmp_path) -> None:
+def test_all_unreadable_files_are_reported_before_anything_is_scored(suites, model, tmp_path) -> None:
     named = [Suite("a", tmp_path / "none.csv"), Suite("b", suites["surge"], "madlibs"), Suite("c", suites["surge"])]
     with pytest.raises(DataError) as caught:
         measure_suites(model, named, OPTIONS)
@@ -65,7 +65,7 @@ def test_a_text_is_computed_once_for_all_suites(suites, model) -> None:
     assert len(model.read) == len(set(model.read)) == measured.n_computed == 6 + 2
 
 
-def test_a_part_is_seeded_and_said(suites, model) -> None:
+def test_a_part_is_seeded_and_reported(suites, model) -> None:
     options = SuiteOptions(bootstrap=0, max_texts=4)
     suite = Suite("hatecheck", suites["hatecheck"], "hatecheck")
     first, again = (measure_suites(model, [suite], options).suites[0] for _ in range(2))
@@ -142,7 +142,7 @@ def rows(**columns: list[object]) -> list[dict[str, object]]:
         ({"words": ["a", "b", "c"], "mean": [1, 0, 0]}, {"text_column": "words"}, [True, False, False]),
     ],
 )
-def test_a_table_of_ones_own_is_read_as_it_is_written(columns, form, expected, tmp_path, scorer) -> None:
+def test_your_own_table_is_read_as_it_is_written(columns, form, expected, tmp_path, scorer) -> None:
     path = write(tmp_path, "own.csv", rows(**columns))
     assert read_binary(path, scorer.bundle, TableOptions(**form))["positive"].tolist() == expected
     if "labels_in" not in form:

@@ -32,7 +32,7 @@ def grown(measured: SuitesReport, n_rows: int) -> SuitesReport:
     return dataclasses.replace(measured, suites=tuple(suites))
 
 
-def test_others_stand_beside_ours_where_the_cases_are_the_same(measured) -> None:
+def test_published_figures_stand_next_to_ours_if_the_cases_are_the_same(measured) -> None:
     (row,) = [row for row in summarise(grown(measured, 3728)).rows if "Perspective 0.895" in row[-1]]
     assert "not comparable" not in row[-1]
     (row,) = [row for row in summarise(measured).rows if "Perspective 0.895" in row[-1]]
@@ -48,7 +48,7 @@ def test_every_published_figure_meets_one_of_ours(measured) -> None:
     assert all(f"{entry.system} {entry.value}" in shown for entry in PUBLISHED)
 
 
-def test_the_text_names_every_suite_and_no_text_of_them(measured, model) -> None:
+def test_the_summary_names_every_suite_but_quotes_no_text(measured, model) -> None:
     shown, page = format_suites(measured), render_page(measured)
     for kind in KINDS:
         assert f"\n{kind}" in shown
@@ -72,7 +72,7 @@ def test_the_json_holds_all_numbers_and_is_json(measured) -> None:
     assert content["thresholds"] == {"insult": 0.5, "toxic": 0.5, "threat": 0.5}
 
 
-def test_the_page_asks_for_nothing_and_escapes_names(measured) -> None:
+def test_the_page_loads_nothing_and_escapes_names(measured) -> None:
     odd = dataclasses.replace(measured.suites[0], name="<script>alert(1)</script>")
     page = render_page(dataclasses.replace(measured, suites=(odd,)))
     assert "<script" not in page

@@ -47,18 +47,18 @@ def test_figures_are_those_of_the_thresholds_that_were_set(measure, tmp_path):
 
 
 @pytest.mark.parametrize("word", ["spam=0.5", "toxic=2", "toxic"])
-def test_thresholds_that_cannot_be_are_refused(measure, word):
+def test_invalid_thresholds_are_refused(measure, word):
     code, said, _, _ = measure("--threshold", word)
     assert code == 2
     assert "--threshold" in said
 
 
-def test_single_thresholds_are_for_a_bundle_alone(capsys):
+def test_single_thresholds_are_only_for_a_bundle(capsys):
     assert cli.main(["evaluate", "--checkpoint", "x.pt", "--threshold", "toxic=0.5"]) == 2
     assert "--threshold: only for a bundle" in capsys.readouterr().err
 
 
-def test_how_the_tables_were_read_stands_beside_the_figures(measure):
+def test_the_figures_record_how_the_tables_were_read(measure):
     code, said, written, _ = measure("--quoting", "none")
     assert code == 0, said
     assert written["table_settings"] == {"quoting": "none"}

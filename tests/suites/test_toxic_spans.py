@@ -25,7 +25,7 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(found: set[int], gold: 
         assert character_f1(found, gold) == 0
 
 
-def test_posts_counted_by_hand(suites, scorer) -> None:
+def test_figures_agree_with_manually_counted_posts(suites, scorer) -> None:
     result = measure_toxic_spans(
         read_toxic_spans(suites["toxic-spans"], scorer.bundle), scorer, SuiteOptions(bootstrap=20)
     )
@@ -47,7 +47,7 @@ def test_posts_counted_by_hand(suites, scorer) -> None:
 
 
 @pytest.mark.parametrize("cell", ["", "none", "[1, 2", "[-1]", "[99]", "[true]", "[NaN]", "[" * 10_000, '["a"]', "3"])
-def test_a_cell_that_is_no_list_of_offsets_is_named_by_its_row(cell, tmp_path) -> None:
+def test_a_cell_that_is_not_a_list_of_offsets_is_named_by_its_row(cell, tmp_path) -> None:
     path = write(tmp_path, "tsd.csv", [{"spans": "[0]", "text": "first"}, {"spans": cell, "text": "second"}])
     with pytest.raises(DataError, match=r"'spans': 1 cells .* \(row 2"):
         read_toxic_spans(path, None)

@@ -141,7 +141,7 @@ TOO_LARGE = "too large for the memory here"
 
 
 @pytest.mark.hostile("bombs: packed tables")
-def test_what_unpacks_to_very_much_is_refused_before_it_is_read(tmp_path: Path, attack: Attack) -> None:
+def test_files_that_unpack_to_very_much_are_refused_before_they_are_read(tmp_path: Path, attack: Attack) -> None:
     n_bytes = attack.cases(6 << 20, 2 << 30)
     packings = (".zst", ".gz", ".zip") if attack.long else (".zst",)
     names = list(bombs.CONTENTS) if attack.long else ["one cell", "empty lines", "blanks", "UTF-16, one line"]
@@ -165,16 +165,14 @@ PLAIN = [
 
 @pytest.mark.hostile("bombs: plain tables")
 @pytest.mark.parametrize(("name", "expected"), PLAIN)
-def test_a_table_without_end_costs_little_memory(
-    name: str, expected: str | None, tmp_path: Path, attack: Attack
-) -> None:
+def test_an_endless_table_costs_little_memory(name: str, expected: str | None, tmp_path: Path, attack: Attack) -> None:
     slow = name in ("ragged rows", "a quote that stays open")  # each line is a row with an error
     n_bytes = attack.cases(1 << 14 if slow else 6 << 20, 1 << 23 if slow else 3 << 29)
     try_both(written(tmp_path, name, "", n_bytes), attack, expected)
 
 
 @pytest.mark.hostile("bombs: plain tables")
-def test_columns_and_names_without_end_are_refused(tmp_path: Path, attack: Attack) -> None:
+def test_endless_columns_and_names_are_refused(tmp_path: Path, attack: Attack) -> None:
     n_columns = attack.cases(5000, 1_000_000)
     make(lambda: bombs.many_names_in_a_header(tmp_path / "t.csv", n_columns))
     try_both(tmp_path / "t.csv", attack, "columns or more; expected 4,096 or fewer")
@@ -188,7 +186,7 @@ def test_columns_and_names_without_end_are_refused(tmp_path: Path, attack: Attac
 
 @pytest.mark.hostile("bombs: nesting")
 @pytest.mark.parametrize("sign", "[{")
-def test_json_nests_up_to_the_bound(sign: str, tmp_path: Path, attack: Attack) -> None:
+def test_json_may_be_nested_up_to_the_limit(sign: str, tmp_path: Path, attack: Attack) -> None:
     for depth in (98, 99, 100, 101, 500, 950, 990, 5000, 10_000, attack.cases(10**5, 10**6)):
         path = tmp_path / "t.jsonl"
         bombs.deep(path, depth, sign)
@@ -199,7 +197,7 @@ def test_json_nests_up_to_the_bound(sign: str, tmp_path: Path, attack: Attack) -
 
 
 @pytest.mark.hostile("bombs: archives")
-def test_archives_that_are_odd(tmp_path: Path, attack: Attack) -> None:
+def test_odd_archives_are_read_or_refused(tmp_path: Path, attack: Attack) -> None:
     n_bytes = attack.cases(6 << 20, 2 << 30)
     path = tmp_path / "t.csv.zip"
     make(lambda: bombs.wrong_size(path, n_bytes, claimed=20))
@@ -309,7 +307,7 @@ def ordinary_columns(n_rows: int, width: int) -> dict[str, pa.Array]:
 
 
 @pytest.mark.parametrize("options", [{}, {"use_dictionary": False, "data_page_version": "2.0"}])
-def test_ordinary_columns_beside_the_comments_are_read(
+def test_ordinary_columns_next_to_the_comments_are_read(
     options: dict[str, Any], tmp_path: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the short form all bounds but that of a page are smaller, and so are the columns."""
@@ -327,7 +325,7 @@ def test_ordinary_columns_beside_the_comments_are_read(
     make(read_all)
 
 
-def test_what_pandas_writes_is_read(tmp_path: Path) -> None:
+def test_files_that_pandas_writes_are_read(tmp_path: Path) -> None:
     frame = pd.DataFrame({"comment_text": [f"comment {number}" for number in range(300)]})
     frame["ids"] = [np.arange(number, number + 384) for number in range(300)]
     frame["embedding"] = [np.linspace(0, number, 384, dtype=np.float32) for number in range(300)]
@@ -359,7 +357,7 @@ def test_lists_of_a_fixed_size_that_are_missing_take_little_memory(where: str, t
 
 
 @pytest.mark.hostile("bombs: Parquet")
-def test_what_lists_of_a_fixed_size_take_is_what_arrow_says(
+def test_sizes_of_fixed_size_lists_agree_with_arrow(
     tmp_path: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Types that nest three deep, in any order: what is measured before is never less than what Arrow then takes."""
@@ -389,7 +387,7 @@ def test_what_lists_of_a_fixed_size_take_is_what_arrow_says(
 
 
 @pytest.mark.hostile("bombs: Parquet")
-def test_a_directory_of_very_many_row_groups_is_told_from_a_damaged_one(
+def test_a_directory_of_very_many_row_groups_is_distinguished_from_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "t.parquet"
@@ -404,7 +402,7 @@ def test_a_directory_of_very_many_row_groups_is_told_from_a_damaged_one(
 
 
 @pytest.mark.hostile("bombs: Parquet")
-def test_a_page_is_not_read_that_is_large_before_it_is_unpacked(
+def test_a_page_that_is_large_before_it_is_unpacked_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "t.parquet"
@@ -463,7 +461,7 @@ class Endless(io.RawIOBase):
 
 
 @pytest.mark.hostile("bombs: standard input")
-def test_a_line_of_a_pipe_without_end_is_told_at_once_and_ends(attack: Attack) -> None:
+def test_an_endless_line_of_a_pipe_is_reported_at_once_and_ends(attack: Attack) -> None:
     lines = pipe_lines(Endless(b"x" * (1 << 16), 1 << 20))
     assert next(lines) == [(None, TOO_LONG)]
     with pytest.raises(DataError, match="standard input: line 1 does not end within"):
@@ -475,7 +473,7 @@ def test_a_line_of_a_pipe_without_end_is_told_at_once_and_ends(attack: Attack) -
 
 @pytest.mark.hostile("bombs: standard input")
 @pytest.mark.parametrize("piece", [1, 7, 100, 1000])
-def test_lines_and_rows_of_a_pipe_stay_in_step_beside_one_that_is_too_long(
+def test_lines_and_rows_of_a_pipe_stay_in_step_around_one_that_is_too_long(
     piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounds, "CELL_BYTES", 50)
@@ -490,7 +488,7 @@ def test_lines_and_rows_of_a_pipe_stay_in_step_beside_one_that_is_too_long(
     assert found == [("a", None), ("x" * 50, None), (None, TOO_LONG), ("", None), (None, TOO_LONG), ("last", None)]
 
 
-def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
+def test_a_pipe_or_a_device_is_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "t.csv")
     (tmp_path / "zero.csv").symlink_to("/dev/zero")
     for name in ("t.csv", "zero.csv"):
@@ -499,7 +497,7 @@ def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
                 read(tmp_path / name)
 
 
-def test_lines_are_told_by_their_number() -> None:
+def test_lines_are_named_by_their_number() -> None:
     with pytest.raises(DataError, match=f"up to line {bounds.EMPTY_LINES + 2:,} more than"):
         list(read_lines(io.BytesIO(b"{}\n" + b"\n" * (bounds.EMPTY_LINES + 5)), "t.jsonl"))
     lines = read_lines(io.BytesIO(b"{}\n" + b"x" * (bounds.SKIPPED_BYTES + 2 * bounds.CELL_BYTES)), "t.jsonl")
@@ -527,7 +525,7 @@ def test_a_table_that_does_not_fit_is_refused_before_it_is_read(
     assert len(read_table(tmp_path / "t.csv")) == 2000
 
 
-def test_free_memory_is_the_smallest_of_what_is_left(tmp_path: Path) -> None:
+def test_free_memory_is_the_smallest_of_all_limits(tmp_path: Path) -> None:
     proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
     assert memory.free_bytes(proc, cgroup) is None
     proc.mkdir()
@@ -563,7 +561,9 @@ def write_rows(path: Path, n_rows: int) -> None:
 @pytest.mark.hostile("bombs: little memory")
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory as Linux has them")
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.zst", "t.jsonl", "t.parquet"])
-def test_little_memory_is_a_message(name: str, tmp_path: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_reported(
+    name: str, tmp_path: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()  # the real bounds
     n_rows = attack.cases(40_000, 300_000)
     path = tmp_path / name
@@ -590,7 +590,7 @@ def errors_of(path: Path) -> list[str | None]:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
-def test_the_bound_of_a_line_is_the_same_everywhere(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_a_line_is_the_same_everywhere(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has exactly so many bytes is taken, with one more it is refused: in CSV, JSON lines, Parquet, of a pipe."""
     monkeypatch.setattr(bounds, "CELL_BYTES", 50)
     for n, is_taken in ((50, True), (51, False)):
@@ -611,7 +611,7 @@ def test_the_bound_of_a_line_is_the_same_everywhere(end: str, tmp_path: Path, mo
                     read_table(path)
 
 
-def test_a_line_within_quotes_is_not_cut_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_within_quotes_is_not_cut_unnoticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "CELL_BYTES", 50)
     path = tmp_path / "t.csv"
     for within in ('""' * 40, "x" + '""' * 40, 'y",0\n' + "z" * 60):
@@ -643,7 +643,7 @@ def test_headers_that_readers_understand_differently_are_refused(content):
 
 @pytest.mark.hostile("bombs: plain tables")
 @pytest.mark.parametrize("n_pieces", [1, 3, 40])
-def test_the_tail_of_a_long_line_of_json_is_not_held(n_pieces: int, tmp_path: Path, monkeypatch) -> None:
+def test_the_tail_of_a_long_json_line_is_not_held_in_memory(n_pieces: int, tmp_path: Path, monkeypatch) -> None:
     """And the lines around it are what they were, with their numbers."""
     monkeypatch.setattr(bounds, "CELL_BYTES", 1 << 20)
     monkeypatch.setattr(bounds, "SKIPPED_BYTES", 30 << 20)

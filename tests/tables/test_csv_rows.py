@@ -50,7 +50,7 @@ SWALLOWED = (
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_quote_that_swallows_rows_costs_its_own_row_alone(end: str) -> None:
+def test_a_quote_that_swallows_rows_costs_only_its_own_row(end: str) -> None:
     rows = read(SWALLOWED.replace("\n", end))
     assert len(rows) == 64
     assert {number: error for number, (_, error) in enumerate(rows, start=1) if error} == {5: OPEN}
@@ -63,7 +63,7 @@ def test_a_quote_that_swallows_rows_costs_its_own_row_alone(end: str) -> None:
     "broken",
     ['3,tv 55",","d" x\n', '3,tv 55","open\n', '3,"\n4,tv 55", "blank"\n', '3,tv 55","a\n4,b","two" x\n'],
 )
-def test_rows_that_a_quote_took_in_are_read_where_a_later_field_breaks(broken: str) -> None:
+def test_rows_that_a_quote_swallowed_are_read_if_a_later_field_is_broken(broken: str) -> None:
     head = "id,text,note\n90,fine,x\n"
     found = read(f'{head}1,"he,n\n2,good,n\n{broken}8,ok,n\n')
     assert found[1] == (["1", '"he', "n"], OPEN)
@@ -112,7 +112,7 @@ def test_with_plain_quotes_every_row_is_right() -> None:
         ("id,text\n1\n\n2,x,y\n3,z\n", ".csv", 3, {1: "1 field, expected 2", 2: "3 fields, expected 2"}),
     ],
 )
-def test_what_is_wrong_is_an_error_of_its_row(
+def test_whatever_is_wrong_is_an_error_of_its_row(
     content: str | bytes, ending: str, n_rows: int, expected: dict[int, str]
 ) -> None:
     dialect = {"delimiter": ";"} if b";" in (content if isinstance(content, bytes) else content.encode())[:4] else {}
@@ -139,7 +139,7 @@ def test_what_is_wrong_is_an_error_of_its_row(
         ("\ufeff\ufeffid,text\n1,x\n", [["1", "x"]]),
     ],
 )
-def test_what_is_right_is_read_as_it_stands(content: str, expected: list[list[str]]) -> None:
+def test_whatever_is_right_is_read_as_it_is(content: str, expected: list[list[str]]) -> None:
     assert read(content) == [(row, None) for row in expected]
 
 
@@ -160,7 +160,7 @@ def test_what_is_right_is_read_as_it_stands(content: str, expected: list[list[st
         ("id,text\r\n1,x\r\n" + '2,"lol\r\n3,5"\r\n4,y\r\n', 2),
     ],
 )
-def test_rows_within_a_text_are_seen_though_its_quote_is_closed(content: str, row: int) -> None:
+def test_rows_within_a_text_are_noticed_although_its_quote_is_closed(content: str, row: int) -> None:
     assert errors(content)[row].startswith("a text whose lines look like further rows")
 
 
@@ -177,7 +177,7 @@ def test_texts_of_several_lines_stay_texts(content: str) -> None:
     assert not errors(content)
 
 
-def test_backslashes_are_read_where_one_asks() -> None:
+def test_backslashes_are_read_if_requested() -> None:
     content = 'id,text\n1,"he said \\"no\\" to me, \\\\o/"\n2,a\\,b\n3,C:\\new\n4,two\\\nlines\n'
     expected = [["1", 'he said "no" to me, \\o/'], ["2", "a,b"], ["3", "C:\\new"], ["4", "two\nlines"]]
     assert read(content, escape="\\") == [(row, None) for row in expected]
@@ -185,7 +185,7 @@ def test_backslashes_are_read_where_one_asks() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
-def test_encodings_are_told_apart(encoding: str) -> None:
+def test_encodings_are_distinguished(encoding: str) -> None:
     assert read("id,text\r\n1,żółć 😀\r\n".encode(encoding)) == [(["1", "żółć 😀"], None)]
 
 
@@ -205,7 +205,7 @@ def test_a_header_that_cannot_be_read_is_refused(content: str | bytes, message: 
         read(content)
 
 
-def test_blanks_around_names_are_left_out_and_equal_names_refused(
+def test_spaces_around_names_are_removed_and_equal_names_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -220,7 +220,7 @@ def test_blanks_around_names_are_left_out_and_equal_names_refused(
             attempt()
 
 
-def test_a_separator_line_may_not_contradict_the_flag() -> None:
+def test_a_separator_line_must_not_contradict_the_flag() -> None:
     assert read("sep=;\na;b\n1;2\n", delimiter=";") == [(["1", "2"], None)]
     with pytest.raises(DataError, match=r"names the delimiter ';', and --delimiter is ','"):
         read("sep=;\na;b\n1;2\n", delimiter=",")
@@ -250,7 +250,7 @@ def test_a_separator_line_that_names_no_delimiter_is_refused(line: str, message:
         {"delimiter": "\n"},
     ],
 )
-def test_a_dialect_that_cannot_be_is_refused(dialect: dict[str, str]) -> None:
+def test_an_impossible_dialect_is_refused(dialect: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="--"):
         CsvDialect(**dialect)  # type: ignore[arg-type]
 
@@ -301,7 +301,7 @@ def test_no_line_is_read_very_often(row: str, dialect: dict[str, str], monkeypat
 @pytest.mark.parametrize(
     "content", ['text\n"' + "open\n" * 5000, "text\n" + "x\\\n" * 5000, 'text\n"' + "x" * 20_000 + "\ny\n"]
 )
-def test_no_more_than_the_longest_field_is_held(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_the_longest_field_is_held_in_memory(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "CELL_BYTES", 1000)
     monkeypatch.setattr(bounds, "ROW_BYTES", 1000)
     found = errors(content, escape="\\")
@@ -329,7 +329,7 @@ cells = st.text(st.sampled_from([*"ab\",;\t|\\~ '0\n\r", "é", "😀", "\u2028",
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
-def test_what_python_writes_comes_back_from_both_readers(
+def test_tables_that_python_writes_come_back_from_both_readers(
     tmp_path: Path,
     rows: list[tuple[str, str]],
     delimiter: str,

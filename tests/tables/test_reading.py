@@ -82,7 +82,7 @@ def test_every_format_and_compression_gives_the_same_table(
     assert found.index.tolist() == [0, 1, 2, 3]
 
 
-def test_no_comment_is_taken_for_a_missing_value(tmp_path: Path) -> None:
+def test_no_comment_is_mistaken_for_a_missing_value(tmp_path: Path) -> None:
     words = ["null", "NA", "NaN", "None", "", "1.0", "true", "2009-01-01", " x "]
     path = write(tmp_path, "t.csv", ("comment_text,toxic\n" + "".join(f"{word},0\n" for word in words)).encode())
     assert read_table(path)["comment_text"].tolist() == words
@@ -119,26 +119,26 @@ def test_only_packed_parquet_takes_a_temporary_file(
     refuse(packed, "could not be unpacked into the folder for temporary files (No such file", "TMPDIR")
 
 
-def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     found = read_table(write(tmp_path, "t.csv", b"\xef\xbb\xbf" + CSV.replace(b"\n", b"\r\n")))
     assert found.columns.tolist() == ["comment_text", "toxic"]
     assert found["toxic"].tolist() == ["0", "1"]
 
 
-def test_a_comment_longer_than_a_default_block(tmp_path: Path) -> None:
+def test_a_comment_longer_than_a_default_block_is_read(tmp_path: Path) -> None:
     long = "word\n" * 600_000  # 3 MB; pyarrow reads blocks of 1 MB unless told
     found = read_table(write(tmp_path, "t.csv", f'comment_text,toxic\nx,0\n"{long}",1\ny,0\n'.encode()))
     assert found["comment_text"].str.len().tolist() == [1, len(long), 1]
 
 
 @pytest.mark.parametrize(("typed", "byte"), [(";", b";"), ("\\t", b"\t"), ("\t", b"\t"), ("|", b"|")])
-def test_a_named_delimiter(tmp_path: Path, typed: str, byte: bytes) -> None:
+def test_a_named_delimiter_is_used(tmp_path: Path, typed: str, byte: bytes) -> None:
     found = read_table(write(tmp_path, "t.csv", CSV.replace(b",", byte)), delimiter=typed)
     assert found.columns.tolist() == ["comment_text", "toxic"]
 
 
 @pytest.mark.parametrize("typed", ["", ";;", '"', "\n", "é"])
-def test_a_delimiter_that_is_none(tmp_path: Path, typed: str) -> None:
+def test_an_impossible_delimiter_is_refused(tmp_path: Path, typed: str) -> None:
     with pytest.raises(ConfigError, match="--delimiter"):
         read_table(write(tmp_path, "t.csv", CSV), delimiter=typed)
 
@@ -149,7 +149,7 @@ def test_wrong_delimiter_names_the_cure(tmp_path: Path, byte: bytes) -> None:
     refuse(write(tmp_path, "t.csv", CSV.replace(b",", byte)), f"--delimiter {cure}")
 
 
-def test_missing_folder_empty_and_unknown_files(tmp_path: Path) -> None:
+def test_a_missing_folder_and_empty_and_unknown_files_are_refused(tmp_path: Path) -> None:
     refuse(tmp_path / "no.csv", "no such file")
     refuse(tmp_path, "folder")
     refuse(write(tmp_path, "empty.csv", b""), "empty")
@@ -162,7 +162,7 @@ def test_missing_folder_empty_and_unknown_files(tmp_path: Path) -> None:
     refuse(write(tmp_path, "blank.csv", b"\n\n\n"), "header")
 
 
-def test_a_file_without_rights_is_named(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "t.csv", CSV)
     path.chmod(0)
     try:
@@ -206,7 +206,7 @@ def test_a_quote_that_stays_open_is_not_a_long_comment(tmp_path: Path) -> None:
     assert closed["comment_text"].tolist() == ['5" nails', "two\nlines"]
 
 
-def test_duplicate_column_names(tmp_path: Path) -> None:
+def test_duplicate_column_names_are_refused(tmp_path: Path) -> None:
     refuse(write(tmp_path, "t.csv", b"comment_text,toxic,toxic\nx,0,1\n"), "toxic", "once")
     table = pa.table([pa.array(["x"]), pa.array([0]), pa.array([1])], names=["comment_text", "toxic", "toxic"])
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
@@ -216,7 +216,7 @@ def test_duplicate_column_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst", ".zip"])
-def test_broken_compression(tmp_path: Path, ending: str) -> None:
+def test_broken_compression_is_refused(tmp_path: Path, ending: str) -> None:
     whole = compress(ending, "t.csv", CSV * 1000, tmp_path).read_bytes()
     refuse(write(tmp_path, "short.csv" + ending, whole[: len(whole) // 2]), ending, "truncated")
     refuse(write(tmp_path, "other.csv" + ending, CSV), ending)
@@ -235,14 +235,14 @@ def test_an_archive_holds_one_table(tmp_path: Path) -> None:
     refuse(path, "2 tables")
 
 
-def test_broken_parquet(tmp_path: Path, frame: pd.DataFrame) -> None:
+def test_broken_parquet_is_refused(tmp_path: Path, frame: pd.DataFrame) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     whole = (tmp_path / "t.parquet").read_bytes()
     refuse(write(tmp_path, "short.parquet", whole[:-20]), "Parquet")
     refuse(write(tmp_path, "csv.parquet", CSV), "Parquet")
 
 
-def test_columns_that_pandas_does_not_know_are_no_reason_to_crash(tmp_path: Path) -> None:
+def test_columns_that_pandas_does_not_know_do_not_crash(tmp_path: Path) -> None:
     times = pa.array([0, None], pa.timestamp("s", "Nowhere/Land"))
     pa.parquet.write_table(pa.table({"comment_text": ["a", "b"], "time": times}), tmp_path / "t.parquet")
     assert read_table(tmp_path / "t.parquet")["comment_text"].tolist() == ["a", "b"]
@@ -301,7 +301,7 @@ def test_broken_json_lines_are_named(tmp_path: Path) -> None:
     refuse(write(tmp_path, "a.jsonl", json.dumps([{"comment_text": SECRET}], indent=1).encode()), "JSON lines")
 
 
-def test_binary_content_under_a_table_name(tmp_path: Path) -> None:
+def test_binary_content_under_a_table_name_is_refused(tmp_path: Path) -> None:
     refuse(write(tmp_path, "t.csv", bytes(range(256)) * 10), "UTF-8")
     refuse(write(tmp_path, "t.jsonl", b"\0" * 100))
 
@@ -339,7 +339,7 @@ def test_any_bytes_give_a_table_or_a_clear_error(tmp_path: Path, content: bytes,
 @pytest.mark.parametrize(
     "first_row", [["你这个白痴滚出去", "flag"], ["https://example.org/u/name", "x y z"], [SECRET, "0"]]
 )
-def test_a_first_row_that_is_no_header_is_not_shown(first_row: list[str]) -> None:
+def test_a_first_row_that_is_not_a_header_is_not_shown(first_row: list[str]) -> None:
     shown = show_names(first_row)
     assert first_row[0] not in shown
     assert "names" in shown or "characters" in shown

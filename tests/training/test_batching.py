@@ -10,7 +10,7 @@ lengths = st.lists(st.integers(1, 256), min_size=1, max_size=400)
 
 @given(lengths, st.integers(1, 32), st.integers(1, 3), st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
-def test_each_row_once_an_epoch_over_all_processes(lengths, batch_size, world_size, epoch):
+def test_each_row_comes_once_per_epoch_over_all_processes(lengths, batch_size, world_size, epoch):
     if len(lengths) < world_size or batch_size < world_size:
         return
     seen = []
@@ -24,13 +24,13 @@ def test_each_row_once_an_epoch_over_all_processes(lengths, batch_size, world_si
     assert sorted(seen) == list(range(len(lengths)))
 
 
-def test_batches_hold_no_more_than_asked_and_differ_by_one():
+def test_batches_hold_no_more_than_requested_and_differ_by_one():
     sizes = [len(batch) for batch in BucketedBatches(np.arange(1000), 16, seed=0)]
     assert max(sizes) == 16
     assert min(sizes) >= 15
 
 
-def test_little_padding_and_fresh_order_each_epoch():
+def test_batches_have_little_padding_and_a_new_order_each_epoch():
     rng = np.random.default_rng(0)
     lengths = np.minimum(rng.lognormal(4, 1, 4000).astype(int) + 3, 256)
     batches = BucketedBatches(lengths, 16, seed=0)

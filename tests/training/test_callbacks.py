@@ -70,7 +70,7 @@ def test_how_long_the_evaluation_took_is_not_saved(arguments):
     assert saved == [{"score": 0.5}]
 
 
-def test_a_process_that_is_not_the_first_saves_nothing_and_stops_all_the_same(arguments):
+def test_a_process_that_is_not_the_first_saves_nothing_but_stops_too(arguments):
     callback = KeepBest("score", 1, lambda metrics: pytest.fail("two processes would write one file"))
     state = TrainerState(is_world_process_zero=False, log_history=[{"eval_score": 0.5}])
     control = TrainerControl()
@@ -84,7 +84,7 @@ def test_a_process_that_is_not_the_first_saves_nothing_and_stops_all_the_same(ar
     ("patience", "values", "stopped"),
     [(1, [0.5, 0.4], True), (2, [0.5, 0.4], False), (0, [0.5, 0.4], False), (1, [0.5, 0.6], False), (1, [], False)],
 )
-def test_a_state_tells_whether_its_training_had_stopped(tmp_path, patience, values, stopped):
+def test_a_state_records_whether_its_training_had_stopped(tmp_path, patience, values, stopped):
     folder = tmp_path / "checkpoint-7"
     folder.mkdir()
     state = TrainerState(global_step=7, train_batch_size=8, log_history=[{"eval_score": value} for value in values])
@@ -109,7 +109,7 @@ def test_a_log_starts_from_the_records_of_the_state(arguments, tmp_path):
     assert [record["step"] for record in records] == [1, 2, 3, 4]
 
 
-def test_a_log_is_the_same_whatever_took_how_long_and_came_in_which_order(arguments, tmp_path):
+def test_a_log_does_not_depend_on_durations_or_order(arguments, tmp_path):
     contents = []
     for record in (
         {"eval_score": 0.5, "step": 8, "eval_runtime": 0.1, "eval_steps_per_second": 3.0},
@@ -144,7 +144,7 @@ def test_a_log_on_a_full_disk(arguments, tmp_path, full_disk):
 # Progress
 
 
-def test_one_bar_with_the_newest_numbers(arguments, capsys, monkeypatch):
+def test_one_bar_shows_the_newest_numbers(arguments, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = ProgressBar("score")
     state = TrainerState(is_world_process_zero=True, max_steps=4, global_step=1)
@@ -162,7 +162,7 @@ def test_one_bar_with_the_newest_numbers(arguments, capsys, monkeypatch):
     assert "loss=0.2500, val score=0.8750" in last
 
 
-def test_where_no_terminal_is_the_log_names_the_numbers(arguments, capsys, caplog):
+def test_without_a_terminal_the_log_shows_the_numbers(arguments, capsys, caplog):
     caplog.set_level("INFO")
     bar = ProgressBar("score")
     state = TrainerState(is_world_process_zero=True, max_steps=4, global_step=2)

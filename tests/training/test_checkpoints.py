@@ -52,7 +52,7 @@ def refusal(path):
     return str(caught.value)
 
 
-def test_the_file_alone_gives_the_same_logits(tiny_backbone, tmp_path):
+def test_the_file_by_itself_gives_the_same_logits(tiny_backbone, tmp_path):
     backbone = shutil.copytree(tiny_backbone, tmp_path / "backbone")
     model = build_model(backbone, JIGSAW_LABELS)
     path = tmp_path / "run" / "checkpoint_best.pt"
@@ -86,7 +86,7 @@ def test_another_architecture_is_rebuilt_too(tmp_path):
     assert checkpoint.labels == ("b", "a")
 
 
-def test_float32_whatever_the_configuration_says(path):
+def test_weights_are_float32_whatever_the_configuration_states(path):
     config = torch.load(path, weights_only=True)["config"] | {"dtype": "bfloat16"}
     assert load_checkpoint(altered(path, config=config)).model.dtype == torch.float32
 
@@ -155,7 +155,7 @@ def test_the_same_model_gives_the_same_bytes_under_any_name(path, model, tmp_pat
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.3, 0.9, 0.999])
-def test_a_truncated_file(path, share):
+def test_a_truncated_file_is_refused(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     assert "truncated" in refusal(path)
@@ -164,23 +164,23 @@ def test_a_truncated_file(path, share):
 @pytest.mark.parametrize(
     "content", [b"not a checkpoint, just a text\n", b"PK\x03\x04", b"\x93NUMPY\x01\x00", bytes(200)]
 )
-def test_a_file_of_another_format(tmp_path, content):
+def test_a_file_of_another_format_is_refused(tmp_path, content):
     (tmp_path / "other.pt").write_bytes(content)
     assert "expected checkpoint_best.pt or checkpoint_final.pt" in refusal(tmp_path / "other.pt")
 
 
 @pytest.mark.parametrize("content", [{"state_dict": {}}, {"format": "other"}, torch.ones(2), [1, 2]])
-def test_a_checkpoint_of_another_program(tmp_path, content):
+def test_a_checkpoint_of_another_program_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "foreign.pt")
     assert "of another program" in refusal(tmp_path / "foreign.pt")
 
 
-def test_no_file_or_a_folder(tmp_path):
+def test_a_missing_file_or_a_folder_is_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "absent.pt")
     assert "no such file" in refusal(tmp_path)
 
 
-def test_a_newer_version(path):
+def test_a_newer_version_is_refused(path):
     assert "newer version" in refusal(altered(path, version=2))
 
 
@@ -202,7 +202,7 @@ def test_a_newer_version(path):
     ],
     ids=str,
 )
-def test_a_configuration_that_does_not_fit_the_weights(path, changes):
+def test_a_configuration_that_does_not_fit_the_weights_is_refused(path, changes):
     config = torch.load(path, weights_only=True)["config"]
     assert "do not fit together" in refusal(altered(path, config=config | changes))
 
@@ -232,7 +232,7 @@ def test_positions_beyond_those_that_are_tried_are_counted(tmp_path, kind):
             assert "do not fit together" in refusal(tmp_path / "a.pt")
 
 
-def test_a_model_that_takes_one_text_at_a_time_is_refused(tmp_path):
+def test_a_model_for_one_text_at_a_time_is_refused(tmp_path):
     """GPT-2 looks for the padding of a batch by the number of a token, which the configuration may lack."""
     config = GPT2Config(n_embd=8, n_layer=1, n_head=1, n_positions=32, vocab_size=20, bos_token_id=0, eos_token_id=0)
     describe_labels(config, JIGSAW_LABELS)
@@ -257,26 +257,26 @@ def test_a_model_that_takes_one_text_at_a_time_is_refused(tmp_path):
     ],
     ids=str,
 )
-def test_facts_that_are_none_are_refused(path, facts):
+def test_impossible_facts_are_refused(path, facts):
     about = torch.load(path, weights_only=True)["about"]
     assert "do not fit together" in refusal(altered(path, about=about | facts))
 
 
 @pytest.mark.parametrize("model_type", ["unheard-of", None, ["bert"], 3])
-def test_an_architecture_that_transformers_does_not_know(path, model_type):
+def test_an_architecture_that_transformers_does_not_know_is_refused(path, model_type):
     config = torch.load(path, weights_only=True)["config"]
     assert "does not know (model_type)" in refusal(altered(path, config=config | {"model_type": model_type}))
 
 
 @pytest.mark.parametrize("part", ["config", "weights", "labels", "about"])
-def test_a_part_that_is_missing(path, part):
+def test_a_missing_part_is_refused(path, part):
     content = torch.load(path, weights_only=True)
     del content[part]
     torch.save(content, path)
     assert "do not fit together" in refusal(path)
 
 
-def test_weights_of_other_shapes_or_names(path):
+def test_weights_of_other_shapes_or_names_are_refused(path):
     weights = torch.load(path, weights_only=True)["weights"]
     for changed in (
         weights | {"classifier.bias": torch.zeros(5)},
@@ -287,7 +287,7 @@ def test_weights_of_other_shapes_or_names(path):
         assert "do not fit together" in refusal(altered(path, weights=changed))
 
 
-def test_labels_that_are_not_those_of_the_logits(path):
+def test_labels_that_do_not_match_the_logits_are_refused(path):
     assert "do not fit together" in refusal(altered(path, labels=["toxic"]))
 
 
@@ -305,7 +305,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(path, model, full_disk):
     assert torch.equal(load_checkpoint(path).model.classifier.bias, model.classifier.bias)
 
 
-def test_a_folder_that_cannot_be_written(model, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="could not be written"):
         save_checkpoint(tmp_path / "file" / "checkpoint_best.pt", model, JIGSAW_LABELS, ABOUT)
@@ -330,7 +330,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
     assert "cannot be read (Permission denied)" in refusal(path)
 
 
-def test_what_is_no_full_disk_is_not_called_one(model, tmp_path, monkeypatch):
+def test_other_errors_are_not_reported_as_a_full_disk(model, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("the device is gone")
 
@@ -404,7 +404,7 @@ def test_an_archive_that_names_one_record_twice_is_refused(path):
 
 @pytest.mark.hostile("checkpoint: sizes")
 @pytest.mark.parametrize("kind", ["repeated", "meta", "sparse"])
-def test_weights_that_are_less_than_they_seem_are_refused(path, kind):
+def test_weights_that_hold_less_than_they_claim_are_refused(path, kind):
     content = torch.load(path, weights_only=True)
     name = next(name for name in content["weights"] if "word_embeddings" in name)
     n, width = 50_000_000, content["weights"][name].shape[1]
@@ -422,7 +422,7 @@ def test_weights_that_are_less_than_they_seem_are_refused(path, kind):
 
 @pytest.mark.hostile("checkpoint: sizes")
 @pytest.mark.parametrize("values", [{"num_hidden_layers": 9_999}, {"num_hidden_layers": 10**6}, {"vocab_size": 10**8}])
-def test_a_folder_whose_configuration_is_larger_than_its_weights(tiny_backbone, tmp_path, values):
+def test_a_folder_whose_configuration_is_larger_than_its_weights_is_refused(tiny_backbone, tmp_path, values):
     folder = shutil.copytree(tiny_backbone, tmp_path / "backbone")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | values))

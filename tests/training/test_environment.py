@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_weights_and_dropout(tiny_backbone):
     assert not torch.equal(answers[0], answers[2])
 
 
-def test_threads_are_set_only_where_asked():
+def test_threads_are_set_only_if_requested():
     make_reproducible(0, 2)
     assert torch.get_num_threads() == 2
     make_reproducible(0, None)
@@ -106,7 +106,7 @@ def test_a_repository_around_the_package_is_not_its_own(repository):
     assert describe_git(inside) is None
 
 
-def test_no_repository_no_commit_no_git(repository, tmp_path, monkeypatch):
+def test_without_repository_commit_or_git_nothing_is_recorded(repository, tmp_path, monkeypatch):
     assert describe_git(tmp_path) is None
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -142,7 +142,7 @@ def test_a_phase_that_fails_is_timed_too():
     assert timer.seconds["train"] >= 0.01
 
 
-def test_peak_memory_covers_what_is_held_and_remembers_it():
+def test_peak_memory_covers_held_memory_and_remembers_it():
     held = np.ones(64 * 2**20, dtype=np.uint8)
     now = psutil.Process().memory_info().rss
     peak = peak_memory_bytes()

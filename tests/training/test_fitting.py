@@ -87,7 +87,7 @@ def assert_same_weights(path, other):
 # A whole run
 
 
-def test_what_a_run_leaves_behind(whole):
+def test_a_run_leaves_the_documented_files(whole):
     run, fitted = whole
     assert {path.name for path in run.path.iterdir()} == {
         "checkpoint_best.pt",
@@ -112,7 +112,7 @@ def test_the_log_holds_every_epoch_and_a_falling_learning_rate(whole):
     assert all(np.isfinite(record["loss"]) for record in records if "loss" in record)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_one_others(whole, fit_into, tmp_path):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole, fit_into, tmp_path):
     fit_into(tmp_path / "again")
     assert_same_weights(tmp_path / "again" / "checkpoint_final.pt", whole[0].checkpoint_final)
     fit_into(tmp_path / "other", seed=2)
@@ -161,7 +161,7 @@ def test_frozen_parts_stay_as_pretrained(fit_into, tmp_path, tiny_backbone):
     assert fitted.parameters - fitted.trainable == sum(sizes) + model.config.hidden_size  # and that key's bias
 
 
-def test_a_batch_that_the_processes_cannot_share(fit_into, tmp_path, monkeypatch):
+def test_a_batch_that_the_processes_cannot_share_is_refused(fit_into, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ConfigError, match="batch-size 8 cannot be divided among 3 processes"):
         fit_into(tmp_path / "run")
@@ -213,7 +213,7 @@ def interrupted(dataset, n_batches):
     ],
     ids=str,
 )
-def test_an_interrupted_run_ends_as_one_that_was_not(
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     whole, fit_into, tmp_path, train_set, changes, n_batches, resumed_from
 ):
     cut = RunFolder(tmp_path / "cut")
@@ -240,7 +240,7 @@ def test_a_run_interrupted_after_its_last_step_is_only_finished(whole, fit_into,
     assert_same_weights(run.checkpoint_final, whole[0].checkpoint_final)
 
 
-def test_a_state_that_a_kill_cut_short_is_passed_over(whole, fit_into, tmp_path, train_set):
+def test_a_state_that_a_kill_cut_short_is_skipped(whole, fit_into, tmp_path, train_set):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         fit_into(run.path, train=interrupted(train_set, 12))
@@ -252,7 +252,7 @@ def test_a_state_that_a_kill_cut_short_is_passed_over(whole, fit_into, tmp_path,
     assert_same_weights(run.checkpoint_final, whole[0].checkpoint_final)
 
 
-def test_without_a_state_a_resumed_run_starts_afresh(whole, fit_into, tmp_path, train_set, caplog):
+def test_without_a_state_a_resumed_run_starts_from_the_beginning(whole, fit_into, tmp_path, train_set, caplog):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         fit_into(run.path, train=interrupted(train_set, 3))
@@ -263,7 +263,7 @@ def test_without_a_state_a_resumed_run_starts_afresh(whole, fit_into, tmp_path, 
     assert run.log.read_bytes() == whole[0].log.read_bytes()
 
 
-def test_a_new_run_does_not_go_on_with_an_old_state(fit_into, tmp_path, train_set):
+def test_a_new_run_does_not_continue_from_an_old_state(fit_into, tmp_path, train_set):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         fit_into(run.path, train=interrupted(train_set, 12))
@@ -382,7 +382,7 @@ def test_a_changed_state_that_was_sealed_again_gives_one_message(copy, fit_into,
         before = {path: path.read_bytes() for path in folder.iterdir()}
         spoil(folder / name, how, mark)
         seal_state(folder)
-        with pytest.raises(ArtifactError, match=r"checkpoint-10.*(Restore the file, or delete|begin it anew)"):
+        with pytest.raises(ArtifactError, match=r"checkpoint-10.*(Restore the file, or delete|start again with)"):
             fit_into(copy.path, resume=True)
         assert not mark.exists()
         for path, content in before.items():
@@ -455,7 +455,7 @@ def test_a_damaged_list_of_files_is_named_with_a_cure(copy):
 
 
 @DAMAGED
-def test_what_is_no_state_is_passed_over_and_left_alone(copy, fit_into, whole, caplog):
+def test_other_folders_are_skipped_and_left_alone(copy, fit_into, whole, caplog):
     folder = state_of(copy)
     others = [
         copy.resume_dir / name for name in ("checkpoint-old", "checkpoint-12.bak", "checkpoint-", "checkpoint--3")
@@ -516,9 +516,7 @@ def test_one_state_is_kept(whole):
     ("save_every", "message"),
     [(5, "state to resume from could not be written"), (500, r"checkpoint_best\.pt: could not")],
 )
-def test_a_full_disk_is_named_and_what_it_left_can_be_resumed(
-    whole, fit_into, tmp_path, full_disk, save_every, message
-):
+def test_a_full_disk_is_named_and_the_run_can_be_resumed(whole, fit_into, tmp_path, full_disk, save_every, message):
     run = RunFolder(tmp_path / "run")
     with full_disk(50_000), pytest.raises(ArtifactError, match=message) as caught:
         fit_into(run.path, save_every=save_every)

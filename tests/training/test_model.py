@@ -45,7 +45,7 @@ def change_config(folder, **changes):
 # Building
 
 
-def test_pretrained_encoder_with_one_logit_per_label(tiny_backbone):
+def test_a_pretrained_encoder_gets_one_logit_per_label(tiny_backbone):
     labels = ("threat", "toxic", "spam")
     model = build_model(tiny_backbone, labels)
     assert model.config.id2label == {0: "threat", 1: "toxic", 2: "spam"}
@@ -77,7 +77,7 @@ def test_float32_whatever_the_backbone_was_saved_in(tiny_backbone, tmp_path, ran
 
 @pytest.mark.parametrize("random_weights", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_attention_dropout_is_set_and_the_other_untouched(tiny_backbone, distilbert, dropout, random_weights):
+def test_attention_dropout_is_set_and_other_dropout_is_unchanged(tiny_backbone, distilbert, dropout, random_weights):
     bert = build_model(tiny_backbone, JIGSAW_LABELS, attention_dropout=dropout, random_weights=random_weights)
     distil = build_model(distilbert, JIGSAW_LABELS, attention_dropout=dropout, random_weights=random_weights)
     assert (bert.config.attention_probs_dropout_prob, bert.config.hidden_dropout_prob) == (dropout, 0.1)
@@ -87,7 +87,7 @@ def test_attention_dropout_is_set_and_the_other_untouched(tiny_backbone, distilb
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_attention_dropout_works_while_training_alone(tiny_backbone, tmp_path, dropout):
+def test_attention_dropout_works_only_during_training(tiny_backbone, tmp_path, dropout):
     folder = shutil.copytree(tiny_backbone, tmp_path / "no-hidden-dropout")
     change_config(folder, hidden_dropout_prob=0.0)
     model = build_model(folder, JIGSAW_LABELS, attention_dropout=dropout)
@@ -98,7 +98,7 @@ def test_attention_dropout_works_while_training_alone(tiny_backbone, tmp_path, d
 # Folders that hold no such model
 
 
-def test_a_folder_without_weights_names_the_way_out(tiny_backbone, tmp_path):
+def test_a_folder_without_weights_gets_an_error_with_the_cure(tiny_backbone, tmp_path):
     shutil.copy(tiny_backbone / "config.json", tmp_path)
     with pytest.raises(ArtifactError, match=r"weights cannot be loaded.*--random-weights") as caught:
         build_model(tmp_path, JIGSAW_LABELS)
@@ -126,7 +126,7 @@ def test_a_foreign_folder_is_named(tmp_path, content, expected):
 
 @pytest.mark.parametrize("random_weights", [False, True])
 @pytest.mark.parametrize("changes", [{"hidden_size": "wide"}, {"hidden_size": 33}])
-def test_a_configuration_of_wrong_values(tiny_backbone, tmp_path, changes, random_weights):
+def test_a_configuration_of_wrong_values_is_refused(tiny_backbone, tmp_path, changes, random_weights):
     folder = shutil.copytree(tiny_backbone, tmp_path / "wrong")
     change_config(folder, **changes)
     with pytest.raises(ArtifactError, match="wrong"):
@@ -134,13 +134,13 @@ def test_a_configuration_of_wrong_values(tiny_backbone, tmp_path, changes, rando
 
 
 @pytest.mark.parametrize("random_weights", [False, True])
-def test_a_model_that_reads_no_text(tmp_path, random_weights):
+def test_a_model_that_reads_no_text_is_refused(tmp_path, random_weights):
     ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8).save_pretrained(tmp_path)
     with pytest.raises(ArtifactError):
         build_model(tmp_path, JIGSAW_LABELS, random_weights=random_weights)
 
 
-def test_weights_that_were_cut_off(tiny_backbone, tmp_path):
+def test_weights_that_were_cut_off_are_refused(tiny_backbone, tmp_path):
     folder = shutil.copytree(tiny_backbone, tmp_path / "cut")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -148,7 +148,7 @@ def test_weights_that_were_cut_off(tiny_backbone, tmp_path):
         build_model(folder, JIGSAW_LABELS)
 
 
-def test_weights_of_another_shape(tiny_backbone, tmp_path):
+def test_weights_of_another_shape_are_refused(tiny_backbone, tmp_path):
     folder = shutil.copytree(tiny_backbone, tmp_path / "wide")
     change_config(folder, hidden_size=64)
     with pytest.raises(ArtifactError, match="weights cannot be loaded"):
@@ -156,7 +156,7 @@ def test_weights_of_another_shape(tiny_backbone, tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["encoder.layer.1.", "embeddings.word_embeddings."])
-def test_weights_that_lack_a_part_of_the_encoder(tiny_backbone, tmp_path, lost):
+def test_weights_that_lack_a_part_of_the_encoder_are_refused(tiny_backbone, tmp_path, lost):
     folder = shutil.copytree(tiny_backbone, tmp_path / "part")
     weights = load_file(folder / "model.safetensors")
     kept = {name: tensor for name, tensor in weights.items() if lost not in name}
@@ -175,7 +175,7 @@ def test_weights_without_a_pooler_are_fine(tiny_backbone, tmp_path):
     assert build_model(folder, JIGSAW_LABELS)(**INPUTS).logits.isfinite().all()
 
 
-def test_the_verbosity_of_transformers_is_given_back(tiny_backbone, tmp_path):
+def test_the_verbosity_of_transformers_is_restored(tiny_backbone, tmp_path):
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_info()
     try:
@@ -259,7 +259,7 @@ def test_unfrozen_embeddings_keep_the_graph(model):
 
 
 @pytest.mark.parametrize("n_layers", [-1, 3])
-def test_a_wrong_number_of_layers(model, n_layers):
+def test_a_wrong_number_of_layers_is_refused(model, n_layers):
     with pytest.raises(ConfigError, match=f"{n_layers} layers requested, but the encoder has 2"):
         freeze_for_speed(model, n_layers)
     assert all(parameter.requires_grad for parameter in model.parameters())

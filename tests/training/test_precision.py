@@ -16,7 +16,7 @@ BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # as the Linux kernel spells t
 
 
 @on_cpu
-def test_auto_takes_bf16_where_the_cpu_computes_it():
+def test_auto_uses_bf16_if_the_cpu_computes_it():
     capabilities = torch.cpu.get_capabilities()
     fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16")
     assert resolve_precision("auto") == ("bf16" if fast else "fp32")
@@ -40,7 +40,7 @@ def test_an_unknown_format_is_refused(asked):
 
 
 @on_cpu
-def test_what_is_asked_for_is_taken_with_a_warning_where_it_is_slow(caplog):
+def test_the_requested_format_is_used_with_a_warning_if_it_is_slow(caplog):
     with caplog.at_level(logging.WARNING):
         assert resolve_precision("fp32") == "fp32"
         assert not caplog.records

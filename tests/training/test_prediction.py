@@ -19,7 +19,7 @@ def one_by_one(model, val_set):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
-def test_the_dataset_s_order_whatever_the_batch_size(model, val_set, collator, one_by_one, batch_size):
+def test_logits_come_in_the_datasets_order_whatever_the_batch_size(model, val_set, collator, one_by_one, batch_size):
     assert np.ptp(one_by_one, axis=0).min() > 0.1, "texts that all look alike would hide a wrong order"
     assert len(set(val_set["length"])) > 3
     logits = predict_logits(model, val_set, collator, batch_size=batch_size, quiet=True)
@@ -28,13 +28,13 @@ def test_the_dataset_s_order_whatever_the_batch_size(model, val_set, collator, o
     np.testing.assert_allclose(logits, one_by_one, atol=1e-6)
 
 
-def test_without_the_columns_that_training_needs(model, val_set, collator, one_by_one):
+def test_prediction_needs_no_columns_of_training(model, val_set, collator, one_by_one):
     bare = val_set.select_columns(["input_ids", "attention_mask"])
     np.testing.assert_allclose(predict_logits(model, bare, collator, quiet=True), one_by_one, atol=1e-6)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_dropout_is_off_and_the_mode_given_back(model, val_set, collator, training):
+def test_dropout_is_off_and_the_mode_is_restored(model, val_set, collator, training):
     model.train(training)
     first = predict_logits(model, val_set, collator, quiet=True)
     assert model.training is training

@@ -25,14 +25,14 @@ def run(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
-def test_a_record_of_before_is_read_and_written_again_to_the_byte(run: RunFolder) -> None:
+def test_an_older_record_is_read_and_written_again_to_the_byte(run: RunFolder) -> None:
     record = read_record(run)
     assert (record.status, record.processes, record.splits) == ("done", 1, {"train": 480, "val": 60, "test": 60})
     record.write(run.run_json)
     assert run.run_json.read_bytes() == KEPT.read_bytes()
 
 
-def test_settings_of_before_are_those_of_today(run: RunFolder) -> None:
+def test_older_settings_become_those_of_today(run: RunFolder) -> None:
     options = run_settings(run)
     assert (options.fit.batch_size, options.model.max_length, options.run.seed) == (16, 32, 42)
     assert options.data.data_path == Path("comments.csv")
@@ -41,7 +41,7 @@ def test_settings_of_before_are_those_of_today(run: RunFolder) -> None:
     assert [*plain] == [*json.loads(KEPT.read_text(encoding="utf-8"))["settings"]]
 
 
-def test_a_record_of_few_words_is_enough(run: RunFolder) -> None:
+def test_a_short_record_is_enough(run: RunFolder) -> None:
     """As the first versions wrote it, without hashes of files and some settings."""
     content = json.loads(KEPT.read_text(encoding="utf-8"))
     for name in ("files", "processes", "training", "git"):
@@ -63,7 +63,7 @@ def test_a_record_of_few_words_is_enough(run: RunFolder) -> None:
         ({"version": 1.5}, "in version"),
     ],
 )
-def test_what_is_wrong_in_a_record_is_named(run: RunFolder, change: dict[str, object], where: str) -> None:
+def test_problems_of_a_record_are_named(run: RunFolder, change: dict[str, object], where: str) -> None:
     content = json.loads(KEPT.read_text(encoding="utf-8")) | change
     run.run_json.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ArtifactError, match=rf"run\.json: no record of a run \(damaged {where}"):

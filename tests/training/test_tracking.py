@@ -69,7 +69,7 @@ def test_a_tracker_that_is_not_installed_names_its_extra(tmp_path: Path, monkeyp
     assert "WANDB_MODE" not in os.environ
 
 
-def test_a_folder_left_by_a_tracker_is_not_taken_for_its_package(
+def test_a_folder_left_by_a_tracker_is_not_mistaken_for_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wandb").mkdir()
@@ -79,7 +79,7 @@ def test_a_folder_left_by_a_tracker_is_not_taken_for_its_package(
         report_to(("wandb",), tmp_path)
 
 
-def test_what_the_user_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_the_user_set_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     assert report_to(("wandb", "wandb"), tmp_path / "run") == ["wandb"]

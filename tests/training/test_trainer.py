@@ -140,7 +140,7 @@ def test_the_first_update_is_that_of_all_rows_at_once(
         torch.testing.assert_close(parameter.detach(), expected[name], atol=1e-6, rtol=0)
 
 
-def test_each_row_once_an_epoch_in_a_new_order(make_trainer, train_set):
+def test_each_row_comes_once_per_epoch_in_a_new_order(make_trainer, train_set):
     batches = []
 
     def noting(rows):
@@ -181,7 +181,7 @@ def test_a_part_of_the_examples_without_a_label_an_epoch(make_trainer, train_set
     assert 0 < n_taken < len(targets) - n_labelled
     assert len(rows) == n_labelled + n_taken == trainer.n_examples_per_epoch
     assert rows.any(axis=1).sum() == n_labelled
-    with pytest.raises(ConfigError, match="both choose"):
+    with pytest.raises(ConfigError, match="exclude each other"):
         make_trainer(trainer={"negatives": 0.25, "example_weights": np.ones(len(targets))})
 
 
@@ -221,7 +221,7 @@ def test_without_a_rate_of_its_own_the_head_follows_the_rest(make_trainer):
 # Answers
 
 
-def test_answers_come_in_the_dataset_s_order(make_trainer, model, val_set):
+def test_answers_come_in_the_datasets_order(make_trainer, model, val_set):
     trainer = make_trainer(trainer={"pos_weight": POS_WEIGHT, "compute_metrics": compute_metrics})
     model.eval()
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_answers_come_in_the_dataset_s_order(make_trainer, model, val_set):
         assert evaluated[f"eval_{name}"] == pytest.approx(value, abs=1e-6)
 
 
-def test_texts_without_targets_get_logits_alone(make_trainer, val_set):
+def test_texts_without_targets_get_only_logits(make_trainer, val_set):
     predicted = make_trainer().predict(val_set.remove_columns("labels"))
     assert predicted.predictions.shape == (len(val_set), len(JIGSAW_LABELS))
     assert predicted.label_ids is None

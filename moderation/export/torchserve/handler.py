@@ -73,7 +73,7 @@ def _read_text(request: dict[str, Any], place: int, context: Any) -> str | None:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _as_json(content: dict[str, Any]) -> bytes:

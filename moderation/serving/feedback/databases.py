@@ -148,7 +148,7 @@ def check_place(path: Path) -> None:
         ArtifactError: no such folder, or a folder in its place.
     """
     if path.is_dir():
-        raise ArtifactError(f"{path}: a folder; expected a file of SQLite, or one that can be made there.")
+        raise ArtifactError(f"{path}: this is a folder; expected an SQLite file, or the path of a new one.")
     folder = Path(os.path.realpath(path)).parent  # where a link leads: SQLite and the lock would make files there
     if not folder.is_dir():
         raise ArtifactError(f"{path}: there is no folder {folder}. Make it first, or name another file.")

@@ -109,7 +109,7 @@ class FeedbackStore:
         if thread.is_alive():
             raise ArtifactError(
                 f"{self.name}: no answer within {CHECK_WITHIN_S:g} s. Check that its server runs and can be reached, "
-                "and that nobody holds a lock."
+                "and that nobody has locked it."
             )
 
     def look(self) -> None:
@@ -256,7 +256,7 @@ class FeedbackStore:
         """
         check_place(path)  # to lock it makes folders
         if not self._writing.acquire(timeout=WAIT_S):
-            raise ArtifactError(f"{self.name}: too many wait to use it.")
+            raise ArtifactError(f"{self.name}: too many decisions wait for it.")
         try:
             with claimed(path, "serve or feedback", wait_s=WAIT_S):
                 yield

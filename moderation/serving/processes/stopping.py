@@ -32,7 +32,8 @@ STOP = getattr(signal, "SIGUSR2", None)
 _MOMENT_S = 0.05
 
 _SO_ATTACH_FILTER = 26
-_DROP_WHO_BEGINS = b"".join(  # a packet filter program: drops new connections (TCP packets with SYN and without ACK)
+# A packet filter program: drops new connections (TCP packets with SYN and without ACK).
+_DROP_WHO_BEGINS = b"".join(
     struct.pack("HBBI", *step)
     for step in (
         (0x30, 0, 0, 13),  # take byte 13 of the header: the flags

@@ -76,7 +76,7 @@ def test_a_broken_part_leaves_the_others_alone(broken: str) -> None:
         (part() * 6 + "--==x==--", TYPE, 413),
     ],
 )
-def test_what_is_no_batch_is_refused_as_a_whole(body: str, kind: str, status: int) -> None:
+def test_an_invalid_batch_is_refused_as_a_whole(body: str, kind: str, status: int) -> None:
     with pytest.raises(ApiError) as refused:
         read(body, kind)
     assert refused.value.status == status
@@ -87,7 +87,7 @@ def test_as_many_parts_as_are_allowed_are_read() -> None:
     assert len(read(part() * 5 + "--==x==--")) == 5
 
 
-def test_the_first_part_is_known_from_its_beginning() -> None:
+def test_the_first_part_is_recognised_by_its_beginning() -> None:
     whole = part() + part("You fool") + "--==x==--"
     key = whole.index("X-API-Key: k") + len("X-API-Key: k")
     for end in (key, len(part()), len(whole)):
@@ -113,7 +113,7 @@ def test_the_head_of_a_part_takes_no_more_memory_than_its_bytes(around: bool, li
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_whatever_comes_is_parts_or_a_refusal(body: bytes, framed: bool) -> None:
+def test_any_bytes_give_parts_or_a_refusal(body: bytes, framed: bool) -> None:
     framed_body = b"--==x==\n" + body + b"\n--==x==--" if framed else body
     try:
         assert [read_part(content) for content in split_parts(TYPE, framed_body, most=5)]
@@ -122,7 +122,7 @@ def test_whatever_comes_is_parts_or_a_refusal(body: bytes, framed: bool) -> None
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40))
-def test_no_content_id_adds_a_header_of_its_own(content_id: str) -> None:
+def test_no_content_id_can_add_a_header(content_id: str) -> None:
     (found,) = read(part(content_id=content_id) + "--==x==--")
     answer = render_parts([(found.content_id, JSONResponse({"a": "é"}, status_code=429, headers={"Retry-After": "7"}))])
     head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()

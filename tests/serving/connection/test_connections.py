@@ -85,7 +85,7 @@ async def until(what: Callable[[], object]) -> None:
 
 @pytest.mark.hostile("unfinished bodies (memory)")
 @pytest.mark.parametrize("chunked", [False, True])
-def test_unfinished_bodies_share_a_bound(chunked: bool, monkeypatch: pytest.MonkeyPatch, attack: Attack) -> None:
+def test_unfinished_bodies_share_a_limit(chunked: bool, monkeypatch: pytest.MonkeyPatch, attack: Attack) -> None:
     """Large ones are refused once they fill it; short ones are answered, and what leaves makes room."""
     monkeypatch.setattr(connections_module, "MAX_HELD_BYTES", 1_000_000)
     sent = POST + b"a" * 200_000
@@ -110,7 +110,7 @@ def test_unfinished_bodies_share_a_bound(chunked: bool, monkeypatch: pytest.Monk
     attack.tried(20)
 
 
-def test_who_is_refused_holds_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_request_no_longer_holds_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while it may still read its refusal."""
     monkeypatch.setattr(connections_module, "MAX_HELD_BYTES", 100_000)
     monkeypatch.setattr(protocol_module, "LINGER_S", 600)
@@ -126,7 +126,7 @@ def test_who_is_refused_holds_nothing_any_more(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(main())
 
 
-def test_what_waits_behind_a_request_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_behind_an_unanswered_one_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         go = asyncio.Event()
 
@@ -151,7 +151,9 @@ def test_what_waits_behind_a_request_is_not_read(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.hostile("slow readers")
 @pytest.mark.parametrize("leaving", [False, True])
-def test_who_never_reads_an_answer_is_cut_off(leaving: bool, monkeypatch: pytest.MonkeyPatch, attack: Attack) -> None:
+def test_a_client_that_never_reads_its_answer_is_disconnected(
+    leaving: bool, monkeypatch: pytest.MonkeyPatch, attack: Attack
+) -> None:
     """Also one that has sent more requests, and sooner where the server is to stop."""
     monkeypatch.setattr(protocol_module, "READ_TIMEOUT_S", 600 if leaving else 0.05)
     monkeypatch.setattr(protocol_module, "READ_TIMEOUT_WHEN_LEAVING_S", 0.05)
@@ -213,7 +215,7 @@ def test_the_limit_leaves_room_below_that_of_the_system() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 64, 2**16, 2**20])
-def test_however_high_the_limit_of_the_system_ours_stays(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_limit_stays_however_high_the_systems_is(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (most, most))
     assert 1 <= Connections().most <= min(most, connections_module.MAX_CONNECTIONS)
     assert most < 2**16 or Connections().most == connections_module.MAX_CONNECTIONS

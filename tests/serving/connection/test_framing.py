@@ -77,7 +77,7 @@ def test_an_upgrade_is_ignored_and_the_body_read(attack: Attack) -> None:
 @pytest.mark.hostile("smuggling by Upgrade or CONNECT")
 @pytest.mark.parametrize("target", [b"/outer", b"h:443", b"http://h/outer"])
 @pytest.mark.parametrize("coding", ["length", "chunked"])
-def test_connect_is_refused_and_nothing_behind_it_is_read(coding: str, target: bytes, attack: Attack) -> None:
+def test_connect_is_refused_and_nothing_after_it_is_read(coding: str, target: bytes, attack: Attack) -> None:
     stream = b"CONNECT %s HTTP/1.1\r\nHost: h\r\n" % target + lengths(INNER, coding) + NEXT
     ways = whole_and_in_two(stream)
     for wire in tell_all(ways):
@@ -173,7 +173,7 @@ REFUSED = {
 
 
 @pytest.mark.hostile("framing")
-def test_what_two_readers_might_read_otherwise_is_refused(attack: Attack) -> None:
+def test_ambiguous_requests_are_refused(attack: Attack) -> None:
     every = attack.cases(61, 1)
     for number, (name, stream) in enumerate(REFUSED.items()):
         ways = whole_and_in_two(stream + NEXT)
@@ -210,7 +210,7 @@ TAKEN = {
 
 
 @pytest.mark.hostile("framing")
-def test_what_has_one_meaning_is_taken(attack: Attack) -> None:
+def test_unambiguous_requests_are_accepted(attack: Attack) -> None:
     every = attack.cases(7, 1)
     for name, (stream, expected) in TAKEN.items():
         ways = whole_and_in_two(stream + NEXT)[::every]
@@ -224,7 +224,7 @@ def test_what_has_one_meaning_is_taken(attack: Attack) -> None:
     "last", [b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", b"GET /a HTTP/1.0\r\n\r\n"]
 )
 @pytest.mark.parametrize("keep", [b"", b"Connection: keep-alive\r\n"])
-def test_nothing_is_read_behind_the_last_request(last: bytes, keep: bytes) -> None:
+def test_nothing_is_read_after_the_last_request(last: bytes, keep: bytes) -> None:
     if b"1.0" in last:
         last = last[:-2] + keep + b"\r\n"
     for wire in tell_all(whole_and_in_two(last + INNER)):
@@ -233,7 +233,7 @@ def test_nothing_is_read_behind_the_last_request(last: bytes, keep: bytes) -> No
 
 
 @pytest.mark.hostile("framing")
-def test_trailers_are_no_headers() -> None:
+def test_trailers_do_not_count_as_headers() -> None:
     stream = HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-API-Key: other\r\nContent-Encoding: gzip\r\n\r\n"
     for wire in tell_all(whole_and_in_two(stream)[::7]):
         assert dict(wire.asked[0].headers) == {b"host": b"h", b"transfer-encoding": b"chunked"}
@@ -241,7 +241,7 @@ def test_trailers_are_no_headers() -> None:
 
 @pytest.mark.hostile("framing")
 @pytest.mark.parametrize("body", [b"", INNER])
-def test_who_was_refused_before_it_sent_its_body_needs_another_connection(body: bytes) -> None:
+def test_a_client_refused_before_it_sent_its_body_needs_another_connection(body: bytes) -> None:
     """It may leave the body out, and nobody can tell whether what comes is the body or the next request."""
     head = b"POST /refused HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 35\r\n\r\n"
     (wire,) = tell_all([[head, body + NEXT]])
@@ -252,7 +252,7 @@ def test_who_was_refused_before_it_sent_its_body_needs_another_connection(body: 
     assert wire.asked[0].body == INNER
 
 
-def test_the_rest_of_a_body_that_was_refused_is_no_request() -> None:
+def test_the_rest_of_a_refused_body_is_not_a_request() -> None:
     head = b"POST /refused HTTP/1.1\r\nHost: h\r\n"
     for coding in ("length", "chunked"):
         for wire in tell_all(whole_and_in_two(head + lengths(INNER, coding) + NEXT)[::7]):

@@ -92,7 +92,7 @@ def chunk(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 70_000, 3_000_000])
-def test_a_body_of_any_length_is_none_of_its_business(n_bytes: int, port: int) -> None:
+def test_a_body_of_any_length_is_passed_on(n_bytes: int, port: int) -> None:
     body = b"a" * n_bytes
     assert send(port, LAST + b"Content-Length: %d\r\n\r\n" % n_bytes, body).endswith(b"\r\n\r\n%d" % n_bytes)
     for size in (1, 1000, 100_000):
@@ -140,7 +140,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     ],
     ids=["headers", "many headers", "blank lines", "chunks", "trailers", "many trailers"],
 )
-def test_each_limit_has_a_reason_of_its_own(stream: bytes, status: int, reason: bytes) -> None:
+def test_each_limit_has_its_own_reason(stream: bytes, status: int, reason: bytes) -> None:
     wire = asyncio.run(tell([stream]))
     assert wire.written.startswith(b"HTTP/1.1 %d" % status) and wire.written.endswith(b"\r\n\r\n" + reason)
 
@@ -163,7 +163,7 @@ def test_many_short_lines_make_no_objects(attack: Attack) -> None:
     attack.tried(len(heads))
 
 
-def test_a_hundred_headers_and_trailers_are_taken() -> None:
+def test_a_hundred_headers_and_trailers_are_accepted() -> None:
     head = CHUNKED.replace(b"\r\n\r\n", b"\r\n" + b"a: b\r\n" * (MAX_HEADER_LINES - 2) + b"\r\n")
     stream = (head + chunk(b"hello") + b"0\r\n" + b"a: b\r\n" * MAX_HEADER_LINES + b"\r\n") * 2
     for pieces in ([stream], [stream[i : i + 1] for i in range(len(stream))]):
@@ -225,7 +225,7 @@ def test_an_unwanted_body_has_a_limit(piece: bytes, caplog: pytest.LogCaptureFix
     attack.tried(40)
 
 
-def test_what_is_thrown_away_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_discarded_bytes_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "LINGER_BYTES", 200_000)
     wire = asyncio.run(tell_of_unwanted(b"a" * 8_000, 40))
     assert wire.is_ended and wire.closes
@@ -234,7 +234,7 @@ def test_what_is_thrown_away_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.hostile("unwanted bodies")
 @pytest.mark.parametrize("headers", [{}, {"Connection": "close"}, {"Expect": "100-continue"}], ids=str)
 @pytest.mark.parametrize("chunked", [False, True], ids=["by length", "chunked"])
-def test_who_sends_all_of_a_large_body_first_can_read_the_answer(
+def test_a_client_that_sends_a_large_body_first_can_read_the_answer(
     chunked: bool, headers: dict[str, str], refusing_port: int, monkeypatch: pytest.MonkeyPatch, attack: Attack
 ) -> None:
     monkeypatch.setattr(protocol, "LINGER_S", 600)  # the machine may be busy
@@ -264,7 +264,7 @@ def test_headers_that_drip_are_not_waited_for(port: int) -> None:
     assert time.monotonic() - began < 8
 
 
-def test_between_requests_it_waits_as_long_as_ever(port: int) -> None:
+def test_between_requests_it_waits_as_long_as_before(port: int) -> None:
     request = HEAD + b"Content-Length: 2\r\n\r\nhi"
     with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
         for _ in range(2):
@@ -289,7 +289,7 @@ def scraps_until_closed(port: int, begun: bytes, answer: bytes, scrap: bytes) ->
                 time.sleep(0.1)
 
 
-def test_blank_lines_behind_an_answer_keep_no_connection_open(port: int) -> None:
+def test_blank_lines_after_an_answer_keep_no_connection_open(port: int) -> None:
     scraps_until_closed(port, HEAD + b"Content-Length: 2\r\n\r\nhi", b"HTTP/1.1 200", b"\r\n")
 
 
@@ -297,6 +297,6 @@ def test_the_rest_of_a_body_that_was_answered_is_not_waited_for(refusing_port: i
     scraps_until_closed(refusing_port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"HTTP/1.1 415", chunk(b"a"))
 
 
-def test_a_slow_body_is_not_its_business_either(port: int) -> None:
+def test_a_slow_body_is_passed_on_too(port: int) -> None:
     answer = send(port, LAST + b"Content-Length: 10\r\n\r\n", *[b"a"] * 10, pause_s=0.1)
     assert answer.endswith(b"\r\n\r\n10")

@@ -69,13 +69,13 @@ def test_plain_text_and_forms_need_a_key(
     assert send(keyed.url + path, FOREIGN[path], **{"Content-Type": kind}).status_code in (401, 403)
 
 
-def test_what_a_form_holds_is_json_all_the_same(keyed_server: tuple[Server, str]) -> None:
+def test_the_content_of_a_form_must_be_json_too(keyed_server: tuple[Server, str]) -> None:
     server, key = keyed_server
     answer = httpx.post(f"{server.url}/v1/moderations?key={key}", data={"input": "kind"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
 
 
-def test_a_page_of_another_origin_cannot_leave_the_type_out(server: Server, keyed_server: tuple[Server, str]) -> None:
+def test_a_page_of_another_origin_cannot_omit_the_type(server: Server, keyed_server: tuple[Server, str]) -> None:
     keyed, key = keyed_server
     host = server.url.removeprefix("http://")
     evil = {"Origin": "https://evil.example"}
@@ -136,7 +136,7 @@ def repeated(piece: bytes, times: int) -> Any:
     [b'{"input": "fool"}', gzip.compress(b'{"input": "fool"}')[:-4], b"\x1f\x8b fool", gzip.compress(b"a") + b"fool"],
     ids=["plain", "cut short", "two bytes of it", "something behind it"],  # the packed bytes hold the time
 )
-def test_what_is_no_gzip_is_said(packed: bytes, server: Server) -> None:
+def test_a_body_that_is_not_gzip_is_reported(packed: bytes, server: Server) -> None:
     answer = send(f"{server.url}/v1/moderations", packed, **{"Content-Encoding": "gzip"})
     assert (answer.status_code, "gzip" in message(answer), "fool" in answer.text) == (400, True, False)
 
@@ -146,7 +146,7 @@ WHOLE = ["cut here \ufffd", "\ufffd cut", "a \ufffd b \ufffd c", "\ufffd\N{GRINN
 
 
 @pytest.mark.parametrize(("half", "whole"), list(zip(HALVES, WHOLE, strict=True)))
-def test_half_an_emoji_is_read_as_a_sign_that_stands_for_it(half: str, whole: str, server: Server) -> None:
+def test_half_an_emoji_is_read_as_a_replacement_character(half: str, whole: str, server: Server) -> None:
     assert read_json(f'"{half}"'.encode()) == whole
 
     def same(path: str, body: dict[str, Any]) -> bool:

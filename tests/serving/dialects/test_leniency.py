@@ -66,7 +66,7 @@ FORMS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("more", "plain"), FORMS, ids=str)
-def test_a_value_in_another_form_is_the_value(more: dict[str, Any], plain: dict[str, Any], server: Server) -> None:
+def test_a_value_in_another_notation_is_accepted(more: dict[str, Any], plain: dict[str, Any], server: Server) -> None:
     assert read(**more) == read(**plain)
     assert analyze(server, **more).status_code == 200
 
@@ -86,7 +86,7 @@ def test_googles_own_sample_for_curl_is_read_which_has_names_without_quotes(serv
 @pytest.mark.parametrize(
     "body", ["{comment}", "{comment: text}", "{'comment': {}}", '{a: "b', "{a b: 1}", "a:1", "{" * 9]
 )
-def test_other_javascript_is_no_json(body: str) -> None:
+def test_other_javascript_is_not_accepted_as_json(body: str) -> None:
     with pytest.raises(ApiError) as refused:
         read_message(AnalyzeCommentRequest, body.encode())
     assert refused.value.kind == "invalid_json"
@@ -99,7 +99,7 @@ def test_names_without_quotes_change_no_value(body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("piece", ['"', '\\"', "a", "a ", "a:", "{a:", "$", "\\"])
-def test_to_look_for_names_takes_time_in_proportion(piece: str) -> None:
+def test_looking_for_names_takes_time_in_proportion(piece: str) -> None:
     def seconds(n_times: int) -> float:
         body = b"{" + (piece * n_times).encode()
         began = time.process_time()
@@ -149,7 +149,7 @@ def test_a_decision_may_be_in_quotes(server: Server) -> None:
     ],
     ids=lambda more: str(more)[:60],
 )
-def test_what_is_no_form_of_a_value_is_refused(more: dict[str, Any]) -> None:
+def test_any_other_notation_of_a_value_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(ApiError) as refused:
         read(**more)
     assert refused.value.status == 400
@@ -157,7 +157,7 @@ def test_what_is_no_form_of_a_value_is_refused(more: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("none", [None, {}, []], ids=str)
 @pytest.mark.parametrize("name", ["requestedAttributes", "requested_attributes"])
-def test_a_request_for_nothing_says_so_as_google_does(name: str, none: Any, server: Server) -> None:
+def test_a_request_for_nothing_gets_googles_error(name: str, none: Any, server: Server) -> None:
     body = {"comment": {"text": "kind"}, name: none}
     error = httpx.post(server.url + PATH, json=body).json()["error"]
     assert (error["code"], error["details"][0]["errorType"]) == (400, "NO_REQUESTED_ATTRIBUTES")
@@ -176,7 +176,7 @@ def test_attributes_that_the_model_lacks_are_left_out_and_listed(server: Server)
     assert "unsupportedAttributes" not in analyze(server).json()
 
 
-def test_no_score_at_all_is_an_error_since_it_would_read_as_a_low_one(server: Server) -> None:
+def test_an_answer_without_scores_is_an_error_since_clients_would_read_a_low_score(server: Server) -> None:
     for more in ({}, {"dropUnsupportedAttributes": True}):
         answer = analyze(server, requestedAttributes={"FLIRTATION": {}}, **more)
         error = answer.json()["error"]
@@ -184,7 +184,7 @@ def test_no_score_at_all_is_an_error_since_it_would_read_as_a_low_one(server: Se
         assert error["details"][0]["errorType"] == "INVALID_REQUEST"
 
 
-def test_who_wants_an_error_for_what_is_lacking_gets_one(server: Server, tiny_bundle: Path) -> None:
+def test_missing_attributes_are_an_error_on_request(server: Server, tiny_bundle: Path) -> None:
     answer = analyze(server, requestedAttributes=MANY, dropUnsupportedAttributes=False)
     assert answer.json()["error"]["message"] == "Unknown requested attribute: SEXUALLY_EXPLICIT"
     asked = [
@@ -278,7 +278,7 @@ def test_spans_count_utf16_units(
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999"])
 @pytest.mark.parametrize("bare_names", [False, True])
-def test_what_is_no_number_of_json_is_refused_wherever_it_stands(number: bytes, bare_names: bool) -> None:
+def test_a_constant_that_is_not_a_json_number_is_refused_wherever_it_is(number: bytes, bare_names: bool) -> None:
     with pytest.raises(ApiError) as refused:
         read_json(b'{"input": "kind", "user": [' + number + b"]}", bare_names=bare_names)
     assert (refused.value.status, refused.value.kind) == (400, "invalid_json")

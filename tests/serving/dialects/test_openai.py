@@ -54,7 +54,7 @@ def test_one_text_and_parts_of_one_text_get_one_result(client: openai.OpenAI) ->
     assert parts.results == whole.results
 
 
-def test_every_result_says_its_language_and_whether_the_model_knows_it(client: openai.OpenAI) -> None:
+def test_every_result_names_its_language_and_whether_the_model_knows_it(client: openai.OpenAI) -> None:
     texts = ["The weather in the valley was lovely this morning.", "Das Wetter im Tal war heute Morgen herrlich.", "ok"]
 
     def languages(given: list[str]) -> list[dict[str, object]]:
@@ -122,14 +122,14 @@ NAMES = ["", "  ", "\u6a21\u578b", "my model", "@cf/meta/llama-guard", "a\0b", "
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: str(name)[:20])
-def test_the_models_name_is_any_and_echoed_within_bounds(name: str | None, server: Server) -> None:
+def test_any_model_name_is_accepted_and_echoed_up_to_a_limit(name: str | None, server: Server) -> None:
     answer = httpx.post(f"{server.url}/v1/moderations", json={"input": "kind", "model": name})
     assert answer.status_code == 200
     assert answer.json()["model"] == (name or "text-moderation-latest")[:256]
 
 
 @pytest.mark.parametrize("name", [5, ["a"], {}, True])
-def test_a_model_that_is_no_name_is_refused(name: object, server: Server) -> None:
+def test_a_model_that_is_not_a_name_is_refused(name: object, server: Server) -> None:
     error = httpx.post(f"{server.url}/v1/moderations", json={"input": "kind", "model": name}).json()["error"]
     assert (error["param"], error["type"]) == ("model", "invalid_request_error")
 
@@ -152,7 +152,7 @@ def test_parts_in_other_forms_make_one_text(given: object, server: Server) -> No
 HARMLESS = {"user": "u", "metadata": {"a": "b"}, "stream": False, "safety_identifier": "s", "store": None}
 
 
-def test_fields_without_influence_are_taken(client: openai.OpenAI) -> None:
+def test_fields_without_effect_are_accepted(client: openai.OpenAI) -> None:
     assert client.moderations.create(input="kind", extra_body=HARMLESS).results
     assert client.moderations.create(input="kind", extra_body={"service_tier": "auto", "prompt_cache_key": 5}).results
 
@@ -171,7 +171,9 @@ def test_an_unknown_field_is_named(name: str, shown: str, server: Server) -> Non
 IMAGE = {"type": "image_url", "image_url": {"url": "https://forum.example/a.png"}}
 
 
-def test_an_image_beside_a_text_is_refused_or_counted_and_never_unsaid(server: Server, tiny_bundle: Path) -> None:
+def test_an_image_next_to_a_text_is_refused_or_counted_but_never_ignored_unnoticed(
+    server: Server, tiny_bundle: Path
+) -> None:
     mixed = {"url": "/v1/moderations", "json": {"input": ["you idiot", IMAGE, {"type": "input_image"}]}}
     alone = {"url": "/v1/moderations", "json": {"input": [IMAGE]}}
     refused = httpx.post(server.url + mixed["url"], json=mixed["json"])

@@ -55,7 +55,7 @@ def check_flagged(flagged: bool, result: dict[str, Any]) -> None:
     assert result["flagged"] == flagged == bool(result["flagged_labels"])
 
 
-def test_a_model_without_a_category_refuses_to_speak_as_openai(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_category_refuses_openais_requests(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = relabel(tiny_bundle, tmp_path / "own", OWN)
     app = create_app(bundle.path, threads=1)
     refused, native, model, missing = ask(app, OPENAI, NATIVE, MODEL, analyze("TOXICITY"))
@@ -68,7 +68,7 @@ def test_a_model_without_a_category_refuses_to_speak_as_openai(tiny_bundle: Path
     assert (missing.status_code, missing.json()["error"]["message"]) == (400, "Unknown requested attribute: TOXICITY")
 
 
-def test_a_mapping_of_the_settings_is_spoken(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_mapping_in_the_settings_is_used(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = relabel(tiny_bundle, tmp_path / "own", OWN)
     words = ["offensive=harassment", "offensive=TOXICITY", "gore=violence/graphic"]
     app = create_app(bundle.path, threads=1, map=words)
@@ -110,7 +110,7 @@ def test_a_text_that_only_a_label_without_category_flags_is_flagged(tiny_bundle:
         assert not any(result["categories"].values())
 
 
-def test_the_log_says_at_the_start_what_cannot_be_said(
+def test_the_log_reports_at_the_start_which_labels_have_no_category(
     tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def warnings_of(bundle: Path, *mapping: str) -> list[Any]:
@@ -132,7 +132,7 @@ def test_the_log_says_at_the_start_what_cannot_be_said(
 
 
 @pytest.mark.parametrize("word", ["nobody=harassment", "toxic=harrasment", "toxic", "toxic=TOXICITY,threat=TOXICITY"])
-def test_a_mapping_that_cannot_be_ends_the_start(
+def test_an_impossible_mapping_stops_the_start(
     word: str, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["serve", "--model", str(tiny_bundle), "--port", "0", "--map", word]) == 2
@@ -159,7 +159,7 @@ def test_a_bundle_keeps_its_mapping_and_settings_override_it(tiny_bundle: Path, 
     [{"nobody": ["hate"]}, {"toxic": ["hat"]}, {"toxic": "hate"}, ["toxic"], {"toxic": [1]}, {"toxic": None}, 5],
     ids=str,
 )
-def test_a_mapping_in_a_bundle_that_cannot_be_is_refused(mapping: Any, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_an_impossible_mapping_in_a_bundle_is_refused(mapping: Any, tiny_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
     content = json.loads((folder / MANIFEST).read_text()) | {"mapping": mapping}
@@ -168,7 +168,7 @@ def test_a_mapping_in_a_bundle_that_cannot_be_is_refused(mapping: Any, tiny_bund
         read_bundle(folder)
 
 
-def test_a_bundle_of_before_has_no_mapping(tiny_bundle: Path) -> None:
+def test_an_older_bundle_has_no_mapping(tiny_bundle: Path) -> None:
     assert "mapping" not in json.loads((tiny_bundle / MANIFEST).read_text())
     assert read_bundle(tiny_bundle).mapping == {}
 

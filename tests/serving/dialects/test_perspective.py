@@ -113,7 +113,7 @@ def test_scores_below_their_threshold_are_left_out(server: Any) -> None:
     assert "attributeScores" not in analyze(server.url, text, requestedAttributes=asked).json()
 
 
-def test_languages_are_those_asked_for_else_the_one_detected(server: Any) -> None:
+def test_languages_are_the_requested_ones_or_else_the_detected_one(server: Any) -> None:
     english = "This is a sentence that everybody would take for an English one."
     body = analyze(server.url, english).json()
     assert (body["languages"], body["detectedLanguages"]) == (["en"], ["en"])
@@ -146,7 +146,7 @@ def test_a_language_that_the_model_does_not_know_is_an_error(server: Any, named:
     ]
 
 
-def test_all_fields_of_a_request_are_taken_under_both_of_their_names(server: Any) -> None:
+def test_all_fields_of_a_request_are_accepted_under_both_of_their_names(server: Any) -> None:
     entry = {"text": "an article", "type": "PLAIN_TEXT"}
     more = {
         "comment": {"text": "kind", "type": "PLAIN_TEXT"},
@@ -206,7 +206,7 @@ def test_a_text_of_just_20_kilobytes_is_scored(server: Any) -> None:
         ),
     ],
 )
-def test_what_is_unknown_or_of_another_type_is_named(server: Any, body: str, message: str) -> None:
+def test_unknown_fields_and_wrong_types_are_named(server: Any, body: str, message: str) -> None:
     sound = {"comment": {"text": "kind"}, "requestedAttributes": {"TOXICITY": {}}}
     changed = json.dumps(sound | json.loads(body))
     answer = httpx.post(f"{server.url}/comments:analyze", content=changed, headers=JSON)
@@ -242,7 +242,7 @@ def test_a_body_that_cannot_be_read_is_a_clear_400_that_quotes_nothing(server: A
     assert "fool" not in answer.text
 
 
-def test_keys_are_asked_for_as_google_does(keyed_server: Any) -> None:
+def test_keys_are_requested_as_google_does(keyed_server: Any) -> None:
     server, key = keyed_server
     message = "Method doesn't allow unregistered callers. Please use an API key: ?key=KEY."
     refused(analyze(server.url, "kind"), 403, "PERMISSION_DENIED", message)
@@ -279,7 +279,7 @@ def test_a_rate_that_is_used_up_has_googles_reason_too() -> None:
     assert error["details"][0]["reason"] == "RATE_LIMIT_EXCEEDED"
 
 
-def test_paths_and_methods_that_are_not_there_are_answered_in_the_same_form(server: Any) -> None:
+def test_unknown_paths_and_methods_are_answered_in_the_same_form(server: Any) -> None:
     answer = httpx.get(f"{server.url}{PATHS[0]}analyze")
     assert (answer.status_code, answer.json()["error"]["code"], answer.headers["Allow"]) == (405, 405, "POST")
     answer = httpx.post(f"{server.url}{PATHS[0]}delete", json={})
@@ -288,7 +288,7 @@ def test_paths_and_methods_that_are_not_there_are_answered_in_the_same_form(serv
     assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
 
 
-def test_the_openapi_document_says_what_is_taken(server: Any) -> None:
+def test_the_openapi_document_describes_what_is_accepted(server: Any) -> None:
     paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
     for path in PATHS:
         schema = paths[f"{path}analyze"]["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -298,7 +298,7 @@ def test_the_openapi_document_says_what_is_taken(server: Any) -> None:
     assert "/$discovery/rest" in paths
 
 
-def test_labels_of_ones_own_are_attributes_under_their_own_names() -> None:
+def test_your_own_labels_are_attributes_under_their_own_names() -> None:
     assert find_attributes(["rude", "toxic"]) == {
         "RUDE": "rude",
         "TOXICITY": "toxic",
@@ -355,7 +355,7 @@ def test_a_decision_is_answered_with_what_was_understood(server: Any) -> None:
     }
 
 
-def test_a_database_that_takes_nothing_is_a_503_until_it_is_cured(server: Any) -> None:
+def test_a_database_that_accepts_nothing_gives_503_until_it_is_repaired(server: Any) -> None:
     assert suggest(server.url, "kind", {"TOXICITY": 0}).status_code == 200
     with closing(sqlite3.connect(folder_of(server) / "moderation-feedback.db", isolation_level=None)) as database:
         database.execute("ALTER TABLE feedback RENAME TO kept")
@@ -371,7 +371,7 @@ def test_a_database_that_takes_nothing_is_a_503_until_it_is_cured(server: Any) -
     assert "unmistakable" not in "".join(server.log)
 
 
-def test_a_database_that_does_not_answer_is_a_503_in_time(
+def test_a_database_that_does_not_answer_gives_503_in_time(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feedback, "WAIT_S", 1)
@@ -418,7 +418,7 @@ def test_a_database_that_does_not_answer_is_a_503_in_time(
 @pytest.mark.parametrize(
     "scores", [{"TOXICITY": 1, "TOXICITY_EXPERIMENTAL": 0}, {"INSULT_EXPERIMENTAL": 0, "INSULT": 1}]
 )
-def test_of_two_names_of_one_label_the_plain_one_counts(server: Any, scores: dict[str, float]) -> None:
+def test_the_plain_one_of_two_names_of_a_label_counts(server: Any, scores: dict[str, float]) -> None:
     text = f"a decision with two names: {min(scores)}"
     assert suggest(server.url, text, scores).status_code == 200
     with closing(sqlite3.connect(folder_of(server) / "moderation-feedback.db")) as database:
@@ -429,7 +429,7 @@ def test_of_two_names_of_one_label_the_plain_one_counts(server: Any, scores: dic
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "1.1", "one", " 1", None, True, {}])
-def test_a_decision_that_is_no_probability_is_refused(server: Any, value: Any) -> None:
+def test_a_decision_that_is_not_a_probability_is_refused(server: Any, value: Any) -> None:
     answer = suggest(server.url, "kind", {"TOXICITY": value})
     assert answer.status_code == 400
     assert "attributeScores.TOXICITY.summaryScore.value" in answer.json()["error"]["message"]

@@ -194,14 +194,16 @@ def test_a_batch_needs_a_key_of_its_own_or_in_its_first_part(keyed_server: tuple
         assert [status for status, _ in read(httpx.post(url, content=iter(sent), headers=KIND))] == [200] * 40
 
 
-def test_who_has_no_key_is_refused_before_the_body_of_its_batch_is_there(keyed_server: tuple[Server, str]) -> None:
+def test_a_client_without_a_key_is_refused_before_the_body_of_its_batch_arrives(
+    keyed_server: tuple[Server, str],
+) -> None:
     server, _ = keyed_server
     head = "POST /batch HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Length: 1000000"
     answer = exchange(server, f"{head}\r\nConnection: close\r\n\r\n{part(BODY) * 50}".encode())
     assert answer.status_code == 403
 
 
-def test_a_content_type_of_any_length_is_no_work(keyed_server: tuple[Server, str], server: Server) -> None:
+def test_a_content_type_of_any_length_takes_little_work(keyed_server: tuple[Server, str], server: Server) -> None:
     keyed, key = keyed_server
     for kind in (
         'multipart/mixed;"' + ";" * 60_000,
@@ -220,7 +222,7 @@ def test_a_content_type_of_any_length_is_no_work(keyed_server: tuple[Server, str
     [(part(BODY, "/nowhere"), 404), ("--b\r\n\r\nPOST /\n\n", 404), ("--b\r\n\r\nfool\r\n", 400)],
     ids=["nowhere", "tiny", "broken"],
 )
-def test_many_parts_that_ask_for_nothing_are_refused_at_once(bad: str, status: int, server: Server) -> None:
+def test_many_parts_that_request_nothing_are_refused_at_once(bad: str, status: int, server: Server) -> None:
     few = httpx.post(f"{server.url}/batch", content=bad * MAX_REFUSED_PARTS + part(BODY) + "--b--", headers=KIND)
     assert [status for status, _ in read(few)] == [status] * MAX_REFUSED_PARTS + [200]
     many = (part(BODY) + bad) * 500 + "--b--"
@@ -245,7 +247,7 @@ def test_refused_parts_count_as_requests(tiny_bundle: Path) -> None:
     assert [status for status, _ in read(third)] == [200, 429] * 4 + [429, 429]  # each by its own key
 
 
-def test_what_is_no_batch_counts_as_a_request(tiny_bundle: Path) -> None:
+def test_an_unreadable_batch_counts_as_a_request(tiny_bundle: Path) -> None:
     packed = {"content": gzip.compress(bytes(3_000_000)), "headers": KIND | {"Content-Encoding": "gzip"}}
     no_batches = [
         ({"method": "GET"}, 405),
@@ -286,7 +288,7 @@ def test_a_batch_without_a_key_counts_for_the_key_of_its_first_part_or_for_nobod
     assert [answer.status_code for answer in answers] == [403] * 3 + [405] * 3 + [400, 400, 429] + [200, 200, 429]
 
 
-def test_what_is_no_batch_is_refused_in_googles_form(server: Server) -> None:
+def test_an_unreadable_batch_is_refused_in_googles_form(server: Server) -> None:
     url = f"{server.url}/batch"
     for kind in ("application/json", "text/plain", "multipart/form-data; boundary=b", ""):
         answer = httpx.post(url, content=part(BODY) + "--b--", headers={"Content-Type": kind})
@@ -315,7 +317,7 @@ def test_a_thousand_parts_are_answered_and_each_counts_as_a_request(tiny_bundle:
     assert "Retry-After: " in answer.text
 
 
-def test_a_batch_that_cannot_be_computed_in_time_says_so_in_each_part(tiny_bundle: Path) -> None:
+def test_a_batch_that_cannot_be_computed_in_time_reports_it_in_each_part(tiny_bundle: Path) -> None:
     long = BODY | {"comment": {"text": "idiot " * 3000}}
     content = part(long) * 20 + part(BODY, "/nowhere") + "--b--"
     app = create_app(tiny_bundle, threads=1, timeout_s=0.01)

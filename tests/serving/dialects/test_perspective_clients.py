@@ -69,7 +69,7 @@ def test_googles_python_client_suggests_a_score(google: Any) -> None:
     assert answer["clientToken"] == "a token"
 
 
-def test_googles_python_client_tells_what_is_wrong(google: Any) -> None:
+def test_googles_python_client_reports_what_is_wrong(google: Any) -> None:
     from googleapiclient.errors import HttpError
 
     asked = {"comment": {"text": "bello"}, "requestedAttributes": {"TOXICITY": {}}, "languages": ["it"]}
@@ -170,7 +170,7 @@ def test_fetch_in_javascript_cuts_out_whole_sentences(keyed_server: Any, attack:
     attack.tried(len(texts))
 
 
-def test_fetch_in_javascript_is_told_why_a_server_without_keys_refuses_it(server: Any) -> None:
+def test_fetch_in_javascript_learns_why_a_server_without_keys_refuses_it(server: Any) -> None:
     (found,) = cut_in_javascript(server.url, "any", ["kind"])
     assert (found["status"], "Send Content-Type: application/json" in found["error"]["message"]) == (415, True)
 

@@ -51,7 +51,7 @@ def batch(*asked: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("otherwise", ["refuse", "as-model"])
-def test_one_language_of_the_model_is_enough_and_others_go_by_the_setting(
+def test_one_language_of_the_model_is_enough_and_the_setting_decides_about_others(
     otherwise: str, tiny_bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(tiny_bundle, threads=1, perspective_languages=otherwise)
@@ -116,7 +116,7 @@ def rule(*known: str, otherwise: str = "as-model") -> LanguageRule:
         ((), "xx", True),
     ],
 )
-def test_names_are_compared_as_far_as_both_go(known: tuple[str, ...], asked: str, read: bool) -> None:
+def test_names_are_compared_by_their_shared_parts(known: tuple[str, ...], asked: str, read: bool) -> None:
     if read:
         found = rule(*known, otherwise="refuse").judge("kind", [asked], "TOXICITY")
         assert (found.foreign_to, found.label) == (None, asked.strip()[:2] if asked != "xx" else "other")
@@ -133,7 +133,7 @@ def test_a_model_of_a_regional_language_reads_texts_in_it() -> None:
 @given(
     st.lists(st.text(max_size=6) | st.from_regex(r"[a-zA-Z]{1,9}([-_][a-zA-Z0-9]{1,8})?", fullmatch=True), min_size=1)
 )
-def test_what_is_counted_is_a_language_or_other_whatever_is_named(codes: list[str]) -> None:
+def test_only_languages_and_other_are_counted_whatever_is_requested(codes: list[str]) -> None:
     one = rule("en", "fil")
     try:
         assert one.judge("kind", codes, "TOXICITY").label in ISO_639_1 | {"fil", "other"}
@@ -147,6 +147,6 @@ def test_languages_are_the_same_in_both_directions(one: str, other: str) -> None
     assert same_language(one, one.swapcase().replace("_", "-"))
 
 
-def test_another_word_for_the_setting_is_refused() -> None:
+def test_another_value_of_the_setting_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--perspective-languages is accept, expected refuse \| as-model"):
         build(ServeConfig, {"perspective_languages": "accept"})

@@ -77,7 +77,7 @@ QUERIES = [
 ]
 
 
-def test_what_googles_servers_take_beside_the_body_changes_nothing(server: Server) -> None:
+def test_additional_parameters_that_googles_servers_accept_change_nothing(server: Server) -> None:
     expected = httpx.post(server.url + ANALYZE, json=BODY).json()
     for query in QUERIES:
         for path in (ANALYZE, ANALYZE.replace(":", "%3A"), ANALYZE.removeprefix("/v1alpha1")):

@@ -88,7 +88,7 @@ def store(url: str) -> Iterator[FeedbackStore]:
     it.close()
 
 
-def test_what_is_kept_comes_back_in_its_order(store: FeedbackStore) -> None:
+def test_decisions_come_back_in_their_order(store: FeedbackStore) -> None:
     store.add(decision())
     store.add(decision("Fine.", keep_text=False, value=0.0))
     store.add(decision(value=0.5))
@@ -137,7 +137,7 @@ store.close()
     assert sum(1 for _ in store.decisions()) == 120
 
 
-def test_a_text_that_may_not_be_kept_is_nowhere_in_the_files(tmp_path: Path) -> None:
+def test_a_text_that_must_not_be_kept_is_nowhere_in_the_files(tmp_path: Path) -> None:
     store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
     store.add(decision("xyzzy plugh", keep_text=False))
     store.add(decision("keep me please"))
@@ -164,7 +164,7 @@ def test_a_locked_database_is_an_error_without_a_text(tmp_path: Path, monkeypatc
     store.close()
 
 
-def test_postgresql_waits_no_longer_for_a_lock_than_it_may(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgresql_waits_for_a_lock_only_for_a_limited_time(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feedback, "WAIT_S", 1)
     store = FeedbackStore(postgres)
     store.add(decision())
@@ -176,7 +176,7 @@ def test_postgresql_waits_no_longer_for_a_lock_than_it_may(postgres: str, monkey
     store.close()
 
 
-def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "f.db").write_bytes(b"something else" * 1000)
     store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
     with pytest.raises(ArtifactError, match="SQLITE_NOTADB"):
@@ -198,7 +198,7 @@ def test_a_row_that_the_database_refuses_is_not_quoted(postgres: str) -> None:
     store.close()
 
 
-def test_a_server_that_is_not_there_is_an_error_that_hides_the_password() -> None:
+def test_an_unreachable_server_is_an_error_that_hides_the_password() -> None:
     pytest.importorskip("psycopg")
     store = FeedbackStore("postgresql+psycopg://me:secret@127.0.0.1:1/none")
     with pytest.raises(ArtifactError, match=r"me:\*\*\*@127\.0\.0\.1:1/none: .*connection refused") as caught:
@@ -228,7 +228,9 @@ def test_no_parameter_of_a_url_is_shown(name: str) -> None:
         (("?host", "?sslmode=secret&host"), "a parameter of the URL is not valid"),
     ],
 )
-def test_why_postgresql_cannot_be_reached_is_said(change: tuple[str, str], cause: str, postgres: str) -> None:
+def test_the_reason_why_postgresql_cannot_be_reached_is_reported(
+    change: tuple[str, str], cause: str, postgres: str
+) -> None:
     store = FeedbackStore(postgres.replace(*change))
     with pytest.raises(ArtifactError, match=cause):
         store.check()
@@ -271,7 +273,7 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
         ("sqlite+aiosqlite:///x.db", "no such driver"),
     ],
 )
-def test_a_url_that_cannot_be_is_refused(url: str, complaint: str) -> None:
+def test_an_impossible_url_is_refused(url: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as caught:
         FeedbackStore(url)
     assert "secret" not in str(caught.value)
@@ -283,7 +285,7 @@ def test_postgresql_without_its_driver_names_the_extra(monkeypatch: pytest.Monke
         FeedbackStore("postgresql+psycopg://host/db")
 
 
-def test_a_look_keeps_nothing_and_makes_the_file_for_its_owner(tmp_path: Path) -> None:
+def test_a_check_stores_nothing_and_makes_the_file_for_its_owner(tmp_path: Path) -> None:
     for number, mask in enumerate((0o000, 0o022, 0o077)):
         path = tmp_path / f"{number}.db"
         store = FeedbackStore(f"sqlite:///{path}")
@@ -307,7 +309,7 @@ def test_a_look_keeps_nothing_and_makes_the_file_for_its_owner(tmp_path: Path) -
         store.close()
 
 
-def test_a_file_that_others_could_read_is_closed_to_them_at_the_start(tmp_path: Path) -> None:
+def test_a_file_that_others_could_read_is_made_private_at_the_start(tmp_path: Path) -> None:
     """Rights that it is given later are somebody's choice."""
     path = tmp_path / "f.db"
     for one in (path, tmp_path / "f.db-wal", tmp_path / "f.db-shm"):
@@ -360,7 +362,7 @@ def endless_view(path: Path) -> None:
         database.execute(f"CREATE VIEW Feedback AS {endless} SELECT kept.* FROM n LEFT JOIN kept ON 1 WHERE n.i < 0")
 
 
-def test_a_file_that_makes_sqlite_work_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_makes_sqlite_work_endlessly_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
     store.add(decision())
     with contextlib.closing(sqlite3.connect(tmp_path / "f.db")) as database:
@@ -380,7 +382,7 @@ def test_a_file_that_makes_sqlite_work_without_end_is_given_up(tmp_path: Path, m
     ("name", "prepare", "complaint"),
     [
         ("nope/f.db", lambda path: None, "there is no folder"),
-        ("f.db", lambda path: path.mkdir(), "a folder; expected a file"),
+        ("f.db", lambda path: path.mkdir(), "this is a folder; expected an SQLite file"),
         ("f.db", lambda path: path.write_bytes(b"something else " * 100), "SQLITE_NOTADB"),
         ("f.db", foreign, "of another program: it lacks attribute_scores"),
         ("f.db", stricter, "IntegrityError"),
@@ -390,7 +392,7 @@ def test_a_file_that_makes_sqlite_work_without_end_is_given_up(tmp_path: Path, m
         ("f.db", endless_view, "feedback is a view there"),
     ],
 )
-def test_what_would_refuse_a_decision_is_refused_at_the_start(
+def test_a_database_that_would_refuse_a_decision_is_refused_at_the_start(
     name: str,
     prepare: Callable[[Path], object],
     complaint: str,
@@ -458,7 +460,7 @@ def test_a_server_that_cannot_be_reached_is_refused_in_time(
     assert "secret" not in said and said.count("\n") == 1
 
 
-def test_a_look_at_postgresql_keeps_nothing(postgres: str) -> None:
+def test_a_check_of_postgresql_stores_nothing(postgres: str) -> None:
     store = FeedbackStore(postgres.replace("+psycopg", ""))
     store.check()
     assert list(store.decisions()) == []
@@ -506,9 +508,7 @@ MOMENTS = ("before commit", "after commit", "before")
 
 @pytest.mark.hostile("feedback: file moved under the server")
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_decision_that_was_answered_is_kept_whatever_becomes_of_the_file(
-    change: str, attack: Attack, tmp_path: Path
-) -> None:
+def test_an_accepted_decision_is_kept_whatever_happens_to_the_file(change: str, attack: Attack, tmp_path: Path) -> None:
     for moment in MOMENTS[: attack.cases(1, 3)]:
         folder = tmp_path / moment
         folder.mkdir()
@@ -517,7 +517,7 @@ def test_a_decision_that_was_answered_is_kept_whatever_becomes_of_the_file(
 
 
 @pytest.mark.hostile("feedback: file moved while several write")
-def test_a_file_that_is_moved_while_several_write_keeps_what_it_holds(attack: Attack, tmp_path: Path) -> None:
+def test_a_file_that_is_moved_while_several_write_keeps_its_content(attack: Attack, tmp_path: Path) -> None:
     """By threads of two stores, which lock each other out as the workers of a server do."""
     path = tmp_path / "f.db"
     stores = [FeedbackStore(f"sqlite:///{path}") for _ in range(2)]

@@ -30,9 +30,7 @@ def take(limiter: Limiter, who: str, n: int = 1) -> Taken:
     st.integers(1, 20),
     st.lists(st.tuples(st.floats(0, 2 * HOUR), st.integers(1, 30)), min_size=1, max_size=20),
 )
-def test_in_no_window_are_more_let_through_and_the_wait_is_what_it_takes(
-    most: int, asked: list[tuple[float, int]]
-) -> None:
+def test_no_window_lets_more_through_and_the_wait_is_sufficient(most: int, asked: list[tuple[float, int]]) -> None:
     limiter, clock = Limiter(read_rate(f"{most}/hour")), Clock()
     by_window: dict[float, int] = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +53,7 @@ def test_in_no_window_are_more_let_through_and_the_wait_is_what_it_takes(
         assert take(limiter, "b", most).n == most, "another one has requests of its own"
 
 
-def test_requests_of_the_window_before_count_by_the_part_that_is_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_of_the_previous_window_count_by_its_remaining_part(monkeypatch: pytest.MonkeyPatch) -> None:
     limiter, clock = Limiter(read_rate("10/hour")), Clock()
     monkeypatch.setattr(time, "monotonic", clock)
     assert take(limiter, "a", 12).n == 10
@@ -67,7 +65,7 @@ def test_requests_of_the_window_before_count_by_the_part_that_is_to_come(monkeyp
 
 
 @pytest.mark.hostile("rate limit: many addresses")
-def test_what_is_remembered_is_bounded_and_who_asks_on_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_limited_and_active_callers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiting, "MOST_COUNTED", 100)
     limiter = Limiter(read_rate("1/day"))
     assert take(limiter, "asks on").n == 1
@@ -90,5 +88,5 @@ def test_what_is_remembered_is_bounded_and_who_asks_on_is_remembered(monkeypatch
         ("", "unix", False),
     ],
 )
-def test_addresses_of_one_network_of_ipv6_count_together(one: str, other: str, same: bool) -> None:
+def test_addresses_of_the_same_ipv6_network_count_together(one: str, other: str, same: bool) -> None:
     assert (budget_of(one) == budget_of(other)) == same

@@ -54,6 +54,6 @@ def test_a_limit_is_read(words: str, amount: int, seconds: int) -> None:
         " ",
     ],
 )
-def test_what_is_no_limit_is_refused(words: str) -> None:
+def test_an_invalid_limit_is_refused(words: str) -> None:
     with pytest.raises(ConfigError, match=r"--rate-limit is .*, expected one limit"):
         read_rate(words)

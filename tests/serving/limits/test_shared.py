@@ -152,7 +152,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SharedLimiter, "again_s", 0.0)
 
 
-def test_servers_share_a_limit_and_tell_the_store_no_names(tiny_bundle: Path, redis: Redis) -> None:
+def test_servers_share_a_limit_and_send_the_store_no_names(tiny_bundle: Path, redis: Redis) -> None:
     first, second = (create_app(tiny_bundle, threads=1, rate_limit="4/hour", rate_limit_url=redis.url) for _ in "ab")
     part = b"--b\r\nContent-Type: application/http\r\n\r\nPOST /comments:analyze HTTP/1.1\r\n\r\n{}\r\n"
     batch = {
@@ -189,7 +189,7 @@ def redis_client(server: Redis) -> Any:
     return client
 
 
-def test_each_worker_counts_alone_while_the_server_is_away(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_worker_counts_by_itself_while_the_server_is_away(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
     alone: list[int] = []
     here, there = (SharedLimiter(read_rate("2/hour"), redis.url, alone.append) for _ in "ab")
     assert [take(here), take(there)] == [True, True]
@@ -273,7 +273,7 @@ def liar(answer: bytes, more: bytes, pause_s: float) -> Iterator[tuple[str, list
     ],
     ids=["large", "many", "long line", "slow line", "slow and large"],
 )
-def test_a_server_that_answers_without_end_holds_no_thread_and_no_memory(
+def test_a_server_with_an_endless_answer_holds_no_thread_and_no_memory(
     answer: bytes, more: bytes, pause_s: float, why: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """More questions than there are threads: each one's connection is closed by this end."""
@@ -328,7 +328,7 @@ def test_only_a_request_that_tries_it_again_ends_an_outage(play: Play, caplog: p
     limiter.close()
 
 
-def test_a_request_that_tries_in_vain_makes_the_others_wait_anew(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_attempt_makes_the_others_wait_again(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     limiter = SharedLimiter(read_rate("9/hour"), "redis://host", ignore)
     for seconds, answers in ((0, [lost]), (4, []), (2, [lost]), (4, []), (2, [there]), (0, [there]), (0, [lost])):
         play.now_s += seconds
@@ -339,7 +339,7 @@ def test_a_request_that_tries_in_vain_makes_the_others_wait_anew(play: Play, cap
 
 
 @pytest.mark.parametrize("error", [KeyError, AttributeError, RecursionError, MemoryError, StopIteration, EOFError])
-def test_no_failure_of_a_store_is_one_of_the_server(
+def test_a_failure_of_a_store_is_not_a_failure_of_the_server(
     error: type[Exception], play: Play, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> Taken:
@@ -369,7 +369,7 @@ def test_a_system_without_threads_stops_no_request(
     limiter.close()
 
 
-def test_who_leaves_waits_no_longer(play: Play) -> None:
+def test_a_client_that_leaves_waits_no_longer(play: Play) -> None:
     limiter = SharedLimiter(read_rate("9/hour"), "redis://host", ignore)
     held = Held()
     play.answers = [held]
@@ -385,7 +385,7 @@ def test_who_leaves_waits_no_longer(play: Play) -> None:
     limiter.close()
 
 
-def test_closing_cancels_questions_and_says_nothing_of_the_server(
+def test_closing_cancels_queries_and_logs_nothing_about_the_server(
     play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
@@ -416,7 +416,7 @@ def test_closing_cancels_questions_and_says_nothing_of_the_server(
 @pytest.mark.hostile("rate limit: batches")
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 50))
-def test_as_many_are_let_through_at_once_as_one_by_one(sizes: list[int], limit: int) -> None:
+def test_concurrent_requests_are_limited_like_consecutive_ones(sizes: list[int], limit: int) -> None:
     rate = read_rate(f"{limit}/day")
     together, apart = Limiter(rate), Limiter(rate)
     for n in sizes:
@@ -426,7 +426,7 @@ def test_as_many_are_let_through_at_once_as_one_by_one(sizes: list[int], limit: 
 
 
 @pytest.mark.hostile("rate limit: batches")
-def test_requests_that_others_take_meanwhile_are_nobody_elses() -> None:
+def test_requests_that_others_take_meanwhile_are_not_taken_again() -> None:
     class Crowded:
         """Counts from which others take as many as this, each time that they were looked at."""
 
@@ -453,7 +453,7 @@ def test_requests_that_others_take_meanwhile_are_nobody_elses() -> None:
             assert (taken.n == 1000) == (left >= 1000)
 
 
-def test_the_rights_that_the_document_names_are_enough(redis: Redis) -> None:
+def test_the_documented_permissions_are_enough(redis: Redis) -> None:
     document = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
     (rights,) = re.findall(r"`(~moderation:\* [^`]+)`", document)
     client = redis_client(redis)
@@ -469,7 +469,7 @@ def test_the_rights_that_the_document_names_are_enough(redis: Redis) -> None:
 
 
 @pytest.mark.hostile("rate limit: a store that others write to")
-def test_what_others_wrote_there_stops_no_server(redis: Redis) -> None:
+def test_keys_of_other_programs_stop_no_server(redis: Redis) -> None:
     limiter = SharedLimiter(read_rate("2/hour"), redis.url, ignore)
     assert take(limiter)
     client = redis_client(redis)
@@ -524,7 +524,7 @@ def test_what_others_wrote_there_stops_no_server(redis: Redis) -> None:
         "redis+sentinel://:sekret@host",
     ],
 )
-def test_what_names_no_server_is_refused_and_not_repeated(url: str) -> None:
+def test_a_url_that_names_no_server_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigError, match=r"^--rate-limit-url: .*expected ") as refused:
         check_rate_limit_url(url)
     assert not any(piece in str(refused.value) for piece in ("sekret", "kret", "9999"))
@@ -571,7 +571,7 @@ def test_a_server_that_cannot_count_is_refused_at_the_start(
         assert "sekret" not in said + caplog.text and SECRET not in said + caplog.text
 
 
-def test_the_start_waits_for_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_does_not_wait_for_name_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
     is_over = threading.Event()
 
     def resolve(*_: object, **__: object) -> None:
@@ -595,7 +595,7 @@ def test_the_package_that_it_needs_is_named(
         create_app(tiny_bundle, rate_limit="9/hour", rate_limit_url="redis://host")
 
 
-def test_what_is_no_failure_of_a_connection_is_told_in_words_of_ours() -> None:
+def test_other_failures_are_reported_in_our_own_words() -> None:
     foreign = "another program wrote the counts there"
     assert tell_cause(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "secret")) == foreign
     assert tell_cause(ValueError("secret")) == foreign

@@ -125,7 +125,7 @@ def test_a_file_keeps_every_count_wherever_the_disk_fills_up(
 
 @pytest.mark.hostile("folder of counts removed")
 @pytest.mark.parametrize("left", ["nothing", "a file", "a link", "no parent"])
-def test_a_folder_that_something_removed_is_made_anew_or_done_without(
+def test_a_removed_folder_is_made_again_or_not_needed(
     left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()

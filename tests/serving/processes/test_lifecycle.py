@@ -220,7 +220,7 @@ def test_a_server_that_starts_can_be_stopped(tiny_bundle: Path, tmp_path: Path, 
         attack.tried()
 
 
-def test_a_reload_never_says_not_ready(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_reload_never_reports_not_ready(tiny_bundle: Path, tmp_path: Path) -> None:
     """The old worker goes on answering while it goes; it is not for it to say that the server stops."""
     with started(tiny_bundle, tmp_path) as server:
         (old,) = workers_of(server)
@@ -336,7 +336,7 @@ def test_two_servers_that_start_at_once_do_not_share_an_address(
         "192.0.2.1",
     ],
 )
-def test_what_is_no_address_of_this_machine_is_refused(host: str) -> None:
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="--host"), bind(host, 0):
         pass
 
@@ -413,7 +413,7 @@ def test_a_replacement_that_cannot_start_stops_nobody_else(tiny_bundle: Path, tm
     assert "Traceback" not in "".join(server.log)
 
 
-def test_a_worker_says_in_one_line_why_it_cannot_start(
+def test_a_worker_reports_in_one_line_why_it_cannot_start(
     tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For a reason that is no bug; a bug keeps its traceback."""
@@ -465,7 +465,7 @@ def test_a_bundle_that_cannot_be_loaded_ends_the_start(
     assert "not a bundle" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_it_too(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_it_too(tiny_bundle: Path, tmp_path: Path) -> None:
     with started(tiny_bundle, tmp_path) as server:
         host, port = server.url.removeprefix("http://").split(":")
         socket.create_connection((host, int(port)), timeout=5).close()  # a client that leaves is no reason to stay

@@ -41,7 +41,7 @@ async def serve(state: ServerState) -> asyncio.Server:
 
 @pytest.mark.parametrize("asked_before", [False, True], ids=["silent so far", "kept"])
 @pytest.mark.parametrize("lingers", [False, True], ids=["Ctrl-C", "SIGTERM"])
-def test_an_idle_connection_is_closed_at_once_by_ctrl_c_alone(
+def test_only_ctrl_c_closes_an_idle_connection_at_once(
     asked_before: bool, lingers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol_module, "FIRST_REQUEST_WHEN_LEAVING_S", 600)
@@ -71,7 +71,7 @@ def test_an_idle_connection_is_closed_at_once_by_ctrl_c_alone(
     asyncio.run(main())
 
 
-def test_a_connection_that_never_asks_holds_no_stop_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_without_a_request_does_not_delay_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol_module, "FIRST_REQUEST_WHEN_LEAVING_S", 0.01)
     monkeypatch.setattr(protocol_module, "HEAD_TIMEOUT_S", 600)
 
@@ -91,7 +91,7 @@ def test_a_connection_that_never_asks_holds_no_stop_up(monkeypatch: pytest.Monke
     asyncio.run(main())
 
 
-def test_what_the_system_has_connected_is_taken_before_the_socket_closes() -> None:
+def test_connections_accepted_by_the_system_are_taken_before_the_socket_closes() -> None:
     async def main() -> None:
         server = await serve(ServerState())
         where = server.sockets[0].getsockname()[:2]
@@ -169,7 +169,7 @@ def test_the_signals_of_another_server_than_uvicorn_are_left_alone(handler: Any)
         signal.signal(signal.SIGTERM, before)
 
 
-def test_who_is_about_to_leave_says_so_in_every_answer(tiny_bundle: Path) -> None:
+def test_a_stopping_server_announces_it_in_every_answer(tiny_bundle: Path) -> None:
     async def main() -> None:
         app = create_app(tiny_bundle, threads=1)
         async with (

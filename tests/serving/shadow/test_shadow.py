@@ -74,7 +74,7 @@ def ask(client: TestClient, *texts: str) -> None:
     wait_until(lambda: n_settled(client) == before + len(texts))
 
 
-def test_texts_of_every_dialect_are_compared_label_by_label(client: TestClient, tiny_bundle: Path) -> None:
+def test_texts_of_every_api_are_compared_label_by_label(client: TestClient, tiny_bundle: Path) -> None:
     """Also those that come from the cache; of a text that is asked by its sentences the whole alone."""
     comment = {"comment": {"text": TEXTS[0]}, "requestedAttributes": {"TOXICITY": {}}}
     large = 9_000 * " "  # behind the body, which then is worked on beside the event loop
@@ -148,7 +148,7 @@ def test_a_shadow_that_raises_is_counted_and_logged_once_without_the_text(
     assert read_report(client)["failed"] == before["failed"] + 6
 
 
-def test_while_a_shadow_hangs_answers_go_on_and_what_is_too_much_is_dropped(
+def test_while_a_shadow_hangs_answers_continue_and_excess_texts_are_dropped(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, shadow = read_report(client), shadow_of(client)
@@ -220,7 +220,7 @@ def test_the_shadow_computes_only_while_the_main_bundle_has_a_thread_to_spare(
     assert order == ["main", "shadow", "shadow"]
 
 
-def test_a_text_goes_to_the_shadow_when_its_answer_has_been_sent() -> None:
+def test_a_text_goes_to_the_shadow_once_its_answer_was_sent() -> None:
     seen: list[str] = []
     result = TextResult({"toxic": 0.5}, (), 1, "a@b/c")
     shadow = Shadow.__new__(Shadow)  # without its thread
@@ -283,7 +283,7 @@ def test_a_text_of_too_many_tokens_is_dropped(client: TestClient, monkeypatch: p
     assert (after["dropped"], after["texts"]) == (before["dropped"] + 1, before["texts"] + 1)
 
 
-def test_the_share_is_chosen_by_the_text_alone() -> None:
+def test_only_the_text_decides_whether_it_is_in_the_share() -> None:
     rng = random.Random(0)
     texts = ["".join(map(chr, rng.choices(range(32, 0x3000), k=rng.randrange(30)))) + str(n) for n in range(5_000)]
     chosen = {share: {text for text in texts if is_chosen(text, share)} for share in (1e-9, 0.01, 0.1, 0.5, 1.0)}
@@ -294,7 +294,7 @@ def test_the_share_is_chosen_by_the_text_alone() -> None:
         assert low - 0.01 < share < high + 0.01
 
 
-def test_labels_that_only_one_has_are_left_out_and_none_in_common_is_refused(tiny_bundle: Path) -> None:
+def test_labels_that_only_one_bundle_has_are_left_out_and_no_common_label_is_refused(tiny_bundle: Path) -> None:
     tiny = read_bundle(tiny_bundle)
     other = dataclasses.replace(tiny, labels=("spam", "insult", "toxic"))
     assert find_common_labels(tiny, other) == ("toxic", "insult")
@@ -307,7 +307,7 @@ def test_labels_that_only_one_has_are_left_out_and_none_in_common_is_refused(tin
         choose_shadow_backend(only_torch, "auto")
 
 
-def test_a_shadow_that_cannot_be_is_refused_at_the_start(
+def test_an_impossible_shadow_is_refused_at_the_start(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a file of the bundle the command says so; a changed one is found where a worker loads it."""

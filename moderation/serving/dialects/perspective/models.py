@@ -26,6 +26,7 @@ _Model = TypeVar("_Model", bound="Message")
 _MOST = 1000
 _LIKELY_NAME = re.compile(r"[\w.@$-]{1,64}", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
+_EMPTY_LIST = {"type": "array", "maxItems": 0}
 
 
 def _read_number(given: Any) -> Any:
@@ -317,9 +318,6 @@ def show_name(name: object) -> str:
     """
     text = str(name)
     return text if _LIKELY_NAME.fullmatch(text) else f"(a name of {len(text)} characters)"
-
-
-_EMPTY_LIST = {"type": "array", "maxItems": 0}
 
 
 def inline_schema(kind: type[Message]) -> JsonSchemaValue:

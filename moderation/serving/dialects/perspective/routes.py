@@ -41,6 +41,26 @@ from moderation.serving.feedback.decisions import WAIT_S, Decision, OutcomeUnkno
 from moderation.serving.service import PredictionService
 from moderation.serving.state import AppState, state_for
 
+logger = logging.getLogger(__name__)
+
+MAX_SENTENCES = 256
+"""Spans of one answer; the last one holds all the rest."""
+
+_STATUS_OF_KIND = {
+    "unauthorized": (403, "PERMISSION_DENIED"),
+    "invalid_key": (400, "INVALID_ARGUMENT"),
+    "method_not_allowed": (405, "UNIMPLEMENTED"),
+    "timeout": (504, "DEADLINE_EXCEEDED"),
+    "slow_body": (408, "DEADLINE_EXCEEDED"),
+}
+_STATUS = {404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+_MESSAGES = {
+    "unauthorized": "Method doesn't allow unregistered callers. Please use an API key: ?key=KEY.",
+    "invalid_key": "API key not valid. Please pass a valid API key.",
+}
+_REASONS = {"invalid_key": "API_KEY_INVALID", "rate_limited": "RATE_LIMIT_EXCEEDED"}
+_SOON_S = 0.5
+
 
 def to_utf16(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     r"""Offsets of code points as offsets of UTF-16 units, which JavaScript, Java and C# count.
@@ -66,28 +86,6 @@ def to_utf16(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int
 
 def _count_units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
-
-
-MAX_SENTENCES = 256
-"""Spans of one answer; the last one holds all the rest."""
-
-_STATUS_OF_KIND = {
-    "unauthorized": (403, "PERMISSION_DENIED"),
-    "invalid_key": (400, "INVALID_ARGUMENT"),
-    "method_not_allowed": (405, "UNIMPLEMENTED"),
-    "timeout": (504, "DEADLINE_EXCEEDED"),
-    "slow_body": (408, "DEADLINE_EXCEEDED"),
-}
-_STATUS = {404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
-_MESSAGES = {
-    "unauthorized": "Method doesn't allow unregistered callers. Please use an API key: ?key=KEY.",
-    "invalid_key": "API key not valid. Please pass a valid API key.",
-}
-_REASONS = {"invalid_key": "API_KEY_INVALID", "rate_limited": "RATE_LIMIT_EXCEEDED"}
-
-_SOON_S = 0.5
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
