@@ -102,7 +102,7 @@ def compare(
         form: Its name, which decides the limits.
         found: Its probabilities, float32 `(n_texts, n_labels)`.
         reference: torch's probabilities.
-        targets: 0 or 1, for the first texts, `(n_with_targets, n_labels)`; the odd texts come last and have none.
+        targets: 0 or 1, NaN where unknown, for the first texts, `(n_with_targets, n_labels)`; the odd texts come last and have none.
         thresholds: float32 `(n_labels,)`.
         labels: Order of the columns.
         languages: Of the first texts; the limits then apply to each language too.
@@ -151,6 +151,8 @@ def _measure(
 
 def _drop(truth: npt.NDArray[Any], before: FloatArray, after: FloatArray) -> float | None:
     """By how much ROC-AUC falls; None if a class is missing."""
+    known = ~np.isnan(truth)
+    truth, before, after = truth[known], before[known], after[known]
     if len(np.unique(truth)) < 2:
         return None
     from sklearn.metrics import roc_auc_score  # imported here because `verify` does not need it

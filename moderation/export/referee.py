@@ -32,7 +32,7 @@ class ParityTexts:
 
     Args:
         real: Texts from the run's data.
-        targets: Their targets, 0 or 1, `(n_real, n_labels)`.
+        targets: Their targets, 0 or 1, NaN where unknown, `(n_real, n_labels)`.
         languages: Their languages; None if the table has no such column.
     """
 
