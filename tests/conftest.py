@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny real backbone, a labelled table, the folder of licensed data where it is to be had."""
 
+import base64
 import hashlib
 import importlib.metadata
 import logging
@@ -27,7 +28,12 @@ WORDS = [*"abcdefghijklmnopqrstuvwxyz", "kind", "fine", "bread", "river", "idiot
 
 
 def pytest_configure() -> None:
-    """Programs that a shell starts in the background ignore Ctrl-C, and so would those that the tests start."""
+    """Set what the tests and the programs that they start inherit.
+
+    Small products gain nothing from a second thread, which waits by spinning. Programs that a shell starts in the
+    background ignore Ctrl-C, and so would those that the tests start.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -227,6 +233,15 @@ def make_bundle(folder: Path) -> None:
     words = f"export {cached('run', make_run)} --to {folder} --formats hf,onnx,onnx-int8,torchscript --threads 1"
     words += " --allow onnx-int8"  # a fresh tiny model differs by rounding alone, by more or less than its limit
     assert cli.main([*words.split(), "--parity-texts", "100"]) == 0
+
+
+@pytest.fixture(scope="module")
+def unpainted() -> Iterator[None]:
+    """Draw the pictures of reports, but do not paint them, which takes longer than a small training."""
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moderation.report.plots.to_png", lambda figure: base64.b64decode(pixel))
+        yield
 
 
 @pytest.fixture(scope="session")
