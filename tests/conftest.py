@@ -63,6 +63,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_languages() -> Iterator[None]:
+    """Unpack the languages, which takes half a second, once for each process of the tests, not for each command."""
+    from py3langid.langid import LanguageIdentifier
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LanguageIdentifier, "from_model_file", staticmethod(cache(LanguageIdentifier.from_model_file)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_logging() -> None:
     """Log as in a fresh process, whatever the libraries of earlier tests have set."""
