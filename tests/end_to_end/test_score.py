@@ -77,7 +77,10 @@ def run(*arguments):
     """Run a command in this process: it is the ones that are interrupted that need one of their own."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        code = cli.main([str(argument) for argument in arguments])
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as end:  # of argparse
+            code = end.code
     assert SECRET not in out.getvalue() + err.getvalue()
     assert "Traceback" not in err.getvalue()
     return code, out.getvalue(), err.getvalue()

@@ -330,32 +330,26 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(bundle, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"tiny", "link"}
 
 
-def test_the_makers_words_and_the_licence_stand_in_the_card(tiny_run, tmp_path):
-    words = ["export", str(tiny_run), "--to", str(tmp_path / "b"), "--formats", "hf", "--parity-texts", "20"]
-    about = tmp_path / "about.md"
-    about.write_text("## Purpose\n\nTo be tested, nothing {else}.\n", encoding="utf-8")
-    more = ["--about", str(about), "--licence", "cc0-1.0", "--threads", "1"]
-    assert cli.main([*words, *more]) == 0
-    card = (tmp_path / "b" / "README.md").read_text(encoding="utf-8")
-    assert card.startswith('---\nlicense: "cc0-1.0"\n')
-    assert "comes from.\n\n## Purpose\n\nTo be tested, nothing {else}.\n\n## Use\n" in card
-    about.write_bytes(b"\xff\xfe")
-    assert cli.main([*words, *more, "--overwrite"]) == 2
-    assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"
-
-
-def test_what_labels_are_called_elsewhere_is_sealed_and_stands_in_the_card(tiny_run, tmp_path, capsys):
-    words = f"export {tiny_run} --to {tmp_path / 'b'} --formats hf --parity-texts 5 --threads 1".split()
+def test_the_makers_words_and_what_labels_are_called_elsewhere_stand_in_the_card(tiny_run, tmp_path, capsys):
+    words = f"export {tiny_run} --to {tmp_path / 'b'} --formats hf --parity-texts 20 --threads 1".split()
     assert cli.main([*words, "--map", "obscene=harrassment"]) == 2
     assert "--map:" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+    about = tmp_path / "about.md"
+    about.write_text("## Purpose\n\nTo be tested, nothing {else}.\n", encoding="utf-8")
+    words += ["--about", str(about), "--licence", "cc0-1.0"]
     assert cli.main([*words, "--map", "obscene=sexual", "--map", "insult=self_harm,insult=FLIRTATION"]) == 0
     bundle = read_bundle(tmp_path / "b")
     assert bundle.mapping == {"obscene": ("sexual",), "insult": ("self-harm", "FLIRTATION")}
     card = (tmp_path / "b" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith('---\nlicense: "cc0-1.0"\n')
+    assert "comes from.\n\n## Purpose\n\nTo be tested, nothing {else}.\n\n## Use\n" in card
     assert "| obscene | `sexual` | `PROFANITY` |" in card
     assert "| insult | `self-harm` | `FLIRTATION` |" in card
     assert "| threat | `harassment/threatening`, `violence` | `THREAT` |" in card
+    about.write_bytes(b"\xff\xfe")
+    assert cli.main([*words, "--overwrite"]) == 2
+    assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
