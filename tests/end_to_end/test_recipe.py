@@ -16,6 +16,8 @@ from moderation.data.disguises import edit_text
 from moderation.flags import merge
 from moderation.labels import JIGSAW_LABELS
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["--max-length", "32", "--epochs", "2", "--batch-size", "16", "--lr", "1e-3", "--bootstrap", "0"]
 OPTIONS = ["--negatives", "0.5", "--disguised", "0.2", "--fold-disguises"]

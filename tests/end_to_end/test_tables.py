@@ -9,6 +9,8 @@ import pytest
 
 from moderation import cli
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 HEAD = "id,comment_text,toxic\n"
 
 
