@@ -109,7 +109,7 @@ def exchange(server: Server, *pieces: bytes, pause_s: float = 0.0) -> httpx.Resp
     """Send bytes as they are and read what comes until the server closes; no answer at all is a failure."""
     host, port = server.url.removeprefix("http://").split(":")
     received = b""
-    with socket.create_connection((host, int(port)), timeout=15) as line:
+    with socket.create_connection((host, int(port)), timeout=60) as line:
         try:
             for piece in pieces:
                 line.sendall(piece)

@@ -50,13 +50,8 @@ def predict_until_all_answered(server: Server, n_workers: int) -> int:
     with ThreadPoolExecutor(8) as pool:
         for turn in range(1, 101):
             list(pool.map(lambda number: predict(server, [f"kind river {number} " * 60]), range(20)))
-            end = time.monotonic() + 10
-            while True:  # an answer is counted when it has been sent
-                shares = count_answers(server)
-                if sum(shares) == 20 * turn:
-                    break
-                assert time.monotonic() < end, shares
-                time.sleep(0.02)
+            wait_until(lambda turn=turn: sum(count_answers(server)) == 20 * turn)  # counted when it has been sent
+            shares = count_answers(server)
             if len(shares) == n_workers and min(shares) > 0:
                 return 20 * turn
     raise AssertionError(f"one had nothing to do: {shares}")
@@ -353,7 +348,7 @@ def test_a_worker_that_dies_is_replaced(tiny_bundle: Path, tmp_path: Path) -> No
         shutil.rmtree(counts_of(server))
         assert read_metrics(server)["moderation_requests_total,POST,/v1/predict,200"] == 1
         worker.kill()
-        worker.wait(10)
+        worker.wait(60)
         wait_until_ready(server)
         assert predict(server, ["you idiot"]) == answer
         assert [child.pid for child in workers_of(server)] != [worker.pid]
