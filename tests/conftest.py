@@ -261,6 +261,15 @@ def make_speedy_bundle(folder: Path) -> None:
 
 
 @pytest.fixture
+def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let exports compare no text of thousands of windows, on which they spend their time; `tiny_bundle` did."""
+    from moderation.export.odd_texts import ODD_TEXTS
+
+    for name in [name for name, text in ODD_TEXTS.items() if len(text) > 5_000]:
+        monkeypatch.delitem(ODD_TEXTS, name)
+
+
+@pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the pictures of reports, but do not paint them, which takes longer than a small training."""
     pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="

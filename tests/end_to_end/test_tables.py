@@ -65,6 +65,7 @@ def test_check_train_evaluate_and_suites_refuse_and_name_the_row(
     assert cli.main(["check", str(broken), "--quoting", "none"]) == 0
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_a_table_of_others_is_trained_on_and_rebuilt(
     table: pd.DataFrame, tiny_backbone: Path, tmp_path: Path, capsys
 ) -> None:

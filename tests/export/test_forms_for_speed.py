@@ -162,6 +162,7 @@ def test_one_two_four_layers_stay_until_it_passes():
     assert not row.passed
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_what_stays_in_float_is_named(tiny_run, tmp_path, monkeypatch, capsys):
     """A limit that only the float graph meets: all layers end in float, and the bundle says so."""
     limits = {"auc_drop": 1.0, "flips": 1.0, "max_difference": 1e-6}
