@@ -21,11 +21,11 @@ model: $(VENV)/.installed
 		--about configs/compact-en.md --licence apache-2.0
 
 test: $(VENV)/.installed-dev
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 # How much of the package the quick tests run. What they start as processes of their own is not counted.
 coverage: $(VENV)/.installed-dev
-	$(PYTHON) -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered
+	$(PYTHON) -m pytest -n 2 --dist worksteal --cov --cov-report term:skip-covered
 
 lint: $(VENV)/.installed-dev
 	$(PYTHON) -m ruff check

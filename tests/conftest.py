@@ -1,12 +1,18 @@
 """Shared fixtures: a tiny real backbone, a labelled table, the folder of licensed data where it is to be had."""
 
+import base64
+import hashlib
+import importlib.metadata
 import logging
 import os
+import platform
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +28,12 @@ WORDS = [*"abcdefghijklmnopqrstuvwxyz", "kind", "fine", "bread", "river", "idiot
 
 
 def pytest_configure() -> None:
-    """Programs that a shell starts in the background ignore Ctrl-C, and so would those that the tests start."""
+    """Set what the tests and the programs that they start inherit.
+
+    Small products gain nothing from a second thread, which waits by spinning. Programs that a shell starts in the
+    background ignore Ctrl-C, and so would those that the tests start.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -52,6 +63,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_languages() -> Iterator[None]:
+    """Unpack the languages, which takes half a second, once for each process of the tests, not for each command."""
+    from py3langid.langid import LanguageIdentifier
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LanguageIdentifier, "from_model_file", staticmethod(cache(LanguageIdentifier.from_model_file)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_logging() -> None:
     """Log as in a fresh process, whatever the libraries of earlier tests have set."""
@@ -66,17 +87,56 @@ def own_logging() -> None:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that one of the test processes makes, and the others wait for and read."""
+    """This session's copy of a folder that is made once per machine, so that no test can damage those of later ones."""
     base = factory.getbasetemp()
     place = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, done = place / "once" / name, place / f"{name}.done"
+    folder = place / "once" / name
+    with FileLock(place / f"{name}.lock"):
+        if not folder.exists():
+            shutil.copytree(cached(name, make), folder)
+    return folder
+
+
+def cached(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the tests' cache. One process makes it, others wait for it; what a killed one left is made again."""
+    place = tests_cache()
+    folder, done = place / name, place / f"{name}.done"
     with FileLock(place / f"{name}.lock"):
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)
-            folder.parent.mkdir(exist_ok=True)
             make(folder)
             done.touch()
     return folder
+
+
+@cache
+def tests_cache() -> Path:
+    """The cache for this code, these libraries and this seed; those of other code go when unused for a week.
+
+    They are in `content-moderation-tests` in the folder `TINY_CACHE`, by default the user's cache.
+    """
+    user = os.environ.get("TINY_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = Path(user) / "content-moderation-tests"
+    place = home / code_hash()
+    place.mkdir(parents=True, exist_ok=True)
+    os.utime(place)
+    for old in home.iterdir():
+        if old.stat().st_mtime < time.time() - 7 * 86_400:
+            shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def code_hash() -> str:
+    """A hash of all that decides what a training and an export write here."""
+    versions = {(found.name, found.version) for found in importlib.metadata.distributions()}
+    found = hashlib.sha256(repr((SEED, sys.version, platform.platform(), sorted(versions))).encode())
+    package = Path(__file__).parents[1] / "moderation"
+    unused = [package / name for name in ("models", "serving", "suites", "migration", "__pycache__")]
+    sources = [path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    for path in [Path(__file__), *sorted(sources)]:
+        if not any(path.is_relative_to(folder) for folder in unused):
+            found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:16]
 
 
 @pytest.fixture(scope="session")
@@ -142,41 +202,78 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def table_path(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def table_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table as a CSV file."""
+    return made_once(tmp_path_factory, "data", make_table_file) / "comments.csv"
 
-    def make(folder: Path) -> None:
-        folder.mkdir()
-        table.to_csv(folder / "comments.csv", index=False)
 
-    return made_once(tmp_path_factory, "data", make) / "comments.csv"
+def make_table_file(folder: Path) -> None:
+    """Write the table."""
+    folder.mkdir()
+    make_table(600).to_csv(folder / "comments.csv", index=False)
 
 
 @pytest.fixture(scope="session")
-def tiny_run(table_path: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder: the tiny backbone trained on the table until its labels differ. Read it, do not change it."""
+    return made_once(tmp_path_factory, "run", make_run)
+
+
+def make_run(folder: Path) -> None:
+    """Train the tiny backbone. The run's record names files of the cache, which later sessions find too."""
     from moderation import cli
 
-    def make(folder: Path) -> None:
-        words = f"--data-path {table_path} --backbone {tiny_backbone} --output-dir {folder} --threads 1"
-        settings = "--max-length 32 --epochs 6 --batch-size 16 --lr 5e-3 --bootstrap 0"
-        assert cli.main(["train", *words.split(), *settings.split()]) == 0
-
-    return made_once(tmp_path_factory, "run", make)
+    backbone, data = cached("backbone", make_backbone), cached("data", make_table_file) / "comments.csv"
+    words = f"--data-path {data} --backbone {backbone} --output-dir {folder} --threads 1"
+    settings = "--max-length 32 --epochs 6 --batch-size 16 --lr 5e-3 --bootstrap 0"
+    assert cli.main(["train", *words.split(), *settings.split()]) == 0
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run as a bundle with the forms hf, onnx, onnx-int8 and torchscript. Read it, do not change it."""
     pytest.importorskip("onnxruntime")
+    return made_once(tmp_path_factory, "tiny", make_bundle)
+
+
+def make_bundle(folder: Path) -> None:
+    """Export the tiny run."""
     from moderation import cli
 
-    def make(folder: Path) -> None:
-        words = f"export {tiny_run} --to {folder} --formats hf,onnx,onnx-int8,torchscript --threads 1"
-        words += " --allow onnx-int8"  # a fresh tiny model differs by rounding alone, by more or less than its limit
-        assert cli.main([*words.split(), "--parity-texts", "100"]) == 0
+    words = f"export {cached('run', make_run)} --to {folder} --formats hf,onnx,onnx-int8,torchscript --threads 1"
+    words += " --allow onnx-int8"  # a fresh tiny model differs by rounding alone, by more or less than its limit
+    assert cli.main([*words.split(), "--parity-texts", "100"]) == 0
 
-    return made_once(tmp_path_factory, "tiny", make)
+
+@pytest.fixture(scope="session")
+def speedy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as a bundle with every form that `tiny_bundle` lacks. Read it, do not change it."""
+    return made_once(tmp_path_factory, "speedy", make_speedy_bundle)
+
+
+def make_speedy_bundle(folder: Path) -> None:
+    """Export the tiny run for OpenVINO and for other servers."""
+    from moderation import cli
+
+    words = f"export {cached('run', make_run)} --to {folder} --formats onnx,openvino,torch,triton,torchserve"
+    words += " --threads 1 --parity-texts 100 --allow openvino --name tiny"
+    assert cli.main(words.split()) == 0
+
+
+@pytest.fixture
+def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let exports compare no text of thousands of windows, on which they spend their time; `tiny_bundle` did."""
+    from moderation.export.odd_texts import ODD_TEXTS
+
+    for name in [name for name, text in ODD_TEXTS.items() if len(text) > 5_000]:
+        monkeypatch.delitem(ODD_TEXTS, name)
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the pictures of reports, but do not paint them, which takes longer than a small training."""
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    monkeypatch.setattr("moderation.report.plots.to_png", lambda figure: base64.b64decode(pixel))
 
 
 @pytest.fixture(scope="session")

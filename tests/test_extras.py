@@ -13,7 +13,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,61 @@ def without(folder: Path, *hidden: str) -> Mapping[str, str]:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(HIDE.format(hidden=hidden), encoding="utf-8")
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+FORKS = """
+import json, os, sys, traceback
+import sitecustomize
+from moderation import cli
+found = set(json.loads(sys.argv[1])) & sys.modules.keys()
+assert not found, f"no verb of its own, and imports {found}"
+for line in sys.stdin:
+    hidden, words, folder = json.loads(line)
+    if not (pid := os.fork()):
+        sitecustomize.HIDDEN.update(hidden)
+        os.chdir(folder)
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
+        code = 1
+        try:
+            code = cli.main(words)
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+class Verbs:
+    """Runs verbs without some packages, each in a fork of one process that has imported what all verbs share."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = {**without(folder / "hook"), "HF_HUB_OFFLINE": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", FORKS, json.dumps(ALL)],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, hidden: Iterable[str], words: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+        """Run a verb in a folder as if these modules were not installed."""
+        assert self.process.stdin and self.process.stdout
+        print(json.dumps([list(hidden), words.split(), str(folder)]), file=self.process.stdin, flush=True)
+        code = int(self.process.stdout.readline())
+        out, err = ((folder / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return subprocess.CompletedProcess(words, code, out, err)
+
+
+@pytest.fixture(scope="module")
+def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
+    if not hasattr(os, "fork"):
+        pytest.skip("forks are a POSIX feature")
+    it = Verbs(tmp_path_factory.mktemp("verbs"))
+    with it.process:
+        yield it
 
 
 def run(environment: Mapping[str, str], *words: str | Path, **more: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -129,21 +184,12 @@ def test_the_servers_environment_holds_no_tables_and_no_training() -> None:
     assert not brought_by(requirements) & heavy
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import moderation.serving.app",
-        "import moderation.commands.serve",
-        "from moderation import Classifier",
-        "import moderation.serving.processes.supervisor",
-        "import moderation.commands.keys",
-        "import moderation.commands.verify",
-        "import moderation.commands.tune",
-    ],
-)
-def test_the_server_and_whatever_needs_no_table_import_none_of_their_packages(code: str, tmp_path: Path) -> None:
-    tail = f"; import sys; print(*(name for name in {TABLES_AND_TRAINING!r} if name in sys.modules))"
-    done = run(os.environ | {"PYTHONPATH": str(ROOT)}, "-c", code + tail)
+def test_the_server_and_whatever_needs_no_table_import_none_of_their_packages() -> None:
+    names = ["serving.app", "serving.processes.supervisor"]
+    names += [f"commands.{verb}" for verb in ("serve", "keys", "verify", "tune")]
+    lines = ["import sys", "from moderation import Classifier", *(f"import moderation.{name}" for name in names)]
+    lines.append(f"print(*(name for name in {TABLES_AND_TRAINING!r} if name in sys.modules))")
+    done = run(os.environ | {"PYTHONPATH": str(ROOT)}, "-c", "\n".join(lines))
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 
@@ -162,9 +208,9 @@ CASES = {
 
 
 @pytest.mark.parametrize(("words", "extras"), CASES.items())
-def test_a_verb_names_every_extra_that_it_lacks_at_once(words: str, extras: str, tmp_path: Path) -> None:
+def test_a_verb_names_every_extra_that_it_lacks_at_once(words: str, extras: str, verbs: Verbs, tmp_path: Path) -> None:
     verb = words.split()[0]
-    done = run(without(tmp_path / "hook", *ALL), "-m", "moderation", *words.split(), cwd=tmp_path)
+    done = verbs.run(ALL, words, tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
@@ -205,11 +251,10 @@ ONE = [
 
 @pytest.mark.parametrize(("words", "package", "extra"), ONE, ids=[f"{words.split()[0]}-{one}" for words, one, _ in ONE])
 def test_one_missing_package_names_an_extra_that_installs_it(
-    words: str, package: str, extra: str, tmp_path: Path
+    words: str, package: str, extra: str, verbs: Verbs, tmp_path: Path
 ) -> None:
     (tmp_path / "t.csv").write_text("comment_text,toxic\nkind,0\nidiot,1\n", encoding="utf-8")
-    environment = {**without(tmp_path / "hook", package), "HF_HUB_OFFLINE": "1"}
-    done = run(environment, "-m", "moderation", *words.split(), cwd=tmp_path)
+    done = verbs.run([package], words, tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     named = re.findall(r"pip install '\.\[([\w,-]+)\]'", done.stderr)
@@ -224,13 +269,13 @@ def test_one_missing_package_names_an_extra_that_installs_it(
 
 
 @pytest.mark.parametrize("verb", ["tune", "keys"])
-def test_code_that_needs_no_extra_runs_without_any(verb: str, tmp_path: Path) -> None:
+def test_code_that_needs_no_extra_runs_without_any(verb: str, verbs: Verbs, tmp_path: Path) -> None:
     import numpy as np
 
     np.save(tmp_path / "p.npy", np.array([[0.2], [0.9], [0.4]], dtype=np.float32))
     np.save(tmp_path / "l.npy", np.array([[0], [1], [0]], dtype=np.float32))
     words = {"tune": "tune --preds p.npy --labels l.npy --label-columns a --bootstrap 5", "keys": "keys add --name a"}
-    done = run(without(tmp_path / "hook", *ALL), "-m", "moderation", *words[verb].split(), cwd=tmp_path)
+    done = verbs.run(ALL, words[verb], tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -94,7 +94,7 @@ class TableOptions(Options):
         if self.label_format not in ("auto", "columns") and self.labels_in is None:
             problems.append(f"--label-format {self.label_format} needs --labels-in, which names the column.")
         if not all(code.strip() for code in self.languages) or not self.languages:
-            problems.append("--languages: expected language codes such as en, or any.")
+            problems.append("--languages names no language; expected codes such as en, or any.")
         if self.detect_language and self.languages != ("en",):
             problems.append("--detect-language keeps English only; leave it or --languages out.")
         if self.partial_labels and self.one_column is not None:

@@ -102,7 +102,8 @@ def compare(
         form: Its name, which decides the limits.
         found: Its probabilities, float32 `(n_texts, n_labels)`.
         reference: torch's probabilities.
-        targets: 0 or 1, NaN where unknown, for the first texts, `(n_with_targets, n_labels)`; the odd texts come last and have none.
+        targets: 0 or 1, NaN where unknown, for the first texts, `(n_with_targets, n_labels)`; the odd texts come last
+            and have none.
         thresholds: float32 `(n_labels,)`.
         labels: Order of the columns.
         languages: Of the first texts; the limits then apply to each language too.

@@ -110,12 +110,12 @@ def test_a_long_text_takes_time_in_proportion(folded):
     normalize = folded.backend_tokenizer.normalizer.normalize_str
 
     def seconds(text):
-        begin = time.perf_counter()
+        begin = time.process_time()
         normalize(text)
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     for piece in ("a", "a ", "a1", "aaab", "1", "aA", "a000", "e!", "$", "o0", "l1", "@", "AA1", " "):
-        short, long = (min(seconds(piece * n) for _ in range(3)) for n in (5_000, 50_000))
+        short, long = (min(seconds(piece * n) for _ in range(3)) for n in (2_000, 20_000))
         assert long < 60 * short + 0.05, piece
 
 

@@ -30,6 +30,8 @@ SECRET = "ZQXSECRET"
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., "Said"]
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @dataclass(frozen=True)
 class Said:
@@ -240,9 +242,13 @@ def test_rows_without_text_are_left_out_and_counted(run: Run, small: list[str], 
 
 
 def test_one_label_is_enough(run: Run, small: list[str], tmp_path: Path) -> None:
+    """Also for a head on a frozen encoder, and for batches chosen by label."""
     comments()[["comment_text", "toxic"]].to_csv(tmp_path / "a.csv", index=False)
-    said = run("train", "--data-path", tmp_path / "a.csv", "--output-dir", tmp_path / "run", *small)
+    words = ["--output-dir", tmp_path / "run", *small, "--freeze-layers", "2", "--balanced-sampler"]
+    said = run("train", "--data-path", tmp_path / "a.csv", *words)
     assert said.code == 0, said.err
+    training = json.loads((tmp_path / "run" / "run.json").read_text())["training"]
+    assert training["trainable"] < training["parameters"] / 2
     assert np.load(tmp_path / "run" / "preds_val.npy").shape == (12, 1)
     assert list(json.loads((tmp_path / "run" / "thresholds.json").read_text())["thresholds"]) == ["toxic"]
     assert evaluate(run, tmp_path / "run").code == 0

@@ -16,6 +16,8 @@ from moderation.data.disguises import edit_text
 from moderation.flags import merge
 from moderation.labels import JIGSAW_LABELS
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["--max-length", "32", "--epochs", "2", "--batch-size", "16", "--lr", "1e-3", "--bootstrap", "0"]
 OPTIONS = ["--negatives", "0.5", "--disguised", "0.2", "--fold-disguises"]
@@ -46,6 +48,7 @@ def test_the_record_says_what_was_added_and_how_much_was_seen(run):
     assert "Extra table, SHA-256" in (run / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_the_bundle_reads_a_disguised_text_as_the_plain_one_also_without_the_extra_table(run, extra, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     hidden = extra.with_suffix(".hidden")

@@ -40,11 +40,11 @@ def test_a_text_given_as_a_file_gets_the_cure_and_is_not_quoted(words, tmp_path)
 
 @pytest.mark.parametrize("text", ["you are an idiot", "", "--żółć 🙂\rb"])
 def test_one_text_gives_the_line_that_the_pipe_gives(text, tmp_path):
-    code, out, err = run("score", f"--text={text}")
-    process = start("score", "-", stdin=subprocess.PIPE)
+    alone, process = start("score", f"--text={text}"), start("score", "-", stdin=subprocess.PIPE)
     piped, _ = process.communicate(text + "\n", timeout=60)
-    assert (code, out) == (process.returncode, piped)
-    assert code == (0 if text else 3)
+    out, err = alone.communicate(timeout=60)
+    assert (alone.returncode, out) == (process.returncode, piped)
+    assert alone.returncode == (0 if text else 3)
     assert "thresholds: the bundle's" in err
 
 

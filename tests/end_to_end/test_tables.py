@@ -9,6 +9,8 @@ import pytest
 
 from moderation import cli
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 HEAD = "id,comment_text,toxic\n"
 
 
@@ -63,6 +65,7 @@ def test_check_train_evaluate_and_suites_refuse_and_name_the_row(
     assert cli.main(["check", str(broken), "--quoting", "none"]) == 0
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_a_table_with_unusual_columns_is_trained_on_and_rebuilt(
     table: pd.DataFrame, tiny_backbone: Path, tmp_path: Path, capsys
 ) -> None:

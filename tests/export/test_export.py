@@ -123,6 +123,7 @@ def test_other_files_in_a_bundles_folder_are_not_removed_with_it(tmp_path):
         check_target(folder, overwrite=True)
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_a_bundle_is_replaced_only_on_request(tiny_run, bundle, capsys):
     assert cli.main(["export", str(tiny_run), "--to", str(bundle)]) == 1
     assert "--overwrite" in capsys.readouterr().err
@@ -135,6 +136,7 @@ def test_a_bundle_is_replaced_only_on_request(tiny_run, bundle, capsys):
         assert classifier.backend_name == "onnx"
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_a_form_that_fails_is_not_written_unless_allowed(tiny_run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(FORMS, "onnx", replace(FORMS["onnx"], limits={"max_difference": -1.0}))
     words = ["export", str(tiny_run), "--formats", "hf,onnx", "--parity-texts", "20", "--threads", "1", "--to"]
@@ -204,6 +206,7 @@ def test_the_manifest_keeps_the_curves_of_the_validation_split(tiny_run, tiny_bu
         assert curve["flagged"][place] * 60 == pytest.approx(found["at_threshold"]["flagged"], abs=1e-3)
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_a_run_without_validation_predictions_gives_no_curves_and_reports_it(tiny_run, tmp_path, caplog):
     run = RunFolder(Path(shutil.copytree(tiny_run, tmp_path / "run")))
     run.preds("val").unlink()
@@ -234,6 +237,7 @@ def test_predictions_of_something_else_are_refused(tmp_path, change, message):
         read_curves(run, ["toxic", "threat"], [0.5, 0.5])
 
 
+@pytest.mark.usefixtures("short_texts")
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_failed_form_replaces_nothing(tiny_run, bundle, tmp_path, capsys, monkeypatch, overwrite):
     """Neither a whole bundle by one that lost a form, nor nothing by one that nothing can load."""
@@ -330,32 +334,27 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(bundle, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"tiny", "link"}
 
 
-def test_the_authors_text_and_the_licence_are_in_the_card(tiny_run, tmp_path):
-    words = ["export", str(tiny_run), "--to", str(tmp_path / "b"), "--formats", "hf", "--parity-texts", "20"]
-    about = tmp_path / "about.md"
-    about.write_text("## Purpose\n\nTo be tested, nothing {else}.\n", encoding="utf-8")
-    more = ["--about", str(about), "--licence", "cc0-1.0", "--threads", "1"]
-    assert cli.main([*words, *more]) == 0
-    card = (tmp_path / "b" / "README.md").read_text(encoding="utf-8")
-    assert card.startswith('---\nlicense: "cc0-1.0"\n')
-    assert "comes from.\n\n## Purpose\n\nTo be tested, nothing {else}.\n\n## Use\n" in card
-    about.write_bytes(b"\xff\xfe")
-    assert cli.main([*words, *more, "--overwrite"]) == 2
-    assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"
-
-
-def test_the_mapping_of_labels_is_sealed_and_in_the_card(tiny_run, tmp_path, capsys):
-    words = f"export {tiny_run} --to {tmp_path / 'b'} --formats hf --parity-texts 5 --threads 1".split()
+@pytest.mark.usefixtures("short_texts")
+def test_the_makers_words_and_what_labels_are_called_elsewhere_stand_in_the_card(tiny_run, tmp_path, capsys):
+    words = f"export {tiny_run} --to {tmp_path / 'b'} --formats hf --parity-texts 20 --threads 1".split()
     assert cli.main([*words, "--map", "obscene=harrassment"]) == 2
     assert "--map:" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+    about = tmp_path / "about.md"
+    about.write_text("## Purpose\n\nTo be tested, nothing {else}.\n", encoding="utf-8")
+    words += ["--about", str(about), "--licence", "cc0-1.0"]
     assert cli.main([*words, "--map", "obscene=sexual", "--map", "insult=self_harm,insult=FLIRTATION"]) == 0
     bundle = read_bundle(tmp_path / "b")
     assert bundle.mapping == {"obscene": ("sexual",), "insult": ("self-harm", "FLIRTATION")}
     card = (tmp_path / "b" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith('---\nlicense: "cc0-1.0"\n')
+    assert "comes from.\n\n## Purpose\n\nTo be tested, nothing {else}.\n\n## Use\n" in card
     assert "| obscene | `sexual` | `PROFANITY` |" in card
     assert "| insult | `self-harm` | `FLIRTATION` |" in card
     assert "| threat | `harassment/threatening`, `violence` | `THREAT` |" in card
+    about.write_bytes(b"\xff\xfe")
+    assert cli.main([*words, "--overwrite"]) == 2
+    assert "Purpose" in (tmp_path / "b" / "README.md").read_text(encoding="utf-8"), "what stood there is unchanged"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -2,8 +2,7 @@
 
 import json
 import shutil
-import subprocess
-import sys
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,6 +16,7 @@ from moderation.bundles import read_bundle
 from moderation.errors import ArtifactError
 from moderation.export.mixed_precision import layer_groups, leave_until_passed, rank_groups
 from moderation.export.onnx_int8 import write_onnx_int8
+from moderation.export.openvino_int8 import write_openvino_int8
 from moderation.forms import FORMS
 from moderation.training.batching import PAD_TO_MULTIPLE_OF
 from tests.bundle_mutator import mutate, openvino_mutations
@@ -25,37 +25,28 @@ from tests.bundle_trial import Trials, try_bundle
 TEXTS = ["kind river", "stupid idiot", "", "a b c " * 60, "them damn kill " * 9]
 
 
-@pytest.fixture(scope="module")
-def everything(tiny_run, tmp_path_factory):
-    """A bundle with every form that `tiny_bundle` lacks."""
-    folder = tmp_path_factory.mktemp("bundles") / "everything"
-    words = f"export {tiny_run} --to {folder} --formats onnx,openvino,torch,triton,torchserve --threads 1"
-    assert cli.main([*words.split(), "--parity-texts", "100", "--allow", "openvino", "--name", "tiny"]) == 0
-    return folder
-
-
-def test_every_requested_form_is_written_and_no_other(everything):
-    bundle = read_bundle(everything)
+def test_every_requested_form_is_written_and_no_other(speedy_bundle):
+    bundle = read_bundle(speedy_bundle)
     assert set(bundle.forms) == {"onnx", "openvino", "torch", "triton", "torchserve"}
     for name in bundle.forms:
-        assert (everything / FORMS[name].main_file.format(name=bundle.name)).is_file()
-    assert not (everything / "model.safetensors").exists(), "hf was not asked for"
+        assert (speedy_bundle / FORMS[name].main_file.format(name=bundle.name)).is_file()
+    assert not (speedy_bundle / "model.safetensors").exists(), "hf was not asked for"
 
 
-def test_the_card_shows_only_ways_that_the_bundle_supports(everything, tiny_bundle):
+def test_the_card_shows_only_ways_that_the_bundle_supports(speedy_bundle, tiny_bundle):
     assert "from transformers import pipeline" in (tiny_bundle / "README.md").read_text()
-    assert "from transformers import pipeline" not in (everything / "README.md").read_text()
+    assert "from transformers import pipeline" not in (speedy_bundle / "README.md").read_text()
 
 
-def test_verify_knows_forms_that_others_run(everything, capsys):
-    assert cli.main(["verify", str(everything), "--threads", "1"]) == 0
+def test_verify_knows_forms_that_others_run(speedy_bundle, capsys):
+    assert cli.main(["verify", str(speedy_bundle), "--threads", "1"]) == 0
     table = capsys.readouterr().out
     assert all(name in table for name in ("openvino", "triton", "torchserve"))
 
 
-def test_openvino_answers_close_to_torch_and_the_same_with_any_other_texts(everything, tiny_bundle):
+def test_openvino_answers_close_to_torch_and_the_same_with_any_other_texts(speedy_bundle, tiny_bundle):
     reference = Classifier.load(tiny_bundle, backend="torch").probabilities(TEXTS)
-    with Classifier.load(everything, threads=2) as classifier:
+    with Classifier.load(speedy_bundle, threads=2) as classifier:
         assert classifier.backend_name == "openvino"
         together = classifier.probabilities(TEXTS * 4)
         alone = np.concatenate([classifier.probabilities([text]) for text in TEXTS * 4])
@@ -64,9 +55,9 @@ def test_openvino_answers_close_to_torch_and_the_same_with_any_other_texts(every
 
 
 @pytest.mark.hostile("bundle: sizes that are not the model's")
-def test_openvino_does_not_answer_with_the_last_row_for_an_index_beyond_it(everything):
-    bundle = read_bundle(everything)
-    with Classifier.load(everything, backend="openvino", threads=1) as classifier:
+def test_openvino_does_not_answer_with_the_last_row_for_an_index_beyond_it(speedy_bundle):
+    bundle = read_bundle(speedy_bundle)
+    with Classifier.load(speedy_bundle, backend="openvino", threads=1) as classifier:
         engine, n_tokens = classifier._open(), bundle.n_tokens
         engine.check_range(n_tokens - 1, 64)
         with pytest.raises(
@@ -78,14 +69,14 @@ def test_openvino_does_not_answer_with_the_last_row_for_an_index_beyond_it(every
 
 
 @pytest.mark.hostile("bundle: ONNX, tokenizer malicious")
-def test_an_exchanged_openvino_graph_is_refused(everything, tmp_path, attack):
+def test_an_exchanged_openvino_graph_is_refused(speedy_bundle, tmp_path, attack):
     trials, found = Trials(tmp_path / "stderr"), []
     mutations = openvino_mutations()
     for seed in range(attack.cases(1, 8)):
         for mutation in mutations[: attack.cases(8, len(mutations))]:
             folder = tmp_path / "changed"
             shutil.rmtree(folder, ignore_errors=True)
-            mutate(everything, folder, mutation, seed)
+            mutate(speedy_bundle, folder, mutation, seed)
             verdict = trials.run(folder, "openvino") if attack.long else try_bundle(folder, "openvino")
             if verdict not in ("refused", "answered"):
                 found.append(f"{mutation.name} (seed {seed}): {verdict}")
@@ -94,26 +85,23 @@ def test_an_exchanged_openvino_graph_is_refused(everything, tmp_path, attack):
     assert not found
 
 
-def test_the_weights_of_the_torch_form_are_those_of_the_plain_one(everything, tiny_bundle):
+def test_the_weights_of_the_torch_form_are_those_of_the_plain_one(speedy_bundle, tiny_bundle):
     import torch
     from safetensors.torch import load_file
 
-    pickled = torch.load(everything / "pytorch_model.bin", weights_only=True)
+    pickled = torch.load(speedy_bundle / "pytorch_model.bin", weights_only=True)
     plain = load_file(tiny_bundle / "model.safetensors")
     assert pickled.keys() >= plain.keys()
     assert all(torch.equal(pickled[name], plain[name]) for name in plain)
 
 
-def test_nothing_is_reported_to_the_makers_of_nncf():
-    code = (
-        "import moderation.export.openvino_int8 as it, pathlib, contextlib\n"
-        "with contextlib.suppress(Exception): it.write_openvino_int8(pathlib.Path('x'), pathlib.Path('y'), [])\n"
-        "from nncf.telemetry import wrapper\n"
-        "print(type(wrapper.telemetry).__name__, wrapper.NNCFTelemetryStub.__name__)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    made, stub = done.stdout.split()
-    assert made == stub, done.stderr
+def test_nothing_is_reported_to_the_makers_of_nncf(tmp_path):
+    """Nobody else imports it before us: nor do other tests."""
+    with suppress(Exception):
+        write_openvino_int8(tmp_path / "x", tmp_path / "y", [])
+    from nncf.telemetry import wrapper
+
+    assert isinstance(wrapper.telemetry, wrapper.NNCFTelemetryStub)
 
 
 @pytest.fixture
@@ -176,6 +164,7 @@ def test_one_two_four_layers_stay_until_it_passes():
     assert not row.passed
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_layers_that_stay_in_float_are_named(tiny_run, tmp_path, monkeypatch, capsys):
     """A limit that only the float graph meets: all layers end in float, and the bundle says so."""
     limits = {"auc_drop": 1.0, "flips": 1.0, "max_difference": 1e-6}

@@ -1,7 +1,9 @@
 """A run folder as a training leaves it: made of numbers, written by the real functions, without a model."""
 
 import json
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,22 @@ def write_run(
     return run
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write a run folder, once for the same keywords. Copy it."""
+
+    @cache
+    def write(**options: Any) -> Path:
+        return write_run(tmp_path_factory.mktemp("runs") / "exp1", **options).path
+
+    return write
+
+
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
-    """Write a run folder; keywords as in `write_run`."""
-    return lambda **options: write_run(tmp_path / "exp1", **options)
+def make_run(written: Callable[..., Path], tmp_path: Path) -> Callable[..., RunFolder]:
+    """A run folder of the test's own; keywords as in `write_run`."""
+
+    def make(**options: Any) -> RunFolder:
+        return RunFolder(shutil.copytree(written(**options), tmp_path / "exp1", dirs_exist_ok=True))
+
+    return make

@@ -52,7 +52,8 @@ def read(run: RunFolder) -> Page:
 
 
 @pytest.fixture
-def run(make_run: MakeRun) -> RunFolder:
+def run(make_run: MakeRun, unpainted: None) -> RunFolder:
+    """A small run, for tests that look at no picture."""
     return make_run(**SMALL)
 
 
@@ -127,6 +128,7 @@ def decided(make_run: MakeRun, *, right: int, wrong: int, missed: int, other_mis
         ),
     ],
 )
+@pytest.mark.usefixtures("unpainted")
 def test_the_headline_states_what_was_counted_and_claims_no_certainty(
     make_run: MakeRun, counts: tuple[int, int, int], lead: str, span: str
 ) -> None:
@@ -139,6 +141,7 @@ def test_the_headline_states_what_was_counted_and_claims_no_certainty(
     assert ("too few to say more" in text) == ("together is a rough guess" in text) == few
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_weakest_label_is_named_first_of_all(make_run: MakeRun) -> None:
     text = read(decided(make_run, right=4, wrong=6, missed=2)).text
     assert "weakest" not in text, "threat has no comment to be measured on, and one label is no weakest"
@@ -178,7 +181,8 @@ def test_the_table_of_thresholds_explains_its_columns_and_shows_the_objective(
         assert f"{results['toxic'].cross_fitted:.3f} {kept:.3f}" in text
 
 
-def test_the_page_is_self_contained_and_accessible(run: RunFolder) -> None:
+def test_the_page_is_self_contained_and_accessible(make_run: MakeRun) -> None:
+    run = make_run(**SMALL)
     save_logs_and_plots(run.path)
     source, page = run.report.read_text(encoding="utf-8"), read(run)
     assert [tag for tag, _ in page.elements if tag in ("script", "link", "iframe", "object", "embed")] == []
@@ -198,7 +202,8 @@ def test_the_page_is_self_contained_and_accessible(run: RunFolder) -> None:
     assert {name for name in referred if name} <= set(names)
 
 
-def test_the_same_run_gives_the_same_bytes(run: RunFolder) -> None:
+def test_the_same_run_gives_the_same_bytes(make_run: MakeRun) -> None:
+    run = make_run(**SMALL)
     first = [path.read_bytes() for path in save_logs_and_plots(run.path)]
     assert [path.read_bytes() for path in save_logs_and_plots(run.path)] == first
 
@@ -228,6 +233,7 @@ def test_labels_with_few_examples_get_a_warning(run: RunFolder) -> None:
     assert f"Too few examples to choose a threshold, so 0.5 was kept: {untuned}" in read(run).text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_label_without_examples_is_not_available(make_run: MakeRun) -> None:
     run = make_run(**SMALL, labels=("toxic", "threat"), prevalence=(0.1, 0.0))
     save_logs_and_plots(run.path)

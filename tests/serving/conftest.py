@@ -11,11 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_ssl_context() -> Iterator[None]:
+    """Read the certificates once, not for each request: `httpx.get` makes a client, which takes 20 ms for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", cache(httpx.create_ssl_context))
+        yield
 
 
 @dataclass
@@ -26,15 +35,15 @@ class Server:
     url: str
     log: list[str] = field(default_factory=list)
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self, begin: int = 0) -> list[dict[str, Any]]:
         """What the log says, up to a request that is made here: the line of an answer may come after the answer."""
         until = f"until-{time.monotonic_ns()}"
         httpx.get(f"{self.url}/page/none", headers={"X-Request-Id": until}, timeout=30)  # probes leave no line
         end = time.monotonic() + 30
-        while not any(until in line for line in list(self.log)):
+        while not any(until in line for line in self.log[begin:]):
             assert time.monotonic() < end, "a request is missing in the log"
             time.sleep(0.01)
-        return [json.loads(line) for line in list(self.log)]
+        return [json.loads(line) for line in self.log[begin:]]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -100,7 +109,7 @@ def exchange(server: Server, *pieces: bytes, pause_s: float = 0.0) -> httpx.Resp
     """Send bytes as they are and read what comes until the server closes; no answer at all is a failure."""
     host, port = server.url.removeprefix("http://").split(":")
     received = b""
-    with socket.create_connection((host, int(port)), timeout=15) as line:
+    with socket.create_connection((host, int(port)), timeout=60) as line:
         try:
             for piece in pieces:
                 line.sendall(piece)

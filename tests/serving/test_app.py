@@ -1,6 +1,5 @@
 """The server's own language over a real socket: the classifier's own numbers, and what every answer carries."""
 
-import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from moderation.errors import ConfigError
 from moderation.options import change
 from moderation.serving.app import create_app
 from moderation.serving.options import EMBEDDED, ServerOptions
-from tests.serving.conftest import Server, started
+from tests.serving.conftest import Server
 
 TEXTS = ["you idiot", "kind river bread.", "kill them! damn stupid idiot. fine", "", "x " * 400 + "idiot"]
 
@@ -153,13 +152,13 @@ def test_the_second_time_is_from_the_cache_and_counted(server: Server) -> None:
         assert after[name] - before[name] >= 1
 
 
-def test_no_text_is_in_log_or_metrics(tiny_bundle: Path, tmp_path: Path) -> None:
-    with started(tiny_bundle, tmp_path) as server:
-        predict(server, ["marzipan idiot"], sentences=True)
-        httpx.post(f"{server.url}/v1/predict", json={"texts": [1], "marzipan": "marzipan"})
-        httpx.get(f"{server.url}/marzipan?key=marzipan")
-        metrics = httpx.get(f"{server.url}/metrics").text
-    lines = [json.loads(line) for line in server.log]
+def test_no_text_is_in_log_or_metrics(server: Server) -> None:
+    begin = len(server.log)
+    predict(server, ["marzipan idiot"], sentences=True)
+    httpx.post(f"{server.url}/v1/predict", json={"texts": [1], "marzipan": "marzipan"})
+    httpx.get(f"{server.url}/marzipan?key=marzipan")
+    metrics = httpx.get(f"{server.url}/metrics").text
+    lines = server.lines(begin)
     requests = [line for line in lines if line["event"] == "request" and line["route"] == "/v1/predict"]
     assert [line["status"] for line in requests] == [200, 422]
     assert all(line["request_id"] and line["ms"] > 0 for line in requests)

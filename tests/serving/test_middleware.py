@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from moderation import Classifier, cli
 from moderation.bundles import read_bundle, write_manifest
 from moderation.serving.app import create_app
 from moderation.serving.keys import Keys
-from tests.serving.conftest import Server, add_key, exchange, started
+from tests.serving.conftest import Server, add_key, exchange, started, wait_until
 from tests.serving.in_process import ask
 from tests.serving.test_hostile import NATIVE, OPENAI, PERSPECTIVE, check_refused
 
@@ -150,13 +149,13 @@ def test_each_has_a_rate(tiny_bundle: Path) -> None:
     assert alive.status_code == 200
 
 
-def test_a_rate_is_each_keys_own(tiny_bundle: Path, tmp_path: Path) -> None:
-    busy, calm = ({"X-API-Key": add_key(tmp_path, name)} for name in ("busy", "calm"))
-    with started(tiny_bundle, tmp_path, "--keys", "keys.json", "--rate-limit", "3/hour") as server:
-        url = f"{server.url}/v1/model"
-        assert [httpx.get(url, headers=busy).status_code for _ in range(5)] == [200] * 3 + [429] * 2
-        assert [httpx.get(url, headers=calm).status_code for _ in range(3)] == [200] * 3
-        assert httpx.get(url, headers={"X-API-Key": "wrong"}).status_code == 401
+def test_a_rate_is_each_keys_own(tiny_bundle: Path) -> None:
+    keys = {"busy": "b" * 43, "calm": "c" * 43}
+    hashes = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in keys.items()}
+    app = create_app(tiny_bundle, threads=1, keys=Keys(hashes), rate_limit="3/hour")
+    given = [keys["busy"]] * 5 + [keys["calm"]] * 3 + ["wrong"]
+    answers = ask(app, *({"method": "GET", "url": "/v1/model", "headers": {"X-API-Key": key}} for key in given))
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2 + [200] * 3 + [401]
 
 
 @pytest.mark.parametrize(
@@ -247,10 +246,19 @@ def test_a_port_in_use_is_reported(tiny_bundle: Path, capsys: pytest.CaptureFixt
     assert "Is another server running?" in capsys.readouterr().err
 
 
-def test_settings_come_from_the_environment_too(tiny_bundle: Path, tmp_path: Path) -> None:
-    with started(tiny_bundle, tmp_path, MODERATION_RATE_LIMIT="1/hour", MODERATION_CORS="https://a.example") as server:
+def test_settings_of_every_source_reach_the_worker(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps({"toxic": 0.9}), encoding="utf-8")
+    words = ("--thresholds", "t.json", "--threshold", "insult=0.8")
+    variables = {"RATE_LIMIT": "1/hour", "CORS": "https://a.example", "MAP": "obscene=sexual,toxic=hate"}
+    environment = {f"MODERATION_{name}": value for name, value in variables.items()}
+    with started(tiny_bundle, tmp_path, *words, **environment) as server:
         assert server.process.stdout is not None and server.process.stdout.readline() == "ready\n"
-        assert [httpx.get(f"{server.url}/v1/model").status_code for _ in range(2)] == [200, 429]
+        answer, refused = (httpx.get(f"{server.url}/v1/model") for _ in range(2))
+    assert (answer.status_code, refused.status_code) == (200, 429)
+    model = answer.json()
+    assert model["categories"]["hate"]["labels"] == ["toxic", "identity_hate"]
+    assert model["thresholds_from"] == "set"
+    assert (model["thresholds"]["toxic"], model["thresholds"]["insult"]) == (0.9, 0.8)
 
 
 def test_sighup_reads_keys_and_bundle_again_and_reports_thresholds_for_the_old_one(
@@ -271,9 +279,6 @@ def test_sighup_reads_keys_and_bundle_again_and_reports_thresholds_for_the_old_o
         model.symlink_to(new)
         late = add_key(tmp_path, "late")
         server.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 60
-        while httpx.get(f"{server.url}/v1/model", headers={"X-API-Key": late}).status_code != 200:
-            assert time.monotonic() < end
-            time.sleep(0.2)
+        wait_until(lambda: httpx.get(f"{server.url}/v1/model", headers={"X-API-Key": late}).status_code == 200)
         (said,) = (line["event"] for line in server.lines() if "made for" in line["event"])
         assert bundle.short_version in said and read_bundle(new).short_version in said

@@ -15,7 +15,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from moderation.bundles import read_bundle
+from moderation.serving.app import create_app
 from tests.serving.conftest import Server, started, wait_until
+from tests.serving.in_process import ask
 from tests.serving.processes.test_lifecycle import predict_until_all_answered, workers_of
 
 FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
@@ -287,10 +289,7 @@ def test_a_refused_probe_leaves_a_line_in_the_log(path: str, keyed_server: tuple
     assert [line["status"] for line in server.lines() if line.get("request_id") == asked] == [405]
 
 
-def test_readyz_reports_whether_decisions_can_be_kept(tiny_bundle: Path, tmp_path: Path) -> None:
-    with started(tiny_bundle, tmp_path, "--feedback-url", "") as server:
-        assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready", "feedback": "off"}
-
-
-def test_readyz_of_a_server_that_keeps_decisions(server: Server) -> None:
+def test_readyz_reports_whether_decisions_can_be_kept(tiny_bundle: Path, server: Server) -> None:
+    (answer,) = ask(create_app(tiny_bundle, threads=1, feedback_url=""), {"method": "GET", "url": "/readyz"})
+    assert answer.json() == {"status": "ready", "feedback": "off"}
     assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready", "feedback": "ready"}

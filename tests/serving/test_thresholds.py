@@ -1,6 +1,5 @@
 """Thresholds that are set for a server: every answer says whose they are, and the cache knows no others."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -76,16 +75,3 @@ def test_thresholds_are_settings_like_others(tmp_path: Path) -> None:
     variables = {"MODERATION_THRESHOLD": "toxic=0.8,insult=0.9", "MODERATION_THRESHOLDS": "u.json"}
     found = merge(ServeConfig, {"config": tmp_path / "s.toml"}, variables)
     assert (found.threshold, found.thresholds) == (("toxic=0.8", "insult=0.9"), Path("u.json"))
-
-
-def test_a_server_of_several_processes_uses_them(tmp_path: Path) -> None:
-    from tests.serving.conftest import started
-
-    (tmp_path / "t.json").write_text(json.dumps({"toxic": 0.9}), encoding="utf-8")
-    words = ("--thresholds", "t.json", "--threshold", "insult=0.8")
-    with started(SHIPPED, tmp_path, *words) as server:
-        import httpx
-
-        answer = httpx.get(f"{server.url}/v1/model", timeout=30).json()
-    assert answer["thresholds_from"] == "set"
-    assert (answer["thresholds"]["toxic"], answer["thresholds"]["insult"]) == (0.9, 0.8)

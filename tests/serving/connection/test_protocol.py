@@ -73,16 +73,16 @@ def running(app: Any) -> Iterator[int]:
 
 
 def send(port: int, *pieces: bytes, pause_s: float = 0.0) -> bytes:
-    """What comes until the server closes, or until nothing has come for a second."""
+    """What comes until the server closes."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=1) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         try:
             for piece in pieces:
                 line.sendall(piece)
                 time.sleep(pause_s)
             while some := line.recv(65536):
                 received += some
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             pass
     return received
 
@@ -251,22 +251,23 @@ def test_a_client_that_sends_a_large_body_first_can_read_the_answer(
 
 @pytest.mark.parametrize("begun", [b"", b"P", HEAD, HEAD + b"X: a"])
 def test_headers_that_do_not_come_are_not_waited_for(begun: bytes, port: int) -> None:
-    began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         line.sendall(begun)
         assert line.recv(100) == b""
-    assert 0.3 < time.monotonic() - began < 8
 
 
 def test_headers_that_drip_are_not_waited_for(port: int) -> None:
-    began = time.monotonic()
-    assert send(port, *(bytes([letter]) for letter in HEAD * 10), pause_s=0.05) == b""
-    assert time.monotonic() - began < 8
+    """Each letter comes in time, all of them do not."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line, pytest.raises(ConnectionError):
+        line.sendall(HEAD)
+        for _ in range(1200):
+            line.sendall(b"X")
+            time.sleep(0.05)
 
 
 def test_between_requests_it_waits_as_long_as_before(port: int) -> None:
     request = HEAD + b"Content-Length: 2\r\n\r\nhi"
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         for _ in range(2):
             line.sendall(request)
             answer = b""
@@ -279,12 +280,11 @@ def test_between_requests_it_waits_as_long_as_before(port: int) -> None:
 
 def scraps_until_closed(port: int, begun: bytes, answer: bytes, scrap: bytes) -> None:
     """Send scraps behind an answer until the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         line.sendall(begun)
         assert line.recv(1000).startswith(answer)
-        began = time.monotonic()
         with pytest.raises(ConnectionError):
-            while time.monotonic() - began < 8:
+            for _ in range(600):
                 line.sendall(scrap)
                 time.sleep(0.1)
 
