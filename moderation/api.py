@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from moderation.commands.export import Exported
     from moderation.commands.tune import Tuning
     from moderation.inference.classifier import Classifier
+    from moderation.run_records import RunRecord
     from moderation.suites.results import SuitesReport
-    from moderation.training.run_record import RunRecord
 
 Config = TypeVar("Config", bound=Options)
 
@@ -62,9 +62,9 @@ class Run:
     @property
     def record(self) -> "RunRecord":
         """The content of `run.json`: settings, versions, hashes, seconds."""
-        with _needing("train", "Run.record"):
-            from moderation.training.run_record import read_record
-        return read_record(RunFolder(self.path))
+        from moderation.run_records import read_record
+
+        return read_record(RunFolder(self.path).run_json)
 
     @property
     def checkpoint(self) -> Path:

@@ -25,7 +25,7 @@ LINES = (
     ("documents",),
     ("flags",),
     ("pretrained",),
-    ("bundles", "backbones", "tables"),
+    ("bundles", "backbones", "run_records", "tables"),
     ("data", "evaluation"),
     ("inspection", "report", "training"),
     ("inference",),

@@ -18,9 +18,10 @@ from moderation.errors import ArtifactError
 from moderation.options import build
 from moderation.report import render
 from moderation.report.plots import Plot
+from moderation.run_records import DataFacts, RunRecord
 from moderation.scoring.resume import Parts
 from moderation.training.callbacks import JsonlLog
-from moderation.training.run_record import RunFacts, RunRecord, begin_run, check_run_folder, save_tokenizer
+from moderation.training.run_record import RunFacts, begin_run, check_run_folder, save_tokenizer
 from moderation.training.states import remove_other_states
 from tests.attack_table import Attack
 
@@ -152,9 +153,9 @@ def test_a_training_that_starts_again_removes_only_links(
         with pytest.raises(ArtifactError, match=r"contains tokenizer, plots, resume, log\.jsonl, run\.json"):
             check_run_folder(run, one)
     run.run_json.unlink()
-    RunRecord(settings={}, data={}).write(run.run_json)
+    RunRecord(settings={}, data=DataFacts()).write(run.run_json)
     check_run_folder(run, chosen)
-    begin_run(run, chosen, RunFacts(data={}))
+    begin_run(run, chosen, RunFacts())
     save_tokenizer(run, AutoTokenizer.from_pretrained(tiny_backbone))
     assert {path.name for path in run.path.iterdir()} == {"run.json", "tokenizer"}
     assert not any(path.is_symlink() for path in run.path.iterdir())
@@ -164,7 +165,7 @@ def test_a_training_that_starts_again_removes_only_links(
 def test_a_training_that_continues_follows_no_link(
     run: RunFolder, victim: Victim, table_path: Path, tiny_backbone: Path
 ) -> None:
-    begin_run(run, settings(table_path), RunFacts(data={}))
+    begin_run(run, settings(table_path), RunFacts())
     chosen = settings(table_path, resume=True)
     check_run_folder(run, chosen)
     for link, target in ((run.log, "diary"), (run.resume_dir, ""), (run.checkpoint_final, "new"), (run.plots_dir, "")):

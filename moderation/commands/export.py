@@ -11,6 +11,7 @@ import numpy as np
 from moderation.artifacts import RunFolder
 from moderation.categories import read_mapping
 from moderation.config import ExportConfig
+from moderation.documents import to_plain as to_json
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.calibration import load_calibrators
 from moderation.evaluation.split_metrics import METRICS
@@ -23,9 +24,10 @@ from moderation.flags import to_plain
 from moderation.forms import FORMS
 from moderation.locks import claimed, refuse_claimed
 from moderation.manifests import BUNDLE_NAME, Manifest
+from moderation.run_records import read_record
 from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.options import TrainOptions
-from moderation.training.run_record import check_unchanged, read_record
+from moderation.training.run_record import check_unchanged
 from moderation.training.runs import (
     load_own_tokenizer,
     rebuild_splits,
@@ -145,8 +147,8 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
     labels = checkpoint.labels
     thresholds = load_thresholds(run.thresholds, labels, calibrated=run.calibration.is_file())
     length = checkpoint.about.max_length or settings.model.max_length
-    record = read_record(run)
-    provenance = {name: getattr(record, name) for name in _RECORDED}
+    record = read_record(run.run_json)
+    provenance = {name: to_json(getattr(record, name)) for name in _RECORDED}
     provenance |= {"step": checkpoint.about.step, "seed": settings.run.seed}
     return Manifest(
         name=_name(config),

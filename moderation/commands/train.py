@@ -34,6 +34,7 @@ from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
 from moderation.locks import claimed
 from moderation.options import change
 from moderation.report.render import save_logs_and_plots
+from moderation.run_records import BackboneFacts, DataFacts, RunRecord
 from moderation.training.batching import PaddingCollator
 from moderation.training.checkpoints import CheckpointFacts, load_checkpoint
 from moderation.training.environment import PhaseTimer, is_main, make_reproducible, n_processes
@@ -43,7 +44,6 @@ from moderation.training.precision import resolve_precision
 from moderation.training.prediction import predict_logits, to_fastest_device
 from moderation.training.run_record import (
     RunFacts,
-    RunRecord,
     begin_run,
     check_run_folder,
     finish_run,
@@ -194,14 +194,9 @@ def _facts(config: TrainConfig, splits: Splits, backbone: ResolvedBackbone) -> R
     return RunFacts(
         labels=splits.labels,
         precision=resolve_precision(config.fit.precision),
-        data={"left_out": splits.left_out, "added": splits.added},
+        data=DataFacts(left_out=splits.left_out, added=splits.added),
         splits={split: len(frame) for split, frame in splits.frames.items()},
-        backbone={
-            "name": backbone.name,
-            "hub_id": backbone.hub_id,
-            "revision": backbone.revision,
-            "weights_sha256": backbone.sha256,
-        },
+        backbone=BackboneFacts(backbone.name, backbone.hub_id, backbone.revision, backbone.sha256),
     )
 
 

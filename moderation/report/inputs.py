@@ -13,7 +13,8 @@ from moderation.evaluation.probabilities import FloatArray, check_pair
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics
 from moderation.evaluation.thresholds import ThresholdResult, TunedThresholds, read_thresholds, threshold_array
 from moderation.labels import as_labels, check_same_labels
-from moderation.report.origin import RUN_FACTS, RunFacts
+from moderation.report.origin import read_origin
+from moderation.run_records import RunRecord
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ReportInputs:
     cuts: FloatArray | None
     thresholds: Mapping[str, ThresholdResult]
     metrics: SplitMetrics | None
-    facts: RunFacts | None
+    facts: RunRecord | None
     losses: Sequence[Losses]
 
 
@@ -63,7 +64,7 @@ def read_inputs(run: RunFolder) -> ReportInputs:
     """
     if not run.path.is_dir():
         raise ArtifactError(f"{run.path}: no such folder; expected the run folder of a training.")
-    facts = RUN_FACTS.read(run.run_json) if run.run_json.exists() else None
+    facts = read_origin(run.run_json) if run.run_json.exists() else None
     split = next((name for name in ("test", "val") if run.metrics(name).exists() or run.preds(name).exists()), "val")
     thresholds = read_thresholds(run.thresholds) if run.thresholds.exists() else None
     metrics = METRICS.read(run.metrics(split)) if run.metrics(split).exists() else None
@@ -93,7 +94,7 @@ def _agree_on_labels(
     split: str,
     metrics: SplitMetrics | None,
     thresholds: TunedThresholds | None,
-    facts: RunFacts | None,
+    facts: RunRecord | None,
 ) -> tuple[str, ...]:
     """Labels from every file that names them; empty if none does."""
     named: list[tuple[Path, tuple[str, ...]]] = []
@@ -104,7 +105,7 @@ def _agree_on_labels(
     named += [
         (path, _read_labels(path)) for path in map(sidecar, (run.preds(split), run.labels(split))) if path.exists()
     ]
-    if facts is not None:
+    if facts is not None and facts.labels is not None:
         named.append((run.run_json, facts.labels))
     for path, found in named[1:]:
         check_same_labels(found, named[0][1], str(path))

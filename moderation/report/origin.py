@@ -1,119 +1,34 @@
 """Where a run comes from: what the page shows from `run.json`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from moderation.documents import Document
+from moderation.errors import ArtifactError
+from moderation.run_records import Fit, RunRecord, read_record
 
 _PATHS = ("data_path", "val_path", "test_path", "extra_train_path", "output_dir")
 
 
-@dataclass(frozen=True)
-class Data:
-    """The training table: its hash, rows left out by reason, rows added by how, the hash of an extra table."""
+def read_origin(path: Path) -> RunRecord:
+    """Read `run.json` for the page, which shows more of it than other readers need.
 
-    sha256: str
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    added: Mapping[str, int] = field(default_factory=dict)
-    extra_train_sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """The pretrained encoder: its name in the settings, its id on the hub, its revision, the hash of its weights."""
-
-    name: str
-    hub_id: str | None = None
-    revision: str | None = None
-    weights_sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Git:
-    """The commit of the working copy, and whether it had local changes."""
-
-    commit: str
-    dirty: bool
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The machine."""
-
-    cpu: str
-    cores: int | None
-    threads: int
-    memory_bytes: int
-    gpus: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Training:
-    """The course of the training: steps, examples seen, all and trained parameters, seconds."""
-
-    steps: int
-    examples: int
-    parameters: int
-    trainable: int
-    seconds: float
-    resumed_from: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFacts:
-    """What the page shows about a run.
-
-    Args:
-        status: `running` or `done`.
-        started: Point in time, ISO 8601.
-        settings: Merged settings of `moderation train`.
-        labels: Ordered labels.
-        precision: Precision of the arithmetic.
-        data: The training table.
-        splits: Split -> examples.
-        backbone: The encoder.
-        python: Version.
-        platform: System and processor.
-        libraries: Name -> version.
-        git: None outside a working copy.
-        hardware: The machine.
-        processes: How many processes trained together.
-        seconds: Phase -> seconds; like the next two, None until the run is done.
-        peak_memory_bytes: Peak memory of the process.
-        training: The course of the training.
+    Raises:
+        ArtifactError: it cannot be read, or lacks something that the page shows.
     """
-
-    status: str = "unknown"
-    started: str
-    settings: Mapping[str, object]
-    labels: tuple[str, ...]
-    precision: str
-    data: Data
-    splits: Mapping[str, int]
-    backbone: Backbone
-    python: str
-    platform: str
-    libraries: Mapping[str, str]
-    git: Git | None = None
-    hardware: Hardware
-    processes: int
-    seconds: Mapping[str, float] | None = None
-    peak_memory_bytes: int | None = None
-    training: Training | None = None
-
-    def __post_init__(self) -> None:
-        datetime.fromisoformat(self.started)
-        for name, kind in (("data_path", str), ("max_length", int), ("epochs", (int, float))):
-            if not isinstance(self.settings.get(name), kind):
-                raise ValueError(f"settings.{name} is missing or of another type")
-        for split in ("train", "val"):
-            if split not in self.splits:
-                raise ValueError(f"splits.{split} is missing")
-
-
-RUN_FACTS = Document(RunFacts, "run.json, as written by `moderation train`", "content-moderation run", 1, extra=True)
+    record = read_record(path)
+    wrong = [name for name in ("started", "backbone") if getattr(record, name) is None]
+    wrong += [
+        f"settings.{name}"
+        for name, kind in (("data_path", str), ("max_length", int), ("epochs", (int, float)))
+        if not isinstance(record.settings.get(name), kind)
+    ]
+    wrong += [f"splits.{split}" for split in ("train", "val") if split not in (record.splits or {})]
+    if wrong:
+        raise ArtifactError(
+            f"{path}: {', '.join(wrong)}: missing, or of another type. Restore the file, or train again."
+        )
+    return record
 
 
 @dataclass(frozen=True)
@@ -143,60 +58,67 @@ class Story:
     max_length: int
     n_words: int
     pos_weight: str
-    training: Training | None
+    training: Fit | None
     seconds: float | None
 
 
-def tell_story(facts: RunFacts) -> Story:
+def tell_story(record: RunRecord) -> Story:
     """Summarise the run."""
-    n_tokens = int(str(facts.settings["max_length"]))
-    resumed = facts.training is not None and facts.training.resumed_from
+    n_tokens = int(str(record.settings["max_length"]))
+    resumed = record.training is not None and record.training.resumed_from
     return Story(
-        started=_moment(facts.started),
-        data=_file_name(str(facts.settings["data_path"])),
-        backbone=_plain(facts.backbone.hub_id or _file_name(facts.backbone.name)),
-        n_train=facts.splits["train"],
-        n_val=facts.splits["val"],
-        epochs=float(str(facts.settings["epochs"])),
+        started="n/a" if record.started is None else _moment(record.started),
+        data=_file_name(str(record.settings["data_path"])),
+        backbone=_encoder(record),
+        n_train=(record.splits or {})["train"],
+        n_val=(record.splits or {})["val"],
+        epochs=float(str(record.settings["epochs"])),
         max_length=n_tokens,
         n_words=int(round(n_tokens * 0.75, -1 if n_tokens > 30 else 0)),
-        pos_weight=_plain(facts.settings.get("pos_weight")),
-        training=facts.training,
-        seconds=None if facts.seconds is None or resumed else float(sum(facts.seconds.values())),
+        pos_weight=_plain(record.settings.get("pos_weight")),
+        training=record.training,
+        seconds=None if record.seconds is None or resumed else float(sum(record.seconds.values())),
     )
 
 
-def list_settings(facts: RunFacts) -> list[tuple[str, str]]:
+def _encoder(record: RunRecord) -> str:
+    """The encoder's id on the hub, otherwise the name of its folder."""
+    backbone = record.backbone
+    return "n/a" if backbone is None else backbone.hub_id or _file_name(backbone.name)
+
+
+def list_settings(record: RunRecord) -> list[tuple[str, str]]:
     """Settings as they can be given again; paths are reduced to the file name, since a page may be shared."""
     return [
         (name, _plain(_file_name(str(value)) if name in _PATHS and value else value))
-        for name, value in facts.settings.items()
+        for name, value in record.settings.items()
     ]
 
 
-def list_facts(facts: RunFacts) -> list[tuple[str, str]]:
+def list_facts(record: RunRecord) -> list[tuple[str, str]]:
     """Names and values of everything needed to repeat the run."""
-    rows = [("Data, SHA-256", facts.data.sha256)]
-    rows += [(f"Rows left out: {why}", f"{n:,}") for why, n in facts.data.left_out.items() if n]
-    rows += [(f"Train rows added: {name}", f"{n:,}") for name, n in facts.data.added.items() if n]
-    if facts.data.extra_train_sha256 is not None:
-        rows += [("Extra table, SHA-256", facts.data.extra_train_sha256)]
-    rows += [("Split sizes", ", ".join(f"{split} {n:,}" for split, n in facts.splits.items()))]
-    backbone = facts.backbone
-    rows += [("Backbone", " @ ".join(filter(None, (backbone.name, backbone.revision))))]
-    rows += [("Backbone weights, SHA-256", _plain(backbone.weights_sha256))]
-    git = facts.git
+    data, splits = record.data, record.splits or {}
+    rows = [("Data, SHA-256", _plain(data.sha256))]
+    rows += [(f"Rows left out: {why}", f"{n:,}") for why, n in data.left_out.items() if n]
+    rows += [(f"Train rows added: {name}", f"{n:,}") for name, n in data.added.items() if n]
+    if data.extra_train_sha256 is not None:
+        rows += [("Extra table, SHA-256", data.extra_train_sha256)]
+    rows += [("Split sizes", ", ".join(f"{split} {n:,}" for split, n in splits.items()))]
+    if (backbone := record.backbone) is not None:
+        rows += [("Backbone", " @ ".join(filter(None, (backbone.name, backbone.revision))))]
+        rows += [("Backbone weights, SHA-256", _plain(backbone.weights_sha256))]
+    git = record.git
     rows += [("Git commit", f"{git.commit}{' with local changes' if git.dirty else ''}" if git else "n/a")]
-    hardware = facts.hardware
-    machine = [hardware.cpu, f"{hardware.cores} cores", f"{hardware.threads} threads"]
-    machine += [f"{hardware.memory_bytes / 1e9:.1f} GB memory", *hardware.gpus]
-    rows += [("Hardware", ", ".join(machine)), ("Processes", _plain(facts.processes))]
-    rows += [("Precision of the arithmetic", facts.precision)]
-    if facts.peak_memory_bytes is not None:
-        rows += [("Peak memory", f"{facts.peak_memory_bytes / 1e9:.2f} GB")]
-    rows += [(f"Seconds: {phase}", f"{seconds:,.1f}") for phase, seconds in (facts.seconds or {}).items()]
-    rows += [("Python", f"{facts.python}, {facts.platform}")]
-    return rows + list(facts.libraries.items())
+    if (hardware := record.hardware) is not None:
+        machine = [hardware.cpu, f"{hardware.cores} cores", f"{hardware.threads} threads"]
+        machine += [f"{hardware.memory_bytes / 1e9:.1f} GB memory", *hardware.gpus]
+        rows += [("Hardware", ", ".join(machine)), ("Processes", _plain(record.processes))]
+    rows += [("Precision of the arithmetic", _plain(record.precision))]
+    if record.peak_memory_bytes is not None:
+        rows += [("Peak memory", f"{record.peak_memory_bytes / 1e9:.2f} GB")]
+    rows += [(f"Seconds: {phase}", f"{seconds:,.1f}") for phase, seconds in (record.seconds or {}).items()]
+    rows += [("Python", f"{record.python}, {record.platform}")]
+    return rows + list((record.libraries or {}).items())
 
 
 def _moment(text: str) -> str:

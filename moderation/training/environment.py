@@ -15,6 +15,8 @@ import psutil
 import torch
 from transformers import set_seed
 
+from moderation.run_records import GitState, Hardware
+
 _LIBRARIES = (
     "torch",
     "transformers",
@@ -58,23 +60,6 @@ def make_reproducible(seed: int, threads: int | None) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-class GitState(TypedDict):
-    """Commit of the toolkit's source."""
-
-    commit: str
-    dirty: bool
-
-
-class Hardware(TypedDict):
-    """The hardware of a run."""
-
-    cpu: str
-    cores: int | None
-    threads: int
-    memory_bytes: int
-    gpus: list[str]
-
-
 class Environment(TypedDict):
     """Versions and machine, as in `run.json`."""
 
@@ -87,19 +72,19 @@ class Environment(TypedDict):
 
 
 def describe_environment() -> Environment:
-    """Versions, git commit and machine, JSON-ready. No host or user names."""
+    """Versions, git commit and machine. No host or user names."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         "git": describe_git(Path(__file__).resolve().parents[2]),
-        "hardware": {
-            "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "memory_bytes": psutil.virtual_memory().total,
-            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        },
+        "hardware": Hardware(
+            cpu=torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
+            cores=os.cpu_count(),
+            threads=torch.get_num_threads(),
+            memory_bytes=psutil.virtual_memory().total,
+            gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
+        ),
         "processes": n_processes(),
     }
 
@@ -115,7 +100,7 @@ def describe_git(folder: Path) -> GitState | None:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
             return None
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return GitState(git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")))
     except (OSError, subprocess.SubprocessError):
         return None
 

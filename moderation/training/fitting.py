@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from moderation.artifacts import RunFolder
 from moderation.errors import ConfigError
 from moderation.evaluation.metrics import compute_metrics
+from moderation.run_records import Fit
 from moderation.training.balancing import example_weights, pos_weight_of
 from moderation.training.callbacks import JsonlLog, KeepBest, ProgressBar, SaveState, has_stopped_early
 from moderation.training.checkpoints import CheckpointFacts, save_checkpoint
@@ -28,27 +29,6 @@ from moderation.training.trainer import PosWeightTrainer
 logger = logging.getLogger(__name__)
 
 USUAL_FIT, USUAL_RUN, NO_FACTS = FitOptions(), RunOptions(), CheckpointFacts()
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Figures of a finished training.
-
-    Args:
-        steps: Optimizer steps in all.
-        examples: Examples seen in all, counting repetitions.
-        seconds: Seconds of this process's part of the training.
-        parameters: Parameters of the model.
-        trainable: How many of them were trained.
-        resumed_from: Step at which this process continued; None: from the start.
-    """
-
-    steps: int
-    examples: int
-    seconds: float
-    parameters: int
-    trainable: int
-    resumed_from: int | None
 
 
 @dataclass(frozen=True)

@@ -7,35 +7,29 @@ page, and what `run.json` says about the moment: `started`, `seconds`, `peak_mem
 
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from moderation.artifacts import RunFolder, find_target, read_json, sha256, sidecar, write_json
+from moderation.artifacts import RunFolder, find_target, sha256, sidecar
 from moderation.data.options import SplitOptions
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.flags import to_plain
 from moderation.links import refuse_links_out, remove_folder
-from moderation.manifests import is_whole
+from moderation.run_records import BackboneFacts, DataFacts, Fit, RunRecord, read_record
 from moderation.training.environment import (
-    GitState,
-    Hardware,
     PhaseTimer,
     describe_environment,
     is_main,
     n_processes,
     peak_memory_bytes,
 )
-from moderation.training.fitting import Fit
 from moderation.training.options import TrainOptions
 from moderation.training.states import check_states, sealed_states
 
-_VERSION = 1
-_FORMAT = {"format": "content-moderation run", "version": _VERSION}
-_EXPECTED = "the run.json that `moderation train` wrote"
 # What may differ from the interrupted run: locations (hashes protect the data), and settings that change results only
 # through the order of sums (threads).
 _FREE_ON_RESUME = {"resume", "overwrite", "threads", "save_every", "track"}
@@ -45,104 +39,13 @@ _TRACKERS = ("tensorboard", "wandb")  # which keep a folder of their name in the
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What `moderation train` knows about a run when it begins.
-
-    Args:
-        labels: Label order.
-        precision: Number format: fp32, bf16 or fp16.
-        data: Rows left out and added, by reason, under `left_out` and `added`; in a record also the `sha256` of each
-            table.
-        splits: Rows of each split.
-        backbone: Its `name`, `hub_id`, `revision` and `weights_sha256`.
-    """
+    """What `moderation train` knows about a run when it begins; the fields are those of `RunRecord`."""
 
     labels: Sequence[str] | None = None
     precision: str | None = None
-    data: dict[str, object]
-    splits: dict[str, int] | None = None
-    backbone: dict[str, str | None] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord(RunFacts):
-    """The content of `run.json`. Values that an earlier version, or an unfinished run, does not have are None.
-
-    Args:
-        settings: All settings of the training by name, flat, as plain values.
-        status: `running` or `done`.
-        started: Date and time in UTC, ISO 8601.
-        python: Version of Python.
-        platform: System and processor.
-        libraries: Versions by name.
-        git: Commit of the toolkit's source; None outside a checkout.
-        hardware: The machine that the run used.
-        processes: Processes that trained together.
-        files: SHA-256 by name of the files that the training wrote.
-        seconds: Seconds by phase.
-        peak_memory_bytes: Largest resident memory of the first process.
-        training: Figures of the training itself, the fields of `Fit`.
-    """
-
-    settings: dict[str, object]
-    status: str = "unknown"
-    started: str | None = None
-    python: str | None = None
-    platform: str | None = None
-    libraries: dict[str, str] | None = None
-    git: GitState | None = None
-    hardware: Hardware | None = None
-    processes: int | None = None
-    files: dict[str, str] | None = None
-    seconds: dict[str, float] | None = None
-    peak_memory_bytes: int | None = None
-    training: dict[str, object] | None = None
-
-    @property
-    def table_hashes(self) -> dict[str, object]:
-        """SHA-256 of each table, named as by `hash_tables`."""
-        return {name: value for name, value in self.data.items() if name.endswith("sha256")}
-
-    def write(self, path: Path) -> None:
-        """Write the file, completely or not at all.
-
-        Raises:
-            ArtifactError: the disk is full or the folder cannot be written.
-        """
-        known = {name: value for name in _ORDER if (value := getattr(self, name)) is not None or name == "git"}
-        write_json(path, _FORMAT | known)
-
-
-_ORDER = (
-    *("status", "started", "settings", "labels", "precision", "data", "splits", "backbone"),
-    *("python", "platform", "libraries", "git", "hardware", "processes"),
-    *("files", "seconds", "peak_memory_bytes", "training"),
-)
-_KINDS: dict[str, type] = dict.fromkeys(("status", "started", "precision", "python", "platform"), str)
-_KINDS |= dict.fromkeys(("settings", "data", "splits", "backbone", "libraries", "git", "hardware"), dict)
-_KINDS |= dict.fromkeys(("files", "seconds", "training"), dict)
-_KINDS |= {"labels": list, "processes": int, "peak_memory_bytes": int}
-
-
-def read_record(run: RunFolder) -> RunRecord:
-    """Read `run.json`.
-
-    Raises:
-        ArtifactError: missing, damaged, or written by another program or a newer version of this one.
-    """
-    content = read_json(run.run_json, _EXPECTED)
-    version = content.get("version", _VERSION)
-    if content.get("format") == _FORMAT["format"] and is_whole(version) and version > _VERSION:
-        raise ArtifactError(f"{run.run_json}: written by a newer version of this toolkit; upgrade it to read the file.")
-    found = {name: content[name] for name in _ORDER if content.get(name) is not None}
-    wrong = [name for name, value in found.items() if not isinstance(value, _KINDS[name])]
-    wrong += [name for name in ("settings", "data") if name not in found]
-    wrong += [] if is_whole(version) else ["version"]
-    if content.get("format") != _FORMAT["format"] or wrong:
-        where = f" in {', '.join(wrong)}" if wrong and content.get("format") == _FORMAT["format"] else ""
-        raise ArtifactError(
-            f"{run.run_json}: no record of a run (damaged{where}, or of another program); expected {_EXPECTED}."
-        )
-    return RunRecord(**found)
+    data: DataFacts = field(default_factory=DataFacts)
+    splits: Mapping[str, int] | None = None
+    backbone: BackboneFacts | None = None
 
 
 def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
@@ -165,7 +68,7 @@ def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
         _refuse_files_of_others(run)
         return
     try:
-        record = read_record(run)
+        record = read_record(run.run_json)
     except ArtifactError as error:
         if not overwrite:
             raise
@@ -201,7 +104,7 @@ def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) ->
             f"--resume: the run began with {record.processes} processes, now there are {n_processes()}; "
             "its states hold the random numbers of each. Start as many as before."
         )
-    if record.table_hashes != hash_tables(options.data):
+    if record.data.hashes != hash_tables(options.data):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
 
 
@@ -236,12 +139,27 @@ def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunReco
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if options.run.resume:
-        started = read_record(run).started or started
+        started = read_record(run.run_json).started or started
     else:
         _clear(run)
-    known = {field.name: getattr(facts, field.name) for field in fields(facts)}
-    known["data"] = facts.data | hash_tables(options.data)
-    record = RunRecord(settings=to_plain(options), status="running", started=started, **known, **describe_environment())
+    hashes = hash_tables(options.data)
+    record = RunRecord(
+        settings=to_plain(options),
+        status="running",
+        started=started,
+        labels=None if facts.labels is None else tuple(facts.labels),
+        precision=facts.precision,
+        data=replace(
+            facts.data,
+            sha256=hashes["sha256"],
+            val_sha256=hashes.get("val_sha256"),
+            test_sha256=hashes.get("test_sha256"),
+            extra_train_sha256=hashes.get("extra_train_sha256"),
+        ),
+        splits=facts.splits,
+        backbone=facts.backbone,
+        **describe_environment(),
+    )
     record.write(run.run_json)
     return record
 
@@ -296,7 +214,7 @@ def finish_run(run: RunFolder, record: RunRecord, timer: PhaseTimer, fit: Fit) -
         files={path.name: sha256(path) for path in written if path.exists()},
         seconds=timer.seconds,
         peak_memory_bytes=peak_memory_bytes(),
-        training=asdict(fit),
+        training=fit,
     )
     done.write(run.run_json)
     remove_folder(run.resume_dir)
@@ -308,7 +226,7 @@ def check_unchanged(run: RunFolder, *paths: Path) -> None:
     Raises:
         ArtifactError: one was changed or replaced.
     """
-    recorded = read_record(run).files or {}  # runs of earlier versions have none
+    recorded = read_record(run.run_json).files or {}  # runs of earlier versions have none
     for path in paths:
         if path.name in recorded and path.exists() and sha256(path) != recorded[path.name]:
             raise ArtifactError(
@@ -343,7 +261,7 @@ def _clear(run: RunFolder) -> None:
     """Remove what a run wrote, if there is one; its run.json goes last, since it shows that the rest is the run's."""
     if not run.run_json.exists():
         return
-    track = read_record(run).settings.get("track")
+    track = read_record(run.run_json).settings.get("track")
     others = [run.path / name for name in _TRACKERS if not (isinstance(track, list) and name in track)]
     files, folders = _files_and_folders(run)
     for folder in folders:

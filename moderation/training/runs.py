@@ -12,10 +12,11 @@ from moderation.data.splits import Splits, load_splits
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.flags import from_plain
 from moderation.options import change
+from moderation.run_records import read_record
 from moderation.training.checkpoints import Checkpoint
 from moderation.training.model import check_tokenizer
 from moderation.training.options import TrainOptions
-from moderation.training.run_record import hash_tables, read_record
+from moderation.training.run_record import hash_tables
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def run_settings(run: RunFolder) -> TrainOptions:
         ArtifactError: there is no `run.json`, or this version does not know its settings.
     """
     try:
-        return from_plain(TrainOptions, read_record(run).settings, str(run.run_json))
+        return from_plain(TrainOptions, dict(read_record(run.run_json).settings), str(run.run_json))
     except ConfigError as error:  # they are not settings of this command
         raise ArtifactError(
             f"{run.run_json}: its settings cannot be read (changed, or of another version).\n{error}"
@@ -36,9 +37,9 @@ def run_settings(run: RunFolder) -> TrainOptions:
 
 def settings_of_moved_table(run: RunFolder, settings: TrainOptions, data_path: Path) -> TrainOptions | None:
     """The settings with the table's new location; None if it is not the run's table."""
-    recorded = read_record(run).data
+    recorded = read_record(run.run_json).data
     moved = change(settings, data_path=data_path)
-    return moved if sha256(data_path) == recorded.get("sha256") else None
+    return moved if sha256(data_path) == recorded.sha256 else None
 
 
 def rebuild_splits(run: RunFolder, settings: TrainOptions, cure: str) -> Splits:
@@ -55,7 +56,7 @@ def rebuild_splits(run: RunFolder, settings: TrainOptions, cure: str) -> Splits:
     Raises:
         ArtifactError: the data changed since the run.
     """
-    recorded = read_record(run).data
+    recorded = read_record(run.run_json).data.hashes
     extra = settings.data.extra_train_path
     if extra is not None and not (extra.is_file() and sha256(extra) == recorded.get("extra_train_sha256")):
         logger.info("%s: missing or changed since the run; the train split is rebuilt without it.", extra)
