@@ -13,8 +13,10 @@ from moderation.artifacts import RunFolder, default_cache_dir, find_target, side
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
+from moderation.data.options import LANGUAGE
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ArtifactError, ConfigError, ModerationError
+from moderation.evaluation.by_language import format_languages, measure_by_language
 from moderation.evaluation.calibration import load_calibrators
 from moderation.evaluation.metrics import format_table, measure_split
 from moderation.evaluation.probabilities import calibrate, sigmoid
@@ -69,6 +71,8 @@ def evaluate(config: EvaluateConfig) -> int:
     """
     done = evaluate_checkpoint(config)
     print(format_table(done.metrics))
+    if done.metrics.languages:
+        print(f"\n{format_languages(done.metrics.languages)}")
     print("\n" + "\n".join(map(str, done.files)))
     return 0
 
@@ -133,6 +137,10 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         step=checkpoint.about.step,
         calibration=changed,
     )
+    if LANGUAGE in frame.columns:
+        languages = frame[LANGUAGE].astype(str).tolist()
+        table = measure_by_language(probabilities, targets, languages, checkpoint.labels, thresholds)
+        metrics = dataclasses.replace(metrics, languages=table)
     METRICS.write(run.metrics(name), metrics)
     written = [run.metrics(name), run.preds(name)]
     if draws:

@@ -97,7 +97,6 @@ def _export(config: ExportConfig) -> Exported:
         tokenizer=load_own_tokenizer(run, checkpoint),
         splits=rebuild_splits(run, settings, "Restore the file, or give its new location with --data-path."),
         text_column=settings.text_column,
-        language_column=settings.data.table.language_column,
     )
     written = write_bundle(config.to, _describe(run, config, checkpoint, settings), source, config.export)
     return Exported(config.to, written.rows, written.failed)

@@ -24,13 +24,14 @@ from moderation.data.encoding import df_to_hfds, tokenizer_sha256
 from moderation.data.folding import fold_disguises
 from moderation.data.splits import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ConfigError
+from moderation.evaluation.by_language import format_languages, measure_by_language
 from moderation.evaluation.calibration import calibrators_of, fit_calibrators, save_calibration
 from moderation.evaluation.metrics import format_table, measure_split
 from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.evaluation.reliability import compare_calibration
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics
-from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
+from moderation.evaluation.thresholds import save_thresholds, threshold_array, tune_thresholds
 from moderation.locks import claimed
 from moderation.options import change
 from moderation.report.render import save_logs_and_plots
@@ -69,6 +70,8 @@ def train(config: TrainConfig) -> int:
     trained = train_run(config)
     if trained.metrics is not None:  # only one of several processes reports
         print(f"Test split\n\n{format_table(trained.metrics)}")
+        if trained.metrics.languages:
+            print(f"\n{format_languages(trained.metrics.languages)}")
         if config.run.dry_run:
             print("\nDry run: every phase works. Nothing was kept, and the figures above are meaningless.")
         else:
@@ -159,7 +162,7 @@ def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
         with timer.phase("tune and evaluate"):
             calibrators = _calibrate(run, logits["val"], splits, config)
             _write_probabilities(run, logits, calibrators, splits, config)
-            metrics = _tune_and_evaluate(run, logits, calibrators, splits.labels, config)
+            metrics = _tune_and_evaluate(run, logits, calibrators, splits, config)
         finish_run(run, begun[0], timer, done)
     save_logs_and_plots(run.path)
     return metrics
@@ -238,7 +241,7 @@ def _tune_and_evaluate(
     run: RunFolder,
     logits: dict[str, FloatArray],
     calibrators: Sequence[Calibrator],
-    labels: tuple[str, ...],
+    splits: Splits,
     config: TrainConfig,
 ) -> SplitMetrics:
     """Tune on calibrated probabilities of val, measure val and test.
@@ -246,6 +249,7 @@ def _tune_and_evaluate(
     It does not bias the thresholds that the calibrators were fitted to val, too: a calibrator keeps the order of the
     examples, so the best cut flags the same ones as without it, and its value is the same.
     """
+    labels = splits.labels
     arrays = {split: (np.load(run.preds(split)), np.load(run.labels(split))) for split in ("val", "test")}
     options = {"bootstrap": config.run.bootstrap, "seed": config.run.seed}
     thresholds = tune_thresholds(*arrays["val"], labels, objective=config.objective, **options)
@@ -256,6 +260,9 @@ def _tune_and_evaluate(
         if config.calibration != "none":
             changed = compare_calibration(sigmoid(logits[split]), probabilities, targets, labels, calibrators)
             metrics = replace(metrics, calibration=changed)
+        if (languages := splits.languages(split)) is not None:
+            cuts = threshold_array(thresholds, labels)
+            metrics = replace(metrics, languages=measure_by_language(probabilities, targets, languages, labels, cuts))
         METRICS.write(run.metrics(split), metrics)
     return metrics
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.data.label_forms import SpreadLabels, spread_labels
-from moderation.data.languages import detect_foreign, same_language
-from moderation.data.options import TableOptions
+from moderation.data.languages import UNDETERMINED, base_language, detect_foreign, same_language
+from moderation.data.options import LANGUAGE, TableOptions
 from moderation.data.splitting import take_part
 from moderation.data.validation import (
     Mask,
@@ -46,7 +46,8 @@ class CleanTable:
     """Usable rows of a table, and what was wrong with the others.
 
     Args:
-        rows: Text column (absent if it has no texts) and the float32 0/1 columns of `labels`; the index is the row
+        rows: Text column (absent if it has no texts), the float32 0/1 columns of `labels` and, if other languages than
+            English are kept and the table names them, the codes of the languages as `LANGUAGE`; the index is the row
             order of the file.
         labels: Label columns without a problem: all requested ones if `problems` is empty.
         left_out: Reason -> number of rows left out: `without_text`, `without_labels` (-1, or no known one),
@@ -207,6 +208,8 @@ def clean_table(
     if not problems:
         logger.info("%s: %s", where, summary)
     clean, sound = _sound_columns(rows, text_column, labels, form)
+    if language_column is not None and not form.only_english and LANGUAGE not in clean:
+        clean[LANGUAGE] = rows[language_column].astype("str").fillna(UNDETERMINED).map(base_language)
     return CleanTable(clean, sound, left_out, problems, left_aside)
 
 

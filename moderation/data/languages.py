@@ -59,6 +59,16 @@ def language_parts(code: str) -> list[str]:
     return code.strip().lower().replace("_", "-").split("-")
 
 
+def base_language(code: str) -> str:
+    """A language code without its region; Latin script stays, since it is another way to write some languages.
+
+    >>> [base_language(code) for code in ("pt-BR", "EN", "zh-Hans", "ur-Latn", " ")]
+    ['pt', 'en', 'zh', 'ur-latn', 'und']
+    """
+    first, *others = language_parts(code)
+    return "-".join([first or UNDETERMINED, *(part for part in others if part == "latn")])
+
+
 def same_language(one: str, other: str) -> bool:
     """Whether two codes mean the same language: the parts that both have are equal.
 

@@ -9,6 +9,9 @@ from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP,
 
 LabelFormat = Literal["auto", "columns", "names", "list", "json", "class"]
 
+LANGUAGE = "lang"
+"""Column of the language codes in a table of clean rows, if more languages than English are kept."""
+
 LABEL_CUT_HELP = (
     "fractions in [0, 1], or numbers of votes, count as positive from this value on; without it, both are refused"
 )
@@ -80,6 +83,11 @@ class TableOptions(Options):
     detect_language: bool = setting(False, "detect each text's language and keep only English")
 
     @property
+    def only_english(self) -> bool:
+        """Whether rows in other languages are left out."""
+        return self.languages == ("en",)
+
+    @property
     def one_column(self) -> str | None:
         """The column that holds all labels of a row; None where each label has its own."""
         return None if self.label_format == "columns" else self.labels_in
@@ -95,7 +103,7 @@ class TableOptions(Options):
             problems.append(f"--label-format {self.label_format} needs --labels-in, which names the column.")
         if not all(code.strip() for code in self.languages) or not self.languages:
             problems.append("--languages names no language; expected codes such as en, or any.")
-        if self.detect_language and self.languages != ("en",):
+        if self.detect_language and not self.only_english:
             problems.append("--detect-language keeps English only; leave it or --languages out.")
         if self.partial_labels and self.one_column is not None:
             problems.append("--partial-labels needs a column for each label; leave it or --labels-in out.")

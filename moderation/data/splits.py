@@ -11,7 +11,7 @@ import pandas as pd
 
 from moderation.data.cleaning import load_labelled
 from moderation.data.disguises import DISGUISES, STUBBORN, add_disguised
-from moderation.data.options import SplitOptions, TableOptions
+from moderation.data.options import LANGUAGE, SplitOptions, TableOptions
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
 
@@ -25,7 +25,8 @@ class Splits:
     """The examples of a run.
 
     Args:
-        frames: One table per split, with the text column and the label columns.
+        frames: One table per split, with the text column, the label columns and, if there are several languages, their
+            codes.
         labels: Label columns in order.
         left_out: Rows left out when the tables were read, by reason.
         added: Rows of the train split after those of its table: first `extra`, then `disguised` ones.
@@ -39,6 +40,11 @@ class Splits:
     def targets(self, split: str) -> npt.NDArray[np.float32]:
         """Targets of a split, float32 `(n_examples, n_labels)`."""
         return self.frames[split][list(self.labels)].to_numpy(dtype=np.float32)
+
+    def languages(self, split: str) -> list[str] | None:
+        """Language code of each example of a split; None if the table names none, or only English is kept."""
+        frame = self.frames[split]
+        return frame[LANGUAGE].astype(str).tolist() if LANGUAGE in frame.columns else None
 
     def optional_rows(self) -> npt.NDArray[np.bool_]:
         """Rows of the train split of which an epoch can use a share: without any label, and not from the extra table.

@@ -155,6 +155,31 @@ class CalibrationChange:
     bins: DiagramPoints
 
 
+@dataclass(frozen=True)
+class LanguageFigures:
+    """The figures of one label in one language, at the threshold of the label.
+
+    Args:
+        n_known: Examples of the language for which the label is known.
+        support: Positive ones.
+        roc_auc: In [0, 1]; None unless there are positives and negatives.
+        precision: Share of the flagged examples that are positive; None if nothing is flagged.
+        recall: Share of the positive examples that are flagged; None without positives.
+        f1: Harmonic mean of the two; None without positives.
+        false_alarms: Share of the negative examples that are flagged; None without negatives.
+        ece: Expected calibration error.
+    """
+
+    n_known: int
+    support: int
+    roc_auc: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    false_alarms: float | None
+    ece: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class SplitMetrics:
     """The figures of one split.
@@ -173,6 +198,7 @@ class SplitMetrics:
         flagged_any: Examples with a flagged label.
         positive_any: Examples with a positive label.
         calibration: Label -> what calibration changed; None if the run has no calibration.
+        languages: Language -> label -> figures; None if the languages of the examples are not known.
     """
 
     split: str = json_field("", optional=True)
@@ -188,6 +214,7 @@ class SplitMetrics:
     flagged_any: int
     positive_any: int
     calibration: Mapping[str, CalibrationChange] | None = json_field(None, optional=True)
+    languages: Mapping[str, Mapping[str, LanguageFigures]] | None = json_field(None, optional=True)
 
     def __post_init__(self) -> None:
         as_labels(list(self.labels))

@@ -43,14 +43,12 @@ class Source:
         tokenizer: A fast one.
         splits: The run's splits.
         text_column: Column of the texts.
-        language_column: Column of language codes; None: the table has none.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     splits: Splits
     text_column: str
-    language_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def write_bundle(to: Path, manifest: Manifest, source: Source, options: ExportOp
         )
         draft = Draft(folder, replace(manifest, forms={"hf": FormFacts(tuple(weights))}))
         _write_sketch(folder, source)
-        texts = gather_texts(source.splits, source.text_column, source.language_column, options.parity_texts)
+        texts = gather_texts(source.splits, source.text_column, options.parity_texts)
         logger.info("Score %s texts with torch, as reference for the forms ...", f"{len(texts.all):,}")
         referee = Referee(draft, texts, source.model, options.threads)
         draft.rows["hf"] = referee.judge_huggingface()

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from moderation.data.options import LANGUAGE
 from moderation.data.splits import Splits
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.export.drafts import Draft
@@ -46,7 +47,7 @@ class ParityTexts:
         return [*self.real, *ODD_TEXTS.values()]
 
 
-def gather_texts(splits: Splits, text_column: str, language_column: str | None, n_texts: int) -> ParityTexts:
+def gather_texts(splits: Splits, text_column: str, n_texts: int) -> ParityTexts:
     """Take texts of the val split, evenly spaced if it is larger, filled up from train if it is smaller.
 
     Positives of rare labels are added; otherwise ROC-AUC would depend on a handful of texts.
@@ -54,7 +55,6 @@ def gather_texts(splits: Splits, text_column: str, language_column: str | None, 
     Args:
         splits: Of the run.
         text_column: Column of the texts.
-        language_column: Column of language codes, if the splits kept it.
         n_texts: How many, if there are that many.
     """
     parts: list[pd.DataFrame] = []
@@ -65,11 +65,10 @@ def gather_texts(splits: Splits, text_column: str, language_column: str | None, 
             parts.append(frame.iloc[np.linspace(0, len(frame) - 1, min(missing, len(frame))).astype(int)])
     parts += [_positives(splits.frames["val"], label, pd.concat(parts)) for label in splits.labels]
     frame = pd.concat(parts).drop_duplicates(text_column, ignore_index=True)
-    named = language_column is not None and language_column in frame
     return ParityTexts(
         real=frame[text_column].astype(str).tolist(),
         targets=frame[list(splits.labels)].to_numpy(dtype=np.float32),
-        languages=frame[language_column].astype(str).tolist() if named else None,
+        languages=frame[LANGUAGE].astype(str).tolist() if LANGUAGE in frame else None,
     )
 
 

@@ -1,0 +1,84 @@
+"""The figures of a split for each language: one threshold rarely suits all of them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
+
+from moderation.evaluation.objectives import fbeta, ratio
+from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict
+from moderation.evaluation.reliability import expected_calibration_error
+from moderation.evaluation.split_metrics import LanguageFigures
+from moderation.labels import as_labels
+from moderation.text_tables import align, number
+
+LanguageTable = Mapping[str, Mapping[str, LanguageFigures]]
+
+
+def measure_by_language(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    languages: Sequence[str],
+    labels: Sequence[str],
+    thresholds: npt.ArrayLike,
+) -> dict[str, dict[str, LanguageFigures]]:
+    """Measure the examples of each language at the same thresholds.
+
+    Args:
+        probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
+        languages: Code of each example's language.
+        labels: Ordered labels.
+        thresholds: `(n_labels,)`, in label order.
+
+    Returns:
+        Language, the most frequent one first -> label -> figures. A label is left out for a language in which it is
+        never known.
+
+    Raises:
+        DataError: the arrays are not probabilities or targets, or their shapes do not fit.
+
+    >>> scores, truth = [[0.9], [0.1], [0.8], [0.2]], [[1], [0], [0], [1]]
+    >>> figures = measure_by_language(scores, truth, ["en", "en", "de", "de"], ["toxic"], [0.5])
+    >>> figures["en"]["toxic"].roc_auc, figures["de"]["toxic"].false_alarms
+    (1.0, 1.0)
+    """
+    labels = as_labels(labels)
+    scores, truth = check_pair(probabilities, targets, len(labels))
+    flagged = predict(scores, np.asarray(thresholds, dtype=np.float32))
+    names, numbers, counts = np.unique(np.asarray(languages, dtype=str), return_inverse=True, return_counts=True)
+    table: dict[str, dict[str, LanguageFigures]] = {}
+    for place in np.argsort(-counts, kind="stable"):
+        table[str(names[place])] = {
+            label: _measure(scores[rows, column], truth[rows, column] == 1, flagged[rows, column])
+            for column, label in enumerate(labels)
+            if len(rows := np.flatnonzero((numbers == place) & ~np.isnan(truth[:, column])))
+        }
+    return table
+
+
+def _measure(scores: FloatArray, positive: BoolArray, flagged: BoolArray) -> LanguageFigures:
+    n_hits, n_flagged, support = int((flagged & positive).sum()), int(flagged.sum()), int(positive.sum())
+    n_clean = len(positive) - support
+    return LanguageFigures(
+        n_known=len(positive),
+        support=support,
+        roc_auc=float(roc_auc_score(positive, scores)) if support and n_clean else None,
+        precision=float(ratio(n_hits, n_flagged)) if n_flagged else None,
+        recall=float(ratio(n_hits, support)) if support else None,
+        f1=float(fbeta(n_hits, n_flagged, support)) if support else None,
+        false_alarms=(n_flagged - n_hits) / n_clean if n_clean else None,
+        ece=expected_calibration_error(scores, positive),
+    )
+
+
+def format_languages(table: LanguageTable) -> str:
+    """Return the figures as a table for the terminal, one line for each language and label."""
+    rows = [["language", "label", "known", "positive", "ROC-AUC", "precision", "recall", "F1", "false alarms", "ECE"]]
+    for language, figures in table.items():
+        for label, one in figures.items():
+            shown = [number(one.roc_auc), number(one.precision), number(one.recall), number(one.f1)]
+            shown += [number(one.false_alarms), number(one.ece)]
+            rows.append([language, label, f"{one.n_known:,}", f"{one.support:,}", *shown])
+    return align(rows)
