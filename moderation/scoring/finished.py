@@ -38,7 +38,7 @@ def check_finished(output: Path, wanted: Mapping[str, Any], form: OutputFormat) 
         raise _unknown(output)
     if found.get("version") != VERSION:
         raise ArtifactError(
-            f"{output}: another version of the toolkit wrote it, with its origin in another format. {_CURE}"
+            f"{output}: another version of the toolkit finished it, with its origin in another format. {_CURE}"
         )
     changed = [line for key in _COMPARED for line in _differences(key, found.get(key), _plain(wanted[key]))]
     if changed:
