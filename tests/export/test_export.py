@@ -255,7 +255,7 @@ def test_a_failed_form_replaces_nothing(tiny_run, bundle, tmp_path, capsys, monk
     ("words", "expected"),
     [
         (["--formats", "triton"], "add one of hf, onnx, onnx-int8, openvino, torchscript"),
-        (["--formats", "torch"], "also give one of hf"),
+        (["--formats", "torch"], "add one of hf"),
         ([], "--name"),
     ],
 )
