@@ -53,7 +53,7 @@ _FILES = {
     "adapter_config.json": "an adapter, which another package would load",
     "shard-*-model-*-of-*.safetensors": "weights in shards, which would be used instead of model.safetensors",
 }
-_OTHER_WEIGHTS = "Get both from their source again."
+_OTHER_WEIGHTS = f"Download {_CONFIG} and {_WEIGHTS} again, both from the same source."
 _NOTHING_RUNS = "Code that a model's files name is never run."
 _OTHER_MODEL = "Use a model that transformers supports itself; if it supports this one, remove that key."
 

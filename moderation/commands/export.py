@@ -114,13 +114,13 @@ def _check_first(config: ExportConfig) -> None:
     running = [name for name, form in FORMS.items() if form.backend]
     if not set(config.export.formats) & set(running):
         raise ConfigError(
-            f"--formats is {', '.join(config.export.formats)}, which nothing can load by itself; also give one of "
+            f"--formats is {', '.join(config.export.formats)}, which cannot be loaded without another form; add one of "
             f"{', '.join(running)}."
         )
     if not BUNDLE_NAME.fullmatch(_name(config)):
         raise ConfigError(
-            f"{config.run}: the folder's name cannot be the bundle's, which may only have letters, digits, '.', '_' "
-            "and '-'. Cure: --name NAME"
+            f"{config.run}: the folder's name cannot be used as the bundle's name, which may contain only letters, "
+            "digits, '.', '_' and '-'. Choose a name with --name NAME"
         )
     for form in (FORMS[name] for name in config.export.formats):
         if any(find_spec(package) is None for package in form.write_needs):

@@ -200,7 +200,7 @@ def clean_table(
     if rows.empty and not problems and len(frame) and frame[text_column].isna().all():
         problems.append(
             f"no rows left: column {text_column!r} has no value in any of {len(frame):,} rows (in Parquet its type "
-            "may be null); expected texts. Cure: --text-column NAME"
+            "may be null); expected texts. Choose another column with --text-column NAME"
         )
     elif rows.empty and not problems:
         problems.append(f"no rows left: {summary} (--text-column, --language-column)")

@@ -150,7 +150,9 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     separators = tuple(token["content"] for token in added if not token.get("normalized"))
     normalised = tuple(token["content"] for token in added if token.get("normalized"))
     if not is_bounded and any(token.get(key) for token in added for key in ("single_word", "rstrip")):
-        raise ValueError("added_tokens: single_word or rstrip with a normalizer that may make a text much longer")
+        raise ValueError(
+            "added_tokens: no single_word or rstrip allowed with a normalizer that may make a text much longer"
+        )
     n_open = sum(work.is_open for work in works)
     growing = tuple(growth.of_any > 1 for growth in growths)
     return TokenizerFacts(

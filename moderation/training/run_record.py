@@ -102,7 +102,7 @@ def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) ->
     if record.processes != n_processes():
         raise ConfigError(
             f"--resume: the run began with {record.processes} processes, now there are {n_processes()}; "
-            "its states hold the random numbers of each. Start as many as before."
+            f"its saved states contain each process's random numbers. Start {record.processes} processes again."
         )
     if record.data.hashes != hash_tables(options.data):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
