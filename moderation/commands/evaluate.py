@@ -13,6 +13,7 @@ from moderation.artifacts import RunFolder, default_cache_dir, find_target, side
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
+from moderation.data.splits import check_known
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.evaluation.calibration import load_calibrators
@@ -211,6 +212,7 @@ def _other_table(
         )
     table = change(settings.data.table, **config.table.given | {"label_columns": tuple(labels)})
     frame = load_labelled(data_path, table, require_both_classes=False)
+    check_known(frame, labels, str(data_path))
     return frame.rename(columns=dict(zip(labels, checkpoint.labels, strict=True)))
 
 
