@@ -20,6 +20,7 @@ from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.flags import to_plain
 from moderation.links import refuse_links_out, remove_folder
 from moderation.manifests import is_whole
+from moderation.options import build
 from moderation.training.environment import (
     GitState,
     Hardware,
@@ -53,7 +54,7 @@ class RunFacts:
         data: Rows left out and added, by reason, under `left_out` and `added`; in a record also the `sha256` of each
             table.
         splits: Rows of each split.
-        backbone: Its `name`, `hub_id`, `revision` and `weights_sha256`.
+        backbone: Its `name`, `hub_id`, `revision`, `weights_sha256`, `config_sha256` and `tokenizer_sha256`.
     """
 
     labels: Sequence[str] | None = None
@@ -189,7 +190,9 @@ def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
 
 
 def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) -> None:
-    settings, before = to_plain(options), record.settings
+    settings = to_plain(options)
+    # A setting that is newer than the run had its default.
+    before = to_plain(build(TrainOptions, {"data_path": options.data.data_path})) | record.settings
     changed = [name for name in settings if name not in _FREE_ON_RESUME and before.get(name) != settings[name]]
     if changed:
         raise ConfigError(
@@ -203,6 +206,17 @@ def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) ->
         )
     if record.table_hashes != hash_tables(options.data):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
+
+
+def _check_same_backbone(run: RunFolder, record: RunRecord, facts: RunFacts) -> None:
+    """A training that goes on with another tokenizer or architecture would end without an error, and with nonsense."""
+    now, before = facts.backbone or {}, record.backbone or {}  # records of older versions lack some hashes
+    hashes = (name for name in now if name.endswith("_sha256") and None not in (now[name], before.get(name)))
+    if changed := [name.removesuffix("_sha256") for name in hashes if now[name] != before[name]]:
+        raise ArtifactError(
+            f"{run.path}: the backbone changed since this run began ({', '.join(changed)}), so it cannot be resumed. "
+            "Restore the backbone's files, name their --revision, or train anew with --overwrite."
+        )
 
 
 def _check_places(run: RunFolder, *, links_go: bool) -> None:
@@ -236,7 +250,9 @@ def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunReco
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if options.run.resume:
-        started = read_record(run).started or started
+        before = read_record(run)
+        _check_same_backbone(run, before, facts)
+        started = before.started or started
     else:
         _clear(run)
     known = {field.name: getattr(facts, field.name) for field in fields(facts)}
