@@ -78,8 +78,8 @@ def copied(folder: Path) -> Iterator[Path]:
                 (copy / name).write_bytes(content)
         except OSError as error:
             raise ArtifactError(
-                f"{folder}: its tokenizer cannot be copied to {tempfile.gettempdir()} ({error.strerror}). Free some "
-                "space there, or set TMPDIR to another folder."
+                f"{folder}: its tokenizer cannot be copied to the temporary folder ({error.strerror}). Free some space "
+                "there, or set TMPDIR to another folder."
             ) from error
         yield copy
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,12 @@ def test_nothing_remains_of_a_copy(folder: Path) -> None:
         assert {path.name for path in copy.iterdir()} == {"config.json", "tokenizer.json", "tokenizer_config.json"}
         assert json.loads((copy / "config.json").read_text()).keys() <= {"model_type", "transformers_version"}
     assert not copy.exists()
+
+
+def test_a_temporary_folder_that_cannot_be_used_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", refuse)
+    with pytest.raises(ArtifactError, match=r"to the temporary folder \(No usable .*TMPDIR"):
+        load_tokenizer(folder)
