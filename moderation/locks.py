@@ -79,7 +79,7 @@ class Owner:
         """The owner that `to_bytes` wrote; None: it is not known (yet)."""
         try:
             record = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(record, dict) or not record:
             return None

@@ -11,6 +11,7 @@ import numpy as np
 from moderation.artifacts import RunFolder
 from moderation.categories import read_mapping
 from moderation.config import ExportConfig
+from moderation.data.languages import name_languages
 from moderation.documents import to_plain as to_json
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.calibration import load_calibrators
@@ -156,7 +157,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         calibrators=tuple(load_calibrators(run.calibration, labels)),
         window_length=length,
         window_overlap=length // 4 if config.overlap is None else config.overlap,
-        languages=("en",),
+        languages=name_languages(settings.data.table.languages),
         records={
             "metrics": read_metrics(run, dict(zip(labels, thresholds, strict=True))),
             "curves": read_curves(run, labels, thresholds),

@@ -1,9 +1,11 @@
 """The server's own language over a real socket: the classifier's own numbers, and what every answer carries."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -11,11 +13,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from moderation import Classifier
-from moderation.bundles import read_bundle
+from moderation.bundles import read_bundle, write_manifest
 from moderation.config import ServeConfig
 from moderation.errors import ConfigError
 from moderation.options import change
 from moderation.serving.app import create_app
+from moderation.serving.dialects.native import _read_card
 from moderation.serving.options import EMBEDDED, ServerOptions
 from tests.serving.conftest import Server
 
@@ -87,6 +90,18 @@ def test_the_model_is_described(server: Server, tiny_bundle: Path) -> None:
     assert model["categories"]["hate/threatening"] == {"labels": ["identity_hate", "threat"], "supported": True}
     assert model["labels_without_category"] == ["obscene"]
     assert model["attributes"]["TOXICITY"] == "toxic"
+
+
+@pytest.mark.hostile("bundle: what is no file")
+@pytest.mark.parametrize("content", [b"\xff", b"x" * (5 << 20)])
+def test_a_card_that_is_no_text_or_far_too_long_is_not_answered(
+    content: bytes, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    (folder / "README.md").write_bytes(content)
+    bundle = write_manifest(folder, read_bundle(folder))
+    card = _read_card(SimpleNamespace(classifier=SimpleNamespace(bundle=bundle)))  # type: ignore[arg-type]
+    assert card == "The card of this model cannot be shown: README.md is no UTF-8 text of at most 4 MiB."
 
 
 def test_every_answer_names_the_model_and_protects_the_browser(server: Server, classifier: Classifier) -> None:
