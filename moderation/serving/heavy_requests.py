@@ -46,10 +46,23 @@ async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwa
     thread: ThreadPoolExecutor = getattr(_local, "thread", _FIRST_LOOPS)
     at_work = thread.submit(copy_context().run, partial(work, *arguments, **names))
     found = asyncio.wrap_future(at_work)
-    await asyncio.wait([found], timeout=_LONGEST_LINE_S)
-    if not found.done() and at_work.cancel():  # it has not begun
-        raise ApiError(429, "queue_full", "Too many requests are running. Try again later.", retry_after_s=1)
-    return await found
+    try:
+        await asyncio.wait([found], timeout=_LONGEST_LINE_S)
+        if not found.done() and at_work.cancel():  # it has not begun
+            raise ApiError(429, "queue_full", "Too many requests are running. Try again later.", retry_after_s=1)
+        return await found
+    finally:
+        found.cancel()  # whoever asked may have left
+        del at_work, found  # both hold an exception, and its traceback holds this frame: all that was read would stay
+
+
+async def read_by_size(work: Callable[[bytes], _T], body: bytes) -> _T:
+    """Read a body: here where it is small, else as `run_heavy` does, for many large ones may come at once.
+
+    Raises:
+        ApiError: what the reading raises; 429, the work of others before it takes too long.
+    """
+    return await run_heavy(work, body) if len(body) > LARGE_BYTES else work(body)
 
 
 class HeavyRequests:
