@@ -53,11 +53,13 @@ class DecisionWriter:
         try:
             await asyncio.wait([answer], timeout=GIVE_UP_S)
             if written.cancel():
+                self.store.distrust()
                 raise ArtifactError(f"{self.store.name}: no answer in time")
             await asyncio.wait([answer], timeout=_COMMIT_WITHIN_S)
         finally:
             written.cancel()  # whoever asked may have left
         if not written.done():
+            self.store.distrust()
             raise OutcomeUnknownError(f"{self.store.name}: no answer in time to the commit of a decision")
         written.result()
 
