@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from starlette.datastructures import Headers
 
 from moderation import Classifier
 from moderation.serving import heavy_requests
+from moderation.serving.admission import CALLER
 from moderation.serving.app import create_app
 from moderation.serving.bodies import json_bodies
 from moderation.serving.bodies import reading as bodies_module
@@ -170,6 +172,46 @@ def test_heavy_work_that_nobody_waits_for_any_more_is_not_begun() -> None:
 
     asyncio.run(main())
     assert found == ["next"]
+
+
+@pytest.mark.hostile("large bodies: others wait")
+@pytest.mark.parametrize("who", [{CALLER: "a"}, {"client": ("10.0.0.1", 1)}], ids=["key", "address"])
+def test_heavy_work_of_one_key_or_address_does_not_wait_for_all_that_another_brought(who: dict[str, Any]) -> None:
+    began, go = threading.Event(), threading.Event()
+    asked: list[str] = []
+    done: list[str] = []
+
+    def hold() -> None:
+        began.set()
+        assert go.wait(60)
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+
+        async def send(name: str, **more: Any) -> None:
+            async def app(*_: object) -> None:
+                asked.append(name)
+                await run_heavy(hold if name == "first" else partial(done.append, name))
+
+            large = scope_of(**{"transfer-encoding": "chunked"})
+            await heavy.run(app, large | more, pieces_of(b"x"), None)  # type: ignore[arg-type]
+
+        try:
+            sent = [asyncio.create_task(send("first", **who))]
+            while not began.is_set():
+                await asyncio.sleep(0.001)
+            for name in (*("many" for _ in range(20)), "one"):
+                sent.append(asyncio.create_task(send(name, **({CALLER: "b"} if name == "one" else who))))
+            while sum(task.done() for task in sent) == 0 and len(asked) < 22:
+                await asyncio.sleep(0.001)
+            go.set()
+            await asyncio.gather(*sent)
+        finally:
+            heavy.close()
+
+    asyncio.run(main())
+    assert "one" in done[:2] and len(done) == 21
 
 
 @pytest.mark.hostile("large bodies: memory")

@@ -256,7 +256,7 @@ async def take_suggestion(state: AppState, suggestion: Suggestion, caller: str |
         client_token=suggestion.client_token,
     )
     try:
-        await feedback.write(decision)
+        await feedback.write(decision, caller)
     except ArtifactError as error:
         state.metrics.decision("failed")
         logger.error("feedback lost", extra={"error": str(error)})
