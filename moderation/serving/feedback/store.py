@@ -170,7 +170,6 @@ class FeedbackStore:
         Raises:
             ArtifactError: the database cannot be read, or there is none.
         """
-        self._check_there()
         names = ("id", "text_sha256", "text", "label_scores", "community_id", "client_token")
         columns = [_TABLE.c[name] for name in names]
         query = _TABLE.select().with_only_columns(*columns).order_by(_TABLE.c.id).limit(_ROWS_AT_ONCE)

@@ -165,6 +165,26 @@ def test_a_locked_database_is_an_error_without_a_text(tmp_path: Path, monkeypatc
     store.close()
 
 
+@pytest.mark.hostile("feedback: folder that cannot be looked at")
+def test_a_folder_that_cannot_be_looked_at_is_an_error_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one of a network mount that is gone."""
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    store.add(decision())
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "stat", fail)
+    for use in (lambda: store.add(decision()), store.check, lambda: list(store.decisions())):
+        with pytest.raises(ArtifactError, match="OSError"):
+            use()
+    monkeypatch.undo()
+    assert store.state() == "unavailable" and len(list(store.decisions())) == 1
+    store.close()
+
+
 @pytest.mark.hostile("feedback: commit that fails")
 @pytest.mark.parametrize("name", ["SQLITE_IOERR_DIR_FSYNC", "SQLITE_IOERR_DELETE", "SQLITE_FULL", "the lock"])
 def test_a_commit_that_fails_after_the_fact_is_told_apart(
