@@ -1,6 +1,5 @@
 """The server's own language over a real socket: the classifier's own numbers, and what every answer carries."""
 
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +10,19 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.responses import JSONResponse
 
 from moderation import Classifier
-from moderation.bundles import read_bundle, write_manifest
+from moderation.bundles import read_bundle
 from moderation.config import ServeConfig
 from moderation.errors import ConfigError
 from moderation.options import change
+from moderation.serving import openapi
 from moderation.serving.app import create_app
-from moderation.serving.dialects.native import _read_card
+from moderation.serving.dialects import native
 from moderation.serving.options import EMBEDDED, ServerOptions
 from tests.serving.conftest import Server
+from tests.serving.in_process import ask
 
 TEXTS = ["you idiot", "kind river bread.", "kill them! damn stupid idiot. fine", "", "x " * 400 + "idiot"]
 
@@ -90,18 +92,6 @@ def test_the_model_is_described(server: Server, tiny_bundle: Path) -> None:
     assert model["categories"]["hate/threatening"] == {"labels": ["identity_hate", "threat"], "supported": True}
     assert model["labels_without_category"] == ["obscene"]
     assert model["attributes"]["TOXICITY"] == "toxic"
-
-
-@pytest.mark.hostile("bundle: what is no file")
-@pytest.mark.parametrize("content", [b"\xff", b"x" * (5 << 20)])
-def test_a_card_that_is_no_text_or_far_too_long_is_not_answered(
-    content: bytes, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    (folder / "README.md").write_bytes(content)
-    bundle = write_manifest(folder, read_bundle(folder))
-    card = _read_card(SimpleNamespace(classifier=SimpleNamespace(bundle=bundle)))  # type: ignore[arg-type]
-    assert card == "The card of this model cannot be shown: README.md is no UTF-8 text of at most 4 MiB."
 
 
 def test_every_answer_names_the_model_and_protects_the_browser(server: Server, classifier: Classifier) -> None:
@@ -210,3 +200,26 @@ def test_keys_are_not_a_path(tiny_bundle: Path) -> None:
     for keys in ("keys.json", Path("keys.json"), "", {}, b"k"):
         with pytest.raises(TypeError, match="read_keys"):
             create_app(tiny_bundle, keys=keys)  # type: ignore[arg-type]
+
+
+def test_the_document_is_written_once_for_each_prefix(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
+    monkeypatch.setattr(openapi, "JSONResponse", lambda content: written.append(content) or JSONResponse(content))
+    app = create_app(tiny_bundle, threads=1, trusted_proxy=["127.0.0.1"])
+    prefixed = {"headers": {"X-Forwarded-Prefix": "/prefix"}}
+    asked = [{"method": "GET", "url": "/openapi.json"} | more for more in ({}, prefixed, {}, prefixed)]
+    plain, with_prefix, *others = ask(app, *asked)
+    assert "servers" not in plain.json() and len(plain.json()["paths"]) > 8
+    assert with_prefix.json() == plain.json() | {"servers": [{"url": "/prefix"}]}
+    assert [answer.content for answer in others] == [plain.content, with_prefix.content]
+    assert len(written) == 2
+
+
+@pytest.mark.hostile("bundle: model card")
+def test_a_card_of_any_length_and_encoding_is_cut_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = tmp_path / "README.md"
+    card.write_bytes(b"\xff" + b"a" * 1_000_000)
+    monkeypatch.setattr(native, "check_files", lambda *_: None)
+    bundle = SimpleNamespace(path=tmp_path, files=[card.name])
+    found = native._read_card(SimpleNamespace(classifier=SimpleNamespace(bundle=bundle)))
+    assert found == "\ufffd" + "a" * (len(found) - 1) and len(found) == 500_000

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
 from starlette.responses import JSONResponse, Response
 
-from moderation.artifacts import read_bytes
 from moderation.bundles import CARD, check_files
 from moderation.categories import CATEGORIES, Counterparts
 from moderation.inference.classifier import TextResult
@@ -21,7 +20,7 @@ from moderation.serving.state import AppState, state_for
 MAX_SENTENCES = 512
 """Maximum for one request, shared evenly among its texts; a text's last sentence contains all the rest."""
 
-_LONGEST_CARD = 4 << 20  # bytes; it is kept in memory, and part of each answer to `/v1/model`
+_LONGEST_CARD = 500_000  # characters; every answer about the model holds them
 _FEW = 8  # texts whose answer is assembled on the event loop
 
 
@@ -252,10 +251,8 @@ def _read_card(service: PredictionService) -> str:
     if CARD not in bundle.files:
         return ""
     check_files(bundle, [CARD])
-    try:
-        return read_bytes(bundle.path / CARD, _LONGEST_CARD).decode("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return f"The card of this model cannot be shown: {CARD} is no UTF-8 text of at most {_LONGEST_CARD >> 20} MiB."
+    with (bundle.path / CARD).open(encoding="utf-8", errors="replace") as card:
+        return card.read(_LONGEST_CARD)
 
 
 def render_problem(problem: ApiError) -> JSONResponse:
