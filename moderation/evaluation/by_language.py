@@ -13,6 +13,8 @@ from moderation.evaluation.split_metrics import LanguageFigures
 from moderation.labels import as_labels
 from moderation.text_tables import align, number
 
+_FIGURES = ("ROC-AUC", "precision", "recall", "F1", "false alarms", "ECE")
+LANGUAGE_HEADER = ("language", "label", "known", "positive", *_FIGURES)
 LanguageTable = Mapping[str, Mapping[str, LanguageFigures]]
 
 
@@ -75,10 +77,15 @@ def _measure(scores: FloatArray, positive: BoolArray, flagged: BoolArray) -> Lan
 
 def format_languages(table: LanguageTable) -> str:
     """Return the figures as a table for the terminal, one line for each language and label."""
-    rows = [["language", "label", "known", "positive", "ROC-AUC", "precision", "recall", "F1", "false alarms", "ECE"]]
+    return align([LANGUAGE_HEADER, *language_cells(table)])
+
+
+def language_cells(table: LanguageTable) -> list[tuple[str, ...]]:
+    """The figures as cells under `LANGUAGE_HEADER`, a row for each language and label."""
+    rows = []
     for language, figures in table.items():
         for label, one in figures.items():
             shown = [number(one.roc_auc), number(one.precision), number(one.recall), number(one.f1)]
             shown += [number(one.false_alarms), number(one.ece)]
-            rows.append([language, label, f"{one.n_known:,}", f"{one.support:,}", *shown])
-    return align(rows)
+            rows.append((language, label, f"{one.n_known:,}", f"{one.support:,}", *shown))
+    return rows

@@ -8,7 +8,7 @@ from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM, read_unchecked
 from moderation.data.label_forms import spread_labels
 from moderation.data.options import TableOptions
-from moderation.data.validation import find_label_columns, find_number_columns
+from moderation.data.validation import find_label_columns, find_number_columns, is_empty
 from moderation.errors import DataError
 from moderation.evaluation.probabilities import BoolArray
 from moderation.labels import name_problem
@@ -43,6 +43,9 @@ def read_binary(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> 
     text_column = find_text_column(table.columns, form.text_column, str(path))
     frame = take_texts(table, path, (text_column,), text_column)
     named, column = _one_label(frame, text_column, path, form)
+    if form.partial_labels:
+        known = ~is_empty(column)
+        frame, column = frame[known], column[known]
     if problem := name_problem(named):
         raise DataError(f"{path}: the name of the column of labels {problem}. Rename it.")
     return _plain(frame, text_column, named, read_targets(frame.assign(**{named: column}), named, path, form.label_cut))

@@ -1,14 +1,15 @@
 """Jigsaw's suites: the labels of the 2018 challenge with bootstrap intervals, the languages of the 2020 one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM
-from moderation.data.options import TableOptions
+from moderation.data.options import LANGUAGE, TableOptions
+from moderation.evaluation.by_language import LANGUAGE_HEADER, language_cells, measure_by_language
 from moderation.evaluation.metrics import measure_split
 from moderation.suites.options import SuiteOptions
 from moderation.suites.results import Figure, SuiteResult, Table
@@ -58,6 +59,15 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -
         decisions = [number(decided.precision), number(decided.recall), number(decided.f1)]
         more = [interval(one.intervals.f1), number(one.ece)]
         rows.append((label, f"{one.support:,}", *ranking, *decisions, *more))
+    languages = []
+    if LANGUAGE in frame.columns:
+        codes = frame[LANGUAGE].astype(str).tolist()
+        by_language = measure_by_language(
+            probabilities, frame[labels].to_numpy(), codes, labels, scorer.thresholds[places]
+        )
+        numbers = replace(numbers, languages=by_language)
+        cells_by_language = tuple(language_cells(by_language))
+        languages = [Table("Languages, at the same thresholds", LANGUAGE_HEADER, cells_by_language)]
     return SuiteResult(
         n_rows=len(frame),
         figures=(
@@ -66,7 +76,7 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -
             Figure("macro-F1", macro.f1, spread.f1),
             Figure("ECE, worst label", macro.ece_worst),
         ),
-        tables=(Table("Labels at their thresholds", (*header, "95 % interval", "ECE"), tuple(rows)),),
+        tables=(Table("Labels at their thresholds", (*header, "95 % interval", "ECE"), tuple(rows)), *languages),
         numbers=numbers,
     )
 

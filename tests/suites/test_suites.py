@@ -93,6 +93,17 @@ def test_labels_languages_and_columns_agree_with_scikit_learn(suites, scorer) ->
     assert numbers["all"]["n_texts"] == 9
 
 
+def test_languages_of_a_labelled_table_have_a_table_of_their_own(tmp_path, scorer) -> None:
+    lines = rows(comment_text=list("abcd"), lang=["en", "pt-BR", "pt", "en"], toxic=[1, 0, 1, 0], insult=["", 1, 0, 1])
+    path = write(tmp_path, "languages.csv", lines)
+    form = TableOptions(languages=("any",), partial_labels=True)
+    result = measure_labels(read_labelled(path, scorer.bundle, form), scorer, OPTIONS)
+    found = [(row[0], row[1], row[2]) for row in result.tables[1].rows]
+    assert sorted(found) == [("en", "insult", "1"), ("en", "toxic", "2"), ("pt", "insult", "2"), ("pt", "toxic", "2")]
+    english = read_labelled(path, scorer.bundle, TableOptions(partial_labels=True))
+    assert len(measure_labels(english, scorer, OPTIONS).tables) == 1
+
+
 def test_a_column_with_the_name_of_a_label_is_measured_by_that_label(suites, scorer, tmp_path) -> None:
     numbers = to_plain(measure_binary(read_binary(suites["binary"], scorer.bundle), scorer, OPTIONS).numbers)
     assert (numbers["label"], numbers["at_threshold"]["f1"]) == ("insult", 1.0)
@@ -111,8 +122,10 @@ def test_a_plain_table_has_one_column_of_0_and_1(tmp_path, scorer) -> None:
     empty = write(
         tmp_path, "empty.csv", [{"text": "a", "mean": 1}, {"text": "b", "mean": ""}, {"text": "c", "mean": 0}]
     )
-    with pytest.raises(DataError, match=r"label 'mean': 1 value is missing; expected 0 or 1 \(row 2\)"):
+    with pytest.raises(DataError, match=r"label 'mean': 1 value is missing .*; expected 0 or 1 \(row 2\)"):
         read_binary(empty, scorer.bundle)
+    known = read_binary(empty, scorer.bundle, TableOptions(partial_labels=True))
+    assert known["text"].tolist() == ["a", "c"]
 
 
 def test_rows_without_a_text_are_left_out_and_counted(tmp_path, scorer, caplog) -> None:
