@@ -4,12 +4,15 @@
 bundle whose version is known is known to the last byte.
 """
 
+import errno
+import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from moderation.artifacts import RunFolder, read_json, sha256, write_json
+from moderation.artifacts import RunFolder, open_regular, read_json, sha256, write_json
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
 from moderation.forms import FORMS
@@ -37,11 +40,13 @@ class Bundle(Manifest):
         path: The folder.
         n_tokens: Size of the model's vocabulary; None: its configuration does not state it.
         pad_id: Token that fills up a batch; the mask hides it, so 0 is enough if the model names none.
+        check_hashes: Whether `read_sealed` compares a file's SHA-256.
     """
 
     path: Path
     n_tokens: int | None = None
     pad_id: int = 0
+    check_hashes: bool = True
 
     @property
     def short_version(self) -> str:
@@ -113,6 +118,37 @@ def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
             raise ArtifactError(
                 _describe_change(bundle.path / name, f"SHA-256 {found}", f"SHA-256 {bundle.files[name].sha256}")
             )
+
+
+def read_sealed(bundle: Bundle, name: str, *, most: int | None = None) -> bytes:
+    """Read a file and compare the bytes that were read, so that nothing can replace them between check and use.
+
+    Args:
+        bundle: From `read_bundle`.
+        name: The file.
+        most: Largest size in bytes; None: whatever the manifest says.
+
+    Raises:
+        ArtifactError: the file is missing, too large, or not the exported one.
+    """
+    file, facts = bundle.path / name, bundle.files.get(name)
+    if facts is None:
+        raise ArtifactError(f"{file}: not listed in the bundle's {MANIFEST}; it will not be used.")
+    try:
+        with open_regular(file) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size != facts.bytes:
+                raise ArtifactError(_describe_change(file, f"{size:,} bytes", f"{facts.bytes:,} bytes"))
+            if most is not None and size > most:
+                raise OSError(errno.EFBIG, f"more than {most >> 20} MiB", str(file))
+            content = opened.read()
+    except FileNotFoundError:
+        raise ArtifactError(f"{file}: missing; the bundle's {MANIFEST} lists it. Get the whole bundle again.") from None
+    except OSError as error:
+        raise ArtifactError(f"{file}: cannot be read ({error.strerror}).") from error
+    if bundle.check_hashes and (found := hashlib.sha256(content).hexdigest()) != facts.sha256:
+        raise ArtifactError(_describe_change(file, f"SHA-256 {found}", f"SHA-256 {facts.sha256}"))
+    return content
 
 
 def find_foreign(bundle: Bundle) -> list[str]:
@@ -209,5 +245,6 @@ def _is_file(path: Path) -> bool:
 def _describe_change(file: Path, found: str, expected: str) -> str:
     return (
         f"{file}: not the file that was exported.\n  found:    {found}\n  expected: {expected}\n"
-        "It was changed or damaged. Get the whole bundle again."
+        "It was changed, damaged, or replaced while the bundle was in use. Get the whole bundle again; if it was "
+        "replaced on purpose, load it again."
     )

@@ -220,6 +220,47 @@ def read_whole_model(folder: Path) -> PreTrainedModel:
         Exception: anything that transformers raises for weights that it cannot load.
     """
     model, found = read_model(folder)
+    _refuse_missing(found, folder)
+    return model
+
+
+def make_whole_model(config: PreTrainedConfig, weights: bytes, folder: Path) -> PreTrainedModel:
+    """Like `read_whole_model`, from bytes that were read before.
+
+    Args:
+        config: From `make_config`.
+        weights: Content of `model.safetensors`.
+        folder: Where both come from, for messages.
+
+    Raises:
+        ArtifactError: the configuration describes a model that is much larger than the weights, or one is missing.
+        Exception: anything that transformers raises for weights that it cannot load.
+    """
+    import torch
+    from safetensors.torch import load
+
+    tensors = load(weights)
+    del weights  # they may take as much memory as the model
+    try:
+        sizes = {name: tensor.numel() for name, tensor in tensors.items()}
+        with no_larger_than(sizes), torch.device("meta"):  # uses no memory
+            architecture: Any = type(make_model(config))
+    except TooLargeError as error:
+        raise ArtifactError(f"{folder / _CONFIG}: describes {error} ({_WEIGHTS}). {_OTHER_WEIGHTS}") from None
+    model, found = architecture.from_pretrained(
+        None,
+        config=config,
+        state_dict=tensors,
+        dtype=torch.float32,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    _refuse_missing(found, folder)
+    return model  # type: ignore[no-any-return]
+
+
+def _refuse_missing(found: Mapping[str, Any], folder: Path) -> None:
     missing = sorted(str(name) for name in found["missing_keys"])
     missing += sorted(str(name) for name, *_ in found["mismatched_keys"])
     if missing:
@@ -227,7 +268,6 @@ def read_whole_model(folder: Path) -> PreTrainedModel:
             f"{folder / _WEIGHTS}: lacks {len(missing)} weights of the model that {_CONFIG} describes, "
             f"such as {escape_name(missing[0])}. {_OTHER_WEIGHTS}"
         )
-    return model
 
 
 def _measure(weights: Path) -> dict[str, int]:

@@ -6,6 +6,7 @@ That is as fast as several threads on one batch, and makes a window's arithmetic
 
 import importlib
 import io
+import json
 import os
 import queue
 import threading
@@ -19,15 +20,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from moderation.bundles import MODEL_CONFIG, TOKENIZER, Bundle, find_foreign
+from moderation.bundles import MODEL_CONFIG, Bundle, find_foreign, read_sealed
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError, ModerationError
 from moderation.forms import FORMS, Form
-from moderation.inspection.graph_files import read_onnx, read_openvino, refuse_graph
+from moderation.inspection.graph_files import MOST_XML, check_onnx, check_openvino, refuse_graph
 from moderation.inspection.openvino_indices import Places, UnboundedIndexError, keep_in_range
 from moderation.manifests import MANIFEST
 from moderation.memory import is_out_of_memory
-from moderation.pretrained import read_whole_model
+from moderation.pretrained import make_config, make_whole_model
 
 IdArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -223,18 +224,24 @@ class TorchBackend:
 
 
 def _open_onnx(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
-    return OnnxBackend(read_onnx(bundle.path / form.main_file), threads, device)
+    graph = read_sealed(bundle, form.main_file)
+    check_onnx(graph, bundle.path / form.main_file)
+    return OnnxBackend(graph, threads, device)
 
 
 def _open_openvino(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
-    graph, weights = (bundle.path / name for name in form.files(bundle.name))
-    return OpenVinoBackend(read_openvino(graph), weights.read_bytes(), threads, device)
+    name, weights = form.files(bundle.name)
+    graph = read_sealed(bundle, name, most=MOST_XML)
+    check_openvino(graph, bundle.path / name)
+    return OpenVinoBackend(graph, read_sealed(bundle, weights), threads, device)
 
 
 def _open_huggingface(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
     _refuse_unsealed(bundle)
     with without_progress_bars():
-        return TorchBackend(read_whole_model(bundle.path), threads, device)
+        config = make_config(json.loads(read_sealed(bundle, MODEL_CONFIG)), str(bundle.path / MODEL_CONFIG))
+        model = make_whole_model(config, read_sealed(bundle, form.main_file), bundle.path)
+        return TorchBackend(model, threads, device)
 
 
 def _open_torchscript(bundle: Bundle, form: Form, threads: int, device: str) -> Backend:
@@ -242,7 +249,7 @@ def _open_torchscript(bundle: Bundle, form: Form, threads: int, device: str) -> 
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns at every use that TorchScript is deprecated
-        content = io.BytesIO((bundle.path / form.main_file).read_bytes())
+        content = io.BytesIO(read_sealed(bundle, form.main_file))
         module = torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
     return TorchBackend(module, threads, device)
 
@@ -300,27 +307,23 @@ def _is_installed(form: Form) -> bool:
     return all(find_spec(package) is not None for package in form.run_needs)
 
 
-def files_of_backend(bundle: Bundle, name: str) -> list[str]:
-    """Files of the bundle that this backend reads."""
-    return [TOKENIZER, MODEL_CONFIG, *bundle.forms[backends()[name].name].files]
-
-
 def main_file(bundle: Bundle, name: str) -> Path:
     """The file of a bundle that a backend runs."""
     return bundle.path / backends()[name].main_file
 
 
 def open_backend(bundle: Bundle, name: str, *, threads: int | None = None, device: str = "cpu") -> Backend:
-    """Load a form of a bundle into its engine.
+    """Load a form of a bundle into its engine; the bytes that it gets are those that the bundle seals.
 
     Args:
-        bundle: A bundle whose files were checked.
+        bundle: From `read_bundle`; its folder may have been replaced since.
         name: From `choose_backend`.
         threads: Processor threads; None: all that this process may use.
         device: `cpu`, or `cuda` if the engine can use it.
 
     Raises:
-        ArtifactError: the engine cannot read the file, or, for torch, there are unsealed files next to the weights.
+        ArtifactError: the engine cannot read the file, or the file is not the exported one, or, for torch, there are
+            unsealed files next to the weights.
         ConfigError: invalid threads or device.
     """
     threads = count_cores() if threads is None else threads

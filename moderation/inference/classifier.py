@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle
+from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle, read_sealed
 from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
@@ -19,7 +19,6 @@ from moderation.inference.backends import (
     FloatArray,
     backends,
     choose_backend,
-    files_of_backend,
     main_file,
     open_backend,
 )
@@ -27,6 +26,7 @@ from moderation.inference.engines import Batch, Engine, ProcessEngine, make_batc
 from moderation.inference.run_folders import TrainedModel, is_run, read_run
 from moderation.inference.texts import as_list, check_texts
 from moderation.inference.windows import Watch, Window, Windows
+from moderation.inspection.tokenizer_rules import MOST_BYTES
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
 
@@ -99,8 +99,9 @@ class Classifier:
         self._chosen = chosen
         self.model_version = f"{bundle.short_version}/{backend_name}"
         self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
-        tokenizer = bundle.path / TOKENIZER if trained is None else trained.tokenizer
-        self._windows = Windows(tokenizer, length=bundle.window_length, overlap=bundle.window_overlap)
+        path = bundle.path / TOKENIZER if trained is None else trained.tokenizer
+        content = read_sealed(bundle, TOKENIZER, most=MOST_BYTES) if trained is None else trained.tokenizer_content
+        self._windows = Windows(path, length=bundle.window_length, overlap=bundle.window_overlap, content=content)
         _check_tokens(bundle, self._windows.highest_id)
         self._engine = ProcessEngine(self._start)
         self._open()
@@ -129,7 +130,7 @@ class Classifier:
             batch_tokens: Compute windows of one length together, up to this many tokens. None: what is best for the
                 engine (onnxruntime and torch on a CPU: each window alone). With `onnx-int8`, other values make a text's
                 probabilities depend on the other texts: docs/bundle.md shows by how much.
-            check_hashes: Compare every file that is read with its SHA-256 in the bundle.
+            check_hashes: Compare every file that is read with its SHA-256 in the bundle, also after a fork.
             thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's. The log
                 warns if the file was made for another bundle.
 
@@ -154,9 +155,9 @@ class Classifier:
         bundle = read_bundle(path)
         apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)  # refuse before hashing
         name = choose_backend(bundle, backend, device)
-        check_files(bundle, files_of_backend(bundle, name) if check_hashes else ())
+        check_files(bundle, [MODEL_CONFIG] if check_hashes else ())  # the others are compared as they are read
         warn_of_other_bundle(chosen, bundle.short_version)
-        return cls(bundle, name, threads, device, batch_tokens, chosen)
+        return cls(replace(bundle, check_hashes=check_hashes), name, threads, device, batch_tokens, chosen)
 
     def probabilities(self, texts: Iterable[str]) -> FloatArray:
         """Probabilities of texts: float32 `(n_texts, n_labels)`, in [0, 1], columns in label order.
@@ -278,7 +279,7 @@ class Classifier:
         return padded_length(len(window.ids), self._open().backend.round_to, self.bundle.window_length)
 
     def close(self) -> None:
-        """Release the engine's memory and threads; the next use loads it again."""
+        """Release the engine's memory and threads; the next use loads it again, if its files are still the same."""
         self._engine.close()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
 """A run folder for the classifier: the best checkpoint in torch, with everything that belongs to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moderation.artifacts import RunFolder, sha256
@@ -21,17 +21,19 @@ class TrainedModel:
             the checkpoint, and it has no forms.
         checkpoint: The weights.
         tokenizer: The tokenizer's file.
+        tokenizer_content: What it holds, as it was compared with the checkpoint.
     """
 
     bundle: Bundle
     checkpoint: Path
     tokenizer: Path
+    tokenizer_content: bytes = field(repr=False)
 
     def open(self, threads: int | None, device: str) -> TorchBackend:
         """Load the weights into torch.
 
         Raises:
-            ArtifactError: the checkpoint is missing or damaged.
+            ArtifactError: the checkpoint is missing, damaged, or not the one that was read.
             ConfigError: invalid threads or device.
         """
         from moderation.training.checkpoints import load_checkpoint
@@ -39,7 +41,7 @@ class TrainedModel:
         threads = count_cores() if threads is None else threads
         if threads < 1:
             raise ConfigError(f"threads is {threads}, expected 1 or more.")
-        return TorchBackend(load_checkpoint(self.checkpoint).model, threads, device)
+        return TorchBackend(load_checkpoint(self.checkpoint, sha256=self.bundle.version).model, threads, device)
 
 
 def is_run(path: Path) -> bool:
@@ -76,15 +78,16 @@ def read_run(path: Path, backend: str) -> TrainedModel:
     run = RunFolder(path)
     settings = run_settings(run)
     check_unchanged(run, run.checkpoint_best, run.calibration)
-    checkpoint = load_checkpoint(run.checkpoint_best)
-    load_own_tokenizer(run, checkpoint)  # refuses one from another run
+    version = sha256(run.checkpoint_best)
+    checkpoint = load_checkpoint(run.checkpoint_best, sha256=version)
+    tokenizer = load_own_tokenizer(run, checkpoint)  # refuses one from another run
     config = checkpoint.model.config
     length = checkpoint.about.max_length or settings.model.max_length
     thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())
     bundle = Bundle(
         path=path,
         name=path.resolve().name,
-        version=sha256(run.checkpoint_best),
+        version=version,
         labels=checkpoint.labels,
         thresholds=tuple(map(float, thresholds)),
         calibrators=load_calibrators(run.calibration, checkpoint.labels),
@@ -96,4 +99,5 @@ def read_run(path: Path, backend: str) -> TrainedModel:
         n_tokens=getattr(config, "vocab_size", None),
         pad_id=config.pad_token_id or 0,
     )
-    return TrainedModel(bundle, run.checkpoint_best, run.tokenizer_dir / TOKENIZER)
+    content: str = tokenizer.backend_tokenizer.to_str()
+    return TrainedModel(bundle, run.checkpoint_best, run.tokenizer_dir / TOKENIZER, content.encode())

@@ -45,6 +45,7 @@ class Windows:
         tokenizer_path: `tokenizer.json`.
         length: Tokens of the longest window, special ones included.
         overlap: Tokens that two neighbouring windows share, rounded down to whole words.
+        content: Bytes of the file, if they were read before.
 
     Raises:
         ArtifactError: an unreadable tokenizer, or one whose special tokens leave no room in a window.
@@ -53,8 +54,8 @@ class Windows:
         highest_id: The highest id of the tokenizer's tokens.
     """
 
-    def __init__(self, tokenizer_path: Path, *, length: int, overlap: int) -> None:
-        self._tokenizer = BoundedTokenizer(tokenizer_path)
+    def __init__(self, tokenizer_path: Path, *, length: int, overlap: int, content: bytes | None = None) -> None:
+        self._tokenizer = BoundedTokenizer(tokenizer_path, content)
         self.highest_id = self._tokenizer.highest_id
         self.prefix, self.suffix = self._special_tokens(tokenizer_path)
         self.room = length - len(self.prefix) - len(self.suffix)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.parsers import expat
 
-from moderation.artifacts import open_regular, read_bytes
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
 
@@ -83,41 +82,37 @@ _NUMBER_OF_LAYER = re.compile(r"\s*[-+]?([0-9]*)")  # the part of a text that Op
 _LONGEST_NUMBER = 6
 _MOST_OUTPUTS = 64  # of a layer that splits a table; OpenVINO creates them all when the graph is opened
 _IR_VERSIONS = ("10", "11")
-_MOST_XML = 64 << 20  # bytes; the weights are in another file
+MOST_XML = 64 << 20
+"""Bytes of an OpenVINO graph; its weights are in another file."""
 _DEEPEST = 64  # nested elements
 
 
-def read_onnx(path: Path) -> bytes:
-    """Read an ONNX file that contains its weights and whose graph has no loops or branches.
+def check_onnx(content: bytes, path: Path) -> None:
+    """Refuse anything but an ONNX model that contains its weights and whose graph has no loops or branches.
+
+    Args:
+        content: Of the file.
+        path: The file, for the message.
 
     Raises:
         ArtifactError: it is not such a graph.
     """
     try:
-        with open_regular(path) as file:
-            content = file.read()
         if content[4:8] == _OTHER_FORMAT:
             raise ValueError("it is in onnxruntime's own format")
         _check_model(memoryview(content))
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise refuse_graph(path, str(error)) from None
-    return content
 
 
-def read_openvino(path: Path) -> bytes:
-    """Read the graph of an OpenVINO model, without its weights, with the same checks as `read_onnx`.
+def check_openvino(content: bytes, path: Path) -> None:
+    """Check the graph of an OpenVINO model, without its weights, as `check_onnx` does.
 
     Raises:
         ArtifactError: it is not such a graph.
     """
     try:
-        content = read_bytes(path, _MOST_XML)
         _check_layers(content)
-        return content
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror}).") from error
     except expat.ExpatError:
         raise refuse_graph(path, "it is not XML") from None
     except ValueError as error:

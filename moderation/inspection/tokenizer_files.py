@@ -18,15 +18,16 @@ class BoundedTokenizer:
 
     Args:
         path: `tokenizer.json`.
+        content: Its bytes, if they were read before.
 
     Raises:
         ArtifactError: no tokenizer that can be read, or one that may hold up or crash the process.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
         self.path = path
         try:
-            content = read_bytes(path, MOST_BYTES)
+            content = read_bytes(path, MOST_BYTES) if content is None else content
             facts = check_tokenizer(content)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

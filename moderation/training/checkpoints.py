@@ -5,6 +5,7 @@ from elsewhere runs none. The same model gives the same bytes, whichever process
 """
 
 import errno
+import hashlib
 import json
 import logging
 import warnings
@@ -101,14 +102,18 @@ def save_checkpoint(path: Path, model: PreTrainedModel, labels: Sequence[str], a
             raise OSError(None, "the disk may be full", str(path)) from error
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, *, sha256: str | None = None) -> Checkpoint:
     """Read a checkpoint and rebuild its model, without any other file.
 
+    Args:
+        path: The `.pt` file.
+        sha256: Of the file that is expected; None: any.
+
     Raises:
-        ArtifactError: the file is missing, truncated, of another program, of a newer version, does not fit together, or
-            names code to run.
+        ArtifactError: the file is missing, truncated, of another program, of a newer version, does not fit together,
+            names code to run, or is not the expected one.
     """
-    content = _read(path)
+    content = _read(path, sha256)
     try:
         config = make_config(content["config"], f"{path} (config)")
         with no_larger_than(_measure(content["weights"])), torch.device("meta"):  # uses no memory
@@ -195,7 +200,7 @@ def _special_token(model: PreTrainedModel, name: str) -> int:
     return int(token) if is_whole(token) else 0
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, sha256: str | None) -> dict[str, Any]:
     expected = "expected checkpoint_best.pt or checkpoint_final.pt of a run folder"
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; {expected}.")
@@ -203,8 +208,16 @@ def _read(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about the pickle protocol of files that are not pickles
             with open_regular(path) as file:
+                if sha256 is not None and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    raise ArtifactError(
+                        f"{path}: is not the checkpoint that was read before (its SHA-256 differs); it was replaced "
+                        "while it was in use. Load the run again."
+                    )
+                file.seek(0)
                 _check_archive(file, path.stat().st_size)
                 content = torch.load(file, map_location="cpu", weights_only=True)
+    except ArtifactError:
+        raise
     except Exception as error:  # foreign bytes can make its unpickler fail in undocumented ways
         if is_out_of_memory(error):
             raise

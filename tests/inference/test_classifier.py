@@ -20,9 +20,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from moderation import Classifier
-from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER, read_bundle, write_manifest
+from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER, check_files, read_bundle, write_manifest
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.inference import backends
+from moderation.inference import classifier as classifier_module
 from moderation.manifests import Manifest
 from moderation.pretrained import read_pipeline
 from tests.bundle_mutator import seal
@@ -253,6 +254,66 @@ def test_a_closed_classifier_can_be_used_again(tiny_bundle):
     classifier.close()
     classifier.close()
     assert classifier.probabilities(TEXTS).tobytes() == before.tobytes()
+
+
+def flip_last_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.unlink()  # the fixture may share its bytes
+    path.write_bytes(content)
+
+
+@pytest.mark.hostile("bundle: replaced while in use")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_bundle_that_was_replaced_is_not_opened_again(backend, tiny_bundle, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, folder)
+    classifier = Classifier.load(folder, backend=backend, threads=1)
+    classifier.close()
+    flip_last_bit(backends.main_file(classifier.bundle, backend))
+    seal(folder)  # a sound bundle, of another version
+    with pytest.raises(ArtifactError, match="not the file that was exported"):
+        classifier.probabilities(["kind river"])
+
+
+@pytest.mark.hostile("bundle: replaced while in use")
+@pytest.mark.parametrize("name", [TOKENIZER, "onnx/model.onnx"])
+def test_a_file_that_is_replaced_between_the_check_and_its_use_is_refused(name, tiny_bundle, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, folder)
+
+    def check_then_replace(bundle, names=None):
+        check_files(bundle)
+        flip_last_bit(folder / name)
+
+    monkeypatch.setattr(classifier_module, "check_files", check_then_replace)
+    with pytest.raises(ArtifactError, match=f"{name}: not the file that was exported"):
+        Classifier.load(folder, backend="onnx", threads=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.hostile("bundle: replaced while in use")
+def test_a_forked_child_refuses_a_run_whose_checkpoint_was_replaced(tiny_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    classifier = Classifier.load(folder, threads=1)
+    (folder / "checkpoint_best.pt").unlink()
+    shutil.copyfile(tiny_run / "checkpoint_final.pt", folder / "checkpoint_best.pt")
+    context = multiprocessing.get_context("fork")
+    found = context.SimpleQueue()
+
+    def use():
+        try:
+            found.put(classifier.probabilities(["kind river"]))
+        except ArtifactError as error:
+            found.put(str(error))
+
+    child = context.Process(target=use)
+    child.start()
+    child.join(60)
+    child.kill()
+    assert "checkpoint_best.pt: is not the checkpoint that was read before" in found.get()
 
 
 @pytest.mark.parametrize(
