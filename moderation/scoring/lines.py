@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from moderation.errors import DataError
 from moderation.tables import bounds
-from moderation.tables.encodings import NO_UTF8, NO_UTF16, UTF8, Utf8Recoder, guess_encoding
+from moderation.tables.encodings import NO_UTF8, NO_UTF16, UTF8, Utf8Recoder, find_marked_encoding
 
 NUL = "holds a NUL character"
 TOO_LONG = f"a line of more than {bounds.CELL_BYTES >> 20} MiB"
@@ -19,7 +19,8 @@ Line = tuple[str | None, str | None]
 def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     r"""Lines of a pipe as they arrive; each line is a row, even an empty or broken one.
 
-    Lines end in LF or CRLF. The text is UTF-8, or UTF-16 if a byte order mark or the zero bytes of its letters show it.
+    Lines end in LF or CRLF. The text is UTF-8, or UTF-16 if it begins with a byte order mark. Nothing else in the
+    first line counts: anybody may have written it, and the encoding is that of all lines.
     A line of more than `bounds.CELL_BYTES` gets an error as soon as it is that long, and no more of it is held in
     memory.
 
@@ -36,7 +37,7 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     [[('one', None), ('two\\xff', 'not UTF-8')]]
     """
     beginning = _first_bytes(pipe)
-    encoding = guess_encoding(beginning)
+    encoding = find_marked_encoding(beginning)
     wrong = NO_UTF8 if encoding == UTF8 else NO_UTF16
     held = bytearray()
     n_lines = n_skipped = 0  # complete lines; bytes of the current line that were not held

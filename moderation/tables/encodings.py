@@ -22,11 +22,26 @@ _OTHERS = {
 """First bytes of files that are no text, whatever they are named -> what they are."""
 
 
-def guess_encoding(beginning: bytes) -> str:
-    r"""Tell UTF-8 from UTF-16, by the byte order mark or, without one, by the zero bytes of its Latin letters.
+def find_marked_encoding(beginning: bytes) -> str:
+    """Tell UTF-8 from UTF-16 by the byte order mark alone, for text in which anybody may have written the first line.
 
     Args:
-        beginning: The first bytes of the text, at least two if it has that many; more make the guess surer.
+        beginning: The first bytes of the text, at least two if it has that many.
+
+    Returns:
+        Name of the codec: `utf-16` with a byte order mark, otherwise `utf-8-sig`.
+    """
+    return "utf-16" if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else UTF8
+
+
+def guess_encoding(beginning: bytes) -> str:
+    r"""Tell UTF-8 from UTF-16 by the byte order mark or, without one, by the zero byte of the first Latin character.
+
+    A file begins with the name of a column, a quote or a brace, which its author wrote. The texts in it do not count:
+    a comment of letters and zero bytes would make a file in UTF-8 look like UTF-16.
+
+    Args:
+        beginning: The first bytes of the text, at least two if it has that many.
 
     Returns:
         Name of the codec: `utf-8-sig`, `utf-16` (with a byte order mark), `utf-16-le` or `utf-16-be`.
@@ -34,16 +49,12 @@ def guess_encoding(beginning: bytes) -> str:
     >>> guess_encoding("you".encode("utf-16-le")), guess_encoding(b"\xfe\xff\0y"), guess_encoding(b"you\0")
     ('utf-16-le', 'utf-16', 'utf-8-sig')
     """
-    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    whole = beginning[: len(beginning) // 2 * 2]
-    first, second = whole[0::2].count(0), whole[1::2].count(0)  # zero bytes that begin a pair, and that end one
-    few = len(whole) // 16
-    if second * 4 > len(whole) and first <= few:
-        return "utf-16-le"
-    if first * 4 > len(whole) and second <= few:
+    first, second = (beginning[:1], beginning[1:2]) if len(beginning) > 1 else (b"?", b"?")
+    if first == b"\0" != second:
         return "utf-16-be"
-    return UTF8
+    if second == b"\0" != first:
+        return "utf-16-le"
+    return find_marked_encoding(beginning)
 
 
 class Utf8Recoder:
@@ -52,7 +63,7 @@ class Utf8Recoder:
     Bytes that are not text in the encoding become bytes that are not UTF-8 either, so that a reader notices them.
 
     Args:
-        encoding: From `guess_encoding`; a byte order mark at the beginning is dropped.
+        encoding: Name of the codec; a byte order mark at the beginning is dropped.
     """
 
     def __init__(self, encoding: str) -> None:

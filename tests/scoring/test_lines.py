@@ -57,12 +57,22 @@ def read(content, piece=7):
     return [line for found in pipe_lines(Trickle(*pieces)) for line in found]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("piece", [1, 3, 100])
 def test_utf8_and_utf16_are_distinguished(encoding, piece):
     text = "you are\r\nkind \N{GRINNING FACE}\n\nlast \xe9"
     expected = [("you are", None), ("kind \N{GRINNING FACE}", None), ("", None), ("last \xe9", None)]
     assert read(text.encode(encoding), piece) == expected
+
+
+@pytest.mark.hostile("pipe: first line with zero bytes")
+@pytest.mark.parametrize(
+    "first", [b"x\0", b"a\0b\0", b"\0x\0y", b"\xc3\xa9\0a\0", b"a\0" * 20, "hi ".encode("utf-16-be")]
+)
+def test_the_first_line_does_not_choose_the_encoding_of_the_others(first):
+    found = read(first + b"\n" + b"kind river\n" * 50, len(first) + 1)
+    assert found[0][1] == "holds a NUL character"
+    assert found[1:] == [("kind river", None)] * 50
 
 
 def test_utf16_with_an_order_mark_needs_no_latin_letter():
@@ -77,8 +87,8 @@ def test_utf16_with_an_order_mark_needs_no_latin_letter():
             "\u4e2d\u6587\n\u4f60\u597d\n".encode("utf-16-le"),
             ["not UTF-8", "holds a NUL character", "holds a NUL character"],
         ),
-        ("one\nhalf \ud83d\n".encode("utf-16-le", "surrogatepass"), [None, "not UTF-16"]),
-        ("one\ntwo".encode("utf-16-le") + b"x", [None, "not UTF-16"]),
+        ("\ufeffone\nhalf \ud83d\n".encode("utf-16-le", "surrogatepass"), [None, "not UTF-16"]),
+        ("\ufeffone\ntwo".encode("utf-16-le") + b"x", [None, "not UTF-16"]),
         (b"\0\0\0\0", ["holds a NUL character"]),
     ],
 )
