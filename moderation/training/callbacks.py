@@ -123,10 +123,15 @@ class SaveState(TrainerCallback):
 
     The losses so far are logged first, so that the next record covers the same steps whether the training stopped
     here or continued.
+
+    Args:
+        every: Number of steps.
+        best: The best checkpoint; a state keeps the one of its moment.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, best: Path) -> None:
         self.every = every
+        self.best = best
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Within an epoch; the last step is handled at the epoch's end, so that no evaluation is lost."""
@@ -147,7 +152,7 @@ class SaveState(TrainerCallback):
         processes.wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            seal_state(folder)
+            seal_state(folder, self.best)
             remove_other_states(folder.parent, folder)
 
 

@@ -22,7 +22,7 @@ from moderation.training.checkpoints import CheckpointFacts, save_checkpoint
 from moderation.training.environment import n_processes
 from moderation.training.options import FitOptions, RunOptions
 from moderation.training.precision import resolve_precision
-from moderation.training.states import choose_state, remove_other_states
+from moderation.training.states import choose_state, remove_other_states, restore_best
 from moderation.training.tracking import report_to
 from moderation.training.trainer import PosWeightTrainer
 
@@ -87,7 +87,11 @@ def fit(
     arguments = _training_arguments(run.resume_dir, options, around)
     bar = ProgressBar(options.best_metric)
     trainer = _make_trainer(
-        model, examples, options, arguments, [bar, JsonlLog(run.log), SaveState(options.save_every)]
+        model,
+        examples,
+        options,
+        arguments,
+        [bar, JsonlLog(run.log), SaveState(options.save_every, run.checkpoint_best)],
     )
 
     def save(path: Path, metrics: Mapping[str, float]) -> None:
@@ -104,6 +108,7 @@ def fit(
         logger.info("Resume: no complete state was saved; the training starts from the beginning.")
     if trainer.is_world_process_zero():
         remove_other_states(run.resume_dir, state)
+        restore_best(state, run.checkpoint_best)
     if state is not None and has_stopped_early(state, options.best_metric, options.patience):
         arguments.num_train_epochs = 0  # the weights of the state are the final ones
     try:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from transformers import TrainerState
 
-from moderation.artifacts import read_bytes, read_json, sha256, sync, write_json
+from moderation.artifacts import link_or_copy, read_bytes, read_json, sha256, sync, write_json
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
 from moderation.links import remove_folder
@@ -33,6 +33,7 @@ MANIFEST = "state.json"
 _VERSION = 1
 _FORMAT = {"format": "content-moderation state", "version": _VERSION}
 _TRAINER_STATE = "trainer_state.json"
+_BEST = "checkpoint_best.pt"
 _MOST_BYTES = 64 << 20  # of a trainer's state
 _RECORDS_PER_STEP = 3  # at most, in the trainer's log: the losses, and an evaluation where an epoch ends
 _MAY_OVERFLOW = ("loss", "grad_norm")  # infinite or NaN where a half-precision step overflowed
@@ -86,12 +87,18 @@ class SealedState:
         write_json(folder / MANIFEST, _FORMAT | {"files": self.files})
 
 
-def seal_state(folder: Path) -> None:
+def seal_state(folder: Path, best: Path | None = None) -> None:
     """Write the list of a state's files, with the SHA-256 of each, once they are on the disk.
+
+    Args:
+        folder: The state.
+        best: The best checkpoint so far, which becomes one of its files if it exists.
 
     Raises:
         ArtifactError: the disk is full or a file cannot be read.
     """
+    if best is not None and best.is_file():
+        link_or_copy(best.resolve(), folder / _BEST)
     try:
         for path in _files(folder):
             sync(path)
@@ -145,6 +152,20 @@ def remove_other_states(resume_dir: Path, kept: Path | None) -> None:
                     # First, because otherwise half a state would look like a damaged one.
                     (folder / MANIFEST).unlink(missing_ok=True)
             remove_folder(folder)
+
+
+def restore_best(state: Path | None, best: Path) -> None:
+    """Put the best checkpoint of a state back: the one in the run folder may be a later one, missing or damaged.
+
+    Args:
+        state: From `choose_state`; those of earlier versions have no such file.
+        best: Where it belongs.
+
+    Raises:
+        ArtifactError: the disk is full.
+    """
+    if state is not None and (state / _BEST).is_file():
+        link_or_copy(state / _BEST, best)
 
 
 def read_log_history(folder: Path) -> list[LogRecord]:

@@ -1,5 +1,6 @@
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -199,7 +200,7 @@ def test_a_process_that_is_not_the_first_draws_no_bar(arguments, capsys):
     ],
 )
 def test_states_within_an_epoch(arguments, every, steps_in_epoch, max_steps, saved):
-    callback, found = SaveState(every), []
+    callback, found = SaveState(every, Path("checkpoint_best.pt")), []
     state = TrainerState(max_steps=max_steps)
     for step in range(1, max_steps + 1):
         state.global_step, state.epoch = (

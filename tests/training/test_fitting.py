@@ -231,6 +231,28 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
         assert (cut.path / name).read_bytes() == (straight.path / name).read_bytes(), name
 
 
+@pytest.mark.hostile("train: best checkpoint exchanged, resume")
+@pytest.mark.parametrize("what", ["missing", "of another run", "damaged"])
+def test_a_resumed_run_has_the_best_checkpoint_of_its_state(whole, fit_into, tmp_path, train_set, what):
+    run = RunFolder(tmp_path / "run")
+    still = {"lr": 1e-30}  # the first epoch stays the best
+    with pytest.raises(KeyboardInterrupt):
+        fit_into(run.path, train=interrupted(train_set, 12), **still)
+    best = run.checkpoint_best.read_bytes()
+    if what == "damaged":  # in place, and so in the state
+        with run.checkpoint_best.open("r+b") as file:
+            file.seek(-500, 2)
+            file.write(b"x" * 500)
+        with pytest.raises(ArtifactError, match=r"checkpoint_best\.pt: not the file that was saved"):
+            fit_into(run.path, **still, resume=True)
+        return
+    run.checkpoint_best.unlink()
+    if what == "of another run":
+        shutil.copyfile(whole[0].checkpoint_best, run.checkpoint_best)
+    fit_into(run.path, **still, resume=True)
+    assert run.checkpoint_best.read_bytes() == best
+
+
 def test_a_run_interrupted_after_its_last_step_is_only_finished(whole, fit_into, tmp_path):
     run = RunFolder(tmp_path / "run")
     fit_into(run.path)
