@@ -86,13 +86,8 @@ def fit(
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours shows the training itself
     arguments = _training_arguments(run.resume_dir, options, around)
     bar = ProgressBar(options.best_metric)
-    trainer = _make_trainer(
-        model,
-        examples,
-        options,
-        arguments,
-        [bar, JsonlLog(run.log), SaveState(options.save_every, run.checkpoint_best)],
-    )
+    callbacks = [bar, JsonlLog(run.log), SaveState(options.save_every, run.checkpoint_best)]
+    trainer = _make_trainer(model, examples, options, arguments, callbacks)
 
     def save(path: Path, metrics: Mapping[str, float]) -> None:
         numbers = {name: float(value) for name, value in metrics.items()}

@@ -108,7 +108,7 @@ def test_a_folder_that_is_neither_a_run_nor_a_bundle_is_named(tmp_path):
     (tmp_path / "run1").mkdir()
     (tmp_path / "run1" / "run.json").write_text("{}", encoding="utf-8")
     (tmp_path / "run1" / "checkpoint_best.pt").write_bytes(b"")
-    with pytest.raises(ArtifactError, match=r"run\.json: no record of a run"):
+    with pytest.raises(ArtifactError, match=r"run\.json: not in the format"):
         Classifier.load(tmp_path / "run1")
     with pytest.raises(ArtifactError, match=r"this is a run folder.*moderation export .*run1 --to run1-bundle"):
         Classifier.load(tmp_path / "run1", backend="onnx")
