@@ -242,7 +242,8 @@ def _let_go(descriptor: int, lock: Path) -> None:
     with suppress(OSError):
         if _has_name(descriptor, lock):
             lock.unlink()
-    os.close(descriptor)
+    with suppress(OSError):  # what was done under the lock is done
+        os.close(descriptor)
     if sys.platform == "win32":  # where an open file cannot be removed, whoever opened it
         with suppress(OSError):
             lock.unlink()

@@ -24,7 +24,7 @@ from moderation.serving.keys import Keys
 from moderation.serving.limits.rates import make_limiter
 from moderation.serving.metrics import Metrics
 from moderation.serving.middleware import Gate
-from moderation.serving.openapi import complete_description
+from moderation.serving.openapi import add_document, complete_description
 from moderation.serving.options import EMBEDDED, ServerOptions
 from moderation.serving.paths import route_path
 from moderation.serving.shadow import report
@@ -98,6 +98,7 @@ def create_app(
     app = _make_api(startup)
     _add_routes(app, options, startup.counterparts, metrics)
     _add_error_handlers(app)
+    add_document(app)
     complete_description(app, has_keys=keys is not None)
     _add_middleware(app, startup, Admission(keys, startup.limiter))
     return app
@@ -120,6 +121,7 @@ def _make_api(startup: Startup) -> FastAPI:
         lifespan=startup.run,
         root_path_in_servers=root_url is None,
         servers=[{"url": root_url}] if root_url else None,
+        openapi_url=None,  # `add_document` answers there
         docs_url=None,  # its page would load scripts from other servers
         redoc_url=None,
         redirect_slashes=False,  # it would redirect a key to a URL that the client made up

@@ -3,25 +3,29 @@
 Reading a body, checking it, finding sentences, putting an answer together: all of it takes time in proportion to the
 body. So a request whose body is large, or does not say how large it is, runs on a second event loop, in a thread of its
 own; only its bytes come and go through the first one. What takes a processor for long has one more thread. So large
-requests wait for each other, and one that would wait too long is refused.
+requests wait for each other, those of each key (without keys: of each address) in turn, and one that would wait too
+long is refused.
 """
 
 import asyncio
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moderation.serving.admission import CALLER
 from moderation.serving.bodies.media import read_coding
 from moderation.serving.errors import ApiError
+from moderation.serving.limits.local import budget_of
 from moderation.serving.paths import BATCH_PATHS, route_path
+from moderation.serving.turns import Turns
 
 LARGE_BYTES = 8_192
 """From this size on a body is large; what is smaller takes some milliseconds at most."""
@@ -31,8 +35,54 @@ _LONGEST_STOP_S = 5.0
 _LONGEST_LINE_S = 5.0  # that heavy work waits for the one thread before it is refused
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
+_WHO: ContextVar[str] = ContextVar("who", default="")  # the key, or the address, that a request is from
 _local = threading.local()  # of the second loop's thread: its `thread` does the heavy work
-_FIRST_LOOPS = ThreadPoolExecutor(1, thread_name_prefix="work aside")  # of small requests; the thread starts when used
+
+
+class _HeavyThread:
+    """One thread, which works for all in turn; it starts when it is first used."""
+
+    def __init__(self, name: str) -> None:
+        self._waiting: Turns[tuple[Future[Any], Callable[[], Any]]] = Turns()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._starting = threading.Lock()
+
+    def submit(self, work: Callable[[], _T]) -> "Future[_T]":
+        """Have something done."""
+        found: Future[_T] = Future()
+        if not self._waiting.put((found, work), _WHO.get()):
+            found.cancel()
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
+        return found
+
+    def close(self) -> None:
+        """Give up what waits, and wait for what is being done."""
+        for found, _ in self._waiting.close():
+            found.cancel()
+        with self._starting:
+            if self._thread.ident is not None:
+                self._thread.join()
+
+    def _work(self) -> None:
+        while (task := self._waiting.get()) is not None:
+            _finish(*task)
+            del task  # which holds what was read
+
+
+def _finish(found: "Future[Any]", work: Callable[[], Any]) -> None:
+    if not found.set_running_or_notify_cancel():
+        return
+    try:
+        found.set_result(work())
+    except BaseException as error:
+        found.set_exception(error)
+    finally:
+        del found, work  # an exception's traceback holds this frame
+
+
+_FIRST_LOOPS = _HeavyThread("work aside")  # of small requests
 
 
 async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwargs) -> _T:
@@ -43,13 +93,26 @@ async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwa
     Raises:
         ApiError: 429, the work of others before it takes too long.
     """
-    thread: ThreadPoolExecutor = getattr(_local, "thread", _FIRST_LOOPS)
-    at_work = thread.submit(copy_context().run, partial(work, *arguments, **names))
+    thread: _HeavyThread = getattr(_local, "thread", _FIRST_LOOPS)
+    at_work = thread.submit(partial(copy_context().run, partial(work, *arguments, **names)))
     found = asyncio.wrap_future(at_work)
-    await asyncio.wait([found], timeout=_LONGEST_LINE_S)
-    if not found.done() and at_work.cancel():  # it has not begun
-        raise ApiError(429, "queue_full", "Too many requests are running. Try again later.", retry_after_s=1)
-    return await found
+    try:
+        await asyncio.wait([found], timeout=_LONGEST_LINE_S)
+        if not found.done() and at_work.cancel():  # it has not begun
+            raise ApiError(429, "queue_full", "Too many requests are running. Try again later.", retry_after_s=1)
+        return await found
+    finally:
+        found.cancel()  # whoever asked may have left
+        del at_work, found  # both hold an exception, and its traceback holds this frame: all that was read would stay
+
+
+async def read_by_size(work: Callable[[bytes], _T], body: bytes) -> _T:
+    """Read a body: here where it is small, else as `run_heavy` does, for many large ones may come at once.
+
+    Raises:
+        ApiError: what the reading raises; 429, the work of others before it takes too long.
+    """
+    return await run_heavy(work, body) if len(body) > LARGE_BYTES else work(body)
 
 
 class HeavyRequests:
@@ -87,6 +150,7 @@ class HeavyRequests:
         Raises:
             ApiError: 429, too many large bodies are in progress.
         """
+        _WHO.set(scope.get(CALLER) or budget_of(str((scope.get("client") or ("",))[0])))
         if self._loop is None or (_is_small(Headers(scope=scope)) and route_path(scope) not in BATCH_PATHS):
             await app(scope, receive, send)
             return
@@ -98,9 +162,12 @@ class HeavyRequests:
 
     async def _run(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        with ThreadPoolExecutor(1, thread_name_prefix="heavy work") as _local.thread:
+        _local.thread = _HeavyThread("heavy work")
+        try:
             ready.set()
             await self._stop.wait()
+        finally:
+            _local.thread.close()
 
 
 def _is_small(headers: Headers) -> bool:

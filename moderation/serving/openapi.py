@@ -1,9 +1,11 @@
 """The OpenAPI document, with what only a running server knows: whether it requires keys, and its languages."""
 
 import re
+from functools import lru_cache
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from pydantic.json_schema import JsonSchemaValue
+from starlette.responses import JSONResponse, Response
 
 from moderation.data.languages import language_parts
 from moderation.serving.admission import OPEN_PATHS
@@ -14,6 +16,29 @@ _SCHEMES = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "query": {"type": "apiKey", "in": "query", "name": "key", "description": "as clients of Google's APIs send it"},
 }
+
+
+_PREFIXES = 16  # of proxies, for each of which the document is kept as it is sent
+
+
+def add_document(app: FastAPI) -> None:
+    """Answer `/openapi.json`. FastAPI would write the document anew for every request, which takes milliseconds.
+
+    Args:
+        app: Without an address for the document.
+    """
+
+    @lru_cache(_PREFIXES)
+    def write(prefix: str) -> bytes:
+        document = app.openapi()
+        servers = {"servers": [{"url": prefix}, *document.get("servers", [])]} if prefix else {}
+        return bytes(JSONResponse(document | servers).body)
+
+    async def send_document(request: Request) -> Response:
+        prefix = str(request.scope.get("root_path", "")).rstrip("/") if app.root_path_in_servers else ""
+        return Response(write(prefix), media_type="application/json")
+
+    app.add_route("/openapi.json", send_document, methods=["GET"], include_in_schema=False)
 
 
 def complete_description(app: FastAPI, *, has_keys: bool) -> None:

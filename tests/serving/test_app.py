@@ -4,20 +4,25 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.responses import JSONResponse
 
 from moderation import Classifier
 from moderation.bundles import read_bundle
 from moderation.config import ServeConfig
 from moderation.errors import ConfigError
 from moderation.options import change
+from moderation.serving import openapi
 from moderation.serving.app import create_app
+from moderation.serving.dialects import native
 from moderation.serving.options import EMBEDDED, ServerOptions
 from tests.serving.conftest import Server
+from tests.serving.in_process import ask
 
 TEXTS = ["you idiot", "kind river bread.", "kill them! damn stupid idiot. fine", "", "x " * 400 + "idiot"]
 
@@ -195,3 +200,26 @@ def test_keys_are_not_a_path(tiny_bundle: Path) -> None:
     for keys in ("keys.json", Path("keys.json"), "", {}, b"k"):
         with pytest.raises(TypeError, match="read_keys"):
             create_app(tiny_bundle, keys=keys)  # type: ignore[arg-type]
+
+
+def test_the_document_is_written_once_for_each_prefix(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
+    monkeypatch.setattr(openapi, "JSONResponse", lambda content: written.append(content) or JSONResponse(content))
+    app = create_app(tiny_bundle, threads=1, trusted_proxy=["127.0.0.1"])
+    prefixed = {"headers": {"X-Forwarded-Prefix": "/prefix"}}
+    asked = [{"method": "GET", "url": "/openapi.json"} | more for more in ({}, prefixed, {}, prefixed)]
+    plain, with_prefix, *others = ask(app, *asked)
+    assert "servers" not in plain.json() and len(plain.json()["paths"]) > 8
+    assert with_prefix.json() == plain.json() | {"servers": [{"url": "/prefix"}]}
+    assert [answer.content for answer in others] == [plain.content, with_prefix.content]
+    assert len(written) == 2
+
+
+@pytest.mark.hostile("bundle: model card")
+def test_a_card_of_any_length_and_encoding_is_cut_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = tmp_path / "README.md"
+    card.write_bytes(b"\xff" + b"a" * 1_000_000)
+    monkeypatch.setattr(native, "check_files", lambda *_: None)
+    bundle = SimpleNamespace(path=tmp_path, files=[card.name])
+    found = native._read_card(SimpleNamespace(classifier=SimpleNamespace(bundle=bundle)))
+    assert found == "\ufffd" + "a" * (len(found) - 1) and len(found) == 500_000

@@ -4,8 +4,10 @@ import asyncio
 import gc
 import json
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +18,19 @@ from starlette.datastructures import Headers
 
 from moderation import Classifier
 from moderation.serving import heavy_requests
+from moderation.serving.admission import CALLER
 from moderation.serving.app import create_app
+from moderation.serving.bodies import json_bodies
 from moderation.serving.bodies import reading as bodies_module
 from moderation.serving.bodies.json_bodies import MAX_ITEMS, MAX_NAMES, check_items
 from moderation.serving.bodies.media import Media
 from moderation.serving.bodies.reading import Body
 from moderation.serving.errors import ApiError
-from moderation.serving.heavy_requests import LARGE_BYTES, HeavyRequests, run_heavy
+from moderation.serving.heavy_requests import LARGE_BYTES, HeavyRequests, read_by_size, run_heavy
 from moderation.serving.metrics import Metrics
 from moderation.serving.service import PredictionService, _GivenUp
 from tests.attack_table import Attack
+from tests.serving.in_process import ask
 from tests.serving.test_hostile import DIALECTS, NATIVE, PERSPECTIVE, Dialect, check_refused
 
 Scope = dict[str, Any]
@@ -145,6 +150,119 @@ def test_heavy_work_does_not_wait_endlessly_for_other_work(
 
     asyncio.run(main())
     assert found == [429, "held"]
+
+
+def test_heavy_work_that_nobody_waits_for_any_more_is_not_begun() -> None:
+    began, go, found = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        began.set()
+        assert go.wait(60)
+
+    async def main() -> None:
+        first = asyncio.create_task(run_heavy(hold))
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        left = asyncio.create_task(run_heavy(found.append, "must not run"))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.wait([left])
+        go.set()
+        await asyncio.gather(first, run_heavy(found.append, "next"))
+
+    asyncio.run(main())
+    assert found == ["next"]
+
+
+@pytest.mark.hostile("large bodies: others wait")
+@pytest.mark.parametrize("who", [{CALLER: "a"}, {"client": ("10.0.0.1", 1)}], ids=["key", "address"])
+def test_heavy_work_of_one_key_or_address_does_not_wait_for_all_that_another_brought(who: dict[str, Any]) -> None:
+    began, go = threading.Event(), threading.Event()
+    asked: list[str] = []
+    done: list[str] = []
+
+    def hold() -> None:
+        began.set()
+        assert go.wait(60)
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+
+        async def send(name: str, **more: Any) -> None:
+            async def app(*_: object) -> None:
+                asked.append(name)
+                await run_heavy(hold if name == "first" else partial(done.append, name))
+
+            large = scope_of(**{"transfer-encoding": "chunked"})
+            await heavy.run(app, large | more, pieces_of(b"x"), None)  # type: ignore[arg-type]
+
+        try:
+            sent = [asyncio.create_task(send("first", **who))]
+            while not began.is_set():
+                await asyncio.sleep(0.001)
+            for name in (*("many" for _ in range(20)), "one"):
+                sent.append(asyncio.create_task(send(name, **({CALLER: "b"} if name == "one" else who))))
+            while sum(task.done() for task in sent) == 0 and len(asked) < 22:
+                await asyncio.sleep(0.001)
+            go.set()
+            await asyncio.gather(*sent)
+        finally:
+            heavy.close()
+
+    asyncio.run(main())
+    assert "one" in done[:2] and len(done) == 21
+
+
+@pytest.mark.hostile("large bodies: memory")
+def test_what_was_read_of_a_refused_body_goes_at_once() -> None:
+    """Without the garbage collector: an exception and the frames in its traceback may hold each other."""
+
+    class Content:
+        pass
+
+    seen: list[weakref.ref[Content]] = []
+
+    def read(body: bytes) -> None:
+        content = Content()
+        seen.append(weakref.ref(content))
+        raise ApiError(400, "invalid_request", "No.")
+
+    async def main() -> None:
+        with pytest.raises(ApiError):
+            await read_by_size(read, bytes(LARGE_BYTES + 1))
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main())
+        assert [it() for it in seen] == [None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.hostile("large bodies: memory")
+def test_large_bodies_are_parsed_one_after_the_other_and_off_the_loop(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So one that waits too long is refused; on the loop, all that came are parsed before the first is answered."""
+    threads, parse = [], json_bodies._parse
+    monkeypatch.setattr(
+        json_bodies, "_parse", lambda text: (threads.append(threading.current_thread().name), parse(text))[1]
+    )
+    app = create_app(tiny_bundle, threads=1, feedback_url=f"sqlite:///{tmp_path / 'f.db'}")
+    comment, full = {"comment": {"text": "kind"}}, {"context": {"entries": [{}] * 100}}
+    padding = " " * LARGE_BYTES
+    bodies = {
+        "/v1/predict": {"texts": ["kind"]},
+        "/v1/moderations": {"input": "kind"},
+        "/comments:analyze": comment | full | {"requestedAttributes": {"TOXICITY": {}}},
+        "/comments:suggestscore": comment | full | {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}},
+    }
+    kind = {"Content-Type": "application/json"}
+    asked = [{"url": url, "content": json.dumps(body) + padding, "headers": kind} for url, body in bodies.items()]
+    assert [answer.status_code for answer in ask(app, *asked)] == [200] * len(bodies)
+    assert len(threads) == len(bodies) and all(name.startswith("heavy work") for name in threads), threads
 
 
 def test_until_it_is_open_everything_stays() -> None:

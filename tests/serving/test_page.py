@@ -331,6 +331,31 @@ def test_requests_to_a_busy_server_are_repeated_automatically(browser, server, s
         expect(page.get_by_role("alert")).to_be_hidden()
 
 
+@pytest.mark.hostile("page: Retry-After")
+@pytest.mark.parametrize(("words", "waits_ms"), [("3402716", 2e9), ("0.001", 1000), ("-5", None)])
+def test_a_timer_takes_any_time_to_wait(browser, server, words, waits_ms):
+    """A browser that is told to wait for more than 2**31 ms does not wait at all."""
+
+    def refuse(route):
+        route.fulfill(status=429, headers={"Retry-After": words}, json={})
+
+    watch = "window.delays = []; const start = setTimeout; "
+    watch += "window.setTimeout = (work, ms) => { delays.push(ms); return start(work, ms); };"
+    for visit in visiting(browser, server.url, allowed="Failed to load resource"):
+        page = visit.page
+        page.add_init_script(watch)
+        page.route("**/v1/model", refuse)
+        page.goto(server.url)
+        expect(page.get_by_role("alert")).to_contain_text("The server is busy")
+        assert page.evaluate("delays.at(-1)") == pytest.approx(waits_ms or 3000)
+        page.unroute("**/v1/model")
+        page.route("**/v1/predict", refuse)
+        visit.open()
+        page.fill("#text", CALM)
+        expect(page.get_by_role("alert")).to_contain_text("The server is busy")
+        assert page.evaluate("delays.at(-1)") == pytest.approx(waits_ms or 2000, rel=0.01)
+
+
 def test_errors_that_waiting_does_not_cure_are_shown_and_not_retried(browser, server):
     for visit in visiting(browser, server.url, allowed="Failed to load resource"):
         page = visit.open()
@@ -511,6 +536,10 @@ def test_the_page_asks_for_a_key_if_the_server_requires_one(browser, keyed_serve
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
         field = page.get_by_label("The server does not know this key.")
+        field.fill("\N{LEFT DOUBLE QUOTATION MARK}wrong")  # which no header can hold
+        page.keyboard.press("Enter")
+        page.reload()
+        expect(field).to_be_focused()
         field.fill(key)
         page.keyboard.press("Enter")
         expect(page.locator(".labels li").first).to_be_visible()

@@ -1,7 +1,8 @@
 """JSON bodies, including what real clients send: half an emoji, a byte order mark, no Content-Type."""
 
 import re
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from itertools import islice
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moderation.serving.errors import ApiError
+from moderation.serving.heavy_requests import read_by_size
 from moderation.strict_json import parse_strictly
 
 MAX_NAMES = 10_000
@@ -105,6 +107,20 @@ def check_items(body: bytes) -> int:
     return len(body) - n_within
 
 
+def check_items_together(bodies: Iterable[bytes], most: int) -> None:
+    """Refuse bodies that come together and have too many items, before any of them is parsed.
+
+    Raises:
+        ApiError: 413.
+    """
+    room = most
+    for body in bodies:
+        room -= sum(1 for _ in islice(_ITEM.finditer(body), room + 1))
+        if room < 0:
+            message = f"The parts together have too many items; expected {most:,} at most. Send fewer at a time."
+            raise ApiError(413, "too_large", message)
+
+
 def _parse(text: str) -> Any:
     try:
         return parse_strictly(text, unique_names=False)
@@ -135,4 +151,4 @@ class _JsonRequest(Request):
         super().__init__({**scope, "headers": [*headers, (b"content-type", b"application/json")]}, receive)
 
     async def json(self) -> Any:
-        return read_json(await self.body())
+        return await read_by_size(read_json, await self.body())

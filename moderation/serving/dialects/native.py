@@ -20,6 +20,7 @@ from moderation.serving.state import AppState, state_for
 MAX_SENTENCES = 512
 """Maximum for one request, shared evenly among its texts; a text's last sentence contains all the rest."""
 
+_LONGEST_CARD = 500_000  # characters; every answer about the model holds them
 _FEW = 8  # texts whose answer is assembled on the event loop
 
 
@@ -250,7 +251,8 @@ def _read_card(service: PredictionService) -> str:
     if CARD not in bundle.files:
         return ""
     check_files(bundle, [CARD])
-    return (bundle.path / CARD).read_text(encoding="utf-8")
+    with (bundle.path / CARD).open(encoding="utf-8", errors="replace") as card:
+        return card.read(_LONGEST_CARD)
 
 
 def render_problem(problem: ApiError) -> JSONResponse:

@@ -7,6 +7,7 @@ labels is, whether that label maps to a category or not.
 
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal, TypedDict
 
 from fastapi import APIRouter, Request
@@ -20,9 +21,9 @@ from moderation.inference.classifier import TextResult
 from moderation.serving.admission import CALLER
 from moderation.serving.bodies.json_bodies import read_json
 from moderation.serving.dialects.native import Language
-from moderation.serving.dialects.openai_requests import ModerationRequest, read_request
+from moderation.serving.dialects.openai_requests import Asked, ModerationRequest, read_request
 from moderation.serving.errors import ApiError
-from moderation.serving.heavy_requests import run_heavy
+from moderation.serving.heavy_requests import read_by_size, run_heavy
 from moderation.serving.state import state_for
 
 _FEW = 8  # texts whose answer is assembled on the event loop
@@ -94,7 +95,8 @@ def make_router(max_texts: int) -> APIRouter:
         """Classify texts into OpenAI's categories."""
         state = state_for(request)
         ignore_images = state.dialects.openai_images == "ignore"
-        asked = read_request(read_json(await request.body()), ignore_images=ignore_images)
+        read = partial(_read, ignore_images=ignore_images)
+        asked = await read_by_size(read, await request.body())
         if len(asked.texts) > max_texts:
             raise ApiError(
                 413, "too_many_texts", f"{len(asked.texts)} inputs; expected {max_texts} at most.", param="input"
@@ -134,6 +136,10 @@ class ModerationJson(TypedDict):
     category_scores: dict[str, float]
     category_applied_input_types: dict[str, list[str]]
     language: dict[str, str | bool]
+
+
+def _read(body: bytes, *, ignore_images: bool) -> Asked:
+    return read_request(read_json(body), ignore_images=ignore_images)
 
 
 def _describe_body() -> JsonSchemaValue:

@@ -137,7 +137,10 @@ def open_database(url: URL, table: str, wait_s: float) -> Engine:
         event.listen(engine, "connect", _write_into_one_file)
         event.listen(engine, "connect", lambda connection, _: _limit_work(connection, path, table))
     else:
+        from moderation.serving.feedback.postgresql import limit_silence
+
         _check_parameters(engine)
+        limit_silence(engine, wait_s)
     return engine
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import JSON, Column, Connection, Integer, MetaData, Select, String, Table, inspect
+from sqlalchemy import JSON, Column, Integer, MetaData, Select, String, Table, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
@@ -137,10 +137,29 @@ class FeedbackStore:
             ArtifactError: nothing is stored: the database cannot be reached, is locked or full.
             OutcomeUnknownError: it may be stored: the connection broke, or the file was moved, meanwhile.
         """
+        is_begun = False
+
+        def begin() -> bool:
+            nonlocal is_begun
+            is_begun = is_wanted()
+            return is_begun
+
         with self._plain_errors("written"):
-            if not self._put(decision, is_wanted):
-                self._put_again(decision)
+            try:
+                if not self._put(decision, begin):
+                    self._put_again(decision)
+            except (SQLAlchemyError, ArtifactError, OSError) as error:
+                if not is_begun or isinstance(error, OutcomeUnknownError) or _is_undone(error):
+                    raise
+                raise OutcomeUnknownError(
+                    f"{self.name}: failed while a decision was committed ({_kind(error)}), which may be stored. Check "
+                    "the connection to its server, or its disk."
+                ) from None
         self._works = True
+
+    def distrust(self) -> None:
+        """Report that decisions cannot be kept, until one is or a look finds that they can."""
+        self._works, self._looked_at = False, time.monotonic()
 
     def decisions(self, unreadable: list[int] | None = None) -> Iterator[StoredDecision]:
         """All decisions without their texts, the oldest first.
@@ -151,7 +170,6 @@ class FeedbackStore:
         Raises:
             ArtifactError: the database cannot be read, or there is none.
         """
-        self._check_there()
         names = ("id", "text_sha256", "text", "label_scores", "community_id", "client_token")
         columns = [_TABLE.c[name] for name in names]
         query = _TABLE.select().with_only_columns(*columns).order_by(_TABLE.c.id).limit(_ROWS_AT_ONCE)
@@ -214,7 +232,7 @@ class FeedbackStore:
             with self._engine.connect() as connection:
                 connection.execute(_TABLE.insert(), _as_row(decision))
                 if is_wanted():
-                    self._commit(connection)
+                    connection.commit()
             return True
         with self._alone(path):
             make_file(path)
@@ -233,18 +251,9 @@ class FeedbackStore:
         try:
             if self._put(decision, lambda: True):
                 return
-        except (SQLAlchemyError, ArtifactError):
+        except (SQLAlchemyError, ArtifactError, OSError):
             pass
         raise OutcomeUnknownError(f"{self.name}: repeatedly moved or replaced while a decision was written.")
-
-    def _commit(self, connection: Connection) -> None:
-        """To PostgreSQL, whose answer may be lost on its way. SQLite undoes what it could not commit."""
-        try:
-            connection.commit()
-        except SQLAlchemyError as error:
-            raise OutcomeUnknownError(
-                f"{self.name}: lost while a decision was written ({_kind(error)}). Check the connection to its server."
-            ) from None
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:
@@ -297,9 +306,9 @@ class FeedbackStore:
     def _plain_errors(self, done: str) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, ArtifactError) as error:
+        except (SQLAlchemyError, ArtifactError, OSError) as error:
             self._has_table = False  # whoever cures the database may have put in an empty one
-            self._works, self._looked_at = False, time.monotonic()
+            self.distrust()
             if isinstance(error, ArtifactError):
                 raise
             raise ArtifactError(
@@ -357,7 +366,15 @@ def _is_score(value: object) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
 
 
-def _kind(error: SQLAlchemyError) -> str:
+def _is_undone(error: Exception) -> bool:
+    """Whether a commit that failed so has certainly stored nothing.
+
+    SQLite reports these before it removes the journal, which is what commits. Everything else may come after that.
+    """
+    return getattr(getattr(error, "orig", None), "sqlite_errorname", None) in ("SQLITE_BUSY", "SQLITE_FULL")
+
+
+def _kind(error: Exception) -> str:
     """Name of an error, the database's own code for it, and why there is no connection where that is so."""
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)

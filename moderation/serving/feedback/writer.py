@@ -1,7 +1,6 @@
 """Decisions go to the database in threads of their own: while it is slow or silent, nobody else waits for it."""
 
 import asyncio
-import queue
 import threading
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -9,6 +8,7 @@ from contextlib import suppress
 from moderation.errors import ArtifactError
 from moderation.serving.feedback.decisions import WAIT_S, Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
+from moderation.serving.turns import Turns
 
 GIVE_UP_S = 2.0 * WAIT_S
 """Seconds that a request waits for the database; by then the database itself has mostly reported what is wrong."""
@@ -31,12 +31,16 @@ class DecisionWriter:
 
     def __init__(self, store: FeedbackStore) -> None:
         self.store = store
-        self._waiting: queue.Queue[_Task | None] = queue.Queue(_MOST_WAITING)
+        self._waiting: Turns[_Task] = Turns(_MOST_WAITING)
         for _ in range(_THREADS):
             threading.Thread(target=self._write_all, name="feedback writer", daemon=True).start()
 
-    async def write(self, decision: Decision) -> None:
+    async def write(self, decision: Decision, caller: str | None = None) -> None:
         """Keep a decision; it is on disk when this returns.
+
+        Args:
+            decision: What is kept.
+            caller: Name of the key that it came with, which has a share of those that may wait; None: no key.
 
         Raises:
             ArtifactError: it is not stored, and will not be: too many decisions wait, or the database cannot be
@@ -44,34 +48,27 @@ class DecisionWriter:
             OutcomeUnknownError: it may be stored: the database has not answered to the commit.
         """
         written: Future[None] = Future()
-        try:
-            self._waiting.put_nowait((written, decision))
-        except queue.Full:
-            raise ArtifactError(f"{self.store.name}: too many decisions wait to be written.") from None
+        if not self._waiting.put((written, decision), caller or ""):
+            raise ArtifactError(f"{self.store.name}: too many decisions wait to be written.")
         answer = asyncio.wrap_future(written)
         answer.add_done_callback(lambda it: it.cancelled() or it.exception())  # nobody may be there to take it
         try:
             await asyncio.wait([answer], timeout=GIVE_UP_S)
             if written.cancel():
+                self.store.distrust()
                 raise ArtifactError(f"{self.store.name}: no answer in time")
             await asyncio.wait([answer], timeout=_COMMIT_WITHIN_S)
         finally:
             written.cancel()  # whoever asked may have left
         if not written.done():
+            self.store.distrust()
             raise OutcomeUnknownError(f"{self.store.name}: no answer in time to the commit of a decision")
         written.result()
 
     def close(self) -> None:
         """Give up what waits, and end the threads."""
-        while True:
-            try:
-                task = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if task is not None:
-                task[0].cancel()
-        for _ in range(_THREADS):
-            self._waiting.put(None)
+        for written, _ in self._waiting.close():
+            written.cancel()
 
     def _write_all(self) -> None:
         """In a thread."""

@@ -25,7 +25,7 @@ export class Reader {
     this.#running = null;
     clearTimeout(this.#timer);
     if (!text.trim()) return;
-    this.#timer = setTimeout(() => this.#send(), Math.max(pauseMs, this.#notBefore - Date.now()));
+    this.#timer = setTimeout(() => this.#send(), Math.max(pauseMs, this.#notBefore - performance.now()));
   }
 
   /** Score the same text again, now. */
@@ -49,7 +49,7 @@ export class Reader {
       if (request.signal.aborted) return;
       const waitS = this.#waitS(refusal);
       if (waitS !== null) {
-        this.#notBefore = Date.now() + 1000 * waitS;
+        this.#notBefore = performance.now() + 1000 * waitS; // whatever becomes of the clock
         this.read(text);
       }
       this.#on.refused(refusal, waitS);

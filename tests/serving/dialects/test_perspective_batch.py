@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Iterator
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -359,8 +360,64 @@ def test_texts_that_are_too_much_together_are_refused_before_anything_is_made_of
             if len(texts) > 2:
                 raise ApiError(413, "too_large", "Too much.")
 
-    monkeypatch.setattr(perspective_batch, "prepare", lambda state, asked, most: asked.comment.text)
+    monkeypatch.setattr(perspective_batch, "prepare", lambda state, wanted, most: wanted.text)
     body = json.dumps({"comment": {"text": "kind"}, "requestedAttributes": {"TOXICITY": {}}}).encode()
     read = [perspective_batch._Read(str(n), None, caller, False, body) for n, caller in enumerate("aabaa")]
-    ready = perspective_batch._prepare_all(SimpleNamespace(service=Full()), read, [None] * len(read))
-    assert [getattr(part.asked, "status", part.asked) for part in ready] == [413, 413, "kind", 413, 413]
+    ready = perspective_batch._prepare_all(state_of_stubs(service=Full()), read, [None] * len(read))
+    assert [getattr(part.asked, "status_code", part.asked) for part in ready] == [413, 413, "kind", 413, 413]
+
+
+def state_of_stubs(**more: Any) -> Any:
+    """What a batch needs to be prepared, without a model."""
+    nothing = {"check_size": lambda texts: None, "unsupported_attributes": list, "judge": lambda *_: None}
+    everything = SimpleNamespace(**nothing, attributes={"TOXICITY": "toxic"}, perspective_missing="refuse")
+    names = ("service", "metrics", "counterparts", "dialects", "language_rule", "feedback")
+    return SimpleNamespace(**dict.fromkeys(names, everything) | more)
+
+
+@pytest.mark.hostile("batch: memory")
+@pytest.mark.parametrize(
+    ("is_decision", "change", "status"),
+    [
+        (False, {}, None),
+        (False, {"dropUnsupportedAttributes": True}, None),
+        (False, {"requestedAttributes": {"NOTHING": {}}}, 400),
+        (False, {"comment": {"text": ""}}, 400),
+        (False, {"fool": 1}, 400),
+        (True, {}, None),
+        (True, {"attributeScores": {"NOTHING": {"summaryScore": {"value": 1}}}}, 400),
+        (True, {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 2}}}}, 400),
+    ],
+)
+def test_what_waits_for_the_answer_of_a_batch_is_small(is_decision: bool, change: Any, status: int | None) -> None:
+    """However much was in its parts, and also where they are refused: a traceback would hold all that was read."""
+    spans = [{"score": {"value": 1}}] * 200
+    more = {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}, "spanScores": spans}}}
+    asked = {"comment": {"text": "kind"}, "context": {"entries": [{}] * 1000}}
+    asked |= (more if is_decision else {"requestedAttributes": {"TOXICITY": {}}}) | change
+    read = [perspective_batch._Read(str(n), None, None, is_decision, json.dumps(asked).encode()) for n in range(5)]
+    state = state_of_stubs()
+    perspective_batch._prepare_all(state, read[:1], [None])  # what is made once is made now
+    tracemalloc.start()
+    try:
+        ready = perspective_batch._prepare_all(state, read[1:], [None] * 4)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [getattr(part.asked, "status_code", None) for part in ready] == [status] * 4
+    assert kept < 4 * 30_000
+
+
+@pytest.mark.hostile("batch: memory")
+def test_a_batch_of_too_many_items_is_refused_before_it_is_parsed(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of its parts together; none of them is too much by itself."""
+    monkeypatch.setattr(perspective_batch, "_MAX_ITEMS", 300)
+    full = part(BODY | {"context": {"entries": [{}] * 30}})
+    app = create_app(tiny_bundle, threads=1)
+    fine, over = ({"url": "/batch", "content": full * n + "--b--", "headers": KIND} for n in (3, 5))
+    answer, refused = ask(app, fine, over)
+    assert [status for status, _ in read(answer)] == [200] * 3
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, 413)
+    assert "300 at most" in refused.text

@@ -1,6 +1,7 @@
 """Decisions in real databases: kept, read back, no text where none may be kept, and errors that quote none."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -19,11 +20,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from moderation import cli
+from moderation import cli, locks
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.serving.feedback import databases
 from moderation.serving.feedback import store as feedback
-from moderation.serving.feedback.decisions import Decision
+from moderation.serving.feedback.decisions import Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
 from tests.attack_table import Attack
 from tests.serving.conftest import wait_until
@@ -111,7 +112,7 @@ def test_many_decisions_are_read_in_parts(store: FeedbackStore, monkeypatch: pyt
 def test_threads_and_processes_write_at_once(store: FeedbackStore, url: str) -> None:
     code = f"""
 import sys
-from moderation.serving.feedback.decisions import Decision
+from moderation.serving.feedback.decisions import Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
 store = FeedbackStore({url!r})
 print("ready", flush=True)
@@ -164,6 +165,73 @@ def test_a_locked_database_is_an_error_without_a_text(tmp_path: Path, monkeypatc
     store.close()
 
 
+@pytest.mark.hostile("feedback: folder that cannot be looked at")
+def test_a_folder_that_cannot_be_looked_at_is_an_error_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one of a network mount that is gone."""
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    store.add(decision())
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "stat", fail)
+    for use in (lambda: store.add(decision()), store.check, lambda: list(store.decisions())):
+        with pytest.raises(ArtifactError, match="OSError"):
+            use()
+    monkeypatch.undo()
+    assert store.state() == "unavailable" and len(list(store.decisions())) == 1
+    store.close()
+
+
+@pytest.mark.hostile("feedback: commit that fails")
+@pytest.mark.parametrize("name", ["SQLITE_IOERR_DIR_FSYNC", "SQLITE_IOERR_DELETE", "SQLITE_FULL", "the lock"])
+def test_a_commit_that_fails_after_the_fact_is_told_apart(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite commits by removing its journal, and may fail after that; a full disk it finds before."""
+    store = FeedbackStore(f"sqlite:///{tmp_path / 'f.db'}")
+    store.add(decision())
+    commit, let_go = store._engine.dialect.do_commit, locks._let_go
+
+    def fail(connection: sqlite3.Connection) -> None:
+        commit(connection)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = name
+        raise error
+
+    def fail_later(*what: object) -> None:
+        let_go(*what)
+        raise OSError(errno.EIO, "no")
+
+    if name.startswith("SQLITE"):
+        monkeypatch.setattr(store._engine.dialect, "do_commit", fail)
+    else:
+        monkeypatch.setattr(locks, "_let_go", fail_later)
+    with pytest.raises(ArtifactError, match="OSError" if name == "the lock" else name) as caught:
+        store.add(decision())
+    assert isinstance(caught.value, OutcomeUnknownError) == (name != "SQLITE_FULL")
+    assert store.state() == "unavailable"
+    store.close()
+
+
+def test_a_commit_that_waits_for_a_reader_in_vain_has_stored_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feedback, "WAIT_S", 0.1)
+    path = tmp_path / "f.db"
+    store = FeedbackStore(f"sqlite:///{path}")
+    store.add(decision())
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN").execute("SELECT count(*) FROM feedback").fetchone()
+        with pytest.raises(ArtifactError, match="SQLITE_BUSY") as caught:
+            store.add(decision())
+        assert not isinstance(caught.value, OutcomeUnknownError)
+    assert len(list(store.decisions())) == 1
+    store.close()
+
+
 def test_postgresql_waits_for_a_lock_only_for_a_limited_time(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feedback, "WAIT_S", 1)
     store = FeedbackStore(postgres)
@@ -174,6 +242,77 @@ def test_postgresql_waits_for_a_lock_only_for_a_limited_time(postgres: str, monk
             store.add(decision())
         feedback._METADATA.drop_all(other)
     store.close()
+
+
+class Relay:
+    """A proxy in front of a server's socket file that, told to, takes what comes over its connections in silence."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self.port = self._listener.getsockname()[1]
+        self.silent: set[int] = set()  # connections by their number
+        self.n_open = 0
+        self.silent_at: bytes | None = None  # a word of a client that silences its connection
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def silence(self) -> None:
+        """All that are open now; later ones work."""
+        self.silent |= set(range(self.n_open))
+
+    def close(self) -> None:
+        for end in (self._listener, *self._ends):
+            with contextlib.suppress(OSError):  # it is not connected any more
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                self._ends += (client, server)
+                server.connect(str(self._path))
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=(self.n_open, *ends), daemon=True).start()
+                self.n_open += 1
+
+    def _pump(self, number: int, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while content := source.recv(65_536):
+                if self.silent_at is not None and self.silent_at in content:
+                    self.silent.add(number)
+                if number not in self.silent:
+                    target.sendall(content)
+            target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.hostile("feedback: PostgreSQL that goes silent")
+def test_a_connection_that_goes_silent_is_given_up(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server can be reached again, the decision is kept; and what was sent to commit may be."""
+    monkeypatch.setattr(feedback, "WAIT_S", 0.5)
+    relay = Relay(Path(postgres.partition("?host=")[2]) / ".s.PGSQL.5432")
+    with contextlib.closing(relay), contextlib.closing(FeedbackStore(postgres)) as direct:
+        with contextlib.closing(FeedbackStore(f"postgresql://postgres@127.0.0.1:{relay.port}/postgres")) as store:
+            store.add(decision())
+            relay.silence()
+            store.add(decision())
+            assert (relay.n_open, store.state()) == (2, "ready")
+            relay.silent_at = b"COMMIT"
+            with pytest.raises(OutcomeUnknownError, match="which may be stored"):
+                store.add(decision())
+            assert store.state() == "unavailable"
+        assert len(list(direct.decisions())) == 2
+        with direct._engine.begin() as connection:
+            feedback._METADATA.drop_all(connection)
+
+
+def test_a_url_may_set_its_own_limits_for_a_silent_network(postgres: str) -> None:
+    for more, expected in (("", (b"30", b"5000")), ("&keepalives_idle=7&tcp_user_timeout=9", (b"7", b"9"))):
+        with contextlib.closing(FeedbackStore(postgres + more)) as store, store._engine.connect() as connection:
+            options = {it.keyword: it.val for it in connection.connection.dbapi_connection.pgconn.info}
+            assert (options[b"keepalives_idle"], options[b"tcp_user_timeout"]) == expected
 
 
 def test_a_file_that_is_not_a_database_is_an_error(tmp_path: Path) -> None:

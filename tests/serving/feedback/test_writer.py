@@ -57,8 +57,10 @@ def test_what_nobody_was_told_to_be_stored_is_not_stored_later(
                 late.cancel()
             with pytest.raises(asyncio.CancelledError if how == "left" else ArtifactError):
                 await late
+        assert a_writer.store.state() == ("ready" if how == "left" else "unavailable")
         may_go_on.set()
         await a_writer.write(decide("next"))
+        assert a_writer.store.state() == "ready"
 
     asyncio.run(send())
     assert [decision.client_token for decision in a_writer.store.decisions()] == ["next"]

@@ -12,20 +12,15 @@ from starlette.types import Scope
 
 from moderation.inference.classifier import TextResult
 from moderation.serving.admission import COUNT_PARTS, IDENTIFY_PART
+from moderation.serving.bodies.json_bodies import check_items_together
 from moderation.serving.bodies.multipart import BrokenPart, Part, read_part, render_parts, split_parts
-from moderation.serving.dialects.perspective.models import (
-    MAX_TEXT_BYTES,
-    AnalyzeCommentRequest,
-    SuggestCommentScoreRequest,
-    read_message,
-)
+from moderation.serving.dialects.perspective.requests import Suggestion, Wanted, read_suggestion, read_wanted
 from moderation.serving.dialects.perspective.routes import (
     MAX_SENTENCES,
     Analysis,
     not_stored,
     prepare,
     render_analysis,
-    render_message,
     render_problem,
     take_suggestion,
 )
@@ -40,6 +35,7 @@ MAX_PARTS = 1000
 MAX_REFUSED_PARTS = 20
 """Of one batch, for want of a key, or as no request that is answered here; one more, and all of it is refused."""
 
+_MAX_ITEMS = 200_000  # of all parts together: strings, commas and opening brackets
 _MAX_SPANS = 4096  # of a batch, shared evenly among its parts
 _DECIDE_WITHIN_S = 30.0  # the decisions of a batch; each is on disk before the next one
 _ANALYZE, _SUGGEST = ((f"/v1alpha1/comments:{name}", f"/comments:{name}") for name in ("analyze", "suggestscore"))
@@ -68,14 +64,17 @@ class _Read:
 class _Ready:
     """A part whose body was read, too.
 
+    All parts are kept until the last one is answered, so they hold neither messages nor problems: the frames in a
+    problem's traceback hold all that was read.
+
     Args:
         content_id: By which its answer is known.
-        asked: What it asks for, or why it is refused.
+        asked: What it asks for, or the refusal.
         caller: Name of the key that it came with, if any.
     """
 
     content_id: str
-    asked: Analysis | SuggestCommentScoreRequest | ApiError
+    asked: Analysis | Suggestion | Response
     caller: str | None = None
 
 
@@ -102,7 +101,7 @@ async def _read_batch(request: Request) -> list[_Ready]:
     All that were looked at count together, before the bodies are read.
 
     Raises:
-        ApiError: too many are refused before their body is looked at; the last one's problem.
+        ApiError: too many are refused before their body is looked at; the last one's problem. 413, too many items.
     """
     body = await request.body()  # where the gate has looked at the headers
     parts = split_parts(request.headers["content-type"], body, most=MAX_PARTS)
@@ -145,39 +144,39 @@ def _read_head(scope: Scope, part: Part | BrokenPart) -> _Read:
 
 
 def _prepare_all(state: AppState, read: Sequence[_Read], refusals: Sequence[ApiError | None]) -> list[_Ready]:
+    check_items_together((part.body for part in read), most=_MAX_ITEMS)
     most = min(MAX_SENTENCES, max(1, _MAX_SPANS // len(read)))
-    messages = [refusal or _read_message(part) for part, refusal in zip(read, refusals, strict=True)]
-    too_much = _check_sizes(state, read, messages)
+    found = [
+        render_problem(refusal) if refusal else _read_body(state, part)
+        for part, refusal in zip(read, refusals, strict=True)
+    ]
+    too_much = _check_sizes(state, read, found)
     ready: list[_Ready] = []
-    for part, message in zip(read, messages, strict=True):
-        asked: Analysis | SuggestCommentScoreRequest | ApiError
-        if isinstance(message, AnalyzeCommentRequest):
-            asked = too_much[part.caller] or _prepare(state, message, most)
+    for part, asked in zip(read, found, strict=True):
+        if isinstance(asked, Wanted):
+            problem = too_much[part.caller]
+            now: Analysis | Suggestion | Response = render_problem(problem) if problem else _prepare(state, asked, most)
         else:
-            asked = message
-        ready.append(_Ready(part.content_id, asked, part.caller))
+            now = asked
+        ready.append(_Ready(part.content_id, now, part.caller))
     return ready
 
 
-def _read_message(part: _Read) -> AnalyzeCommentRequest | SuggestCommentScoreRequest | ApiError:
+def _read_body(state: AppState, part: _Read) -> Wanted | Suggestion | Response:
     try:
         if part.problem is not None:
-            return part.problem
-        if part.is_decision:
-            return read_message(SuggestCommentScoreRequest, part.body)
-        return read_message(AnalyzeCommentRequest, part.body)
+            return render_problem(part.problem)
+        return read_suggestion(state, part.body) if part.is_decision else read_wanted(state, part.body)
     except ApiError as problem:
-        return problem
+        return render_problem(problem)
 
 
-def _check_sizes(
-    state: AppState, read: Sequence[_Read], messages: Sequence[object]
-) -> dict[str | None, ApiError | None]:
+def _check_sizes(state: AppState, read: Sequence[_Read], found: Sequence[object]) -> dict[str | None, ApiError | None]:
     """Why the texts of each key are too much together, if they are, before languages and sentences are looked for."""
     texts: dict[str | None, list[str]] = {part.caller: [] for part in read}
-    for part, message in zip(read, messages, strict=True):
-        if isinstance(message, AnalyzeCommentRequest) and len(text := message.comment.text or "") <= MAX_TEXT_BYTES:
-            texts[part.caller].append(text)
+    for part, asked in zip(read, found, strict=True):
+        if isinstance(asked, Wanted):
+            texts[part.caller].append(asked.text)
     return {caller: _check_size(state, some) for caller, some in texts.items()}
 
 
@@ -189,11 +188,11 @@ def _check_size(state: AppState, texts: Sequence[str]) -> ApiError | None:
     return None
 
 
-def _prepare(state: AppState, asked: AnalyzeCommentRequest, most: int) -> Analysis | ApiError:
+def _prepare(state: AppState, wanted: Wanted, most: int) -> Analysis | Response:
     try:
-        return prepare(state, asked, most)
+        return prepare(state, wanted, most)
     except ApiError as problem:
-        return problem
+        return render_problem(problem)
 
 
 async def _analyze_all(state: AppState, ready: Sequence[_Ready]) -> dict[int, Response]:
@@ -212,7 +211,7 @@ async def _analyze_all(state: AppState, ready: Sequence[_Ready]) -> dict[int, Re
 
 
 async def _analyze(state: AppState, analyses: Sequence[Analysis], caller: str | None) -> list[Response]:
-    texts = [analysis.text for analysis in analyses]
+    texts = [analysis.wanted.text for analysis in analyses]
     pieces = [piece for analysis in analyses for piece in analysis.pieces]
     try:
         results = await state.service.read([*texts, *pieces], caller=caller, n_counted=len(texts))
@@ -240,14 +239,14 @@ async def _answer_all(state: AppState, ready: Sequence[_Ready], analysed: Mappin
     for number, part in enumerate(ready):
         if isinstance(part.asked, Analysis):
             answers.append(analysed[number])
-        elif isinstance(part.asked, ApiError):
-            answers.append(render_problem(part.asked))
+        elif isinstance(part.asked, Response):
+            answers.append(part.asked)
         elif is_lost or time.monotonic() >= end:
             state.metrics.decision("failed")
             answers.append(render_problem(not_stored()))
         else:
             try:
-                answers.append(render_message(await take_suggestion(state, part.asked, part.caller)))
+                answers.append(await take_suggestion(state, part.asked, part.caller))
             except ApiError as problem:
                 answers.append(render_problem(problem))
                 is_lost = problem.status in (503, 504)

@@ -5,8 +5,9 @@ A score is the model's probability of a label. Nothing that is analyzed is ever 
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter, Request
 from pydantic.json_schema import JsonSchemaValue
@@ -20,7 +21,6 @@ from moderation.serving.admission import CALLER
 from moderation.serving.dialects.perspective.discovery import VERSION, render_api
 from moderation.serving.dialects.perspective.languages import TextLanguage
 from moderation.serving.dialects.perspective.models import (
-    MAX_TEXT_BYTES,
     AnalyzeCommentRequest,
     AnalyzeCommentResponse,
     AttributeScores,
@@ -31,13 +31,19 @@ from moderation.serving.dialects.perspective.models import (
     SpanScore,
     SuggestCommentScoreRequest,
     SuggestCommentScoreResponse,
-    TextEntry,
     inline_schema,
-    read_message,
     show_name,
+)
+from moderation.serving.dialects.perspective.requests import (
+    Suggestion,
+    Wanted,
+    no_feedback,
+    read_suggestion,
+    read_wanted,
 )
 from moderation.serving.errors import ApiError
 from moderation.serving.feedback.decisions import WAIT_S, Decision, OutcomeUnknownError
+from moderation.serving.heavy_requests import read_by_size
 from moderation.serving.service import PredictionService
 from moderation.serving.state import AppState, state_for
 
@@ -93,25 +99,19 @@ class Analysis:
     """A request for scores that can be answered.
 
     Args:
-        asked: As it came.
-        text: Of the comment.
-        labels: Attribute asked for -> label of the model.
-        unsupported: Attributes asked for that are left out.
+        wanted: What is asked for.
         language: Of the text.
         spans: Sentences to score too, in code points.
     """
 
-    asked: AnalyzeCommentRequest
-    text: str
-    labels: dict[str, str]
-    unsupported: tuple[str, ...]
+    wanted: Wanted
     language: TextLanguage
     spans: list[tuple[int, int]]
 
     @property
     def pieces(self) -> list[str]:
         """The sentences to score."""
-        return [self.text[begin:end] for begin, end in self.spans]
+        return [self.wanted.text[begin:end] for begin, end in self.spans]
 
 
 def make_router(attributes: Sequence[str]) -> APIRouter:
@@ -139,18 +139,18 @@ def make_router(attributes: Sequence[str]) -> APIRouter:
 
 async def analyze(request: Request) -> Response:
     """Scores of a comment, one for each requested attribute."""
-    asked = read_message(AnalyzeCommentRequest, await request.body())
     state = state_for(request)
-    analysis = prepare(state, asked)
-    texts = [analysis.text, *analysis.pieces]
+    analysis = prepare(state, await read_by_size(partial(read_wanted, state), await request.body()))
+    texts = [analysis.wanted.text, *analysis.pieces]
     whole, *parts = await state.service.read(texts, caller=request.scope[CALLER], n_counted=1)
     return render_analysis(state, analysis, whole, parts)
 
 
 async def suggest_score(request: Request) -> Response:
     """Store what a moderator decided about a comment."""
-    asked = read_message(SuggestCommentScoreRequest, await request.body())
-    return render_message(await take_suggestion(state_for(request), asked, request.scope[CALLER]))
+    state = state_for(request)
+    suggestion = await read_by_size(partial(read_suggestion, state), await request.body())
+    return await take_suggestion(state, suggestion, request.scope[CALLER])
 
 
 async def discover(request: Request, version: str = VERSION) -> Response:
@@ -177,43 +177,41 @@ def render_problem(problem: ApiError) -> JSONResponse:
     return JSONResponse({"error": error}, status_code=code, headers=problem.headers)
 
 
-def prepare(state: AppState, asked: AnalyzeCommentRequest, most: int = MAX_SENTENCES) -> Analysis:
+def prepare(state: AppState, wanted: Wanted, most: int = MAX_SENTENCES) -> Analysis:
     """Look whether a request can be answered, and what for that is to be computed.
 
     Args:
         state: Of the application.
-        asked: The request.
+        wanted: What is asked for.
         most: Spans at most.
 
     Raises:
         ApiError: 400 in Google's words.
     """
-    text = _read_text(asked.comment)
-    state.service.check_size([text])
-    labels, unsupported = _choose_labels(asked, state)
-    language = state.language_rule.judge(text, asked.languages, next(iter(labels)))
-    spans = split_sentences(text, most=most) if asked.span_annotations else []
-    return Analysis(asked, text, labels, unsupported, language, spans)
+    state.service.check_size([wanted.text])
+    language = state.language_rule.judge(wanted.text, wanted.languages, next(iter(wanted.labels)))
+    spans = split_sentences(wanted.text, most=most) if wanted.by_sentence else []
+    return Analysis(wanted, language, spans)
 
 
 def render_analysis(state: AppState, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]) -> Response:
     """The answer, from what the model says of the text and of each of its spans; its language is counted."""
-    asked, text, spans = analysis.asked, analysis.text, analysis.spans
-    if not asked.span_annotations:  # one span all the same, which some clients read
-        spans, parts = [(0, len(text))], [whole]
-    spans = to_utf16(text, spans)
+    wanted, spans = analysis.wanted, analysis.spans
+    if not wanted.by_sentence:  # one span all the same, which some clients read
+        spans, parts = [(0, len(wanted.text))], [whole]
+    spans = to_utf16(wanted.text, spans)
     scores = {
         name: _score(label, whole, spans, parts)
-        for name, label in analysis.labels.items()
-        if whole.probabilities[label] >= (asked.requested_attributes[name].score_threshold or 0.0)
+        for name, label in wanted.labels.items()
+        if whole.probabilities[label] >= wanted.thresholds[name]
     }
     state.language_rule.count(analysis.language)
     answer = AnalyzeCommentResponse(
         attribute_scores=scores or None,
         languages=analysis.language.named,
         detected_languages=[analysis.language.detected],
-        unsupported_attributes=list(map(show_name, analysis.unsupported)) or None,
-        client_token=asked.client_token,
+        unsupported_attributes=list(map(show_name, wanted.unsupported)) or None,
+        client_token=wanted.client_token,
         model_version=state.service.classifier.model_version,
     )
     return render_message(answer, analysis.language.headers)
@@ -231,44 +229,34 @@ def _score(
     )
 
 
-async def take_suggestion(
-    state: AppState, asked: SuggestCommentScoreRequest, caller: str | None
-) -> SuggestCommentScoreResponse:
+async def take_suggestion(state: AppState, suggestion: Suggestion, caller: str | None) -> Response:
     """Keep a decision.
 
     Args:
         state: Of the application.
-        asked: The request.
+        suggestion: The decision as it came.
         caller: Name of the key that it came with, if any.
 
     Raises:
-        ApiError: 400 in Google's words; 404, nothing is kept here; 503, it is not kept; 504, it may be.
+        ApiError: 404, nothing is kept here; 503, it is not kept; 504, it may be.
     """
-    service, feedback = state.service, state.feedback
+    service, feedback, known = state.service, state.feedback, state.counterparts.attributes
     if feedback is None:
-        raise ApiError(
-            404,
-            "not_found",
-            "This server is not set up to store feedback, which suggestscore needs. Its operator finds the reason and "
-            "the cure among the first lines of its log.",
-        )
-    text = _read_text(asked.comment)
-    labels = _find_labels(asked.attribute_scores, state)
-    detected = state.languages.detect(text)
-    values = {name: scores.summary_score.value for name, scores in asked.attribute_scores.items()}
+        raise no_feedback()
+    detected, values = state.languages.detect(suggestion.text), suggestion.values
     decision = Decision(
-        text=text,
-        keep_text=not asked.do_not_store,
+        text=suggestion.text,
+        keep_text=suggestion.keep_text,
         attribute_scores=values,
-        label_scores={labels[name]: values[name] for name in sorted(values, key=_is_plain)},  # the plain name counts
-        languages=tuple(asked.languages or [detected]),
+        label_scores={known[name]: values[name] for name in sorted(values, key=_is_plain)},  # the plain name counts
+        languages=tuple(suggestion.languages or [detected]),
         model_version=service.classifier.model_version,
-        model_scores=await _score_soon(service, text, caller),
-        community_id=asked.community_id,
-        client_token=asked.client_token,
+        model_scores=await _score_soon(service, suggestion.text, caller),
+        community_id=suggestion.community_id,
+        client_token=suggestion.client_token,
     )
     try:
-        await feedback.write(decision)
+        await feedback.write(decision, caller)
     except ArtifactError as error:
         state.metrics.decision("failed")
         logger.error("feedback lost", extra={"error": str(error)})
@@ -277,12 +265,13 @@ async def take_suggestion(
             raise ApiError(504, "timeout", unknown, retry_after_s=WAIT_S) from None
         raise not_stored() from None
     state.metrics.decision("kept")
-    return SuggestCommentScoreResponse(
-        client_token=asked.client_token,
-        requested_languages=asked.languages,
+    answer = SuggestCommentScoreResponse(
+        client_token=suggestion.client_token,
+        requested_languages=suggestion.languages,
         detected_languages=[detected],
         model_version=service.classifier.model_version,
     )
+    return render_message(answer)
 
 
 def not_stored() -> ApiError:
@@ -301,38 +290,6 @@ async def _score_soon(service: PredictionService, text: str, caller: str | None)
             return (await service.read([text], caller=caller))[0].probabilities
     except (ApiError, TimeoutError):
         return None
-
-
-def _read_text(comment: TextEntry) -> str:
-    text = comment.text or ""
-    if not text.strip():
-        raise PerspectiveProblem("Comment must be non-empty.", "COMMENT_EMPTY")
-    if len(text) > MAX_TEXT_BYTES or len(text.encode()) > MAX_TEXT_BYTES:
-        raise PerspectiveProblem("Comment text too long.", "COMMENT_TOO_LONG")
-    return text
-
-
-def _choose_labels(asked: AnalyzeCommentRequest, state: AppState) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Attribute -> label for those that are scored, and the attributes that are left out.
-
-    Where nothing would be left the request is refused, for no score reads like a low one.
-    """
-    names = asked.requested_attributes
-    known = [name for name in names if name in state.counterparts.attributes]
-    state.metrics.unsupported_attributes(name for name in names if name not in state.counterparts.attributes)
-    omit = asked.drop_unsupported_attributes
-    if known and (state.dialects.perspective_missing == "omit" if omit is None else omit):
-        return _find_labels(known, state), tuple(name for name in names if name not in known)
-    return _find_labels(names, state), ()
-
-
-def _find_labels(names: Iterable[str], state: AppState) -> dict[str, str]:
-    """Attribute -> label, for those of a request."""
-    known = state.counterparts.attributes
-    for name in names:
-        if name not in known:
-            raise PerspectiveProblem(f"Unknown requested attribute: {show_name(name)}", "INVALID_REQUEST")
-    return {name: known[name] for name in names}
 
 
 def render_message(message: Message, headers: Mapping[str, str] | None = None) -> Response:
