@@ -19,6 +19,7 @@ from moderation.errors import ModerationError
 from moderation.serving.admission import CALLER, Admission
 from moderation.serving.bodies.media import Media
 from moderation.serving.bodies.reading import Body
+from moderation.serving.deadline import start_clock
 from moderation.serving.dialects.registry import render_problem
 from moderation.serving.errors import ApiError
 from moderation.serving.heavy_requests import HeavyRequests
@@ -96,8 +97,9 @@ class Gate:
             caller = scope[CALLER] = await self._admission.admit(scope, path, headers)
             if asks_model(path):
                 self._service().check_room()
+            start_clock(load.timeout_s)
             media.has_key = caller is not None
-            take = self._admission.guard(scope, headers, body.receive)
+            take = await self._admission.guard(scope, headers, body.receive)
             await body.while_sender_waits(self._heavy_requests.run(self._app, scope, take, send_on))
         except ApiError as problem:
             if not status:

@@ -22,7 +22,9 @@ from moderation.serving.dialects.perspective.batch import MAX_REFUSED_PARTS
 from moderation.serving.errors import ApiError
 from moderation.serving.feedback.decisions import Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
+from moderation.serving.heavy_requests import HeavyRequests
 from moderation.serving.keys import Keys
+from tests.attack_table import Attack
 from tests.serving.conftest import Server, exchange, started
 from tests.serving.in_process import ask
 
@@ -287,6 +289,19 @@ def test_a_batch_without_a_key_counts_for_the_key_of_its_first_part_or_for_nobod
     asked = [stranger] * 3 + [{"method": "GET"}] * 3 + [forum] * 3 + [whole] * 3
     answers = ask(app, *({"url": "/batch"} | it for it in asked))
     assert [answer.status_code for answer in answers] == [403] * 3 + [405] * 3 + [400, 400, 429] + [200, 200, 429]
+
+
+@pytest.mark.hostile("large bodies: others wait")
+def test_a_batch_without_a_key_delays_no_large_request(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, attack: Attack
+) -> None:
+    """It is refused before it would get to the thread where large requests wait for each other."""
+    app = create_app(tiny_bundle, threads=1, keys=Keys({"forum": hashlib.sha256(b"forum").hexdigest()}))
+    monkeypatch.setattr(HeavyRequests, "run", None)
+    contents = ("", "You fool", part(BODY) * 50, part(BODY, "/comments:analyze?key=wrong"), part(BODY, "/v1/predict"))
+    answers = ask(app, *({"url": "/batch", "content": content, "headers": KIND} for content in contents))
+    assert [answer.status_code for answer in answers] == [403, 403, 403, 400, 403]
+    attack.tried(len(contents))
 
 
 def test_an_unreadable_batch_is_refused_in_googles_form(server: Server) -> None:
