@@ -65,7 +65,7 @@ def find_backbone(name: str, scratch: Path) -> Path:
         if name not in ("minilm", "distilbert-multilingual"):
             raise
     print(
-        f"NOTE: {name} is not available: used its shape with another tokenizer. Cure: --NAME FOLDER",
+        f"NOTE: {name} is not available: used its shape with another tokenizer. Use --NAME FOLDER",
         file=sys.stderr,
     )
     if name == "minilm":

@@ -166,7 +166,7 @@ def put_load(
 def check_generator(modules: Path) -> None:
     """Exit with the cure if autocannon is not installed."""
     if not (modules / "autocannon").is_dir():
-        sys.exit(f"{modules}: no autocannon there. Cure: npm install --prefix {modules.parent} {AUTOCANNON}")
+        sys.exit(f"{modules}: no autocannon there. Install it: npm install --prefix {modules.parent} {AUTOCANNON}")
 
 
 def free_port() -> int:

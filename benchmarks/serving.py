@@ -50,7 +50,9 @@ def main() -> None:
         return
     check_generator(options.node_modules)
     if importlib.util.find_spec("litserve") is None:
-        print(f"litserve is not installed, so its rows are left out. Cure: pip install {LITSERVE}", file=sys.stderr)
+        print(
+            f"litserve is not installed, so its rows are left out. Install it: pip install {LITSERVE}", file=sys.stderr
+        )
         options.servers = [name for name in options.servers if "litserve" not in name]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -25,7 +25,7 @@ from moderation.errors import ArtifactError
 from moderation.links import refuse_links_out
 from moderation.strict_json import NoNumber, RepeatedName, parse_strictly
 
-_MOST_JSON = 64 << 20  # bytes; files of runs and bundles take a few MB
+_MOST_JSON, _MOST_ARRAY = 64 << 20, 8 << 30  # bytes; those of runs and bundles take a few MB
 
 
 @dataclass(frozen=True)
@@ -337,14 +337,16 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     """Read a `.npy` file; pickled objects inside are refused.
 
     Raises:
-        ArtifactError: missing, truncated, not an array, not numeric, or not the array that its sidecar belongs to.
+        ArtifactError: missing, damaged, far too large, not numeric, or not the array that its sidecar belongs to.
     """
     beside = sidecar(path)
     try:
         with open_regular(path) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest() if beside.is_file() else None
-            file.seek(0)
+            if os.fstat(file.fileno()).st_size > _MOST_ARRAY:
+                raise OSError(errno.EFBIG, f"more than {_MOST_ARRAY >> 30} GiB")
             array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            file.seek(0)
+            found = hashlib.file_digest(file, "sha256").hexdigest() if beside.is_file() else None
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file; expected an array saved by numpy (.npy).") from error
     except OSError as error:

@@ -23,7 +23,7 @@ MODEL_CONFIG = "config.json"
 CARD = "README.md"
 TRAINING_TEXTS = "training_texts.npy"
 _NO_CODE = "A bundle never contains this: get it from a source that you trust, or export it again."
-_UPGRADE = "Cure: install a newer version of the toolkit."
+_UPGRADE = "Install a newer version of the toolkit."
 
 SHIPPED = Path(__file__).parent / "models" / "compact-en"
 """The bundle that is part of the package, used if none is named."""
@@ -70,7 +70,8 @@ def read_bundle(path: Path) -> Bundle:
         )
     if not (path / MANIFEST).is_file():
         raise ArtifactError(
-            f"{path}: not a bundle (it has no {MANIFEST}). Cure: moderation export RUN --to {path.name}-bundle"
+            f"{path}: not a bundle (it has no {MANIFEST}). Export a run first: moderation export RUN --to "
+            f"{path.name}-bundle"
         )
     content = read_json(path / MANIFEST, "a bundle's manifest", unique_keys=True)
     if not isinstance(content.get("format"), str) or content["format"] != FORMAT:

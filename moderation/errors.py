@@ -48,7 +48,7 @@ class MissingExtraError(ModerationError, ImportError):
         what = f"the package {package}, which is" if package else "a package that is"
         target = f"'.[{extra}]'" if extra else "."
         super().__init__(
-            f"{feature} needs {what} not installed. Cure, in the folder of this toolkit: pip install {target}"
+            f"{feature} needs {what} not installed. In the folder of this toolkit, run: pip install {target}"
         )
         self.feature = feature
         self.extra = extra

@@ -95,7 +95,7 @@ def missing_extra(
         The error to raise instead; None if a module of this toolkit itself is missing, which is a bug.
 
     >>> print(missing_extra(ModuleNotFoundError(name="torch"), feature="This command"))
-    This command needs the package torch, which is not installed. Cure, in the folder of this toolkit: \
+    This command needs the package torch, which is not installed. In the folder of this toolkit, run: \
 pip install '.[train]'
     """
     package = (error.name or "").split(".")[0]

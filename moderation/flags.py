@@ -209,7 +209,7 @@ def _read_environment(environment: Mapping[str, str], config_class: type[Any]) -
                 problems.append(f"{PREFIX}{name.upper()}: expected {' | '.join(choices)}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"environment: these are not settings of this verb.\n{lines}")
+        raise ConfigError(f"environment: some settings are unknown or have wrong values.\n{lines}")
     for name in variables.linked:
         logger.warning(
             "%s%s contains the address of a service, as Kubernetes sets it for a service of that name; it is not "
@@ -266,7 +266,7 @@ def _typed(config_class: type[Any], settings: dict[str, object], where: str) -> 
             problems.append(f"{key}: {error}")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in sorted(problems))
-        raise ConfigError(f"{where}: these are not settings of this verb.\n{lines}")
+        raise ConfigError(f"{where}: some settings are unknown or have wrong values.\n{lines}")
     return typed
 
 

@@ -79,7 +79,7 @@ class Owner:
         """The owner that `to_bytes` wrote; None: it is not known (yet)."""
         try:
             record = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(record, dict) or not record:
             return None
@@ -203,7 +203,7 @@ def _open(lock: Path) -> int:
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ArtifactError(f"{lock}: this is a pipe or a device, but a lock would be written here. Move it away.")
+        raise ArtifactError(f"{lock}: a lock must be written here, but this is a pipe or a device. Move it away.")
     with suppress(OSError):  # it belongs to another user
         lock.chmod(0o600)  # a umask may have taken away what the owner needs
     return descriptor

@@ -166,7 +166,7 @@ def manifest_version(content: Mapping[str, object]) -> str:
     try:
         text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     except (RecursionError, ValueError, TypeError):
-        raise ArtifactError(f"{MANIFEST}: nested too deeply, or it contains something that JSON cannot.") from None
+        raise ArtifactError(f"{MANIFEST}: nested too deeply, or contains a value that JSON cannot represent.") from None
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -290,8 +290,7 @@ def read_calibration(content: Mapping[str, object], labels: tuple[str, ...]) -> 
     if method == "per-label":
         return read_calibrators(read_object(calibration, "labels"), labels)
     raise ConfigError(
-        f"calibration {escape_name(repr(method))} is not known to this version of the toolkit. Cure: install a newer "
-        "one."
+        f"calibration {escape_name(repr(method))} is not known to this version of the toolkit. Install a newer version."
     )
 
 

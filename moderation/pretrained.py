@@ -53,7 +53,7 @@ _FILES = {
     "adapter_config.json": "an adapter, which another package would load",
     "shard-*-model-*-of-*.safetensors": "weights in shards, which would be used instead of model.safetensors",
 }
-_OTHER_WEIGHTS = "Get both from their source again."
+_OTHER_WEIGHTS = f"Download {_CONFIG} and {_WEIGHTS} again, both from the same source."
 _NOTHING_RUNS = "Code that a model's files name is never run."
 _OTHER_MODEL = "Use a model that transformers supports itself; if it supports this one, remove that key."
 
@@ -239,14 +239,22 @@ def _measure(weights: Path) -> dict[str, int]:
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a local folder.
+    """Load the tokenizer of a local folder, out of a copy that holds only its own files; see `tokenizer_folders`.
 
     Raises:
-        ArtifactError: the folder names code, or a tokenizer or an architecture that transformers does not know.
-        Exception: anything that transformers, or its Rust part, raises for files that it cannot read.
+        ArtifactError: the folder names code, or a tokenizer or an architecture that transformers does not know; or its
+            tokenizer may hold up or crash the process.
+        Exception: anything that transformers raises for files that it cannot read.
     """
+    from moderation.inspection.text_limits import find_limits
+    from moderation.inspection.tokenizer_folders import copied
+
     auto = _door(folder)
-    return auto.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return]
+    with copied(folder) as copy:
+        tokenizer: Any = auto.AutoTokenizer.from_pretrained(copy, local_files_only=True, trust_remote_code=False)
+    tokenizer.name_or_path = tokenizer.init_kwargs["name_or_path"] = str(folder)
+    find_limits(tokenizer, str(folder))  # also of one that was made out of a vocabulary
+    return tokenizer  # type: ignore[no-any-return]
 
 
 def read_pipeline(folder: Path) -> Any:

@@ -44,12 +44,22 @@ class BackboneFacts:
         hub_id: Its id on the hub.
         revision: Its commit there.
         weights_sha256: SHA-256 of its weights; None for random ones.
+        config_sha256: SHA-256 of its configuration; None in runs of earlier versions, like the next one.
+        tokenizer_sha256: Hash of its tokenizer, of `encoding.tokenizer_sha256`.
     """
 
     name: str
     hub_id: str | None = None
     revision: str | None = None
     weights_sha256: str | None = None
+    config_sha256: str | None = json_field(None, optional=True)
+    tokenizer_sha256: str | None = json_field(None, optional=True)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What is hashed -> its SHA-256, as far as it is known."""
+        named = {"weights": self.weights_sha256, "config": self.config_sha256, "tokenizer": self.tokenizer_sha256}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 LINES = (
     ("errors", "escapes"),
     (
-        *("archives", "calibrators", "categories", "cores", "durations", "extras", "labels", "links", "locks"),
-        *("logs", "memory", "model_bounds", "strict_json", "text_tables", "variables"),
+        *("archives", "calibrators", "categories", "charsmap", "cores", "durations", "extras", "labels", "links"),
+        *("locks", "logs", "memory", "model_bounds", "strict_json", "text_tables", "variables"),
     ),
     ("options", "artifacts", "forms", "manifests"),
     ("*.options",),  # of the stages: what each of them can be told, which the verbs' settings are made of
     ("documents",),
-    ("flags",),
+    ("flags", "inspection"),
     ("pretrained",),
     ("bundles", "backbones", "run_records", "tables"),
     ("data", "evaluation"),
-    ("inspection", "report", "training"),
+    ("report", "training"),
     ("inference",),
     ("scoring",),
     ("export", "serving", "suites", "migration"),

@@ -45,7 +45,7 @@ def held(path: Path, source: Path = Path("in.csv"), *, inside: bool = False) -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
 def test_a_pipe_under_the_name_of_a_lock_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".out.csv.lock")
-    with pytest.raises(ArtifactError, match=r"\.out\.csv\.lock: this is a pipe or a device"):
+    with pytest.raises(ArtifactError, match=r"\.out\.csv\.lock: a lock must be written here, but this is a pipe"):
         claimed(tmp_path / "out.csv", "score").__enter__()
 
 

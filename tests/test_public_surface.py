@@ -23,7 +23,8 @@ FLAGS = {
     "evaluate": """
         --log-level --checkpoint --data-path --split --batch-size BUNDLE --suite --json --html --max-texts --seed
         --backend --threshold --text-column --label-columns --label-cut --labels-in --label-format --label-none
-        --delimiter --quoting --escape --language-column --thresholds --output-dir --threads --bootstrap
+        --delimiter --quoting --escape --partial-labels --language-column --languages --thresholds --output-dir
+        --threads --bootstrap
     """,
     "verify": """
         --log-level BUNDLE --threads

@@ -266,7 +266,9 @@ def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: IO[bytes], ro
     if info.file_size > room:  # unpacking never exceeds the size in the directory
         raise ArtifactError(f"{where}: {PurePosixPath(info.filename).name} is too large.")
     if not is_unpackable(info):
-        raise ArtifactError(f"{where}: {PurePosixPath(info.filename).name} is not packed as in other wheels.")
+        raise ArtifactError(
+            f"{where}: {PurePosixPath(info.filename).name} is encrypted, or compressed in an unusual way."
+        )
     with open_member(archive, info) as source:
         shutil.copyfileobj(source, target, 1 << 20)
     return info.file_size

@@ -204,7 +204,8 @@ def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> P
         revision: As for `resolve_backbone`.
 
     Raises:
-        ArtifactError: it cannot be loaded, has no fast version, or its files name code to run.
+        ArtifactError: it cannot be loaded, has no fast version, its files name code to run, or it may hold up or crash
+            the process.
         MissingExtraError: transformers is not installed.
     """
     if find_spec("transformers") is None:
@@ -216,8 +217,9 @@ def load_tokenizer(name_or_dir: str | Path, *, revision: str | None = None) -> P
         tokenizer: Any = read_tokenizer(folder)
     except ArtifactError:
         raise
-    except Exception as error:  # the Rust library raises plain Exception for a file that it cannot read
-        if is_out_of_memory(error):
+    except BaseException as error:  # the Rust library raises plain Exception for a file that it cannot read, or panics
+        is_panic = not isinstance(error, Exception) and type(error).__name__ == "PanicException"
+        if is_out_of_memory(error) or not (isinstance(error, Exception) or is_panic):
             raise
         raise ArtifactError(
             f"{folder}: transformers cannot load its tokenizer ({type(error).__name__}); expected tokenizer.json."

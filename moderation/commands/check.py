@@ -14,6 +14,7 @@ from tqdm import tqdm
 from moderation.artifacts import resolve_target, write_json
 from moderation.config import CheckConfig
 from moderation.data.cleaning import CleanTable, clean_table, describe_left_out
+from moderation.data.encoding import check_growth, text_limits
 from moderation.data.profile import TableReport, describe, shared_texts
 from moderation.data.validation import raise_problems
 from moderation.errors import DataError
@@ -97,12 +98,19 @@ def _report(table: CleanTable, config: CheckConfig, tokenizer: "PreTrainedTokeni
 
 
 def count_tokens(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> npt.NDArray[np.int32]:
-    """Count the tokens of each text, including special ones, with nothing cut off; int32 `(n_texts,)`."""
+    """Count the tokens of each text, including special ones, with nothing cut off; int32 `(n_texts,)`.
+
+    Raises:
+        DataError: the tokenizer makes a text many times longer.
+    """
+    limits = text_limits(tokenizer)
 
     def batches() -> Iterator[list[list[int]]]:
         for start in tqdm(range(0, len(texts), _TEXTS_AT_ONCE), desc="Tokens", unit="k texts", disable=None):
+            batch = texts[start : start + _TEXTS_AT_ONCE]
+            check_growth(batch, limits)
             encoded = tokenizer(
-                texts[start : start + _TEXTS_AT_ONCE],
+                batch,
                 truncation=False,
                 padding=False,
                 return_attention_mask=False,

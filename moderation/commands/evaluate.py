@@ -14,6 +14,7 @@ from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
 from moderation.data.options import LANGUAGE
+from moderation.data.splits import check_known
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.evaluation.by_language import format_languages, measure_by_language
@@ -219,6 +220,7 @@ def _other_table(
         )
     table = change(settings.data.table, **config.table.given | {"label_columns": tuple(labels)})
     frame = load_labelled(data_path, table, require_both_classes=False)
+    check_known(frame, labels, str(data_path))
     return frame.rename(columns=dict(zip(labels, checkpoint.labels, strict=True)))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from moderation.artifacts import RunFolder
 from moderation.categories import read_mapping
 from moderation.config import ExportConfig
+from moderation.data.languages import name_languages
 from moderation.documents import to_plain as to_json
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.calibration import load_calibrators
@@ -114,13 +115,13 @@ def _check_first(config: ExportConfig) -> None:
     running = [name for name, form in FORMS.items() if form.backend]
     if not set(config.export.formats) & set(running):
         raise ConfigError(
-            f"--formats is {', '.join(config.export.formats)}, which nothing can load by itself; also give one of "
+            f"--formats is {', '.join(config.export.formats)}, which cannot be loaded without another form; add one of "
             f"{', '.join(running)}."
         )
     if not BUNDLE_NAME.fullmatch(_name(config)):
         raise ConfigError(
-            f"{config.run}: the folder's name cannot be the bundle's, which may only have letters, digits, '.', '_' "
-            "and '-'. Cure: --name NAME"
+            f"{config.run}: the folder's name cannot be used as the bundle's name, which may contain only letters, "
+            "digits, '.', '_' and '-'. Choose a name with --name NAME"
         )
     for form in (FORMS[name] for name in config.export.formats):
         if any(find_spec(package) is None for package in form.write_needs):
@@ -156,7 +157,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         calibrators=tuple(load_calibrators(run.calibration, labels)),
         window_length=length,
         window_overlap=length // 4 if config.overlap is None else config.overlap,
-        languages=("en",),
+        languages=name_languages(settings.data.table.languages),
         records={
             "metrics": read_metrics(run, dict(zip(labels, thresholds, strict=True))),
             "curves": read_curves(run, labels, thresholds),

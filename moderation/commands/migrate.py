@@ -189,6 +189,6 @@ def _check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
     others = [str(path) for path in there if not is_migrated(path)]
     if others:
         raise ArtifactError(
-            f"{', '.join(others)}: exists, but is not from an earlier migration, and --overwrite replaces nothing "
-            "else. Choose another --output-dir."
+            f"{', '.join(others)}: not written by an earlier migration; --overwrite replaces only files of an "
+            "earlier migration. Choose another --output-dir."
         )

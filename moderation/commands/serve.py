@@ -42,9 +42,9 @@ def serve(config: ServeConfig) -> int:
     plan = _plan(config)
     if config.keys is None and config.auth and not _is_loopback(config.host):
         raise ConfigError(
-            f"--host {config.host}: others could reach the server, and it requires no key. Cure: "
-            "moderation keys add --keys keys.json --name NAME, then --keys keys.json; or --no-auth, if something "
-            "in front of it controls access."
+            f"--host {config.host}: others could reach the server, and it requires no key. Make a key with "
+            "`moderation keys add --keys keys.json --name NAME`, and add --keys keys.json; or use --no-auth, if "
+            "something in front of the server controls access."
         )
     with bind(config.host, config.port) as bound:
         port = bound.getsockname()[1]
@@ -157,7 +157,7 @@ def _choose_feedback(url: str | None) -> str | None:
             store.check()
         except ArtifactError as error:
             raise ArtifactError(
-                f"--feedback-url: {error} Or accept no moderators' decisions: --feedback-url ''"
+                f"--feedback-url: {error} Or run without storing moderators' decisions: --feedback-url ''"
             ) from None
     return url
 

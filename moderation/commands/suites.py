@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from moderation.artifacts import resolve_target, write_atomically
 from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
+from moderation.data.languages import ANY_LANGUAGE
 from moderation.data.options import TableOptions
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
@@ -64,7 +65,10 @@ def _measure(config: EvaluateConfig) -> SuitesReport:
     with Classifier.load(
         config.bundle or SHIPPED, backend=config.of_bundle.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
-        return measure_suites(classifier, suites, config.suite_options, TableOptions(**config.table.given))
+        given = config.table.given
+        if "detect_language" not in given:  # which keeps English
+            given = {"languages": classifier.languages or (ANY_LANGUAGE,)} | given
+        return measure_suites(classifier, suites, config.suite_options, TableOptions(**given))
 
 
 def _write(measured: SuitesReport, config: EvaluateConfig) -> None:

@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_predictions
+from moderation.backbones.hub import CONFIG
 from moderation.backbones.registry import ResolvedBackbone, load_tokenizer, resolve_backbone
 from moderation.calibrators import Calibrator
 from moderation.config import TrainConfig
@@ -141,7 +142,7 @@ def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
 
     def begin() -> None:
         if is_main():
-            begun.append(begin_run(run, config, _facts(config, splits, backbone)))
+            begun.append(begin_run(run, config, _facts(config, splits, backbone, tokenizer)))
             save_tokenizer(run, tokenizer)
 
     with nothing_half_written(run, begun):
@@ -193,13 +194,22 @@ def _examples(splits: Splits, datasets: dict[str, Dataset], tokenizer: PreTraine
     )
 
 
-def _facts(config: TrainConfig, splits: Splits, backbone: ResolvedBackbone) -> RunFacts:
+def _facts(
+    config: TrainConfig, splits: Splits, backbone: ResolvedBackbone, tokenizer: PreTrainedTokenizerBase
+) -> RunFacts:
     return RunFacts(
         labels=splits.labels,
         precision=resolve_precision(config.fit.precision),
         data=DataFacts(left_out=splits.left_out, added=splits.added),
         splits={split: len(frame) for split, frame in splits.frames.items()},
-        backbone=BackboneFacts(backbone.name, backbone.hub_id, backbone.revision, backbone.sha256),
+        backbone=BackboneFacts(
+            name=backbone.name,
+            hub_id=backbone.hub_id,
+            revision=backbone.revision,
+            weights_sha256=backbone.sha256,
+            config_sha256=sha256(backbone.path / CONFIG),
+            tokenizer_sha256=tokenizer_sha256(tokenizer),
+        ),
     )
 
 

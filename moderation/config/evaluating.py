@@ -4,7 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from moderation.data.options import LABEL_CUT_HELP, LABEL_FORMAT_HELP, LABEL_NONE_HELP, LABELS_IN_HELP, LabelFormat
+from moderation.data.options import (
+    LABEL_CUT_HELP,
+    LABEL_FORMAT_HELP,
+    LABEL_NONE_HELP,
+    LABELS_IN_HELP,
+    LANGUAGE_COLUMN_HELP,
+    LANGUAGES_HELP,
+    PARTIAL_LABELS_HELP,
+    LabelFormat,
+)
 from moderation.inference.options import THRESHOLD_HELP, Backend
 from moderation.options import Options, flatten, no_effect, part, setting, settings_of
 from moderation.suites.options import SampleOptions, SuiteOptions
@@ -55,9 +64,9 @@ class TableChanges(Options):
     delimiter: str | None = setting(None, DELIMITER_HELP, metavar="CHARACTER")
     quoting: Quoting | None = setting(None, QUOTING_HELP)
     escape: str | None = setting(None, ESCAPE_HELP, metavar="CHARACTER")
-    language_column: str | None = setting(
-        None, "column of language codes; rows other than 'en' are left out; default: 'lang' or 'language'"
-    )
+    partial_labels: bool | None = setting(None, PARTIAL_LABELS_HELP)
+    language_column: str | None = setting(None, LANGUAGE_COLUMN_HELP)
+    languages: tuple[str, ...] | None = setting(None, LANGUAGES_HELP, metavar="CODE")
 
     @property
     def given(self) -> dict[str, Any]:

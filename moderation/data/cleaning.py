@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.data.label_forms import SpreadLabels, spread_labels
-from moderation.data.languages import UNDETERMINED, base_language, detect_foreign, same_language
+from moderation.data.languages import ANY_LANGUAGE, UNDETERMINED, base_language, detect_foreign, same_language
 from moderation.data.options import LANGUAGE, TableOptions
 from moderation.data.splitting import take_part
 from moderation.data.validation import (
@@ -37,7 +37,6 @@ from moderation.tables.reading import read_table
 logger = logging.getLogger(__name__)
 
 _LANGUAGE_COLUMNS = ("lang", "language")
-_ANY_LANGUAGE = "any"
 PLAIN_FORM = TableOptions()
 
 
@@ -200,7 +199,7 @@ def clean_table(
     if rows.empty and not problems and len(frame) and frame[text_column].isna().all():
         problems.append(
             f"no rows left: column {text_column!r} has no value in any of {len(frame):,} rows (in Parquet its type "
-            "may be null); expected texts. Cure: --text-column NAME"
+            "may be null); expected texts. Choose another column with --text-column NAME"
         )
     elif rows.empty and not problems:
         problems.append(f"no rows left: {summary} (--text-column, --language-column)")
@@ -285,7 +284,7 @@ def _leave_out(
         unlabelled |= ~without_text & np.all([is_empty(frame[label]) for label in present], axis=0)
     kept = ~without_text & ~unlabelled
     foreign = np.zeros(len(frame), dtype=bool)
-    if language_column is not None and _ANY_LANGUAGE not in form.languages:
+    if language_column is not None and ANY_LANGUAGE not in form.languages:
         codes = frame[language_column].astype("str")  # missing values stay missing, and are no language
         wanted = {code for code in codes.dropna().unique() if any(same_language(code, one) for one in form.languages)}
         foreign = kept & ~codes.isin(wanted).to_numpy(dtype=bool)

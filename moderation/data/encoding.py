@@ -19,6 +19,7 @@ import pandas as pd
 from moderation.artifacts import read_bytes, sha256, sync, write_atomically
 from moderation.data.validation import as_numbers, check_table, find_label_columns
 from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.inspection.text_limits import TextLimits, find_limits
 from moderation.links import refuse_links_out
 from moderation.tables.options import TEXT_COLUMN
 
@@ -69,7 +70,8 @@ def df_to_hfds(
         than `max_length`).
 
     Raises:
-        DataError: no rows, a column is absent, texts are missing or not strings, or targets are outside [0, 1].
+        DataError: no rows, a column is absent, texts are missing or not strings, targets are outside [0, 1], or the
+            tokenizer makes a text many times longer.
         ConfigError: the tokenizer is slow, or `max_length` is below 8.
 
     Example:
@@ -135,8 +137,10 @@ def _encode(
     from datasets import Dataset
 
     fingerprint = _fingerprint(texts, tokenizer, max_length)
+    limits = text_limits(tokenizer)
 
     def tokenize(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+        check_growth(batch["text"], limits)
         encodings = tokenizer(batch["text"], truncation=True, max_length=max_length, return_token_type_ids=False)
         return {
             "input_ids": encodings["input_ids"],
@@ -179,6 +183,30 @@ def _encode(
     except (OSError, ValueError, ArtifactError) as error:  # a full disk, a folder without write permission
         logger.warning("Tokens: the cache %s cannot be used (%s); continuing without it.", folder, type(error).__name__)
         return encode(None)
+
+
+def text_limits(tokenizer: PreTrainedTokenizerBase) -> TextLimits | None:
+    """What a tokenizer may make of a text; None for one that keeps no rules, which only a caller can have made."""
+    with suppress(ArtifactError):  # what comes from files was checked when it was loaded
+        return find_limits(tokenizer, tokenizer.name_or_path or "tokenizer")
+    return None
+
+
+def check_growth(texts: Sequence[str], limits: TextLimits | None) -> None:
+    """Check that a tokenizer does not make texts many times longer.
+
+    Args:
+        texts: What it will read.
+        limits: From `text_limits`.
+
+    Raises:
+        DataError: it does.
+    """
+    for text in texts if limits else ():
+        try:
+            limits.check_growth(text)  # type: ignore[union-attr]
+        except ArtifactError as error:
+            raise DataError(str(error)) from None
 
 
 def _hash_file(cache_file: Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from moderation.data.charsmap import compile_table
+from moderation.charsmap import compile_table
 from moderation.data.looks import Letters, find_flags, find_letters, find_pictures, find_squared_words, reduce_forms
 
 if TYPE_CHECKING:

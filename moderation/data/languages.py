@@ -16,6 +16,8 @@ from moderation.errors import MissingExtraError
 MIN_LETTERS = 20
 MIN_PROBABILITY = 0.5
 UNDETERMINED = "und"
+ANY_LANGUAGE = "any"
+"""Among the languages to keep: all of them."""
 
 _CHARACTERS_READ = 1000  # reading more of a text changes no result, and takes time
 _FEWER_CHARACTERS = 300
@@ -38,6 +40,7 @@ HIRAGANA KANNADA KATAKANA KHMER LAO MALAYALAM MYANMAR ORIYA SINHALA TAMIL TELUGU
 _SCRIPTS = frozenset(_NAMES.split())
 _MOST, _MANY = 0.75, 0.15  # share of a text's letters in such a script: as written, and as the model reads it
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_CODE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,7}")  # of ISO 639, with a region and the like
 _NONE = "zxx"  # ISO 639-2's code for no language, such as strings of signs
 
 
@@ -78,6 +81,20 @@ def same_language(one: str, other: str) -> bool:
     (True, False)
     """
     return all(part == same for part, same in zip(language_parts(one), language_parts(other), strict=False))
+
+
+def name_languages(kept: Sequence[str]) -> tuple[str, ...]:
+    """The languages of a model, by the codes of the rows that it was trained on; none: they are not known.
+
+    Args:
+        kept: Codes in the notation of the table, or `any`.
+
+    >>> name_languages(("de_AT", " EN ")), name_languages(("en", "any")), name_languages(("german",))
+    (('de-AT', 'en'), (), ())
+    """
+    codes = [code.strip().replace("_", "-").partition("-") for code in kept if code != ANY_LANGUAGE]
+    names = tuple("".join((primary.lower(), *rest)) for primary, *rest in codes)
+    return names if len(names) == len(kept) and all(map(_CODE.fullmatch, names)) else ()
 
 
 def detect_foreign(texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], int]:

@@ -25,6 +25,12 @@ LABEL_NONE_HELP = (
     "with not_"
 )
 
+PARTIAL_LABELS_HELP = (
+    "an empty label cell means that nobody asked about that label: leave it out of the loss and the figures"
+)
+LANGUAGE_COLUMN_HELP = "column of language codes, for --languages; default: 'lang' or 'language' where there is one"
+LANGUAGES_HELP = "language codes to keep, where there is a column of them; any: all languages"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions(Options):
@@ -71,15 +77,9 @@ class TableOptions(Options):
     delimiter: str | None = setting(None, DELIMITER_HELP, metavar="CHARACTER")
     quoting: Quoting = setting("standard", QUOTING_HELP)
     escape: str | None = setting(None, ESCAPE_HELP, metavar="CHARACTER")
-    partial_labels: bool = setting(
-        False, "an empty label cell means that nobody asked about that label: leave it out of the loss and the figures"
-    )
-    language_column: str | None = setting(
-        None, "column of language codes, for --languages; default: 'lang' or 'language' where there is one"
-    )
-    languages: tuple[str, ...] = setting(
-        ("en",), "language codes to keep, where there is a column of them; any: all languages", metavar="CODE"
-    )
+    partial_labels: bool = setting(False, PARTIAL_LABELS_HELP)
+    language_column: str | None = setting(None, LANGUAGE_COLUMN_HELP)
+    languages: tuple[str, ...] = setting(("en",), LANGUAGES_HELP, metavar="CODE")
     detect_language: bool = setting(False, "detect each text's language and keep only English")
 
     @property

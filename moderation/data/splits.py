@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from moderation.data.disguises import DISGUISES, STUBBORN, add_disguised
 from moderation.data.options import LANGUAGE, SplitOptions, TableOptions
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
+from moderation.escapes import escape_name
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+
+_CURE = ", enlarge the split (--val-size, --test-size), or leave the label out with --label-columns"
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ def load_splits(options: SplitOptions, *, seed: int = 42, fold_disguises: bool =
     frames["train"] = add_disguised(frames["train"], options.disguised, seed, text_column, edits)
     added["disguised"] = len(frames["train"]) - n_plain
     _check_positives(frames["train"], labels)
+    for split in ("val", "test"):
+        check_known(frames[split], labels, f"Split: {split}", _CURE)
     logger.info("Splits: %s.", ", ".join(f"{split} {len(frames[split])}" for split in SPLITS))
     return Splits({split: frames[split] for split in SPLITS}, labels, further.left_out, added)
 
@@ -154,6 +160,25 @@ def _check_positives(train: pd.DataFrame, labels: tuple[str, ...]) -> None:
         )
 
 
+def check_known(frame: pd.DataFrame, labels: Sequence[str], where: str, cure: str = "") -> None:
+    """Check that each label is known for at least one row, before hours are spent on what could then not be measured.
+
+    Args:
+        frame: A table with the label columns; NaN where a label is unknown.
+        labels: Label columns.
+        where: Name of the table, for the message.
+        cure: What else can be done, for the end of the message.
+
+    Raises:
+        DataError: names the labels that are unknown throughout.
+    """
+    if unknown := [label for label in labels if len(frame) and frame[label].isna().all()]:
+        raise DataError(
+            f"{where}: none of the {len(frame)} rows has a known target for {', '.join(map(escape_name, unknown))}, so "
+            f"nothing can be measured there. Add rows that have one{cure}."
+        )
+
+
 def take_handful(splits: Splits, n_per_label: int, seed: int) -> Splits:
     """A few rows of each split, with every label that the split has: for a dry run.
 
@@ -171,7 +196,8 @@ def take_handful(splits: Splits, n_per_label: int, seed: int) -> Splits:
         if frame.empty:
             raise DataError(f"Split: {split} is empty.")
         targets = splits.targets(split)
-        groups = [*(targets.T > 0), ~(targets > 0).any(axis=1)]
+        partly_known = np.isnan(targets).any(axis=0)
+        groups = [*(targets.T > 0), ~(targets > 0).any(axis=1), *(targets.T == 0)[partly_known]]
         rows = np.unique(np.concatenate([rng.permutation(np.flatnonzero(group))[:n_per_label] for group in groups]))
         frames[split] = frame.iloc[rows].reset_index(drop=True)
         if split == "train":

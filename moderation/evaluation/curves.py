@@ -65,7 +65,7 @@ def decision_curves(
     """
     labels = as_labels(labels)
     if n_points < 2 or len(thresholds) not in (0, len(labels)):
-        raise ConfigError("Curves: expected n_points of 2 or more, and one threshold per label or none.")
+        raise ConfigError("Curves: n_points must be 2 or more; pass one threshold per label, or no thresholds.")
     scores, truth = check_pair(probabilities, targets, len(labels))
     curves = {}
     for column, label in enumerate(labels):

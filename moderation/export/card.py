@@ -154,7 +154,7 @@ Limits: {limits}. In this bundle: {forms}.{left_in_float}
 
 ## Limitations
 
-- Trained on {languages}. Do not rely on its answers in other languages and scripts.
+- {languages} Do not rely on its answers in other languages and scripts.
 - Labels are opinions of annotators about comments of their time and place. The model repeats their biases; texts that
   mention groups of people, quote an insult or answer it may be flagged without reason.
 - It sees one text, without the conversation before it.
@@ -227,15 +227,21 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
         limits="; ".join(f"{row.form}: {_limits(row.limits)}" for row in rows),
         forms=", ".join(bundle.forms),
         left_in_float=_left_in_float(bundle),
-        languages=", ".join(bundle.languages),
+        languages=_languages(bundle),
     )
+
+
+def _languages(bundle: Bundle) -> str:
+    if not bundle.languages:
+        return "Trained on a table whose languages are not recorded."
+    return f"Trained on {', '.join(bundle.languages)}."
 
 
 def _metadata(bundle: Bundle, licence: str) -> str:
     """The YAML block; its strings are JSON strings, which are also valid YAML."""
     lines = [
         f"license: {json.dumps(licence)}",
-        "language:",
+        *(["language:"] if bundle.languages else []),
         *(f"- {json.dumps(language)}" for language in bundle.languages),
     ]
     lines += ["pipeline_tag: text-classification"]

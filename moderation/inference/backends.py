@@ -277,8 +277,8 @@ def choose_backend(bundle: Bundle, name: str = "auto", device: str = "cpu") -> s
         form = known[name]
         if form.name not in bundle.forms:
             raise ArtifactError(
-                f"{bundle.path}: backend {name} needs the form {form.name}, which is not in this bundle; it holds "
-                f"{', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats {form.name},..."
+                f"{bundle.path}: backend {name} needs the form {form.name}; this bundle has {', '.join(bundle.forms)}. "
+                f"To add the form, export again: moderation export RUN --to DIR --formats {form.name},..."
             )
         if not _is_installed(form):
             raise MissingExtraError(f"Backend {name}", form.run_extra)

@@ -359,5 +359,5 @@ def _load_again(
         path, backend=backend, threads=threads, device=device, batch_tokens=batch_tokens, thresholds=chosen
     )
     if classifier.bundle.version != version:
-        raise ArtifactError(f"{path}: not the bundle that this process was started with. Start it again.")
+        raise ArtifactError(f"{path}: the bundle changed since this classifier was loaded. Restart the process.")
     return classifier

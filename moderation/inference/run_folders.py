@@ -6,6 +6,7 @@ from pathlib import Path
 from moderation.artifacts import RunFolder, sha256
 from moderation.bundles import MANIFEST, TOKENIZER, Bundle
 from moderation.cores import count_cores
+from moderation.data.languages import name_languages
 from moderation.errors import ArtifactError, ConfigError
 from moderation.extras import missing_extra
 from moderation.inference.backends import TorchBackend
@@ -89,7 +90,7 @@ def read_run(path: Path, backend: str) -> TrainedModel:
         calibrators=load_calibrators(run.calibration, checkpoint.labels),
         window_length=length,
         window_overlap=length // 4,
-        languages=("en",),
+        languages=name_languages(settings.data.table.languages),
         forms={},
         files={},
         n_tokens=getattr(config, "vocab_size", None),

@@ -13,18 +13,18 @@ def as_list(texts: Iterable[str]) -> list[str]:
         DataError: an iterable that does not hold ordered texts: a mapping, a table, bytes, a set.
     """
     if isinstance(texts, str):
-        raise DataError("texts: found one string, expected a list of them. Cure: [text]")
+        raise DataError("texts: found one string, expected a list of them. Use [text].")
     if isinstance(texts, Mapping):
         raise DataError(
-            "texts: found a mapping, of which only the keys would be read. Cure: list(texts.values()) for its values, "
-            "or the value that holds the text: texts['comment_text']"
+            "texts: found a mapping, of which only the keys would be read. Use list(texts.values()) for its values, "
+            "or the value that is the text, such as texts['comment_text']."
         )
     if isinstance(texts, (bytes, bytearray, memoryview)):
-        raise DataError("texts: found bytes, expected text. Cure: texts.decode('utf-8')")
+        raise DataError("texts: found bytes, expected text. Use texts.decode('utf-8').")
     if isinstance(texts, (set, frozenset)):
-        raise DataError("texts: found a set, which has no order for the results. Cure: sorted(texts)")
+        raise DataError("texts: found a set, which has no order; expected a list of texts. Use sorted(texts).")
     if hasattr(texts, "columns"):  # a table of pandas, polars or pyarrow; a pandas table would yield its column names
-        raise DataError("texts: found a table. Cure: pass the column of the texts, such as table['comment_text']")
+        raise DataError("texts: found a table. Pass the column of the texts, such as table['comment_text'].")
     try:
         return list(texts)
     except TypeError:
@@ -38,7 +38,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         DataError: a single string, an element that is not a string, or half of a surrogate pair; by position.
     """
     if isinstance(texts, str):
-        raise DataError("texts: found one string, expected a list of them. Cure: [text]")
+        raise DataError("texts: found one string, expected a list of them. Use [text].")
     texts = list(texts)
     for position, text in enumerate(texts):
         if not isinstance(text, str):
@@ -46,6 +46,6 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         if not is_unicode(text):
             raise DataError(
                 f"texts[{position}]: contains half of a surrogate pair, which is not a character. "
-                "Cure: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+                "Replace it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
             )
     return texts

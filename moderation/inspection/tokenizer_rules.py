@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from moderation.data.charsmap import find_replacements, longest_replacement
+from moderation.charsmap import find_replacements, longest_replacement
 from moderation.escapes import escape_name
 from moderation.inspection.tokenizer_patterns import UnknownNotation, read_pattern
 from moderation.model_bounds import MOST_TOKENS
@@ -29,7 +29,8 @@ _MOST_IDS = MOST_TOKENS
 _LONGEST_TOKEN = 1_024  # bytes; some vocabularies hold long runs of spaces or dashes
 _MOST_OF_TOKENS = 1 << 25  # bytes of a vocabulary; those of a million tokens take 10 MB
 _MOST_OF_UNIGRAM = 1 << 22  # whose tree takes some 300 times the tokens; XLM-R's 250,000 take 3 MB
-_MOST_ADDED = 20_000  # for each of which a matcher is built
+MOST_ADDED = 20_000
+"""Added tokens, for each of which a matcher is built."""
 _MOST_OF_ADDED = 1 << 20
 _HARMLESS_GROWTH = 64
 _IGNORES_CASE = re.compile(r"\(\?[a-z]*i")  # one character may then match three: U+FB03 for `ffi`
@@ -141,7 +142,7 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     highest.append(_check_model(_mapping(tokenizer.get("model"), "model")))
     added = tokenizer.get("added_tokens") or []
     _expect(
-        isinstance(added, list) and len(added) <= _MOST_ADDED, f"added_tokens: expected a list, {_MOST_ADDED:,} at most"
+        isinstance(added, list) and len(added) <= MOST_ADDED, f"added_tokens: expected a list, {MOST_ADDED:,} at most"
     )
     highest += [_check_added(token) for token in added]
     _check_sizes((token["content"] for token in added), "added_tokens", _MOST_OF_ADDED)
@@ -150,7 +151,9 @@ def check_tokenizer(content: bytes) -> TokenizerFacts:
     separators = tuple(token["content"] for token in added if not token.get("normalized"))
     normalised = tuple(token["content"] for token in added if token.get("normalized"))
     if not is_bounded and any(token.get(key) for token in added for key in ("single_word", "rstrip")):
-        raise ValueError("added_tokens: single_word or rstrip with a normalizer that may make a text much longer")
+        raise ValueError(
+            "added_tokens: no single_word or rstrip allowed with a normalizer that may make a text much longer"
+        )
     n_open = sum(work.is_open for work in works)
     growing = tuple(growth.of_any > 1 for growth in growths)
     return TokenizerFacts(

@@ -126,7 +126,8 @@ def match_attributes(
         matched.append(_match(name, label, threshold, old.rows[here], scores[here], column, options))
     if not matched:
         raise DataError(
-            "No attribute could be matched: none has a label of this model and comments on both sides of its threshold."
+            "No attribute could be matched. An attribute needs a matching label of this model, and comments both below "
+            "its old threshold and at or above it."
         )
     return matched
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moderation.artifacts import RunFolder, read_array, read_json, sidecar
+from moderation.artifacts import RunFolder, read_array, read_bytes, read_json, sidecar
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.evaluation.probabilities import FloatArray, check_pair
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics
@@ -15,6 +15,8 @@ from moderation.evaluation.thresholds import ThresholdResult, TunedThresholds, r
 from moderation.labels import as_labels, check_same_labels
 from moderation.report.origin import read_origin
 from moderation.run_records import RunRecord
+
+_LONGEST_LOG = 64 << 20  # bytes; 400,000 lines
 
 
 @dataclass(frozen=True)
@@ -142,14 +144,15 @@ def _cuts(metrics: SplitMetrics | None, thresholds: TunedThresholds | None) -> F
 
 def _read_losses(path: Path) -> list[Losses]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise ArtifactError(f"{path}: cannot be read; expected one JSON object per line.") from None
+        lines = read_bytes(path, _LONGEST_LOG).decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f" ({error.strerror})" if isinstance(error, OSError) else ""
+        raise ArtifactError(f"{path}: cannot be read{reason}; expected one JSON object per line.") from None
     found = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         losses = _losses(record) if isinstance(record, dict) else None
         if losses is None:

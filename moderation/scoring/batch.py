@@ -122,8 +122,8 @@ def check_free_names(names: Sequence[str], labels: Sequence[str], where: str, *,
     taken = [name for name in result_names(labels, flag_columns=flag_columns) if name in names]
     if taken:
         raise DataError(
-            f"{where}: columns with the names of results: {', '.join(taken)}. Rename or remove them; a table that was "
-            "scored before has them."
+            f"{where}: these columns have the names of result columns: {', '.join(taken)}. Rename or remove them. "
+            "A table that was scored before has such columns."
         )
 
 

@@ -37,7 +37,9 @@ def check_finished(output: Path, wanted: Mapping[str, Any], form: OutputFormat) 
     if found.get("format") != FORMAT or type(n_rows) is not int or type(n_failed) is not int:
         raise _unknown(output)
     if found.get("version") != VERSION:
-        raise ArtifactError(f"{output}: another version of the toolkit finished it, with a record of its own. {_CURE}")
+        raise ArtifactError(
+            f"{output}: another version of the toolkit finished it, with its origin in another format. {_CURE}"
+        )
     changed = [line for key in _COMPARED for line in _differences(key, found.get(key), _plain(wanted[key]))]
     if changed:
         raise ArtifactError(

@@ -125,12 +125,15 @@ def _check_text_column(path: Path, table: StreamedTable) -> None:
     if pa.types.is_null(kind):
         logger.warning(
             "%s: the column %r has the type null and holds no values; expected texts. Every row gets the error "
-            "'no text'. Cure, if another column holds the texts: --text-column NAME",
+            "'no text'. If the texts are in another column, use --text-column NAME",
             path,
             text_column,
         )
     if not is_text(kind):
-        raise DataError(f"{path}: the column {text_column!r} holds {kind}; expected texts. Cure: --text-column NAME")
+        raise DataError(
+            f"{path}: the column {text_column!r} contains {kind}; expected texts. Choose another column with "
+            "--text-column NAME"
+        )
 
 
 # CSV and TSV

@@ -94,6 +94,9 @@ class Parts:
             self._compare()
             return self._find()
         self.remove()
+        with suppress(OSError):  # the first file says what is wrong
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700)  # the parts hold the texts
         try:
             write_json(self.about, {"format": _FORMAT, **self.fingerprint})
         except ArtifactError:

@@ -125,7 +125,7 @@ def score_file(job: Job) -> tuple[int, int] | None:
     except ArtifactError as error:
         raise ArtifactError(f"{error}\n{_kept(found)}") from error
     except _Touched as error:
-        raise DataError(f"{error} {_kept(found)} That is refused if the content has changed.") from error
+        raise DataError(f"{error} {_kept(found)} --resume is refused if the input's content has changed.") from error
     except KeyboardInterrupt:
         logger.info("%s", _kept(found))
         raise

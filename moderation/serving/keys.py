@@ -121,7 +121,7 @@ def _read(path: Path) -> dict[str, StoredKey]:
     content = read_json(path, f"a file of API keys, as `moderation keys add --keys {path} --name NAME` writes it")
     keys: object = content.get("keys")
     if content.get("format") != FORMAT or not isinstance(keys, dict):
-        raise ArtifactError(f"{path}: not a file of API keys. Cure: moderation keys add --keys {path} --name NAME")
+        raise ArtifactError(f"{path}: not a file of API keys. To make one: moderation keys add --keys FILE --name NAME")
     found: dict[str, StoredKey] = {}
     problems = []
     for name, facts in keys.items():

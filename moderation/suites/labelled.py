@@ -84,8 +84,8 @@ def _test_split(path: Path, bundle: Bundle, form: TableOptions) -> pd.DataFrame:
     settings = {"seed": provenance["seed"]} | to_plain(form) if sealed is None else dict(sealed)
     if own := settings.pop("own_tables", []):
         raise DataError(
-            f"{path}: the bundle was trained on this table, but its {' and '.join(own)} split came from another one. "
-            "Name the table of the test split."
+            f"{path}: the bundle was trained on this table, but its {' and '.join(own)} split came from another table. "
+            "Pass the table of the test split."
         )
     settings |= {"label_columns": list(bundle.labels), "max_train_examples": None, "disguised": 0.0}
     where = f"{bundle.path / MANIFEST} (split_settings)"

@@ -51,8 +51,8 @@ def find_text_column(names: Iterable[object], asked: str, where: str) -> str:
     usual = [name for name in columns if _is_usual(name)]
     if len(usual) > 1:
         raise DataError(
-            f"{where}: no column {asked!r}, and several others that may have the texts: {show_names(usual)}. Name the "
-            "one that does with --text-column."
+            f"{where}: no column {asked!r}; several columns may contain the texts: {show_names(usual)}. Choose one "
+            "with --text-column."
         )
     if not usual:
         return asked

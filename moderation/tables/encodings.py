@@ -108,7 +108,7 @@ def check_is_text(beginning: bytes, where: str) -> None:
     for first, what in _OTHERS.items():
         if beginning.startswith(first):
             raise DataError(
-                f"{where}: this is {what}, not text, as its name claims. Rename it to match (.parquet, .csv.gz, "
+                f"{where}: the name says text, but the file is {what}. Rename it to match (.parquet, .csv.gz, "
                 ".csv.zip, .csv.zst), or export it as CSV in UTF-8."
             )
 

@@ -124,7 +124,7 @@ def _read_csv_stream(path: Path, ending: str, stream: IO[bytes], dialect: CsvDia
     if typed is not None:
         raise DataError(
             f"{path}: one column with the delimiter {found.delimiter!r}, but the header contains another one; "
-            f"expected a text column and label columns. Cure: --delimiter {typed}"
+            f"expected a text column and label columns. Use --delimiter {typed}"
         )
     schema = pa.schema([(name, pa.string()) for name in found.header])
     batches: list[pa.RecordBatch] = []

@@ -127,9 +127,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # values from elsewhere can make transformers fail in undocumented ways
         if is_out_of_memory(error):
             raise
-        raise ArtifactError(
-            f"{path}: a checkpoint whose parts do not fit together; it was changed or damaged."
-        ) from error
+        raise ArtifactError(f"{path}: the parts of this checkpoint do not match; it was changed or damaged.") from error
     return Checkpoint(model, labels, about)
 
 

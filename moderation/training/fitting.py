@@ -147,7 +147,8 @@ def _make_trainer(
 def _training_arguments(output_dir: Path, options: FitOptions, around: RunOptions) -> TrainingArguments:
     if options.batch_size % n_processes():
         raise ConfigError(
-            f"--batch-size {options.batch_size} cannot be divided among {n_processes()} processes; use a multiple."
+            f"--batch-size {options.batch_size} is not divisible by the number of processes ({n_processes()}); use a "
+            f"multiple of {n_processes()}."
         )
     on_cpu = not torch.cuda.is_available()
     precision = resolve_precision(options.precision)

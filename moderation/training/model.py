@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from moderation.errors import ArtifactError, ConfigError
-from moderation.memory import is_out_of_memory
+from moderation.memory import free_bytes, is_out_of_memory
+from moderation.model_bounds import TooLargeError, fitting_in_memory
 from moderation.pretrained import make_model, read_config, read_model
 from moderation.training.options import ModelOptions
 
@@ -79,7 +81,11 @@ def start_model(backbone_dir: Path, labels: Sequence[str], options: ModelOptions
 
 def _random_model(backbone_dir: str | Path, config: Any) -> PreTrainedModel:
     try:
+        with fitting_in_memory(free_bytes()), torch.device("meta"):  # uses no memory and no random numbers
+            make_model(config)
         return make_model(config)
+    except TooLargeError as error:
+        raise ArtifactError(f"{backbone_dir}: its config.json describes {error}. Use a smaller one.") from None
     except Exception as error:  # as above
         if is_out_of_memory(error):
             raise

@@ -19,6 +19,7 @@ from moderation.data.options import SplitOptions
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.flags import to_plain
 from moderation.links import refuse_links_out, remove_folder
+from moderation.options import build
 from moderation.run_records import BackboneFacts, DataFacts, Fit, RunRecord, read_record
 from moderation.training.environment import (
     PhaseTimer,
@@ -92,7 +93,9 @@ def check_run_folder(run: RunFolder, options: TrainOptions) -> None:
 
 
 def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) -> None:
-    settings, before = to_plain(options), record.settings
+    settings = to_plain(options)
+    # A setting that is newer than the run had its default.
+    before = to_plain(build(TrainOptions, {"data_path": options.data.data_path})) | dict(record.settings)
     changed = [name for name in settings if name not in _FREE_ON_RESUME and before.get(name) != settings[name]]
     if changed:
         raise ConfigError(
@@ -102,10 +105,22 @@ def _check_same_run(run: RunFolder, record: RunRecord, options: TrainOptions) ->
     if record.processes != n_processes():
         raise ConfigError(
             f"--resume: the run began with {record.processes} processes, now there are {n_processes()}; "
-            "its states hold the random numbers of each. Start as many as before."
+            f"its saved states contain each process's random numbers. Start {record.processes} processes again."
         )
     if record.data.hashes != hash_tables(options.data):
         raise ArtifactError(f"{run.path}: the data changed since this run began; it cannot be resumed.")
+
+
+def _check_same_backbone(run: RunFolder, record: RunRecord, facts: RunFacts) -> None:
+    """A training that goes on with another tokenizer or architecture would end without an error, and with nonsense."""
+    if facts.backbone is None or record.backbone is None:
+        return
+    now, before = facts.backbone.hashes, record.backbone.hashes  # records of older versions lack some
+    if changed := [name for name in now if name in before and now[name] != before[name]]:
+        raise ArtifactError(
+            f"{run.path}: the backbone changed since this run began ({', '.join(changed)}), so it cannot be resumed. "
+            "Restore the backbone's files, name their --revision, or train anew with --overwrite."
+        )
 
 
 def _check_places(run: RunFolder, *, links_go: bool) -> None:
@@ -139,7 +154,9 @@ def begin_run(run: RunFolder, options: TrainOptions, facts: RunFacts) -> RunReco
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if options.run.resume:
-        started = read_record(run.run_json).started or started
+        before = read_record(run.run_json)
+        _check_same_backbone(run, before, facts)
+        started = before.started or started
     else:
         _clear(run)
     hashes = hash_tables(options.data)

@@ -226,7 +226,7 @@ def test_no_more_is_unpacked_than_a_model_has(what: str, tmp_path: Path, attack:
     (tmp_path / "out").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wheels, "_BESIDE_BYTES", 1 << 20)
-        with pytest.raises(ArtifactError, match=r"too large|not packed as|not a readable zip"):
+        with pytest.raises(ArtifactError, match=r"too large|is encrypted, or compressed|not a readable zip"):
             unpack_model([big], ["model.safetensors", "tokenizer.json"], tmp_path / "out", size_bytes=1000)
     written = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
     assert written <= 1 << 20
@@ -399,7 +399,8 @@ def test_the_maximum_length_fits_the_model(
 def test_a_folder_without_a_readable_tokenizer_is_refused(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(ArtifactError, match="transformers cannot load its tokenizer"):
+    expected = r"transformers cannot load its tokenizer" if content is None else r"json: not a usable tokenizer"
+    with pytest.raises(ArtifactError, match=expected):
         load_tokenizer(tmp_path)
 
 

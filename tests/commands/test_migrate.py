@@ -175,7 +175,7 @@ def test_nothing_but_an_earlier_migration_is_replaced(table, tmp_path, capsys, n
         (tmp_path / name).unlink(missing_ok=True)
         make(tmp_path / name)
         assert run(table, "-o", tmp_path, "--overwrite") == 1
-        said = "leads out of" if (tmp_path / name).is_symlink() else "is not from an earlier migration"
+        said = "leads out of" if (tmp_path / name).is_symlink() else "not written by an earlier migration"
         assert said in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == [name]
     assert table.read_bytes() == kept

@@ -74,7 +74,7 @@ def test_a_usual_name_of_the_text_column_is_found_and_reported(name: str, caplog
 def test_the_default_comes_first_and_of_several_others_one_is_named() -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "comment_text": ["c", "d"], "toxic": [0, 1]})
     assert load_english_only(frame)["comment_text"].tolist() == ["c", "d"]
-    with pytest.raises(DataError, match=r"several others that may have the texts: text, body.*--text-column"):
+    with pytest.raises(DataError, match=r"several columns may contain the texts: text, body.*--text-column"):
         load_english_only(frame.rename(columns={"comment_text": "body"}))
     with pytest.raises(DataError, match="no column 'words'"):
         load_english_only(frame, text_column="words")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 
 from moderation.bundles import SHIPPED, TOKENIZER
-from moderation.data.charsmap import compile_table
+from moderation.charsmap import compile_table
 from moderation.data.disguises import STYLES, edit_text
 from moderation.data.styles import ALPHABETS
 from moderation.inference.classifier import Classifier

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moderation.data.options import SplitOptions
+from moderation.data.options import SplitOptions, TableOptions
 from moderation.data.splits import load_splits, take_handful
 from moderation.data.validation import text_key
 from moderation.errors import DataError
@@ -115,3 +115,32 @@ def test_an_epoch_may_skip_only_clean_rows_of_the_table_and_copies(paths, tmp_pa
     assert not optional[-n_copies - 7 : -n_copies].any()
     assert (optional[: -n_copies - 7] == clean[: -n_copies - 7]).all()
     assert (optional[-n_copies:] == clean[-n_copies:]).all() and optional.any()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_label_that_is_never_known_in_a_split_is_refused_before_the_training(split, tmp_path):
+    frame = pd.DataFrame(
+        {"comment_text": [f"text {i}" for i in range(60)], "toxic": [0, 1] * 30, "threat": [1, 0] * 30}
+    )
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    frame.assign(threat=None, comment_text=frame["comment_text"] + "!").to_csv(tmp_path / "own.csv", index=False)
+    table = {"data_path": tmp_path / "train.csv", f"{split}_path": tmp_path / "own.csv"}
+    with pytest.raises(
+        DataError, match=rf"{split}: none of the 60 rows has a known target for threat.*--label-columns"
+    ):
+        load_splits(SplitOptions(**table, table=TableOptions(partial_labels=True)))
+    few = frame.assign(threat=[1.0, 0.0] + [np.nan] * 58)
+    few.to_csv(tmp_path / "train.csv", index=False)
+    with pytest.raises(DataError, match=r"has a known target for threat"):
+        load_splits(SplitOptions(data_path=tmp_path / "train.csv", table=TableOptions(partial_labels=True)), seed=1)
+
+
+def test_a_handful_knows_every_label_that_its_split_knows(tmp_path):
+    rare = np.where(np.arange(400) % 20 == 0, 0.0, np.nan)
+    rare[np.arange(400) % 40 == 0] = 1
+    frame = pd.DataFrame({"comment_text": [f"text {i}" for i in range(400)], "toxic": [0, 1] * 200, "threat": rare})
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    splits = load_splits(SplitOptions(data_path=tmp_path / "train.csv", table=TableOptions(partial_labels=True)))
+    for small in (take_handful(splits, 1, seed=seed) for seed in range(5)):
+        for split, part in small.frames.items():
+            assert part["threat"].notna().sum() >= splits.frames[split]["threat"].nunique()

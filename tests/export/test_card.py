@@ -10,8 +10,14 @@ from typing import Any
 
 import pytest
 
+from moderation.artifacts import RunFolder
 from moderation.bundles import SHIPPED, read_bundle
+from moderation.commands import export
+from moderation.config import ExportConfig
 from moderation.export.card import write_card
+from moderation.inference.run_folders import read_run
+from moderation.training.checkpoints import load_checkpoint
+from moderation.training.runs import run_settings
 from tests.attack_table import Attack
 from tests.hostile_names import SHOWN
 
@@ -87,3 +93,23 @@ def test_the_page_of_the_server_shows_them_too(tmp_path: Path, attack: Attack) -
             assert done.stdout.count(json.dumps(name, ensure_ascii=False)) == 4, name
         assert '"links":0' in done.stdout
         attack.tried(len(names))
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(["de"], ("de",)), (["pt_BR", "EN"], ("pt-BR", "en")), (["any"], ())])
+def test_the_languages_are_those_that_the_run_was_trained_on(
+    kept: list[str], expected: tuple[str, ...], tiny_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"settings": record["settings"] | {"languages": kept}}))
+    assert read_run(run, "torch").bundle.languages == expected
+    found = export._describe(
+        RunFolder(run),
+        ExportConfig(run=run, to=tmp_path / "bundle"),
+        load_checkpoint(run / "checkpoint_best.pt"),
+        run_settings(RunFolder(run)),
+    )
+    assert found.languages == expected
+    card = write_card(dataclasses.replace(read_bundle(SHIPPED), languages=found.languages))
+    assert f"Trained on {', '.join(expected) or 'a table whose languages are not recorded'}." in card
+    assert ("\nlanguage:\n" in card) == bool(expected)

@@ -258,8 +258,8 @@ def test_a_failed_form_replaces_nothing(tiny_run, bundle, tmp_path, capsys, monk
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--formats", "triton"], "also give one of hf, onnx, onnx-int8, openvino, torchscript"),
-        (["--formats", "torch"], "also give one of hf"),
+        (["--formats", "triton"], "add one of hf, onnx, onnx-int8, openvino, torchscript"),
+        (["--formats", "torch"], "add one of hf"),
         ([], "--name"),
     ],
 )

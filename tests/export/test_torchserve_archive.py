@@ -94,7 +94,7 @@ def test_a_bundle_with_no_form_to_run_is_refused(tiny_bundle: Path, tmp_path: Pa
     bundle = read_bundle(folder)
     (folder / "pytorch_model.bin").write_bytes(b"weights")
     write_manifest(folder, replace(bundle, forms={"torch": FormFacts(("pytorch_model.bin",))}))
-    with pytest.raises(ArtifactError, match=r"expected one of onnx-int8.*found torch\. Cure"):
+    with pytest.raises(ArtifactError, match=r"expected one of onnx-int8.*found torch\. Export again"):
         write_torchserve(folder, NAME)
     assert {path.name for path in folder.iterdir()} - {path.name for path in tiny_bundle.iterdir()} <= {
         "torchserve",

@@ -10,7 +10,7 @@ from tokenizers import Regex as Pattern
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from moderation.bundles import SHIPPED, TOKENIZER
-from moderation.data.charsmap import compile_table, find_replacements, longest_replacement
+from moderation.charsmap import compile_table, find_replacements, longest_replacement
 from moderation.errors import ArtifactError
 from moderation.inspection.tokenizer_files import BoundedTokenizer
 from moderation.inspection.tokenizer_patterns import measure, read_pattern
@@ -414,7 +414,7 @@ def test_texts_of_ascii_are_not_normalised_twice(name, tmp_path, monkeypatch):
         path = tmp_path / TOKENIZER
         MAKERS[name]().save(str(path))
     bounded, seen = BoundedTokenizer(path), []
-    monkeypatch.setattr(bounded._limits, "hold_for", lambda text, *, in_pieces: seen.append(text) or True)
+    monkeypatch.setattr(bounded._limits._growth, "hold_for", lambda text, *, in_pieces: seen.append(text) or True)
     assert bounded.encode("You are an 1d10t!").ids and bounded.normalise("a\r\n") and bounded.encode("\u00e9").ids
     assert seen == ["\u00e9"]
 
@@ -562,6 +562,6 @@ def test_a_table_is_read_the_same_in_slices_of_any_size(monkeypatch):
     table = compile_table({chr(place): chr(place + 1) * (1 + place % 5) for place in range(0x4E00, 0x5200)})
     found = {longest_replacement(table)}
     for size in (1, 7):
-        monkeypatch.setattr("moderation.data.charsmap._AT_ONCE", size)
+        monkeypatch.setattr("moderation.charsmap._AT_ONCE", size)
         found.add(longest_replacement(table))
     assert found == {5}

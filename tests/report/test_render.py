@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -403,6 +404,25 @@ def test_a_broken_file_is_named_and_nothing_is_written(
         save_logs_and_plots(run.path)
     assert name.split(".")[0] in str(raised.value)
     assert sorted(run.path.rglob("*")) == before
+
+
+@pytest.mark.hostile("run: files without an end")
+@pytest.mark.parametrize("name", ["log.jsonl", "run.json", "thresholds.json", "preds_test.npy", "preds_test.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "nested", "sparse"])
+def test_no_file_of_a_run_is_read_without_an_end(run: RunFolder, name: str, kind: str) -> None:
+    path = run.path / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "nested":
+        path.write_text("[" * 100_000)
+    else:
+        with path.open("wb") as file:
+            file.truncate(30 << 30)
+    with pytest.raises(ArtifactError, match=name.split(".")[0]):
+        save_logs_and_plots(run.path)
 
 
 def test_files_of_different_runs_are_refused(run: RunFolder) -> None:

@@ -135,7 +135,7 @@ def test_an_answer_that_is_not_a_number_is_an_error():
 
 def test_columns_with_the_names_of_results_are_refused_by_name():
     batch = pa.RecordBatch.from_pydict({"text": ["a"], "flagged": ["x"], "p_loud": [0.5], "p_other": [1]})
-    with pytest.raises(DataError, match=r"names of results: p_loud, flagged\."):
+    with pytest.raises(DataError, match=r"names of result columns: p_loud, flagged\."):
         score_batch(Lengths(), batch, text_column="text")
     with pytest.raises(DataError, match="0 columns named 'comment'"):
         score_batch(Lengths(), batch_of(["a"]), text_column="comment")
@@ -149,7 +149,7 @@ def test_booleans_for_each_label_are_added_on_request():
     assert str(scored.schema.field("flag_loud").type) == "bool"
     taken = pa.RecordBatch.from_pydict({"text": ["a"], "flag_loud": [1]})
     assert score_batch(Lengths(), taken, text_column="text").num_rows == 1
-    with pytest.raises(DataError, match="names of results: flag_loud"):
+    with pytest.raises(DataError, match="names of result columns: flag_loud"):
         score_batch(Lengths(), taken, text_column="text", flag_columns=True)
 
 

@@ -297,7 +297,7 @@ def test_an_unreadable_file_is_refused(name, content, message, tmp_path):
 
 def test_a_column_of_numbers_is_not_a_column_of_texts(tmp_path):
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="holds int64; expected texts"):
+    with pytest.raises(DataError, match="contains int64; expected texts"):
         open_table(tmp_path / "t.parquet", text_column="text")
 
 
@@ -417,5 +417,5 @@ def test_a_parquet_column_that_nests_too_deep_or_holds_nothing_is_named(tmp_path
     opened = open_table(tmp_path / "null.parquet", text_column="comment_text")
     assert [chunk.batch.num_rows for chunk in opened.chunks(9)] == [1]
     assert "the column 'comment_text' has the type null and holds no values; expected texts" in caplog.text
-    with pytest.raises(DataError, match=r"column 'comment_text' has no value in any of 1 rows .* Cure: --text-col"):
+    with pytest.raises(DataError, match=r"column 'comment_text' has no value in any of 1 rows .* with --text-col"):
         load_english_only(tmp_path / "null.parquet", label_columns=["toxic"])

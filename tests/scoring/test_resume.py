@@ -1,6 +1,7 @@
 """Parts: rows that are finished and kept, whatever their sizes, until they make the output."""
 
 import dataclasses
+import os
 
 import pyarrow as pa
 import pytest
@@ -118,3 +119,8 @@ def test_parts_of_another_format_are_named_as_such(tmp_path):
     parts.about.write_text('{"format": 1}', encoding="utf-8")
     with pytest.raises(ArtifactError, match="another version of the toolkit"):
         parts.begin(resume=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions")
+def test_only_the_owner_can_read_the_parts(tmp_path):
+    assert begun(tmp_path / "new" / "o.csv", {"model": "m"}).folder.stat().st_mode & 0o777 == 0o700

@@ -1,14 +1,17 @@
 """`moderation evaluate BUNDLE --suite ...` on a real bundle: tables, files, faults, and no torch."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from moderation import Classifier, cli
+from moderation.bundles import read_bundle, write_manifest
 from moderation.config import EvaluateConfig
 from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
@@ -134,3 +137,15 @@ def test_suites_may_be_in_one_flag_or_several_or_in_a_file(tmp_path) -> None:
     flags = vars(parser.parse_args(["evaluate", "--config", str(settings)]))
     flags.pop("verb")
     assert cli.merge(EvaluateConfig, flags) == build(EvaluateConfig, {"bundle": Path("b"), "suite": ("a=1", "c=2")})
+
+
+def test_a_table_is_read_in_the_languages_of_the_bundle(tiny_bundle, table, tmp_path) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    bundle = write_manifest(folder, replace(read_bundle(folder), languages=("de",)))
+    own = table.head(60).assign(lang=["de", "en", "en"] * 20)
+    own["comment_text"] += " oder so"
+    own.to_csv(tmp_path / "own.csv", index=False)
+    words = ["evaluate", str(bundle.path), "--suite", f"jigsaw={tmp_path / 'own.csv'}", "--bootstrap", "0"]
+    assert cli.main([*words, "--threads", "1", "--backend", "onnx", "--json", str(tmp_path / "a.json")]) == 0
+    found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["suites"]["jigsaw"]["numbers"]
+    assert found["n_examples"] == 20

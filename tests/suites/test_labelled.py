@@ -60,7 +60,7 @@ def test_an_older_bundle_seals_no_split_settings_and_the_assumption_is_reported(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"own_tables": ["test"]}, "its test split came from another one"),
+        ({"own_tables": ["test"]}, "its test split came from another table"),
         ({"val_size": "much"}, "its test split cannot be cut"),
         ({"nonsense": 1}, "its test split cannot be cut"),
         ({"seed": -1}, "its test split cannot be cut"),

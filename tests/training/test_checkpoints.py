@@ -204,7 +204,7 @@ def test_a_newer_version_is_refused(path):
 )
 def test_a_configuration_that_does_not_fit_the_weights_is_refused(path, changes):
     config = torch.load(path, weights_only=True)["config"]
-    assert "do not fit together" in refusal(altered(path, config=config | changes))
+    assert "parts of this checkpoint do not match" in refusal(altered(path, config=config | changes))
 
 
 def test_a_longest_text_that_the_model_does_not_read_is_refused(path):
@@ -229,7 +229,7 @@ def test_positions_beyond_those_that_are_tried_are_counted(tmp_path, kind):
         if longest == 1_500:
             load_checkpoint(tmp_path / "a.pt")
         else:
-            assert "do not fit together" in refusal(tmp_path / "a.pt")
+            assert "parts of this checkpoint do not match" in refusal(tmp_path / "a.pt")
 
 
 def test_a_model_for_one_text_at_a_time_is_refused(tmp_path):
@@ -259,7 +259,7 @@ def test_a_model_for_one_text_at_a_time_is_refused(tmp_path):
 )
 def test_impossible_facts_are_refused(path, facts):
     about = torch.load(path, weights_only=True)["about"]
-    assert "do not fit together" in refusal(altered(path, about=about | facts))
+    assert "parts of this checkpoint do not match" in refusal(altered(path, about=about | facts))
 
 
 @pytest.mark.parametrize("model_type", ["unheard-of", None, ["bert"], 3])
@@ -273,7 +273,7 @@ def test_a_missing_part_is_refused(path, part):
     content = torch.load(path, weights_only=True)
     del content[part]
     torch.save(content, path)
-    assert "do not fit together" in refusal(path)
+    assert "parts of this checkpoint do not match" in refusal(path)
 
 
 def test_weights_of_other_shapes_or_names_are_refused(path):
@@ -284,11 +284,11 @@ def test_weights_of_other_shapes_or_names_are_refused(path):
         {name: tensor for name, tensor in weights.items() if name != "classifier.bias"},
         list(weights),
     ):
-        assert "do not fit together" in refusal(altered(path, weights=changed))
+        assert "parts of this checkpoint do not match" in refusal(altered(path, weights=changed))
 
 
 def test_labels_that_do_not_match_the_logits_are_refused(path):
-    assert "do not fit together" in refusal(altered(path, labels=["toxic"]))
+    assert "parts of this checkpoint do not match" in refusal(altered(path, labels=["toxic"]))
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(path, model, full_disk):
@@ -371,7 +371,9 @@ def test_a_model_larger_than_its_weights_is_not_built(path, monkeypatch, values)
     monkeypatch.setattr(AutoModelForSequenceClassification, "from_config", build)
     config = {key: value for key, value in torch.load(path, weights_only=True)["config"].items() if key not in values}
     given = {key: value for key, value in values.items() if value is not None}
-    assert "config" in refusal(altered(path, config=config | given)) or "do not fit together" in refusal(path)
+    assert "config" in refusal(
+        altered(path, config=config | given)
+    ) or "parts of this checkpoint do not match" in refusal(path)
 
 
 @pytest.mark.hostile("checkpoint: sizes")

@@ -289,3 +289,14 @@ def test_a_tokenizer_of_another_model_is_refused(tiny_backbone, tmp_path):
     tokenizer.pad_token = None
     with pytest.raises(ArtifactError, match=f"{tmp_path}: its tokenizer has no pad_token"):
         check_tokenizer(tokenizer, model, tmp_path)
+
+
+@pytest.mark.hostile("weights: sizes")
+def test_a_model_with_random_weights_fits_in_memory(tiny_backbone, tmp_path):
+    config = json.loads((tiny_backbone / "config.json").read_text())
+    huge = {"hidden_size": 1 << 14, "num_attention_heads": 2, "num_hidden_layers": 900, "intermediate_size": 1 << 16}
+    (tmp_path / "config.json").write_text(json.dumps(config | huge))
+    before = torch.get_rng_state()
+    with pytest.raises(ArtifactError, match="describes a model that needs more memory than is free"):
+        build_model(tmp_path, JIGSAW_LABELS, random_weights=True)
+    assert torch.equal(torch.get_rng_state(), before)

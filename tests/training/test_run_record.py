@@ -1,5 +1,6 @@
 """run.json: written flat, read whatever version wrote it, and what is wrong in it is named."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -8,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from moderation.artifacts import RunFolder
-from moderation.errors import ArtifactError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.flags import to_plain
-from moderation.options import build
-from moderation.run_records import read_record
+from moderation.options import build, change
+from moderation.run_records import BackboneFacts, read_record
 from moderation.training.options import TrainOptions
-from moderation.training.run_record import RunFacts, begin_run, check_run_folder
+from moderation.training.run_record import RunFacts, _check_same_run, begin_run, check_run_folder
 from moderation.training.runs import run_settings
 
 KEPT = Path(__file__).parent / "records" / "run-0.1.json"
@@ -143,3 +144,29 @@ def test_a_state_that_cannot_be_resumed_is_found_before_the_training(run: RunFol
         with pytest.raises(ArtifactError, match=message):
             check_run_folder(run, settings(resume=True, data_path=KEPT))
         (run.resume_dir / "checkpoint-30").unlink(missing_ok=True)
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on_with_its_default(tiny_run: Path, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
+    record = json.loads(run.run_json.read_text(encoding="utf-8"))
+    for name in ("partial_labels", "languages"):
+        del record["settings"][name]
+    run.run_json.write_text(json.dumps(record | {"status": "interrupted"}), encoding="utf-8")
+    _check_same_run(run, read_record(run.run_json), run_settings(run))
+    with pytest.raises(ConfigError, match=r"languages: was \['en'\], is \['de'\]"):
+        _check_same_run(run, read_record(run.run_json), change(run_settings(run), languages=("de",)))
+
+
+@pytest.mark.parametrize("changed", ["weights", "config", "tokenizer"])
+def test_a_run_goes_on_with_its_own_backbone_only(run: RunFolder, changed: str) -> None:
+    backbone = BackboneFacts("x", config_sha256="a", tokenizer_sha256="b")
+    facts = RunFacts(labels=("toxic",), precision="fp32", splits={}, backbone=backbone)
+    options = settings(resume=True, data_path=KEPT)
+    begin_run(run, options, facts)  # the record of an older version knows no hashes of these files
+    begin_run(run, options, facts)
+    other = dataclasses.replace(facts, backbone=dataclasses.replace(backbone, **{f"{changed}_sha256": "c"}))
+    if changed == "weights":  # those of a run with random weights are not known
+        begin_run(run, options, other)
+        other = dataclasses.replace(facts, backbone=dataclasses.replace(backbone, weights_sha256="d"))
+    with pytest.raises(ArtifactError, match=rf"the backbone changed since this run began \({changed}\)"):
+        begin_run(run, options, other)

@@ -60,7 +60,8 @@ def _write_inner_bundle(folder: Path, bundle: Bundle) -> Bundle:
         names = ", ".join(form.name for form in wanted)
         raise ArtifactError(
             f"{bundle.path}: no form that TorchServe's archive can hold; expected one of {names}, "
-            f"found {', '.join(bundle.forms)}. Cure: moderation export RUN --to DIR --formats onnx-int8,torchserve"
+            f"found {', '.join(bundle.forms)}. Export again: moderation export RUN --to DIR "
+            "--formats onnx-int8,torchserve"
         )
     for file in {TOKENIZER, MODEL_CONFIG, *bundle.forms[form].files}:
         link_or_copy(bundle.path / file, folder / file)

@@ -105,8 +105,9 @@ def make_router(max_texts: int) -> APIRouter:
             raise ApiError(
                 501,
                 "no_categories",
-                "No label of this server's model maps to an OpenAI category, so this endpoint has no answer. Cure, for "
-                "the server's operator: moderation serve --map LABEL=CATEGORY, such as --map offensive=harassment. "
+                "No label of this server's model maps to an OpenAI category, so this endpoint cannot answer. The "
+                "server's operator can set a mapping: moderation serve --map LABEL=CATEGORY, such as "
+                "--map offensive=harassment. "
                 "/v1/predict answers with the model's own labels.",
             )
         service = state.service

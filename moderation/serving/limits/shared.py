@@ -174,7 +174,7 @@ def check_rate_limit_url(url: str) -> None:
         raise ArtifactError(
             f"{SETTING}: {server.name}: requests cannot be counted there ({tell_cause(failure)}). Expected a Redis or "
             "Valkey server that answers. Check its address, its password and that it runs; or leave "
-            f"{SETTING} out: then each worker counts by itself."
+            f"{SETTING} out: then each worker keeps its own count."
         )
 
 

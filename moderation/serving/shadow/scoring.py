@@ -85,7 +85,7 @@ def choose_shadow_backend(bundle: Bundle, name: str) -> str:
     if found.startswith("torch"):
         raise ConfigError(
             f"--shadow {bundle.path}: only torch can run it here, and would share its threads with the main bundle. "
-            "Cure: moderation export RUN --to DIR --formats onnx,onnx-int8"
+            "Export it with another form: moderation export RUN --to DIR --formats onnx,onnx-int8"
         )
     return found
 
