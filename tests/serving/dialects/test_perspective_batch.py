@@ -5,6 +5,7 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from email.parser import BytesParser
 from email.policy import HTTP
 from pathlib import Path
@@ -363,6 +364,36 @@ def test_a_batch_does_not_wait_for_each_decision_that_cannot_be_kept(
     (answer,) = ask(app, {"url": "/batch", "content": content, "headers": KIND})
     assert [status for status, _ in read(answer)] == [504 if how == "silent" else 503, 200, *[503, 200] * 2]
     assert len(tried) == (0 if how == "slow" else 1)
+
+
+@pytest.mark.hostile("feedback: folder that cannot be looked at")
+@pytest.mark.parametrize(("error", "status"), [(PermissionError(13, "zqxmarker"), 503), (ValueError("zqxmarker"), 500)])
+def test_a_batch_says_of_each_decision_whether_it_was_stored_whatever_happens_to_the_others(
+    error: Exception, status: int, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.db"
+    app = create_app(tiny_bundle, threads=1, feedback_url=f"sqlite:///{path}")
+    decision = {"comment": {"text": "you idiot"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}
+    content = part(decision, "/v1alpha1/comments:suggestscore") * 4 + part(BODY) + "--b--\r\n"
+    put, n_stored = FeedbackStore._put, 0
+
+    def put_two(store: FeedbackStore, decision: Decision, is_wanted: Any) -> bool:
+        nonlocal n_stored
+        n_stored += 1
+        if n_stored > 2:
+            raise error
+        return put(store, decision, is_wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeedbackStore, "_put", put_two)
+        answer, counts = ask(
+            app, {"url": "/batch", "content": content, "headers": KIND}, {"method": "GET", "url": "/metrics"}
+        )
+    assert [found for found, _ in read(answer)] == [200, 200, status, 503, 200]
+    assert 'decisions_total{outcome="kept"} 2.0' in counts.text and 'outcome="failed"} 2.0' in counts.text
+    assert "zqxmarker" not in caplog.text + answer.text
+    with closing(FeedbackStore(f"sqlite:///{path}")) as store:
+        assert len(list(store.decisions())) == 2
 
 
 def test_texts_that_are_too_much_together_are_refused_before_anything_is_made_of_them(

@@ -249,5 +249,5 @@ async def _answer_all(state: AppState, ready: Sequence[_Ready], analysed: Mappin
                 answers.append(await take_suggestion(state, part.asked, part.caller))
             except ApiError as problem:
                 answers.append(render_problem(problem))
-                is_lost = problem.status in (503, 504)
+                is_lost = problem.status >= 500
     return answers
