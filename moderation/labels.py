@@ -1,6 +1,7 @@
 """The ordered labels. Every array is built by indexing with them, and every saved array comes with them."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 from moderation.errors import ArtifactError, ConfigError
@@ -60,8 +61,8 @@ def find_alike(names: Sequence[str]) -> list[str]:
     >>> find_alike(["caf\u00e9", "tea", "cafe\u0301"])
     ['café']
     """
-    normal = [unicodedata.normalize("NFC", name) for name in names]
-    return sorted({name for name in normal if normal.count(name) > 1})
+    counts = Counter(unicodedata.normalize("NFC", name) for name in names)
+    return sorted(name for name, n in counts.items() if n > 1)
 
 
 def check_same_labels(found: Sequence[str], expected: Sequence[str], where: str) -> None:

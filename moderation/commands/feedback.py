@@ -22,6 +22,7 @@ from moderation.tables.options import TEXT_COLUMN
 CUT = 0.5
 """From this score on, a decision means that the label applies."""
 
+_MOST_LABELS = 1_000  # as of a bundle
 _ROWS_AT_ONCE = 1000
 
 
@@ -114,6 +115,11 @@ def _choose_labels(judgements: Sequence[_Judgement], asked: Sequence[str] | None
         )
     if not known:
         raise DataError(f"{where}: no decisions are stored yet. Clients send them to comments:suggestscore.")
+    if not asked and len(known) > _MOST_LABELS:
+        raise DataError(
+            f"{where}: decisions about {len(known):,} different labels; expected {_MOST_LABELS:,} at most. Choose some "
+            "with --label-columns."
+        )
     if TEXT_COLUMN in (asked or known):
         raise DataError(
             f"{where}: a label has the name of the text column, {TEXT_COLUMN}. Choose others with --label-columns."

@@ -23,6 +23,9 @@ OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/
 CALLER = "moderation.caller"
 """Under this name a scope holds the name of the key that asks; None where nobody needs one."""
 
+SENDER = "moderation.sender"
+"""Under this name a scope holds for whom a request counts: the name of its key, or its address where it has none."""
+
 IDENTIFY_PART = "moderation.identify_part"
 """Under this name the scope of a batch holds what names the key of one of its parts, or refuses it."""
 
@@ -54,9 +57,9 @@ class Admission:
         """
         query = scope.get("query_string", b"")
         _check_query(query)
+        address = scope[SENDER] = budget_of(str((scope.get("client") or ("",))[0]))
         if path in OPEN_PATHS or path.startswith(_OPEN_PREFIX):
             return None
-        address = budget_of(str((scope.get("client") or ("",))[0]))
         key = _find_key(query, headers)
         if path in BATCH_PATHS:  # each of its parts is a request of its own, with its own key or this one
             caller = self._identify(key) if key else None
@@ -65,19 +68,51 @@ class Admission:
             if self._keys is None or caller is not None:
                 await batch.begin(caller or address)
             scope[COUNT_PARTS] = batch.count_parts
+            scope[SENDER] = caller or address
             return caller
         caller = self._identify(key)
+        scope[SENDER] = caller or address
         (refusal,) = await self._count([caller or address])
         if refusal is not None:
             raise refusal
         return caller
 
-    def guard(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        """How the body of an admitted request is received: a batch without a key has to show one in its first part."""
+    async def guard(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+        """How the body of an admitted request is received: a batch without a key has to show one in its first part.
+
+        As much of it as that takes is read here, so that a batch without any key costs nobody else's time.
+
+        Raises:
+            ApiError: 401, no valid key; 429, one that has no request left; or what `receive` raises.
+        """
         batch: _Batch | None = scope.get(_BATCH)
-        if batch is None or batch.sender is not None:
+        if batch is None or batch.sender is not None or scope["method"] != "POST":
             return receive
-        return _KeyedBatch(receive, headers, partial(self._check_first_part, batch)).receive
+        first: Message | None = await self._read_first_part(batch, headers, receive)
+        scope[SENDER] = batch.sender or scope[SENDER]
+
+        async def go_on() -> Message:
+            nonlocal first
+            message, first = first, None
+            return message or await receive()
+
+        return go_on
+
+    async def _read_first_part(self, batch: "_Batch", headers: Headers, receive: Receive) -> Message:
+        """As many pieces of a batch as it takes to know the key of its first part, as one."""
+        if read_coding(headers):
+            needed = "A compressed batch needs its API key in its own headers, not only in its parts."
+            raise ApiError(401, "unauthorized", needed)
+        held, more = bytearray(), True
+        while more and len(held) < MAX_HEAD_BYTES:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+            held += message.get("body", b"")
+            more = message.get("more_body", False)
+        begun = bytes(held[:MAX_HEAD_BYTES])  # the part may be cut off behind them
+        await self._check_first_part(batch, read_first_part(headers.get("content-type", ""), begun))
+        return {"type": "http.request", "body": bytes(held), "more_body": more}
 
     def _identify_part(self, key: str, part: Part | BrokenPart) -> tuple[Part, str | None]:
         """A part of a batch, which may share the batch's key, and the name of its key."""
@@ -158,45 +193,6 @@ class _Batch:
         paid = parts.index(self.sender)
         refusals = await self._count(parts[:paid] + parts[paid + 1 :])
         return [*refusals[:paid], None, *refusals[paid:]]
-
-
-class _KeyedBatch:
-    """The body of a batch that came without a key of its own.
-
-    Args:
-        receive: Its pieces.
-        headers: Of the batch.
-        check: Raises where the first part has no valid key. The part may be cut off behind its first bytes.
-    """
-
-    def __init__(
-        self, receive: Receive, headers: Headers, check: Callable[[Part | BrokenPart], Awaitable[None]]
-    ) -> None:
-        self._receive, self._headers, self._check = receive, headers, check
-        self._is_checked = False
-
-    async def receive(self) -> Message:
-        """The next piece; the first one is as long as it takes to know the key.
-
-        Raises:
-            ApiError: 401, no valid key; 429, one that has no request left; or what the receiving of the pieces raises.
-        """
-        if self._is_checked:
-            return await self._receive()
-        if read_coding(self._headers):
-            needed = "A compressed batch needs its API key in its own headers, not only in its parts."
-            raise ApiError(401, "unauthorized", needed)
-        held, more = bytearray(), True
-        while more and len(held) < MAX_HEAD_BYTES:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                return message
-            held += message.get("body", b"")
-            more = message.get("more_body", False)
-        begun = bytes(held[:MAX_HEAD_BYTES])
-        await self._check(read_first_part(self._headers.get("content-type", ""), begun))
-        self._is_checked = True
-        return {"type": "http.request", "body": bytes(held), "more_body": more}
 
 
 def _refuse_rate(limiter: Limiter, wait_s: float) -> ApiError:

@@ -1,9 +1,12 @@
 """Refusals of the server, before a dialect words them for its API."""
 
+import traceback
 from typing import Any, ClassVar
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+
+from moderation.errors import ModerationError
 
 _KIND_OF_STATUS = {
     400: "invalid_request",
@@ -95,6 +98,14 @@ def as_problem(error: Exception) -> ApiError:
     kind = _KIND_OF_STATUS.get(status, "invalid_request" if status < 500 else "internal")
     allow = (getattr(error, "headers", None) or {}).get("Allow")
     return ApiError(status, kind, _MESSAGES.get(status, "The request cannot be answered."), allow=allow)
+
+
+def describe_fault(error: Exception) -> dict[str, object]:
+    """What the log says of a bug: its kind and its place in the code, never its message, which may hold a text."""
+    if isinstance(error, ModerationError):  # of the bundle, say: its message has the cure, and no text
+        return {"error": str(error)}
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    return {"error": type(error).__name__, "trace": places}
 
 
 def _describe(part: Any) -> str:

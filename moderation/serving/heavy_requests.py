@@ -8,22 +8,24 @@ long is refused.
 """
 
 import asyncio
+import math
 import threading
+import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moderation.serving.admission import CALLER
+from moderation.serving.admission import SENDER
 from moderation.serving.bodies.media import read_coding
 from moderation.serving.errors import ApiError
-from moderation.serving.limits.local import budget_of
 from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.turns import Turns
 
@@ -46,6 +48,17 @@ class _HeavyThread:
         self._waiting: Turns[tuple[Future[Any], Callable[[], Any]]] = Turns()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._starting = threading.Lock()
+        self._usual_s = 0.0  # running mean of the time that work takes
+
+    def check_room(self, who: str) -> None:
+        """Refuse work that would wait too long.
+
+        Raises:
+            ApiError: 429.
+        """
+        wait_s = self._waiting.n_before(who) * self._usual_s
+        if wait_s > _LONGEST_LINE_S:
+            raise _too_busy(retry_after_s=math.ceil(wait_s - _LONGEST_LINE_S))
 
     def submit(self, work: Callable[[], _T]) -> "Future[_T]":
         """Have something done."""
@@ -67,19 +80,29 @@ class _HeavyThread:
 
     def _work(self) -> None:
         while (task := self._waiting.get()) is not None:
-            _finish(*task)
+            began = time.monotonic()
+            is_done = _finish(*task)
+            if is_done:
+                self._usual_s += 0.1 * (time.monotonic() - began - self._usual_s)
             del task  # which holds what was read
 
 
-def _finish(found: "Future[Any]", work: Callable[[], Any]) -> None:
+def _too_busy(*, retry_after_s: int) -> ApiError:
+    message = "Too many large requests are running. Try again later."
+    return ApiError(429, "queue_full", message, retry_after_s=retry_after_s)
+
+
+def _finish(found: "Future[Any]", work: Callable[[], Any]) -> bool:
+    """Do it, unless nobody waits for it any more."""
     if not found.set_running_or_notify_cancel():
-        return
+        return False
     try:
         found.set_result(work())
     except BaseException as error:
         found.set_exception(error)
     finally:
         del found, work  # an exception's traceback holds this frame
+    return True
 
 
 _FIRST_LOOPS = _HeavyThread("work aside")  # of small requests
@@ -99,7 +122,7 @@ async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwa
     try:
         await asyncio.wait([found], timeout=_LONGEST_LINE_S)
         if not found.done() and at_work.cancel():  # it has not begun
-            raise ApiError(429, "queue_full", "Too many requests are running. Try again later.", retry_after_s=1)
+            raise _too_busy(retry_after_s=1)
         return await found
     finally:
         found.cancel()  # whoever asked may have left
@@ -124,6 +147,7 @@ class HeavyRequests:
 
     def __init__(self, max_body_bytes: int) -> None:
         self._room = _Room(_BODIES_AT_WORK * max_body_bytes)
+        self._heavy_thread = _FIRST_LOOPS
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -148,21 +172,23 @@ class HeavyRequests:
         """Run the application here, or in the thread where the body is large, or a batch: many requests, even if small.
 
         Raises:
-            ApiError: 429, too many large bodies are in progress.
+            ApiError: 429, too many large bodies are in progress; before the body is read, where that is known.
         """
-        _WHO.set(scope.get(CALLER) or budget_of(str((scope.get("client") or ("",))[0])))
+        who = scope.get(SENDER, "")
+        _WHO.set(who)
         if self._loop is None or (_is_small(Headers(scope=scope)) and route_path(scope) not in BATCH_PATHS):
             await app(scope, receive, send)
             return
+        self._heavy_thread.check_room(who)
         here = asyncio.get_running_loop()
-        with _Share(self._room) as share:
+        with _Share(self._room, who) as share:
             body = _WholeBody(receive, here, share)
             work = app(scope, body.receive, lambda message: _on(here, send(message)))
             await _on(self._loop, work)
 
     async def _run(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        _local.thread = _HeavyThread("heavy work")
+        _local.thread = self._heavy_thread = _HeavyThread("heavy work")
         try:
             ready.set()
             await self._stop.wait()
@@ -180,10 +206,21 @@ def _is_small(headers: Headers) -> bool:
 
 @dataclass
 class _Room:
-    """What bodies at work may hold, all together."""
+    """What bodies at work may hold, all together.
+
+    No sender's may hold more than there is room left: they fill half of it alone, and others always find some.
+    """
 
     most: int
     n_bytes: int = 0
+    by_sender: Counter[str] = field(default_factory=Counter)
+
+    def change(self, who: str, n_bytes: int) -> None:
+        """A body of this sender holds so much more, or less."""
+        self.n_bytes += n_bytes
+        self.by_sender[who] += n_bytes
+        if not self.by_sender[who]:
+            del self.by_sender[who]
 
 
 class _Share:
@@ -192,15 +229,15 @@ class _Share:
     It grows with what comes: were it what a sender announces, some who send nothing would keep out all others.
     """
 
-    def __init__(self, room: _Room) -> None:
-        self._room, self._n_bytes, self._is_over = room, 0, False
+    def __init__(self, room: _Room, who: str) -> None:
+        self._room, self._who, self._n_bytes, self._is_over = room, who, 0, False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over = True
-        self._room.n_bytes -= self._n_bytes
+        self._room.change(self._who, -self._n_bytes)
 
     def grow_to(self, n_bytes: int) -> None:
         """Hold so much, where it is less so far.
@@ -211,9 +248,11 @@ class _Share:
         more = n_bytes - self._n_bytes
         if more <= 0 or self._is_over:
             return
-        if self._room.n_bytes + more > self._room.most:
-            raise ApiError(429, "queue_full", "Too many large requests are running. Try again later.", retry_after_s=1)
-        self._room.n_bytes += more
+        room = self._room.most - self._room.n_bytes
+        own = self._room.by_sender[self._who] if self._who else 0
+        if own + more > room:
+            raise _too_busy(retry_after_s=1)
+        self._room.change(self._who, more)
         self._n_bytes = n_bytes
 
 

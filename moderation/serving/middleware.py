@@ -7,7 +7,6 @@ a key; and of a bug its kind and its place in the code, never its message, which
 import logging
 import re
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 
@@ -15,12 +14,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moderation.errors import ModerationError
 from moderation.serving.admission import CALLER, Admission
 from moderation.serving.bodies.media import Media
 from moderation.serving.bodies.reading import Body
+from moderation.serving.deadline import start_clock
 from moderation.serving.dialects.registry import render_problem
-from moderation.serving.errors import ApiError
+from moderation.serving.errors import ApiError, describe_fault
 from moderation.serving.heavy_requests import HeavyRequests
 from moderation.serving.metrics import Metrics
 from moderation.serving.options import ServerOptions
@@ -96,8 +95,9 @@ class Gate:
             caller = scope[CALLER] = await self._admission.admit(scope, path, headers)
             if asks_model(path):
                 self._service().check_room()
+            start_clock(load.timeout_s)
             media.has_key = caller is not None
-            take = self._admission.guard(scope, headers, body.receive)
+            take = await self._admission.guard(scope, headers, body.receive)
             await body.while_sender_waits(self._heavy_requests.run(self._app, scope, take, send_on))
         except ApiError as problem:
             if not status:
@@ -105,7 +105,7 @@ class Gate:
         except ClientDisconnect:
             pass
         except Exception as error:
-            _log_fault(error, request_id)
+            logger.error("fault", extra={"request_id": request_id, **describe_fault(error)})
             if not status:
                 fault = ApiError(500, "internal", f"Internal error; the server's log has it under: {request_id}")
                 await render_problem(path, fault)(scope, receive, send_on)
@@ -143,14 +143,6 @@ def _choose_id(headers: Headers) -> str:
     """The request's identity: the one that it came with, where that is harmless in a log."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _log_fault(error: Exception, request_id: str) -> None:
-    if isinstance(error, ModerationError):  # of the bundle, say: its message has the cure, and no text
-        logger.error("fault", extra={"request_id": request_id, "error": str(error)})
-        return
-    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    logger.error("fault", extra={"request_id": request_id, "error": type(error).__name__, "trace": places})
 
 
 def _method(scope: Scope) -> str:

@@ -18,6 +18,7 @@ from moderation.errors import DataError
 from moderation.inference.classifier import Classifier, TextResult
 from moderation.inference.texts import check_texts
 from moderation.inference.windows import Window
+from moderation.serving.deadline import seconds_left
 from moderation.serving.errors import ApiError
 from moderation.serving.metrics import Metrics
 from moderation.serving.queue import Batcher
@@ -79,7 +80,7 @@ class PredictionService:
         classifier: Loaded; closed with this object.
         metrics: Where to count.
         max_wait_s: A request that would have to wait longer for its answer is refused at once (429).
-        timeout_s: A request without an answer by then is given up (504).
+        timeout_s: A request without an answer by then is given up (504); its time counts from its admission.
         cache_texts: Results to cache, for all keys together; 0: none. No text is stored, and no key finds another's.
 
     Attributes:
@@ -202,7 +203,7 @@ class PredictionService:
     async def _compute(self, texts: list[str]) -> list[_Row]:
         n_tokens, long = measure(texts)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(min(self._timeout_s, seconds_left())):
                 windows = await self._cut_aside(texts, n_tokens, long=long)
                 n_found = sum(len(window.ids) for _, window in windows)
                 if n_found > n_tokens:  # for example letters that the tokenizer splits into many tokens

@@ -38,6 +38,12 @@ class Turns(Generic[_T]):
             self._changed.notify()
             return True
 
+    def n_before(self, who: str) -> int:
+        """How many items would be taken before one that is put in now for `who`."""
+        with self._changed:
+            own = len(self._lines.get(who, ()))
+            return own + sum(min(len(line), own + 1) for name, line in self._lines.items() if name != who)
+
     def get(self) -> _T | None:
         """Wait for the next item, and take it; None: it is closed."""
         with self._changed:

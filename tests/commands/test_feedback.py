@@ -199,6 +199,28 @@ ROWS: dict[str, tuple[str, object]] = {
 }
 
 
+@pytest.mark.hostile("feedback: a database of somebody else's")
+def test_a_column_that_computes_endless_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The database makes it when it is read: 100 bytes of a file become gigabytes."""
+    columns = "id integer primary key, received_at, community_id, client_token, text_sha256, label_scores"
+    with closing(sqlite3.connect(tmp_path / "f.db")) as database, database:
+        database.execute(f"CREATE TABLE feedback ({columns}, text AS (hex(zeroblob(400000000))) VIRTUAL)")
+        database.execute("INSERT INTO feedback (id, text_sha256, label_scores) VALUES (1, 'x', '{}')")
+    url = f"sqlite:///{tmp_path / 'f.db'}"
+    assert cli.main(["feedback", "export", "--feedback-url", url, "-o", str(tmp_path / "t.csv")]) == 1
+    assert "SQLITE_TOOBIG" in capsys.readouterr().err
+
+
+@pytest.mark.hostile("feedback: a database of somebody else's")
+def test_more_labels_than_a_model_may_have_are_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = fill(tmp_path / "f.db", ("text", {f"label {n}": 1.0 for n in range(20_000)}, True))
+    words = ["feedback", "export", "--feedback-url", url, "-o", str(tmp_path / "t.csv")]
+    assert cli.main(words) == 1
+    said = capsys.readouterr().err
+    assert "20,000 different labels; expected 1,000 at most" in said and len(said) < 500
+    assert cli.main([*words, "--label-columns", "label 7"]) == 0
+
+
 @pytest.mark.hostile("feedback: odd rows")
 def test_rows_that_the_server_did_not_write_are_left_out_and_counted(
     tmp_path: Path, attack: Attack, capsys: pytest.CaptureFixture[str]

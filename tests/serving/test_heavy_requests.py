@@ -5,7 +5,7 @@ import gc
 import json
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ import pytest
 from starlette.datastructures import Headers
 
 from moderation import Classifier
-from moderation.serving import heavy_requests
-from moderation.serving.admission import CALLER
+from moderation.serving import deadline, heavy_requests
+from moderation.serving.admission import SENDER
 from moderation.serving.app import create_app
 from moderation.serving.bodies import json_bodies
 from moderation.serving.bodies import reading as bodies_module
@@ -175,8 +175,7 @@ def test_heavy_work_that_nobody_waits_for_any_more_is_not_begun() -> None:
 
 
 @pytest.mark.hostile("large bodies: others wait")
-@pytest.mark.parametrize("who", [{CALLER: "a"}, {"client": ("10.0.0.1", 1)}], ids=["key", "address"])
-def test_heavy_work_of_one_key_or_address_does_not_wait_for_all_that_another_brought(who: dict[str, Any]) -> None:
+def test_heavy_work_of_one_sender_does_not_wait_for_all_that_another_brought() -> None:
     began, go = threading.Event(), threading.Event()
     asked: list[str] = []
     done: list[str] = []
@@ -189,20 +188,20 @@ def test_heavy_work_of_one_key_or_address_does_not_wait_for_all_that_another_bro
         heavy = HeavyRequests(100_000)
         heavy.open()
 
-        async def send(name: str, **more: Any) -> None:
+        async def send(name: str, who: str = "a") -> None:
             async def app(*_: object) -> None:
                 asked.append(name)
                 await run_heavy(hold if name == "first" else partial(done.append, name))
 
             large = scope_of(**{"transfer-encoding": "chunked"})
-            await heavy.run(app, large | more, pieces_of(b"x"), None)  # type: ignore[arg-type]
+            await heavy.run(app, large | {SENDER: who}, pieces_of(b"x"), None)  # type: ignore[arg-type]
 
         try:
-            sent = [asyncio.create_task(send("first", **who))]
+            sent = [asyncio.create_task(send("first"))]
             while not began.is_set():
                 await asyncio.sleep(0.001)
             for name in (*("many" for _ in range(20)), "one"):
-                sent.append(asyncio.create_task(send(name, **({CALLER: "b"} if name == "one" else who))))
+                sent.append(asyncio.create_task(send(name, "b" if name == "one" else "a")))
             while sum(task.done() for task in sent) == 0 and len(asked) < 22:
                 await asyncio.sleep(0.001)
             go.set()
@@ -212,6 +211,78 @@ def test_heavy_work_of_one_key_or_address_does_not_wait_for_all_that_another_bro
 
     asyncio.run(main())
     assert "one" in done[:2] and len(done) == 21
+
+
+@pytest.mark.hostile("large bodies: others wait")
+def test_a_large_request_that_would_wait_too_long_is_refused_before_it_is_read(attack: Attack) -> None:
+    """However small it comes packed; one of another sender is let in."""
+    n_waiting, began, go = 4, threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        assert go.wait(60)
+
+    async def work(*_: object) -> None:
+        await run_heavy(hold)
+
+    async def main() -> None:
+        heavy = HeavyRequests(100_000)
+        heavy.open()
+        heavy._heavy_thread._usual_s = 2.0
+        packed = scope_of(**{"content-length": "9", "content-encoding": "gzip"}) | {SENDER: "a"}
+        sent = [asyncio.create_task(heavy.run(work, packed, pieces_of(b"x"), None)) for _ in range(n_waiting)]  # type: ignore[arg-type]
+        try:
+            while heavy._heavy_thread._waiting.n_before("a") < n_waiting - 1:
+                await asyncio.sleep(0.001)
+            with pytest.raises(ApiError) as refused:
+                await heavy.run(work, packed, pieces_of(), None)  # type: ignore[arg-type]
+            assert (refused.value.status, refused.value.kind) == (429, "queue_full")
+            assert refused.value.headers["Retry-After"] == "1"
+            sent.append(asyncio.create_task(heavy.run(work, packed | {SENDER: "b"}, pieces_of(b"x"), None)))  # type: ignore[arg-type]
+            while heavy._heavy_thread._waiting.n_before("b") < 2:
+                await asyncio.sleep(0.001)
+            go.set()
+            await asyncio.gather(*sent)
+        finally:
+            go.set()
+            heavy.close()
+
+    asyncio.run(main())
+    attack.tried(n_waiting)
+
+
+@pytest.mark.hostile("large bodies: memory")
+def test_bodies_of_one_sender_leave_room_for_those_of_others(monkeypatch: pytest.MonkeyPatch, attack: Attack) -> None:
+    monkeypatch.setattr(heavy_requests, "_BODIES_AT_WORK", 4)
+    go = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await asyncio.to_thread(go.wait, 30)
+
+    async def main() -> None:
+        heavy = HeavyRequests(10_000)
+        heavy.open()
+
+        async def run(who: str) -> None:
+            scope = scope_of(**{"content-length": "10000"}) | {SENDER: who}
+            await heavy.run(app, scope, pieces_of(b"a" * 10_000), None)  # type: ignore[arg-type]
+
+        tasks = []
+        for who, n_bytes in (("a", 10_000), ("a", 20_000), ("b", 30_000)):
+            tasks.append(asyncio.create_task(run(who)))
+            while heavy._room.n_bytes < n_bytes:
+                await asyncio.sleep(0.001)
+            if n_bytes > 10_000:
+                with pytest.raises(ApiError, match="Too many large requests"):
+                    await run("a")
+        go.set()
+        await asyncio.gather(*tasks)
+        assert heavy._room.n_bytes == 0 and not heavy._room.by_sender
+        heavy.close()
+
+    asyncio.run(main())
+    attack.tried(2)
 
 
 @pytest.mark.hostile("large bodies: memory")
@@ -647,6 +718,24 @@ def test_windows_of_a_cancelled_request_leave_the_queue(tiny_bundle: Path) -> No
         go.set()
         service.close()
     assert sum(computed) < 5
+
+
+def test_the_time_of_a_request_counts_from_its_admission(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it waits for before its texts are read is part of it."""
+    clock = [0.0]
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    app = create_app(tiny_bundle, threads=1, timeout_s=30, cache_texts=0)
+
+    async def pieces(wait_s: float) -> AsyncIterator[bytes]:
+        yield b'{"texts": ["kind"]}'
+        clock[0] += wait_s
+
+    request = {"url": "/v1/predict", "headers": {"Content-Type": "application/json"}}
+    statuses = []
+    for wait_s in (29.0, 31.0):
+        (answer,) = ask(app, request | {"content": pieces(wait_s)})
+        statuses.append(answer.status_code)
+    assert statuses == [200, 504]
 
 
 def test_a_cancelled_request_is_not_cut_any_further(tiny_bundle: Path) -> None:

@@ -17,6 +17,16 @@ def test_each_is_served_in_turn_and_in_their_own_order() -> None:
     assert [turns.get() for _ in range(3)] == ["b2", "a3", "c2"]
 
 
+def test_what_comes_before_the_next_item_of_somebody_is_known() -> None:
+    turns: Turns[str] = Turns()
+    for item in ("a1", "a2", "a3", "b1", "c1", "c2"):
+        turns.put(item, item[0])
+    assert {who: turns.n_before(who) for who in "abcd"} == {"a": 6, "b": 5, "c": 6, "d": 3}
+    turns.put("last", "b")
+    assert [turns.get() for _ in range(5)] == ["a1", "b1", "c1", "a2", "last"]
+    turns.close()
+
+
 @pytest.mark.hostile("queue: one key fills it")
 def test_there_is_always_room_for_somebody_else() -> None:
     turns: Turns[int] = Turns(100)

@@ -139,6 +139,7 @@ class Framing:
 
     Attributes:
         has_head: Whether the head of a request was cut, but not yet its end.
+        n_left: Bytes left of its body; where that comes in chunks, of this chunk with the line end after it.
     """
 
     def __init__(self) -> None:
@@ -146,7 +147,7 @@ class Framing:
         self._outside_bytes = 0  # bytes of this request outside its body, minus what chunks may use for their frames
         self._is_line_read = False  # whether the request line of an incomplete head was checked
         self._n_trailers = 0
-        self._n_left = 0  # bytes left of the body, or of a chunk with the line end after it
+        self.n_left = 0
         self._is_chunked = self._in_trailers = False
 
     def cut(self, held: bytearray) -> bytes | None:
@@ -157,12 +158,12 @@ class Framing:
         """
         if not self.has_head:
             piece = self._cut_head(held)
-        elif self._n_left:
-            piece = _take(held, min(self._n_left, len(held)))
-            self._n_left -= len(piece or b"")
+        elif self.n_left:
+            piece = _take(held, min(self.n_left, len(held)))
+            self.n_left -= len(piece or b"")
         else:
             piece = self._cut_trailer(held) if self._in_trailers else self._cut_chunks(held)
-        if self.has_head and not self._n_left and not self._is_chunked:
+        if self.has_head and not self.n_left and not self._is_chunked:
             self.has_head, self._outside_bytes = False, 0
         return piece
 
@@ -188,7 +189,7 @@ class Framing:
         head = read_head(_take(held, end + 4) or b"")
         self.has_head, self._is_line_read = True, False
         self._in_trailers, self._n_trailers = False, 0
-        self._is_chunked, self._n_left = head.body_bytes is None, head.body_bytes or 0
+        self._is_chunked, self.n_left = head.body_bytes is None, head.body_bytes or 0
         return head.raw
 
     def _cut_chunks(self, held: bytearray) -> bytes | None:
@@ -203,7 +204,7 @@ class Framing:
                 return _take(held, at)
             at += n_bytes + 2
             if at > len(held):
-                self._n_left = at - len(held)
+                self.n_left = at - len(held)
                 return _take(held, len(held))
         if held.find(b"\r\n", at) >= 0:
             raise BadFraming("The length of a chunk cannot be read.")

@@ -54,7 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unwanted_bytes = 0  # of the last request, after its answer
         self._thrown_away_bytes = 0  # since it became deaf
         self._in_body = False  # the parser is after the head of a request and before its end
-        self._keeps_alive = False  # whether to keep the connection after answering a request that expects 100
+        self._keeps_alive = False  # whether the client wants the connection to stay open after this request
         self._is_deaf = False  # all further input is discarded
         self._is_leaving = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -147,14 +147,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._in_body = True  # not reached if uvicorn could not read the URL: that gets an answer, too
         self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]  # has what an answer uses
-        if self.expect_100_continue:  # a client that gets another answer may skip the body and send the next request
-            self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
+        self._keeps_alive = self.cycle.keep_alive
 
     def on_message_complete(self) -> None:
         """The whole request has arrived."""
         self._in_body = False
-        if self.expect_100_continue and not self.cycle.response_started and not self._is_leaving:
-            self.cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
 
     def _read_on(self) -> None:
@@ -193,6 +190,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser.feed_data(piece)
         if self._in_body != self._framing.has_head:
             raise BadFraming("It is unclear where the request ends.")
+        self._choose_keep_alive()
+
+    def _choose_keep_alive(self) -> None:
+        """Have an answer that would begin now say `Connection: close` if the connection cannot be used again.
+
+        Too much of the body would follow it; or the client waits for `100 Continue`, and after another answer it may
+        skip the body and send the next request.
+        """
+        if self._is_leaving or self._is_answered() or self.cycle.response_started:
+            return
+        rest_is_too_long = self._framing.n_left > MAX_UNWANTED_BYTES
+        self.cycle.keep_alive = self._keeps_alive and not (
+            self._in_body and (self.expect_100_continue or rest_is_too_long)
+        )
 
     def _is_next(self) -> bool:
         """Whether to read on: the rest of a request, or the next one if the last one is answered."""

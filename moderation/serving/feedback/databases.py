@@ -28,6 +28,7 @@ _NOT_TAKEN = "--feedback-url: hosts, ports or parameters after '?' that PostgreS
 _OWN = 0o600
 _LONGEST_S = 30.0  # that SQLite works on what one connection is used for
 _STEPS = 100_000  # of its machine, between two looks at the clock
+_LONGEST_VALUE = 1_000_000  # bytes; a decision has a quarter at most, but a column that is computed may have any size
 
 UNREADABLE = object()
 """Stands for a value of a JSON column that is no JSON."""
@@ -244,6 +245,7 @@ def _write_into_one_file(connection: sqlite3.Connection, record: object) -> None
 
 def _limit_work(connection: sqlite3.Connection, path: Path, table: str) -> None:
     end = time.monotonic() + _LONGEST_S
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
     connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
     if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'view' AND lower(name) = ?", [table]).fetchone():
         raise ArtifactError(f"{path}: {table} is a view there; expected a table. Name another database.")

@@ -186,6 +186,25 @@ def test_an_unwanted_body_costs_the_next_request_nothing(n_bytes: int, chunked: 
     assert wire.statuses() == [200] * 6
 
 
+@pytest.mark.parametrize("n_bytes", [MAX_UNWANTED_BYTES, MAX_UNWANTED_BYTES + 1, 2_000_000])
+@pytest.mark.parametrize("n_sent", [0, 10_000])
+def test_an_answer_says_whether_the_connection_will_be_closed_because_of_an_unread_body(
+    n_bytes: int, n_sent: int
+) -> None:
+    """A client that is not told sends its next request into a connection that is about to close, and loses it."""
+    for head in (b"Content-Length: %d\r\n\r\n" % n_bytes, b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % n_bytes):
+        wire = asyncio.run(tell([REFUSED + head + b"a" * n_sent]))
+        rest = n_bytes - n_sent + (2 if b"chunked" in head else 0)
+        assert (b"\r\nconnection: close\r\n" in wire.written) == wire.is_ended == (rest > MAX_UNWANTED_BYTES)
+
+
+def test_a_long_body_that_has_arrived_keeps_the_connection_open() -> None:
+    body = b"a" * (2 * MAX_UNWANTED_BYTES)
+    pieces = [b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body), body[:100], body[100:]]
+    wire = asyncio.run(tell(pieces * 2))
+    assert wire.statuses() == [200, 200] and b"close" not in wire.written
+
+
 @dataclass
 class Watched(Wire):
     """Also notes how many bytes were read, and whether the server closes by itself."""
@@ -220,8 +239,9 @@ def test_an_unwanted_body_has_a_limit(piece: bytes, caplog: pytest.LogCaptureFix
         wire = asyncio.run(tell_of_unwanted(piece, 40))
     assert wire.n_read < MAX_UNWANTED_BYTES + 2 * len(piece)
     assert (wire.statuses(), wire.is_ended, wire.closes) == ([200], True, False)
-    (line,) = (record.__dict__ for record in caplog.records)
-    assert "already answered" in line["reason"] and "status" not in line
+    lines = [record.__dict__ for record in caplog.records]
+    assert len(lines) == piece.endswith(b"\r\n"), "the end of a body in chunks comes unannounced"
+    assert all("already answered" in line["reason"] and "status" not in line for line in lines)
     attack.tried(40)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from email.parser import BytesParser
 from email.policy import HTTP
 from pathlib import Path
@@ -22,7 +23,9 @@ from moderation.serving.dialects.perspective.batch import MAX_REFUSED_PARTS
 from moderation.serving.errors import ApiError
 from moderation.serving.feedback.decisions import Decision, OutcomeUnknownError
 from moderation.serving.feedback.store import FeedbackStore
+from moderation.serving.heavy_requests import HeavyRequests
 from moderation.serving.keys import Keys
+from tests.attack_table import Attack
 from tests.serving.conftest import Server, exchange, started
 from tests.serving.in_process import ask
 
@@ -289,6 +292,19 @@ def test_a_batch_without_a_key_counts_for_the_key_of_its_first_part_or_for_nobod
     assert [answer.status_code for answer in answers] == [403] * 3 + [405] * 3 + [400, 400, 429] + [200, 200, 429]
 
 
+@pytest.mark.hostile("large bodies: others wait")
+def test_a_batch_without_a_key_delays_no_large_request(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, attack: Attack
+) -> None:
+    """It is refused before it would get to the thread where large requests wait for each other."""
+    app = create_app(tiny_bundle, threads=1, keys=Keys({"forum": hashlib.sha256(b"forum").hexdigest()}))
+    monkeypatch.setattr(HeavyRequests, "run", None)
+    contents = ("", "You fool", part(BODY) * 50, part(BODY, "/comments:analyze?key=wrong"), part(BODY, "/v1/predict"))
+    answers = ask(app, *({"url": "/batch", "content": content, "headers": KIND} for content in contents))
+    assert [answer.status_code for answer in answers] == [403, 403, 403, 400, 403]
+    attack.tried(len(contents))
+
+
 def test_an_unreadable_batch_is_refused_in_googles_form(server: Server) -> None:
     url = f"{server.url}/batch"
     for kind in ("application/json", "text/plain", "multipart/form-data; boundary=b", ""):
@@ -348,6 +364,36 @@ def test_a_batch_does_not_wait_for_each_decision_that_cannot_be_kept(
     (answer,) = ask(app, {"url": "/batch", "content": content, "headers": KIND})
     assert [status for status, _ in read(answer)] == [504 if how == "silent" else 503, 200, *[503, 200] * 2]
     assert len(tried) == (0 if how == "slow" else 1)
+
+
+@pytest.mark.hostile("feedback: folder that cannot be looked at")
+@pytest.mark.parametrize(("error", "status"), [(PermissionError(13, "zqxmarker"), 503), (ValueError("zqxmarker"), 500)])
+def test_a_batch_says_of_each_decision_whether_it_was_stored_whatever_happens_to_the_others(
+    error: Exception, status: int, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.db"
+    app = create_app(tiny_bundle, threads=1, feedback_url=f"sqlite:///{path}")
+    decision = {"comment": {"text": "you idiot"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 1}}}}
+    content = part(decision, "/v1alpha1/comments:suggestscore") * 4 + part(BODY) + "--b--\r\n"
+    put, n_stored = FeedbackStore._put, 0
+
+    def put_two(store: FeedbackStore, decision: Decision, is_wanted: Any) -> bool:
+        nonlocal n_stored
+        n_stored += 1
+        if n_stored > 2:
+            raise error
+        return put(store, decision, is_wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeedbackStore, "_put", put_two)
+        answer, counts = ask(
+            app, {"url": "/batch", "content": content, "headers": KIND}, {"method": "GET", "url": "/metrics"}
+        )
+    assert [found for found, _ in read(answer)] == [200, 200, status, 503, 200]
+    assert 'decisions_total{outcome="kept"} 2.0' in counts.text and 'outcome="failed"} 2.0' in counts.text
+    assert "zqxmarker" not in caplog.text + answer.text
+    with closing(FeedbackStore(f"sqlite:///{path}")) as store:
+        assert len(list(store.decisions())) == 2
 
 
 def test_texts_that_are_too_much_together_are_refused_before_anything_is_made_of_them(

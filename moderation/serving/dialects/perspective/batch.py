@@ -104,17 +104,17 @@ async def _read_batch(request: Request) -> list[_Ready]:
         ApiError: too many are refused before their body is looked at; the last one's problem. 413, too many items.
     """
     body = await request.body()  # where the gate has looked at the headers
-    parts = split_parts(request.headers["content-type"], body, most=MAX_PARTS)
     count: Callable[[Sequence[str | None]], Awaitable[list[ApiError | None]]] = request.scope[COUNT_PARTS]
-    read, excess = await run_heavy(_read_heads, request.scope, parts)
+    read, excess = await run_heavy(_read_heads, request.scope, request.headers["content-type"], body)
     refusals = await count([part.caller for part in read])
     if excess is not None:
         raise excess
     return await run_heavy(_prepare_all, state_for(request), read, refusals)
 
 
-def _read_heads(scope: Scope, parts: Sequence[bytes]) -> tuple[list[_Read], ApiError | None]:
+def _read_heads(scope: Scope, kind: str, body: bytes) -> tuple[list[_Read], ApiError | None]:
     """Parts without their bodies' content, up to the one that is one too many refused; and that one's problem."""
+    parts = split_parts(kind, body, most=MAX_PARTS)
     read: list[_Read] = []
     n_refused = 0
     for content in parts:
@@ -249,5 +249,5 @@ async def _answer_all(state: AppState, ready: Sequence[_Ready], analysed: Mappin
                 answers.append(await take_suggestion(state, part.asked, part.caller))
             except ApiError as problem:
                 answers.append(render_problem(problem))
-                is_lost = problem.status in (503, 504)
+                is_lost = problem.status >= 500
     return answers

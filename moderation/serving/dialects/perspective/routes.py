@@ -41,7 +41,7 @@ from moderation.serving.dialects.perspective.requests import (
     read_suggestion,
     read_wanted,
 )
-from moderation.serving.errors import ApiError
+from moderation.serving.errors import ApiError, describe_fault
 from moderation.serving.feedback.decisions import WAIT_S, Decision, OutcomeUnknownError
 from moderation.serving.heavy_requests import read_by_size
 from moderation.serving.service import PredictionService
@@ -264,6 +264,11 @@ async def take_suggestion(state: AppState, suggestion: Suggestion, caller: str |
             unknown = "The database did not say whether the decision was stored. Send it again: twice does no harm."
             raise ApiError(504, "timeout", unknown, retry_after_s=WAIT_S) from None
         raise not_stored() from None
+    except Exception as error:  # a bug, which must not take with it what a batch says of its other decisions
+        state.metrics.decision("failed")
+        logger.error("fault", extra=describe_fault(error))
+        unknown = "Internal error; it is not known whether the decision was stored."
+        raise ApiError(500, "internal", unknown) from None
     state.metrics.decision("kept")
     answer = SuggestCommentScoreResponse(
         client_token=suggestion.client_token,
@@ -289,6 +294,9 @@ async def _score_soon(service: PredictionService, text: str, caller: str | None)
         async with asyncio.timeout(_SOON_S):
             return (await service.read([text], caller=caller))[0].probabilities
     except (ApiError, TimeoutError):
+        return None
+    except Exception as error:
+        logger.error("fault", extra=describe_fault(error))
         return None
 
 
