@@ -171,7 +171,7 @@ def clean_table(
     where, frame = _read(data_path, form)
     text_column = find_text_column(frame.columns, form.text_column, where)
     spread, labels, left_aside = None, tuple[str, ...](), tuple[str, ...]()
-    language_column, problems = _language_column(frame, form.language_column)
+    language_column, problems = _language_column(frame, form, where)
     if form.one_column is None:
         labels, left_aside, almost = _find_labels(frame, text_column, form, where)
         problems += almost
@@ -261,14 +261,22 @@ def _with_labels(
     return pd.concat([frame[columns], spread.columns], axis=1)
 
 
-def _language_column(frame: pd.DataFrame, named: str | None) -> tuple[str | None, list[str]]:
+def _language_column(frame: pd.DataFrame, form: TableOptions, where: str) -> tuple[str | None, list[str]]:
     """The column of language codes, or None; and the problem if a named one is missing."""
-    if named is None:
-        return next((name for name in _LANGUAGE_COLUMNS if name in frame.columns), None), []
+    named = form.language_column
     if named in frame.columns:
         return named, []
-    problem = f"no column {named!r} of languages; the columns are: {show_names(frame.columns)} (--language-column)"
-    return None, [problem]
+    if named is not None:
+        there = show_names(frame.columns)
+        return None, [f"no column {named!r} of languages; the columns are: {there} (--language-column)"]
+    found = next((name for name in _LANGUAGE_COLUMNS if name in frame.columns), None)
+    if found is None and not form.only_english and _ANY_LANGUAGE not in form.languages:
+        logger.warning(
+            "%s: all rows are used, whatever their language: --languages %s needs a column of language codes, and "
+            "there is no %s (--language-column).",
+            *(where, show_names(form.languages), " or ".join(_LANGUAGE_COLUMNS)),
+        )
+    return found, []
 
 
 def _leave_out(

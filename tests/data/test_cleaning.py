@@ -86,6 +86,15 @@ def test_the_language_column_keeps_english(column: str) -> None:
     assert df.attrs["left_out"]["other_language"] == 3
 
 
+def test_languages_without_a_column_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    frame = pd.DataFrame({"comment_text": ["a", "b"], "toxic": [0, 1]})
+    for languages in (["en"], ["any"]):
+        load_english_only(frame, languages=languages)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(load_english_only(frame, languages=["fr", "de"])) == 2
+    assert "--languages fr, de needs a column of language codes" in caplog.text
+
+
 def test_languages_choose_what_the_column_keeps() -> None:
     codes = ["en", "pt-BR", "PT", "fr", None]
     frame = pd.DataFrame({"comment_text": list("abcde"), "toxic": [0, 1, 0, 1, 0], "lang": codes})
