@@ -24,7 +24,7 @@ from moderation.config import TrainConfig
 from moderation.data.encoding import df_to_hfds, tokenizer_sha256
 from moderation.data.folding import fold_disguises
 from moderation.data.splits import SPLITS, Splits, load_splits, take_handful
-from moderation.errors import ConfigError
+from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.by_language import format_languages, measure_by_language
 from moderation.evaluation.calibration import calibrators_of, fit_calibrators, save_calibration
 from moderation.evaluation.metrics import format_table, measure_split
@@ -165,8 +165,23 @@ def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
             _write_probabilities(run, logits, calibrators, splits, config)
             metrics = _tune_and_evaluate(run, logits, calibrators, splits, config)
         finish_run(run, begun[0], timer, done)
-    save_logs_and_plots(run.path)
+    write_report(run)
     return metrics
+
+
+def write_report(run: RunFolder) -> None:
+    """Write the plots and the page of a finished run.
+
+    Raises:
+        ArtifactError: the disk is full; the message says that the training itself is complete.
+    """
+    try:
+        save_logs_and_plots(run.path)
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{error}\nThe training itself is complete: only plots or {run.report.name} are missing. To write them: "
+            f"moderation evaluate --checkpoint {run.checkpoint_best}"
+        ) from error
 
 
 def _encode(splits: Splits, tokenizer: PreTrainedTokenizerBase, config: TrainConfig) -> dict[str, Dataset]:

@@ -270,7 +270,7 @@ def _language_column(frame: pd.DataFrame, form: TableOptions, where: str) -> tup
         there = show_names(frame.columns)
         return None, [f"no column {named!r} of languages; the columns are: {there} (--language-column)"]
     found = next((name for name in _LANGUAGE_COLUMNS if name in frame.columns), None)
-    if found is None and not form.only_english and _ANY_LANGUAGE not in form.languages:
+    if found is None and not form.only_english and ANY_LANGUAGE not in form.languages:
         logger.warning(
             "%s: all rows are used, whatever their language: --languages %s needs a column of language codes, and "
             "there is no %s (--language-column).",

@@ -10,6 +10,7 @@ import pytest
 import model_training
 from moderation import cli
 from moderation.artifacts import RunFolder
+from moderation.commands.train import write_report
 from moderation.data.options import SplitOptions
 from moderation.data.splits import load_splits
 from moderation.errors import ArtifactError
@@ -271,3 +272,10 @@ def test_resume_requires_as_many_processes_as_before(run, table_path, tiny_backb
     assert train(table_path, tiny_backbone, run, "--resume") == 2
     assert "2 processes" in capsys.readouterr().err
     assert (run / "checkpoint_best.pt").exists()
+
+
+def test_a_training_whose_report_cannot_be_written_names_the_cure(run):
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()  # as a full disk would
+    with pytest.raises(ArtifactError, match=r"(?s)report\.html: .*complete.*moderation evaluate --checkpoint"):
+        write_report(RunFolder(run))
