@@ -7,6 +7,7 @@ bundle whose version is known is known to the last byte.
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -107,10 +108,11 @@ def check_files(bundle: Bundle, names: Iterable[str] | None = None) -> None:
     """
     for name, facts in bundle.files.items():
         file = bundle.path / name
-        if not _is_file(file):
+        size = _size_of_file(file)
+        if size is None:
             raise ArtifactError(f"{file}: missing; the bundle's {MANIFEST} lists it. Get the whole bundle again.")
-        if file.stat().st_size != facts.bytes:
-            raise ArtifactError(_describe_change(file, f"{file.stat().st_size:,} bytes", f"{facts.bytes:,} bytes"))
+        if size != facts.bytes:
+            raise ArtifactError(_describe_change(file, f"{size:,} bytes", f"{facts.bytes:,} bytes"))
     for name in bundle.files if names is None else names:
         if name not in bundle.files:
             raise ArtifactError(f"{bundle.path / name}: not listed in the bundle's {MANIFEST}; it will not be used.")
@@ -230,16 +232,18 @@ def _with_config(bundle: Bundle) -> Bundle:
 
 def _read_sealed_json(bundle: Bundle, name: str) -> dict[str, Any]:
     path = bundle.path / name
-    if not _is_file(path):  # such as a pipe, which could be read forever
+    if _size_of_file(path) is None:  # such as a pipe, which could be read forever
         raise ArtifactError(f"{path}: missing; the bundle's {MANIFEST} lists it. Get the whole bundle again.")
     return read_json(path, "a configuration, as written by transformers", unique_keys=True)
 
 
-def _is_file(path: Path) -> bool:
+def _size_of_file(path: Path) -> int | None:
+    """Bytes of a regular file; None if it is missing or something else."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that a file cannot have, a folder that must not be entered
-        return False
+        status = path.stat()
+    except (OSError, ValueError):  # also a name that a file cannot have, a folder that must not be entered
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _describe_change(file: Path, found: str, expected: str) -> str:
