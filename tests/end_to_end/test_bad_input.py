@@ -579,8 +579,11 @@ def test_a_full_disk_is_named_and_leaves_no_partial_file(
     with largest_file(n_bytes):
         said = run("train", "--data-path", data, "--output-dir", tmp_path / "run", *small)
     assert said.code == 1
-    assert str(tmp_path) in said.message
-    assert "could not be written" in said.message
+    if n_bytes < 10_000:  # not even the backbone's tokenizer can be copied
+        assert "cannot be copied to the temporary folder" in said.message
+    else:
+        assert str(tmp_path) in said.message
+        assert "could not be written" in said.message
     assert not (tmp_path / "run").exists(), "nothing half-written"
 
 

@@ -10,7 +10,9 @@ import psutil
 import pytest
 import torch
 
+from moderation.documents import to_plain
 from moderation.labels import JIGSAW_LABELS
+from moderation.run_records import GitState
 from moderation.training.environment import (
     PhaseTimer,
     describe_environment,
@@ -56,11 +58,11 @@ def test_threads_are_set_only_if_requested():
 
 def test_the_environment_can_be_written_as_json_and_names_no_one():
     environment = describe_environment()
-    text = json.dumps(environment, allow_nan=False)
+    text = json.dumps(to_plain(environment), allow_nan=False)
     assert environment["libraries"]["torch"] == torch.__version__
-    assert environment["hardware"]["cores"] == os.cpu_count()
-    assert environment["hardware"]["memory_bytes"] == psutil.virtual_memory().total
-    assert environment["hardware"]["threads"] == torch.get_num_threads()
+    assert environment["hardware"].cores == os.cpu_count()
+    assert environment["hardware"].memory_bytes == psutil.virtual_memory().total
+    assert environment["hardware"].threads == torch.get_num_threads()
     assert environment["processes"] == 1
     assert str(Path.home()) == "/" or str(Path.home()) not in text
     assert str(Path.cwd()) not in text
@@ -91,12 +93,12 @@ def git(folder, *words):
 
 def test_git_commit_and_changes(repository):
     commit = git(repository, "rev-parse", "HEAD")
-    assert describe_git(repository) == {"commit": commit, "dirty": False}
+    assert describe_git(repository) == GitState(commit, dirty=False)
     (repository / "file.py").write_text("one = 2\n")
-    assert describe_git(repository) == {"commit": commit, "dirty": True}
+    assert describe_git(repository) == GitState(commit, dirty=True)
     git(repository, "checkout", "--quiet", "file.py")
     (repository / "new.py").write_text("")
-    assert describe_git(repository) == {"commit": commit, "dirty": True}
+    assert describe_git(repository) == GitState(commit, dirty=True)
 
 
 def test_a_repository_around_the_package_is_not_its_own(repository):
