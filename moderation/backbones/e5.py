@@ -43,16 +43,12 @@ _EMBEDDINGS = {
     "ln.b": "LayerNorm.bias",
 }
 _SUFFIXES = {"w": "weight", "b": "bias"}
+_SPECIAL = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
+_PADDING_ID = 1
 _TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
-    "bos_token": "<s>",
-    "cls_token": "<s>",
-    "eos_token": "</s>",
-    "sep_token": "</s>",
-    "unk_token": "<unk>",
-    "pad_token": "<pad>",
-    "mask_token": "<mask>",
     "model_max_length": 512,
+    **{f"{name}_token": piece for name, piece in _SPECIAL.items()},
 }
 
 FloatArray = npt.NDArray[np.float32]
@@ -220,7 +216,7 @@ def _config(sizes: Sizes) -> dict[str, object]:
         "layer_norm_eps": 1e-12,
         "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.1,
-        "pad_token_id": 1,
+        "pad_token_id": _PADDING_ID,
     }
 
 
