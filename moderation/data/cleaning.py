@@ -1,4 +1,4 @@
-"""Table -> clean rows: find and check the labels, leave out and count unusable rows, keep English."""
+"""Table -> clean rows: find and check the labels, leave out and count unusable rows, keep the wanted languages."""
 
 import functools
 import logging
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.data.label_forms import SpreadLabels, spread_labels
-from moderation.data.languages import ANY_LANGUAGE, UNDETERMINED, base_language, detect_foreign, same_language
+from moderation.data.languages import UNDETERMINED, base_language, detect_foreign, keeps_any, same_language
 from moderation.data.options import LANGUAGE, TableOptions
 from moderation.data.splitting import take_part
 from moderation.data.validation import (
@@ -207,7 +207,9 @@ def clean_table(
     if not problems:
         logger.info("%s: %s", where, summary)
     clean, sound = _sound_columns(rows, text_column, labels, form)
-    if language_column is not None and not form.only_english and LANGUAGE not in clean:
+    if language_column is not None and not form.only_english:
+        if LANGUAGE in clean.columns:
+            problems.append(f"column {LANGUAGE!r} is both text or label and the codes of languages; rename it")
         clean[LANGUAGE] = rows[language_column].astype("str").fillna(UNDETERMINED).map(base_language)
     return CleanTable(clean, sound, left_out, problems, left_aside)
 
@@ -270,7 +272,7 @@ def _language_column(frame: pd.DataFrame, form: TableOptions, where: str) -> tup
         there = show_names(frame.columns)
         return None, [f"no column {named!r} of languages; the columns are: {there} (--language-column)"]
     found = next((name for name in _LANGUAGE_COLUMNS if name in frame.columns), None)
-    if found is None and not form.only_english and ANY_LANGUAGE not in form.languages:
+    if found is None and not form.only_english and not keeps_any(form.languages):
         logger.warning(
             "%s: all rows are used, whatever their language: --languages %s needs a column of language codes, and "
             "there is no %s (--language-column).",
@@ -292,7 +294,7 @@ def _leave_out(
         unlabelled |= ~without_text & np.all([is_empty(frame[label]) for label in present], axis=0)
     kept = ~without_text & ~unlabelled
     foreign = np.zeros(len(frame), dtype=bool)
-    if language_column is not None and ANY_LANGUAGE not in form.languages:
+    if language_column is not None and not keeps_any(form.languages):
         codes = frame[language_column].astype("str")  # missing values stay missing, and are no language
         wanted = {code for code in codes.dropna().unique() if any(same_language(code, one) for one in form.languages)}
         foreign = kept & ~codes.isin(wanted).to_numpy(dtype=bool)

@@ -62,6 +62,15 @@ def language_parts(code: str) -> list[str]:
     return code.strip().lower().replace("_", "-").split("-")
 
 
+def keeps_any(languages: Sequence[str]) -> bool:
+    """Whether rows of every language are kept.
+
+    >>> keeps_any(("en", " ANY")), keeps_any(("en",))
+    (True, False)
+    """
+    return any(code.strip().lower() == ANY_LANGUAGE for code in languages)
+
+
 def base_language(code: str) -> str:
     """A language code without its region; Latin script stays, since it is another way to write some languages.
 

@@ -85,7 +85,7 @@ class TableOptions(Options):
     @property
     def only_english(self) -> bool:
         """Whether rows in other languages are left out."""
-        return self.languages == ("en",)
+        return {code.strip().lower() for code in self.languages} == {"en"}
 
     @property
     def one_column(self) -> str | None:

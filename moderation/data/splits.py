@@ -12,6 +12,7 @@ import pandas as pd
 
 from moderation.data.cleaning import load_labelled
 from moderation.data.disguises import DISGUISES, STUBBORN, add_disguised
+from moderation.data.languages import UNDETERMINED
 from moderation.data.options import LANGUAGE, SplitOptions, TableOptions
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
@@ -48,7 +49,7 @@ class Splits:
     def languages(self, split: str) -> list[str] | None:
         """Language code of each example of a split; None if the table names none, or only English is kept."""
         frame = self.frames[split]
-        return frame[LANGUAGE].astype(str).tolist() if LANGUAGE in frame.columns else None
+        return frame[LANGUAGE].fillna(UNDETERMINED).astype(str).tolist() if LANGUAGE in frame.columns else None
 
     def optional_rows(self) -> npt.NDArray[np.bool_]:
         """Rows of the train split of which an epoch can use a share: without any label, and not from the extra table.
@@ -59,7 +60,7 @@ class Splits:
         Returns:
             bool `(n_examples,)`.
         """
-        optional = np.asarray((self.targets("train") <= 0).all(axis=1), dtype=np.bool_)
+        optional = np.asarray(~(self.targets("train") > 0).any(axis=1), dtype=np.bool_)  # unknown: not positive
         end = len(optional) - self.added.get("disguised", 0)
         optional[end - self.added.get("extra", 0) : end] = False
         return optional

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
+from moderation.errors import DataError
 from moderation.evaluation.objectives import fbeta, ratio
 from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict
 from moderation.evaluation.reliability import expected_calibration_error
@@ -48,6 +49,8 @@ def measure_by_language(
     """
     labels = as_labels(labels)
     scores, truth = check_pair(probabilities, targets, len(labels))
+    if len(languages) != len(scores):
+        raise DataError(f"languages: {len(languages)} codes for {len(scores)} examples. Expected one for each.")
     flagged = predict(scores, np.asarray(thresholds, dtype=np.float32))
     names, numbers, counts = np.unique(np.asarray(languages, dtype=str), return_inverse=True, return_counts=True)
     table: dict[str, dict[str, LanguageFigures]] = {}

@@ -58,7 +58,7 @@ def eval_with_thresholds(
 
             n_examples, subset_accuracy (share of examples with every known label right),
             flagged_any, positive_any (examples with a flagged, with a positive label),
-            labels: {label: {support, prevalence, roc_auc, average_precision, brier, log_loss, ece, threshold,
+            labels: {label: {n_known, support, prevalence, roc_auc, average_precision, brier, log_loss, ece, threshold,
                              at_threshold, at_half: {precision, recall, f1, flagged},
                              intervals: {roc_auc, average_precision, f1: [low, high] or None}}},
             macro: {roc_auc, average_precision, precision, recall, f1, f1_at_half, brier, ece_worst},
@@ -120,7 +120,7 @@ def measure_split(
         macro_intervals=_macro_intervals(drawn, measured),
         micro=MicroAverages(pooled.precision, pooled.recall, pooled.f1),
         subset_accuracy=float(((flagged == positive) | ~known).all(axis=1).mean()),
-        flagged_any=int(flagged.any(axis=1).sum()),
+        flagged_any=int((flagged & known).any(axis=1).sum()),
         positive_any=int(positive.any(axis=1).sum()),
     )
 

@@ -247,7 +247,7 @@ def _overall(inputs: ReportInputs) -> Overall | None:
     flagged, positive = per_thousand(metrics.flagged_any, n), per_thousand(metrics.positive_any, n)
     if inputs.probabilities is None or inputs.targets is None or inputs.cuts is None:
         return Overall(n, flagged, positive)
-    flags = predict(inputs.probabilities, inputs.cuts).any(axis=1)
+    flags = (predict(inputs.probabilities, inputs.cuts) & ~np.isnan(inputs.targets)).any(axis=1)
     truth = (inputs.targets == 1).any(axis=1)
     both = int((flags & truth).sum())
     return Overall(n, flagged, positive, _share(both, int(flags.sum())), _share(both, int(truth.sum())))

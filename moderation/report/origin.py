@@ -23,6 +23,7 @@ def read_origin(path: Path) -> RunRecord:
         for name, kind in (("data_path", str), ("max_length", int), ("epochs", (int, float)))
         if not isinstance(record.settings.get(name), kind)
     ]
+    wrong += [] if record.started is None or _is_moment(record.started) else ["started"]
     wrong += [f"splits.{split}" for split in ("train", "val") if split not in (record.splits or {})]
     if wrong:
         raise ArtifactError(
@@ -119,6 +120,14 @@ def list_facts(record: RunRecord) -> list[tuple[str, str]]:
     rows += [(f"Seconds: {phase}", f"{seconds:,.1f}") for phase, seconds in (record.seconds or {}).items()]
     rows += [("Python", f"{record.python}, {record.platform}")]
     return rows + list((record.libraries or {}).items())
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _moment(text: str) -> str:

@@ -1,5 +1,6 @@
 """Any table with a text and one label; Surge AI's toxicity data is one whose label column holds words."""
 
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from moderation.data.label_forms import spread_labels
 from moderation.data.options import TableOptions
 from moderation.data.validation import find_label_columns, find_number_columns, is_empty
 from moderation.errors import DataError
+from moderation.escapes import escape_name
 from moderation.evaluation.probabilities import BoolArray
 from moderation.labels import name_problem
 from moderation.suites.options import SuiteOptions
@@ -21,6 +23,8 @@ from moderation.tables.columns import find_text_column, show_names
 
 SURGE_COLUMNS = ("text", "is_toxic")
 _SURGE = {"Toxic": True, "Not Toxic": False}
+
+logger = logging.getLogger(__name__)
 
 
 def read_surge(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> pd.DataFrame:
@@ -37,7 +41,7 @@ def read_binary(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> 
     """Read a table with a column of texts and one column of 0 and 1, of shares or votes to cut, or of classes.
 
     Raises:
-        DataError: no such text column, no such label column or several, or an empty cell in it.
+        DataError: no such text column, not one label column, or an empty cell in it without `partial_labels`.
     """
     table = read_unchecked(path, form)
     text_column = find_text_column(table.columns, form.text_column, str(path))
@@ -46,6 +50,11 @@ def read_binary(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FORM) -> 
     if form.partial_labels:
         known = ~is_empty(column)
         frame, column = frame[known], column[known]
+        if not known.any():
+            raise DataError(
+                f"{path}: no row has a known value of {escape_name(named)}. Expected 0 and 1 in some cells."
+            )
+        logger.info("%s: %d of %d rows left out, without a label.", path, int((~known).sum()), len(known))
     if problem := name_problem(named):
         raise DataError(f"{path}: the name of the column of labels {problem}. Rename it.")
     return _plain(frame, text_column, named, read_targets(frame.assign(**{named: column}), named, path, form.label_cut))

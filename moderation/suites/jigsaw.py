@@ -9,6 +9,7 @@ import pandas as pd
 from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM
 from moderation.data.options import LANGUAGE, TableOptions
+from moderation.errors import DataError
 from moderation.evaluation.by_language import LANGUAGE_HEADER, language_cells, measure_by_language
 from moderation.evaluation.metrics import measure_split
 from moderation.suites.options import SuiteOptions
@@ -38,7 +39,9 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -
         scorer: The model.
         options: Samples and seed.
     """
-    labels = [label for label in scorer.labels if label in frame.columns]
+    labels = [label for label in scorer.labels if label in frame.columns and frame[label].notna().any()]
+    if not labels:
+        raise DataError("jigsaw: no label is known in any row of the table. Expected 0 and 1 in some cells.")
     places = [scorer.labels.index(label) for label in labels]
     probabilities = scorer.read(frame[TEXT_COLUMN], "jigsaw")[:, places]
     numbers = measure_split(

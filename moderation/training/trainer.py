@@ -105,7 +105,7 @@ class PosWeightTrainer(Trainer):
             raise ConfigError("PosWeightTrainer: training needs a train_dataset.")
         optional = self.optional if self.negatives < 1 else None
         if self.negatives < 1 and optional is None:
-            optional = np.asarray((_targets_of(self.train_dataset) <= 0).all(axis=1), dtype=np.bool_)
+            optional = np.asarray(~(_targets_of(self.train_dataset) > 0).any(axis=1), dtype=np.bool_)
         batches = BucketedBatches(
             lengths_of(self.train_dataset),
             self.args.per_device_train_batch_size * self.args.world_size,

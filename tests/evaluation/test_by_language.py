@@ -2,8 +2,10 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from moderation.data.cleaning import load_english_only
+from moderation.errors import DataError
 from moderation.evaluation.by_language import format_languages, measure_by_language
 from moderation.evaluation.metrics import measure_split
 
@@ -39,8 +41,21 @@ def test_a_language_without_positives_has_what_is_defined() -> None:
     assert figures["en"]["toxic"].false_alarms is None
 
 
+def test_each_example_has_one_language() -> None:
+    with pytest.raises(DataError, match="1 codes for 2 examples"):
+        measure_by_language([[0.2], [0.9]], [[0], [1]], ["tr"], ["toxic"], [0.5])
+
+
+def test_a_label_is_no_column_of_languages() -> None:
+    frame = pd.DataFrame({"comment_text": list("ab"), "lang": [0, 1], "tongue": ["en", "de"]})
+    with pytest.raises(DataError, match="'lang' is both text or label"):
+        load_english_only(frame, label_columns=["lang"], language_column="tongue", languages=["any"])
+
+
 def test_the_languages_of_a_table_are_kept_with_its_rows() -> None:
     codes = ["en-GB", "pt-BR", "ur-Latn", "fr", None]
     frame = pd.DataFrame({"comment_text": list("abcde"), "toxic": [0, 1, 0, 1, 0], "language": codes})
     assert load_english_only(frame, languages=["any"])["lang"].tolist() == ["en", "pt", "ur-latn", "fr", "und"]
     assert "lang" not in load_english_only(frame.assign(toxic=[0, 1, 0, 1, 0]), require_both_classes=False)
+    assert "lang" not in load_english_only(frame, languages=[" EN"], require_both_classes=False)
+    assert len(load_english_only(frame, languages=["ANY"])) == 5

@@ -32,6 +32,11 @@ def test_the_figures_of_a_label_are_those_of_its_known_examples() -> None:
     assert partial.subset_accuracy > whole.subset_accuracy
 
 
+def test_a_flag_on_an_unknown_label_counts_nowhere() -> None:
+    whole = measure_split([[0.9, 0.1], [0.1, 0.9]], [[np.nan, 0], [0, 1]], LABELS, 0.5, bootstrap=0)
+    assert (whole.flagged_any, whole.positive_any, whole.micro.precision) == (1, 1, 1.0)
+
+
 def test_intervals_leave_unknown_targets_out() -> None:
     ranking = Ranking.of(sigmoid(LOGITS)[:, 0], PARTIAL[:, 0], 0.5)
     weights = RNG.integers(0, 3, 400)

@@ -126,6 +126,9 @@ def test_a_plain_table_has_one_column_of_0_and_1(tmp_path, scorer) -> None:
         read_binary(empty, scorer.bundle)
     known = read_binary(empty, scorer.bundle, TableOptions(partial_labels=True))
     assert known["text"].tolist() == ["a", "c"]
+    nothing = write(tmp_path, "nothing.csv", [{"text": "a", "mean": ""}, {"text": "b", "mean": ""}])
+    with pytest.raises(DataError, match="no row has a known value of mean"):
+        read_binary(nothing, scorer.bundle, TableOptions(partial_labels=True, label_columns=("mean",)))
 
 
 def test_rows_without_a_text_are_left_out_and_counted(tmp_path, scorer, caplog) -> None:
