@@ -19,6 +19,7 @@ import pandas as pd
 
 from moderation.data.options import SplitOptions
 from moderation.data.splits import SPLITS, load_splits
+from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS
 from moderation.tables.options import TEXT_COLUMN
 
@@ -167,6 +168,8 @@ def choose_splits(texts: pd.Series, given: pd.Series | None) -> pd.Series:
     split = pd.Series("train", index=texts.index) if given is None else given.fillna("train")
     split = split.where(~split.isin(_VAL_NAMES), "val")
     named = set(split)
+    if unknown := named - set(SPLITS):
+        raise DataError(f"split: unknown name {', '.join(map(str, sorted(unknown)))}; expected train, dev or test.")
     if "train" not in named:
         split = split.replace("val", "train")
     elif "test" not in named:

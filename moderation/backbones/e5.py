@@ -90,8 +90,7 @@ def convert_e5(sources: Path, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     sizes, tensors = read_e5(sources / WEIGHTS_FILE)
-    shaped = {name: values.reshape(_shape(name, sizes)) for name, values in tensors.items()}
-    save_file(shaped, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     shutil.copyfile(sources / TOKENIZER_FILE, folder / TOKENIZER_FILE)
     _write_json(folder / "config.json", _config(sizes))
     _write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
@@ -107,7 +106,7 @@ def read_e5(path: Path) -> tuple[Sizes, dict[str, FloatArray]]:
     16 values and whose high halves are the others. A value is its half byte minus 8, times the scale.
 
     Returns:
-        The sizes, and transformers' name of each tensor -> its values, float32 `(n_values,)`.
+        The sizes, and transformers' name of each tensor -> float32 array of its shape.
 
     Raises:
         ArtifactError: the file ends early, or has another format.
@@ -122,7 +121,8 @@ def read_e5(path: Path) -> tuple[Sizes, dict[str, FloatArray]]:
         header.take("fi")  # epsilon and block size, which are always 1e-12 and 32
         _skip_tokenizer(header)
         (n_tensors,) = header.take("i")
-        tensors = dict(_read_tensors(header, n_tensors))
+        found = _read_tensors(header, n_tensors)
+        tensors = {name: values.reshape(_shape(name, sizes)) for name, values in found}
         missing = set(_names(sizes)) ^ set(tensors)
     except (struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path.name}: ends early, or has another format ({type(error).__name__}).") from None

@@ -13,7 +13,7 @@ from moderation.artifacts import RunFolder, default_cache_dir, find_target, side
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
-from moderation.data.options import LANGUAGE
+from moderation.data.languages import languages_of
 from moderation.data.splits import check_known
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ArtifactError, ConfigError, ModerationError
@@ -138,8 +138,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         step=checkpoint.about.step,
         calibration=changed,
     )
-    if LANGUAGE in frame.columns:
-        languages = frame[LANGUAGE].astype(str).tolist()
+    if (languages := languages_of(frame)) is not None:
         table = measure_by_language(probabilities, targets, languages, checkpoint.labels, thresholds)
         metrics = dataclasses.replace(metrics, languages=table)
     METRICS.write(run.metrics(name), metrics)

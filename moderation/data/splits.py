@@ -12,8 +12,8 @@ import pandas as pd
 
 from moderation.data.cleaning import load_labelled
 from moderation.data.disguises import DISGUISES, STUBBORN, add_disguised
-from moderation.data.languages import UNDETERMINED
-from moderation.data.options import LANGUAGE, SplitOptions, TableOptions
+from moderation.data.languages import languages_of
+from moderation.data.options import SplitOptions, TableOptions
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
 from moderation.escapes import escape_name
@@ -48,8 +48,7 @@ class Splits:
 
     def languages(self, split: str) -> list[str] | None:
         """Language code of each example of a split; None if the table names none, or only English is kept."""
-        frame = self.frames[split]
-        return frame[LANGUAGE].fillna(UNDETERMINED).astype(str).tolist() if LANGUAGE in frame.columns else None
+        return languages_of(self.frames[split])
 
     def optional_rows(self) -> npt.NDArray[np.bool_]:
         """Rows of the train split of which an epoch can use a share: without any label, and not from the extra table.

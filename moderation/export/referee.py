@@ -10,8 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from moderation.data.languages import UNDETERMINED
-from moderation.data.options import LANGUAGE
+from moderation.data.languages import languages_of
 from moderation.data.splits import Splits
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.export.drafts import Draft
@@ -69,7 +68,7 @@ def gather_texts(splits: Splits, text_column: str, n_texts: int) -> ParityTexts:
     return ParityTexts(
         real=frame[text_column].astype(str).tolist(),
         targets=frame[list(splits.labels)].to_numpy(dtype=np.float32),
-        languages=frame[LANGUAGE].fillna(UNDETERMINED).astype(str).tolist() if LANGUAGE in frame else None,
+        languages=languages_of(frame),
     )
 
 

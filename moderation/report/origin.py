@@ -17,8 +17,7 @@ def read_origin(path: Path) -> RunRecord:
         ArtifactError: it cannot be read, or lacks something that the page shows.
     """
     record = read_record(path)
-    wrong = [name for name in ("started", "backbone") if getattr(record, name) is None]
-    wrong += [
+    wrong = [
         f"settings.{name}"
         for name, kind in (("data_path", str), ("max_length", int), ("epochs", (int, float)))
         if not isinstance(record.settings.get(name), kind)
@@ -67,12 +66,13 @@ def tell_story(record: RunRecord) -> Story:
     """Summarise the run."""
     n_tokens = int(str(record.settings["max_length"]))
     resumed = record.training is not None and record.training.resumed_from
+    splits = record.splits or {}
     return Story(
         started="n/a" if record.started is None else _moment(record.started),
         data=_file_name(str(record.settings["data_path"])),
         backbone=_encoder(record),
-        n_train=(record.splits or {})["train"],
-        n_val=(record.splits or {})["val"],
+        n_train=splits["train"],
+        n_val=splits["val"],
         epochs=float(str(record.settings["epochs"])),
         max_length=n_tokens,
         n_words=int(round(n_tokens * 0.75, -1 if n_tokens > 30 else 0)),

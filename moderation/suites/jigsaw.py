@@ -8,7 +8,8 @@ import pandas as pd
 
 from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM
-from moderation.data.options import LANGUAGE, TableOptions
+from moderation.data.languages import languages_of
+from moderation.data.options import TableOptions
 from moderation.errors import DataError
 from moderation.evaluation.by_language import LANGUAGE_HEADER, language_cells, measure_by_language
 from moderation.evaluation.metrics import measure_split
@@ -63,8 +64,7 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -
         more = [interval(one.intervals.f1), number(one.ece)]
         rows.append((label, f"{one.support:,}", *ranking, *decisions, *more))
     languages = []
-    if LANGUAGE in frame.columns:
-        codes = frame[LANGUAGE].astype(str).tolist()
+    if (codes := languages_of(frame)) is not None:
         by_language = measure_by_language(
             probabilities, frame[labels].to_numpy(), codes, labels, scorer.thresholds[places]
         )

@@ -84,8 +84,8 @@ def test_weights_are_read_exactly(tmp_path: Path) -> None:
     expected = write_e5(tmp_path / WEIGHTS_FILE)
     sizes, tensors = read_e5(tmp_path / WEIGHTS_FILE)
     assert sizes == SIZES
-    np.testing.assert_array_equal(tensors["embeddings.word_embeddings.weight"], expected["emb.word"].ravel())
-    np.testing.assert_array_equal(tensors["encoder.layer.1.output.dense.weight"], expected["l1.fo.w"].ravel())
+    np.testing.assert_array_equal(tensors["embeddings.word_embeddings.weight"], expected["emb.word"])
+    np.testing.assert_array_equal(tensors["encoder.layer.1.output.dense.weight"], expected["l1.fo.w"])
     np.testing.assert_array_equal(tensors["encoder.layer.0.attention.self.key.bias"], expected["l0.k.b"])
 
 

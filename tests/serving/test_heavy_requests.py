@@ -251,14 +251,21 @@ def test_a_large_request_that_would_wait_too_long_is_refused_before_it_is_read(a
     attack.tried(n_waiting)
 
 
-@pytest.mark.hostile("large bodies: memory")
-def test_bodies_of_one_sender_leave_room_for_those_of_others(monkeypatch: pytest.MonkeyPatch, attack: Attack) -> None:
-    monkeypatch.setattr(heavy_requests, "_BODIES_AT_WORK", 4)
-    go = threading.Event()
+def held_until(go: threading.Event) -> Any:
+    """An application that reads a body and then keeps it until an event."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await asyncio.to_thread(go.wait, 30)
+
+    return app
+
+
+@pytest.mark.hostile("large bodies: memory")
+def test_bodies_of_one_sender_leave_room_for_those_of_others(monkeypatch: pytest.MonkeyPatch, attack: Attack) -> None:
+    monkeypatch.setattr(heavy_requests, "_BODIES_AT_WORK", 4)
+    go = threading.Event()
+    app = held_until(go)
 
     async def main() -> None:
         heavy = HeavyRequests(10_000)
@@ -391,10 +398,7 @@ def test_a_client_that_leaves_ends_the_work_on_the_second_loop() -> None:
 def test_the_bytes_in_progress_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heavy_requests, "_BODIES_AT_WORK", 2)
     go = threading.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await asyncio.to_thread(go.wait, 30)
+    app = held_until(go)
 
     async def main() -> None:
         heavy = HeavyRequests(10_000)
