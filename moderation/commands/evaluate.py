@@ -13,8 +13,7 @@ from moderation.artifacts import RunFolder, default_cache_dir, find_target, side
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
-from moderation.data.languages import languages_of
-from moderation.data.splits import check_known
+from moderation.data.splits import check_known, languages_of
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.evaluation.by_language import format_languages, measure_by_language

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from tqdm import tqdm
 
-from moderation.data.options import LANGUAGE
 from moderation.errors import MissingExtraError
 
 MIN_LETTERS = 20
@@ -92,15 +90,6 @@ def same_language(one: str, other: str) -> bool:
     (True, False)
     """
     return all(part == same for part, same in zip(language_parts(one), language_parts(other), strict=False))
-
-
-def languages_of(frame: pd.DataFrame) -> list[str] | None:
-    """Language code of each row of a clean table; None if it names none.
-
-    >>> languages_of(pd.DataFrame({LANGUAGE: ["pt", None]}))
-    ['pt', 'und']
-    """
-    return frame[LANGUAGE].fillna(UNDETERMINED).astype(str).tolist() if LANGUAGE in frame.columns else None
 
 
 def name_languages(kept: Sequence[str]) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from moderation.data.cleaning import load_labelled
 from moderation.data.disguises import DISGUISES, STUBBORN, add_disguised
-from moderation.data.languages import languages_of
-from moderation.data.options import SplitOptions, TableOptions
+from moderation.data.languages import UNDETERMINED
+from moderation.data.options import LANGUAGE, SplitOptions, TableOptions
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
 from moderation.escapes import escape_name
@@ -158,6 +158,15 @@ def _check_positives(train: pd.DataFrame, labels: tuple[str, ...]) -> None:
             f"Split: none of the {len(train)} train rows is positive for {', '.join(absent)}. "
             "Add data, raise --max-train-examples, or leave the label out with --label-columns."
         )
+
+
+def languages_of(frame: pd.DataFrame) -> list[str] | None:
+    """Language code of each row of a clean table; None if it names none.
+
+    >>> languages_of(pd.DataFrame({LANGUAGE: ["pt", None]}))
+    ['pt', 'und']
+    """
+    return frame[LANGUAGE].fillna(UNDETERMINED).astype(str).tolist() if LANGUAGE in frame.columns else None
 
 
 def check_known(frame: pd.DataFrame, labels: Sequence[str], where: str, cure: str = "") -> None:

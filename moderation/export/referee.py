@@ -10,8 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from moderation.data.languages import languages_of
-from moderation.data.splits import Splits
+from moderation.data.splits import Splits, languages_of
 from moderation.evaluation.probabilities import calibrate, sigmoid
 from moderation.export.drafts import Draft
 from moderation.export.odd_texts import ODD_TEXTS

@@ -8,8 +8,8 @@ import pandas as pd
 
 from moderation.bundles import Bundle
 from moderation.data.cleaning import PLAIN_FORM
-from moderation.data.languages import languages_of
 from moderation.data.options import TableOptions
+from moderation.data.splits import languages_of
 from moderation.errors import DataError
 from moderation.evaluation.by_language import LANGUAGE_HEADER, language_cells, measure_by_language
 from moderation.evaluation.metrics import measure_split
