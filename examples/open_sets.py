@@ -1,11 +1,18 @@
 """Make the tables that the multilingual model is trained on: Jigsaw's comments, and open sets in other languages.
 
-    python examples/open_sets.py data/open --jigsaw train.parquet --to runs/multi
+    python examples/counterparts.py runs/counterparts.csv
+    python examples/open_sets.py data/open --jigsaw train.parquet --more runs/counterparts.csv --to runs/multi
 
 Each set of `data/open` is a file `NAME.csv.gz` with the columns `text`, the labels of its authors, `y` (whether the
 text should be moderated; empty: leave the row out) and often `split`. Their labels are translated to the six of Jigsaw.
-A label that a set does not ask about stays empty, which `--partial-labels` reads as unknown. What is written is
-`train.parquet`, `val.parquet` and `test.parquet`, with the columns `comment_text`, `lang`, `source` and the six labels.
+A label that a set does not ask about stays empty, which `--partial-labels` reads as unknown. What is written, with the
+columns `comment_text`, `lang`, `source` and the six labels:
+
+- `train.parquet`: Jigsaw's comments, for `--data-path`;
+- `further.parquet`: the sets' rows to train on, for `--extra-train-path`, and those of `--more`;
+- `val.parquet` and `test.parquet`: Jigsaw's comments and the sets in other languages. Calibration and thresholds of
+  English follow Jigsaw's comments alone; the English sets mean other things by their labels. With `--multilingual`,
+  also half each of Jigsaw's comments in other languages, none of which is trained on.
 """
 
 import argparse
@@ -24,8 +31,10 @@ from moderation.labels import JIGSAW_LABELS
 from moderation.tables.options import TEXT_COLUMN
 
 Labels = Mapping[str, pd.Series]
+TABLES = ("train", "further", "val", "test")
+COLUMNS = [TEXT_COLUMN, "lang", "source", *JIGSAW_LABELS]
 _VAL_NAMES = ("dev", "val", "valid", "validation")
-_VAL_SHARE, _TEST_SHARE = 0.05, 0.1
+_VAL_SHARE = _TEST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -195,24 +204,68 @@ def jigsaw(path: Path, seed: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).assign(lang="en", source="jigsaw")
 
 
+def multilingual(path: Path) -> pd.DataFrame:
+    """Jigsaw's comments in other languages: half of them for val, half for test, by a hash of the text."""
+    rows = pd.read_csv(path, encoding="utf-8")
+    texts = rows["comment_text"].astype(str)
+    columns = {name: np.float32("nan") for name in JIGSAW_LABELS} | {"toxic": rows["toxic"].astype(np.float32)}
+    split = np.where(texts.map(_hash_share) < 0.5, "val", "test")
+    known = pd.DataFrame({TEXT_COLUMN: texts, "lang": rows["lang"], "source": "jigsaw-multilingual", "split": split})
+    return known.assign(**columns)
+
+
+def judged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of val or test, without the labels of a set of which only the positive ones are known.
+
+    Trained on, they help; measured on, they would look as if all texts of the language were toxic.
+    """
+    rows = rows.copy()
+    for _, part in rows.groupby("source"):
+        for label in JIGSAW_LABELS:
+            if part[label].nunique() < 2:
+                rows.loc[part.index, label] = np.nan
+    return rows[rows[list(JIGSAW_LABELS)].notna().any(axis=1)]
+
+
 def main() -> None:
-    """Write the three tables, and print the rows of each source."""
+    """Write the four tables, and print the rows of each source."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder with the open sets, NAME.csv.gz")
     parser.add_argument("--jigsaw", type=Path, required=True, help="table of the Jigsaw comments")
-    parser.add_argument("--to", type=Path, required=True, help="folder for the three tables")
+    parser.add_argument("--multilingual", type=Path, help="table of Jigsaw's comments in other languages, as CSV")
+    parser.add_argument("--more", type=Path, help="further English comments with the six labels, as CSV")
+    parser.add_argument("--to", type=Path, required=True, help="folder for the tables")
     parser.add_argument("--seed", type=int, default=42, help="seed of the split of Jigsaw's comments; default: 42")
     given = parser.parse_args()
     absent = [name for name in SETS if not (given.folder / f"{name}.csv.gz").is_file()]
     if absent:
         parser.error(f"{given.folder} has no {', '.join(f'{name}.csv.gz' for name in absent)}")
     parts = [read_set(given.folder / f"{name}.csv.gz", about) for name, about in SETS.items()]
-    table = pd.concat([jigsaw(given.jigsaw, given.seed), *parts], ignore_index=True)
+    if given.more is not None:
+        more = pd.read_csv(given.more, encoding="utf-8")
+        parts.append(more.assign(lang="en", source=given.more.stem, split="train"))
+    if given.multilingual is not None:
+        parts.append(multilingual(given.multilingual))
     given.to.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
-        table[table["split"] == split].drop(columns="split").to_parquet(given.to / f"{split}.parquet", index=False)
-    counts = table.groupby(["source", "split"]).size().unstack(fill_value=0)
-    print(counts[list(SPLITS)].to_string())
+    written = write_tables(jigsaw(given.jigsaw, given.seed), pd.concat(parts, ignore_index=True), given.to)
+    print(written.groupby(["source", "table"]).size().unstack(fill_value=0)[list(TABLES)].to_string())
+
+
+def write_tables(english: pd.DataFrame, others: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Write the tables of `TABLES` and return all that was written, with the name of its `table`.
+
+    Args:
+        english: Jigsaw's comments, with their `split`.
+        others: Rows of all other sets, likewise.
+        folder: An existing one.
+    """
+    tables = {"train": english[english["split"] == "train"], "further": others[others["split"] == "train"]}
+    for split in ("val", "test"):
+        both = pd.concat([english, others[others["lang"] != "en"]], ignore_index=True)
+        tables[split] = judged(both[both["split"] == split])
+    for name, table in tables.items():
+        table[COLUMNS].to_parquet(folder / f"{name}.parquet", index=False)
+    return pd.concat([table.assign(table=name) for name, table in tables.items()], ignore_index=True)
 
 
 if __name__ == "__main__":
