@@ -27,7 +27,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 from tables import print_table, write_json
 
-from moderation.artifacts import RunFolder, read_array, read_json, sha256
+from moderation.arrays import read_array
+from moderation.artifacts import RunFolder, read_json, sha256
 from moderation.config import TrainConfig
 from moderation.data.splits import Splits, load_splits
 from moderation.errors import ArtifactError, ConfigError

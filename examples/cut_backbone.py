@@ -1,8 +1,7 @@
 """Make a multilingual encoder smaller: keep its lowest layers, and the pieces of its vocabulary that texts need.
 
     pip install wordfreq==3.1.1
-    python examples/cut_backbone.py multilingual-e5-small --layers 6 --to runs/e5-6 \\
-        --texts runs/multi/train.parquet runs/multi/further.parquet
+    python examples/cut_backbone.py multilingual-e5-small --layers 6 --texts runs/multi/train.parquet --to runs/e5-6
 
 Most of a small multilingual model is its table of embeddings, and most of that are pieces of words in languages that
 nobody reads. What is kept: the pieces that make up nearly all running words of each of `LANGUAGES` (frequencies from
@@ -26,7 +25,27 @@ from tokenizers import Tokenizer
 from moderation.backbones.registry import resolve_backbone
 from moderation.tables.options import TEXT_COLUMN
 
-LANGUAGES = ("ar", "cs", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "tr", "uk", "zh")
+LANGUAGES = (
+    "ar",
+    "cs",
+    "de",
+    "en",
+    "es",
+    "fr",
+    "hi",
+    "id",
+    "it",
+    "ja",
+    "ko",
+    "nl",
+    "pl",
+    "pt",
+    "ru",
+    "sv",
+    "tr",
+    "uk",
+    "zh",
+)
 WORDS_OF_A_LANGUAGE = 60_000
 OF_WORDS, OF_TEXTS = 0.98, 0.985  # share of all pieces in running text
 _MOST_OF_A_TEXT = 400  # pieces that are counted
@@ -128,7 +147,9 @@ def main() -> None:
     weights = cut_weights(load_file(folder / "model.safetensors"), kept, given.layers)
     given.to.mkdir(parents=True, exist_ok=True)
     save_file(weights, given.to / "model.safetensors", metadata={"format": "pt"})
-    (given.to / "tokenizer.json").write_text(json.dumps(cut_tokenizer(content, kept), ensure_ascii=False), encoding="utf-8")
+    (given.to / "tokenizer.json").write_text(
+        json.dumps(cut_tokenizer(content, kept), ensure_ascii=False), encoding="utf-8"
+    )
     (given.to / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (given.to / "tokenizer_config.json").write_bytes((folder / "tokenizer_config.json").read_bytes())
     print(f"{given.to}: {given.layers} layers, {len(kept):,} pieces")

@@ -17,10 +17,21 @@ OURS = {"moderation", "model_training", "benchmarks", "tests"}
 LINES = (
     ("errors", "escapes"),
     (
-        *("archives", "calibrators", "categories", "charsmap", "cores", "durations", "extras", "labels", "links"),
-        *("locks", "logs", "memory", "model_bounds", "strict_json", "text_tables", "variables"),
+        *("archives", "calibrators", "categories", "charsmap", "cores", "durations", "extras", "labels"),
+        *(
+            "language_codes",
+            "links",
+            "locks",
+            "logs",
+            "memory",
+            "model_bounds",
+            "strict_json",
+            "text_tables",
+            "variables",
+        ),
     ),
     ("options", "artifacts", "forms", "manifests"),
+    ("arrays",),
     ("*.options",),  # of the stages: what each of them can be told, which the verbs' settings are made of
     ("documents",),
     ("flags", "inspection"),

@@ -20,16 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moderation import artifacts
-from moderation.artifacts import (
-    RunFolder,
-    read_array,
-    read_json,
-    sha256,
-    sidecar,
-    write_array,
-    write_atomically,
-    write_json,
-)
+from moderation.arrays import read_array, sidecar, write_array
+from moderation.artifacts import RunFolder, read_json, sha256, write_atomically, write_json
 from moderation.errors import ArtifactError, ModerationError
 from moderation.evaluation.chosen_thresholds import read_chosen
 from tests.attack_table import Attack
@@ -292,7 +284,7 @@ def test_a_kill_between_an_array_and_its_sidecar_leaves_the_new_array_and_a_cure
     path = tmp_path / "preds_val.npy"
     write_array(path, np.zeros((7, 3)), {"split": "val"})
     with monkeypatch.context() as patch:
-        patch.setattr("moderation.artifacts.write_json", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr("moderation.arrays.write_json", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             write_array(path, np.ones((7, 3)), {"split": "val"})
     assert np.load(path).all()

@@ -11,7 +11,8 @@ import pytest
 from transformers import AutoTokenizer, TrainerState
 
 from moderation import cli
-from moderation.artifacts import RunFolder, resolve_target, write_json, write_predictions
+from moderation.arrays import write_predictions
+from moderation.artifacts import RunFolder, resolve_target, write_json
 from moderation.commands.migrate import _write_together
 from moderation.config import TrainConfig
 from moderation.errors import ArtifactError

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moderation.artifacts import RunFolder, default_cache_dir, find_target, sidecar, write_predictions
+from moderation.arrays import sidecar, write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, find_target
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds

@@ -11,7 +11,6 @@ import numpy as np
 from moderation.artifacts import RunFolder
 from moderation.categories import read_mapping
 from moderation.config import ExportConfig
-from moderation.data.languages import name_languages
 from moderation.documents import to_plain as to_json
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.calibration import load_calibrators
@@ -23,6 +22,7 @@ from moderation.export.parity import ParityRow, format_parity
 from moderation.export.staging import check_target, recover_target
 from moderation.flags import to_plain
 from moderation.forms import FORMS
+from moderation.language_codes import name_languages
 from moderation.locks import claimed, refuse_claimed
 from moderation.manifests import BUNDLE_NAME, Manifest
 from moderation.run_records import read_record

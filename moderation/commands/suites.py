@@ -6,10 +6,10 @@ from contextlib import ExitStack, contextmanager
 from moderation.artifacts import resolve_target, write_atomically
 from moderation.bundles import SHIPPED
 from moderation.config import EvaluateConfig
-from moderation.data.languages import ANY_LANGUAGE
 from moderation.data.options import TableOptions
 from moderation.evaluation.chosen_thresholds import choose_thresholds
 from moderation.inference.classifier import Classifier
+from moderation.language_codes import ANY_LANGUAGE
 from moderation.locks import claimed
 from moderation.suites.measuring import measure_suites
 from moderation.suites.records import SUITES, record_suites

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from moderation.artifacts import RunFolder, default_cache_dir, sha256, write_predictions
+from moderation.arrays import write_predictions
+from moderation.artifacts import RunFolder, default_cache_dir, sha256
 from moderation.backbones.hub import CONFIG
 from moderation.backbones.registry import ResolvedBackbone, load_tokenizer, resolve_backbone
 from moderation.calibrators import Calibrator

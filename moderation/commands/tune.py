@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moderation.artifacts import RunFolder, find_target, read_array, read_json, resolve_target, sha256, sidecar
+from moderation.arrays import read_array, sidecar
+from moderation.artifacts import RunFolder, find_target, read_json, resolve_target, sha256
 from moderation.config import TuneConfig
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import check_pair

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moderation.data.label_forms import SpreadLabels, spread_labels
-from moderation.data.languages import UNDETERMINED, base_language, detect_foreign, keeps_any, same_language
+from moderation.data.languages import detect_foreign
 from moderation.data.options import LANGUAGE, TableOptions
 from moderation.data.splitting import take_part
 from moderation.data.validation import (
@@ -30,6 +30,7 @@ from moderation.data.validation import (
 )
 from moderation.errors import ConfigError, DataError
 from moderation.labels import JIGSAW_LABELS, as_labels, name_problem
+from moderation.language_codes import UNDETERMINED, base_language, keeps_any, same_language
 from moderation.options import build
 from moderation.tables.columns import check_column_names, find_text_column, show_names
 from moderation.tables.reading import read_table

@@ -12,11 +12,11 @@ import pandas as pd
 
 from moderation.data.cleaning import load_labelled
 from moderation.data.disguises import DISGUISES, STUBBORN, add_disguised
-from moderation.data.languages import UNDETERMINED
 from moderation.data.options import LANGUAGE, SplitOptions, TableOptions
 from moderation.data.splitting import drop_shared_texts, split_examples, take_part
 from moderation.errors import DataError
 from moderation.escapes import escape_name
+from moderation.language_codes import UNDETERMINED
 
 logger = logging.getLogger(__name__)
 

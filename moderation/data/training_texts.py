@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from moderation.artifacts import read_array
+from moderation.arrays import read_array
 from moderation.bundles import TRAINING_TEXTS, Bundle, check_files
 from moderation.data.validation import text_key
 from moderation.errors import ArtifactError

@@ -9,7 +9,8 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from moderation.artifacts import RunFolder, read_array, read_json, sidecar
+from moderation.arrays import read_array, sidecar
+from moderation.artifacts import RunFolder, read_json
 from moderation.bundles import Bundle
 from moderation.calibrators import Calibrator
 from moderation.categories import TWIN, find_counterparts

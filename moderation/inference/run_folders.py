@@ -6,10 +6,10 @@ from pathlib import Path
 from moderation.artifacts import RunFolder, sha256
 from moderation.bundles import MANIFEST, TOKENIZER, Bundle
 from moderation.cores import count_cores
-from moderation.data.languages import name_languages
 from moderation.errors import ArtifactError, ConfigError
 from moderation.extras import missing_extra
 from moderation.inference.backends import TorchBackend
+from moderation.language_codes import name_languages
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from moderation.data.languages import UNDETERMINED, Languages, same_language
+from moderation.data.languages import Languages
+from moderation.language_codes import UNDETERMINED, same_language
 from moderation.migration.attributes import Attribute
 from moderation.migration.matching import Match
 from moderation.migration.old_scores import OldScores

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moderation.artifacts import RunFolder, read_array, read_bytes, read_json, sidecar
+from moderation.arrays import read_array, sidecar
+from moderation.artifacts import RunFolder, read_bytes, read_json
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.evaluation.probabilities import FloatArray, check_pair
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics

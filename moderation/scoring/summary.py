@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from moderation.data.languages import UNDETERMINED
+from moderation.language_codes import UNDETERMINED
 from moderation.tables.columns import show_rows
 
 _KINDS_SHOWN = 10

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from pydantic.json_schema import JsonSchemaValue
 from starlette.responses import JSONResponse, Response
 
-from moderation.data.languages import language_parts
+from moderation.language_codes import language_parts
 from moderation.serving.admission import OPEN_PATHS
 from moderation.serving.state import state_of
 

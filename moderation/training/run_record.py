@@ -14,7 +14,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from moderation.artifacts import RunFolder, find_target, sha256, sidecar
+from moderation.arrays import sidecar
+from moderation.artifacts import RunFolder, find_target, sha256
 from moderation.data.options import SplitOptions
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.flags import to_plain

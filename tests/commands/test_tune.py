@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from moderation.artifacts import sidecar, write_array
+from moderation.arrays import sidecar, write_array
 from moderation.commands.tune import tune
 from moderation.config import TuneConfig
 from moderation.errors import ArtifactError, ConfigError, DataError

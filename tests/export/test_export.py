@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from moderation import Classifier, cli
-from moderation.artifacts import RunFolder, sidecar, write_predictions
+from moderation.arrays import sidecar, write_predictions
+from moderation.artifacts import RunFolder
 from moderation.bundles import SHIPPED, read_bundle, write_manifest
 from moderation.commands import verify
 from moderation.commands.export import export, read_metrics

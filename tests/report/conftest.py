@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from moderation.artifacts import RunFolder, sha256, write_array, write_json
+from moderation.arrays import write_array
+from moderation.artifacts import RunFolder, sha256, write_json
 from moderation.evaluation.metrics import eval_with_thresholds
 from moderation.evaluation.probabilities import sigmoid
 from moderation.evaluation.thresholds import save_thresholds, threshold_array, tune_thresholds

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moderation.artifacts import RunFolder, read_json, sidecar, write_array, write_json
+from moderation.arrays import sidecar, write_array
+from moderation.artifacts import RunFolder, read_json, write_json
 from moderation.calibrators import Calibrator
 from moderation.documents import to_plain
 from moderation.errors import ArtifactError, MissingExtraError

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation.config import ServeConfig
-from moderation.data.languages import Languages, same_language
+from moderation.data.languages import Languages
 from moderation.errors import ConfigError
+from moderation.language_codes import same_language
 from moderation.options import build
 from moderation.serving.app import create_app
 from moderation.serving.dialects.perspective.languages import ISO_639_1, LanguageRule

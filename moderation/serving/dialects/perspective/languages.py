@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moderation.data.languages import Languages, language_parts, same_language
+from moderation.data.languages import Languages
+from moderation.language_codes import language_parts, same_language
 from moderation.serving.dialects.perspective.models import PerspectiveProblem, show_name
 from moderation.serving.metrics import Metrics
 
