@@ -40,6 +40,7 @@ def write_predictions(
     *,
     split: str,
     calibrated: bool = False,
+    languages: Sequence[str] | None = None,
 ) -> None:
     """Write probabilities and targets, each with a sidecar that names labels, split and kind.
 
@@ -51,10 +52,12 @@ def write_predictions(
         labels: Order of the columns.
         split: What the examples are for: `train`, `val` or `test`.
         calibrated: Whether the probabilities went through the run's calibrators.
+        languages: Code of each example's language; None: not known.
     """
     about = {"labels": list(labels), "split": split}
     write_array(run.preds(name), probabilities, about | {"kind": "probabilities", "calibrated": calibrated})
-    write_array(run.labels(name), targets, about | {"kind": "targets"})
+    of_languages = {} if languages is None else {"languages": list(languages)}
+    write_array(run.labels(name), targets, {**about, "kind": "targets", **of_languages})
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:

@@ -18,7 +18,16 @@ from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
 from moderation.forms import FORMS
 from moderation.labels import check_same_labels
-from moderation.manifests import FORMAT, FORMAT_VERSION, MANIFEST, FileFacts, Manifest, is_whole, manifest_version
+from moderation.manifest_values import is_whole
+from moderation.manifests import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    WITH_LANGUAGES,
+    FileFacts,
+    Manifest,
+    manifest_version,
+)
 from moderation.model_bounds import MOST_TOKENS
 from moderation.pretrained import CONFIGURATIONS, check_content, check_names
 
@@ -83,10 +92,10 @@ def read_bundle(path: Path) -> Bundle:
     if not isinstance(content.get("format"), str) or content["format"] != FORMAT:
         raise ArtifactError(f"{path / MANIFEST}: a file of another program; expected {FORMAT!r}.")
     number = content.get("format_version")
-    if not is_whole(number) or number != FORMAT_VERSION:
+    if not is_whole(number) or number not in (FORMAT_VERSION, WITH_LANGUAGES):
         raise ArtifactError(
             f"{path / MANIFEST}: bundle format {escape_name(repr(number))}; this version of the toolkit reads "
-            f"{FORMAT_VERSION}. {_UPGRADE}"
+            f"{FORMAT_VERSION} and {WITH_LANGUAGES}. {_UPGRADE}"
         )
     if content.get("version") != manifest_version(content):
         raise ArtifactError(

@@ -9,26 +9,39 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Self, TypeGuard
+from typing import Any, Self
 
 from moderation.calibrators import Calibrator, read_calibrators
 from moderation.categories import check_mapping
 from moderation.errors import ArtifactError, ConfigError
 from moderation.escapes import LONGEST_NAME, escape_name
-from moderation.labels import as_labels, check_same_labels
+from moderation.labels import check_same_labels
+from moderation.language_codes import base_language
+from moderation.manifest_values import (
+    LANGUAGE,
+    is_whole,
+    read_labels,
+    read_languages,
+    read_object,
+    read_text,
+    read_thresholds,
+    read_window,
+)
+from moderation.tunings import Tuning, Tunings
 
 MANIFEST = "moderation.json"
 FORMAT = "content-moderation bundle"
 FORMAT_VERSION = 1
+WITH_LANGUAGES = 2
+"""Format version of a bundle with thresholds by language: a program that knows only 1 would decide without them."""
+
 BUNDLE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 """Allowed names of bundles: servers turn them into folders and addresses."""
 
-LONGEST_WINDOW = 1 << 17  # tokens; the longest encoders read about ten thousand
-_MOST_LABELS = 1_000
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
+_MOST_LANGUAGES = 500
 _SHA256_DIGITS = frozenset("0123456789abcdef")
 _KNOWN = {"format", "format_version", "version", "name", "labels", "thresholds", "calibration", "window", "languages"}
-_KNOWN |= {"forms", "mapping", "files"}
+_KNOWN |= {"forms", "mapping", "files", "by_language"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class Manifest:
         labels: Order of the logits.
         thresholds: One per label, in that order, in [0, 1].
         calibrators: One per label, in that order, applied to logits before the sigmoid.
+        by_language: Language code -> calibrators and thresholds of its own; all other texts have those above.
         window_length: Tokens that the encoder reads at once, including special ones.
         window_overlap: Tokens that two neighbouring windows share.
         languages: The languages that the model was trained on.
@@ -92,6 +106,7 @@ class Manifest:
     records: Mapping[str, Any] = field(default_factory=dict)
     forms: Mapping[str, FormFacts] = field(default_factory=dict)
     mapping: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_language: Mapping[str, Tuning] = field(default_factory=dict)
     files: Mapping[str, FileFacts] = field(default_factory=dict)
     version: str = ""
 
@@ -124,6 +139,7 @@ class Manifest:
                 records={key: value for key, value in content.items() if key not in _KNOWN},
                 forms=read_forms(content, files),
                 mapping=read_own_mapping(content, labels),
+                by_language=read_by_language(content, labels),
                 files=files,
                 version=read_text(content, "version"),
                 **more,
@@ -135,7 +151,7 @@ class Manifest:
         """The manifest ready for JSON, with the version of its content."""
         content: dict[str, object] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": WITH_LANGUAGES if self.by_language else FORMAT_VERSION,
             "name": self.name,
             "labels": list(self.labels),
             "thresholds": dict(zip(self.labels, self.thresholds, strict=True)),
@@ -143,6 +159,8 @@ class Manifest:
             "window": {"length": self.window_length, "overlap": self.window_overlap, "pooling": "max"},
             "languages": list(self.languages),
         }
+        if self.by_language:
+            content["by_language"] = {code: _describe(self.labels, own) for code, own in self.by_language.items()}
         content |= self.records
         content["forms"] = {name: facts.to_plain() for name, facts in self.forms.items()}
         if self.mapping:
@@ -151,9 +169,14 @@ class Manifest:
         return content | {"version": manifest_version(content)}
 
     @property
+    def tunings(self) -> Tunings:
+        """Its calibrators and thresholds, in general and by language."""
+        return Tunings(Tuning(self.calibrators, self.thresholds), self.by_language)
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether a calibrator changes some label's probabilities."""
-        return any(calibrator.method != "none" for calibrator in self.calibrators)
+        return self.tunings.is_calibrated
 
 
 def manifest_version(content: Mapping[str, object]) -> str:
@@ -182,6 +205,34 @@ def describe_calibrators(labels: Sequence[str], calibrators: Sequence[Calibrator
     return {"method": "per-label", "labels": content}
 
 
+def _describe(labels: Sequence[str], tuning: Tuning) -> dict[str, object]:
+    return {
+        "thresholds": dict(zip(labels, tuning.thresholds, strict=True)),
+        "calibration": describe_calibrators(labels, tuning.calibrators),
+    }
+
+
+def read_by_language(content: Mapping[str, object], labels: tuple[str, ...]) -> dict[str, Tuning]:
+    """Language code -> its calibrators and thresholds; empty if the bundle has none.
+
+    Raises:
+        ConfigError: a code is not one, or a language lacks a label.
+    """
+    if "by_language" not in content:
+        return {}
+    found: dict[str, Tuning] = {}
+    for code, own in read_object(content, "by_language").items():
+        if not LANGUAGE.fullmatch(code) or code != base_language(code) or len(found) >= _MOST_LANGUAGES:
+            raise ConfigError(f"by_language: expected up to {_MOST_LANGUAGES} codes such as tr or ur-latn.")
+        if not isinstance(own, dict):
+            raise ConfigError(f"by_language.{code}: expected an object.")
+        thresholds = read_thresholds(own)
+        check_same_labels(list(thresholds), labels, f"by_language.{code} (thresholds)")
+        cuts = tuple(thresholds[label] for label in labels)
+        found[code] = Tuning(read_calibration(own, labels), cuts)
+    return found
+
+
 def read_name(content: Mapping[str, object]) -> str:
     """A name that `export` accepts: it is in the header of every answer.
 
@@ -207,74 +258,6 @@ def read_own_mapping(content: Mapping[str, object], labels: tuple[str, ...]) -> 
         return check_mapping(mapping, labels)
     except TypeError as error:
         raise ConfigError(f"{error}: expected label -> list of names") from None
-
-
-def read_text(content: Mapping[str, object], key: str) -> str:
-    """A short text.
-
-    Raises:
-        ConfigError: it is missing, or another kind of value.
-    """
-    value = content.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME:
-        raise ConfigError(f"{key}: expected a text of 1 to {LONGEST_NAME} characters.")
-    return value
-
-
-def read_labels(content: Mapping[str, object]) -> tuple[str, ...]:
-    """The ordered labels.
-
-    Raises:
-        ConfigError: they are not a list of different names.
-    """
-    return as_labels(_texts(content, "labels", _MOST_LABELS))
-
-
-def read_languages(content: Mapping[str, object]) -> tuple[str, ...]:
-    """The languages that the model was trained on.
-
-    Raises:
-        ConfigError: they are not a list of codes.
-    """
-    codes = tuple(_texts(content, "languages", _MOST_LABELS))
-    if not all(map(_LANGUAGE.fullmatch, codes)):
-        raise ConfigError("languages: expected a list of codes such as en or pt-BR.")
-    return codes
-
-
-def read_thresholds(content: Mapping[str, object]) -> dict[str, float]:
-    """Label -> threshold.
-
-    Raises:
-        ConfigError: one of them is not a number in [0, 1].
-    """
-    thresholds = read_object(content, "thresholds")
-    _texts({"thresholds": list(thresholds)}, "thresholds", _MOST_LABELS)
-    found = {}
-    for label, value in thresholds.items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:  # NaN is refused, too
-            raise ConfigError("thresholds: one is missing or outside [0, 1]; expected a number for each label.")
-        found[label] = float(value)
-    return found
-
-
-def read_window(content: Mapping[str, object]) -> tuple[int, int]:
-    """Length and overlap of windows, in tokens.
-
-    Raises:
-        ConfigError: they are not such numbers, or the overlap leaves no room.
-    """
-    window = read_object(content, "window")
-    length, overlap = window.get("length"), window.get("overlap")
-    if not is_whole(length) or not is_whole(overlap) or length > LONGEST_WINDOW:
-        raise ConfigError(
-            f"window: expected a length of at most {LONGEST_WINDOW:,} tokens and an overlap, as whole numbers."
-        )
-    if not 0 <= overlap < length - 2:
-        raise ConfigError(f"window: windows of {length} tokens with an overlap of {overlap} leave no room for text.")
-    if window.get("pooling", "max") != "max":
-        raise ConfigError("window: expected the pooling max, the only one that this version of the toolkit knows.")
-    return length, overlap
 
 
 def read_calibration(content: Mapping[str, object], labels: tuple[str, ...]) -> tuple[Calibrator, ...]:
@@ -328,32 +311,6 @@ def read_forms(content: Mapping[str, object], files: Mapping[str, FileFacts]) ->
         left = facts.get("left_in_float") if isinstance(facts, dict) else None
         found[name] = FormFacts(tuple(named), tuple(map(str, left)) if isinstance(left, list) else None)
     return found
-
-
-def read_object(content: Mapping[str, object], key: str) -> Mapping[str, object]:
-    """A JSON object.
-
-    Raises:
-        ConfigError: it is missing, or another kind of value.
-    """
-    value = content.get(key)
-    if not isinstance(value, dict):
-        raise ConfigError(f"{key}: expected an object.")
-    return value
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number; `true` is not."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _texts(content: Mapping[str, object], key: str, most: int) -> list[str]:
-    values = content.get(key)
-    if not isinstance(values, list) or len(values) > most:
-        raise ConfigError(f"{key}: expected a list of at most {most:,} names.")
-    if not all(isinstance(value, str) and 0 < len(value) <= LONGEST_NAME for value in values):
-        raise ConfigError(f"{key}: expected names of 1 to {LONGEST_NAME} characters.")
-    return values
 
 
 def _is_inside(name: str) -> bool:

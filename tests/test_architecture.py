@@ -30,6 +30,7 @@ LINES = (
             "variables",
         ),
     ),
+    ("tunings", "manifest_values"),
     ("options", "artifacts", "forms", "manifests"),
     ("arrays",),
     ("*.options",),  # of the stages: what each of them can be told, which the verbs' settings are made of

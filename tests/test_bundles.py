@@ -141,7 +141,7 @@ def test_a_models_configuration_that_makes_no_sense_is_refused(copy, changes, wo
     ("changes", "words"),
     [
         ({"format": "a cake"}, "another program"),
-        ({"format_version": 2}, "newer version of the toolkit"),
+        ({"format_version": 3}, "newer version of the toolkit"),
         ({"format_version": True}, "bundle format True"),
         ({"format_version": 1.0}, "bundle format 1.0"),
         ({"languages": [None]}, "languages: expected"),

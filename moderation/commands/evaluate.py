@@ -17,13 +17,11 @@ from moderation.data.encoding import df_to_hfds
 from moderation.data.splits import check_known, languages_of
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ArtifactError, ConfigError, ModerationError
-from moderation.evaluation.by_language import format_languages, measure_by_language
-from moderation.evaluation.calibration import load_calibrators
-from moderation.evaluation.metrics import format_table, measure_split
-from moderation.evaluation.probabilities import calibrate, sigmoid
-from moderation.evaluation.reliability import compare_calibration
+from moderation.evaluation.by_language import format_languages, measure_tuned
+from moderation.evaluation.language_tuning import load_tunings
+from moderation.evaluation.metrics import format_table
+from moderation.evaluation.probabilities import calibrate_texts
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics
-from moderation.evaluation.thresholds import load_thresholds
 from moderation.links import refuse_links_out
 from moderation.locks import claimed
 from moderation.options import change, no_effect, raise_problems
@@ -95,8 +93,7 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         check_unchanged(source, config.of_checkpoint.checkpoint, source.calibration)
     checkpoint = load_checkpoint(config.of_checkpoint.checkpoint)
     calibrated = source.calibration.is_file()
-    calibrators = load_calibrators(source.calibration, checkpoint.labels)
-    thresholds = load_thresholds(config.thresholds or source.thresholds, checkpoint.labels, calibrated=calibrated)
+    tunings = load_tunings(source.calibration, config.thresholds or source.thresholds, checkpoint.labels)
     settings = run_settings(source)
     make_reproducible(settings.run.seed, config.threads)
     moved = _settings_of_own_table(config, settings, source)
@@ -120,27 +117,25 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         batch_size=config.of_checkpoint.batch_size,
         description=f"Predict {name}",
     )
-    probabilities = calibrate(logits, calibrators)
-    targets = frame[list(checkpoint.labels)].to_numpy(dtype=np.float32)
-    write_predictions(run, name, probabilities, targets, checkpoint.labels, split=split, calibrated=calibrated)
-    metrics = measure_split(
-        probabilities, targets, checkpoint.labels, thresholds, bootstrap=config.bootstrap, seed=settings.run.seed
+    labels, languages = checkpoint.labels, languages_of(frame)
+    probabilities = calibrate_texts(logits, tunings, languages)
+    targets = frame[list(labels)].to_numpy(dtype=np.float32)
+    write_predictions(
+        run, name, probabilities, targets, labels, split=split, calibrated=calibrated, languages=languages
     )
-    changed = (
-        compare_calibration(sigmoid(logits), probabilities, targets, checkpoint.labels, calibrators)
-        if calibrated
-        else None
+    metrics = measure_tuned(
+        probabilities,
+        targets,
+        labels,
+        tunings,
+        languages=languages,
+        logits=logits if calibrated else None,
+        bootstrap=config.bootstrap,
+        seed=settings.run.seed,
     )
     metrics = dataclasses.replace(
-        metrics,
-        split=split,
-        checkpoint=config.of_checkpoint.checkpoint.name,
-        step=checkpoint.about.step,
-        calibration=changed,
+        metrics, split=split, checkpoint=config.of_checkpoint.checkpoint.name, step=checkpoint.about.step
     )
-    if (languages := languages_of(frame)) is not None:
-        table = measure_by_language(probabilities, targets, languages, checkpoint.labels, thresholds)
-        metrics = dataclasses.replace(metrics, languages=table)
     METRICS.write(run.metrics(name), metrics)
     written = [run.metrics(name), run.preds(name)]
     if draws:

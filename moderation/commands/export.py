@@ -13,9 +13,8 @@ from moderation.categories import read_mapping
 from moderation.config import ExportConfig
 from moderation.documents import to_plain as to_json
 from moderation.errors import ArtifactError, ConfigError
-from moderation.evaluation.calibration import load_calibrators
+from moderation.evaluation.language_tuning import load_tunings
 from moderation.evaluation.split_metrics import METRICS
-from moderation.evaluation.thresholds import load_thresholds
 from moderation.export.bundling import Source, read_about, write_bundle
 from moderation.export.card import read_curves
 from moderation.export.parity import ParityRow, format_parity
@@ -145,7 +144,8 @@ def _settings(run: RunFolder, config: ExportConfig) -> TrainOptions:
 def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, settings: TrainOptions) -> Manifest:
     """The manifest, without its forms and parity rows, which are added later."""
     labels = checkpoint.labels
-    thresholds = load_thresholds(run.thresholds, labels, calibrated=run.calibration.is_file())
+    tunings = load_tunings(run.calibration, run.thresholds, labels)
+    thresholds = tunings.general.thresholds
     length = checkpoint.about.max_length or settings.model.max_length
     record = read_record(run.run_json)
     provenance = {name: to_json(getattr(record, name)) for name in _RECORDED}
@@ -153,8 +153,9 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
     return Manifest(
         name=_name(config),
         labels=labels,
-        thresholds=tuple(map(float, thresholds)),
-        calibrators=tuple(load_calibrators(run.calibration, labels)),
+        thresholds=thresholds,
+        calibrators=tunings.general.calibrators,
+        by_language=tunings.by_language,
         window_length=length,
         window_overlap=length // 4 if config.overlap is None else config.overlap,
         languages=name_languages(settings.data.table.languages),

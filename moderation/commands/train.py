@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,20 +19,19 @@ from moderation.arrays import write_predictions
 from moderation.artifacts import RunFolder, default_cache_dir, sha256
 from moderation.backbones.hub import CONFIG
 from moderation.backbones.registry import ResolvedBackbone, load_tokenizer, resolve_backbone
-from moderation.calibrators import Calibrator
 from moderation.config import TrainConfig
 from moderation.data.encoding import df_to_hfds, tokenizer_sha256
 from moderation.data.folding import fold_disguises
 from moderation.data.splits import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ArtifactError, ConfigError
-from moderation.evaluation.by_language import format_languages, measure_by_language
-from moderation.evaluation.calibration import calibrators_of, fit_calibrators, save_calibration
-from moderation.evaluation.metrics import format_table, measure_split
+from moderation.evaluation.by_language import format_languages, measure_tuned
+from moderation.evaluation.calibration import fit_calibrators, save_calibration
+from moderation.evaluation.language_tuning import fit_by_language, load_tunings, tune_by_language
+from moderation.evaluation.metrics import format_table
 from moderation.evaluation.objectives import parse_objective
-from moderation.evaluation.probabilities import calibrate, sigmoid
-from moderation.evaluation.reliability import compare_calibration
+from moderation.evaluation.probabilities import calibrate_texts
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics
-from moderation.evaluation.thresholds import save_thresholds, threshold_array, tune_thresholds
+from moderation.evaluation.thresholds import save_thresholds, tune_thresholds
 from moderation.locks import claimed
 from moderation.options import change
 from moderation.report.render import save_logs_and_plots
@@ -162,9 +160,9 @@ def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
         if not is_main():
             return None
         with timer.phase("tune and evaluate"):
-            calibrators = _calibrate(run, logits["val"], splits, config)
-            _write_probabilities(run, logits, calibrators, splits, config)
-            metrics = _tune_and_evaluate(run, logits, calibrators, splits, config)
+            _calibrate(run, logits["val"], splits, config)
+            _write_probabilities(run, logits, splits, config)
+            metrics = _tune_and_evaluate(run, logits, splits, config)
         finish_run(run, begun[0], timer, done)
     write_report(run)
     return metrics
@@ -239,56 +237,65 @@ def _predict(run: RunFolder, datasets: dict[str, Dataset], tokenizer: PreTrained
     }
 
 
-def _calibrate(run: RunFolder, logits: FloatArray, splits: Splits, config: TrainConfig) -> tuple[Calibrator, ...]:
-    """Fit calibrators to logits of val and save them; with `--calibration none`, ones that change nothing."""
+def _calibrate(run: RunFolder, logits: FloatArray, splits: Splits, config: TrainConfig) -> None:
+    """Fit calibrators to logits of val, in general and by language, and save them, unless `--calibration none`."""
     if config.calibration == "none":
-        return (Calibrator(),) * len(splits.labels)
-    results = fit_calibrators(logits, splits.targets("val"), splits.labels, seed=config.run.seed)
+        return
+    labels, targets, languages = splits.labels, splits.targets("val"), splits.languages("val")
+    results = fit_calibrators(logits, targets, labels, seed=config.run.seed)
+    by_language = fit_by_language(logits, targets, languages or (), labels, seed=config.run.seed)
     about = {"split": "val", "n_examples": len(logits), "seed": config.run.seed}
-    save_calibration(run.calibration, results, splits.labels, about)
+    save_calibration(run.calibration, results, labels, about, by_language)
     logger.info("Calibration: %s", ", ".join(f"{name} {result.calibrator.method}" for name, result in results.items()))
-    return calibrators_of(results, splits.labels)
+    if by_language:
+        logger.info("Also calibrated by language: %s", ", ".join(by_language))
 
 
-def _write_probabilities(
-    run: RunFolder,
-    logits: dict[str, FloatArray],
-    calibrators: Sequence[Calibrator],
-    splits: Splits,
-    config: TrainConfig,
-) -> None:
-    calibrated = config.calibration != "none"
+def _write_probabilities(run: RunFolder, logits: dict[str, FloatArray], splits: Splits, config: TrainConfig) -> None:
+    tunings = load_tunings(run.calibration, None, splits.labels)
     for split, values in logits.items():
-        probabilities, targets = calibrate(values, calibrators), splits.targets(split)
-        write_predictions(run, split, probabilities, targets, splits.labels, split=split, calibrated=calibrated)
+        languages = splits.languages(split)
+        write_predictions(
+            run,
+            split,
+            calibrate_texts(values, tunings, languages),
+            splits.targets(split),
+            splits.labels,
+            split=split,
+            calibrated=config.calibration != "none",
+            languages=languages,
+        )
 
 
 def _tune_and_evaluate(
-    run: RunFolder,
-    logits: dict[str, FloatArray],
-    calibrators: Sequence[Calibrator],
-    splits: Splits,
-    config: TrainConfig,
+    run: RunFolder, logits: dict[str, FloatArray], splits: Splits, config: TrainConfig
 ) -> SplitMetrics:
     """Tune on calibrated probabilities of val, measure val and test.
 
     It does not bias the thresholds that the calibrators were fitted to val, too: a calibrator keeps the order of the
     examples, so the best cut flags the same ones as without it, and its value is the same.
     """
-    labels = splits.labels
-    arrays = {split: (np.load(run.preds(split)), np.load(run.labels(split))) for split in ("val", "test")}
-    options = {"bootstrap": config.run.bootstrap, "seed": config.run.seed}
-    thresholds = tune_thresholds(*arrays["val"], labels, objective=config.objective, **options)
-    about = {"split": "val", "preds_sha256": sha256(run.preds("val")), "calibrated": config.calibration != "none"}
-    save_thresholds(run.thresholds, thresholds, labels, about)
-    for split, (probabilities, targets) in arrays.items():
-        metrics = replace(measure_split(probabilities, targets, labels, thresholds, **options), split=split)
-        if config.calibration != "none":
-            changed = compare_calibration(sigmoid(logits[split]), probabilities, targets, labels, calibrators)
-            metrics = replace(metrics, calibration=changed)
-        if (languages := splits.languages(split)) is not None:
-            cuts = threshold_array(thresholds, labels)
-            metrics = replace(metrics, languages=measure_by_language(probabilities, targets, languages, labels, cuts))
+    labels, calibrated, languages = splits.labels, config.calibration != "none", splits.languages("val")
+    bootstrap, seed = config.run.bootstrap, config.run.seed
+    val = np.load(run.preds("val")), np.load(run.labels("val"))
+    goal = config.objective
+    thresholds = tune_thresholds(*val, labels, objective=goal, bootstrap=bootstrap, seed=seed)
+    own = tune_by_language(*val, languages or (), labels, objective=goal, bootstrap=bootstrap, seed=seed)
+    about = {"split": "val", "preds_sha256": sha256(run.preds("val")), "calibrated": calibrated}
+    save_thresholds(run.thresholds, thresholds, labels, about, own)
+    tunings = load_tunings(run.calibration, run.thresholds, labels)
+    for split in ("val", "test"):
+        metrics = measure_tuned(
+            np.load(run.preds(split)),
+            np.load(run.labels(split)),
+            labels,
+            tunings,
+            languages=splits.languages(split),
+            logits=logits[split] if calibrated else None,
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+        metrics = replace(metrics, split=split)
         METRICS.write(run.metrics(split), metrics)
     return metrics
 

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moderation.arrays import read_array, sidecar
 from moderation.artifacts import RunFolder, find_target, read_json, resolve_target, sha256
 from moderation.config import TuneConfig
 from moderation.errors import ArtifactError, ConfigError
+from moderation.evaluation.language_tuning import tune_by_language
 from moderation.evaluation.probabilities import check_pair
 from moderation.evaluation.thresholds import ThresholdResult, format_thresholds, save_thresholds, tune_thresholds
 from moderation.labels import as_labels, check_same_labels
@@ -27,6 +28,7 @@ class Origin:
     split: str | None
     kind: str | None
     calibrated: bool | None = None
+    languages: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Tuning:
         path: The file, such as `thresholds.json`.
         labels: Label order.
         results: Label -> its threshold and the result at it.
+        by_language: Language code -> label -> the same, for languages with enough examples for their own.
     """
 
     path: Path
     labels: tuple[str, ...]
     results: dict[str, ThresholdResult]
+    by_language: dict[str, dict[str, ThresholdResult]] = field(default_factory=dict)
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -62,7 +66,10 @@ def tune(config: TuneConfig) -> int:
         ModerationError: as for `tune_files`.
     """
     tuning = tune_files(config)
-    print(f"{format_thresholds(tuning.results)}\n\n{tuning.path}")
+    print(format_thresholds(tuning.results))
+    for code, results in tuning.by_language.items():
+        print(f"\n{code}\n{format_thresholds(results)}")
+    print(f"\n{tuning.path}")
     return 0
 
 
@@ -95,9 +102,15 @@ def _tune_into(path: Path, config: TuneConfig) -> Tuning:
         read_array(config.preds), read_array(config.labels), len(labels), (str(config.preds), str(config.labels))
     )
     logger.info("Tuning %d labels on %s examples for %s", len(labels), f"{len(targets):,}", config.objective)
-    results = tune_thresholds(
-        probabilities, targets, labels, objective=config.objective, bootstrap=config.bootstrap, seed=config.seed
-    )
+    goal, bootstrap, seed = config.objective, config.bootstrap, config.seed
+    results = tune_thresholds(probabilities, targets, labels, objective=goal, bootstrap=bootstrap, seed=seed)
+    if truth.languages is not None and len(truth.languages) != len(targets):
+        raise ArtifactError(
+            f"{sidecar(config.labels)}: names {len(truth.languages)} languages for {len(targets)} examples. Write the "
+            "arrays again."
+        )
+    languages = truth.languages or ()
+    own = tune_by_language(probabilities, targets, languages, labels, objective=goal, bootstrap=bootstrap, seed=seed)
     about = {
         "split": split,
         "n_examples": len(targets),
@@ -108,8 +121,8 @@ def _tune_into(path: Path, config: TuneConfig) -> Tuning:
         "preds_sha256": sha256(config.preds),
         "calibrated": preds.calibrated,
     }
-    save_thresholds(path, results, labels, about)
-    return Tuning(path, labels, results)
+    save_thresholds(path, results, labels, about, own)
+    return Tuning(path, labels, results, own)
 
 
 def _read_origin(path: Path, expected_kind: str) -> Origin:
@@ -132,7 +145,10 @@ def _read_origin(path: Path, expected_kind: str) -> Origin:
     if kind != expected_kind:
         cure = " Apply moderation.evaluation.probabilities.sigmoid to logits." if kind == "logits" else ""
         raise ArtifactError(f"{path}: contains {kind} (according to {beside.name}), expected {expected_kind}.{cure}")
-    return Origin(path, as_labels(labels), split, kind, content.get("calibrated"))
+    languages = content.get("languages")
+    if languages is not None and not (isinstance(languages, list) and all(isinstance(one, str) for one in languages)):
+        raise ArtifactError(f"{beside}: languages is not a list of codes. Write the arrays again.")
+    return Origin(path, as_labels(labels), split, kind, content.get("calibrated"), languages)
 
 
 def _agree_on_labels(preds: Origin, truth: Origin, named: Sequence[str] | None) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ class TuneConfig(Options):
     label_columns: tuple[str, ...] | None = setting(None, "label names; default: those in the file next to --preds")
     objective: str = setting(
         "f1",
-        "what to maximise: f1, fbeta:B, precision>=P (best recall), recall>=R (best precision); quote them in a shell",
+        "what to maximise: f1, fbeta:B, precision>=P (best recall), recall>=R (best precision), "
+        "false-alarms<=X (best F1); quote them in a shell",
         metavar="OBJECTIVE",
     )
     out: Path | None = setting(None, "where to write; default: thresholds.json next to --preds")

@@ -1,22 +1,68 @@
 """The figures of a split for each language: one threshold rarely suits all of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from moderation.errors import DataError
+from moderation.evaluation.metrics import measure_split
 from moderation.evaluation.objectives import fbeta, ratio
-from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict
-from moderation.evaluation.reliability import expected_calibration_error
-from moderation.evaluation.split_metrics import LanguageFigures
+from moderation.evaluation.probabilities import (
+    BoolArray,
+    FloatArray,
+    check_pair,
+    predict,
+    sigmoid,
+    thresholds_of_texts,
+)
+from moderation.evaluation.reliability import compare_calibration, expected_calibration_error
+from moderation.evaluation.split_metrics import LanguageFigures, SplitMetrics
 from moderation.labels import as_labels
 from moderation.text_tables import align, number
+from moderation.tunings import Tunings
 
 _FIGURES = ("ROC-AUC", "precision", "recall", "F1", "false alarms", "ECE")
 LANGUAGE_HEADER = ("language", "label", "known", "positive", *_FIGURES)
 LanguageTable = Mapping[str, Mapping[str, LanguageFigures]]
+
+
+def measure_tuned(
+    probabilities: FloatArray,
+    targets: FloatArray,
+    labels: Sequence[str],
+    tunings: Tunings,
+    *,
+    languages: Sequence[str] | None,
+    logits: FloatArray | None,
+    bootstrap: int,
+    seed: int,
+) -> SplitMetrics:
+    """Measure a split with a run's calibrators and thresholds, also by language and before calibration.
+
+    Args:
+        probabilities: `(n_examples, n_labels)`, calibrated by `tunings`, columns in `labels` order.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
+        labels: Ordered labels.
+        tunings: Thresholds, and the calibrators whose methods are named.
+        languages: Code of each example's language; None: not known.
+        logits: Of the same shape; None: there are no calibrators.
+        bootstrap: Resamples of the intervals.
+        seed: Of the resamples.
+    """
+    cuts = thresholds_of_texts(tunings, languages)
+    general = np.array(tunings.general.thresholds, dtype=np.float32)
+    by_text = cuts if cuts.ndim == 2 else None
+    metrics = measure_split(probabilities, targets, labels, general, by_text=by_text, bootstrap=bootstrap, seed=seed)
+    if logits is not None:
+        calibrators = tunings.general.calibrators
+        changed = compare_calibration(sigmoid(logits), probabilities, targets, labels, calibrators)
+        metrics = replace(metrics, calibration=changed)
+    if languages is None:
+        return metrics
+    return replace(metrics, languages=measure_by_language(probabilities, targets, languages, labels, cuts))
 
 
 def measure_by_language(
@@ -26,14 +72,14 @@ def measure_by_language(
     labels: Sequence[str],
     thresholds: npt.ArrayLike,
 ) -> dict[str, dict[str, LanguageFigures]]:
-    """Measure the examples of each language at the same thresholds.
+    """Measure the examples of each language.
 
     Args:
         probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
         targets: Of the same shape, 0 or 1, NaN where unknown.
         languages: Code of each example's language.
         labels: Ordered labels.
-        thresholds: `(n_labels,)`, in label order.
+        thresholds: `(n_labels,)`, in label order; or `(n_examples, n_labels)` where languages have their own.
 
     Returns:
         Language, the most frequent one first -> label -> figures. A label is left out for a language in which it is
@@ -51,7 +97,7 @@ def measure_by_language(
     scores, truth = check_pair(probabilities, targets, len(labels))
     if len(languages) != len(scores):
         raise DataError(f"languages: {len(languages)} codes for {len(scores)} examples. Expected one for each.")
-    flagged = predict(scores, np.asarray(thresholds, dtype=np.float32))
+    flagged = predict(scores, thresholds)
     names, numbers, counts = np.unique(np.asarray(languages, dtype=str), return_inverse=True, return_counts=True)
     table: dict[str, dict[str, LanguageFigures]] = {}
     for place in np.argsort(-counts, kind="stable"):

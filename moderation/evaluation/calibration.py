@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from moderation.calibrators import METHODS, Calibrator, FloatValues, Method
-from moderation.documents import Document
+from moderation.documents import Document, json_field
 from moderation.errors import ConfigError, DataError
 from moderation.evaluation.probabilities import BoolArray, check_pair, sigmoid
 from moderation.evaluation.resampling import deal_folds
@@ -176,6 +176,7 @@ class Calibration:
         held_out_log_loss: Label -> method -> mean log-loss of examples that it was not fitted to, in nats.
         n_positives: Label -> positive examples that its calibrator was fitted to.
         about: Where the calibrators come from.
+        by_language: Language code -> label -> its calibrator, where a language has enough examples for its own.
     """
 
     labels: tuple[str, ...]
@@ -183,11 +184,15 @@ class Calibration:
     held_out_log_loss: Mapping[str, Mapping[str, float]]
     n_positives: Mapping[str, int]
     about: Mapping[str, object]
+    by_language: Mapping[str, Mapping[str, Calibrator]] | None = json_field(None, optional=True)
 
     def __post_init__(self) -> None:
         as_labels(self.labels)
         if self.calibrators.keys() != set(self.labels):
             raise ValueError("expected one calibrator for each label")
+        for code, own in (self.by_language or {}).items():
+            if not own.keys() <= set(self.labels):
+                raise ValueError(f"by_language.{code[:20]} has a calibrator for another label")
 
 
 CALIBRATION = Document(
@@ -264,7 +269,11 @@ def calibrators_of(results: Mapping[str, CalibrationResult], labels: Sequence[st
 
 
 def save_calibration(
-    path: Path, results: Mapping[str, CalibrationResult], labels: Sequence[str], about: Mapping[str, object]
+    path: Path,
+    results: Mapping[str, CalibrationResult],
+    labels: Sequence[str],
+    about: Mapping[str, object],
+    by_language: Mapping[str, Mapping[str, CalibrationResult]] | None = None,
 ) -> None:
     """Write `calibration.json`.
 
@@ -273,6 +282,7 @@ def save_calibration(
         results: Label -> result, for each of `labels`.
         labels: Ordered labels.
         about: Where the calibrators come from; anything JSON can hold.
+        by_language: Language code -> label -> result, where a language has its own.
 
     Raises:
         ArtifactError: the file cannot be written, or the results are for other labels.
@@ -285,12 +295,31 @@ def save_calibration(
         held_out_log_loss={label: result.log_loss for label, result in results.items()},
         n_positives={label: result.n_positives for label, result in results.items()},
         about=about,
+        by_language={
+            code: {label: result.calibrator for label, result in own.items()}
+            for code, own in (by_language or {}).items()
+        }
+        or None,
     )
     CALIBRATION.write(path, content)
 
 
 def load_calibrators(path: Path, labels: Sequence[str]) -> tuple[Calibrator, ...]:
-    """Read the calibrators of a run, in `labels` order; without `calibration.json`, ones that change nothing.
+    """Read a run's calibrators for texts in general, in `labels` order; without a file, ones that change nothing.
+
+    Args:
+        path: `calibration.json`, which may be missing.
+        labels: Ordered labels of the model.
+
+    Raises:
+        ArtifactError: as for `read_calibration`.
+    """
+    calibration = read_calibration(path, labels)
+    return tuple(calibration.calibrators[label] if calibration else Calibrator() for label in labels)
+
+
+def read_calibration(path: Path, labels: Sequence[str]) -> Calibration | None:
+    """Read the calibrators of a run; None: there is no `calibration.json`, so none that change anything.
 
     Args:
         path: The file, which may be missing.
@@ -300,10 +329,10 @@ def load_calibrators(path: Path, labels: Sequence[str]) -> tuple[Calibrator, ...
         ArtifactError: broken, not a file of calibrators, from a newer version, or made for other labels.
     """
     if not path.is_file():
-        return (Calibrator(),) * len(labels)
+        return None
     calibration = CALIBRATION.read(path)
     check_same_labels(calibration.labels, labels, str(path))
-    return tuple(calibration.calibrators[label] for label in calibration.labels)
+    return calibration
 
 
 def _fit_label(

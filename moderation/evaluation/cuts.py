@@ -23,6 +23,7 @@ class Cuts:
         n_true_positives: int `(n_cuts,)`, flagged examples with target 1.
         n_flagged: int `(n_cuts,)`.
         n_positives: Examples with target 1.
+        n_examples: All examples.
     """
 
     lower: FloatArray
@@ -30,6 +31,7 @@ class Cuts:
     n_true_positives: npt.NDArray[np.int64]
     n_flagged: npt.NDArray[np.int64]
     n_positives: int
+    n_examples: int
 
 
 def sort_by_probability(scores: FloatArray, targets: FloatArray) -> tuple[FloatArray, BoolArray]:
@@ -75,6 +77,7 @@ def find_cuts(scores: FloatArray, positive: BoolArray) -> Cuts:
         n_true_positives=n_positives - (positives_through[first] - positive[first]),
         n_flagged=len(scores) - first,
         n_positives=n_positives,
+        n_examples=len(scores),
     )
 
 

@@ -85,18 +85,29 @@ def measure_split(
     labels: Sequence[str],
     thresholds: npt.ArrayLike | Mapping[str, ThresholdResult],
     *,
+    by_text: FloatArray | None = None,
     bootstrap: int = 1000,
     seed: int = 42,
 ) -> SplitMetrics:
-    """Like `eval_with_thresholds`, with the same arguments and errors, but with the figures as a dataclass."""
+    """Like `eval_with_thresholds`, with the same arguments and errors, but with the figures as a dataclass.
+
+    Args:
+        probabilities: As there.
+        targets: As there.
+        labels: As there.
+        thresholds: As there; the figures name them.
+        by_text: `(n_examples, n_labels)`, the thresholds that decide if languages have their own; None: `thresholds`.
+        bootstrap: As there.
+        seed: As there.
+    """
     labels = as_labels(labels)
     scores, truth = check_pair(probabilities, targets, len(labels))
     if isinstance(thresholds, Mapping):
         thresholds = threshold_array(thresholds, labels)
-    flagged, flagged_at_half = predict(scores, thresholds), predict(scores, 0.5)
+    flagged, flagged_at_half = predict(scores, thresholds if by_text is None else by_text), predict(scores, 0.5)
     cuts = np.broadcast_to(np.asarray(thresholds, dtype=np.float32), (len(labels),))
     known, positive = ~np.isnan(truth), truth == 1
-    drawn = resample(scores, truth, cuts, bootstrap, seed)  # (bootstrap, n_labels, 3)
+    drawn = resample(scores, truth, flagged, bootstrap, seed)  # (bootstrap, n_labels, 3)
     measured = [
         _measure_label(
             scores[rows, i],

@@ -1,23 +1,26 @@
-"""What a threshold optimises: `f1`, `fbeta:B`, `precision>=P` or `recall>=R`."""
+"""What a threshold optimises: `f1`, `fbeta:B`, `precision>=P`, `recall>=R` or `false-alarms<=X`."""
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from moderation.errors import ConfigError
 from moderation.evaluation.cuts import Cuts
+from moderation.evaluation.probabilities import BoolArray
 
-Kind = Literal["fbeta", "precision", "recall"]
-Counts = npt.NDArray[Any] | int
+Kind = Literal["fbeta", "precision", "recall", "false-alarms"]
+Counted = npt.NDArray[Any] | int
 FloatValues = npt.NDArray[np.float64]
 
-_FORM = re.compile(r"(fbeta)\s*:\s*([0-9.eE+-]+)|(precision|recall)\s*>=\s*([0-9.eE+-]+)")
+_FORM = re.compile(
+    r"(fbeta)\s*:\s*([0-9.eE+-]+)|(precision|recall)\s*>=\s*([0-9.eE+-]+)|(false-alarms)\s*<=\s*([0-9.eE+-]+)"
+)
 
 
-def ratio(numerator: Counts, denominator: Counts) -> FloatValues:
+def ratio(numerator: Counted, denominator: Counted) -> FloatValues:
     """Divide; NaN if the denominator is 0.
 
     >>> ratio(np.array([1, 0]), np.array([4, 0])).tolist()
@@ -29,7 +32,7 @@ def ratio(numerator: Counts, denominator: Counts) -> FloatValues:
     return quotient
 
 
-def fbeta(n_true_positives: Counts, n_flagged: Counts, n_positives: Counts, beta: float = 1.0) -> FloatValues:
+def fbeta(n_true_positives: Counted, n_flagged: Counted, n_positives: Counted, beta: float = 1.0) -> FloatValues:
     """F-beta from counts (van Rijsbergen 1979, ch. 7); NaN if nothing is flagged and nothing is positive.
 
     >>> fbeta(np.array([2]), np.array([4]), np.array([2])).round(4).tolist()
@@ -40,14 +43,24 @@ def fbeta(n_true_positives: Counts, n_flagged: Counts, n_positives: Counts, beta
     return ratio((1 + weight) * true_positives, weight * np.asarray(n_positives) + np.asarray(n_flagged))
 
 
+class Counts(NamedTuple):
+    """How many examples decisions got right, flagged, and should have flagged, and how many there are."""
+
+    n_true_positives: Counted
+    n_flagged: Counted
+    n_positives: Counted
+    n_examples: Counted
+
+
 @dataclass(frozen=True)
 class Objective:
     """What to maximise, and under which constraint.
 
     Args:
         kind: `fbeta` maximises F-beta; `precision` maximises recall while precision is at least `number`; `recall`
-            maximises precision while recall is at least `number`.
-        number: Beta, or the least precision or recall.
+            maximises precision while recall is at least `number`; `false-alarms` maximises F1 while at most `number` of
+            the examples with target 0 are flagged.
+        number: Beta, or the limit.
     """
 
     kind: Kind
@@ -67,26 +80,34 @@ class Objective:
         """
         if self.kind == "fbeta":
             return f"F{self.number:g}"
-        return "recall" if self.kind == "precision" else "precision"
+        return {"precision": "recall", "recall": "precision", "false-alarms": "F1"}[self.kind]
 
-    def value(self, n_true_positives: Counts, n_flagged: Counts, n_positives: Counts) -> FloatValues:
+    def value(self, counts: Counts) -> FloatValues:
         """Return what to maximise: F-beta, recall (under a least precision) or precision (under a least recall)."""
-        if self.kind == "fbeta":
-            return fbeta(n_true_positives, n_flagged, n_positives, self.number)
-        return ratio(n_true_positives, n_positives if self.kind == "precision" else n_flagged)
+        if self.kind in ("fbeta", "false-alarms"):
+            return fbeta(*counts[:3], self.number if self.kind == "fbeta" else 1.0)
+        return ratio(counts.n_true_positives, counts.n_positives if self.kind == "precision" else counts.n_flagged)
 
-    def constraint(self, n_true_positives: Counts, n_flagged: Counts, n_positives: Counts) -> FloatValues:
-        """Return the quantity that must reach `number`: precision or recall."""
-        return ratio(n_true_positives, n_flagged if self.kind == "precision" else n_positives)
+    def constraint(self, counts: Counts) -> FloatValues:
+        """Return the quantity that is limited: precision, recall, or the share of false alarms."""
+        if self.kind == "false-alarms":
+            n_clean = np.asarray(counts.n_examples) - counts.n_positives
+            return ratio(np.asarray(counts.n_flagged) - counts.n_true_positives, n_clean)
+        return ratio(counts.n_true_positives, counts.n_flagged if self.kind == "precision" else counts.n_positives)
+
+    def is_met(self, constraint: FloatValues | float) -> BoolArray:
+        """Whether the limited quantity keeps to the limit."""
+        found = np.asarray(constraint)
+        return found <= self.number if self.kind == "false-alarms" else found >= self.number
 
     def choose(self, cuts: Cuts) -> int:
         """Choose a cut.
 
-        Among equal values, the constrained quantity decides (the higher one), then the gap between the two
+        Among equal values, the constrained quantity decides (the better one), then the gap between the two
         scores (the wider one, which holds best on new data), then the threshold (the lower one).
 
-        A recall can always be reached, by flagging everything. A precision may be out of reach: then the cut with the
-        highest precision, and among equals the highest recall, is used.
+        A recall can always be reached, by flagging everything. A precision or a share of false alarms may be out of
+        reach: then the cut that comes closest, and among equals the highest value, is used.
 
         Args:
             cuts: Cuts of examples of which at least one is positive.
@@ -94,22 +115,23 @@ class Objective:
         Returns:
             Index of the cut.
         """
-        counts = cuts.n_true_positives, cuts.n_flagged, cuts.n_positives
-        value = self.value(*counts)
+        counts = Counts(cuts.n_true_positives, cuts.n_flagged, cuts.n_positives, cuts.n_examples)
+        value = self.value(counts)
         if not self.constrained:
             return _first_best(cuts, value)
-        constraint = self.constraint(*counts)
-        met = constraint >= self.number
+        constraint = self.constraint(counts)
+        better = -constraint if self.kind == "false-alarms" else constraint
+        met = self.is_met(constraint)
         if met.any():
-            return _first_best(cuts, np.where(met, value, -1.0), constraint)
-        return _first_best(cuts, constraint, value)
+            return _first_best(cuts, np.where(met, value, -1.0), better)
+        return _first_best(cuts, better, value)
 
 
 def parse_objective(text: str) -> Objective:
     """Read an objective.
 
     Args:
-        text: `f1`, `fbeta:B` with B > 0, `precision>=P` or `recall>=R` with a number in (0, 1].
+        text: `f1`, `fbeta:B` with B > 0, `precision>=P`, `recall>=R` or `false-alarms<=X` with a number in (0, 1].
 
     Raises:
         ConfigError: another form, or a number out of range.
@@ -120,18 +142,22 @@ def parse_objective(text: str) -> Objective:
     if text.strip() == "f1":
         return Objective("fbeta", 1.0)
     match = _FORM.fullmatch(text.strip())
-    try:
-        number = float(match[2] or match[4]) if match else np.nan
-    except ValueError:
-        number = np.nan
-    if match and match[1] and 0 < number < np.inf:
-        return Objective("fbeta", number)
-    if match and match[3] and 0 < number <= 1:
-        return Objective("precision" if match[3] == "precision" else "recall", number)
+    kind, number = _read_parts(match) if match else (None, np.nan)
+    if kind is not None and 0 < number <= (np.finfo(float).max if kind == "fbeta" else 1):
+        return Objective(kind, number)
     raise ConfigError(
-        f"Objective {text!r}: expected f1, fbeta:B with B above 0, precision>=P or recall>=R with a number above 0 "
-        "and up to 1, for example precision>=0.9 (in a shell, in double quotes)."
+        f"Objective {text!r}: expected f1, fbeta:B with B above 0, precision>=P, recall>=R or false-alarms<=X with a "
+        "number above 0 and up to 1, for example precision>=0.9 (in a shell, in double quotes)."
     )
+
+
+def _read_parts(match: re.Match[str]) -> tuple[Kind, float]:
+    name, number = (part for part in match.groups() if part is not None)
+    kind: Kind = name  # type: ignore[assignment]  # the pattern allows no other
+    try:
+        return kind, float(number)
+    except ValueError:
+        return kind, np.nan
 
 
 def _first_best(cuts: Cuts, *keys: FloatValues) -> int:

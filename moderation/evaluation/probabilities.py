@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from moderation.calibrators import Calibrator
 from moderation.errors import DataError
+from moderation.tunings import Tunings
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -66,12 +67,51 @@ def calibrate(logits: npt.ArrayLike, calibrators: Sequence[Calibrator]) -> Float
     return sigmoid(values)
 
 
+def calibrate_texts(logits: npt.ArrayLike, tunings: Tunings, languages: Sequence[str] | None) -> FloatArray:
+    """Like `calibrate`, each text with the calibrators of its language.
+
+    Args:
+        logits: `(n_texts, n_labels)`.
+        tunings: Calibrators in general and by language.
+        languages: Code of each text's language; None: the general calibrators for all.
+    """
+    values = np.asarray(logits)
+    probabilities = calibrate(values, tunings.general.calibrators)
+    for language, rows in _own_rows(tunings, languages):
+        probabilities[rows] = calibrate(values[rows], tunings.of(language).calibrators)
+    return probabilities
+
+
+def thresholds_of_texts(tunings: Tunings, languages: Sequence[str] | None) -> FloatArray:
+    """Thresholds for `predict`: float32 `(n_labels,)`, or `(n_texts, n_labels)` where languages have their own."""
+    general = np.array(tunings.general.thresholds, dtype=np.float32)
+    own = _own_rows(tunings, languages)
+    if languages is None or not own:
+        return general
+    thresholds = np.tile(general, (len(languages), 1))
+    for language, rows in own:
+        thresholds[rows] = tunings.of(language).thresholds
+    return thresholds
+
+
+def _own_rows(tunings: Tunings, languages: Sequence[str] | None) -> list[tuple[str, npt.NDArray[np.int64]]]:
+    """Languages among those of some texts that have their own tuning, and the places of their texts."""
+    if languages is None or not tunings.by_language:
+        return []
+    places: dict[str, list[int]] = {}
+    for place, language in enumerate(languages):
+        places.setdefault(language, []).append(place)
+    owned = ((code, found) for code, found in places.items() if tunings.of(code) is not tunings.general)
+    return [(code, np.array(found, dtype=np.int64)) for code, found in owned]
+
+
 def predict(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArray:
     """Decide: positive where `probability >= threshold`, compared in float32. No other code compares them.
 
     Args:
         probabilities: `(n_examples, n_labels)`, or `(n_labels,)` for one text, in [0, 1].
-        thresholds: One number per label, `(n_labels,)` in label order, or one number for all.
+        thresholds: One number per label, `(n_labels,)` in label order, or one number for all, or one for each
+            probability, of their shape.
 
     Returns:
         bool array of the shape of `probabilities`.
@@ -86,7 +126,7 @@ def predict(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArra
     cuts = _as_float32(thresholds, "thresholds")
     if not np.isfinite(cuts).all():
         raise DataError("thresholds: NaN or infinite. Expected one number in [0, 1] per label.")
-    if cuts.ndim and (scores.ndim == 0 or cuts.shape != scores.shape[-1:]):
+    if cuts.ndim and (scores.ndim == 0 or cuts.shape not in (scores.shape[-1:], scores.shape)):
         raise DataError(
             f"thresholds: shape {cuts.shape} for probabilities of shape {scores.shape}. "
             "Expected one threshold per label, in label order."

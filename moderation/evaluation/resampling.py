@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.evaluation.objectives import fbeta
-from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
+from moderation.evaluation.probabilities import BoolArray, FloatArray
 from moderation.evaluation.split_metrics import Interval
 
 MEASURES = ("roc_auc", "average_precision", "f1")
@@ -32,18 +32,18 @@ class Ranking:
         positives: int `(n_positives,)`, positions in that order with target 1.
         first: int `(n_positives,)`, position where the run of equal probabilities around each positive starts.
         end: int `(n_positives,)`, position after that run.
-        n_flagged: How many positions from the top the threshold flags.
+        flagged: bool `(n_known,)`, whether the example at each position is flagged.
     """
 
     order: IntArray
     positives: IntArray
     first: IntArray
     end: IntArray
-    n_flagged: int
+    flagged: BoolArray
 
     @classmethod
-    def of(cls, probabilities: FloatArray, targets: FloatArray, threshold: float) -> "Ranking":
-        """Sort the examples of one label; both arrays are `(n_examples,)`, targets NaN where unknown."""
+    def of(cls, probabilities: FloatArray, targets: FloatArray, flagged: BoolArray) -> "Ranking":
+        """Sort the examples of one label; all arrays are `(n_examples,)`, targets NaN where unknown."""
         known = np.flatnonzero(~np.isnan(targets))
         order = known[np.argsort(-probabilities[known], kind="stable")]
         falling = -probabilities[order]
@@ -53,13 +53,13 @@ class Ranking:
             positives=positives,
             first=np.searchsorted(falling, falling[positives], side="left"),
             end=np.searchsorted(falling, falling[positives], side="right"),
-            n_flagged=int(predict(probabilities[known], threshold).sum()),
+            flagged=flagged[order],
         )
 
     def measure(self, weights: npt.NDArray[Any]) -> tuple[float, float, float]:
-        """Return ROC-AUC, average precision and F1 at the threshold under weights.
+        """Return ROC-AUC, average precision and F1 of the decisions under weights.
 
-        Only positives are visited. ROC-AUC is the share of (positive, negative) pairs in the right order, equal
+        ROC-AUC is the share of (positive, negative) pairs in the right order, equal
         probabilities counting half (Hanley & McNeil 1982); average precision is the mean over positives of the
         precision down to their probability, as in scikit-learn.
 
@@ -75,8 +75,8 @@ class Ranking:
         weight_positive, weight_negative = float(found[-1]), float(total[-1] - found[-1])
         if not weight_positive:
             return np.nan, np.nan, np.nan
-        flagged_positives = found[np.searchsorted(self.positives, self.n_flagged)]
-        f1 = float(fbeta(flagged_positives, total[self.n_flagged], found[-1]))
+        flagged_positives = ranked[self.positives] @ self.flagged[self.positives]
+        f1 = float(fbeta(flagged_positives, ranked @ self.flagged, found[-1]))
         if not weight_negative:
             return np.nan, np.nan, f1
 
@@ -96,14 +96,14 @@ class Ranking:
 
 
 def resample(
-    probabilities: FloatArray, targets: FloatArray, thresholds: FloatArray, samples: int, seed: int
+    probabilities: FloatArray, targets: FloatArray, flagged: BoolArray, samples: int, seed: int
 ) -> FloatValues:
     """Measure bootstrap resamples; the rows are drawn once for all labels, so that labels stay together.
 
     Args:
         probabilities: float32 `(n_examples, n_labels)`, in [0, 1].
         targets: Of the same shape, 0 or 1, NaN where unknown.
-        thresholds: float32 `(n_labels,)`.
+        flagged: bool, of the same shape.
         samples: Resamples.
         seed: Of the draws.
 
@@ -111,7 +111,7 @@ def resample(
         float64 `(samples, n_labels, 3)`, the last axis as `MEASURES`; NaN where undefined.
     """
     n_examples, n_labels = probabilities.shape
-    rankings = [Ranking.of(probabilities[:, i], targets[:, i], float(thresholds[i])) for i in range(n_labels)]
+    rankings = [Ranking.of(probabilities[:, i], targets[:, i], flagged[:, i]) for i in range(n_labels)]
     rng = np.random.default_rng(seed)
     values = np.empty((samples, n_labels, len(MEASURES)))
     for sample in values:

@@ -4,16 +4,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from moderation.documents import Document
+from moderation.documents import Document, json_field
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
 from moderation.evaluation.cuts import find_cuts, sort_by_probability, threshold_between
-from moderation.evaluation.objectives import Objective, fbeta, parse_objective, ratio
+from moderation.evaluation.objectives import Counts, Objective, fbeta, parse_objective, ratio
 from moderation.evaluation.probabilities import BoolArray, FloatArray, check_pair, predict
 from moderation.evaluation.resampling import deal_folds, percentile_interval
 from moderation.evaluation.split_metrics import Interval
@@ -36,14 +35,14 @@ class ThresholdResult:
         interval: 95 % bootstrap interval of `value` at exactly this threshold; None without bootstrap or if not tuned.
         cross_fitted: The same value if each example is decided by a threshold chosen without it: what to expect on
             new data. None without folds, with fewer positives than folds, or if not tuned.
-        cross_fitted_constraint: Precision under `precision>=P`, recall under `recall>=R`, of those same decisions.
+        cross_fitted_constraint: Of those same decisions, what the objective limits: precision, recall or false alarms.
         precision: Share of the flagged examples that are positive.
         recall: Share of the positive examples that are flagged.
         f1: Harmonic mean of the two.
         n_positives: Positive examples that it was chosen on.
         n_examples: All examples that it was chosen on.
         tuned: False if there were too few positives and the default of 0.5 was kept.
-        constraint_met: False if no cut reaches the requested precision or recall; True without a constraint.
+        constraint_met: False if no cut keeps to the requested limit; True without a constraint.
     """
 
     threshold: float
@@ -79,7 +78,7 @@ def tune_thresholds(
     """Choose one threshold per label, exactly: every distinct cut is considered, in O(n log n).
 
     The threshold lies midway between two neighbouring scores. `Objective.choose` documents how ties are decided,
-    and a `precision>=P` out of reach (the highest precision is used, `constraint_met` is False, a warning is logged).
+    and a limit out of reach (the closest cut is used, `constraint_met` is False, a warning is logged).
     The order of the examples does not matter.
 
     The interval is a percentile bootstrap (Efron & Tibshirani 1993, ch. 13) of the value at the chosen, fixed
@@ -91,7 +90,8 @@ def tune_thresholds(
         probabilities: `(n_examples, n_labels)`, in [0, 1], columns in `labels` order.
         targets: Of the same shape, 0 or 1, NaN where unknown.
         labels: Ordered labels.
-        objective: `f1`, `fbeta:B`, `precision>=P` (best recall) or `recall>=R` (best precision).
+        objective: `f1`, `fbeta:B`, `precision>=P` (best recall), `recall>=R` (best precision), or `false-alarms<=X`
+            (best F1).
         bootstrap: Samples of the interval; 0: no interval.
         folds: Parts of the cross-fitting; 0: none.
         seed: Of bootstrap and folds.
@@ -140,22 +140,22 @@ def _tune_label(
     tuned = n_positives >= min_positives
     threshold = choose_threshold(scores, positive, goal) if tuned else DEFAULT_THRESHOLD
     counts = count_decisions(scores, positive, threshold)
-    constraint = _or_none(goal.constraint(*counts)) if goal.constrained else None
+    constraint = _or_none(goal.constraint(counts)) if goal.constrained else None
     held_out = cross_fit(scores, positive, goal, folds, rng) if tuned and 2 <= folds <= n_positives else None
     return ThresholdResult(
         threshold=threshold,
         objective=objective,
-        value=_or_none(goal.value(*counts)),
-        interval=bootstrap_interval(counts, len(scores), goal, bootstrap, rng) if tuned and bootstrap else None,
-        cross_fitted=_or_none(goal.value(*held_out)) if held_out else None,
-        cross_fitted_constraint=_or_none(goal.constraint(*held_out)) if held_out and goal.constrained else None,
+        value=_or_none(goal.value(counts)),
+        interval=bootstrap_interval(counts, goal, bootstrap, rng) if tuned and bootstrap else None,
+        cross_fitted=_or_none(goal.value(held_out)) if held_out else None,
+        cross_fitted_constraint=_or_none(goal.constraint(held_out)) if held_out and goal.constrained else None,
         precision=_or_none(ratio(counts[0], counts[1])),
         recall=_or_none(ratio(counts[0], counts[2])),
-        f1=_or_none(fbeta(*counts)) if n_positives else None,
+        f1=_or_none(fbeta(*counts[:3])) if n_positives else None,
         n_positives=n_positives,
         n_examples=len(scores),
         tuned=tuned,
-        constraint_met=not goal.constrained or (constraint is not None and constraint >= goal.number),
+        constraint_met=not goal.constrained or (constraint is not None and bool(goal.is_met(constraint))),
     )
 
 
@@ -174,15 +174,7 @@ def _warn(results: Mapping[str, ThresholdResult], min_positives: int) -> None:
         )
     missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
     if missed:
-        logger.warning("No threshold reaches the objective; the highest precision was used: %s", ", ".join(missed))
-
-
-class Counts(NamedTuple):
-    """How many examples decisions got right, flagged, and should have flagged; in the order for `Objective`."""
-
-    n_true_positives: int
-    n_flagged: int
-    n_positives: int
+        logger.warning("No threshold reaches the objective; the closest one was used: %s", ", ".join(missed))
 
 
 def choose_threshold(scores: FloatArray, positive: BoolArray, goal: Objective) -> float:
@@ -201,7 +193,7 @@ def choose_threshold(scores: FloatArray, positive: BoolArray, goal: Objective) -
 def count_decisions(scores: FloatArray, positive: BoolArray, threshold: float) -> Counts:
     """Decide every example by `threshold` and count."""
     flagged = predict(scores, threshold)
-    return Counts(int((flagged & positive).sum()), int(flagged.sum()), int(positive.sum()))
+    return Counts(int((flagged & positive).sum()), int(flagged.sum()), int(positive.sum()), len(scores))
 
 
 def cross_fit(scores: FloatArray, positive: BoolArray, goal: Objective, folds: int, rng: np.random.Generator) -> Counts:
@@ -226,20 +218,19 @@ def cross_fit(scores: FloatArray, positive: BoolArray, goal: Objective, folds: i
     return Counts(*map(sum, zip(*parts, strict=True)))
 
 
-def bootstrap_interval(
-    counts: Counts, n_examples: int, goal: Objective, samples: int, rng: np.random.Generator
-) -> Interval | None:
+def bootstrap_interval(counts: Counts, goal: Objective, samples: int, rng: np.random.Generator) -> Interval | None:
     """Return the 95 % percentile interval of the value at a fixed threshold (Efron & Tibshirani 1993, ch. 13).
 
     Drawing n examples with replacement and counting true and false positives and negatives is one multinomial draw
     over these four counts: the same distribution without touching an example. Samples without a value (nothing
     flagged, if the value is precision) are left out; None if all are.
     """
-    misses = counts.n_positives - counts.n_true_positives
-    false_alarms = counts.n_flagged - counts.n_true_positives
-    cells = np.array([counts.n_true_positives, misses, false_alarms, n_examples - counts.n_flagged - misses])
+    hits, n_flagged, n_positives, n_examples = counts
+    misses = n_positives - hits
+    cells = np.array([hits, misses, n_flagged - hits, n_examples - n_flagged - misses])
     drawn = rng.multinomial(n_examples, cells / n_examples, size=samples)  # (samples, 4)
-    values = goal.value(drawn[:, 0], drawn[:, 0] + drawn[:, 2], drawn[:, 0] + drawn[:, 1])
+    hits = drawn[:, 0]
+    values = goal.value(Counts(hits, hits + drawn[:, 2], hits + drawn[:, 1], n_examples))
     return percentile_interval(values)
 
 
@@ -277,7 +268,7 @@ def format_thresholds(results: Mapping[str, ThresholdResult]) -> str:
     if any(not result.tuned for result in results.values()):
         table += "\n* too few positives: not tuned"
     if any(result.tuned and not result.constraint_met for result in results.values()):
-        table += "\n! out of reach: the highest precision was used"
+        table += "\n! out of reach: the closest threshold was used"
     return table
 
 
@@ -304,16 +295,21 @@ class TunedThresholds:
         labels: Ordered labels.
         thresholds: Label -> result, for each of them.
         about: Where the thresholds come from: split, file, seed.
+        by_language: Language code -> label -> result, where a language has enough examples for its own.
     """
 
     labels: tuple[str, ...]
     thresholds: Mapping[str, ThresholdResult]
     about: Mapping[str, object]
+    by_language: Mapping[str, Mapping[str, ThresholdResult]] | None = json_field(None, optional=True)
 
     def __post_init__(self) -> None:
         as_labels(self.labels)
         if self.thresholds.keys() != set(self.labels):
             raise ValueError("expected one threshold for each label")
+        for code, own in (self.by_language or {}).items():
+            if not own.keys() <= set(self.labels):
+                raise ValueError(f"by_language.{code[:20]} has a threshold for another label")
 
 
 THRESHOLDS = Document(
@@ -322,7 +318,11 @@ THRESHOLDS = Document(
 
 
 def save_thresholds(
-    path: Path, results: Mapping[str, ThresholdResult], labels: Sequence[str], about: Mapping[str, object]
+    path: Path,
+    results: Mapping[str, ThresholdResult],
+    labels: Sequence[str],
+    about: Mapping[str, object],
+    by_language: Mapping[str, Mapping[str, ThresholdResult]] | None = None,
 ) -> None:
     """Write `thresholds.json`.
 
@@ -331,17 +331,20 @@ def save_thresholds(
         results: Label -> result, for each of `labels`.
         labels: Ordered labels.
         about: Where the thresholds come from: split, file, seed; anything that JSON can store.
+        by_language: Language code -> label -> result, where a language has its own.
 
     Raises:
         ArtifactError: the file cannot be written, or the results are for other labels.
     """
     labels = as_labels(labels)
     check_same_labels(list(results), labels, "Thresholds to save")
-    THRESHOLDS.write(Path(path), TunedThresholds(labels, {label: results[label] for label in labels}, about))
+    THRESHOLDS.write(
+        Path(path), TunedThresholds(labels, {label: results[label] for label in labels}, about, by_language or None)
+    )
 
 
 def load_thresholds(path: Path, labels: Sequence[str] | None = None, *, calibrated: bool | None = None) -> FloatArray:
-    """Read only the thresholds, float32 `(n_labels,)` in label order.
+    """Read only the thresholds for texts in general, float32 `(n_labels,)` in label order.
 
     Args:
         path: A file that `save_thresholds` wrote.

@@ -68,8 +68,7 @@ def read_run(path: Path, backend: str) -> TrainedModel:
             f"moderation export {path} --to {path.name}-bundle"
         )
     try:
-        from moderation.evaluation.calibration import load_calibrators
-        from moderation.evaluation.thresholds import load_thresholds
+        from moderation.evaluation.language_tuning import load_tunings
         from moderation.training.checkpoints import load_checkpoint
         from moderation.training.run_record import check_unchanged
         from moderation.training.runs import load_own_tokenizer, run_settings
@@ -83,14 +82,15 @@ def read_run(path: Path, backend: str) -> TrainedModel:
     tokenizer = load_own_tokenizer(run, checkpoint)  # refuses one from another run
     config = checkpoint.model.config
     length = checkpoint.about.max_length or settings.model.max_length
-    thresholds = load_thresholds(run.thresholds, checkpoint.labels, calibrated=run.calibration.is_file())
+    tunings = load_tunings(run.calibration, run.thresholds, checkpoint.labels)
     bundle = Bundle(
         path=path,
         name=path.resolve().name,
         version=version,
         labels=checkpoint.labels,
-        thresholds=tuple(map(float, thresholds)),
-        calibrators=load_calibrators(run.calibration, checkpoint.labels),
+        thresholds=tunings.general.thresholds,
+        calibrators=tunings.general.calibrators,
+        by_language=tunings.by_language,
         window_length=length,
         window_overlap=length // 4,
         languages=name_languages(settings.data.table.languages),

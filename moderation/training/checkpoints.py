@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from moderation.artifacts import is_failed_write, open_regular, write_atomically
 from moderation.errors import ArtifactError
 from moderation.labels import as_labels
-from moderation.manifests import LONGEST_WINDOW, is_whole
+from moderation.manifest_values import LONGEST_WINDOW, is_whole
 from moderation.memory import is_out_of_memory
 from moderation.model_bounds import no_larger_than
 from moderation.pretrained import make_config, make_model

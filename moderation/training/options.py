@@ -104,7 +104,7 @@ class TrainOptions(Options):
     )
     objective: str = setting(
         "f1",
-        "what the thresholds maximise: f1, fbeta:B, precision>=P, recall>=R (quote them in a shell)",
+        "what the thresholds maximise: f1, fbeta:B, precision>=P, recall>=R, false-alarms<=X (quote them in a shell)",
         "thresholds",
         metavar="OBJECTIVE",
     )

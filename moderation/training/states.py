@@ -21,7 +21,7 @@ from moderation.artifacts import link_or_copy, read_bytes, read_json, sha256, sy
 from moderation.errors import ArtifactError
 from moderation.escapes import escape_name
 from moderation.links import remove_folder
-from moderation.manifests import is_whole
+from moderation.manifest_values import is_whole
 from moderation.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)

@@ -54,7 +54,7 @@ def test_predict_accepts_one_text_and_one_threshold_for_all():
     assert predict([[0.2, 0.9]], 0.5).tolist() == [[False, True]]
 
 
-@pytest.mark.parametrize("thresholds", [[0.5], [0.5] * 3, [[0.5, 0.5]], [0.5, np.nan], [0.5, None]])
+@pytest.mark.parametrize("thresholds", [[0.5], [0.5] * 3, [[0.5, 0.5]] * 4, [0.5, np.nan], [0.5, None]])
 def test_predict_refuses_thresholds_that_do_not_fit(thresholds):
     with pytest.raises(DataError, match="thresholds"):
         predict([[0.1, 0.2]], thresholds)

@@ -38,9 +38,9 @@ def test_a_flag_on_an_unknown_label_counts_nowhere() -> None:
 
 
 def test_intervals_leave_unknown_targets_out() -> None:
-    ranking = Ranking.of(sigmoid(LOGITS)[:, 0], PARTIAL[:, 0], 0.5)
+    ranking = Ranking.of(sigmoid(LOGITS)[:, 0], PARTIAL[:, 0], sigmoid(LOGITS)[:, 0] >= 0.5)
     weights = RNG.integers(0, 3, 400)
-    alone = Ranking.of(sigmoid(LOGITS[KNOWN])[:, 0], TARGETS[KNOWN, 0], 0.5)
+    alone = Ranking.of(sigmoid(LOGITS[KNOWN])[:, 0], TARGETS[KNOWN, 0], sigmoid(LOGITS[KNOWN])[:, 0] >= 0.5)
     np.testing.assert_allclose(ranking.measure(weights), alone.measure(weights[KNOWN]))
 
 

@@ -1,0 +1,158 @@
+"""Calibrators and thresholds for single languages: fitted where there are enough examples, read from a run's files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from moderation.calibrators import Calibrator
+from moderation.evaluation.calibration import CalibrationResult, fit_calibrators, read_calibration
+from moderation.evaluation.thresholds import (
+    DEFAULT_THRESHOLD,
+    ThresholdResult,
+    load_thresholds,
+    read_thresholds,
+    tune_thresholds,
+)
+from moderation.language_codes import UNDETERMINED, base_language
+from moderation.tunings import Tuning, Tunings
+
+Cells = tuple[npt.NDArray[np.int64], ...]
+
+LEAST_KNOWN, LEAST_OF_A_CLASS = 300, 30
+"""Examples of a label that a language needs for a calibrator and a threshold of its own."""
+
+
+def fit_by_language(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, languages: Sequence[str], labels: Sequence[str], *, seed: int
+) -> dict[str, dict[str, CalibrationResult]]:
+    """Fit calibrators to the examples of each language.
+
+    Args:
+        logits: `(n_examples, n_labels)`, of the validation split, columns in `labels` order.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
+        languages: Code of each example's language.
+        labels: Ordered labels.
+        seed: Of the folds.
+
+    Returns:
+        Language -> label -> result; only languages and labels with enough examples.
+    """
+    values, truth = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float32)
+    return {
+        code: fit_calibrators(values[cells], truth[cells], own, seed=seed)
+        for code, cells, own in _enough(truth, languages, labels)
+    }
+
+
+def tune_by_language(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    languages: Sequence[str],
+    labels: Sequence[str],
+    *,
+    objective: str,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, dict[str, ThresholdResult]]:
+    """Choose thresholds on the examples of each language.
+
+    Args:
+        probabilities: `(n_examples, n_labels)`, calibrated as the model will be used, columns in `labels` order.
+        targets: Of the same shape, 0 or 1, NaN where unknown.
+        languages: Code of each example's language.
+        labels: Ordered labels.
+        objective: As for `tune_thresholds`.
+        bootstrap: Likewise.
+        seed: Likewise.
+
+    Returns:
+        Language -> label -> result; only languages and labels with enough examples.
+    """
+    scores, truth = np.asarray(probabilities, dtype=np.float32), np.asarray(targets, dtype=np.float32)
+    return {
+        code: tune_thresholds(
+            scores[cells],
+            truth[cells],
+            own,
+            objective=objective,
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+        for code, cells, own in _enough(truth, languages, labels)
+    }
+
+
+def _enough(
+    targets: npt.NDArray[np.float32], languages: Sequence[str], labels: Sequence[str]
+) -> list[tuple[str, Cells, list[str]]]:
+    """For each of several languages with enough examples: its code, and the cells and names of its labels.
+
+    A single language has no tuning of its own: it would be the general one.
+    """
+    codes = np.array([base_language(code) for code in languages])
+    names = [code for code in np.unique(codes).tolist() if code != UNDETERMINED]
+    found: list[tuple[str, Cells, list[str]]] = []
+    for code in names if len(names) > 1 else ():
+        rows = np.flatnonzero(codes == code)
+        positive, negative = (targets[rows] == 1).sum(axis=0), (targets[rows] == 0).sum(axis=0)
+        enough = (positive + negative >= LEAST_KNOWN) & (np.minimum(positive, negative) >= LEAST_OF_A_CLASS)
+        columns = np.flatnonzero(enough)
+        if len(columns):
+            found.append((code, np.ix_(rows, columns), [labels[column] for column in columns.tolist()]))
+    return found
+
+
+def combine(
+    labels: Sequence[str],
+    calibrators: Mapping[str, Calibrator] | None,
+    thresholds: Mapping[str, float],
+    own_calibrators: Mapping[str, Mapping[str, Calibrator]],
+    own_thresholds: Mapping[str, Mapping[str, float]],
+) -> Tunings:
+    """Put general and own calibrators and thresholds together, so that each language has all of them.
+
+    Args:
+        labels: Ordered labels.
+        calibrators: Label -> calibrator; None: none that change anything.
+        thresholds: Label -> threshold.
+        own_calibrators: Language -> label -> calibrator.
+        own_thresholds: Language -> label -> threshold.
+    """
+    general = dict.fromkeys(labels, Calibrator()) if calibrators is None else calibrators
+
+    def tuning(code: str | None) -> Tuning:
+        maps = {**general, **own_calibrators.get(code or "", {})}
+        cuts = {**thresholds, **own_thresholds.get(code or "", {})}
+        return Tuning(tuple(maps[label] for label in labels), tuple(cuts[label] for label in labels))
+
+    codes = sorted({*own_calibrators, *own_thresholds})
+    return Tunings(tuning(None), {code: tuning(code) for code in codes})
+
+
+def load_tunings(calibration: Path, thresholds: Path | None, labels: Sequence[str]) -> Tunings:
+    """Read the calibrators and thresholds of a run.
+
+    Args:
+        calibration: `calibration.json`, which may be missing.
+        thresholds: `thresholds.json`; None: not tuned yet, so the default of 0.5 for every label.
+        labels: Ordered labels of the model.
+
+    Raises:
+        ArtifactError: a file is broken, from a newer version, or made for another model.
+    """
+    fitted = read_calibration(calibration, labels)
+    cuts = dict.fromkeys(labels, DEFAULT_THRESHOLD)
+    own_cuts: dict[str, dict[str, float]] = {}
+    if thresholds is not None:
+        load_thresholds(thresholds, labels, calibrated=fitted is not None)  # refuses those of another model
+        tuned = read_thresholds(thresholds)
+        cuts = _cuts_of(tuned.thresholds)
+        own_cuts = {code: _cuts_of(own) for code, own in (tuned.by_language or {}).items()}
+    own_calibrators = (fitted.by_language if fitted else None) or {}
+    return combine(labels, fitted.calibrators if fitted else None, cuts, own_calibrators, own_cuts)
+
+
+def _cuts_of(results: Mapping[str, ThresholdResult]) -> dict[str, float]:
+    return {label: result.threshold for label, result in results.items()}
