@@ -38,8 +38,13 @@ TRAINING_TEXTS = "training_texts.npy"
 _NO_CODE = "A bundle never contains this: get it from a source that you trust, or export it again."
 _UPGRADE = "Install a newer version of the toolkit."
 
-SHIPPED = Path(__file__).parent / "models" / "compact-en"
-"""The bundle that is part of the package, used if none is named."""
+_MODELS = Path(__file__).parent / "models"
+SHIPPED = _MODELS / "compact-en"
+"""The English bundle of the package, the first of those that are used if none is named."""
+AUTO = "auto"
+"""Name of all bundles of the package together: the language of a text decides which one reads it."""
+NAMED = {"en": SHIPPED, "multi": _MODELS / "compact-multi"}
+"""Name -> bundle of the package. A folder with such a name is reached as `./en`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,17 @@ class Bundle(Manifest):
     def short_version(self) -> str:
         """Name and the first twelve digits of the version, as in results."""
         return f"{self.name}@{self.version[:12]}"
+
+
+def find_models(name: str | Path) -> list[Path]:
+    """The folders that a name or a path means, in the order in which a classifier asks them.
+
+    >>> [folder.name for folder in find_models("en")], find_models("runs/mine")
+    (['compact-en'], [PosixPath('runs/mine')])
+    """
+    if str(name) == AUTO:
+        return [folder for folder in NAMED.values() if folder.is_dir()]
+    return [NAMED.get(str(name), Path(name))]
 
 
 def read_bundle(path: Path) -> Bundle:

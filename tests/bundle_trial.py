@@ -39,7 +39,8 @@ def try_bundle(folder: Path, backend: str = "onnx") -> str:
     try:
         with Classifier.load(folder, backend=backend, threads=1) as classifier:
             for texts in ([text] for text in TEXTS):
-                probabilities, n_windows = classifier.read(texts)
+                reading = classifier.read(texts)
+                probabilities, n_windows = reading.probabilities, reading.n_windows
                 finite = np.isfinite(probabilities)
                 if probabilities.shape != (1, len(classifier.labels)) or n_windows.min() < 1:
                     return f"answered with {probabilities.shape} of {n_windows}"

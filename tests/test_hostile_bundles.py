@@ -172,7 +172,7 @@ def test_transformers_finds_no_file_that_is_not_sealed(tiny_bundle, tmp_path):
 
 def test_an_answer_that_is_not_a_number_does_not_count_as_nothing_flagged(lean, monkeypatch):
     classifier = Classifier.load(lean, threads=1)
-    engine = classifier._open()
+    engine = classifier.models[0]._open()
     monkeypatch.setattr(engine.backend, "logits", lambda ids, _: np.full((len(ids), 6), np.nan, dtype=np.float32))
     assert np.isnan(classifier.probabilities(["kind river"])).all()
     with pytest.raises(ArtifactError, match="not a number"):

@@ -18,7 +18,7 @@ from moderation.data.splits import check_known, languages_of
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ArtifactError, ConfigError, ModerationError
 from moderation.evaluation.by_language import format_languages, measure_tuned
-from moderation.evaluation.language_tuning import load_tunings
+from moderation.evaluation.language_calibration import load_tunings
 from moderation.evaluation.metrics import format_table
 from moderation.evaluation.probabilities import calibrate_texts
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics

@@ -13,7 +13,7 @@ from moderation.categories import read_mapping
 from moderation.config import ExportConfig
 from moderation.documents import to_plain as to_json
 from moderation.errors import ArtifactError, ConfigError
-from moderation.evaluation.language_tuning import load_tunings
+from moderation.evaluation.language_calibration import load_tunings
 from moderation.evaluation.split_metrics import METRICS
 from moderation.export.bundling import Source, read_about, write_bundle
 from moderation.export.card import read_curves

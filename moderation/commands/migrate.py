@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from moderation.artifacts import find_target, sync, to_json_bytes, write_atomically
-from moderation.bundles import SHIPPED
+from moderation.bundles import AUTO
 from moderation.categories import find_attributes
 from moderation.config import MigrateConfig
 from moderation.data.languages import Languages
@@ -54,7 +54,7 @@ def _migrate(config: MigrateConfig) -> int:
         old = read_comments(frame, config.input_path, table.text_column)
     else:
         old = read_old_scores(frame, config.input_path, table.text_column, config.answers)
-    with Classifier.load(config.model or SHIPPED, backend=config.backend, threads=config.threads) as classifier:
+    with Classifier.load(config.model or AUTO, backend=config.backend, threads=config.threads) as classifier:
         if rates:
             _check_labels(rates, classifier.labels)
         probabilities = _score(classifier, old.texts)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
-from moderation.bundles import SHIPPED
+from moderation.bundles import AUTO
 from moderation.config import ScoreConfig
 from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
@@ -58,7 +58,7 @@ def score(config: ScoreConfig) -> int:
     with (
         claim as target,
         Classifier.load(
-            config.model or SHIPPED,
+            config.model or AUTO,
             backend=config.backend,
             threads=config.threads,
             thresholds=choose_thresholds(config.thresholds, config.threshold),
@@ -101,6 +101,8 @@ def _check_input(config: ScoreConfig) -> None:
 
 
 def _load_languages(classifier: Classifier) -> Languages | None:
+    if classifier.recogniser is not None:
+        return classifier.recogniser
     try:
         return Languages("The column detected_language", "languages", classifier.normalise)
     except MissingExtraError as error:

@@ -4,8 +4,9 @@ import ipaddress
 import logging
 import socket
 from contextlib import closing, suppress
+from pathlib import Path
 
-from moderation.bundles import SHIPPED, Bundle, read_bundle
+from moderation.bundles import AUTO, Bundle, find_models, read_bundle
 from moderation.categories import find_counterparts
 from moderation.config import ServeConfig
 from moderation.cores import count_cores
@@ -49,7 +50,8 @@ def serve(config: ServeConfig) -> int:
     with bind(config.host, config.port) as bound:
         port = bound.getsockname()[1]
         host = f"[{config.host}]" if ":" in config.host else config.host
-        print(f"{read_bundle(plan.model).short_version} starts at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+        names = " and ".join(read_bundle(folder).short_version for folder in find_models(plan.model))
+        print(f"{names} starts at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
         return serve_forever(
             plan,
             host=config.host,
@@ -69,9 +71,12 @@ def _plan(config: ServeConfig) -> AppPlan:
     """
     options = config.server
     chosen = choose_thresholds(config.thresholds, config.threshold)
-    bundle = read_bundle(config.model or SHIPPED)
-    apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)
-    backend = choose_backend(bundle, options.backend)
+    model = config.model or Path(AUTO)
+    bundles = [read_bundle(folder) for folder in find_models(model)]
+    for bundle in bundles:
+        apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)
+    engines = {choose_backend(bundle, options.backend) for bundle in bundles}
+    bundle = bundles[0]
     if config.keys is not None:
         read_keys(config.keys)
     find_counterparts(bundle.labels, bundle.mapping, options.dialects.map)
@@ -81,9 +86,12 @@ def _plan(config: ServeConfig) -> AppPlan:
         read_public_url(options.access.public_url)
     read_proxies(options.access.trusted_proxy)
     return AppPlan(
-        model=bundle.path,
+        model=model,
         options=change(
-            options, backend=backend, threads=_share_cores(config), feedback_url=_choose_feedback(options.feedback_url)
+            options,
+            backend=engines.pop() if len(engines) == 1 else options.backend,
+            threads=_share_cores(config),
+            feedback_url=_choose_feedback(options.feedback_url),
         ),
         keys=config.keys,
         thresholds=chosen,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from moderation.artifacts import resolve_target, write_atomically
-from moderation.bundles import SHIPPED
+from moderation.bundles import AUTO
 from moderation.config import EvaluateConfig
 from moderation.data.options import TableOptions
 from moderation.evaluation.chosen_thresholds import choose_thresholds
@@ -63,7 +63,7 @@ def _measure(config: EvaluateConfig) -> SuitesReport:
     suites = parse_suites(config.of_bundle.suite)
     chosen = choose_thresholds(config.thresholds, config.of_bundle.threshold)
     with Classifier.load(
-        config.bundle or SHIPPED, backend=config.of_bundle.backend, threads=config.threads, thresholds=chosen
+        config.bundle or AUTO, backend=config.of_bundle.backend, threads=config.threads, thresholds=chosen
     ) as classifier:
         given = config.table.given
         if "detect_language" not in given:  # which keeps English

@@ -26,7 +26,8 @@ from moderation.data.splits import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.by_language import format_languages, measure_tuned
 from moderation.evaluation.calibration import fit_calibrators, save_calibration
-from moderation.evaluation.language_tuning import fit_by_language, load_tunings, tune_by_language
+from moderation.evaluation.language_calibration import fit_by_language, load_tunings
+from moderation.evaluation.language_thresholds import tune_by_language
 from moderation.evaluation.metrics import format_table
 from moderation.evaluation.objectives import parse_objective
 from moderation.evaluation.probabilities import calibrate_texts

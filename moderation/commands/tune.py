@@ -9,7 +9,7 @@ from moderation.arrays import read_array, sidecar
 from moderation.artifacts import RunFolder, find_target, read_json, resolve_target, sha256
 from moderation.config import TuneConfig
 from moderation.errors import ArtifactError, ConfigError
-from moderation.evaluation.language_tuning import tune_by_language
+from moderation.evaluation.language_thresholds import tune_by_language
 from moderation.evaluation.probabilities import check_pair
 from moderation.evaluation.thresholds import ThresholdResult, format_thresholds, save_thresholds, tune_thresholds
 from moderation.labels import as_labels, check_same_labels

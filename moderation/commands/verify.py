@@ -1,6 +1,8 @@
 """`moderation verify`: is a bundle unchanged since its export, and does each form still give the same answers?"""
 
-from moderation.bundles import SHIPPED, check_files, find_foreign, read_bundle
+from pathlib import Path
+
+from moderation.bundles import AUTO, check_files, find_foreign, find_models, read_bundle
 from moderation.config import VerifyConfig
 from moderation.errors import MissingExtraError, ModerationError
 from moderation.export.parity import Recheck, check_again, read_odd_answers
@@ -19,7 +21,19 @@ def verify(config: VerifyConfig) -> int:
     Raises:
         ArtifactError: it is not a bundle, a file is missing, changed or foreign, or the manifest was changed.
     """
-    bundle = read_bundle(config.bundle or SHIPPED)
+    failed = []
+    for number, folder in enumerate(find_models(config.bundle or AUTO)):
+        if number:
+            print()
+        failed += _verify_bundle(folder, config.threads)
+    if failed:
+        print("\nFailed:\n" + "\n".join(f"  {line}" for line in failed))
+    return 1 if failed else 0
+
+
+def _verify_bundle(folder: Path, given_threads: int | None) -> list[str]:
+    """Verify one bundle and print a table; what failed."""
+    bundle = read_bundle(folder)
     check_files(bundle)
     foreign = find_foreign(bundle)
     print(f"{bundle.short_version}: {len(bundle.files)} files are unchanged since the export.")
@@ -32,7 +46,7 @@ def verify(config: VerifyConfig) -> int:
             continue
         try:
             # torch splits each window among its threads; on busy cores they mostly wait for each other
-            threads = 1 if config.threads is None and backend.startswith("torch") else config.threads
+            threads = 1 if given_threads is None and backend.startswith("torch") else given_threads
             with Classifier.load(bundle.path, backend=backend, threads=threads, check_hashes=False) as it:
                 row = check_again(form, it.probabilities(texts), kept)
         except MissingExtraError as error:
@@ -51,9 +65,7 @@ def verify(config: VerifyConfig) -> int:
             failed.append(f"{form}: its answers on odd texts differ from those at the export")
     rows += [[form, "", "", "", "hashed only"] for form in bundle.forms if form not in runnable]
     print("\n" + align(rows))
-    if failed:
-        print("\nFailed:\n" + "\n".join(f"  {line}" for line in failed))
-    return 1 if failed else 0
+    return failed
 
 
 def _cells(row: Recheck) -> list[str]:

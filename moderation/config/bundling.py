@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moderation.export.options import ExportOptions
 from moderation.forms import FormName
-from moderation.inference.options import THRESHOLD_HELP, THRESHOLDS_HELP, Backend
+from moderation.inference.options import INCLUDED, THRESHOLD_HELP, THRESHOLDS_HELP, Backend
 from moderation.manifests import BUNDLE_NAME
 from moderation.options import Options, part, setting
 from moderation.scoring.options import ScoreOptions
@@ -43,7 +43,7 @@ class ExportConfig(Options):
 class VerifyConfig(Options):
     """Settings of `moderation verify`."""
 
-    bundle: Path | None = setting(None, "folder of a bundle; default: the included English model")
+    bundle: Path | None = setting(None, "folder of a bundle, en or multi; default: all that are included")
     threads: int | None = setting(None, "processor threads; default: all cores, but one for torch forms", at_least=1)
 
 
@@ -55,7 +55,7 @@ class ScoreConfig(Options):
     text: str | None = setting(None, "one text to score, instead of a file", metavar="TEXT", once=True)
     model: Path | None = setting(
         None,
-        "folder of a bundle, or of a finished run, which torch then runs; default: the included English model",
+        "folder of a bundle, or of a finished run, which torch then runs; or an included model: " + INCLUDED,
         short=("-m",),
         metavar="FOLDER",
     )

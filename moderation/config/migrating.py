@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from moderation.errors import ConfigError
-from moderation.inference.options import Backend
+from moderation.inference.options import INCLUDED, Backend
 from moderation.migration.options import OLD_DECISIONS, MatchOptions, read_numbers
 from moderation.options import Options, no_effect, part, setting
 from moderation.tables.options import DELIMITER_HELP, ESCAPE_HELP, QUOTING_HELP, TEXT_COLUMN, TEXT_COLUMN_HELP, Quoting
@@ -55,7 +55,7 @@ class MigrateConfig(Options):
     )
     overwrite: bool = setting(False, "replace the files of an earlier migration in the folder, and nothing else")
     model: Path | None = setting(
-        None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
+        None, f"folder of a bundle, or an included model: {INCLUDED}", short=("-m",), metavar="FOLDER"
     )
     backend: Backend = setting("auto", "engine; auto uses the fastest one that is in the bundle and installed")
     threads: int | None = setting(None, "processor threads; default: all cores", at_least=1)

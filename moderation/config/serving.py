@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from moderation.inference.options import THRESHOLD_HELP, THRESHOLDS_HELP
+from moderation.inference.options import INCLUDED, THRESHOLD_HELP, THRESHOLDS_HELP
 from moderation.logs import LogLevel
 from moderation.options import Options, no_effect, part, setting
 from moderation.serving.options import FEEDBACK_URL, ServerOptions
@@ -16,7 +16,7 @@ class ServeConfig(Options):
     """Settings of `moderation serve`: those of the processes, and of the application that each of them runs."""
 
     model: Path | None = setting(
-        None, "folder of a bundle; default: the included English model", short=("-m",), metavar="FOLDER"
+        None, f"folder of a bundle, or an included model: {INCLUDED}", short=("-m",), metavar="FOLDER"
     )
     host: str = setting(
         "127.0.0.1", "address to listen on; if others can reach it, give --keys or --no-auth", metavar="HOST"

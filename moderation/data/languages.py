@@ -164,14 +164,15 @@ class Languages:
             sure = sure and all(map(is_english, trained_on)) and _is_other_script(text[:_FEWER_CHARACTERS], read)
         return code if sure else None
 
-    def describe(self, text: str, trained_on: Sequence[str]) -> dict[str, str | bool]:
+    def describe(self, text: str, trained_on: Sequence[str], detected: str | None = None) -> dict[str, str | bool]:
         """A text's language for an answer: `code` from `detect`, and `supported`.
 
         Args:
             text: Any text.
             trained_on: Languages of the model; empty: they are unknown, and every language counts as supported.
+            detected: The result of `detect` for the text, if it is already known.
         """
-        code = self.detect(text)
+        code = self.detect(text) if detected is None else detected
         if code == UNDETERMINED:
             return {"code": code, "supported": self.foreign(text, trained_on, code) is None}
         return {"code": code, "supported": not trained_on or any(same_language(code, known) for known in trained_on)}

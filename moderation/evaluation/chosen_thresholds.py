@@ -173,18 +173,18 @@ def apply_chosen(
     return tuple(chosen.values.get(label, threshold) for label, threshold in zip(labels, shipped, strict=True))
 
 
-def warn_of_other_bundle(chosen: ChosenThresholds | None, bundle: str) -> None:
+def warn_of_other_bundle(chosen: ChosenThresholds | None, *bundles: str) -> None:
     """Warn if thresholds were found for a bundle other than the one that they will be used with.
 
     Args:
         chosen: What was set; None: nothing.
-        bundle: `name@version` of the model, with twelve digits.
+        bundles: `name@version` of each model, with twelve digits.
     """
-    if chosen is not None and chosen.made_for not in (None, bundle):
+    if chosen is not None and chosen.made_for not in (None, *bundles):
         logger.warning(
             "%s: thresholds that were made for %s; this model is %s, which gives other probabilities. Make new ones "
             "(moderation migrate --model FOLDER, or on the server's page), or leave them out to use the bundle's own.",
-            *(chosen.where, chosen.made_for, bundle),
+            *(chosen.where, chosen.made_for, " and ".join(bundles)),
         )
 
 

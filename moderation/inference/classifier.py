@@ -1,32 +1,27 @@
 """The classifier: texts in, probabilities and decisions out; it needs only a bundle."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 import numpy as np
-import numpy.typing as npt
 
-from moderation.bundles import MODEL_CONFIG, SHIPPED, TOKENIZER, Bundle, check_files, read_bundle, read_sealed
-from moderation.cores import count_cores
+from moderation.bundles import AUTO, Bundle, find_models
+from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
-from moderation.evaluation.probabilities import calibrate, predict
-from moderation.inference.backends import (
-    Backend,
-    FloatArray,
-    backends,
-    choose_backend,
-    main_file,
-    open_backend,
-)
-from moderation.inference.engines import Batch, Engine, ProcessEngine, make_batches, padded_length
-from moderation.inference.run_folders import TrainedModel, is_run, read_run
+from moderation.evaluation.probabilities import calibrate_texts, predict, thresholds_of_texts
+from moderation.inference.backends import FloatArray
+from moderation.inference.engines import Batch
+from moderation.inference.model import Model, open_model, read_model
+from moderation.inference.options import EngineOptions
+from moderation.inference.readings import Reading, Route
+from moderation.inference.routing import Router
+from moderation.inference.run_folders import TrainedModel
 from moderation.inference.texts import as_list, check_texts
-from moderation.inference.windows import Watch, Window, Windows
-from moderation.inspection.tokenizer_rules import MOST_BYTES
+from moderation.inference.windows import Watch, Window
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
 
@@ -40,12 +35,17 @@ class TextResult:
         flagged: Labels whose probability reaches their threshold.
         n_windows: Windows in which the text was read.
         model_version: Bundle and backend that computed it.
+        language: Code of the text's language, by which its model and thresholds were chosen; `und`: unclear; None: the
+            classifier does not look at languages.
+        thresholds: Label -> the threshold that decided.
     """
 
     probabilities: dict[str, float]
     flagged: tuple[str, ...]
     n_windows: int
     model_version: str
+    language: str | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Classifier:
@@ -64,47 +64,41 @@ class Classifier:
         classifier = Classifier.load("model-export")
         classifier.classify("You are wonderful.").flagged
 
+    A classifier may have several models, one for English and one for many languages: the language of each text is
+    recognised, and the model that was made for it reads it. A bundle may hold calibrators and thresholds by language.
+
     Attributes:
-        bundle: The bundle from which it was loaded.
-        labels: Order of the columns.
-        thresholds: float32 `(n_labels,)`.
+        models: One or several; the last one reads texts in languages that none of the others names.
+        labels: Order of the columns, the same in all models.
+        thresholds: float32 `(n_labels,)`, the first model's for texts in general.
         thresholds_by_label: The same as a mapping, in label order.
         thresholds_from: Where they come from: `bundle`, or `set` if any were set on loading.
-        languages: Languages that the model was trained on.
-        backend_name: Engine that computes.
-        model_version: Bundle and backend, as every result carries it.
+        languages: Languages that the models were trained on.
+        model_version: Bundle and backend of each model; every result names the one that read its text.
     """
 
     thresholds_from: Literal["bundle", "set"]
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        backend_name: str,
-        threads: int | None,
-        device: str,
-        batch_tokens: int | None,
-        chosen: ChosenThresholds | None = None,
-        trained: TrainedModel | None = None,
-    ) -> None:
-        self.bundle = bundle
-        self._trained = trained  # of a run folder, which no bundle seals
-        self.backend_name = backend_name
-        self.labels = bundle.labels
-        self.languages = bundle.languages
-        values = apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)
-        self.thresholds = np.array(values, dtype=np.float32)
-        self.thresholds_by_label = dict(zip(bundle.labels, values, strict=True))
+    def __init__(self, models: Sequence[Model], chosen: ChosenThresholds | None = None) -> None:
+        first = models[0].bundle
+        if others := [model.bundle.path for model in models if model.bundle.labels != first.labels]:
+            raise ArtifactError(f"{others[0]}: its labels are not those of {first.path}; expected the same, in order.")
+        for model in models:  # refuses thresholds that do not fit
+            apply_chosen(chosen, first.labels, model.bundle.thresholds, calibrated=model.bundle.is_calibrated)
+        self.models = tuple(models)
+        self.labels = first.labels
+        self.languages = tuple(dict.fromkeys(code for model in models for code in model.bundle.languages))
+        given = chosen.values if chosen is not None else {}
+        self._tunings = [model.bundle.tunings.with_thresholds(self.labels, given) for model in models]
+        general = self._tunings[0].general.thresholds
+        self.thresholds = np.array(general, dtype=np.float32)
+        self.thresholds_by_label = dict(zip(self.labels, general, strict=True))
         self.thresholds_from = "bundle" if chosen is None else "set"
         self._chosen = chosen
-        self.model_version = f"{bundle.short_version}/{backend_name}"
-        self._threads, self._device, self._batch_tokens = threads, device, batch_tokens
-        path = bundle.path / TOKENIZER if trained is None else trained.tokenizer
-        content = read_sealed(bundle, TOKENIZER, most=MOST_BYTES) if trained is None else trained.tokenizer_content
-        self._windows = Windows(path, length=bundle.window_length, overlap=bundle.window_overlap, content=content)
-        _check_tokens(bundle, self._windows.highest_id)
-        self._engine = ProcessEngine(self._start)
-        self._open()
+        self.model_version = "+".join(model.version for model in models)
+        routed = len(models) > 1 or any(tunings.by_language for tunings in self._tunings)
+        known = [model.bundle.languages for model in models]
+        self.router = Router(known, models[0].normalise) if routed else None
 
     @classmethod
     def load(
@@ -122,7 +116,8 @@ class Classifier:
 
         Args:
             path: Folder of a bundle, or of a finished run: torch then runs its best checkpoint, with the run's
-                tokenizer, calibrators and thresholds. None: the included compact English model.
+                tokenizer, calibrators and thresholds. Or the name of an included model: `en`, the English one; `multi`,
+                the one of many languages; `auto` or None, both, chosen by the language of each text.
             backend: `openvino`, `onnx-int8`, `onnx`, `torch`, `torchscript`, or `auto`: the first of these whose form
                 the bundle holds and whose package is installed.
             threads: Processor threads; None: all that the process may use.
@@ -147,17 +142,14 @@ class Classifier:
         if batch_tokens is not None and batch_tokens < 0:
             raise ConfigError(f"batch_tokens is {batch_tokens}, expected 0 or more.")
         chosen = as_chosen(thresholds)
-        path = SHIPPED if path is None else Path(path)
-        if is_run(path):
-            trained = read_run(path, backend)
-            warn_of_other_bundle(chosen, trained.bundle.short_version)
-            return cls(trained.bundle, "torch", threads, device, batch_tokens, chosen, trained)
-        bundle = read_bundle(path)
-        apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)  # refuse before hashing
-        name = choose_backend(bundle, backend, device)
-        check_files(bundle, [MODEL_CONFIG] if check_hashes else ())  # the others are compared as they are read
-        warn_of_other_bundle(chosen, bundle.short_version)
-        return cls(replace(bundle, check_hashes=check_hashes), name, threads, device, batch_tokens, chosen)
+        options = EngineOptions(threads=threads, device=device, batch_tokens=batch_tokens)
+        found = [read_model(folder, backend) for folder in find_models(AUTO if path is None else path)]
+        for one in found:  # refuses thresholds before files are hashed
+            bundle = one.bundle if isinstance(one, TrainedModel) else one
+            apply_chosen(chosen, bundle.labels, bundle.thresholds, calibrated=bundle.is_calibrated)
+        models = [open_model(one, backend, options, check_hashes=check_hashes) for one in found]
+        warn_of_other_bundle(chosen, *(model.bundle.short_version for model in models))
+        return cls(models, chosen)
 
     def probabilities(self, texts: Iterable[str]) -> FloatArray:
         """Probabilities of texts: float32 `(n_texts, n_labels)`, in [0, 1], columns in label order.
@@ -165,21 +157,22 @@ class Classifier:
         Raises:
             DataError: not a list of strings.
         """
-        return self.read(texts)[0]
+        return self.read(texts).probabilities
 
-    def read(self, texts: Iterable[str]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """Probabilities as in `probabilities`, and the number of windows of each text, int64 `(n_texts,)`.
+    def read(self, texts: Iterable[str]) -> Reading:
+        """Probabilities as in `probabilities`, and how each text was read.
 
         Raises:
             DataError: not a list of strings.
         """
         texts = check_texts(as_list(texts))
+        routes = [self.route(text) for text in texts]
         probabilities = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         n_windows = np.zeros(len(texts), dtype=np.int64)
-        for owners, windows in self._cut(texts):
+        for owners, windows in self._cut(texts, routes):
             np.maximum.at(probabilities, owners, self.window_probabilities(windows))
             np.add.at(n_windows, owners, 1)
-        return probabilities, n_windows
+        return Reading(probabilities, n_windows, routes)
 
     @overload
     def classify(self, texts: str) -> TextResult: ...  # type: ignore[overload-overlap]  # a string holds strings
@@ -197,33 +190,58 @@ class Classifier:
             DataError: neither a string nor ordered strings.
         """
         if isinstance(texts, str):
-            return self.decide(*self.read([texts]))[0]
-        return self.decide(*self.read(texts))
+            return self.decide(self.read([texts]))[0]
+        return self.decide(self.read(texts))
 
-    def decide(self, probabilities: FloatArray, n_windows: npt.NDArray[np.int64]) -> list[TextResult]:
-        """Results of texts whose probabilities are known.
+    def decide(self, reading: Reading) -> list[TextResult]:
+        """Results of texts that were read.
 
         Args:
-            probabilities: float32 `(n_texts, n_labels)`.
-            n_windows: int64 `(n_texts,)`.
+            reading: From `read`, or put together from windows.
 
         Raises:
             ArtifactError: a probability is NaN.
         """
+        probabilities = reading.probabilities
         if not np.isfinite(probabilities).all():  # it would look as if nothing were flagged
             raise ArtifactError(
                 f"{self.bundle.path}: the model's answer to a text is not a number. See: moderation verify"
             )
-        predictions = predict(probabilities, self.thresholds)
+        cuts = self.thresholds_of(reading.routes)
+        predictions = predict(probabilities, cuts)
+        rows = zip(probabilities, predictions, np.broadcast_to(cuts, predictions.shape), strict=True)
         return [
             TextResult(
                 probabilities=dict(zip(self.labels, row.tolist(), strict=True)),
                 flagged=tuple(label for label, positive in zip(self.labels, flags, strict=True) if positive),
                 n_windows=int(count),
-                model_version=self.model_version,
+                model_version=self.version_of(route),
+                language=route.language if self.router is not None else None,
+                thresholds=dict(zip(self.labels, own.tolist(), strict=True)),
             )
-            for row, flags, count in zip(probabilities, predictions, n_windows, strict=True)
+            for (row, flags, own), count, route in zip(rows, reading.n_windows, reading.routes, strict=True)
         ]
+
+    def route(self, text: str) -> Route:
+        """How a text is read: its language, and the model for it."""
+        return Route() if self.router is None else self.router.route(text)
+
+    def version_of(self, route: Route) -> str:
+        """Bundle and backend of the model that reads a text."""
+        return self.models[route.model].version
+
+    def thresholds_of(self, routes: Sequence[Route]) -> FloatArray:
+        """The thresholds that decide about texts.
+
+        Returns:
+            float32 `(n_labels,)`, or `(n_texts, n_labels)` if they depend on the text.
+        """
+        if self.router is None:
+            return self.thresholds
+        thresholds = np.empty((len(routes), len(self.labels)), dtype=np.float32)
+        for places, number, languages in self._by_model(routes):
+            thresholds[places] = thresholds_of_texts(self._tunings[number], languages)
+        return thresholds
 
     def windows(self, text: str, watch: Watch | None = None) -> list[Window]:
         """The windows in which a text is read.
@@ -232,55 +250,63 @@ class Classifier:
             text: Of any length.
             watch: Called after each piece of a long text. With it, other threads can run while the tokenizer works.
         """
-        return self._windows.cut(check_texts([text])[0], watch)
+        text = check_texts([text])[0]
+        return list(self._iterate(text, self.route(text), watch))
 
     def normalise(self, text: str) -> str:
-        """A text as the model reads it, after its tokenizer has put it into lower case and undone known disguises."""
-        return self._windows.normalise(check_texts([text])[0])
+        """A text as the first model reads it, in lower case and with known disguises undone."""
+        return self.models[0].normalise(check_texts([text])[0])
 
     def window_probabilities(self, windows: Sequence[Window]) -> FloatArray:
         """Calibrated probabilities of each window: float32 `(n_windows, n_labels)`."""
-        batches = self.batches(windows)
-        logits = np.empty((len(windows), len(self.labels)), dtype=np.float32)
-        for batch, answer in zip(batches, self._open().map(batches), strict=True):
-            logits[batch.places] = answer
-        return calibrate(logits, self.bundle.calibrators)
+        probabilities = np.empty((len(windows), len(self.labels)), dtype=np.float32)
+        for places, number, languages in self._by_model([window.route for window in windows]):
+            logits = self.models[number].logits([windows[place] for place in places])
+            probabilities[places] = calibrate_texts(logits, self._tunings[number], languages)
+        return probabilities
 
     def batches(self, windows: Sequence[Window]) -> list[Batch]:
-        """The batches in which windows are computed."""
-        return self._make_batches(self._open().backend, windows)
+        """The batches in which windows of the first model are computed."""
+        return self.models[0].batches(windows)
+
+    @property
+    def recogniser(self) -> Languages | None:
+        """What recognises the languages of texts; None: it does not look at them."""
+        return None if self.router is None else self.router.recogniser
+
+    @property
+    def bundle(self) -> Bundle:
+        """The first model's bundle."""
+        return self.models[0].bundle
+
+    @property
+    def backend_name(self) -> str:
+        """The first model's engine."""
+        return self.models[0].backend_name
 
     @property
     def workers(self) -> int:
         """How many threads can usefully call `window_probabilities` at once."""
-        return self._open().backend.workers
+        return max(model.workers for model in self.models)
 
     @property
     def batch_tokens(self) -> int:
         """Maximum number of tokens of a batch, padding included; 0: each window is computed alone."""
-        return self._open().backend.batch_tokens if self._batch_tokens is None else self._batch_tokens
+        return min(model.batch_tokens for model in self.models)
 
     @property
     def threads(self) -> int:
         """Processor threads that it computes with."""
-        return count_cores() if self._threads is None else self._threads
-
-    def _make_batches(self, backend: Backend, windows: Sequence[Window]) -> list[Batch]:
-        return make_batches(
-            [window.ids for window in windows],
-            batch_tokens=backend.batch_tokens if self._batch_tokens is None else self._batch_tokens,
-            round_to=backend.round_to,
-            longest=self.bundle.window_length,
-            pad_id=self.bundle.pad_id,
-        )
+        return self.models[0].threads
 
     def padded_length(self, window: Window) -> int:
         """Tokens of a window with its padding: windows of one length may share a batch."""
-        return padded_length(len(window.ids), self._open().backend.round_to, self.bundle.window_length)
+        return self.models[window.route.model].padded_length(window)
 
     def close(self) -> None:
-        """Release the engine's memory and threads; the next use loads it again, if its files are still the same."""
-        self._engine.close()
+        """Release the engines' memory and threads; the next use loads them again, if the files are still the same."""
+        for model in self.models:
+            model.close()
 
     def __enter__(self) -> Self:
         return self
@@ -293,37 +319,22 @@ class Classifier:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as instructions to load it in another process; the bundle must be at the same path there."""
         chosen = self._chosen and replace(self._chosen, made_for=None)  # this process has already logged the warning
-        settings = (self.backend_name, self._threads, self._device, self._batch_tokens, chosen)
-        return _load_again, (str(self.bundle.path.resolve()), self.bundle.version, *settings)
+        return _load_again, (self.models, chosen)
 
     def __repr__(self) -> str:
         return f"Classifier({self.model_version})"
 
-    def _open(self) -> Engine:
-        return self._engine.get()
+    def _iterate(self, text: str, route: Route, watch: Watch | None = None) -> Iterator[Window]:
+        for window in self.models[route.model].windows(text, watch):
+            yield window if self.router is None else replace(window, route=route)
 
-    def _start(self, is_fork: bool) -> Engine:
-        """Load the model; in a fork, threads that share a window would wait forever for the parent's threads."""
-        alone = is_fork and backends()[self.backend_name].shares_window
-        threads = 1 if alone else self._threads
-        if self._trained is not None:
-            backend: Backend = self._trained.open(threads, self._device)
-            file = self._trained.checkpoint
-        else:
-            backend = open_backend(self.bundle, self.backend_name, threads=threads, device=self._device)
-            file = main_file(self.bundle, self.backend_name)
-        engine = Engine(backend, file, len(self.labels))
-        engine.check(self._make_batches(backend, [*self._windows.iterate("")]))
-        engine.check_range(max(self._windows.highest_id, self.bundle.pad_id), self.bundle.window_length)
-        return engine
-
-    def _cut(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Window]]]:
+    def _cut(self, texts: Sequence[str], routes: Sequence[Route]) -> Iterator[tuple[list[int], list[Window]]]:
         """Windows of the texts, a limited number of tokens at a time, each with the index of its text."""
         owners: list[int] = []
         windows: list[Window] = []
         n_tokens = 0
-        for place, text in enumerate(texts):
-            for window in self._windows.iterate(text):
+        for place, (text, route) in enumerate(zip(texts, routes, strict=True)):
+            for window in self._iterate(text, route):
                 owners.append(place)
                 windows.append(window)
                 n_tokens += len(window.ids)
@@ -333,32 +344,13 @@ class Classifier:
         if windows:
             yield owners, windows
 
-
-def _check_tokens(bundle: Bundle, highest_id: int) -> None:
-    """Refuse a model that knows fewer tokens than its tokenizer."""
-    if bundle.n_tokens is not None and highest_id >= bundle.n_tokens:
-        raise ArtifactError(
-            f"{bundle.path / TOKENIZER}: holds token {highest_id}, but the model knows {bundle.n_tokens} tokens "
-            f"({MODEL_CONFIG}, vocab_size). Copy the whole bundle again."
-        )
-    if bundle.n_tokens is None and bundle.pad_id > highest_id:
-        raise ArtifactError(
-            f"{bundle.path / MODEL_CONFIG}: its pad_token_id is not in {TOKENIZER}. Copy the whole bundle again."
-        )
+    def _by_model(self, routes: Sequence[Route]) -> Iterator[tuple[list[int], int, list[str]]]:
+        """For each model that reads any: the places of its texts or windows, its own place, and their languages."""
+        for number in range(len(self.models)):
+            places = [place for place, route in enumerate(routes) if route.model == number]
+            if places:
+                yield places, number, [routes[place].language for place in places]
 
 
-def _load_again(
-    path: str,
-    version: str,
-    backend: str,
-    threads: int | None,
-    device: str,
-    batch_tokens: int | None,
-    chosen: ChosenThresholds | None,
-) -> Classifier:
-    classifier = Classifier.load(
-        path, backend=backend, threads=threads, device=device, batch_tokens=batch_tokens, thresholds=chosen
-    )
-    if classifier.bundle.version != version:
-        raise ArtifactError(f"{path}: the bundle changed since this classifier was loaded. Restart the process.")
-    return classifier
+def _load_again(models: Sequence[Model], chosen: ChosenThresholds | None) -> Classifier:
+    return Classifier(models, chosen)

@@ -68,7 +68,7 @@ def read_run(path: Path, backend: str) -> TrainedModel:
             f"moderation export {path} --to {path.name}-bundle"
         )
     try:
-        from moderation.evaluation.language_tuning import load_tunings
+        from moderation.evaluation.language_calibration import load_tunings
         from moderation.training.checkpoints import load_checkpoint
         from moderation.training.run_record import check_unchanged
         from moderation.training.runs import load_own_tokenizer, run_settings

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moderation.errors import ArtifactError
+from moderation.inference.readings import Route
 from moderation.inspection.tokenizer_files import BoundedTokenizer
 
 _PIECE = 2_000  # characters that the tokenizer gets at once: one may become many tokens
@@ -31,11 +32,13 @@ class Window:
         ids: Token ids, special ones included.
         start: Offset of its first character in the text.
         end: Offset after its last character.
+        route: How its text is read.
     """
 
     ids: tuple[int, ...]
     start: int
     end: int
+    route: Route = Route()
 
 
 class Windows:

@@ -74,7 +74,7 @@ def score_batch(
         *(pa.array(np.ascontiguousarray(column)) for column in (found.flags.T if flag_columns else ())),
         pa.array(found.n_windows.astype(np.int32)),
         pa.array(found.languages, pa.string()),
-        pa.array([found.model_version] * len(found.n_windows), pa.string()),
+        pa.array(found.model_versions, pa.string()),
     ]
     rows = pa.array(found.places, pa.int64())
     columns = [*batch.columns, *(column.take(rows) for column in by_text), pa.array(found.errors, pa.string())]

@@ -123,7 +123,8 @@ def settings_of(job: Job, text_column: str) -> dict[str, object]:
     }
     if options.csv_safe:
         found["csv_safe"] = True
-    if backends()[job.classifier.backend_name].shares_window:  # its last digits depend on the number of threads
+    engines = [backends()[model.backend_name] for model in job.classifier.models]
+    if any(engine.shares_window for engine in engines):  # the last digits depend on the number of threads
         found["threads"] = job.classifier.threads
     return found
 
@@ -136,12 +137,12 @@ def fingerprint(job: Job, table: StreamedTable, content: FileFacts) -> dict[str,
         table: The opened file.
         content: Its size and hash.
     """
-    classifier = job.classifier
-    engine = backends()[classifier.backend_name].run_needs
-    packages = (*sorted(engine), "tokenizers", "py3langid", "content-moderation")
+    classifier, models = job.classifier, job.classifier.models
+    engines = {package for model in classifier.models for package in backends()[model.backend_name].run_needs}
+    packages = (*sorted(engines), "tokenizers", "py3langid", "content-moderation")
     return (
         {"input_name": job.input_path.name, "input_bytes": content.bytes, "input_sha256": content.sha256}
-        | {"model": f"{classifier.bundle.name}@{classifier.bundle.version}/{classifier.backend_name}"}
+        | {"model": "+".join(f"{model.bundle.name}@{model.bundle.version}/{model.backend_name}" for model in models)}
         | {"thresholds": classifier.thresholds_by_label, "thresholds_from": classifier.thresholds_from}
         | settings_of(job, job.options.text_column)
         | {"objects_kept": OBJECT in table.schema.names}

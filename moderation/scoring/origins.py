@@ -78,6 +78,7 @@ class Origin:
             "version": VERSION,
             "toolkit": f"content-moderation {toolkit_version()}",
             "model": {"name": bundle.name, "version": bundle.version, "backend": classifier.backend_name},
+            **({"models": describe_models(classifier)} if len(classifier.models) > 1 else {}),
             "model_version": classifier.model_version,
             "labels": list(classifier.labels),
             "thresholds": classifier.thresholds_by_label,
@@ -87,6 +88,14 @@ class Origin:
             "rows": n_rows,
             "errors": n_failed,
         }
+
+
+def describe_models(classifier: Classifier) -> list[dict[str, object]]:
+    """Name, version and backend of each model, as plain values."""
+    return [
+        {"name": model.bundle.name, "version": model.bundle.version, "backend": model.backend_name}
+        for model in classifier.models
+    ]
 
 
 def describe_thresholds(classifier: Classifier) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.evaluation.probabilities import predict
+from moderation.inference.readings import Reading, Route
 
 NO_TEXT = "no text"
 NO_STRING = "the text is not a string"
@@ -30,11 +31,20 @@ class ReadsTexts(Protocol):
     """The part of a classifier that is used here; `moderation.Classifier` has it."""
 
     labels: tuple[str, ...]
-    thresholds: FloatArray
     model_version: str
 
-    def read(self, texts: Sequence[str]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """Probabilities, float32 `(n_texts, n_labels)`, and windows of each text, int64 `(n_texts,)`."""
+    @property
+    def recogniser(self) -> "NamesLanguages | None":
+        """What recognises the language of each text before it is read; None: nothing does."""
+
+    def read(self, texts: Sequence[str]) -> Reading:
+        """Probabilities, numbers of windows and routes of texts."""
+
+    def thresholds_of(self, routes: Sequence[Route]) -> FloatArray:
+        """Thresholds: float32 `(n_labels,)`, or `(n_texts, n_labels)`."""
+
+    def version_of(self, route: Route) -> str:
+        """Bundle and backend that read a text."""
 
 
 class NamesLanguages(Protocol):
@@ -55,7 +65,7 @@ class Results:
         flags: bool `(n_texts, n_labels)`.
         n_windows: int64 `(n_texts,)`.
         languages: For each text its language code; None: not detected.
-        model_version: Bundle and backend.
+        model_versions: For each text the bundle and backend that read it.
         errors: For each row its error; None: no error.
     """
 
@@ -65,7 +75,7 @@ class Results:
     flags: npt.NDArray[np.bool_]
     n_windows: npt.NDArray[np.int64]
     languages: list[str | None]
-    model_version: str
+    model_versions: list[str]
     errors: list[str | None]
 
     @property
@@ -94,8 +104,9 @@ class Results:
 
     def _json_cells(self, flag_columns: bool) -> list[list[str]]:
         """For each text its results except the error, as JSON."""
-        version = json.dumps(self.model_version, ensure_ascii=False)
-        rows = zip(self.probabilities, self.flagged, self.flags.tolist(), self.n_windows, self.languages, strict=True)
+        versions = [json.dumps(version, ensure_ascii=False) for version in self.model_versions]
+        columns = (self.probabilities, self.flagged, self.flags.tolist(), self.n_windows, self.languages, versions)
+        rows = zip(*columns, strict=True)
         return [
             [
                 *(number_text(value) for value in probabilities),
@@ -105,7 +116,7 @@ class Results:
                 json.dumps(language),
                 version,
             ]
-            for probabilities, flagged, flags, count, language in rows
+            for probabilities, flagged, flags, count, language, version in rows
         ]
 
 
@@ -121,7 +132,7 @@ def score_texts(
         classifier: The classifier; its results depend only on the text, and so do those of this function.
         texts: One per row; None: no text.
         problems: A known problem with each row, which is then not scored; None: no problem.
-        languages: Detects the language of each text; None: not detected.
+        languages: Detects the language of each text, if the classifier does not; None: not detected.
     """
     errors = [problem or find_problem(text) for text, problem in zip(texts, problems, strict=True)]
     unique: dict[str, int] = {}
@@ -129,16 +140,17 @@ def score_texts(
         unique.setdefault(text, len(unique)) if text is not None and error is None else None
         for text, error in zip(texts, errors, strict=True)
     ]
-    probabilities, n_windows = _ask(classifier, list(unique))
+    reading = _ask(classifier, list(unique))
+    probabilities = reading.probabilities
     sound: list[bool] = np.isfinite(probabilities).min(axis=1, initial=True).tolist()
     return Results(
         labels=classifier.labels,
         places=[place if place is not None and sound[place] else None for place in places],
         probabilities=probabilities,
-        flags=predict(probabilities, classifier.thresholds),
-        n_windows=n_windows,
-        languages=_tell_languages(languages, list(unique)),
-        model_version=classifier.model_version,
+        flags=predict(probabilities, classifier.thresholds_of(reading.routes)),
+        n_windows=reading.n_windows,
+        languages=_tell_languages(classifier, reading, languages, list(unique)),
+        model_versions=[classifier.version_of(route) for route in reading.routes],
         errors=[
             NO_NUMBER if place is not None and not sound[place] else error
             for place, error in zip(places, errors, strict=True)
@@ -192,12 +204,16 @@ def number_text(value: np.float32) -> str:
     return np.format_float_positional(value, trim="0") if 1e-6 <= abs(value) < 1e16 else str(value)
 
 
-def _tell_languages(languages: NamesLanguages | None, texts: Sequence[str]) -> list[str | None]:
-    """The only place where `moderation score` detects languages."""
+def _tell_languages(
+    classifier: ReadsTexts, reading: Reading, languages: NamesLanguages | None, texts: Sequence[str]
+) -> list[str | None]:
+    """The only place where `moderation score` detects languages, unless the classifier has already done so."""
+    if classifier.recogniser is not None:
+        return [route.language for route in reading.routes]
     return [languages.detect(text) if languages is not None else None for text in texts]
 
 
-def _ask(classifier: ReadsTexts, texts: list[str]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _ask(classifier: ReadsTexts, texts: list[str]) -> Reading:
     if not texts:
-        return np.empty((0, len(classifier.labels)), dtype=np.float32), np.empty(0, dtype=np.int64)
+        return Reading(np.empty((0, len(classifier.labels)), dtype=np.float32), np.empty(0, dtype=np.int64), ())
     return classifier.read(texts)

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from moderation.bundles import SHIPPED, read_bundle
+from moderation.bundles import AUTO, find_models, read_bundle
 from moderation.categories import Counterparts, find_counterparts
 from moderation.evaluation.chosen_thresholds import GivenThresholds
 from moderation.options import change
@@ -41,7 +41,7 @@ class Health(TypedDict):
 
 
 def create_app(
-    model: str | Path = SHIPPED,
+    model: str | Path = AUTO,
     options: ServerOptions | None = None,
     *,
     keys: Keys | None = None,
@@ -54,7 +54,7 @@ def create_app(
     """Build the server's application, for any ASGI server. The model is loaded when the application starts.
 
     Args:
-        model: Folder of a bundle; default: the compact English model of the package.
+        model: Folder of a bundle, or the name of an included model, as for `Classifier.load`.
         options: Settings; default: those of `moderation serve`, but decisions are not stored and signals not handled.
         keys: Who may send requests; None: anybody who can reach the server.
         thresholds: Label -> threshold, or a file of them; labels that it does not name keep the bundle's.
@@ -79,7 +79,7 @@ def create_app(
     """
     _check_types(keys, options)
     options = change(options or EMBEDDED, **settings)
-    bundle = read_bundle(Path(model))
+    bundle = read_bundle(find_models(model)[0])
     metrics = Metrics()
     access, public_url = options.access, options.access.public_url
     startup = Startup(

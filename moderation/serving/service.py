@@ -16,6 +16,7 @@ from cachetools import LRUCache
 
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier, TextResult
+from moderation.inference.readings import Reading, Route
 from moderation.inference.texts import check_texts
 from moderation.inference.windows import Window
 from moderation.serving.deadline import seconds_left
@@ -38,7 +39,7 @@ _WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have t
 _LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which show how fast the engine can be
 _USUAL_AT_MOST = 256  # tokens of a typical request
 _LOOK_S = 0.02  # between two checks whether the queue is full
-_Row = tuple[npt.NDArray[np.float32], int]
+_Row = tuple[npt.NDArray[np.float32], int, Route]
 
 
 def measure(texts: Sequence[str]) -> tuple[int, bool]:
@@ -142,8 +143,10 @@ class PredictionService:
                 for key, row in zip(missing, found, strict=True):
                     if self._cache.maxsize:
                         self._cache[key] = row
-        probabilities = np.stack([rows[key][0] for key in keys])
-        results = self.classifier.decide(probabilities, np.array([rows[key][1] for key in keys], dtype=np.int64))
+        of_text = [rows[key] for key in keys]
+        probabilities = np.stack([row for row, _, _ in of_text])
+        n_windows = np.array([count for _, count, _ in of_text], dtype=np.int64)
+        results = self.classifier.decide(Reading(probabilities, n_windows, [route for _, _, route in of_text]))
         self._metrics.texts(results[:n_counted], sum(key in known for key in keys[:n_counted]))
         if self.on_results is not None:
             self.on_results(texts[:n_counted], results[:n_counted])
@@ -216,7 +219,9 @@ class PredictionService:
                 f"No answer within {self._timeout_s:g} s. Send fewer or shorter texts at a time.",
             ) from None
         probabilities, n_windows = answer
-        return [(row.copy(), count) for row, count in zip(probabilities, n_windows.tolist(), strict=True)]
+        routes = {place: window.route for place, window in windows}
+        rows = enumerate(zip(probabilities, n_windows.tolist(), strict=True))
+        return [(row.copy(), count, routes[place]) for place, (row, count) in rows]
 
     def _admit(self, n_tokens: int, *, long: bool) -> None:
         """Refuse a request that takes too long by itself (413), or would wait too long (429)."""

@@ -83,7 +83,8 @@ class Startup:
                 threading.Thread(target=state.feedback.store.look, name="feedback look", daemon=True).start()
             if options.load.drain_s is not None:
                 stop_gracefully(state.service, options.load.drain_s)
-            self.metrics.started(classifier.bundle.name, classifier.bundle.version, classifier.backend_name)
+            for model in classifier.models:
+                self.metrics.started(model.bundle.name, model.bundle.version, model.backend_name)
             self.heavy_requests.open()
             stack.callback(self.heavy_requests.close)
             logger.info("ready", extra={"model_version": classifier.model_version})
@@ -108,7 +109,7 @@ class Startup:
         shadow = self._open_shadow(service)
         if shadow is not None:
             stack.callback(shadow.close)
-        languages = Languages("Detecting languages", "serve", classifier.normalise)
+        languages = classifier.recogniser or Languages("Detecting languages", "serve", classifier.normalise)
         return AppState(
             service=service,
             metrics=self.metrics,

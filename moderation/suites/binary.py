@@ -95,8 +95,7 @@ def measure_binary(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -
     """Measure the label with the column's name, else the main one: ROC-AUC, AP, and F1 at its threshold."""
     named = str(frame.attrs["named"])
     positive = frame["positive"].to_numpy(dtype=bool)
-    probabilities = scorer.read(frame["text"], named)
-    numbers = measure_single(probabilities, positive, scorer, options, named)
+    numbers = measure_single(frame["text"].tolist(), positive, scorer, options, named)
     metrics = numbers.metrics
     table = Table(f"Column {named}, label {numbers.label}", ("", *HEADER), (("all", *cells(numbers)),))
     return SuiteResult(

@@ -45,11 +45,14 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -
         raise DataError("jigsaw: no label is known in any row of the table. Expected 0 and 1 in some cells.")
     places = [scorer.labels.index(label) for label in labels]
     probabilities = scorer.read(frame[TEXT_COLUMN], "jigsaw")[:, places]
+    cuts = scorer.thresholds_of(frame[TEXT_COLUMN])[..., places]
+    by_text = cuts if cuts.ndim == 2 else None
     numbers = measure_split(
         probabilities,
         frame[labels].to_numpy(),
         labels,
         scorer.thresholds[places],
+        by_text=by_text,
         bootstrap=options.bootstrap,
         seed=options.seed,
     )
@@ -65,12 +68,10 @@ def measure_labels(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -
         rows.append((label, f"{one.support:,}", *ranking, *decisions, *more))
     languages = []
     if (codes := languages_of(frame)) is not None:
-        by_language = measure_by_language(
-            probabilities, frame[labels].to_numpy(), codes, labels, scorer.thresholds[places]
-        )
+        by_language = measure_by_language(probabilities, frame[labels].to_numpy(), codes, labels, cuts)
         numbers = replace(numbers, languages=by_language)
         cells_by_language = tuple(language_cells(by_language))
-        languages = [Table("Languages, at the same thresholds", LANGUAGE_HEADER, cells_by_language)]
+        languages = [Table("Languages", LANGUAGE_HEADER, cells_by_language)]
     return SuiteResult(
         n_rows=len(frame),
         figures=(
@@ -96,15 +97,15 @@ def read_multilingual(path: Path, bundle: Bundle, form: TableOptions = PLAIN_FOR
 
 def measure_multilingual(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> SuiteResult:
     """Measure the label `toxic` in each language and over all of them."""
-    probabilities = scorer.read(frame[TEXT_COLUMN], "jigsaw-multilingual")
+    scorer.read(frame[TEXT_COLUMN], "jigsaw-multilingual")
     positive = frame["toxic"].to_numpy(dtype=bool)
     languages = frame["lang"].astype("str").to_numpy()
     groups = {str(code): languages == code for code in sorted(set(languages))}
     numbers = {
-        code: measure_single(probabilities[rows], positive[rows], scorer, options, "toxic")
+        code: measure_single(frame[TEXT_COLUMN][rows].tolist(), positive[rows], scorer, options, "toxic")
         for code, rows in groups.items()
     }
-    overall = measure_single(probabilities, positive, scorer, options, "toxic")
+    overall = measure_single(frame[TEXT_COLUMN].tolist(), positive, scorer, options, "toxic")
     found = {"all languages": overall} | numbers
     figures = [
         Figure(f"ROC-AUC, {name}", one.metrics.roc_auc, one.metrics.intervals.roc_auc) for name, one in found.items()

@@ -44,9 +44,9 @@ def measure_suites(
     started = time.monotonic()
     scorer = Scorer(classifier)
     readings = _read_all(suites, scorer, form)
-    sketch = read_sketch(classifier.bundle)
+    sketches = [read_sketch(model.bundle) for model in classifier.models]
     measured = tuple(
-        _measure(suite, kind, frame, scorer, options, _count_seen(frame, sketch))
+        _measure(suite, kind, frame, scorer, options, _count_seen(frame, sketches))
         for suite, (kind, frame) in zip(suites, readings, strict=True)
     )
     return SuitesReport(
@@ -76,10 +76,13 @@ def _read_all(suites: Sequence[Suite], scorer: Scorer, form: TableOptions) -> li
     return readings
 
 
-def _count_seen(frame: pd.DataFrame, sketch: Digests | None) -> str:
-    """How many of a suite's texts were in the training data, by the bundle's sketch; empty without a sketch."""
+def _count_seen(frame: pd.DataFrame, sketches: Sequence[Digests | None]) -> str:
+    """How many of a suite's texts were in a model's training data, by the bundles' sketches; empty without any."""
     column = next((name for name in _TEXT_COLUMNS if name in frame.columns), None)
-    return "" if column is None or sketch is None else str(count_seen(frame[column], sketch))
+    known = [sketch for sketch in sketches if sketch is not None]
+    if column is None or not known:
+        return ""
+    return "; ".join(dict.fromkeys(str(count_seen(frame[column], sketch)) for sketch in known))
 
 
 def _measure(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from moderation.bundles import Bundle
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.inference.classifier import Classifier
+from moderation.inference.readings import Route
 from moderation.scoring.progress import CHARACTERS_AT_ONCE, some_at_once
 
 MAIN_LABEL = "toxic"
@@ -23,7 +24,7 @@ def any_flagged(probabilities: FloatArray, thresholds: npt.ArrayLike) -> BoolArr
 
     Args:
         probabilities: float32 `(n_texts, n_labels)`.
-        thresholds: `(n_labels,)`.
+        thresholds: `(n_labels,)`, or `(n_texts, n_labels)`.
 
     Returns:
         bool `(n_texts,)`.
@@ -58,7 +59,8 @@ class Scorer:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
         self._known: dict[str, FloatArray] = {}
-        self._of_tokens: dict[tuple[tuple[int, ...], ...], FloatArray] = {}
+        self._routes: dict[str, Route] = {}
+        self._of_tokens: dict[tuple[tuple[Route, tuple[int, ...]], ...], FloatArray] = {}
         self.bundle: Bundle = classifier.bundle
         self.labels = classifier.labels
         self.thresholds = classifier.thresholds
@@ -89,9 +91,11 @@ class Scorer:
         """
         if sum(map(len, texts)) > CHARACTERS_AT_ONCE:
             self._known.update(zip(texts, self._classifier.probabilities(texts), strict=True))
+            self._routes.update((text, self._classifier.route(text)) for text in texts)
             return
         windows = [self._classifier.windows(text) for text in texts]
-        tokens = [tuple(window.ids for window in found) for found in windows]
+        self._routes.update((text, found[0].route) for text, found in zip(texts, windows, strict=True))
+        tokens = [tuple((window.route, window.ids) for window in found) for found in windows]
         new = {ids: found for ids, found in zip(tokens, windows, strict=True) if ids not in self._of_tokens}
         if new:
             firsts = np.cumsum([0, *map(len, new)][:-1])
@@ -101,7 +105,12 @@ class Scorer:
 
     def flagged(self, texts: Iterable[str], what: str) -> BoolArray:
         """Whether any label of a text reaches its threshold, bool `(n_texts,)`."""
-        return any_flagged(self.read(texts, what), self.thresholds)
+        texts = list(texts)
+        return any_flagged(self.read(texts, what), self.thresholds_of(texts))
+
+    def thresholds_of(self, texts: Iterable[str]) -> FloatArray:
+        """The thresholds that decide about texts that were read: float32 `(n_labels,)`, or `(n_texts, n_labels)`."""
+        return self._classifier.thresholds_of([self._routes[text] for text in texts])
 
     def _gather(self, texts: Sequence[str]) -> FloatArray:
         gathered = np.empty((len(texts), len(self.labels)), dtype=np.float32)

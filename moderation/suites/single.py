@@ -1,10 +1,11 @@
 """One label against one 0/1 truth: the numbers of suites with only one kind of bad text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moderation.documents import to_plain
 from moderation.evaluation.metrics import measure_split
-from moderation.evaluation.probabilities import BoolArray, FloatArray
+from moderation.evaluation.probabilities import BoolArray
 from moderation.evaluation.split_metrics import LabelMetrics
 from moderation.suites.options import SuiteOptions
 from moderation.suites.scorer import Scorer, main_label
@@ -33,12 +34,12 @@ class SingleLabel:
 
 
 def measure_single(
-    probabilities: FloatArray, positive: BoolArray, scorer: Scorer, options: SuiteOptions, named: str | None = None
+    texts: Sequence[str], positive: BoolArray, scorer: Scorer, options: SuiteOptions, named: str | None = None
 ) -> SingleLabel:
     """Measure the label of `scorer.main_label` at its threshold.
 
     Args:
-        probabilities: float32 `(n_texts, n_labels)`.
+        texts: To score.
         positive: bool `(n_texts,)`.
         scorer: Provides the labels and thresholds.
         options: Samples and seed.
@@ -46,11 +47,14 @@ def measure_single(
     """
     place = main_label(scorer.labels, named)
     label = scorer.labels[place]
+    probabilities = scorer.read(texts, label)
+    cuts = scorer.thresholds_of(texts)
     measured = measure_split(
         probabilities[:, [place]],
         positive[:, None],
         [label],
         scorer.thresholds[[place]],
+        by_text=cuts[:, [place]] if cuts.ndim == 2 else None,
         bootstrap=options.bootstrap,
         seed=options.seed,
     )

@@ -151,7 +151,7 @@ def test_a_bundle_with_blocks_is_opened_and_its_range_checked(rounded, tiny_bund
     bundle = draft.seal()
     with Classifier.load(bundle.path, backend="onnx-int8", threads=1) as classifier:
         assert np.isfinite(classifier.probabilities(["kind river", "", "stupid idiot " * 40])).all()
-        engine = classifier._open()
+        engine = classifier.models[0]._open()
         engine.check_range(len(table) - 1, 64)
         with pytest.raises(ArtifactError, match=rf"the model fails on token {len(table)}, .*expected an embedding"):
             engine.check_range(len(table), 64)

@@ -58,7 +58,7 @@ def test_openvino_answers_close_to_torch_and_the_same_with_any_other_texts(speed
 def test_openvino_does_not_answer_with_the_last_row_for_an_index_beyond_it(speedy_bundle):
     bundle = read_bundle(speedy_bundle)
     with Classifier.load(speedy_bundle, backend="openvino", threads=1) as classifier:
-        engine, n_tokens = classifier._open(), bundle.n_tokens
+        engine, n_tokens = classifier.models[0]._open(), bundle.n_tokens
         engine.check_range(n_tokens - 1, 64)
         with pytest.raises(
             ArtifactError, match=rf"\.xml: the model fails on token {n_tokens}, .*expected an embedding"

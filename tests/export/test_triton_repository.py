@@ -174,12 +174,12 @@ def test_the_model_answers_as_the_classifier_to_the_byte(model: Any, bundle_dir:
     responses = model.execute([Request(part) for part in parts])
     found = {name: np.concatenate([response[name] for response in responses]) for name in responses[0]}
     with Classifier.load(bundle_dir) as classifier:
-        probabilities, n_windows = classifier.read(TEXTS)
+        reading = classifier.read(TEXTS)
         results = classifier.classify(TEXTS)
     assert found["probabilities"].dtype == np.float32
-    assert found["probabilities"].tobytes() == probabilities.tobytes()
-    assert found["n_windows"].tolist() == n_windows[:, None].tolist()
-    assert n_windows.max() > 1
+    assert found["probabilities"].tobytes() == reading.probabilities.tobytes()
+    assert found["n_windows"].tolist() == reading.n_windows[:, None].tolist()
+    assert reading.n_windows.max() > 1
     labels = read_bundle(bundle_dir).labels
     assert found["flagged"].tolist() == [[label in result.flagged for label in labels] for result in results]
 

@@ -23,7 +23,7 @@ from moderation import Classifier
 from moderation.bundles import MANIFEST, MODEL_CONFIG, TOKENIZER, check_files, read_bundle, write_manifest
 from moderation.errors import ArtifactError, ConfigError, DataError, MissingExtraError
 from moderation.inference import backends
-from moderation.inference import classifier as classifier_module
+from moderation.inference import model as model_module
 from moderation.manifests import Manifest
 from moderation.pretrained import read_pipeline
 from tests.bundle_mutator import seal
@@ -177,20 +177,19 @@ def test_the_highest_window_decides(onnx):
     windows = onnx.windows(text)
     assert len(windows) > 3
     of_windows = onnx.window_probabilities(windows)
-    probabilities, n_windows = onnx.read([text])
-    assert n_windows.tolist() == [len(windows)]
-    assert probabilities[0].tobytes() == of_windows.max(axis=0).tobytes()
+    reading = onnx.read([text])
+    assert reading.n_windows.tolist() == [len(windows)]
+    assert reading.probabilities[0].tobytes() == of_windows.max(axis=0).tobytes()
 
 
 def test_an_insult_at_the_end_of_a_long_text_is_found(onnx):
     calm = " ".join(["kind river bread fine"] * 5_000)  # 20,000 words
     piece = " ".join(["stupid idiot damn"] * 20)
-    plain, n_plain = onnx.read([calm])
-    loud, n_loud = onnx.read([calm + " " + piece])
+    plain, loud = onnx.read([calm]), onnx.read([calm + " " + piece])
     alone = onnx.probabilities([piece])
-    assert n_loud[0] >= n_plain[0] > 300
-    label = int(np.argmax(alone[0] - plain[0]))
-    assert loud[0, label] > plain[0, label]
+    assert loud.n_windows[0] >= plain.n_windows[0] > 300
+    label = int(np.argmax(alone[0] - plain.probabilities[0]))
+    assert loud.probabilities[0, label] > plain.probabilities[0, label]
 
 
 def test_a_failing_engine_gives_one_message_without_the_text(tiny_bundle, monkeypatch):
@@ -199,7 +198,7 @@ def test_a_failing_engine_gives_one_message_without_the_text(tiny_bundle, monkey
     def fail(*arguments):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(classifier._open().backend, "logits", fail)
+    monkeypatch.setattr(classifier.models[0]._open().backend, "logits", fail)
     with pytest.raises(ArtifactError, match=r"failed \(RuntimeError\) on 1 windows of 4 tokens") as caught:
         classifier.probabilities(["kind river"])
     assert "secret" not in str(caught.value)
@@ -209,7 +208,8 @@ def test_many_texts_pass_in_slices(onnx, monkeypatch):
     expected = onnx.read(TEXTS * 3)
     monkeypatch.setattr("moderation.inference.classifier._TOKENS_AT_ONCE", 40)
     found = onnx.read(TEXTS * 3)
-    assert [array.tobytes() for array in found] == [array.tobytes() for array in expected]
+    assert found.probabilities.tobytes() == expected.probabilities.tobytes()
+    assert found.n_windows.tolist() == expected.n_windows.tolist()
 
 
 def test_results_name_labels_windows_and_version(classifier):
@@ -286,7 +286,7 @@ def test_a_file_that_is_replaced_between_the_check_and_its_use_is_refused(name, 
         check_files(bundle)
         flip_last_bit(folder / name)
 
-    monkeypatch.setattr(classifier_module, "check_files", check_then_replace)
+    monkeypatch.setattr(model_module, "check_files", check_then_replace)
     with pytest.raises(ArtifactError, match=f"{name}: not the file that was exported"):
         Classifier.load(folder, backend="onnx", threads=1)
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from moderation.errors import DataError
+from moderation.inference.readings import Reading, Route
 from moderation.scoring.batch import is_text, score_batch
 from moderation.scoring.summary import ScoreSummary
 
@@ -13,8 +14,8 @@ class Lengths:
     """A classifier that counts: `long` is a text's length / 10, `loud` is 1 where it ends in an exclamation mark."""
 
     labels = ("long", "loud")
-    thresholds = np.array([0.5, 0.5], dtype=np.float32)
     model_version = "lengths@0"
+    recogniser = None
 
     def __init__(self):
         self.asked = []
@@ -22,7 +23,14 @@ class Lengths:
     def read(self, texts):
         self.asked.append(list(texts))
         rows = [[len(text) / 10, float(text.endswith("!"))] for text in texts]
-        return np.array(rows, dtype=np.float32), np.array([1 + len(text) // 8 for text in texts], dtype=np.int64)
+        n_windows = np.array([1 + len(text) // 8 for text in texts], dtype=np.int64)
+        return Reading(np.array(rows, dtype=np.float32), n_windows, [Route()] * len(texts))
+
+    def thresholds_of(self, routes):
+        return np.array([0.5, 0.5], dtype=np.float32)
+
+    def version_of(self, route):
+        return self.model_version
 
 
 def count(summary, scored):
@@ -124,9 +132,9 @@ def test_errors_of_rows_are_kept():
 def test_an_answer_that_is_not_a_number_is_an_error():
     class Broken(Lengths):
         def read(self, texts):
-            probabilities, n_windows = super().read(texts)
-            probabilities[0, 1] = np.nan
-            return probabilities, n_windows
+            reading = super().read(texts)
+            reading.probabilities[0, 1] = np.nan
+            return reading
 
     scored = score_batch(Broken(), batch_of(["a", "b"]), text_column="text")
     assert scored["error"].to_pylist() == ["the model's answer is not a number", None]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from moderation.inference.readings import Route
 from moderation.inference.windows import Window
 from moderation.suites.scorer import Scorer
 
@@ -28,6 +29,16 @@ class WordModel:
     def __init__(self) -> None:
         self.read: list[str] = []
         self.thresholds_by_label = dict(zip(LABELS, THRESHOLDS.tolist(), strict=True))
+
+    @property
+    def models(self) -> list["WordModel"]:
+        return [self]
+
+    def route(self, text: str) -> Route:
+        return Route()
+
+    def thresholds_of(self, routes: Sequence[Route]) -> np.ndarray:
+        return THRESHOLDS
 
     def windows(self, text: str) -> list[Window]:
         return [Window(tuple(map(ord, text)), 0, len(text))]

@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse, Response
 
 from moderation.bundles import CARD, check_files
 from moderation.categories import CATEGORIES, Counterparts
-from moderation.inference.classifier import TextResult
+from moderation.inference.classifier import Classifier, TextResult
+from moderation.inference.readings import FloatArray, Route
 from moderation.inference.sentences import split_sentences
 from moderation.serving.admission import CALLER
 from moderation.serving.bodies.json_bodies import JsonRoute, keep_one_unknown
@@ -61,6 +62,10 @@ class Result(BaseModel):
     flagged: Annotated[list[str], Field(description="labels whose probability reaches their threshold")]
     n_windows: Annotated[int, Field(description="windows in which the text was read")]
     language: Language
+    model_version: Annotated[
+        str | None, Field(description="the model that read this text, where a server has several, or several languages")
+    ] = None
+    thresholds: Annotated[dict[str, float] | None, Field(description="those that decided about it, likewise")] = None
     sentences: list[Sentence] | None = None
 
 
@@ -85,6 +90,19 @@ class Category(BaseModel):
     supported: bool
 
 
+class OneModel(BaseModel):
+    """One of the models that answer."""
+
+    model_version: str
+    version: Annotated[str, Field(description="SHA-256 of the bundle, 64 hex digits")]
+    languages: list[str]
+    thresholds: dict[str, float]
+    thresholds_by_language: dict[str, dict[str, float]]
+    figures_by_language: Annotated[
+        dict[str, object], Field(description="language -> label -> figures on the test split, as far as they are known")
+    ]
+
+
 class ModelAnswer(BaseModel):
     """The model that answers."""
 
@@ -95,6 +113,7 @@ class ModelAnswer(BaseModel):
     thresholds: dict[str, float]
     thresholds_from: ThresholdsFrom
     languages: list[str]
+    models: Annotated[list[OneModel], Field(description="each model: the first reads the languages that it names")]
     window: dict[str, int]
     curves: Annotated[
         dict[str, object] | None, Field(description="precision and recall over thresholds, on validation data")
@@ -164,6 +183,8 @@ class ResultJson(TypedDict):
     flagged: list[str]
     n_windows: int
     language: dict[str, str | bool]
+    model_version: NotRequired[str]
+    thresholds: NotRequired[dict[str, float]]
     sentences: NotRequired[list[SentenceJson]]
 
 
@@ -199,8 +220,11 @@ def _put_together(
             probabilities=result.probabilities,
             flagged=list(result.flagged),
             n_windows=result.n_windows,
-            language=state.languages.describe(text, classifier.languages),
+            language=state.languages.describe(text, classifier.languages, result.language),
         )
+        if classifier.router is not None:
+            answer["model_version"] = result.model_version
+            answer["thresholds"] = dict(result.thresholds)
         if body.sentences:
             answer["sentences"] = [_describe_sentence(begin, end, next(pieces)) for begin, end in some]
         results.append(answer)
@@ -228,6 +252,7 @@ def render_model(service: PredictionService, counterparts: Counterparts) -> byte
         thresholds=classifier.thresholds_by_label,
         thresholds_from=classifier.thresholds_from,
         languages=list(classifier.languages),
+        models=_describe_models(classifier),
         window={"length": bundle.window_length, "overlap": bundle.window_overlap},
         curves=bundle.records.get("curves"),
         categories=_describe_categories(counterparts),
@@ -236,6 +261,30 @@ def render_model(service: PredictionService, counterparts: Counterparts) -> byte
         card=_read_card(service),
     )
     return bytes(JSONResponse(answer.model_dump()).body)
+
+
+def _describe_models(classifier: Classifier) -> list[OneModel]:
+    answers = []
+    for place, model in enumerate(classifier.models):
+        bundle, general = model.bundle, classifier.thresholds_of([Route(model=place)])
+        own = {code: classifier.thresholds_of([Route(code, place)]) for code in bundle.by_language}
+        metrics = bundle.records.get("metrics")
+        test = metrics.get("test") if isinstance(metrics, dict) else None
+        answers.append(
+            OneModel(
+                model_version=model.version,
+                version=bundle.version,
+                languages=list(bundle.languages),
+                thresholds=_name(classifier, general),
+                thresholds_by_language={code: _name(classifier, cuts) for code, cuts in own.items()},
+                figures_by_language=test.get("languages") or {} if isinstance(test, dict) else {},
+            )
+        )
+    return answers
+
+
+def _name(classifier: Classifier, thresholds: FloatArray) -> dict[str, float]:
+    return dict(zip(classifier.labels, thresholds.ravel().tolist(), strict=True))
 
 
 def _describe_categories(counterparts: Counterparts) -> dict[str, Category]:

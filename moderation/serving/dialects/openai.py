@@ -8,7 +8,7 @@ labels is, whether that label maps to a category or not.
 import uuid
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -45,6 +45,9 @@ class Moderation(BaseModel):
     category_scores: dict[str, float]
     category_applied_input_types: dict[str, list[str]]
     language: Annotated[Language, Field(description="not in OpenAI's own answers; its clients pass it through")]
+    model_version: Annotated[
+        str | None, Field(description="the model that read this text, where there are several, or several languages")
+    ] = None
 
 
 class ModerationAnswer(BaseModel):
@@ -137,6 +140,7 @@ class ModerationJson(TypedDict):
     category_scores: dict[str, float]
     category_applied_input_types: dict[str, list[str]]
     language: dict[str, str | bool]
+    model_version: NotRequired[str]
 
 
 def _read(body: bytes, *, ignore_images: bool) -> Asked:
@@ -159,7 +163,7 @@ def _put_together(
     trained_on: Sequence[str],
 ) -> list[ModerationJson]:
     return [
-        categorise(result, counterparts, languages.describe(text, trained_on))
+        categorise(result, counterparts, languages.describe(text, trained_on, result.language))
         for text, result in zip(texts, results, strict=True)
     ]
 
@@ -174,7 +178,7 @@ def categorise(result: TextResult, counterparts: Counterparts, language: dict[st
     if not counterparts.categories[name]:
         flags[name] = all(flags[part] for part in both)
         scores[name] = min(scores[part] for part in both)
-    return ModerationJson(
+    answer = ModerationJson(
         flagged=bool(result.flagged),
         flagged_labels=list(result.flagged),
         categories=flags,
@@ -182,6 +186,9 @@ def categorise(result: TextResult, counterparts: Counterparts, language: dict[st
         category_applied_input_types={name: ["text"] for name in CATEGORIES},
         language=language,
     )
+    if result.language is not None:
+        answer["model_version"] = result.model_version
+    return answer
 
 
 def render_problem(problem: ApiError) -> JSONResponse:

@@ -22,6 +22,7 @@ from moderation.errors import ConfigError, ModerationError
 from moderation.evaluation.chosen_thresholds import GivenThresholds
 from moderation.inference.backends import choose_backend
 from moderation.inference.classifier import Classifier, TextResult
+from moderation.inference.readings import Reading
 from moderation.serving.service import PredictionService
 from moderation.serving.shadow.counts import ShadowCounts
 
@@ -229,7 +230,8 @@ class Shadow:
         for window in windows:
             self._wait_for_room()
             np.maximum(probabilities, self.classifier.window_probabilities([window]), out=probabilities)
-        return self.classifier.decide(probabilities, np.array([len(windows)], dtype=np.int64))[0]
+        n_windows = np.array([len(windows)], dtype=np.int64)
+        return self.classifier.decide(Reading(probabilities, n_windows, [windows[0].route]))[0]
 
     def _watch(self, n_tokens: int) -> None:
         """Between two pieces of a long text."""

@@ -24,6 +24,7 @@ from moderation.config import ServeConfig
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.reliability import wilson_interval
 from moderation.inference.classifier import TextResult
+from moderation.inference.readings import Reading, Route
 from moderation.inference.windows import Window
 from moderation.options import build
 from moderation.serving.app import create_app
@@ -37,6 +38,7 @@ pytest.importorskip("onnxruntime")
 Probabilities = npt.NDArray[np.float32]
 
 TEXTS = ["you idiot", "kind river bread.", "kill them! damn stupid idiot. fine", "", "a b c d e f g " * 20 + "idiot"]
+NOTHING = Reading(np.zeros((1, 6), np.float32), np.ones(1, np.int64), [Route()])
 SHADOW_THRESHOLDS = {"toxic": 0.02, "insult": 1.0}  # so that both kinds of changes are among the texts
 
 
@@ -212,7 +214,7 @@ def test_the_shadow_computes_only_while_the_main_bundle_has_a_thread_to_spare(
     busy = threading.Thread(target=client.post, args=("/v1/predict",), kwargs={"json": {"texts": ["kept busy"]}})
     busy.start()
     assert began.wait(60) and not service.has_free_thread
-    shadow.take([("waits", service.classifier.decide(np.zeros((1, 6), np.float32), np.ones(1, np.int64))[0])])
+    shadow.take([("waits", service.classifier.decide(NOTHING)[0])])
     wait_until(lambda: n_looks >= 3)
     go.set()
     busy.join()
@@ -263,7 +265,7 @@ def test_a_stop_waits_for_no_shadow_that_hangs(tiny_bundle: Path, monkeypatch: p
     engine, began, go = classifier.window_probabilities, threading.Event(), threading.Event()
     classifier.window_probabilities = lambda windows: (began.set(), go.wait(60), engine(windows))[2]  # type: ignore
     shadow = Shadow(classifier, counts, share=1.0, may_work=lambda: True)
-    (result,) = classifier.decide(np.zeros((1, 6), np.float32), np.ones(1, np.int64))
+    (result,) = classifier.decide(NOTHING)
     shadow.take([(f"{number}", result) for number in range(5)])
     assert began.wait(60)
     shadow.close()
@@ -272,7 +274,7 @@ def test_a_stop_waits_for_no_shadow_that_hangs(tiny_bundle: Path, monkeypatch: p
     assert registry.get_sample_value("moderation_shadow_dropped_total", {"models": counts.models}) == 5
     go.set()
     shadow._thread.join(60)
-    assert not classifier._engine.is_open, "it is closed by the one who used it"
+    assert not classifier.models[0]._engine.is_open, "it is closed by the one who used it"
 
 
 def test_a_text_of_too_many_tokens_is_dropped(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

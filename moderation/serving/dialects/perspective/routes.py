@@ -212,7 +212,7 @@ def render_analysis(state: AppState, analysis: Analysis, whole: TextResult, part
         detected_languages=[analysis.language.detected],
         unsupported_attributes=list(map(show_name, wanted.unsupported)) or None,
         client_token=wanted.client_token,
-        model_version=state.service.classifier.model_version,
+        model_version=whole.model_version,
     )
     return render_message(answer, analysis.language.headers)
 

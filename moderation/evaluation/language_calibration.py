@@ -1,4 +1,4 @@
-"""Calibrators and thresholds for single languages: fitted where there are enough examples, read from a run's files."""
+"""Calibrators of single languages, and a run's calibrators and thresholds together."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,20 +8,14 @@ import numpy.typing as npt
 
 from moderation.calibrators import Calibrator
 from moderation.evaluation.calibration import CalibrationResult, fit_calibrators, read_calibration
+from moderation.evaluation.language_thresholds import with_enough
 from moderation.evaluation.thresholds import (
     DEFAULT_THRESHOLD,
     ThresholdResult,
     load_thresholds,
     read_thresholds,
-    tune_thresholds,
 )
-from moderation.language_codes import UNDETERMINED, base_language
 from moderation.tunings import Tuning, Tunings
-
-Cells = tuple[npt.NDArray[np.int64], ...]
-
-LEAST_KNOWN, LEAST_OF_A_CLASS = 300, 30
-"""Examples of a label that a language needs for a calibrator and a threshold of its own."""
 
 
 def fit_by_language(
@@ -42,66 +36,8 @@ def fit_by_language(
     values, truth = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float32)
     return {
         code: fit_calibrators(values[cells], truth[cells], own, seed=seed)
-        for code, cells, own in _enough(truth, languages, labels)
+        for code, cells, own in with_enough(truth, languages, labels)
     }
-
-
-def tune_by_language(
-    probabilities: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    languages: Sequence[str],
-    labels: Sequence[str],
-    *,
-    objective: str,
-    bootstrap: int,
-    seed: int,
-) -> dict[str, dict[str, ThresholdResult]]:
-    """Choose thresholds on the examples of each language.
-
-    Args:
-        probabilities: `(n_examples, n_labels)`, calibrated as the model will be used, columns in `labels` order.
-        targets: Of the same shape, 0 or 1, NaN where unknown.
-        languages: Code of each example's language.
-        labels: Ordered labels.
-        objective: As for `tune_thresholds`.
-        bootstrap: Likewise.
-        seed: Likewise.
-
-    Returns:
-        Language -> label -> result; only languages and labels with enough examples.
-    """
-    scores, truth = np.asarray(probabilities, dtype=np.float32), np.asarray(targets, dtype=np.float32)
-    return {
-        code: tune_thresholds(
-            scores[cells],
-            truth[cells],
-            own,
-            objective=objective,
-            bootstrap=bootstrap,
-            seed=seed,
-        )
-        for code, cells, own in _enough(truth, languages, labels)
-    }
-
-
-def _enough(
-    targets: npt.NDArray[np.float32], languages: Sequence[str], labels: Sequence[str]
-) -> list[tuple[str, Cells, list[str]]]:
-    """For each of several languages with enough examples: its code, and the cells and names of its labels.
-
-    A single language has no tuning of its own: it would be the general one.
-    """
-    codes = np.array([base_language(code) for code in languages])
-    names = [code for code in np.unique(codes).tolist() if code != UNDETERMINED]
-    found: list[tuple[str, Cells, list[str]]] = []
-    for code in names if len(names) > 1 else ():
-        rows = np.flatnonzero(codes == code)
-        positive, negative = (targets[rows] == 1).sum(axis=0), (targets[rows] == 0).sum(axis=0)
-        enough = (positive + negative >= LEAST_KNOWN) & (np.minimum(positive, negative) >= LEAST_OF_A_CLASS)
-        columns = np.flatnonzero(enough)
-        if len(columns):
-            found.append((code, np.ix_(rows, columns), [labels[column] for column in columns.tolist()]))
-    return found
 
 
 def combine(
