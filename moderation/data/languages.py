@@ -2,7 +2,6 @@
 
 import io
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from moderation.data.common_words import WordCounts, count_words
+from moderation.data.scripts import LANGUAGES as SCRIPTS
+from moderation.data.scripts import is_other_script, other_scripts, written_in
 from moderation.errors import MissingExtraError
 
 MIN_LETTERS = 20
@@ -21,25 +23,27 @@ ANY_LANGUAGE = "any"
 
 _CHARACTERS_READ = 1000  # reading more of a text changes no result, and takes time
 _FEWER_CHARACTERS = 300
-_CHARACTERS_FOLDED = 200
-# Common English words that are not common words of other languages in Latin letters (as "is", "was" and "to" are). If
-# this share of a text's words is among them, it is English, however it is spelled; in Spanish, Italian, Turkish,
-# German, French and Portuguese comments, one word in a hundred is.
-_WORDS = """about always and are because being bitch can cannot cant could did does doesnt dont dumb ever every everyone
-fool fools from fuck fucked fucking get go going good got hate him his how idiot idiots into its ive kill know
-liar liars like make moron morons more much never nobody not nothing off one only other our out people piece
-please really said say shit should shut stop stupid suck sucks than thanks that the their them then there these
-they thing things think this those ugly very what when where which who why with would you your youre yours
-yourself"""
-_ENGLISH = frozenset(_WORDS.split())
-_ENGLISH_SHARE, _SOME_ENGLISH = 0.15, 0.04  # enough to be English; enough to ask again
+_FEW_LETTERS = 3  # fewer are a face, an abbreviation or a word of any language
 _SURE_LETTERS = 60
-# Scripts of living languages, except those used more often for decoration than for writing.
-_NAMES = """ARABIC ARMENIAN BENGALI CJK CYRILLIC DEVANAGARI ETHIOPIC GEORGIAN GREEK GUJARATI GURMUKHI HANGUL HEBREW
-HIRAGANA KANNADA KATAKANA KHMER LAO MALAYALAM MYANMAR ORIYA SINHALA TAMIL TELUGU THAANA THAI TIBETAN"""
-_SCRIPTS = frozenset(_NAMES.split())
-_MOST, _MANY = 0.75, 0.15  # share of a text's letters in such a script: as written, and as the model reads it
-_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_SHORT, _SHORT_PROBABILITY = MIN_LETTERS, 0.7  # what a text of fewer letters needs
+# Languages in Latin letters that people often write comments in. The other half of py3langid's languages only take
+# probability from these: Wu from Chinese, Extremaduran from Spanish, Nigerian Pidgin from English.
+_LATIN_CODES = """af az bs ca cs cy da de en es et eu fi fr ga hr hu id is it lt lv ms nl no pl pt ro sk sl so sq sr sv
+sw tl tr uz vi"""
+_LATIN = frozenset(_LATIN_CODES.split())
+# What py3langid calls Urdu and Hindi in Latin letters, which it was not trained on.
+_LIKE_ROMANISED = frozenset(("af", "cy", "et", "eu", "ga", "id", "is", "ms", "ro", "so", "sq", "sw", "tl", "uz"))
+_DEFAULTS = frozenset({"ar", "bn", "hi"})  # of their scripts, if py3langid is not clear
+ROMANISED = "ur-Latn"
+"""Urdu or Hindi in Latin letters: comments hardly show which of the two they are in."""
+_SURE = 0.9  # probability that outweighs the absence of common words
+_ENGLISH_SHARE, _SOME_ENGLISH, _HARDLY_ANY = 0.25, 0.1, 0.04  # common words: enough alone; enough to ask; a few
+_ROMANISED_SHARE = 0.1
+_OTHER_SCRIPTS = 0.3  # more of a text's letters than that, and the text is not English
+_PIECE, _MOST_PIECES, _PIECE_SHARE = 40, 8, 0.15  # characters; how many are looked at; common words of an English one
+# What is in no language: addresses, user names, and what data sets put in their places.
+_NO_PROSE = re.compile(r"https?://\S+|www\.\S+|@\w+|<\w+>|\[\w+\]|&\w+;")
+_CUT_WORD = re.compile(r"^\S+\s|\s\S+$")
 _CODE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,7}")  # of ISO 639, with a region and the like
 _NONE = "zxx"  # ISO 639-2's code for no language, such as strings of signs
 
@@ -184,25 +188,75 @@ class Languages:
 
     def __init__(self, feature: str, extra: str, normalise: Callable[[str], str] | None = None) -> None:
         self._identifier = load_identifier(feature, extra)
+        wanted = _LATIN.union({_NONE}, *SCRIPTS.values())
+        self._identifier.set_languages([code for code in self._identifier.labels if code in wanted])
         self._normalise = normalise
 
     def detect(self, text: str) -> str:
-        """ISO 639-1 code of a text's language; `und` if it is too short, too unclear, or in no language.
+        """Code of a text's language: ISO 639-1, or `ur-Latn`; `und` if it is too short, unclear, mixed, or in none.
 
-        The rule is that of `detect_foreign`: 20 letters, and a probability of 0.5; less of the text is read, for speed.
-        A text that does not look English is checked again as the model reads it: if its words are English, it is
-            English.
+        A script that few languages share decides alone. In Latin letters py3langid decides; common words of English and
+        of romanised Urdu help it, above all in short texts. English has to be English throughout: a text that changes
+        to another language is `und`, so that no reader of English alone is chosen for it.
         """
-        beginning = text[:_FEWER_CHARACTERS]
-        found = classify_language(self._identifier, beginning)
-        clear = found is not None and found[1] >= MIN_PROBABILITY and found[0] != _NONE
-        if found is None or (clear and found[0] == "en"):
-            return found[0] if found is not None else UNDETERMINED
-        read = self._read(beginning[:_CHARACTERS_FOLDED])
-        share = _english_share(read)
-        if share >= _ENGLISH_SHARE or (share >= _SOME_ENGLISH and self._identifier.classify(read)[0] == "en"):
-            return "en"
-        return found[0] if clear else UNDETERMINED
+        beginning = _prose(text[:_FEWER_CHARACTERS])
+        code, probability = self._classify(beginning)
+        read = beginning
+        if code != "en" or probability < MIN_PROBABILITY or not beginning.isascii():
+            read = self._read(beginning)
+        possible = written_in(beginning, read)
+        if possible:
+            return self._of_script(beginning, possible, code, probability)
+        if _n_letters(read) < _FEW_LETTERS or other_scripts(read) > _OTHER_SCRIPTS:
+            return UNDETERMINED
+        words = count_words(read)
+        if _is_romanised(words, code, probability):
+            return ROMANISED
+        if self._is_english(read, words, code, probability):
+            return "en" if all(map(self._may_be_english, _pieces(text))) else UNDETERMINED
+        enough = _SHORT_PROBABILITY if _n_letters(read) < _SHORT else MIN_PROBABILITY
+        doubtful = code in _LIKE_ROMANISED and words.romanised > _ROMANISED_SHARE
+        named = code in _LATIN and code != "en" and probability >= enough and not doubtful
+        return code if named else UNDETERMINED
+
+    def _classify(self, text: str) -> tuple[str, float]:
+        code, probability = self._identifier.classify(text)
+        return str(code), float(probability)
+
+    @staticmethod
+    def _of_script(text: str, possible: tuple[str, ...], code: str, probability: float) -> str:
+        """The one language of a script; of several, py3langid's if it is clear, else the likeliest, if it has one."""
+        if code in possible and probability >= MIN_PROBABILITY:
+            return code
+        return possible[0] if len(possible) == 1 or possible[0] in _DEFAULTS else UNDETERMINED
+
+    def _is_english(self, read: str, words: WordCounts, code: str, probability: float) -> bool:
+        if words.n_romanised > 1 and words.romanised >= _ROMANISED_SHARE:
+            return False
+        if code == "en" and probability >= (MIN_PROBABILITY if words.english >= _HARDLY_ANY else _SHORT_PROBABILITY):
+            return True
+        if words.n_english == words.n_words:
+            return True
+        is_other = code != "en" and probability >= _SHORT_PROBABILITY
+        if words.n_english > 1 and words.english >= _ENGLISH_SHARE * (1 + is_other):
+            return True
+        if words.english < _SOME_ENGLISH:
+            return False
+        return "en" in (code, self._classify(read)[0])
+
+    def _may_be_english(self, piece: str) -> bool:
+        """Whether a piece of a text is not clearly in another language, as written and as the model reads it."""
+        prose = _prose(piece)
+        code, probability = self._classify(prose)
+        if code == "en" or probability < MIN_PROBABILITY:
+            return True
+        read = self._read(prose)
+        if other_scripts(read) > _OTHER_SCRIPTS:
+            return False
+        if count_words(read).english >= _PIECE_SHARE:
+            return True
+        code, probability = self._classify(read)
+        return code in ("en", _NONE) or probability < MIN_PROBABILITY
 
     def foreign(self, text: str, trained_on: Sequence[str], detected: str | None = None) -> str | None:
         """The language of a text that the model was certainly not trained on; None: it was, or this is not certain.
@@ -223,10 +277,13 @@ class Languages:
         code = self.detect(text) if detected is None else detected
         if not trained_on or any(same_language(code, known) for known in trained_on):
             return None
-        read = self._read(text[:_FEWER_CHARACTERS])
+        beginning = text[:_FEWER_CHARACTERS]
+        read = self._read(beginning)
         sure = _n_letters(read) >= _SURE_LETTERS
+        if any(map(is_english, trained_on)):
+            sure = sure and count_words(read).english < (_HARDLY_ANY if code == UNDETERMINED else _ENGLISH_SHARE)
         if code == UNDETERMINED:
-            sure = sure and all(map(is_english, trained_on)) and _is_other_script(text[:_FEWER_CHARACTERS], read)
+            sure = sure and all(map(is_english, trained_on)) and is_other_script(beginning, read)
         return code if sure else None
 
     def describe(self, text: str, trained_on: Sequence[str]) -> dict[str, str | bool]:
@@ -245,34 +302,31 @@ class Languages:
         return text if self._normalise is None else self._normalise(text)
 
 
+def _prose(text: str) -> str:
+    return " ".join(_NO_PROSE.sub(" ", text).split())
+
+
+def _pieces(text: str) -> list[str]:
+    """Pieces of a text, evenly spread, of whole words.
+
+    >>> _pieces("one two three"), len(_pieces("one two three " * 1000))
+    (['one two three'], 8)
+    """
+    n_pieces = min(-(-len(text) // _PIECE), _MOST_PIECES)
+    if n_pieces <= 1:
+        return [text]
+    starts = [len(text) * place // n_pieces for place in range(n_pieces)]
+    return [_CUT_WORD.sub("", text[start : start + min(len(text) // n_pieces, 2 * _PIECE)]) for start in starts]
+
+
+def _is_romanised(words: WordCounts, code: str, probability: float) -> bool:
+    """Whether a text's words are those of Urdu or Hindi in Latin letters, and it is not clearly in another language."""
+    if not words.n_romanised or words.romanised < _ROMANISED_SHARE or words.english > words.romanised:
+        return False
+    if code == "en":
+        return probability < MIN_PROBABILITY or words.n_romanised > 1
+    return probability < (_SURE if code in _LIKE_ROMANISED else MIN_PROBABILITY)
+
+
 def _n_letters(text: str) -> int:
     return sum(map(str.isalpha, text))
-
-
-def _is_other_script(text: str, read: str) -> bool:
-    """Whether most letters of a text, and many even as the model reads it, are not Latin, with no English words.
-
-    >>> _is_other_script("\u0441\u043f\u0430\u0441\u0438\u0431\u043e", "c\u043fac\u0438\u0431o")
-    True
-    """
-    return (
-        _share_of_other_scripts(text) >= _MOST
-        and _share_of_other_scripts(read) >= _MANY
-        and _english_share(read) < _SOME_ENGLISH
-    )
-
-
-def _share_of_other_scripts(text: str) -> float:
-    letters = [letter for letter in text if letter.isalpha()]
-    n_other = sum(unicodedata.name(letter, "").split(" ")[0] in _SCRIPTS for letter in letters)
-    return n_other / max(len(letters), 1)
-
-
-def _english_share(text: str) -> float:
-    """Share of a text's words that are common English ones.
-
-    >>> _english_share("you are the pineapple")
-    0.75
-    """
-    words = _WORD.findall(text.lower())
-    return sum(word in _ENGLISH for word in words) / max(len(words), 1)
