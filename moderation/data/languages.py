@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from moderation.data.common_words import WordCounts, count_words
 from moderation.data.scripts import LANGUAGES as SCRIPTS
-from moderation.data.scripts import is_other_script, other_scripts, written_in
+from moderation.data.scripts import MANY, is_other_script, other_scripts, written_in
+from moderation.data.vocabulary import WordCounts, count_words
 from moderation.errors import MissingExtraError
 
 MIN_LETTERS = 20
@@ -25,7 +25,8 @@ _CHARACTERS_READ = 1000  # reading more of a text changes no result, and takes t
 _FEWER_CHARACTERS = 300
 _FEW_LETTERS = 3  # fewer are a face, an abbreviation or a word of any language
 _SURE_LETTERS = 60
-_SHORT, _SHORT_PROBABILITY = MIN_LETTERS, 0.7  # what a text of fewer letters needs
+_SHORT_PROBABILITY = 0.7  # what a text of fewer than MIN_LETTERS needs
+_ONE_WORD = 0.25  # probability of English in a text with one common word of it
 # Languages in Latin letters that people often write comments in. The other half of py3langid's languages only take
 # probability from these: Wu from Chinese, Extremaduran from Spanish, Nigerian Pidgin from English.
 _LATIN_CODES = """af az bs ca cs cy da de en es et eu fi fr ga hr hu id is it lt lv ms nl no pl pt ro sk sl so sq sr sv
@@ -40,10 +41,10 @@ _SURE = 0.9  # probability that outweighs the absence of common words
 _ENGLISH_SHARE, _SOME_ENGLISH, _HARDLY_ANY = 0.25, 0.1, 0.04  # common words: enough alone; enough to ask; a few
 _ROMANISED_SHARE = 0.1
 _OTHER_SCRIPTS = 0.3  # more of a text's letters than that, and the text is not English
-_PIECE, _MOST_PIECES, _PIECE_SHARE = 40, 8, 0.15  # characters; how many are looked at; common words of an English one
+_PIECE, _MOST_PIECES, _PIECE_SHARE = 40, 5, 0.15  # characters; how many are looked at; common words of an English one
 # What is in no language: addresses, user names, and what data sets put in their places.
 _NO_PROSE = re.compile(r"https?://\S+|www\.\S+|@\w+|<\w+>|\[\w+\]|&\w+;")
-_CUT_WORD = re.compile(r"^\S+\s|\s\S+$")
+_CUT_WORD = re.compile(r"^[!-\u024f]+\s|\s[!-\u024f]+$")  # Chinese and the like has no spaces between words
 _CODE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,7}")  # of ISO 639, with a region and the like
 _NONE = "zxx"  # ISO 639-2's code for no language, such as strings of signs
 
@@ -164,9 +165,9 @@ def load_identifier(feature: str, extra: str) -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def classify_language(identifier: Any, text: str, n_characters: int = _CHARACTERS_READ) -> tuple[str, float] | None:
+def classify_language(identifier: Any, text: str) -> tuple[str, float] | None:
     """Most likely language of a text's beginning, ISO 639-1, and its probability; None: too few letters."""
-    beginning = text[:n_characters]
+    beginning = text[:_CHARACTERS_READ]
     if sum(map(str.isalpha, beginning)) < MIN_LETTERS:
         return None
     language, probability = identifier.classify(beginning)
@@ -193,67 +194,70 @@ class Languages:
         self._normalise = normalise
 
     def detect(self, text: str) -> str:
-        """Code of a text's language: ISO 639-1, or `ur-Latn`; `und` if it is too short, unclear, mixed, or in none.
+        """Code of a text's language: ISO 639-1, or `ur-Latn`; `und` if it is too short, unclear, or in no language.
 
-        A script that few languages share decides alone. In Latin letters py3langid decides; common words of English and
-        of romanised Urdu help it, above all in short texts. English has to be English throughout: a text that changes
-        to another language is `und`, so that no reader of English alone is chosen for it.
+        A script of one language decides alone. Else py3langid decides, and common words of English and of romanised
+        Urdu help it, above all in short texts. A text is English only if all of it is: one that changes to another
+        language is `und`, or in that language, since a model of English alone could not read it.
+
+        `benchmarks/language_recognition.py` measures it.
         """
         beginning = _prose(text[:_FEWER_CHARACTERS])
         code, probability = self._classify(beginning)
-        read = beginning
-        if code != "en" or probability < MIN_PROBABILITY or not beginning.isascii():
-            read = self._read(beginning)
-        possible = written_in(beginning, read)
-        if possible:
-            return self._of_script(beginning, possible, code, probability)
-        if _n_letters(read) < _FEW_LETTERS or other_scripts(read) > _OTHER_SCRIPTS:
+        is_plain = code == "en" and probability >= MIN_PROBABILITY and beginning.isascii()
+        read = beginning if is_plain else self._read(beginning)
+        n_letters, words = _n_letters(read), count_words(read)
+        enough = _SHORT_PROBABILITY if n_letters < MIN_LETTERS else MIN_PROBABILITY
+        possible = written_in(beginning)
+        if possible and (other_scripts(read) >= MANY or self._is_undisguised(read, words, code in possible)):
+            if code in possible and probability >= MIN_PROBABILITY:
+                return code
+            return possible[0] if len(possible) == 1 or possible[0] in _DEFAULTS else UNDETERMINED
+        if n_letters < _FEW_LETTERS or other_scripts(read) > _OTHER_SCRIPTS:
             return UNDETERMINED
-        words = count_words(read)
         if _is_romanised(words, code, probability):
             return ROMANISED
         if self._is_english(read, words, code, probability):
             return "en" if all(map(self._may_be_english, _pieces(text))) else UNDETERMINED
-        enough = _SHORT_PROBABILITY if _n_letters(read) < _SHORT else MIN_PROBABILITY
         doubtful = code in _LIKE_ROMANISED and words.romanised > _ROMANISED_SHARE
-        named = code in _LATIN and code != "en" and probability >= enough and not doubtful
-        return code if named else UNDETERMINED
+        if code == "en" or code not in _LATIN or probability < enough or doubtful:
+            return UNDETERMINED
+        return UNDETERMINED if self._classify(read)[0] == "en" else code
 
     def _classify(self, text: str) -> tuple[str, float]:
         code, probability = self._identifier.classify(text)
         return str(code), float(probability)
 
-    @staticmethod
-    def _of_script(text: str, possible: tuple[str, ...], code: str, probability: float) -> str:
-        """The one language of a script; of several, py3langid's if it is clear, else the likeliest, if it has one."""
-        if code in possible and probability >= MIN_PROBABILITY:
-            return code
-        return possible[0] if len(possible) == 1 or possible[0] in _DEFAULTS else UNDETERMINED
+    def _is_undisguised(self, read: str, words: WordCounts, is_possible: bool) -> bool:
+        """Whether a text whose letters all look like Latin ones, as Greek ones do, is not English in disguise."""
+        return is_possible and words.english < _SOME_ENGLISH and self._classify(read)[0] != "en"
 
     def _is_english(self, read: str, words: WordCounts, code: str, probability: float) -> bool:
         if words.n_romanised > 1 and words.romanised >= _ROMANISED_SHARE:
             return False
         if code == "en" and probability >= (MIN_PROBABILITY if words.english >= _HARDLY_ANY else _SHORT_PROBABILITY):
             return True
-        if words.n_english == words.n_words:
+        if words.n_words and words.n_english == words.n_words:
             return True
         is_other = code != "en" and probability >= _SHORT_PROBABILITY
         if words.n_english > 1 and words.english >= _ENGLISH_SHARE * (1 + is_other):
             return True
         if words.english < _SOME_ENGLISH:
             return False
-        return "en" in (code, self._classify(read)[0])
+        as_read, sure = self._classify(read)
+        return "en" in (code, as_read) and (words.n_english > 1 or (as_read == "en" and sure >= _ONE_WORD))
 
     def _may_be_english(self, piece: str) -> bool:
         """Whether a piece of a text is not clearly in another language, as written and as the model reads it."""
         prose = _prose(piece)
         code, probability = self._classify(prose)
-        if code == "en" or probability < MIN_PROBABILITY:
-            return True
+        if prose.isascii() and (code == "en" or probability < MIN_PROBABILITY):
+            return not _has_romanised(count_words(prose))
         read = self._read(prose)
-        if other_scripts(read) > _OTHER_SCRIPTS:
+        words = count_words(read)
+        if other_scripts(read) > _OTHER_SCRIPTS or _has_romanised(words):
             return False
-        if count_words(read).english >= _PIECE_SHARE:
+        if code == "en" or probability < MIN_PROBABILITY or words.english >= _PIECE_SHARE:
             return True
         code, probability = self._classify(read)
         return code in ("en", _NONE) or probability < MIN_PROBABILITY
@@ -307,16 +311,17 @@ def _prose(text: str) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    """Pieces of a text, evenly spread, of whole words.
+    """Pieces of a text, of whole words, evenly spread from its beginning to its end.
 
     >>> _pieces("one two three"), len(_pieces("one two three " * 1000))
-    (['one two three'], 8)
+    (['one two three'], 5)
     """
     n_pieces = min(-(-len(text) // _PIECE), _MOST_PIECES)
     if n_pieces <= 1:
         return [text]
-    starts = [len(text) * place // n_pieces for place in range(n_pieces)]
-    return [_CUT_WORD.sub("", text[start : start + min(len(text) // n_pieces, 2 * _PIECE)]) for start in starts]
+    size = min(len(text) // n_pieces, 2 * _PIECE)
+    starts = [(len(text) - size) * place // (n_pieces - 1) for place in range(n_pieces)]
+    return [_CUT_WORD.sub("", text[start : start + size]) for start in starts]
 
 
 def _is_romanised(words: WordCounts, code: str, probability: float) -> bool:
@@ -326,6 +331,11 @@ def _is_romanised(words: WordCounts, code: str, probability: float) -> bool:
     if code == "en":
         return probability < MIN_PROBABILITY or words.n_romanised > 1
     return probability < (_SURE if code in _LIKE_ROMANISED else MIN_PROBABILITY)
+
+
+def _has_romanised(words: WordCounts) -> bool:
+    """Whether a piece of a text has a run of Urdu or Hindi words."""
+    return words.n_romanised > 1 and words.romanised >= 2 * _ROMANISED_SHARE
 
 
 def _n_letters(text: str) -> int:

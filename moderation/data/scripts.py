@@ -7,7 +7,7 @@ from collections.abc import Mapping
 # Scripts of living languages, except those used more often for decoration than for writing, each with the languages
 # (ISO 639-1) that write in it, the likeliest first.
 LANGUAGES: Mapping[str, tuple[str, ...]] = {
-    "ARABIC": ("ar", "fa", "ur", "ps"),
+    "ARABIC": ("ar", "fa", "ur"),
     "ARMENIAN": ("hy",),
     "BENGALI": ("bn", "as"),
     "CJK": ("zh",),
@@ -39,22 +39,20 @@ _SYLLABLES = frozenset({"CJK", "HANGUL", "HIRAGANA", "KATAKANA"})
 _KANA = frozenset({"HIRAGANA", "KATAKANA"})
 _LETTERS_PER_SYLLABLE = 2
 _FEW_LETTERS = 3  # two are a face, such as \u0ca0_\u0ca0; of the syllables above, two are a word
-_MOST, _MANY = 0.75, 0.15  # share of a text's letters in other scripts: as written, and as the model reads it
+_MOST, MANY = 0.75, 0.15  # share of a text's letters in other scripts: as written, and as the model reads it
 _KANA_SHARE = 0.1  # of a Japanese text; Chinese has a single \u306e here and there
-# Letters that Persian, Urdu or Pashto needs and Arabic does not.
+# Letters that Persian or Urdu needs and Arabic does not.
 _NOT_ARABIC = frozenset("\u067e\u0686\u0698\u06af\u06a9\u06cc\u0679\u0688\u0691\u06ba\u06be\u06c1\u06d2")
 
 
-def written_in(text: str, read: str) -> tuple[str, ...]:
-    """The languages that a text's script allows, the likeliest first; none: it is Latin, mixed, or a disguise.
+def written_in(text: str) -> tuple[str, ...]:
+    """The languages that a text's script allows, the likeliest first; none: it is Latin or mixed.
 
-    Args:
-        text: As written.
-        read: As the model reads it: letters that only look like Latin ones are Latin there.
-
-    >>> written_in("\uc548\ub155", "\uc548\ub155"), written_in("hello", "hello")
+    >>> written_in("\uc548\ub155"), written_in("hello")
     (('ko',), ())
     """
+    if text.isascii():
+        return ()
     counts = _count_scripts(text)
     n_letters = sum(counts.values())
     if counts.keys() & _KANA and counts.keys() <= _SYLLABLES | {""}:
@@ -62,7 +60,7 @@ def written_in(text: str, read: str) -> tuple[str, ...]:
         if n_kana >= _KANA_SHARE * n_letters:
             counts = Counter({"HIRAGANA": n_kana + counts["CJK"], "HANGUL": counts["HANGUL"], "": counts[""]})
     script, n_most = max(counts.items(), key=lambda item: item[1], default=("", 0))
-    if script not in LANGUAGES or n_most < max(_FEW_LETTERS, _MOST * n_letters) or other_scripts(read) < _MANY:
+    if script not in LANGUAGES or n_most < max(_FEW_LETTERS, _MOST * n_letters):
         return ()
     if script == "ARABIC" and not _NOT_ARABIC.isdisjoint(text):
         return LANGUAGES[script][1:]
@@ -75,12 +73,12 @@ def is_other_script(text: str, read: str) -> bool:
     >>> is_other_script("\u0441\u043f\u0430\u0441\u0438\u0431\u043e", "c\u043fac\u0438\u0431o")
     True
     """
-    return other_scripts(text) >= _MOST and other_scripts(read) >= _MANY
+    return other_scripts(text) >= _MOST and other_scripts(read) >= MANY
 
 
 def other_scripts(text: str) -> float:
     """Share of a text's letters in a script other than Latin; a Chinese or Korean character counts as two letters."""
-    counts = _count_scripts(text)
+    counts = Counter[str]() if text.isascii() else _count_scripts(text)
     return 1 - counts[""] / max(sum(counts.values()), 1) if counts else 0.0
 
 

@@ -39,7 +39,7 @@ _AMBIGUOUS_WORDS = "b h ha hai ho k ka ki me na se tu"
 _ENGLISH, _ROMANISED, _AMBIGUOUS = (
     frozenset(words.split()) for words in (_ENGLISH_WORDS, _ROMANISED_WORDS, _AMBIGUOUS_WORDS)
 )
-_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:'[^\W\d_]+)?(?!\w)")  # none next to a digit: "ye5" is no "ye"
 
 
 @dataclass(frozen=True)
