@@ -1,8 +1,8 @@
 """How well are languages recognised, by language and by length? And what is called English without being English?
 
-It prints how many texts get their own language's code; how many English texts get the code of another language; how many
-other texts are called English, or get another wrong code; what is called what of texts in two languages, of names and
-emoji, of disguised English, and of sentences in languages that no data set here has. A text is recognised as the server
+It prints how many texts get their own language's code; how many English texts get the code of another language; how
+many other texts are called English, or get another wrong code; and which codes texts in two languages get, names and
+emoji, disguised English, and sentences in languages that no data set here has. A text is recognised as the server
 recognises it, with the normaliser of the included model.
 
     python benchmarks/language_recognition.py --data ../shared/data
@@ -31,8 +31,10 @@ LENGTHS: Mapping[str, int | None] = {"10": 10, "20": 20, "40": 40, "80": 80, "wh
 FEWEST = 30  # a cell with fewer texts is n/a
 _USER = re.compile(r"@\w+:?|<user>|\bRT\b")  # at the start of many posts: cut texts would hold nothing else
 _OPEN_SETS: Mapping[str, Sequence[str]] = {
-    "en": ("hatexplain-text", "edos-sexism", "implicit-hate-corpus", "hatemoji-build", "gab-majority-5k", "sbic-dev")
-    + ("convabuse", "reddit-misogyny"),
+    "en": (
+        *("hatexplain-text", "edos-sexism", "implicit-hate-corpus", "hatemoji-build", "gab-majority-5k", "sbic-dev"),
+        *("convabuse", "reddit-misogyny"),
+    ),
     "de": ("germeval2018-de", "gahd-de", "wiegand-identity-groups-de"),
     "pt": ("told-br",),
     "tr": ("offenseval2020-tr",),
