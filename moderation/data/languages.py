@@ -2,7 +2,6 @@
 
 import io
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from moderation.data.scripts import LANGUAGES as SCRIPTS
+from moderation.data.scripts import MANY, is_other_script, other_scripts, written_in
+from moderation.data.vocabulary import WordCounts, count_words
 from moderation.errors import MissingExtraError
 from moderation.language_codes import UNDETERMINED, is_english, same_language
 
@@ -19,25 +21,28 @@ MIN_PROBABILITY = 0.5
 
 _CHARACTERS_READ = 1000  # reading more of a text changes no result, and takes time
 _FEWER_CHARACTERS = 300
-_CHARACTERS_FOLDED = 200
-# Common English words that are not common words of other languages in Latin letters (as "is", "was" and "to" are). If
-# this share of a text's words is among them, it is English, however it is spelled; in Spanish, Italian, Turkish,
-# German, French and Portuguese comments, one word in a hundred is.
-_WORDS = """about always and are because being bitch can cannot cant could did does doesnt dont dumb ever every everyone
-fool fools from fuck fucked fucking get go going good got hate him his how idiot idiots into its ive kill know
-liar liars like make moron morons more much never nobody not nothing off one only other our out people piece
-please really said say shit should shut stop stupid suck sucks than thanks that the their them then there these
-they thing things think this those ugly very what when where which who why with would you your youre yours
-yourself"""
-_ENGLISH = frozenset(_WORDS.split())
-_ENGLISH_SHARE, _SOME_ENGLISH = 0.15, 0.04  # enough to be English; enough to ask again
+_FEW_LETTERS = 3  # fewer are a face, an abbreviation or a word of any language
 _SURE_LETTERS = 60
-# Scripts of living languages, except those used more often for decoration than for writing.
-_NAMES = """ARABIC ARMENIAN BENGALI CJK CYRILLIC DEVANAGARI ETHIOPIC GEORGIAN GREEK GUJARATI GURMUKHI HANGUL HEBREW
-HIRAGANA KANNADA KATAKANA KHMER LAO MALAYALAM MYANMAR ORIYA SINHALA TAMIL TELUGU THAANA THAI TIBETAN"""
-_SCRIPTS = frozenset(_NAMES.split())
-_MOST, _MANY = 0.75, 0.15  # share of a text's letters in such a script: as written, and as the model reads it
-_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_SHORT_PROBABILITY = 0.7  # what a text of fewer than MIN_LETTERS needs
+_ONE_WORD = 0.25  # probability of English in a text with one common word of it
+# Languages in Latin letters that people often write comments in. The other half of py3langid's languages only take
+# probability from these: Wu from Chinese, Extremaduran from Spanish, Nigerian Pidgin from English.
+_LATIN_CODES = """af az bs ca cs cy da de en es et eu fi fr ga hr hu id is it lt lv ms nl no pl pt ro sk sl so sq sr sv
+sw tl tr uz vi"""
+_LATIN = frozenset(_LATIN_CODES.split())
+# What py3langid calls Urdu and Hindi in Latin letters, which it was not trained on.
+_LIKE_ROMANISED = frozenset(("af", "cy", "et", "eu", "ga", "id", "is", "ms", "ro", "so", "sq", "sw", "tl", "uz"))
+_DEFAULTS = frozenset({"ar", "bn", "hi"})  # of their scripts, if py3langid is not clear
+ROMANISED = "ur-Latn"
+"""Urdu or Hindi in Latin letters: comments hardly show which of the two they are in."""
+_SURE = 0.9  # probability that outweighs the absence of common words
+_ENGLISH_SHARE, _SOME_ENGLISH, _HARDLY_ANY = 0.25, 0.1, 0.04  # common words: enough alone; enough to ask; a few
+_ROMANISED_SHARE = 0.1
+_OTHER_SCRIPTS = 0.3  # more of a text's letters than that, and the text is not English
+_PIECE, _MOST_PIECES, _PIECE_SHARE = 40, 5, 0.15  # characters; how many are looked at; common words of an English one
+# What is in no language: addresses, user names, and what data sets put in their places.
+_NO_PROSE = re.compile(r"https?://\S+|www\.\S+|@\w+|<\w+>|\[\w+\]|&\w+;")
+_CUT_WORD = re.compile(r"^[!-\u024f]+\s|\s[!-\u024f]+$")  # Chinese and the like has no spaces between words
 _NONE = "zxx"  # ISO 639-2's code for no language, such as strings of signs
 
 
@@ -95,9 +100,9 @@ def load_identifier(feature: str, extra: str) -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def classify_language(identifier: Any, text: str, n_characters: int = _CHARACTERS_READ) -> tuple[str, float] | None:
+def classify_language(identifier: Any, text: str) -> tuple[str, float] | None:
     """Most likely language of a text's beginning, ISO 639-1, and its probability; None: too few letters."""
-    beginning = text[:n_characters]
+    beginning = text[:_CHARACTERS_READ]
     if sum(map(str.isalpha, beginning)) < MIN_LETTERS:
         return None
     language, probability = identifier.classify(beginning)
@@ -119,25 +124,78 @@ class Languages:
 
     def __init__(self, feature: str, extra: str, normalise: Callable[[str], str] | None = None) -> None:
         self._identifier = load_identifier(feature, extra)
+        wanted = _LATIN.union({_NONE}, *SCRIPTS.values())
+        self._identifier.set_languages([code for code in self._identifier.labels if code in wanted])
         self._normalise = normalise
 
     def detect(self, text: str) -> str:
-        """ISO 639-1 code of a text's language; `und` if it is too short, too unclear, or in no language.
+        """Code of a text's language: ISO 639-1, or `ur-Latn`; `und` if it is too short, unclear, or in no language.
 
-        The rule is that of `detect_foreign`: 20 letters, and a probability of 0.5; less of the text is read, for speed.
-        A text that does not look English is checked again as the model reads it: if its words are English, it is
-            English.
+        A script of one language decides alone. Else py3langid decides, and common words of English and of romanised
+        Urdu help it, above all in short texts. A text is English only if all of it is: one that changes to another
+        language is `und`, or in that language, since a model of English alone could not read it.
+
+        `benchmarks/language_recognition.py` measures it.
         """
-        beginning = text[:_FEWER_CHARACTERS]
-        found = classify_language(self._identifier, beginning)
-        clear = found is not None and found[1] >= MIN_PROBABILITY and found[0] != _NONE
-        if found is None or (clear and found[0] == "en"):
-            return found[0] if found is not None else UNDETERMINED
-        read = self._read(beginning[:_CHARACTERS_FOLDED])
-        share = _english_share(read)
-        if share >= _ENGLISH_SHARE or (share >= _SOME_ENGLISH and self._identifier.classify(read)[0] == "en"):
-            return "en"
-        return found[0] if clear else UNDETERMINED
+        beginning = _prose(text[:_FEWER_CHARACTERS])
+        code, probability = self._classify(beginning)
+        is_plain = code == "en" and probability >= MIN_PROBABILITY and beginning.isascii()
+        read = beginning if is_plain else self._read(beginning)
+        n_letters, words = _n_letters(read), count_words(read)
+        enough = _SHORT_PROBABILITY if n_letters < MIN_LETTERS else MIN_PROBABILITY
+        possible = written_in(beginning)
+        if possible and (other_scripts(read) >= MANY or self._is_undisguised(read, words, code in possible)):
+            if code in possible and probability >= MIN_PROBABILITY:
+                return code
+            return possible[0] if len(possible) == 1 or possible[0] in _DEFAULTS else UNDETERMINED
+        if n_letters < _FEW_LETTERS or other_scripts(read) > _OTHER_SCRIPTS:
+            return UNDETERMINED
+        if _is_romanised(words, code, probability):
+            return ROMANISED
+        if self._is_english(read, words, code, probability):
+            return "en" if all(map(self._may_be_english, _pieces(text))) else UNDETERMINED
+        doubtful = code in _LIKE_ROMANISED and words.romanised > _ROMANISED_SHARE
+        if code == "en" or code not in _LATIN or probability < enough or doubtful:
+            return UNDETERMINED
+        return UNDETERMINED if self._classify(read)[0] == "en" else code
+
+    def _classify(self, text: str) -> tuple[str, float]:
+        code, probability = self._identifier.classify(text)
+        return str(code), float(probability)
+
+    def _is_undisguised(self, read: str, words: WordCounts, is_possible: bool) -> bool:
+        """Whether a text whose letters all look like Latin ones, as Greek ones do, is not English in disguise."""
+        return is_possible and words.english < _SOME_ENGLISH and self._classify(read)[0] != "en"
+
+    def _is_english(self, read: str, words: WordCounts, code: str, probability: float) -> bool:
+        if words.n_romanised > 1 and words.romanised >= _ROMANISED_SHARE:
+            return False
+        if code == "en" and probability >= (MIN_PROBABILITY if words.english >= _HARDLY_ANY else _SHORT_PROBABILITY):
+            return True
+        if words.n_words and words.n_english == words.n_words:
+            return True
+        is_other = code != "en" and probability >= _SHORT_PROBABILITY
+        if words.n_english > 1 and words.english >= _ENGLISH_SHARE * (1 + is_other):
+            return True
+        if words.english < _SOME_ENGLISH:
+            return False
+        as_read, sure = self._classify(read)
+        return "en" in (code, as_read) and (words.n_english > 1 or (as_read == "en" and sure >= _ONE_WORD))
+
+    def _may_be_english(self, piece: str) -> bool:
+        """Whether a piece of a text is not clearly in another language, as written and as the model reads it."""
+        prose = _prose(piece)
+        code, probability = self._classify(prose)
+        if prose.isascii() and (code == "en" or probability < MIN_PROBABILITY):
+            return not _has_romanised(count_words(prose))
+        read = self._read(prose)
+        words = count_words(read)
+        if other_scripts(read) > _OTHER_SCRIPTS or _has_romanised(words):
+            return False
+        if code == "en" or probability < MIN_PROBABILITY or words.english >= _PIECE_SHARE:
+            return True
+        code, probability = self._classify(read)
+        return code in ("en", _NONE) or probability < MIN_PROBABILITY
 
     def foreign(self, text: str, trained_on: Sequence[str], detected: str | None = None) -> str | None:
         """The language of a text that the model was certainly not trained on; None: it was, or this is not certain.
@@ -158,10 +216,13 @@ class Languages:
         code = self.detect(text) if detected is None else detected
         if not trained_on or any(same_language(code, known) for known in trained_on):
             return None
-        read = self._read(text[:_FEWER_CHARACTERS])
+        beginning = text[:_FEWER_CHARACTERS]
+        read = self._read(beginning)
         sure = _n_letters(read) >= _SURE_LETTERS
+        if any(map(is_english, trained_on)):
+            sure = sure and count_words(read).english < (_HARDLY_ANY if code == UNDETERMINED else _ENGLISH_SHARE)
         if code == UNDETERMINED:
-            sure = sure and all(map(is_english, trained_on)) and _is_other_script(text[:_FEWER_CHARACTERS], read)
+            sure = sure and all(map(is_english, trained_on)) and is_other_script(beginning, read)
         return code if sure else None
 
     def describe(self, text: str, trained_on: Sequence[str], detected: str | None = None) -> dict[str, str | bool]:
@@ -181,34 +242,37 @@ class Languages:
         return text if self._normalise is None else self._normalise(text)
 
 
+def _prose(text: str) -> str:
+    return " ".join(_NO_PROSE.sub(" ", text).split())
+
+
+def _pieces(text: str) -> list[str]:
+    """Pieces of a text, of whole words, evenly spread from its beginning to its end.
+
+    >>> _pieces("one two three"), len(_pieces("one two three " * 1000))
+    (['one two three'], 5)
+    """
+    n_pieces = min(-(-len(text) // _PIECE), _MOST_PIECES)
+    if n_pieces <= 1:
+        return [text]
+    size = min(len(text) // n_pieces, 2 * _PIECE)
+    starts = [(len(text) - size) * place // (n_pieces - 1) for place in range(n_pieces)]
+    return [_CUT_WORD.sub("", text[start : start + size]) for start in starts]
+
+
+def _is_romanised(words: WordCounts, code: str, probability: float) -> bool:
+    """Whether a text's words are those of Urdu or Hindi in Latin letters, and it is not clearly in another language."""
+    if not words.n_romanised or words.romanised < _ROMANISED_SHARE or words.english > words.romanised:
+        return False
+    if code == "en":
+        return probability < MIN_PROBABILITY or words.n_romanised > 1
+    return probability < (_SURE if code in _LIKE_ROMANISED else MIN_PROBABILITY)
+
+
+def _has_romanised(words: WordCounts) -> bool:
+    """Whether a piece of a text has a run of Urdu or Hindi words."""
+    return words.n_romanised > 1 and words.romanised >= 2 * _ROMANISED_SHARE
+
+
 def _n_letters(text: str) -> int:
     return sum(map(str.isalpha, text))
-
-
-def _is_other_script(text: str, read: str) -> bool:
-    """Whether most letters of a text, and many even as the model reads it, are not Latin, with no English words.
-
-    >>> _is_other_script("\u0441\u043f\u0430\u0441\u0438\u0431\u043e", "c\u043fac\u0438\u0431o")
-    True
-    """
-    return (
-        _share_of_other_scripts(text) >= _MOST
-        and _share_of_other_scripts(read) >= _MANY
-        and _english_share(read) < _SOME_ENGLISH
-    )
-
-
-def _share_of_other_scripts(text: str) -> float:
-    letters = [letter for letter in text if letter.isalpha()]
-    n_other = sum(unicodedata.name(letter, "").split(" ")[0] in _SCRIPTS for letter in letters)
-    return n_other / max(len(letters), 1)
-
-
-def _english_share(text: str) -> float:
-    """Share of a text's words that are common English ones.
-
-    >>> _english_share("you are the pineapple")
-    0.75
-    """
-    words = _WORD.findall(text.lower())
-    return sum(word in _ENGLISH for word in words) / max(len(words), 1)

@@ -71,7 +71,7 @@ def test_a_comment_gets_a_score_for_each_attribute(server: Any, path: str) -> No
     assert body == {
         "attributeScores": {},
         "languages": ["en"],
-        "detectedLanguages": ["und"],
+        "detectedLanguages": ["en"],
         "clientToken": "t\N{PILE OF POO}",
     }
 
