@@ -17,8 +17,7 @@ from moderation.inference.backends import FloatArray
 from moderation.inference.engines import Batch
 from moderation.inference.model import Model, open_model, read_model
 from moderation.inference.options import EngineOptions
-from moderation.inference.readings import Reading, Route
-from moderation.inference.routing import Router
+from moderation.inference.routing import Reading, Route, Router
 from moderation.inference.run_folders import TrainedModel
 from moderation.inference.texts import as_list, check_texts
 from moderation.inference.windows import Watch, Window

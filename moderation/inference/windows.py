@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moderation.errors import ArtifactError
-from moderation.inference.readings import Route
+from moderation.inference.routing import Route
 from moderation.inspection.tokenizer_files import BoundedTokenizer
 
 _PIECE = 2_000  # characters that the tokenizer gets at once: one may become many tokens

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.evaluation.probabilities import predict
-from moderation.inference.readings import Reading, Route
+from moderation.inference.routing import Reading, Route
 
 NO_TEXT = "no text"
 NO_STRING = "the text is not a string"

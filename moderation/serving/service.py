@@ -16,7 +16,7 @@ from cachetools import LRUCache
 
 from moderation.errors import DataError
 from moderation.inference.classifier import Classifier, TextResult
-from moderation.inference.readings import Reading, Route
+from moderation.inference.routing import Reading, Route
 from moderation.inference.texts import check_texts
 from moderation.inference.windows import Window
 from moderation.serving.deadline import seconds_left

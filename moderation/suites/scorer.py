@@ -11,7 +11,7 @@ import numpy.typing as npt
 from moderation.bundles import Bundle
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.inference.classifier import Classifier
-from moderation.inference.readings import Route
+from moderation.inference.routing import Route
 from moderation.scoring.progress import CHARACTERS_AT_ONCE, some_at_once
 
 MAIN_LABEL = "toxic"

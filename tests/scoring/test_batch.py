@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from moderation.errors import DataError
-from moderation.inference.readings import Reading, Route
+from moderation.inference.routing import Reading, Route
 from moderation.scoring.batch import is_text, score_batch
 from moderation.scoring.summary import ScoreSummary
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moderation.inference.readings import Route
+from moderation.inference.routing import Route
 from moderation.inference.windows import Window
 from moderation.suites.scorer import Scorer
 

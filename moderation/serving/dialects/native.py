@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from moderation.bundles import CARD, check_files
 from moderation.categories import CATEGORIES, Counterparts
 from moderation.inference.classifier import Classifier, TextResult
-from moderation.inference.readings import FloatArray, Route
+from moderation.inference.routing import FloatArray, Route
 from moderation.inference.sentences import split_sentences
 from moderation.serving.admission import CALLER
 from moderation.serving.bodies.json_bodies import JsonRoute, keep_one_unknown

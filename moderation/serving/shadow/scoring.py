@@ -22,7 +22,7 @@ from moderation.errors import ConfigError, ModerationError
 from moderation.evaluation.chosen_thresholds import GivenThresholds
 from moderation.inference.backends import choose_backend
 from moderation.inference.classifier import Classifier, TextResult
-from moderation.inference.readings import Reading
+from moderation.inference.routing import Reading
 from moderation.serving.service import PredictionService
 from moderation.serving.shadow.counts import ShadowCounts
 

@@ -24,7 +24,7 @@ from moderation.config import ServeConfig
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.reliability import wilson_interval
 from moderation.inference.classifier import TextResult
-from moderation.inference.readings import Reading, Route
+from moderation.inference.routing import Reading, Route
 from moderation.inference.windows import Window
 from moderation.options import build
 from moderation.serving.app import create_app
