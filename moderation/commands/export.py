@@ -21,7 +21,6 @@ from moderation.export.parity import ParityRow, format_parity
 from moderation.export.staging import check_target, recover_target
 from moderation.flags import to_plain
 from moderation.forms import FORMS
-from moderation.language_codes import name_languages
 from moderation.locks import claimed, refuse_claimed
 from moderation.manifests import BUNDLE_NAME, Manifest
 from moderation.run_records import read_record
@@ -29,6 +28,7 @@ from moderation.training.checkpoints import Checkpoint, load_checkpoint
 from moderation.training.options import TrainOptions
 from moderation.training.run_record import check_unchanged
 from moderation.training.runs import (
+    languages_of_run,
     load_own_tokenizer,
     rebuild_splits,
     run_settings,
@@ -158,7 +158,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         by_language=tunings.by_language,
         window_length=length,
         window_overlap=length // 4 if config.overlap is None else config.overlap,
-        languages=name_languages(settings.data.table.languages),
+        languages=languages_of_run(run, settings),
         records={
             "metrics": read_metrics(run, dict(zip(labels, thresholds, strict=True))),
             "curves": read_curves(run, labels, thresholds),

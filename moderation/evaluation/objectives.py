@@ -91,7 +91,7 @@ class Objective:
     def constraint(self, counts: Counts) -> FloatValues:
         """Return the quantity that is limited: precision, recall, or the share of false alarms."""
         if self.kind == "false-alarms":
-            n_clean = np.asarray(counts.n_examples) - counts.n_positives
+            n_clean = np.maximum(np.asarray(counts.n_examples) - counts.n_positives, 1)
             return ratio(np.asarray(counts.n_flagged) - counts.n_true_positives, n_clean)
         return ratio(counts.n_true_positives, counts.n_flagged if self.kind == "precision" else counts.n_positives)
 

@@ -9,7 +9,6 @@ from moderation.cores import count_cores
 from moderation.errors import ArtifactError, ConfigError
 from moderation.extras import missing_extra
 from moderation.inference.backends import TorchBackend
-from moderation.language_codes import name_languages
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def read_run(path: Path, backend: str) -> TrainedModel:
         from moderation.evaluation.language_calibration import load_tunings
         from moderation.training.checkpoints import load_checkpoint
         from moderation.training.run_record import check_unchanged
-        from moderation.training.runs import load_own_tokenizer, run_settings
+        from moderation.training.runs import languages_of_run, load_own_tokenizer, run_settings
     except ModuleNotFoundError as error:
         raise missing_extra(error, ("train",), "Classifier.load of a run folder") or error from None
     run = RunFolder(path)
@@ -93,7 +92,7 @@ def read_run(path: Path, backend: str) -> TrainedModel:
         by_language=tunings.by_language,
         window_length=length,
         window_overlap=length // 4,
-        languages=name_languages(settings.data.table.languages),
+        languages=languages_of_run(run, settings),
         forms={},
         files={},
         n_tokens=getattr(config, "vocab_size", None),

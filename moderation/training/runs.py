@@ -10,7 +10,9 @@ from moderation.backbones.registry import load_tokenizer
 from moderation.data.encoding import tokenizer_sha256
 from moderation.data.splits import Splits, load_splits
 from moderation.errors import ArtifactError, ConfigError, DataError
+from moderation.evaluation.split_metrics import METRICS
 from moderation.flags import from_plain
+from moderation.language_codes import UNDETERMINED, name_languages
 from moderation.options import change
 from moderation.run_records import read_record
 from moderation.training.checkpoints import Checkpoint
@@ -33,6 +35,19 @@ def run_settings(run: RunFolder) -> TrainOptions:
         raise ArtifactError(
             f"{run.run_json}: its settings cannot be read (changed, or of another version).\n{error}"
         ) from error
+
+
+def languages_of_run(run: RunFolder, settings: TrainOptions) -> tuple[str, ...]:
+    """The languages that a run's model can be said to read: those of its rows; if it kept any, those it was judged by.
+
+    Returns:
+        Their codes; none if they are not known.
+    """
+    kept = name_languages(settings.data.table.languages)
+    if kept or not run.metrics("val").is_file():
+        return kept
+    measured = METRICS.read(run.metrics("val")).languages or {}
+    return name_languages([code for code in measured if code != UNDETERMINED])
 
 
 def settings_of_moved_table(run: RunFolder, settings: TrainOptions, data_path: Path) -> TrainOptions | None:

@@ -88,7 +88,7 @@ function remember(name, value) {
 /** A threshold moved, or another label was chosen. */
 function keep() {
   const name = `moderation-thresholds-${state.model.version}`;
-  remember(name, labels.isMoved ? JSON.stringify(labels.thresholds) : null);
+  remember(name, labels.isMoved ? JSON.stringify(labels.moved) : null);
   at("json").hidden = true;
   draw();
 }
@@ -96,6 +96,8 @@ function keep() {
 function draw() {
   if (!labels) return;
   const probabilities = state.result?.probabilities ?? null;
+  labels.use(state.result?.thresholds);
+  at("model").textContent = state.result?.model_version ?? state.model.model_version;
   const flagged = probabilities ? labels.flagged(probabilities) : [];
   const shown = labels.shown(probabilities);
   labels.draw(probabilities);
@@ -155,7 +157,10 @@ function askForKey({ kind }) {
 }
 
 async function copyThresholds() {
-  const copied = { model_version: state.model.model_version, thresholds: labels.thresholds };
+  const { models, model_version: version } = state.model;
+  const isOne = models.length === 1 && Object.keys(models[0].thresholds_by_language).length === 0;
+  // Set for a server, a threshold holds for every language: leave out those that nobody moved.
+  const copied = { model_version: version, thresholds: isOne || !labels.isMoved ? labels.thresholds : labels.moved };
   const text = JSON.stringify(copied, null, 2);
   try {
     await navigator.clipboard.writeText(text);

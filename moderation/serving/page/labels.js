@@ -10,7 +10,9 @@ const NUMBER_KEYS = { ArrowDown: -1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 export class LabelPanel {
   #model;
   #rows = new Map();
-  #thresholds;
+  #tuned; // label -> threshold that decides about this text unless it was moved
+  #moved = Object.create(null); // a label may be called __proto__
+  #hasCurves = true;
   #chosen = null;
   #onChange;
 
@@ -18,29 +20,50 @@ export class LabelPanel {
   constructor(model, kept, onChange) {
     this.#model = model;
     this.#onChange = onChange;
-    this.#thresholds = { ...model.thresholds };
+    this.#tuned = model.thresholds;
     for (const label of model.labels) {
-      if (kept[label] >= 0 && kept[label] <= 1) this.#thresholds[label] = kept[label];
+      if (kept[label] >= 0 && kept[label] <= 1 && kept[label] !== this.#tuned[label]) this.#moved[label] = kept[label];
     }
     document.querySelector(".labels").replaceChildren(...model.labels.map((label) => this.#makeRow(label)));
   }
 
   /** Label -> threshold, in label order. */
   get thresholds() {
-    return { ...this.#thresholds };
+    return Object.fromEntries(this.#model.labels.map((label) => [label, this.#at(label)]));
+  }
+
+  /** The thresholds that were moved. */
+  get moved() {
+    return { ...this.#moved };
   }
 
   get isMoved() {
-    return this.#model.labels.some((label) => this.#thresholds[label] !== this.#model.thresholds[label]);
+    return Object.keys(this.#moved).length > 0;
   }
 
   reset() {
-    this.#thresholds = { ...this.#model.thresholds };
+    this.#moved = Object.create(null);
+    this.#onChange();
+  }
+
+  /** Take the thresholds of a text, which depend on its language; none: the model's. Its curves belong to those. */
+  use(thresholds) {
+    this.#tuned = thresholds ?? this.#model.thresholds;
+    this.#hasCurves = this.#model.labels.every((label) => this.#tuned[label] === this.#model.thresholds[label]);
+  }
+
+  #at(label) {
+    return Object.hasOwn(this.#moved, label) ? this.#moved[label] : this.#tuned[label];
+  }
+
+  #set(label, threshold) {
+    this.#moved[label] = threshold;
+    if (threshold === this.#tuned[label]) delete this.#moved[label];
     this.#onChange();
   }
 
   flagged(probabilities) {
-    return this.#model.labels.filter((label) => reaches(probabilities[label], this.#thresholds[label]));
+    return this.#model.labels.filter((label) => reaches(probabilities[label], this.#at(label)));
   }
 
   /** The label whose sentences are shown: the chosen one, else the most probable flagged one, else null. */
@@ -72,8 +95,7 @@ export class LabelPanel {
       this.#onChange();
     });
     part(".back").addEventListener("click", () => {
-      this.#thresholds[label] = this.#model.thresholds[label];
-      this.#onChange();
+      this.#set(label, this.#tuned[label]);
       range.focus();
     });
     part(".bar").setAttribute("aria-label", `Probability of ${label}`);
@@ -95,15 +117,14 @@ export class LabelPanel {
 
   /** A label may be called like something that every object has. */
   #curveOf(label) {
-    const labels = this.#model.curves?.labels;
+    const labels = this.#hasCurves ? this.#model.curves?.labels : undefined;
     return labels && Object.hasOwn(labels, label) ? labels[label] : undefined;
   }
 
   /** Move to the nearest point of the curve: nothing is known between two points. */
   #move(label, value) {
     const curve = this.#curveOf(label);
-    this.#thresholds[label] = curve ? curve.threshold[nearest(curve, value)] : Math.round(value / STEP) * STEP;
-    this.#onChange();
+    this.#set(label, curve ? curve.threshold[nearest(curve, value)] : Math.round(value / STEP) * STEP);
   }
 
   /** Arrow keys move from point to point, however close together the points are. */
@@ -112,7 +133,7 @@ export class LabelPanel {
     if (!steps || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     const curve = this.#curveOf(label);
-    const now = this.#thresholds[label];
+    const now = this.#at(label);
     const points = curve?.threshold;
     const place = curve ? Math.min(Math.max(nearest(curve, now) + steps, 0), points.length - 1) : 0;
     this.#move(label, curve ? points[place] : Math.min(Math.max(now + steps * STEP, 0), 1));
@@ -122,8 +143,7 @@ export class LabelPanel {
   #type(label, number) {
     this.#complain(label, number, !number.validity.valid);
     if (!number.validity.valid) return;
-    this.#thresholds[label] = number.valueAsNumber;
-    this.#onChange();
+    this.#set(label, number.valueAsNumber);
   }
 
   #complain(label, number, isWrong) {
@@ -139,7 +159,7 @@ export class LabelPanel {
     const steps = NUMBER_KEYS[event.key];
     if (!steps || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    const to = Math.min(Math.max(this.#thresholds[label] + steps * STEP, 0), 1);
+    const to = Math.min(Math.max(this.#at(label) + steps * STEP, 0), 1);
     number.value = Number(to.toFixed(5));
     this.#type(label, number);
   }
@@ -158,7 +178,7 @@ export class LabelPanel {
   }
 
   #written(label) {
-    const threshold = this.#thresholds[label];
+    const threshold = this.#at(label);
     const short = decimals(threshold);
     const typed = Number(threshold.toFixed(4)); // the model's own thresholds have many digits: show only the first
     return typed === threshold && String(typed).length > short.length ? String(typed) : short;
@@ -166,8 +186,8 @@ export class LabelPanel {
 
   #drawRow(label, probability) {
     const { row, part } = this.#rows.get(label);
-    const threshold = this.#thresholds[label];
-    const tuned = this.#model.thresholds[label];
+    const threshold = this.#at(label);
+    const tuned = this.#tuned[label];
     const known = probability !== undefined;
     const isFlagged = known && reaches(probability, threshold);
     const decision = isFlagged ? "flagged" : known ? "below" : "";

@@ -1,0 +1,203 @@
+"""Several models in one classifier: the language of a text decides which one reads it, and with which thresholds."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from moderation import Classifier, bundles, cli
+from moderation.bundles import read_bundle
+from moderation.errors import ArtifactError, ConfigError
+from moderation.manifests import MANIFEST, manifest_version
+from moderation.serving.app import create_app
+
+pytest.importorskip("onnxruntime")
+
+ENGLISH = "You are a kind person and I like what you say about the river."
+TURKISH = "Bu yorum için çok teşekkür ederim, gerçekten güzel olmuş, çok güzel kardeşim benim."
+GERMAN = "Vielen Dank für diesen Kommentar, das ist wirklich ein schöner Beitrag geworden."
+UNCLEAR = "xkq zzv"
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    content = json.loads((folder / MANIFEST).read_text()) | changes
+    content["version"] = manifest_version(content)
+    (folder / MANIFEST).write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def many(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as one of German and Turkish, which flags everything in Turkish."""
+    folder = tmp_path_factory.mktemp("models") / "many"
+    shutil.copytree(tiny_bundle, folder)
+    labels = read_bundle(folder).labels
+    turkish = {"thresholds": dict.fromkeys(labels, 0.0001), "calibration": {"method": "identity"}}
+    own = {"by_language": {"tr": turkish}, "thresholds": dict.fromkeys(labels, 0.9999), "format_version": 2}
+    rewrite(folder, name="many", languages=["de", "tr"], **own)
+    return folder
+
+
+@pytest.fixture
+def both(tiny_bundle: Path, many: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Classifier]:
+    monkeypatch.setattr(bundles, "NAMED", {"en": tiny_bundle, "multi": many})
+    with Classifier.load(backend="onnx", threads=1) as classifier:
+        yield classifier
+
+
+def test_each_text_is_read_by_the_model_of_its_language(both: Classifier, tiny_bundle: Path, many: Path) -> None:
+    results = both.classify([ENGLISH, TURKISH, GERMAN, UNCLEAR])
+    assert [result.language for result in results] == ["en", "tr", "de", "und"]
+    english, other = both.models
+    assert [result.model_version for result in results] == [english.version, *[other.version] * 3]
+    assert english.version.split("@")[1] != other.version.split("@")[1]
+    assert [bool(result.flagged) for result in results][1:] == [True, False, False]
+    assert results[1].thresholds["toxic"] == pytest.approx(0.0001)
+    with Classifier.load(many, backend="onnx", threads=1) as alone:
+        assert alone.classify(TURKISH) == results[1]
+    with Classifier.load(tiny_bundle, backend="onnx", threads=1) as alone:
+        assert alone.classify(ENGLISH).probabilities == results[0].probabilities
+        assert alone.classify(ENGLISH).language is None
+    assert both.languages == ("en", "de", "tr")
+
+
+def test_a_text_has_the_same_result_alone_in_a_list_and_window_by_window(both: Classifier) -> None:
+    texts = [ENGLISH, TURKISH, ENGLISH * 40, GERMAN * 30]
+    together = both.read(texts)
+    for place, text in enumerate(texts):
+        assert both.probabilities([text])[0].tobytes() == together.probabilities[place].tobytes()
+        windows = both.windows(text)
+        assert {window.route for window in windows} == {together.routes[place]}
+        assert both.window_probabilities(windows).max(axis=0).tobytes() == together.probabilities[place].tobytes()
+    mixed = [window for text in texts for window in both.windows(text)]
+    assert both.window_probabilities(mixed).shape == (len(mixed), len(both.labels))
+
+
+def test_thresholds_that_are_set_hold_for_all_models_and_languages(
+    tiny_bundle: Path, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "NAMED", {"en": tiny_bundle, "multi": many})
+    with Classifier.load(backend="onnx", threads=1, thresholds={"toxic": 0.75}) as classifier:
+        for result in classifier.classify([ENGLISH, TURKISH, GERMAN]):
+            assert result.thresholds["toxic"] == 0.75
+    with pytest.raises(ConfigError, match="is not a label"):
+        Classifier.load(thresholds={"other": 0.5})
+
+
+def test_it_can_be_sent_to_another_process(both: Classifier) -> None:
+    with pickle.loads(pickle.dumps(both)) as again:
+        assert again.classify([ENGLISH, TURKISH]) == both.classify([ENGLISH, TURKISH])
+
+
+def test_models_with_other_labels_are_refused(
+    tiny_bundle: Path, trained_other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "NAMED", {"en": tiny_bundle, "multi": trained_other})
+    with pytest.raises(ArtifactError, match="its labels are not those of"):
+        Classifier.load(backend="onnx", threads=1)
+
+
+@pytest.fixture
+def trained_other(tiny_bundle: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "other"
+    shutil.copytree(tiny_bundle, folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = {key: f"other {name}" for key, name in config["id2label"].items()}
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": names}))
+    content = json.loads((folder / MANIFEST).read_text())
+    labels = list(names.values())
+    thresholds = dict(zip(labels, content["thresholds"].values(), strict=True))
+    from moderation.artifacts import sha256
+
+    facts = {"sha256": sha256(folder / "config.json"), "bytes": (folder / "config.json").stat().st_size}
+    rewrite(
+        folder,
+        labels=labels,
+        thresholds=thresholds,
+        calibration={"method": "identity"},
+        files=content["files"] | {"config.json": facts},
+    )
+    return folder
+
+
+def test_a_names_model_is_loaded_alone(both: Classifier, many: Path) -> None:
+    with Classifier.load("multi", backend="onnx", threads=1) as classifier:
+        assert classifier.bundle.path == many
+        assert len(classifier.models) == 1
+        assert classifier.classify(ENGLISH).model_version == classifier.model_version
+
+
+def test_score_names_the_language_and_the_model_of_each_row(both: Classifier, tmp_path: Path) -> None:
+    table, output = tmp_path / "texts.csv", tmp_path / "scored.jsonl"
+    table.write_text("text\n" + "\n".join(f'"{text}"' for text in (ENGLISH, TURKISH, UNCLEAR)) + "\n")
+    assert cli.main(["score", str(table), "-o", str(output), "--backend", "onnx", "--threads", "1"]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["detected_language"] for row in rows] == ["en", "tr", "und"]
+    assert [row["model_version"] for row in rows] == [both.models[place].version for place in (0, 1, 1)]
+    assert rows[1]["flagged"] == list(both.labels)
+    origin = json.loads((tmp_path / "scored.jsonl.meta.json").read_text())
+    assert [model["name"] for model in origin["models"]] == [model.bundle.name for model in both.models]
+
+
+@pytest.fixture
+def client(tiny_bundle: Path, many: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(bundles, "NAMED", {"en": tiny_bundle, "multi": many})
+    with TestClient(create_app(backend="onnx", threads=1)) as it:
+        yield it
+
+
+def test_all_three_apis_answer_with_the_model_and_thresholds_of_the_language(
+    client: TestClient, both: Classifier
+) -> None:
+    versions = [model.version for model in both.models]
+    answer = client.post("/v1/predict", json={"texts": [ENGLISH, TURKISH, GERMAN]}).json()
+    assert [one["language"] for one in answer["results"]] == [
+        {"code": code, "supported": True} for code in ("en", "tr", "de")
+    ]
+    assert [one["model_version"] for one in answer["results"]] == [versions[0], versions[1], versions[1]]
+    assert answer["results"][1]["flagged"] == list(both.labels)
+    assert answer["results"][1]["thresholds"] != answer["thresholds"]
+    again = client.post("/v1/predict", json={"texts": [TURKISH]}).json()  # from the cache
+    assert again["results"] == answer["results"][1:2]
+
+    results = client.post("/v1/moderations", json={"input": [ENGLISH, TURKISH]}).json()["results"]
+    assert [one["model_version"] for one in results] == versions
+    assert results[1]["flagged_labels"] == list(both.labels)
+
+    for text, code, version in ((ENGLISH, "en", versions[0]), (TURKISH, "tr", versions[1])):
+        body = {"comment": {"text": text}, "requestedAttributes": {"TOXICITY": {}}}
+        found = client.post("/v1alpha1/comments:analyze", json=body).json()
+        assert found["languages"] == [code]
+        assert found["modelVersion"] == version
+        native = client.post("/v1/predict", json={"texts": [text]}).json()["results"][0]
+        score = found["attributeScores"]["TOXICITY"]["summaryScore"]["value"]
+        assert np.float32(score) == np.float32(native["probabilities"]["toxic"])
+
+    model = client.get("/v1/model").json()
+    assert [one["model_version"] for one in model["models"]] == versions
+    assert model["models"][1]["thresholds_by_language"]["tr"]["toxic"] == pytest.approx(0.0001)
+    assert model["languages"] == ["en", "de", "tr"]
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ([], "expected an object"),
+        ({"TR": {}}, "expected up to 500 codes"),
+        ({"not a code": {}}, "expected up to 500 codes"),
+        ({"tr": []}, r"by_language\.tr: expected an object"),
+        ({"tr": {"thresholds": {"toxic": 0.5}, "calibration": {"method": "identity"}}}, r"by_language\.tr"),
+        ({"tr": {"thresholds": {"toxic": 2}, "calibration": {"method": "identity"}}}, "outside"),
+    ],
+)
+def test_tunings_by_language_that_make_no_sense_are_refused(many: Path, tmp_path: Path, own: Any, words: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(many, folder)
+    rewrite(folder, by_language=own)
+    with pytest.raises(ArtifactError, match=words):
+        read_bundle(folder)
