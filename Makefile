@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo serve model test coverage lint audit docs notebooks lock clean
+.PHONY: demo serve model model-multi test coverage lint audit docs notebooks lock clean
 
 demo: $(VENV)/.installed
 	$(PYTHON) examples/demo.py
@@ -19,6 +19,20 @@ model: $(VENV)/.installed
 	$(PYTHON) -m moderation train --config configs/compact-en.toml --data-path "$(DATA)" $(TRAIN)
 	$(PYTHON) -m moderation export runs/compact-en --to runs/compact-en-bundle --formats onnx-int8 --overwrite \
 		--about configs/compact-en.md --licence apache-2.0
+
+# The multilingual model that the package ships, trained anew into runs/compact-multi-bundle: make model-multi DATA=FOLDER,
+# with jigsaw/train.parquet, jigsaw/multilingual_validation.csv.gz and the open sets in open/. TRAIN as above.
+model-multi: $(VENV)/.installed
+	test -d "$(DATA)/open" || { echo "make model-multi DATA=FOLDER: name the folder with jigsaw/ and open/"; exit 2; }
+	$(PYTHON) -m pip install --quiet wordfreq==3.1.1
+	$(PYTHON) examples/counterparts.py runs/counterparts.csv
+	$(PYTHON) examples/open_sets.py "$(DATA)/open" --jigsaw "$(DATA)/jigsaw/train.parquet" \
+		--multilingual "$(DATA)/jigsaw/multilingual_validation.csv.gz" --more runs/counterparts.csv --to runs/multi
+	test -d runs/multi/backbone || $(PYTHON) examples/cut_backbone.py multilingual-e5-small --layers 6 \
+		--texts runs/multi/train.parquet runs/multi/further.parquet --to runs/multi/backbone
+	$(PYTHON) -m moderation train --config configs/compact-multi.toml $(TRAIN)
+	$(PYTHON) -m moderation export runs/compact-multi --to runs/compact-multi-bundle --formats onnx-int8 --overwrite \
+		--about configs/compact-multi.md --licence mit
 
 test: $(VENV)/.installed-dev
 	$(PYTHON) -m pytest -n 2 --dist worksteal
