@@ -105,7 +105,7 @@ def compare(
         reference: torch's probabilities.
         targets: 0 or 1, NaN where unknown, for the first texts, `(n_with_targets, n_labels)`; the odd texts come last
             and have none.
-        thresholds: float32 `(n_labels,)`.
+        thresholds: float32 `(n_labels,)`, or `(n_texts, n_labels)` where they depend on the text.
         labels: Order of the columns.
         languages: Of the first texts; the limits then apply to each language with enough texts, too.
     """
@@ -115,7 +115,8 @@ def compare(
         of_text = np.asarray(languages)
         for language in sorted(set(languages)):
             rows = np.flatnonzero(of_text == language)
-            parts[language] = _measure(found[rows], reference[rows], np.asarray(targets)[rows], thresholds, labels)
+            cuts = thresholds if thresholds.ndim == 1 else thresholds[rows]
+            parts[language] = _measure(found[rows], reference[rows], np.asarray(targets)[rows], cuts, labels)
     limits = FORMS[form].limits
     judged = [part for language, part in parts.items() if languages and languages.count(language) >= _ENOUGH_TEXTS]
     passed = all(_is_within(part, limits) for part in (whole, *judged))

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from moderation.data.splits import Splits, languages_of
-from moderation.evaluation.probabilities import calibrate, sigmoid
+from moderation.evaluation.probabilities import calibrate_texts, sigmoid
 from moderation.export.drafts import Draft
 from moderation.export.odd_texts import ODD_TEXTS
 from moderation.export.parity import ParityRow, compare
@@ -93,7 +93,11 @@ class Referee:
     def __init__(self, draft: Draft, texts: ParityTexts, model: PreTrainedModel, threads: int | None) -> None:
         self.draft, self.texts, self.model, self.threads = draft, texts, model, threads
         self.odd_answers: dict[str, FloatArray] = {}
-        self.reference = self._answer("hf")
+        with self._load("hf") as classifier:
+            reading = classifier.read(texts.all)
+            self._languages = [route.language for route in reading.routes]
+            self._thresholds = classifier.thresholds_of(reading.routes)
+        self.reference = self._keep("hf", reading.probabilities)
 
     def judge(self, form: str) -> ParityRow:
         """The parity row of a form that was just written."""
@@ -112,12 +116,13 @@ class Referee:
         texts = [self.texts.all[place] for place in places]
         with self._load("hf") as classifier:
             windows = [classifier.windows(text) for text in texts]
-            calibrators = self.draft.manifest.calibrators
         alone = [place for place, of_text in enumerate(windows) if len(of_text) == 1]
         expected = self.reference[[places[place] for place in alone]]
         logits = self._from_memory([windows[place][0].ids for place in alone])
         piped = self._from_pipeline([texts[place] for place in alone])
-        differences = (calibrate(logits, calibrators) - expected, piped - sigmoid(logits))
+        languages = [self._languages[places[place]] for place in alone]
+        calibrated = calibrate_texts(logits, self.draft.manifest.tunings, languages)
+        differences = (calibrated - expected, piped - sigmoid(logits))
         worst = max(float(np.abs(difference).max(initial=0)) for difference in differences)
         passed = row.passed and worst <= row.limits["max_difference"]
         return replace(row, max_difference=max(row.max_difference, worst), passed=passed)
@@ -130,7 +135,9 @@ class Referee:
 
     def _answer(self, form: str) -> FloatArray:
         with self._load(form) as classifier:
-            answers = classifier.probabilities(self.texts.all)
+            return self._keep(form, classifier.probabilities(self.texts.all))
+
+    def _keep(self, form: str, answers: FloatArray) -> FloatArray:
         self.odd_answers[form] = answers[len(self.texts.real) :]
         return answers
 
@@ -140,7 +147,7 @@ class Referee:
             found,
             self.reference,
             self.texts.targets,
-            np.array(self.draft.manifest.thresholds, dtype=np.float32),
+            self._thresholds,
             self.draft.manifest.labels,
             self.texts.languages,
         )
