@@ -126,6 +126,26 @@ def compare_calibration(
     return compared
 
 
+def auc_interval(auc: float, n_positives: int, n_negatives: int) -> tuple[float, float]:
+    """Return the 95 % interval of a ROC-AUC from the figure and the counts alone (Hanley & McNeil 1982, Radiology 143).
+
+    Args:
+        auc: In [0, 1].
+        n_positives: Examples with target 1, at least one.
+        n_negatives: Likewise.
+
+    >>> low, high = auc_interval(0.9, 100, 400)
+    >>> round(low, 3), round(high, 3)
+    (0.859, 0.941)
+    """
+    both, square = auc / (2 - auc), auc * auc
+    variance = (
+        auc * (1 - auc) + (n_positives - 1) * (both - square) + (n_negatives - 1) * (2 * square / (1 + auc) - square)
+    )
+    margin = 1.96 * float(np.sqrt(variance / (n_positives * n_negatives)))
+    return max(0.0, auc - margin), min(1.0, auc + margin)
+
+
 def wilson_interval(successes: npt.ArrayLike, n: npt.ArrayLike) -> tuple[FloatValues, FloatValues]:
     """Return the 95 % score interval of a share (Wilson 1927, JASA 22); it stays in [0, 1] and holds for small n.
 

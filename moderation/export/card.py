@@ -16,10 +16,11 @@ from moderation.calibrators import Calibrator
 from moderation.categories import TWIN, find_counterparts
 from moderation.errors import ArtifactError
 from moderation.evaluation.curves import Curve, decision_curves
+from moderation.evaluation.reliability import auc_interval, wilson_interval
 from moderation.export.parity import HEADER, ParityRow, parity_cells
 from moderation.forms import FORMS
 from moderation.labels import check_same_labels
-from moderation.text_tables import number
+from moderation.text_tables import interval, number
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ A label is flagged where its probability reaches its threshold. The thresholds w
 
 {calibration}
 
-{quality}## Long texts
+{quality}{by_language}## Long texts
 
 The model reads {length} tokens at once. `Classifier` reads a longer text in windows of that length that share about
 {overlap} tokens and are cut between words; a label's probability is the highest over the windows. Other programs read
@@ -199,6 +200,18 @@ above; `moderation.json` has the intervals.
 """
 
 
+_LANGUAGES = """\
+## Languages
+
+On the same comments, at the thresholds of each language. In brackets are 95 % intervals (Wilson 1927; for ROC-AUC,
+Hanley and McNeil 1982). Calibrators and thresholds of their own have: {own}. A label with too few examples in a
+language, and every other language, has the general ones above. The language of a text is recognised when it is read.
+
+{table}
+
+"""
+
+
 def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> str:
     """Return the text of the model card.
 
@@ -222,6 +235,7 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
         counterparts=_counterparts(bundle),
         calibration=_calibration(bundle),
         quality=_quality(bundle),
+        by_language=_by_language(bundle),
         length=bundle.window_length,
         overlap=bundle.window_overlap,
         parity=_table(HEADER, [parity_cells(row) for row in rows]),
@@ -303,6 +317,37 @@ def _quality(bundle: Bundle) -> str:
         numbers = (found["roc_auc"], found["average_precision"], decided["precision"], decided["recall"], decided["f1"])
         rows.append([_plain(label), f"{found['support']:,}", *(number(value, 3) for value in numbers)])
     return _QUALITY.format(n_examples=measured["n_examples"], table=_table(header, rows))
+
+
+def _by_language(bundle: Bundle) -> str:
+    """What was measured in each language, if there are several."""
+    measured = (bundle.records["metrics"].get("test") or {}).get("languages") or {}
+    if len(measured) < 2:
+        return ""
+    header = ["language", "label", "known", "positives", "ROC-AUC", "recall", "false alarms", "ECE", "threshold"]
+    rows = []
+    for code, figures in measured.items():
+        cuts = dict(zip(bundle.labels, bundle.tunings.of(code).thresholds, strict=True))
+        for label, found in figures.items():
+            n_positives, n_clean = found["support"], found["n_known"] - found["support"]
+            cells = [code, _plain(label), f"{found['n_known']:,}", f"{n_positives:,}"]
+            auc = found["roc_auc"]
+            cells += [_with_interval(auc, None if auc is None else auc_interval(auc, n_positives, n_clean))]
+            for name, n in (("recall", n_positives), ("false_alarms", n_clean)):
+                share = found[name]
+                cells.append(_with_interval(share, None if share is None else _share_interval(share, n)))
+            rows.append([*cells, number(found["ece"]), f"{cuts[label]:.4f}"])
+    own = ", ".join(bundle.by_language) or "none"
+    return _LANGUAGES.format(own=own, table=_table(header, rows))
+
+
+def _share_interval(share: float, n: int) -> tuple[float, float]:
+    low, high = wilson_interval(round(share * n), n)
+    return float(low), float(high)
+
+
+def _with_interval(value: float | None, bounds: tuple[float, float] | None) -> str:
+    return number(value) if bounds is None else f"{number(value)} {interval(bounds)}"
 
 
 def _limits(limits: Mapping[str, float]) -> str:
