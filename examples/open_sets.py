@@ -12,7 +12,8 @@ columns `comment_text`, `lang`, `source` and the six labels:
 - `further.parquet`: the sets' rows to train on, for `--extra-train-path`, and those of `--more`;
 - `val.parquet` and `test.parquet`: Jigsaw's comments and the sets in other languages. Calibration and thresholds of
   English follow Jigsaw's comments alone; the English sets mean other things by their labels. With `--multilingual`,
-  also half each of Jigsaw's comments in other languages, none of which is trained on.
+  also half each of Jigsaw's comments in other languages, none of which is trained on;
+- `english.parquet`: the English sets' rows for testing. All tables for testing can be measured as the suite `open`.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from moderation.labels import JIGSAW_LABELS
 from moderation.tables.options import TEXT_COLUMN
 
 Labels = Mapping[str, pd.Series]
-TABLES = ("train", "further", "val", "test")
+TABLES = ("train", "further", "val", "test", "english")
 COLUMNS = [TEXT_COLUMN, "lang", "source", *JIGSAW_LABELS]
 _VAL_NAMES = ("dev", "val", "valid", "validation")
 _VAL_SHARE = _TEST_SHARE = 0.1
@@ -263,6 +264,7 @@ def write_tables(english: pd.DataFrame, others: pd.DataFrame, folder: Path) -> p
     for split in ("val", "test"):
         both = pd.concat([english, others[others["lang"] != "en"]], ignore_index=True)
         tables[split] = judged(both[both["split"] == split])
+    tables["english"] = judged(others[(others["lang"] == "en") & (others["split"] == "test")])
     for name, table in tables.items():
         table[COLUMNS].to_parquet(folder / f"{name}.parquet", index=False)
     return pd.concat([table.assign(table=name) for name, table in tables.items()], ignore_index=True)

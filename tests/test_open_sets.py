@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from examples.open_sets import SETS, choose_splits, multilingual, read_set, write_tables
+from examples.open_sets import SETS, TABLES, choose_splits, multilingual, read_set, write_tables
 from moderation.errors import DataError
 from moderation.labels import JIGSAW_LABELS
 
@@ -45,13 +45,14 @@ def test_english_sets_teach_and_sets_in_other_languages_judge(tmp_path: Path) ->
     zeros = {name: [0.0, 1.0, 0.0, 0.0] for name in JIGSAW_LABELS}
     english = rows("jigsaw", "en", ["train", "val", "val", "test"], **zeros)
     one_sided = rows("hate", "de", ["train", "val", "val"], toxic=[1, 1, None], identity_hate=[1, 1, 0])
-    others = [rows("posts", "en", ["train", "val"], toxic=[1, 0]), one_sided]
+    others = [rows("posts", "en", ["train", "val", "test", "test"], toxic=[1, 0, 1, 0]), one_sided]
     others += [rows("tweets", "tr", ["train", "val", "val", "test"], toxic=[1, 0, 1, 1])]
     write_tables(english, pd.concat(others, ignore_index=True), tmp_path)
-    tables = {name: pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("train", "further", "val", "test")}
+    tables = {name: pd.read_parquet(tmp_path / f"{name}.parquet") for name in TABLES}
     assert tables["train"]["source"].tolist() == ["jigsaw"]
     assert tables["further"]["source"].tolist() == ["posts", "hate", "tweets"]
     assert tables["val"].groupby("source").size().to_dict() == {"jigsaw": 2, "hate": 2, "tweets": 2}
+    assert tables["english"]["source"].tolist() == ["posts"] * 2
     hate = tables["val"][tables["val"]["source"] == "hate"]
     assert hate["toxic"].isna().all(), "only positive ones are known, which would look like a very toxic language"
     assert hate["identity_hate"].tolist() == [1, 0]

@@ -12,7 +12,7 @@ from moderation.data.options import TableOptions
 from moderation.errors import ConfigError, DataError
 from moderation.escapes import escape_name
 from moderation.labels import name_problem
-from moderation.suites import binary, evasion, hatecheck, jigsaw, labelled, madlibs, toxic_spans
+from moderation.suites import binary, evasion, hatecheck, jigsaw, labelled, madlibs, open_sets, toxic_spans
 from moderation.suites.options import SuiteOptions
 from moderation.suites.results import SuiteResult
 from moderation.suites.scorer import Scorer
@@ -55,6 +55,7 @@ KINDS: dict[str, Kind] = {
         Kind("hatecheck", hatecheck.read_hatecheck, hatecheck.measure_hatecheck, hatecheck.COLUMNS),
         Kind("toxic-spans", toxic_spans.read_toxic_spans, toxic_spans.measure_toxic_spans, toxic_spans.COLUMNS),
         Kind("surge", binary.read_surge, binary.measure_binary, binary.SURGE_COLUMNS),
+        Kind("open", open_sets.read_open, open_sets.measure_open, open_sets.COLUMNS),
         Kind("jigsaw-multilingual", jigsaw.read_multilingual, jigsaw.measure_multilingual, jigsaw.MULTILINGUAL_COLUMNS),
         Kind("jigsaw", labelled.read_labelled, jigsaw.measure_labels),
         Kind("evasion", evasion.read_evasion, evasion.measure_evasion, takes_part=True),
