@@ -41,10 +41,10 @@ def base_language(code: str) -> str:
     """A language code without its region; Latin script stays, since it is another way to write some languages.
 
     >>> [base_language(code) for code in ("pt-BR", "EN", "zh-Hans", "ur-Latn", " ")]
-    ['pt', 'en', 'zh', 'ur-latn', 'und']
+    ['pt', 'en', 'zh', 'ur-Latn', 'und']
     """
     first, *others = language_parts(code)
-    return "-".join([first or UNDETERMINED, *(part for part in others if part == "latn")])
+    return "-".join([first or UNDETERMINED, *(part.title() for part in others if part == "latn")])
 
 
 def same_language(one: str, other: str) -> bool:

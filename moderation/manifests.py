@@ -223,7 +223,7 @@ def read_by_language(content: Mapping[str, object], labels: tuple[str, ...]) -> 
     found: dict[str, Tuning] = {}
     for code, own in read_object(content, "by_language").items():
         if not LANGUAGE.fullmatch(code) or code != base_language(code) or len(found) >= _MOST_LANGUAGES:
-            raise ConfigError(f"by_language: expected up to {_MOST_LANGUAGES} codes such as tr or ur-latn.")
+            raise ConfigError(f"by_language: expected up to {_MOST_LANGUAGES} codes such as tr or ur-Latn.")
         if not isinstance(own, dict):
             raise ConfigError(f"by_language.{code}: expected an object.")
         thresholds = read_thresholds(own)

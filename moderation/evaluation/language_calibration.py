@@ -15,6 +15,7 @@ from moderation.evaluation.thresholds import (
     load_thresholds,
     read_thresholds,
 )
+from moderation.language_codes import base_language
 from moderation.tunings import Tuning, Tunings
 
 
@@ -57,6 +58,8 @@ def combine(
         own_thresholds: Language -> label -> threshold.
     """
     general = dict.fromkeys(labels, Calibrator()) if calibrators is None else calibrators
+    own_calibrators = {base_language(code): own for code, own in own_calibrators.items()}
+    own_thresholds = {base_language(code): own for code, own in own_thresholds.items()}
 
     def tuning(code: str | None) -> Tuning:
         maps = {**general, **own_calibrators.get(code or "", {})}

@@ -12,7 +12,7 @@ from moderation.data.splits import Splits, load_splits
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.evaluation.split_metrics import METRICS
 from moderation.flags import from_plain
-from moderation.language_codes import UNDETERMINED, name_languages
+from moderation.language_codes import UNDETERMINED, base_language, name_languages
 from moderation.options import change
 from moderation.run_records import read_record
 from moderation.training.checkpoints import Checkpoint
@@ -47,7 +47,7 @@ def languages_of_run(run: RunFolder, settings: TrainOptions) -> tuple[str, ...]:
     if kept or not run.metrics("val").is_file():
         return kept
     measured = METRICS.read(run.metrics("val")).languages or {}
-    return name_languages([code for code in measured if code != UNDETERMINED])
+    return name_languages([base_language(code) for code in measured if code != UNDETERMINED])
 
 
 def settings_of_moved_table(run: RunFolder, settings: TrainOptions, data_path: Path) -> TrainOptions | None:

@@ -22,7 +22,13 @@ def rows() -> list[dict[str, object]]:
             {"comment_text": f"lovely {number}", "lang": "de", "source": "posts", "toxic": 0, "insult": None},
             {"comment_text": f"rotten fool {number}", "lang": "tr", "source": "tweets", "toxic": "", "insult": "0"},
             {"comment_text": f"a fool {number}", "lang": "tr", "source": "tweets", "toxic": "1", "insult": "1"},
-            {"comment_text": f"a dull and boring one, {number}", "lang": "tr", "source": "tweets", "toxic": "0", "insult": None},
+            {
+                "comment_text": f"dull and boring {number}",
+                "lang": "tr",
+                "source": "tweets",
+                "toxic": "0",
+                "insult": None,
+            },
         ]
     return found
 

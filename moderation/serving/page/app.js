@@ -67,12 +67,18 @@ async function load() {
 function describe(model) {
   at("model").textContent = model.model_version;
   at("model").title = `SHA-256 of the bundle: ${model.version}`;
-  const { curves } = model;
-  at("origin").textContent = curves
-    ? `Precision and recall on ${curves.n_examples.toLocaleString("en")} comments of the validation split. Thresholds that you move apply only in this browser.`
-    : "This bundle has no validation curves: precision and recall at a threshold are not known. Thresholds that you move apply only in this browser.";
   document.querySelector(".tools").hidden = document.querySelector(".hint").hidden = at("card").hidden = false;
   at("card").lastElementChild.replaceChildren(...renderCard(model.card ?? ""));
+}
+
+function describeOrigin() {
+  const { curves } = state.model;
+  const known = !curves
+    ? "This bundle has no validation curves: precision and recall at a threshold are not known."
+    : labels.hasCurves
+      ? `Precision and recall on ${curves.n_examples.toLocaleString("en")} comments of the validation split.`
+      : "These are the thresholds for this text's language. What precision and recall they have is in the model's card.";
+  return `${known} Thresholds that you move apply only in this browser.`;
 }
 
 /** Store a value in this browser, or remove it (null); does nothing if the browser refuses. */
@@ -97,6 +103,7 @@ function draw() {
   if (!labels) return;
   const probabilities = state.result?.probabilities ?? null;
   labels.use(state.result?.thresholds);
+  at("origin").textContent = describeOrigin();
   at("model").textContent = state.result?.model_version ?? state.model.model_version;
   const flagged = probabilities ? labels.flagged(probabilities) : [];
   const shown = labels.shown(probabilities);

@@ -12,7 +12,7 @@ export class LabelPanel {
   #rows = new Map();
   #tuned; // label -> threshold that decides about this text unless it was moved
   #moved = Object.create(null); // a label may be called __proto__
-  #hasCurves = true;
+  hasCurves = true; // whether precision and recall are known for the thresholds of this text
   #chosen = null;
   #onChange;
 
@@ -49,7 +49,7 @@ export class LabelPanel {
   /** Take the thresholds of a text, which depend on its language; none: the model's. Its curves belong to those. */
   use(thresholds) {
     this.#tuned = thresholds ?? this.#model.thresholds;
-    this.#hasCurves = this.#model.labels.every((label) => this.#tuned[label] === this.#model.thresholds[label]);
+    this.hasCurves = this.#model.labels.every((label) => this.#tuned[label] === this.#model.thresholds[label]);
   }
 
   #at(label) {
@@ -117,7 +117,7 @@ export class LabelPanel {
 
   /** A label may be called like something that every object has. */
   #curveOf(label) {
-    const labels = this.#hasCurves ? this.#model.curves?.labels : undefined;
+    const labels = this.hasCurves ? this.#model.curves?.labels : undefined;
     return labels && Object.hasOwn(labels, label) ? labels[label] : undefined;
   }
 
