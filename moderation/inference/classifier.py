@@ -21,6 +21,7 @@ from moderation.inference.routing import Reading, Route, Router
 from moderation.inference.run_folders import TrainedModel
 from moderation.inference.texts import as_list, check_texts
 from moderation.inference.windows import Watch, Window
+from moderation.language_codes import UNDETERMINED
 
 _TOKENS_AT_ONCE = 1 << 18  # of windows held in memory; results do not depend on it
 
@@ -64,7 +65,9 @@ class Classifier:
         classifier.classify("You are wonderful.").flagged
 
     A classifier may have several models, one for English and one for many languages: the language of each text is
-    recognised, and the model that was made for it reads it. A bundle may hold calibrators and thresholds by language.
+    recognised, and the model that was made for it reads it. A text whose language is unclear is read by all of them,
+    and the highest probability counts: it may be English in a disguise that only the English model knows, or an insult
+    in another language. A bundle may hold calibrators and thresholds by language.
 
     Attributes:
         models: One or several; the last one reads texts in languages that none of the others names.
@@ -226,8 +229,8 @@ class Classifier:
         return Route() if self.router is None else self.router.route(text)
 
     def version_of(self, route: Route) -> str:
-        """Bundle and backend of the model that reads a text."""
-        return self.models[route.model].version
+        """Bundle and backend of the model that reads a text, or of all that do."""
+        return "+".join(self.models[number].version for number in self._readers(route))
 
     def thresholds_of(self, routes: Sequence[Route]) -> FloatArray:
         """The thresholds that decide about texts.
@@ -324,8 +327,13 @@ class Classifier:
         return f"Classifier({self.model_version})"
 
     def _iterate(self, text: str, route: Route, watch: Watch | None = None) -> Iterator[Window]:
-        for window in self.models[route.model].windows(text, watch):
-            yield window if self.router is None else replace(window, route=route)
+        for number in self._readers(route):
+            for window in self.models[number].windows(text, watch):
+                yield window if self.router is None else replace(window, route=replace(route, model=number))
+
+    def _readers(self, route: Route) -> Sequence[int]:
+        """The models that read a text; the last one's thresholds decide."""
+        return range(len(self.models)) if route.language == UNDETERMINED else (route.model,)
 
     def _cut(self, texts: Sequence[str], routes: Sequence[Route]) -> Iterator[tuple[list[int], list[Window]]]:
         """Windows of the texts, a limited number of tokens at a time, each with the index of its text."""

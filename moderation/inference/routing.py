@@ -18,7 +18,7 @@ class Route:
 
     Args:
         language: Its code as it was recognised; `und` if it is unclear, or nobody asked.
-        model: Place of the model among those of the classifier.
+        model: Place of the model among those of the classifier; of a text that several read, the last one.
     """
 
     language: str = UNDETERMINED
@@ -44,8 +44,8 @@ class Router:
     """Recognises languages and chooses models. Safe to share between threads.
 
     The first model that names a text's language reads it, otherwise the last one, which should be the one of many
-    languages. It also reads texts whose language is unclear, or changes on the way: a model that knows only English
-    must not read a foreign insult after an English greeting.
+    languages. It also reads texts whose language is unclear, or changes on the way, with the others: a model that knows
+    only English must not be alone with a foreign insult after an English greeting.
 
     Args:
         languages: The languages that each model was trained on, in the order of the models.

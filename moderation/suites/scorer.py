@@ -94,7 +94,7 @@ class Scorer:
             self._routes.update((text, self._classifier.route(text)) for text in texts)
             return
         windows = [self._classifier.windows(text) for text in texts]
-        self._routes.update((text, found[0].route) for text, found in zip(texts, windows, strict=True))
+        self._routes.update((text, found[-1].route) for text, found in zip(texts, windows, strict=True))
         tokens = [tuple((window.route, window.ids) for window in found) for found in windows]
         new = {ids: found for ids, found in zip(tokens, windows, strict=True) if ids not in self._of_tokens}
         if new:

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from moderation import Classifier, bundles, cli
 from moderation.bundles import read_bundle
 from moderation.errors import ArtifactError, ConfigError
+from moderation.evaluation.probabilities import calibrate
 from moderation.manifests import MANIFEST, manifest_version
 from moderation.serving.app import create_app
 
@@ -54,7 +55,8 @@ def test_each_text_is_read_by_the_model_of_its_language(both: Classifier, tiny_b
     results = both.classify([ENGLISH, TURKISH, GERMAN, UNCLEAR])
     assert [result.language for result in results] == ["en", "tr", "de", "und"]
     english, other = both.models
-    assert [result.model_version for result in results] == [english.version, *[other.version] * 3]
+    versions = [english.version, other.version, other.version, both.model_version]
+    assert [result.model_version for result in results] == versions
     assert english.version.split("@")[1] != other.version.split("@")[1]
     assert [bool(result.flagged) for result in results][1:] == [True, False, False]
     assert results[1].thresholds["toxic"] == pytest.approx(0.0001)
@@ -67,15 +69,26 @@ def test_each_text_is_read_by_the_model_of_its_language(both: Classifier, tiny_b
 
 
 def test_a_text_has_the_same_result_alone_in_a_list_and_window_by_window(both: Classifier) -> None:
-    texts = [ENGLISH, TURKISH, ENGLISH * 40, GERMAN * 30]
+    texts = [ENGLISH, TURKISH, ENGLISH * 40, GERMAN * 30, UNCLEAR]
     together = both.read(texts)
     for place, text in enumerate(texts):
         assert both.probabilities([text])[0].tobytes() == together.probabilities[place].tobytes()
         windows = both.windows(text)
-        assert {window.route for window in windows} == {together.routes[place]}
+        assert windows[-1].route == together.routes[place]
+        assert {window.route.language for window in windows} == {together.routes[place].language}
         assert both.window_probabilities(windows).max(axis=0).tobytes() == together.probabilities[place].tobytes()
     mixed = [window for text in texts for window in both.windows(text)]
     assert both.window_probabilities(mixed).shape == (len(mixed), len(both.labels))
+
+
+def test_a_text_of_unclear_language_has_the_highest_of_both_models(both: Classifier) -> None:
+    alone = [model.logits(list(model.windows(UNCLEAR))) for model in both.models]
+    tunings = [model.bundle.tunings.general.calibrators for model in both.models]
+    expected = np.maximum(*(calibrate(logits, maps)[0] for logits, maps in zip(alone, tunings, strict=True)))
+    (result,) = both.classify([UNCLEAR])
+    assert np.float32(list(result.probabilities.values())).tobytes() == expected.tobytes()
+    assert result.n_windows == 2
+    assert result.thresholds["toxic"] == np.float32(both.models[1].bundle.thresholds[0])
 
 
 def test_thresholds_that_are_set_hold_for_all_models_and_languages(
@@ -138,7 +151,7 @@ def test_score_names_the_language_and_the_model_of_each_row(both: Classifier, tm
     assert cli.main(["score", str(table), "-o", str(output), "--backend", "onnx", "--threads", "1"]) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["detected_language"] for row in rows] == ["en", "tr", "und"]
-    assert [row["model_version"] for row in rows] == [both.models[place].version for place in (0, 1, 1)]
+    assert [row["model_version"] for row in rows] == [*(model.version for model in both.models), both.model_version]
     assert rows[1]["flagged"] == list(both.labels)
     origin = json.loads((tmp_path / "scored.jsonl.meta.json").read_text())
     assert [model["name"] for model in origin["models"]] == [model.bundle.name for model in both.models]

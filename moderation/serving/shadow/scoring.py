@@ -231,7 +231,7 @@ class Shadow:
             self._wait_for_room()
             np.maximum(probabilities, self.classifier.window_probabilities([window]), out=probabilities)
         n_windows = np.array([len(windows)], dtype=np.int64)
-        return self.classifier.decide(Reading(probabilities, n_windows, [windows[0].route]))[0]
+        return self.classifier.decide(Reading(probabilities, n_windows, [windows[-1].route]))[0]
 
     def _watch(self, n_tokens: int) -> None:
         """Between two pieces of a long text."""
