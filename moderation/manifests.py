@@ -27,7 +27,7 @@ from moderation.manifest_values import (
     read_thresholds,
     read_window,
 )
-from moderation.tunings import Tuning, Tunings
+from moderation.tunings import LanguageTuning, Tunings
 
 MANIFEST = "moderation.json"
 FORMAT = "content-moderation bundle"
@@ -106,7 +106,7 @@ class Manifest:
     records: Mapping[str, Any] = field(default_factory=dict)
     forms: Mapping[str, FormFacts] = field(default_factory=dict)
     mapping: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    by_language: Mapping[str, Tuning] = field(default_factory=dict)
+    by_language: Mapping[str, LanguageTuning] = field(default_factory=dict)
     files: Mapping[str, FileFacts] = field(default_factory=dict)
     version: str = ""
 
@@ -171,7 +171,7 @@ class Manifest:
     @property
     def tunings(self) -> Tunings:
         """Its calibrators and thresholds, in general and by language."""
-        return Tunings(Tuning(self.calibrators, self.thresholds), self.by_language)
+        return Tunings(LanguageTuning(self.calibrators, self.thresholds), self.by_language)
 
     @property
     def is_calibrated(self) -> bool:
@@ -205,14 +205,14 @@ def describe_calibrators(labels: Sequence[str], calibrators: Sequence[Calibrator
     return {"method": "per-label", "labels": content}
 
 
-def _describe(labels: Sequence[str], tuning: Tuning) -> dict[str, object]:
+def _describe(labels: Sequence[str], tuning: LanguageTuning) -> dict[str, object]:
     return {
         "thresholds": dict(zip(labels, tuning.thresholds, strict=True)),
         "calibration": describe_calibrators(labels, tuning.calibrators),
     }
 
 
-def read_by_language(content: Mapping[str, object], labels: tuple[str, ...]) -> dict[str, Tuning]:
+def read_by_language(content: Mapping[str, object], labels: tuple[str, ...]) -> dict[str, LanguageTuning]:
     """Language code -> its calibrators and thresholds; empty if the bundle has none.
 
     Raises:
@@ -220,7 +220,7 @@ def read_by_language(content: Mapping[str, object], labels: tuple[str, ...]) -> 
     """
     if "by_language" not in content:
         return {}
-    found: dict[str, Tuning] = {}
+    found: dict[str, LanguageTuning] = {}
     for code, own in read_object(content, "by_language").items():
         if not LANGUAGE.fullmatch(code) or code != base_language(code) or len(found) >= _MOST_LANGUAGES:
             raise ConfigError(f"by_language: expected up to {_MOST_LANGUAGES} codes such as tr or ur-Latn.")
@@ -229,7 +229,7 @@ def read_by_language(content: Mapping[str, object], labels: tuple[str, ...]) -> 
         thresholds = read_thresholds(own)
         check_same_labels(list(thresholds), labels, f"by_language.{code} (thresholds)")
         cuts = tuple(thresholds[label] for label in labels)
-        found[code] = Tuning(read_calibration(own, labels), cuts)
+        found[code] = LanguageTuning(read_calibration(own, labels), cuts)
     return found
 
 

@@ -8,7 +8,7 @@ from moderation.language_codes import base_language
 
 
 @dataclass(frozen=True)
-class Tuning:
+class LanguageTuning:
     """Calibrators and thresholds.
 
     Args:
@@ -30,32 +30,41 @@ class Tunings:
             language has the general calibrator and threshold.
     """
 
-    general: Tuning
-    by_language: Mapping[str, Tuning] = field(default_factory=dict)
+    general: LanguageTuning
+    by_language: Mapping[str, LanguageTuning] = field(default_factory=dict)
 
-    def of(self, language: str) -> Tuning:
+    def of(self, language: str) -> LanguageTuning:
         """The tuning of a language.
 
-        >>> turkish = Tuning((Calibrator(),), (0.3,))
-        >>> tunings = Tunings(Tuning((Calibrator(),), (0.5,)), {"tr": turkish})
+        >>> turkish = LanguageTuning((Calibrator(),), (0.3,))
+        >>> tunings = Tunings(LanguageTuning((Calibrator(),), (0.5,)), {"tr": turkish})
         >>> [tunings.of(code).thresholds for code in ("tr", "tr-TR", "de", "und")]
         [(0.3,), (0.3,), (0.5,), (0.5,)]
         """
         return self.by_language.get(base_language(language), self.general)
 
-    def with_thresholds(self, labels: Sequence[str], chosen: Mapping[str, float]) -> "Tunings":
-        """The same with the thresholds of some labels set for every language.
+    def with_thresholds(
+        self, labels: Sequence[str], chosen: Mapping[str, float], own: Mapping[str, Mapping[str, float]]
+    ) -> "Tunings":
+        """The same with the thresholds of some labels set.
 
         Args:
             labels: Ordered labels.
-            chosen: Label -> threshold.
+            chosen: Label -> threshold in every language.
+            own: Language -> label -> threshold in that language, instead.
         """
 
-        def change(tuning: Tuning) -> Tuning:
+        def change(tuning: LanguageTuning, values: Mapping[str, float]) -> LanguageTuning:
             pairs = zip(labels, tuning.thresholds, strict=True)
-            return replace(tuning, thresholds=tuple(chosen.get(label, value) for label, value in pairs))
+            return replace(tuning, thresholds=tuple(values.get(label, value) for label, value in pairs))
 
-        return Tunings(change(self.general), {code: change(tuning) for code, tuning in self.by_language.items()})
+        codes = (*self.by_language, *(code for code in own if code not in self.by_language))
+        by_language = {code: change(self.of(code), {**chosen, **own.get(code, {})}) for code in codes}
+        return Tunings(change(self.general, chosen), by_language)
+
+    def thresholds_by_language(self, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Language -> label -> threshold."""
+        return {code: dict(zip(labels, own.thresholds, strict=True)) for code, own in self.by_language.items()}
 
     @property
     def is_calibrated(self) -> bool:

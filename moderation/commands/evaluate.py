@@ -14,10 +14,11 @@ from moderation.artifacts import RunFolder, default_cache_dir, find_target
 from moderation.config import EvaluateConfig
 from moderation.data.cleaning import load_labelled
 from moderation.data.encoding import df_to_hfds
+from moderation.data.languages import recognise
 from moderation.data.splits import check_known, languages_of
 from moderation.data.training_texts import count_seen, sketch_texts
 from moderation.errors import ArtifactError, ConfigError, ModerationError
-from moderation.evaluation.by_language import format_languages, measure_tuned
+from moderation.evaluation.by_language import TextLanguages, format_languages, measure_tuned
 from moderation.evaluation.language_calibration import load_tunings
 from moderation.evaluation.metrics import format_table
 from moderation.evaluation.probabilities import calibrate_texts
@@ -38,6 +39,7 @@ from moderation.training.runs import (
     run_settings,
     settings_of_moved_table,
 )
+from moderation.tunings import Tunings
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +119,11 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
         batch_size=config.of_checkpoint.batch_size,
         description=f"Predict {name}",
     )
-    labels, languages = checkpoint.labels, languages_of(frame)
-    probabilities = calibrate_texts(logits, tunings, languages)
+    labels, languages = checkpoint.labels, _languages(frame, config.table.text_column or settings.text_column, tunings)
+    probabilities = calibrate_texts(logits, tunings, languages.recognised)
     targets = frame[list(labels)].to_numpy(dtype=np.float32)
     write_predictions(
-        run, name, probabilities, targets, labels, split=split, calibrated=calibrated, languages=languages
+        run, name, probabilities, targets, labels, split=split, calibrated=calibrated, languages=languages.recognised
     )
     metrics = measure_tuned(
         probabilities,
@@ -141,6 +143,14 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
     if draws:
         written += [path for path in save_logs_and_plots(run.path) if path == run.report]
     return Evaluation(name, metrics, tuple(written))
+
+
+def _languages(frame: pd.DataFrame, text_column: str, tunings: Tunings) -> TextLanguages:
+    """The languages of a table's rows; they are recognised only if calibrators or thresholds depend on them."""
+    if not tunings.by_language:
+        return TextLanguages(languages_of(frame))
+    texts = frame[text_column].astype(str).tolist()
+    return TextLanguages(languages_of(frame), recognise(texts, "Evaluating a model with thresholds by language"))
 
 
 def _check_places(run: RunFolder, name: str, *, with_report: bool) -> None:

@@ -1,7 +1,7 @@
 """`moderation export`: a run's best checkpoint becomes a bundle, each form of it compared with torch."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +34,7 @@ from moderation.training.runs import (
     run_settings,
     settings_of_moved_table,
 )
+from moderation.tunings import Tunings
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
         window_overlap=length // 4 if config.overlap is None else config.overlap,
         languages=languages_of_run(run, settings),
         records={
-            "metrics": read_metrics(run, dict(zip(labels, thresholds, strict=True))),
+            "metrics": read_metrics(run, labels, tunings),
             "curves": read_curves(run, labels, thresholds),
             "provenance": provenance | {"split_settings": _split_settings(settings)},
             "parity": [],
@@ -169,14 +170,15 @@ def _describe(run: RunFolder, config: ExportConfig, checkpoint: Checkpoint, sett
     )
 
 
-def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, object]:
+def read_metrics(run: RunFolder, labels: Sequence[str], tunings: Tunings) -> dict[str, object]:
     """Figures of the run by split, if they were measured at the thresholds that the bundle gets.
 
     They were not if `tune` ran after the last `evaluate`, or if that used other thresholds; this is logged.
 
     Args:
         run: The folder.
-        thresholds: Label -> threshold.
+        labels: Ordered labels.
+        tunings: With the thresholds of the bundle.
 
     Raises:
         ArtifactError: a file of metrics is damaged.
@@ -188,7 +190,9 @@ def read_metrics(run: RunFolder, thresholds: Mapping[str, float]) -> dict[str, o
             continue
         metrics = METRICS.read(path)
         measured_at = {label: np.float32(values.threshold) for label, values in metrics.labels.items()}
-        if measured_at == {label: np.float32(value) for label, value in thresholds.items()}:
+        wanted = dict(zip(labels, map(np.float32, tunings.general.thresholds), strict=True))
+        own = tunings.thresholds_by_language(labels)
+        if measured_at == wanted and (metrics.thresholds_by_language or {}) == own:
             found[split] = METRICS.to_plain(metrics)
         else:
             logger.warning(

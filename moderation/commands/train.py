@@ -22,9 +22,10 @@ from moderation.backbones.registry import ResolvedBackbone, load_tokenizer, reso
 from moderation.config import TrainConfig
 from moderation.data.encoding import df_to_hfds, tokenizer_sha256
 from moderation.data.folding import fold_disguises
+from moderation.data.languages import recognise
 from moderation.data.splits import SPLITS, Splits, load_splits, take_handful
 from moderation.errors import ArtifactError, ConfigError
-from moderation.evaluation.by_language import format_languages, measure_tuned
+from moderation.evaluation.by_language import TextLanguages, format_languages, measure_tuned
 from moderation.evaluation.calibration import fit_calibrators, save_calibration
 from moderation.evaluation.language_calibration import fit_by_language, load_tunings
 from moderation.evaluation.language_thresholds import tune_by_language
@@ -161,9 +162,10 @@ def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
         if not is_main():
             return None
         with timer.phase("tune and evaluate"):
-            _calibrate(run, logits["val"], splits, config)
-            _write_probabilities(run, logits, splits, config)
-            metrics = _tune_and_evaluate(run, logits, splits, config)
+            languages = {split: _languages(splits, split, config) for split in ("val", "test")}
+            _calibrate(run, logits["val"], splits, languages["val"], config)
+            _write_probabilities(run, logits, splits, languages, config)
+            metrics = _tune_and_evaluate(run, logits, splits, languages, config)
         finish_run(run, begun[0], timer, done)
     write_report(run)
     return metrics
@@ -238,13 +240,24 @@ def _predict(run: RunFolder, datasets: dict[str, Dataset], tokenizer: PreTrained
     }
 
 
-def _calibrate(run: RunFolder, logits: FloatArray, splits: Splits, config: TrainConfig) -> None:
+def _languages(splits: Splits, split: str, config: TrainConfig) -> TextLanguages:
+    """The languages of a split; they are recognised only if the table names several."""
+    named = splits.languages(split)
+    if named is None or len(set(named)) < 2:
+        return TextLanguages(named)
+    texts = splits.frames[split][config.text_column].astype(str).tolist()
+    return TextLanguages(named, recognise(texts, "Tuning by language"))
+
+
+def _calibrate(
+    run: RunFolder, logits: FloatArray, splits: Splits, languages: TextLanguages, config: TrainConfig
+) -> None:
     """Fit calibrators to logits of val, in general and by language, and save them, unless `--calibration none`."""
     if config.calibration == "none":
         return
-    labels, targets, languages = splits.labels, splits.targets("val"), splits.languages("val")
+    labels, targets = splits.labels, splits.targets("val")
     results = fit_calibrators(logits, targets, labels, seed=config.run.seed)
-    by_language = fit_by_language(logits, targets, languages or (), labels, seed=config.run.seed)
+    by_language = fit_by_language(logits, targets, languages.recognised or (), labels, seed=config.run.seed)
     about = {"split": "val", "n_examples": len(logits), "seed": config.run.seed}
     save_calibration(run.calibration, results, labels, about, by_language)
     logger.info("Calibration: %s", ", ".join(f"{name} {result.calibrator.method}" for name, result in results.items()))
@@ -252,36 +265,45 @@ def _calibrate(run: RunFolder, logits: FloatArray, splits: Splits, config: Train
         logger.info("Also calibrated by language: %s", ", ".join(by_language))
 
 
-def _write_probabilities(run: RunFolder, logits: dict[str, FloatArray], splits: Splits, config: TrainConfig) -> None:
+def _write_probabilities(
+    run: RunFolder,
+    logits: dict[str, FloatArray],
+    splits: Splits,
+    languages: dict[str, TextLanguages],
+    config: TrainConfig,
+) -> None:
     tunings = load_tunings(run.calibration, None, splits.labels)
     for split, values in logits.items():
-        languages = splits.languages(split)
+        recognised = languages[split].recognised
         write_predictions(
             run,
             split,
-            calibrate_texts(values, tunings, languages),
+            calibrate_texts(values, tunings, recognised),
             splits.targets(split),
             splits.labels,
             split=split,
             calibrated=config.calibration != "none",
-            languages=languages,
+            languages=recognised,
         )
 
 
 def _tune_and_evaluate(
-    run: RunFolder, logits: dict[str, FloatArray], splits: Splits, config: TrainConfig
+    run: RunFolder,
+    logits: dict[str, FloatArray],
+    splits: Splits,
+    languages: dict[str, TextLanguages],
+    config: TrainConfig,
 ) -> SplitMetrics:
     """Tune on calibrated probabilities of val, measure val and test.
 
     It does not bias the thresholds that the calibrators were fitted to val, too: a calibrator keeps the order of the
     examples, so the best cut flags the same ones as without it, and its value is the same.
     """
-    labels, calibrated, languages = splits.labels, config.calibration != "none", splits.languages("val")
+    labels, calibrated, goal = splits.labels, config.calibration != "none", config.objective
     bootstrap, seed = config.run.bootstrap, config.run.seed
-    val = np.load(run.preds("val")), np.load(run.labels("val"))
-    goal = config.objective
+    val, codes = (np.load(run.preds("val")), np.load(run.labels("val"))), languages["val"].recognised or ()
     thresholds = tune_thresholds(*val, labels, objective=goal, bootstrap=bootstrap, seed=seed)
-    own = tune_by_language(*val, languages or (), labels, objective=goal, bootstrap=bootstrap, seed=seed)
+    own = tune_by_language(*val, codes, labels, objective=goal, bootstrap=bootstrap, seed=seed)
     about = {"split": "val", "preds_sha256": sha256(run.preds("val")), "calibrated": calibrated}
     save_thresholds(run.thresholds, thresholds, labels, about, own)
     tunings = load_tunings(run.calibration, run.thresholds, labels)
@@ -291,7 +313,7 @@ def _tune_and_evaluate(
             np.load(run.labels(split)),
             labels,
             tunings,
-            languages=splits.languages(split),
+            languages=languages[split],
             logits=logits[split] if calibrated else None,
             bootstrap=bootstrap,
             seed=seed,

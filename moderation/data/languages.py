@@ -109,6 +109,16 @@ def classify_language(identifier: Any, text: str) -> tuple[str, float] | None:
     return str(language), float(probability)
 
 
+def recognise(texts: Sequence[str], feature: str) -> list[str]:
+    """The language of each text, as `Languages.detect` finds it.
+
+    Raises:
+        MissingExtraError: py3langid is not installed.
+    """
+    languages = Languages(feature, "languages")
+    return [languages.detect(text) for text in tqdm(texts, desc="Languages", unit=" texts", disable=None)]
+
+
 class Languages:
     """Detects the languages of texts, for answers that report them. The table is read once.
 

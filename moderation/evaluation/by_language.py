@@ -1,7 +1,7 @@
 """The figures of a split for each language: one threshold rarely suits all of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,27 @@ LANGUAGE_HEADER = ("language", "label", "known", "positive", *_FIGURES)
 LanguageTable = Mapping[str, Mapping[str, LanguageFigures]]
 
 
+@dataclass(frozen=True)
+class TextLanguages:
+    """The languages of a split's texts.
+
+    Args:
+        named: Code of each, as the table names it; figures are grouped by them. None: the table names none.
+        recognised: Code of each, as it is recognised when a text is read: by them calibrators and thresholds are fitted
+            and applied. None: nobody looked.
+    """
+
+    named: Sequence[str] | None = None
+    recognised: Sequence[str] | None = None
+
+
 def measure_tuned(
     probabilities: FloatArray,
     targets: FloatArray,
     labels: Sequence[str],
     tunings: Tunings,
     *,
-    languages: Sequence[str] | None,
+    languages: TextLanguages,
     logits: FloatArray | None,
     bootstrap: int,
     seed: int,
@@ -47,12 +61,12 @@ def measure_tuned(
         targets: Of the same shape, 0 or 1, NaN where unknown.
         labels: Ordered labels.
         tunings: Thresholds, and the calibrators whose methods are named.
-        languages: Code of each example's language; None: not known.
+        languages: Of the examples.
         logits: Of the same shape; None: there are no calibrators.
         bootstrap: Resamples of the intervals.
         seed: Of the resamples.
     """
-    cuts = thresholds_of_texts(tunings, languages)
+    cuts = thresholds_of_texts(tunings, languages.recognised)
     general = np.array(tunings.general.thresholds, dtype=np.float32)
     by_text = cuts if cuts.ndim == 2 else None
     metrics = measure_split(probabilities, targets, labels, general, by_text=by_text, bootstrap=bootstrap, seed=seed)
@@ -60,9 +74,10 @@ def measure_tuned(
         calibrators = tunings.general.calibrators
         changed = compare_calibration(sigmoid(logits), probabilities, targets, labels, calibrators)
         metrics = replace(metrics, calibration=changed)
-    if languages is None:
+    metrics = replace(metrics, thresholds_by_language=tunings.thresholds_by_language(labels) or None)
+    if languages.named is None:
         return metrics
-    return replace(metrics, languages=measure_by_language(probabilities, targets, languages, labels, cuts))
+    return replace(metrics, languages=measure_by_language(probabilities, targets, languages.named, labels, cuts))
 
 
 def measure_by_language(

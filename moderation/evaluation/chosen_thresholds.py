@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from moderation.artifacts import read_bytes
 from moderation.errors import ConfigError
+from moderation.language_codes import base_language
 from moderation.strict_json import RepeatedName, unique_pairs
 
 FORMAT = "content-moderation thresholds"
@@ -40,13 +41,15 @@ class ChosenThresholds:
         values: Label -> threshold, above 0 and at most 1.
         where: Where they were set, for messages.
         calibrated: Whether they were tuned on calibrated probabilities; None: unknown.
-        made_for: The bundle that they were found for, as `name@version` with twelve digits; None: unknown.
+        made_for: The bundles that they were found for, each as `name@version` with twelve digits; empty: unknown.
+        by_language: Language code -> label -> threshold, for texts in that language; they precede `values`.
     """
 
     values: Mapping[str, float]
     where: str
     calibrated: bool | None = None
-    made_for: str | None = None
+    made_for: tuple[str, ...] = ()
+    by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 GivenThresholds = ChosenThresholds | Mapping[str, float] | str | Path | None
@@ -72,7 +75,12 @@ def choose_thresholds(path: Path | None, words: Sequence[str]) -> ChosenThreshol
         return chosen
     if chosen is None:
         return ChosenThresholds(single, "--threshold")
-    return replace(chosen, values={**chosen.values, **single}, where=f"{chosen.where} and --threshold")
+    own = {
+        code: {label: value for label, value in values.items() if label not in single}
+        for code, values in chosen.by_language.items()
+    }
+    where = f"{chosen.where} and --threshold"
+    return replace(chosen, values={**chosen.values, **single}, by_language=own, where=where)
 
 
 def parse_words(words: Iterable[str]) -> dict[str, float]:
@@ -120,7 +128,8 @@ def read_chosen(path: Path) -> ChosenThresholds:
         _check_values(values, str(path)),
         str(path),
         calibrated if isinstance(calibrated, bool) else None,
-        None if values is content else _read_made_for(about if isinstance(about, dict) else content),
+        () if values is content else _read_made_for(about if isinstance(about, dict) else content),
+        _check_by_language(content, str(path)) if values is inner else {},
     )
 
 
@@ -159,10 +168,11 @@ def apply_chosen(
     """
     if chosen is None:
         return tuple(shipped)
-    unknown = [label for label in chosen.values if label not in labels]
+    named = dict.fromkeys([*chosen.values, *(label for own in chosen.by_language.values() for label in own)])
+    unknown = [label for label in named if label not in labels]
     if unknown:
-        named = f"{', '.join(map(_show, unknown[:10]))} {'is not a label' if len(unknown) == 1 else 'are not labels'}"
-        raise ConfigError(f"{chosen.where}: {named} of this model. Its labels: {', '.join(labels)}.")
+        listed = f"{', '.join(map(_show, unknown[:10]))} {'is not a label' if len(unknown) == 1 else 'are not labels'}"
+        raise ConfigError(f"{chosen.where}: {listed} of this model. Its labels: {', '.join(labels)}.")
     if chosen.calibrated is not None and chosen.calibrated != calibrated:
         words = {True: "calibrated", False: "uncalibrated"}
         raise ConfigError(
@@ -180,19 +190,27 @@ def warn_of_other_bundle(chosen: ChosenThresholds | None, *bundles: str) -> None
         chosen: What was set; None: nothing.
         bundles: `name@version` of each model, with twelve digits.
     """
-    if chosen is not None and chosen.made_for not in (None, *bundles):
+    if chosen is not None and chosen.made_for and set(chosen.made_for) != set(bundles):
         logger.warning(
             "%s: thresholds that were made for %s; this model is %s, which gives other probabilities. Make new ones "
             "(moderation migrate --model FOLDER, or on the server's page), or leave them out to use the bundle's own.",
-            *(chosen.where, chosen.made_for, " and ".join(bundles)),
+            *(chosen.where, " and ".join(chosen.made_for), " and ".join(bundles)),
         )
 
 
-def _read_made_for(about: Mapping[str, Any]) -> str | None:
-    """The bundle in a `model_version` of this toolkit, without the engine; None: there is none."""
+def _read_made_for(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """The bundles in a `model_version` of this toolkit, without the engines; empty: there are none."""
     version = about.get("model_version")
-    found = _MODEL_VERSION.fullmatch(version) if isinstance(version, str) and version.isprintable() else None
-    return found["name"] if found else None
+    parts = version.split("+") if isinstance(version, str) and version.isprintable() else []
+    found = [_MODEL_VERSION.fullmatch(part) for part in parts]
+    return tuple(match["name"] for match in found if match) if all(found) else ()
+
+
+def _check_by_language(content: Mapping[str, Any], where: str) -> dict[str, dict[str, float]]:
+    own = content.get("by_language") or {}
+    if not isinstance(own, dict) or not all(isinstance(values, dict) for values in own.values()):
+        raise ConfigError(f"{where}: by_language is not an object of languages; {_EXPECTED}.")
+    return {base_language(code): _check_values(values, where) for code, values in own.items() if values}
 
 
 def _read_object(path: Path) -> dict[str, object]:

@@ -16,7 +16,7 @@ from moderation.evaluation.thresholds import (
     read_thresholds,
 )
 from moderation.language_codes import base_language
-from moderation.tunings import Tuning, Tunings
+from moderation.tunings import LanguageTuning, Tunings
 
 
 def fit_by_language(
@@ -61,10 +61,10 @@ def combine(
     own_calibrators = {base_language(code): own for code, own in own_calibrators.items()}
     own_thresholds = {base_language(code): own for code, own in own_thresholds.items()}
 
-    def tuning(code: str | None) -> Tuning:
+    def tuning(code: str | None) -> LanguageTuning:
         maps = {**general, **own_calibrators.get(code or "", {})}
         cuts = {**thresholds, **own_thresholds.get(code or "", {})}
-        return Tuning(tuple(maps[label] for label in labels), tuple(cuts[label] for label in labels))
+        return LanguageTuning(tuple(maps[label] for label in labels), tuple(cuts[label] for label in labels))
 
     codes = sorted({*own_calibrators, *own_thresholds})
     return Tunings(tuning(None), {code: tuning(code) for code in codes})

@@ -83,7 +83,7 @@ class Objective:
         return {"precision": "recall", "recall": "precision", "false-alarms": "F1"}[self.kind]
 
     def value(self, counts: Counts) -> FloatValues:
-        """Return what to maximise: F-beta, recall (under a least precision) or precision (under a least recall)."""
+        """Return what to maximise: F-beta, recall (under a least precision), precision (under a least recall) or F1."""
         if self.kind in ("fbeta", "false-alarms"):
             return fbeta(*counts[:3], self.number if self.kind == "fbeta" else 1.0)
         return ratio(counts.n_true_positives, counts.n_positives if self.kind == "precision" else counts.n_flagged)
@@ -100,14 +100,19 @@ class Objective:
         found = np.asarray(constraint)
         return found <= self.number if self.kind == "false-alarms" else found >= self.number
 
+    def reaches(self, cuts: Cuts) -> bool:
+        """Whether a cut that flags something keeps to the limit."""
+        counts = Counts(cuts.n_true_positives, cuts.n_flagged, cuts.n_positives, cuts.n_examples)
+        return not self.constrained or bool(self.is_met(self.constraint(counts)).any())
+
     def choose(self, cuts: Cuts) -> int:
         """Choose a cut.
 
         Among equal values, the constrained quantity decides (the better one), then the gap between the two
         scores (the wider one, which holds best on new data), then the threshold (the lower one).
 
-        A recall can always be reached, by flagging everything. A precision or a share of false alarms may be out of
-        reach: then the cut that comes closest, and among equals the highest value, is used.
+        A recall can always be reached, by flagging everything. A precision may be out of reach: then the cut that comes
+        closest, and among equals the highest value, is used. For false alarms, `reaches` says whether any cut will do.
 
         Args:
             cuts: Cuts of examples of which at least one is positive.

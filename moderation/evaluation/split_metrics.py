@@ -199,6 +199,7 @@ class SplitMetrics:
         positive_any: Examples with a positive label.
         calibration: Label -> what calibration changed; None if the run has no calibration.
         languages: Language -> label -> figures; None if the languages of the examples are not known.
+        thresholds_by_language: Language -> label -> threshold that decided about texts recognised as written in it.
     """
 
     split: str = json_field("", optional=True)
@@ -215,6 +216,7 @@ class SplitMetrics:
     positive_any: int
     calibration: Mapping[str, CalibrationChange] | None = json_field(None, optional=True)
     languages: Mapping[str, Mapping[str, LanguageFigures]] | None = json_field(None, optional=True)
+    thresholds_by_language: Mapping[str, Mapping[str, float]] | None = json_field(None, optional=True)
 
     def __post_init__(self) -> None:
         as_labels(list(self.labels))

@@ -186,6 +186,8 @@ def choose_threshold(scores: FloatArray, positive: BoolArray, goal: Objective) -
         goal: The objective.
     """
     cuts = find_cuts(scores, positive)
+    if goal.kind == "false-alarms" and not goal.reaches(cuts):  # flagging nothing always keeps to it
+        return float(np.minimum(np.nextafter(scores[-1], np.float32(2)), np.float32(1)))
     best = goal.choose(cuts)
     return threshold_between(float(cuts.lower[best]), float(cuts.upper[best]))
 

@@ -180,8 +180,13 @@ class OpenVinoBackend:
             self.requests.put(request)
 
     def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
-        """See `Backend.look_up`. The engine itself would replace an index beyond a table by the last one."""
+        """See `Backend.look_up`. The engine itself would replace an index beyond a table by the last one.
+
+        It also runs the model: the engine cuts positions beyond the table off, on some processors to a shorter length
+        of an earlier window, and only then finds that they do not fit the tokens.
+        """
         self.places.check({"input_ids": input_ids, "attention_mask": attention_mask})
+        self.logits(input_ids, attention_mask)
 
 
 class TorchBackend:

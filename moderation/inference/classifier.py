@@ -12,7 +12,7 @@ from moderation.bundles import AUTO, Bundle, find_models
 from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
-from moderation.evaluation.probabilities import calibrate_texts, predict, thresholds_of_texts
+from moderation.evaluation.probabilities import calibrate_texts, predict
 from moderation.inference.backends import FloatArray
 from moderation.inference.engines import Batch
 from moderation.inference.model import Model, open_model, read_model
@@ -75,7 +75,8 @@ class Classifier:
         thresholds: float32 `(n_labels,)`, the first model's for texts in general.
         thresholds_by_label: The same as a mapping, in label order.
         thresholds_from: Where they come from: `bundle`, or `set` if any were set on loading.
-        languages: Languages that the models were trained on.
+        languages: Languages that the models were trained on; empty: of one of them they are not known.
+        tunings: Of each model, with the thresholds that were set.
         model_version: Bundle and backend of each model; every result names the one that read its text.
     """
 
@@ -89,17 +90,17 @@ class Classifier:
             apply_chosen(chosen, first.labels, model.bundle.thresholds, calibrated=model.bundle.is_calibrated)
         self.models = tuple(models)
         self.labels = first.labels
-        self.languages = tuple(dict.fromkeys(code for model in models for code in model.bundle.languages))
-        given = chosen.values if chosen is not None else {}
-        self._tunings = [model.bundle.tunings.with_thresholds(self.labels, given) for model in models]
-        general = self._tunings[0].general.thresholds
+        known = [model.bundle.languages for model in models]
+        self.languages = tuple(dict.fromkeys(code for codes in known for code in codes)) if all(known) else ()
+        values, own = (chosen.values, chosen.by_language) if chosen is not None else ({}, {})
+        self.tunings = tuple(model.bundle.tunings.with_thresholds(self.labels, values, own) for model in models)
+        general = self.tunings[0].general.thresholds
         self.thresholds = np.array(general, dtype=np.float32)
         self.thresholds_by_label = dict(zip(self.labels, general, strict=True))
         self.thresholds_from = "bundle" if chosen is None else "set"
         self._chosen = chosen
         self.model_version = "+".join(model.version for model in models)
-        routed = len(models) > 1 or any(tunings.by_language for tunings in self._tunings)
-        known = [model.bundle.languages for model in models]
+        routed = len(models) > 1 or any(tunings.by_language for tunings in self.tunings)
         self.router = Router(known, models[0].normalise) if routed else None
 
     @classmethod
@@ -195,11 +196,13 @@ class Classifier:
             return self.decide(self.read([texts]))[0]
         return self.decide(self.read(texts))
 
-    def decide(self, reading: Reading) -> list[TextResult]:
+    def decide(self, reading: Reading, decided_as: Sequence[Route] | None = None) -> list[TextResult]:
         """Results of texts that were read.
 
         Args:
             reading: From `read`, or put together from windows.
+            decided_as: Routes whose thresholds decide, one per text: a sentence is decided like the text that it is in.
+                None: the texts' own.
 
         Raises:
             ArtifactError: a probability is NaN.
@@ -209,9 +212,10 @@ class Classifier:
             raise ArtifactError(
                 f"{self.bundle.path}: the model's answer to a text is not a number. See: moderation verify"
             )
-        cuts = self.thresholds_of(reading.routes)
-        predictions = predict(probabilities, cuts)
-        rows = zip(probabilities, predictions, np.broadcast_to(cuts, predictions.shape), strict=True)
+        routes = reading.routes if decided_as is None else decided_as
+        predictions = predict(probabilities, self.thresholds_of(routes))
+        named = {route: self._name_thresholds(route) for route in set(routes)}
+        rows = zip(probabilities, predictions, reading.n_windows, reading.routes, routes, strict=True)
         return [
             TextResult(
                 probabilities=dict(zip(self.labels, row.tolist(), strict=True)),
@@ -219,9 +223,9 @@ class Classifier:
                 n_windows=int(count),
                 model_version=self.version_of(route),
                 language=route.language if self.router is not None else None,
-                thresholds=dict(zip(self.labels, own.tolist(), strict=True)),
+                thresholds=named[deciding],
             )
-            for (row, flags, own), count, route in zip(rows, reading.n_windows, reading.routes, strict=True)
+            for row, flags, count, route, deciding in rows
         ]
 
     def route(self, text: str) -> Route:
@@ -240,10 +244,14 @@ class Classifier:
         """
         if self.router is None:
             return self.thresholds
-        thresholds = np.empty((len(routes), len(self.labels)), dtype=np.float32)
-        for places, number, languages in self._by_model(routes):
-            thresholds[places] = thresholds_of_texts(self._tunings[number], languages)
-        return thresholds
+        found = {route: list(self._name_thresholds(route).values()) for route in set(routes)}
+        rows = [found[route] for route in routes]
+        return np.array(rows, dtype=np.float32).reshape(len(rows), len(self.labels))
+
+    def _name_thresholds(self, route: Route) -> dict[str, float]:
+        """Label -> threshold for a text; of several models that read it, the highest one, as for its probability."""
+        values = [self.tunings[number].of(route.language).thresholds for number in self._readers(route)]
+        return dict(zip(self.labels, map(max, *values) if len(values) > 1 else values[0], strict=True))
 
     def windows(self, text: str, watch: Watch | None = None) -> list[Window]:
         """The windows in which a text is read.
@@ -264,7 +272,7 @@ class Classifier:
         probabilities = np.empty((len(windows), len(self.labels)), dtype=np.float32)
         for places, number, languages in self._by_model([window.route for window in windows]):
             logits = self.models[number].logits([windows[place] for place in places])
-            probabilities[places] = calibrate_texts(logits, self._tunings[number], languages)
+            probabilities[places] = calibrate_texts(logits, self.tunings[number], languages)
         return probabilities
 
     def batches(self, windows: Sequence[Window]) -> list[Batch]:
@@ -320,7 +328,7 @@ class Classifier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as instructions to load it in another process; the bundle must be at the same path there."""
-        chosen = self._chosen and replace(self._chosen, made_for=None)  # this process has already logged the warning
+        chosen = self._chosen and replace(self._chosen, made_for=())  # this process has already logged the warning
         return _load_again, (self.models, chosen)
 
     def __repr__(self) -> str:
@@ -332,7 +340,7 @@ class Classifier:
                 yield window if self.router is None else replace(window, route=replace(route, model=number))
 
     def _readers(self, route: Route) -> Sequence[int]:
-        """The models that read a text; the last one's thresholds decide."""
+        """The models that read a text."""
         return range(len(self.models)) if route.language == UNDETERMINED else (route.model,)
 
     def _cut(self, texts: Sequence[str], routes: Sequence[Route]) -> Iterator[tuple[list[int], list[Window]]]:

@@ -245,18 +245,18 @@ def _overall(inputs: ReportInputs) -> Overall | None:
         return None
     n = metrics.n_examples
     flagged, positive = per_thousand(metrics.flagged_any, n), per_thousand(metrics.positive_any, n)
-    if inputs.probabilities is None or inputs.targets is None or inputs.cuts is None:
+    if inputs.probabilities is None or inputs.targets is None or inputs.decides is None:
         return Overall(n, flagged, positive)
-    flags = (predict(inputs.probabilities, inputs.cuts) & ~np.isnan(inputs.targets)).any(axis=1)
+    flags = (predict(inputs.probabilities, inputs.decides) & ~np.isnan(inputs.targets)).any(axis=1)
     truth = (inputs.targets == 1).any(axis=1)
     both = int((flags & truth).sum())
     return Overall(n, flagged, positive, _share(both, int(flags.sum())), _share(both, int(truth.sum())))
 
 
 def _confidence_rows(inputs: ReportInputs) -> list[ConfidenceRow]:
-    if inputs.probabilities is None or inputs.targets is None or inputs.cuts is None:
+    if inputs.probabilities is None or inputs.targets is None or inputs.decides is None:
         return []
-    flags = predict(inputs.probabilities, inputs.cuts)
+    flags = predict(inputs.probabilities, inputs.decides)
     rows = []
     for i, label in enumerate(inputs.labels):
         chosen = flags[:, i] & ~np.isnan(inputs.targets[:, i])
@@ -307,7 +307,7 @@ def _warnings(inputs: ReportInputs, rows: Sequence[LabelRow], overall: Overall |
         )
     missed = [label for label, result in results.items() if result.tuned and not result.constraint_met]
     if missed:
-        warnings.append(f"No threshold reaches the objective; the highest precision was used: {', '.join(missed)}.")
+        warnings.append(f"No threshold reaches the objective; the closest one was used: {', '.join(missed)}.")
     if overall and any(share and share.few for share in (overall.right, overall.found)):
         warnings.append(
             f"Fewer than {FEW} comments were flagged, or have a label: what is said of all labels together is a rough "

@@ -10,12 +10,13 @@ import numpy as np
 from moderation.arrays import read_array, sidecar
 from moderation.artifacts import RunFolder, read_bytes, read_json
 from moderation.errors import ArtifactError, ConfigError, DataError
-from moderation.evaluation.probabilities import FloatArray, check_pair
+from moderation.evaluation.probabilities import FloatArray, check_pair, thresholds_of_texts
 from moderation.evaluation.split_metrics import METRICS, SplitMetrics
 from moderation.evaluation.thresholds import ThresholdResult, TunedThresholds, read_thresholds, threshold_array
 from moderation.labels import as_labels, check_same_labels
 from moderation.report.origin import read_origin
 from moderation.run_records import RunRecord
+from moderation.tunings import LanguageTuning, Tunings
 
 _LONGEST_LOG = 64 << 20  # bytes; 400,000 lines
 
@@ -45,6 +46,7 @@ class ReportInputs:
         metrics: metrics_<split>.json.
         facts: run.json.
         losses: The losses in log.jsonl, in order.
+        cuts_by_text: Thresholds of each example, of the shape of `probabilities`; None: those of all.
     """
 
     name: str
@@ -57,6 +59,12 @@ class ReportInputs:
     metrics: SplitMetrics | None
     facts: RunRecord | None
     losses: Sequence[Losses]
+    cuts_by_text: FloatArray | None = None
+
+    @property
+    def decides(self) -> FloatArray | None:
+        """The thresholds of each example, or of all."""
+        return self.cuts if self.cuts_by_text is None else self.cuts_by_text
 
 
 def read_inputs(run: RunFolder) -> ReportInputs:
@@ -85,6 +93,7 @@ def read_inputs(run: RunFolder) -> ReportInputs:
         probabilities=arrays[0] if arrays else None,
         targets=arrays[1] if arrays else None,
         cuts=_cuts(metrics, thresholds),
+        cuts_by_text=_cuts_by_text(metrics, run.labels(split)),
         thresholds=thresholds.thresholds if thresholds else {},
         metrics=metrics,
         facts=facts,
@@ -141,6 +150,23 @@ def _cuts(metrics: SplitMetrics | None, thresholds: TunedThresholds | None) -> F
     if metrics is not None:
         return np.array([values.threshold for values in metrics.labels.values()], dtype=np.float32)
     return threshold_array(thresholds.thresholds, thresholds.labels) if thresholds else None
+
+
+def _cuts_by_text(metrics: SplitMetrics | None, targets: Path) -> FloatArray | None:
+    """The thresholds that decided about each example; None: those of all examples."""
+    if metrics is None or not metrics.thresholds_by_language or not sidecar(targets).is_file():
+        return None
+    general = LanguageTuning((), tuple(values.threshold for values in metrics.labels.values()))
+    own = {
+        code: LanguageTuning((), tuple(values[label] for label in metrics.labels))
+        for code, values in metrics.thresholds_by_language.items()
+        if values.keys() >= metrics.labels.keys()
+    }
+    languages = read_json(sidecar(targets), "the sidecar of an array").get("languages")
+    if not isinstance(languages, list) or len(languages) != metrics.n_examples:
+        return None
+    cuts = thresholds_of_texts(Tunings(general, own), [str(code) for code in languages])
+    return cuts if cuts.ndim == 2 else None
 
 
 def _read_losses(path: Path) -> list[Losses]:

@@ -74,7 +74,7 @@ def test_a_file_for_another_bundle_gets_one_warning_and_another_engine_gets_none
     for name, content in (("about", {"about": {"model_version": version}}), ("top", {"model_version": version})):
         path = write(tmp_path / f"{name}.json", content | {"thresholds": {"toxic": 0.8}})
         chosen = choose_thresholds(path, ["insult=0.7"])
-        assert chosen.made_for == made_for
+        assert chosen.made_for == (() if made_for is None else (made_for,))
         for bundle, is_other in ((made_for, False), ("new@ba9876543210", made_for is not None)):
             caplog.clear()
             warn_of_other_bundle(chosen, bundle)
@@ -82,6 +82,27 @@ def test_a_file_for_another_bundle_gets_one_warning_and_another_engine_gets_none
             if is_other:
                 assert all(said in caplog.text for said in (str(path), made_for, bundle, "moderation migrate --model"))
     warn_of_other_bundle(None, "new@ba9876543210")
+
+
+def test_thresholds_by_language_of_a_run_are_read_and_a_flag_overrides_them(tmp_path):
+    own = {"by_language": {"tr": {"toxic": {"threshold": 0.3}, "insult": 0.2}, "ur-latn": {"toxic": 0.1}}}
+    path = write(tmp_path / "t.json", {"thresholds": {"toxic": 0.8}, **own})
+    chosen = choose_thresholds(path, ["insult=0.7"])
+    assert chosen.values == {"toxic": 0.8, "insult": 0.7}
+    assert chosen.by_language == {"tr": {"toxic": 0.3}, "ur-Latn": {"toxic": 0.1}}
+    for wrong in ([1], {"tr": 0.5}, {"tr": {"toxic": 2}}):
+        with pytest.raises(ConfigError):
+            read_chosen(write(tmp_path / "w.json", {"thresholds": {"toxic": 0.8}, "by_language": wrong}))
+    with pytest.raises(ConfigError, match="is not a label"):
+        apply(ChosenThresholds({}, "t.json", by_language={"tr": {"other": 0.5}}))
+
+
+def test_a_file_for_two_bundles_fits_both_together(caplog):
+    chosen = ChosenThresholds({"toxic": 0.8}, "t.json", made_for=("a@0123456789ab", "b@0123456789ab"))
+    warn_of_other_bundle(chosen, "a@0123456789ab", "b@0123456789ab")
+    assert not caplog.records
+    warn_of_other_bundle(chosen, "a@0123456789ab")
+    assert len(caplog.records) == 1
 
 
 def test_flags_override_the_file_and_the_file_overrides_the_bundle(tmp_path):

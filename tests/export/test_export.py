@@ -17,6 +17,7 @@ from moderation import Classifier, cli
 from moderation.arrays import sidecar, write_predictions
 from moderation.artifacts import RunFolder
 from moderation.bundles import SHIPPED, read_bundle, write_manifest
+from moderation.calibrators import Calibrator
 from moderation.commands import verify
 from moderation.commands.export import export, read_metrics
 from moderation.config import ExportConfig
@@ -34,6 +35,7 @@ from moderation.forms import FORMS
 from moderation.locks import claimed
 from moderation.manifests import MANIFEST
 from moderation.training.model import build_model
+from moderation.tunings import LanguageTuning, Tunings
 
 
 @pytest.fixture
@@ -381,12 +383,15 @@ def test_numbers_at_other_thresholds_stay_out_of_the_bundle(tmp_path, caplog):
     for split, threshold in (("val", 0.5), ("test", 0.25)):
         measured = measure_split(probabilities, targets, ["toxic"], [threshold], bootstrap=0)
         METRICS.write(run.metrics(split), replace(measured, split=split))
-    assert read_metrics(run, {"toxic": np.float32(0.5)}).keys() == {"val"}
+    tunings = Tunings(LanguageTuning((Calibrator(),), (0.5,)))
+    assert read_metrics(run, ["toxic"], tunings).keys() == {"val"}
     assert "metrics_test.json: measured at other thresholds" in caplog.text and "--split test" in caplog.text
     assert "metrics_val.json" not in caplog.text
+    own = Tunings(tunings.general, {"tr": LanguageTuning((Calibrator(),), (0.2,))})
+    assert read_metrics(run, ["toxic"], own) == {}, "they do not contain the decisions in Turkish"
     run.metrics("test").write_text("{}")
     with pytest.raises(ArtifactError, match=r"metrics_test\.json"):
-        read_metrics(run, {"toxic": 0.5})
+        read_metrics(run, ["toxic"], tunings)
 
 
 def test_torchscript_on_a_full_disk_gives_an_error_and_not_a_crash(tiny_backbone, tmp_path, full_disk):
