@@ -1,4 +1,4 @@
-"""Which model reads a text, chosen by the text's language; and what is known of texts that were read."""
+"""Chooses the model that reads a text, by the text's language; and the outcome of reading texts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Route:
     """How a text is read.
 
     Args:
-        language: Its code as it was recognised; `und` if it is unclear, or nobody asked.
-        model: Place of the model among those of the classifier.
+        language: Code of its language; `und` if that is unclear, or the classifier does not look at languages.
+        model: Index of the model in the classifier.
     """
 
     language: str = UNDETERMINED
@@ -27,7 +27,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Reading:
-    """Texts that were read.
+    """The outcome of reading texts, before thresholds decide.
 
     Args:
         probabilities: float32 `(n_texts, n_labels)`, in [0, 1], columns in label order.
@@ -43,9 +43,9 @@ class Reading:
 class Router:
     """Recognises languages and chooses models. Safe to share between threads.
 
-    The first model that names a text's language reads it, otherwise the last one, which should be the one of many
-    languages. It also reads texts whose language is unclear, or changes on the way: a model that knows only English
-    must not read a foreign insult after an English greeting.
+    The first model trained on a text's language reads it; if there is none, the last one does, which should be the one
+    of many languages. It also reads texts whose language is unclear, or changes within the text: a model that knows
+    only English must not read a foreign insult after an English greeting.
 
     Args:
         languages: The languages that each model was trained on, in the order of the models.
@@ -63,7 +63,7 @@ class Router:
         self._languages = languages
 
     def route(self, text: str) -> Route:
-        """How a text, valid Unicode, is read."""
+        """How to read a text, which must be valid Unicode."""
         language = self.recogniser.detect(text)
         for place, known in enumerate(self._languages[:-1]):
             if any(same_language(language, code) for code in known):
