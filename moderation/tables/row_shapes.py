@@ -1,7 +1,7 @@
 """Learns what the rows of a table look like, by their numbers, to notice rows that were read as part of a text.
 
-If a quote is opened in one row and closed in a later one, at the end of a field, every CSV reader sees a text of several
-lines. But those lines look like rows: they have as many fields, and numbers where the table has numbers.
+If a quote is opened in one row and closed in a later one, at the end of a field, every CSV reader sees one text of
+several lines. But those lines look like rows: they have as many fields, and numbers where the table has numbers.
 """
 
 from itertools import pairwise
