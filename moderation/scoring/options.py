@@ -22,7 +22,7 @@ _NO_WAY_BACK = "--resume needs a file to read and one to write; standard input a
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(Options):
-    """What to read, how to write it, and what is kept on the way."""
+    """What to read, how to write it, and what to save on the way."""
 
     input_path: Path | None = setting(
         None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: standard input, one text per line"

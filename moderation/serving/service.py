@@ -101,7 +101,7 @@ class PredictionService:
         self._timeout_s = timeout_s
         self._cache: LRUCache[bytes, _Row] = LRUCache(cache_texts)
         self._cache_lock = threading.Lock()
-        self._secret = secrets.token_bytes(32)  # keeps anybody from guessing a text by its hash in memory
+        self._secret = secrets.token_bytes(32)  # so that nobody can guess a text from its hash in memory
         for text in _WARM_UP:
             classifier.probabilities([text])
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)

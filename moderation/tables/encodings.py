@@ -23,7 +23,7 @@ _OTHERS = {
 
 
 def find_marked_encoding(beginning: bytes) -> str:
-    """Tell UTF-8 from UTF-16 by the byte order mark alone, for text in which anybody may have written the first line.
+    """Tell UTF-8 from UTF-16 only by the byte order mark, for text in which anybody may have written the first line.
 
     Args:
         beginning: The first bytes of the text, at least two if it has that many.

@@ -79,7 +79,7 @@ def read_url(url: str) -> URL:
     if parsed.query:
         raise ConfigError("--feedback-url: SQLite takes no parameters here; expected sqlite:///FILE, without a '?'.")
     if parsed.host or "\0" in str(parsed.database):
-        raise ConfigError("--feedback-url: SQLite is a file of this machine; expected sqlite:///FILE, with 3 slashes.")
+        raise ConfigError("--feedback-url: SQLite is a file on this machine; expected sqlite:///FILE, with 3 slashes.")
     return parsed
 
 

@@ -51,7 +51,7 @@ class DecisionWriter:
         if not self._waiting.put((written, decision), caller or ""):
             raise ArtifactError(f"{self.store.name}: too many decisions wait to be written.")
         answer = asyncio.wrap_future(written)
-        answer.add_done_callback(lambda it: it.cancelled() or it.exception())  # nobody else may retrieve it
+        answer.add_done_callback(lambda it: it.cancelled() or it.exception())  # or asyncio may log the error
         try:
             await asyncio.wait([answer], timeout=GIVE_UP_S)
             if written.cancel():

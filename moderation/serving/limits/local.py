@@ -87,7 +87,7 @@ def _windows_to_wait(window: _Window, elapsed: float, most: int) -> float:
 def budget_of(address: str) -> str:
     """What an address counts as: for IPv6 its whole network, since a client has all addresses of its network.
 
-    If the server listens on IPv4 and IPv6, IPv4 addresses come in IPv6 form; each still counts by itself.
+    If the server listens on IPv4 and IPv6, IPv4 addresses may come in IPv6 form; each still counts by itself.
 
     >>> budget_of("198.51.100.7"), budget_of("2001:db8:1:2:3:4:5:6"), budget_of("::ffff:198.51.100.7"), budget_of("")
     ('198.51.100.7', '2001:db8:1:2::/64', '198.51.100.7', '')

@@ -33,7 +33,7 @@ MAX_PARTS = 1000
 """Requests in one batch."""
 
 MAX_REFUSED_PARTS = 20
-"""Parts of one batch that may lack a valid key or not be a request to this API; one more, and the batch is refused."""
+"""Parts of a batch that may be refused by their head: no valid key, or another path. One more, and all are refused."""
 
 _MAX_ITEMS = 200_000  # of all parts together: strings, commas and opening brackets
 _MAX_SPANS = 4096  # of a batch, shared evenly among its parts

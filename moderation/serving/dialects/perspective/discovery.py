@@ -32,7 +32,7 @@ def render_api(root_url: str) -> bytes:
     return _render_template().replace(json.dumps(_ROOT), json.dumps(root_url)).encode()
 
 
-@cache  # anybody may request it, at any rate
+@cache  # clients need no key for it
 def _render_template() -> str:
     return json.dumps(describe_api(_ROOT))
 
