@@ -18,7 +18,7 @@ SMALLEST = 1 << 22
 
 _BLOCK = 32  # values that share a scale
 _LOWEST, _HIGHEST = -8, 7
-# What the value furthest from 0 in a block may be, in units of the scale; usually -8, from which the scale was made.
+# Possible codes of the value furthest from 0 in a block; usually -8, from which the scale was computed.
 _FURTHEST = sorted({*range(_LOWEST, _HIGHEST + 1)} - {0}, key=lambda code: (-abs(code), code))
 _ROWS = 1024  # that are examined at once
 
@@ -51,15 +51,15 @@ def store_in_blocks(model: Any) -> list[str]:
 
 
 def find_blocks(table: FloatArray) -> tuple[ByteArray, HalfArray] | None:
-    """Find 4-bit codes and scales that give back a table to the last bit.
+    """Find 4-bit codes and scales that reproduce a table to the last bit.
 
     Args:
         table: float32 `(n_rows, width)`.
 
     Returns:
         The codes plus 8, two in a byte: those of the first half of each block in the low bits, those of the second half
-        in the high bits, uint8 `(n_rows, n_blocks, 16)`. And the scales, float16 `(n_rows, n_blocks, 1)`. None if there
-        are none.
+        in the high bits, uint8 `(n_rows, n_blocks, 16)`. And the scales, float16 `(n_rows, n_blocks, 1)`. None if no
+        codes reproduce it.
     """
     n_rows, width = table.shape
     if width % _BLOCK:
@@ -85,7 +85,7 @@ def _find_codes(blocks: FloatArray) -> tuple[FloatArray, HalfArray] | None:
     scales = np.empty(len(blocks), dtype=np.float16)
     left = np.arange(len(blocks))
     for code in _FURTHEST:
-        with np.errstate(all="ignore"):  # a scale beyond float16 becomes infinite, and fits no block
+        with np.errstate(all="ignore"):  # a scale too large for float16 becomes infinite, and fits no block
             tried = (furthest[left] / code).astype(np.float16)
         found, fits = _encode(blocks[left], tried)
         codes[left[fits]], scales[left[fits]] = found[fits], tried[fits]
@@ -96,7 +96,7 @@ def _find_codes(blocks: FloatArray) -> tuple[FloatArray, HalfArray] | None:
 
 
 def _encode(blocks: FloatArray, scales: HalfArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """The codes of blocks for these scales, and which blocks they give back to the last bit, signs of 0 included."""
+    """The codes of blocks for these scales, and which blocks they reproduce to the last bit, signs of 0 included."""
     factors = scales.astype(np.float32)[:, None]
     of_zeros = np.where(np.signbit(blocks) == np.signbit(factors), 0, -1)  # -1 times 0 is -0
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""A trained model becomes a bundle: each form is written, compared with torch, and kept if within its limits."""
+"""Makes a bundle from a trained model: each form is written, compared with torch, and kept if within its limits."""
 
 import logging
 import tempfile
@@ -65,11 +65,11 @@ class Written:
 
 
 def write_bundle(to: Path, manifest: Manifest, source: Source, options: ExportOptions) -> Written:
-    """Write the requested forms, compare each with torch on real and odd texts, keep those within their limits.
+    """Write the requested forms, compare each with torch on real and odd texts, and keep those within their limits.
 
     Args:
         to: Folder of the bundle; it appears when it is complete.
-        manifest: Everything that is known before the first form.
+        manifest: Everything that is known before the first form is written.
         source: What to write.
         options: Which forms, and how they are compared.
 
@@ -179,7 +179,7 @@ def _drop_failed(draft: Draft, options: ExportOptions) -> list[str]:
 
 
 def _refuse_worse(to: Path, draft: Draft, failed: list[str], options: ExportOptions) -> None:
-    """Refuse to write a bundle that nothing can load, or to replace a bundle by one that lost a form.
+    """Refuse to write a bundle that nothing can load, or to replace a bundle when a form failed.
 
     Raises:
         ArtifactError: with the parity table, since no bundle will contain it.

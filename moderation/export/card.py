@@ -39,7 +39,7 @@ class LabelCurve(TypedDict):
 
 
 class Curves(TypedDict):
-    """What the manifest holds under `curves`."""
+    """The manifest's record `curves`."""
 
     split: str
     n_examples: int
@@ -204,7 +204,7 @@ _LANGUAGES = """\
 ## Languages
 
 On the same comments, at the thresholds of each language. In brackets are 95 % intervals (Wilson 1927; for ROC-AUC,
-Hanley and McNeil 1982). Calibrators and thresholds of their own have: {own}. A label with too few examples in a
+Hanley and McNeil 1982). Languages with their own calibrators and thresholds: {own}. A label with too few examples in a
 language, and every other language, has the general ones above. The language of a text is recognised when it is read.
 
 {table}
@@ -216,7 +216,7 @@ def write_card(bundle: Bundle, *, about: str = "", licence: str = "other") -> st
     """Return the text of the model card.
 
     Args:
-        bundle: Complete, but for the card itself.
+        bundle: Complete except for the card itself.
         about: Markdown by the model's authors; comes first in the card.
         licence: As the hub names it.
     """
@@ -305,7 +305,7 @@ def _formula(calibrator: Calibrator) -> str:
 
 
 def _quality(bundle: Bundle) -> str:
-    """What was measured on the test split, if anything was."""
+    """The figures on the test split, if there are any."""
     measured = bundle.records["metrics"].get("test")
     if not measured:
         return ""
@@ -320,7 +320,7 @@ def _quality(bundle: Bundle) -> str:
 
 
 def _by_language(bundle: Bundle) -> str:
-    """What was measured in each language, if there are several."""
+    """The figures of each language, if there are several."""
     measured = (bundle.records["metrics"].get("test") or {}).get("languages") or {}
     if len(measured) < 2:
         return ""

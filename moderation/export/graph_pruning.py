@@ -1,4 +1,4 @@
-"""Remove from a graph what nobody reads: after the last attention, every position except the first.
+"""Removes unused computation from a graph: after the last attention, every position except the first.
 
 A sequence classifier uses only the first position. In the encoder's last layer the others are still needed as keys and
 values, but not after that: the output projection and the feed-forward part, three quarters of a layer's products, work
@@ -7,7 +7,7 @@ position by position. So the selection of the first position can be moved before
 
 from typing import Any
 
-# Operators that treat every position in the same way and independently, among those that occur here.
+# Of the operators that occur here, those that treat every position in the same way and independently.
 _POSITION_WISE = frozenset(
     [
         "Add",
@@ -37,7 +37,7 @@ def keep_first_position(model: Any) -> int:
         model: An `onnx.ModelProto` whose hidden states are `(batch, tokens, width)`.
 
     Returns:
-        Number of operators that now see one position; 0 if the graph does not end like that, and is unchanged.
+        Number of operators that now see one position; 0 if the graph does not end like that and is unchanged.
     """
     from onnx import helper
 

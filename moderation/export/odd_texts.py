@@ -1,4 +1,4 @@
-"""Unusual texts of every kind, without targets, on which each form has to answer like torch."""
+"""Unusual texts of every kind, without targets, for which each form has to give torch's answers."""
 
 # ruff: noqa: RUF001 - look-alike letters are the point
 

@@ -1,4 +1,4 @@
-"""A bundle is built in a temporary folder and moved into place when it is complete.
+"""Builds a bundle in a temporary folder, and moves it into place when it is complete.
 
 A folder cannot be replaced in one step: the old bundle is moved aside first. A kill between the two steps leaves it
 there, under a name that ends in `.old`, and the next export restores it. An export holds the target's lock meanwhile.

@@ -1,6 +1,6 @@
-"""Engines behind the logits: onnxruntime, OpenVINO, torch, TorchScript. Each is imported only when it is opened.
+"""The engines that compute logits: onnxruntime, OpenVINO, torch, TorchScript. Each is imported only when it is opened.
 
-On a CPU the work is distributed over windows, not within one: each worker computes its own windows with one thread.
+On a CPU, threads share out the windows, not the work within one: each worker computes its own windows with one thread.
 That is as fast as several threads on one batch, and makes a window's arithmetic independent of the other windows.
 """
 
@@ -41,7 +41,7 @@ class Backend(Protocol):
 
     Attributes:
         workers: How many threads can usefully call `logits` at once; more are allowed.
-        round_to: It prefers lengths that are multiples of this.
+        round_to: Windows should be padded to multiples of this.
         batch_tokens: Tokens per batch if the caller does not set them; 0: each window is computed alone.
     """
 
@@ -62,15 +62,15 @@ class Backend(Protocol):
         ...
 
     def look_up(self, input_ids: IdArray, attention_mask: IdArray) -> None:
-        """Raise any exception for a batch for which the model would read outside its tables."""
+        """Raise an exception (of any kind) if the model would read outside its tables for this batch."""
         ...
 
 
 def import_onnxruntime() -> Any:
     """Import onnxruntime with its telemetry turned off.
 
-    It reads the variable when it is loaded, so this must come before any other import of it. To allow telemetry, set
-    the variable to 0.
+    It reads the variable `ORT_DISABLE_TELEMETRY` when it is loaded, so this must come before any other import of it. To
+    allow telemetry, set the variable to 0.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return importlib.import_module("onnxruntime")
@@ -125,7 +125,7 @@ class OnnxBackend:
         try:
             tokens = np.ones((1, 8), dtype=np.int64)
             self.session.run(["logits"], {"input_ids": tokens, "attention_mask": tokens}, options)
-        except Exception as error:  # of its own
+        except Exception as error:  # onnxruntime has its own errors
             if options.terminate:
                 raise TimeoutError from error
             raise

@@ -35,7 +35,7 @@ class TextResult:
         flagged: Labels whose probability reaches their threshold.
         n_windows: Windows in which the text was read.
         model_version: Bundle and backend that computed it.
-        language: Code of the text's language, by which its model and thresholds were chosen; `und`: unclear; None: the
+        language: Code of the text's language, which decides its model and thresholds; `und`: unclear; None: the
             classifier does not look at languages.
         thresholds: Label -> the threshold that decided.
     """
@@ -72,7 +72,7 @@ class Classifier:
     Attributes:
         models: One or several; the last one reads texts in languages that none of the others names.
         labels: Order of the columns, the same in all models.
-        thresholds: float32 `(n_labels,)`, the first model's for texts in general.
+        thresholds: float32 `(n_labels,)`, the first model's general thresholds.
         thresholds_by_label: The same as a mapping, in label order.
         thresholds_from: Where they come from: `bundle`, or `set` if any were set on loading.
         languages: Languages that the models were trained on; empty: of one of them they are not known.
@@ -281,7 +281,7 @@ class Classifier:
 
     @property
     def recogniser(self) -> Languages | None:
-        """What recognises the languages of texts; None: it does not look at them."""
+        """Recognises the languages of texts; None: the classifier does not look at languages."""
         return None if self.router is None else self.router.recogniser
 
     @property
@@ -360,7 +360,7 @@ class Classifier:
             yield owners, windows
 
     def _by_model(self, routes: Sequence[Route]) -> Iterator[tuple[list[int], int, list[str]]]:
-        """For each model that reads any: the places of its texts or windows, its own place, and their languages."""
+        """For each model that reads any: the indices of its texts or windows, its own index, and their languages."""
         for number in range(len(self.models)):
             places = [place for place, route in enumerate(routes) if route.model == number]
             if places:

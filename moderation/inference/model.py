@@ -25,7 +25,7 @@ class Model:
         bundle: The bundle from which it was loaded.
         backend_name: Engine that computes.
         options: Settings of the engine.
-        trained: The run folder that it is, which no bundle seals; None: it is a bundle.
+        trained: The model of a run folder; None: it comes from a bundle.
 
     Attributes:
         bundle: As above.
@@ -144,7 +144,7 @@ def open_model(
     """Load the model of a bundle or of a finished run.
 
     Args:
-        found: What was read of it.
+        found: From `read_model`.
         backend: As for `Classifier.load`.
         options: Settings of the engine.
         check_hashes: Compare every file that is read with its SHA-256 in the bundle, also after a fork.
@@ -160,7 +160,7 @@ def open_model(
 
 
 def read_model(folder: Path, backend: str) -> Bundle | TrainedModel:
-    """Read what a folder holds, without its weights.
+    """Read the bundle or run in a folder, without its weights.
 
     Raises:
         ModerationError: as for `Classifier.load`.

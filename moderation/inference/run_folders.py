@@ -20,7 +20,7 @@ class TrainedModel:
             the checkpoint, and it has no forms.
         checkpoint: The weights.
         tokenizer: The tokenizer's file.
-        tokenizer_content: What it holds, as it was compared with the checkpoint.
+        tokenizer_content: Its content, as compared with the checkpoint.
     """
 
     bundle: Bundle

@@ -1,7 +1,7 @@
 r"""Text -> sentences, as spans of characters.
 
 Uses rules, in one pass over the marks that may end a sentence. Libraries know more abbreviations, but those that we
-tried need time that grows with the square of the text, or fail on some texts.
+tried take quadratic time, or fail on some texts.
 """
 
 import re
@@ -12,7 +12,7 @@ from itertools import islice
 _ABBREVIATIONS = frozenset(
     ("capt", "dr", "e.g", "gen", "gov", "i.e", "lt", "mr", "mrs", "ms", "mt", "prof", "rep", "sen", "sgt", "st", "vs")
 )
-# These end a sentence or not, depending on the next word.
+# Whether these end a sentence depends on the next word.
 _END_OR_NOT = frozenset(
     ("a.m", "approx", "co", "corp", "dept", "etc", "fig", "inc", "jr", "ltd", "max", "min", "no", "nos", "p.m", "vol")
 )

@@ -17,8 +17,8 @@ from moderation.inspection.tokenizer_files import BoundedTokenizer
 _PIECE = 2_000  # characters that the tokenizer gets at once: one may become many tokens
 _GAP = re.compile(r"(?<=\S{3})\s(?=\S{3})")  # between two words, but not between single, spaced letters
 _END_OF_WORD = re.compile(r"[\W_]")
-_LONGEST_WORD = 50_000  # characters, in ASCII, of which none is made longer; what is longer is cut inside
-_GAP_WITHIN = 500  # characters at the end of a piece in which such a gap is looked for
+_LONGEST_WORD = 50_000  # ASCII characters, which normalisation does not lengthen; a longer word is cut inside
+_GAP_WITHIN = 500  # characters at the end of a piece that are searched for a gap
 
 Watch = Callable[[int], None]
 """Called with the number of tokens of a text so far; may raise to stop the work."""
@@ -32,7 +32,7 @@ class Window:
         ids: Token ids, special ones included.
         start: Offset of its first character in the text.
         end: Offset after its last character.
-        route: How its text is read.
+        route: Language and model of its text.
     """
 
     ids: tuple[int, ...]
@@ -149,9 +149,9 @@ def _beginnings(word_ids: Sequence[int | None]) -> bytes:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """Pieces with their offsets: of at most `_PIECE` characters, unless a word of ASCII is longer, up to its end.
+    """Pieces with their offsets, of at most `_PIECE` characters; a longer ASCII word is kept whole.
 
-    They end before white space where there is some.
+    They end before white space if possible.
     """
     start = 0
     while len(text) - start > _PIECE:
@@ -162,7 +162,7 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _find_gap(text: str, start: int, end: int) -> int:
-    """The best place to cut at: between two words near the end, else at any white space, else behind the long word."""
+    """The best place to cut: between two words near the end, else at any white space, else after the long word."""
     near = max(start + 1, end - _GAP_WITHIN)
     gaps = [found.start() for found in _GAP.finditer(text, near, end)]
     if gaps:

@@ -109,7 +109,7 @@ def object_batch(
     a text it is also an error.
 
     Args:
-        lines: As of `tables.json_objects.read_lines`.
+        lines: From `tables.json_objects.read_lines`.
         columns: From `scan_objects`.
         text_column: The column in which a value that is not a text is an error.
         where: Names the file in a message.

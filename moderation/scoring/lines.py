@@ -20,7 +20,7 @@ def pipe_lines(pipe: io.RawIOBase) -> Iterator[list[Line]]:
     r"""Lines of a pipe as they arrive; each line is a row, even an empty or broken one.
 
     Lines end in LF or CRLF. The text is UTF-8, or UTF-16 if it begins with a byte order mark. Nothing else in the
-    first line counts: anybody may have written it, and the encoding is that of all lines.
+    first line decides the encoding: anybody may have written it, and it applies to all lines.
     A line of more than `bounds.CELL_BYTES` gets an error as soon as it is that long, and no more of it is held in
     memory.
 

@@ -22,7 +22,7 @@ _NO_WAY_BACK = "--resume needs a file to read and one to write; standard input a
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(Options):
-    """What to read, how to write it, and what is kept on the way."""
+    """What to read, how to write it, and what to save on the way."""
 
     input_path: Path | None = setting(
         None, "texts to score: CSV, TSV, Parquet or JSONL, also .gz .zip .zst; -: standard input, one text per line"
@@ -58,7 +58,7 @@ class ScoreOptions(Options):
         return str(self.output or PIPE) == PIPE
 
     def problems(self) -> list[str]:
-        """Problems between settings: some would do nothing beside standard input or output."""
+        """Problems between settings: some have no effect with standard input or output."""
         problems = self.pipe_problems() if self.reads_pipe else []
         if self.writes_pipe:
             problems += no_effect(self, ["csv_safe"], "no effect on standard output, which gets JSON lines")
@@ -67,7 +67,7 @@ class ScoreOptions(Options):
         return problems
 
     def pipe_problems(self) -> list[str]:
-        """What is wrong where no table is read: settings of tables, and going on from where a run stopped."""
+        """What does not fit standard input: settings of tables, and resuming an interrupted run."""
         of_tables = ["text_column", "delimiter", "quoting", "escape"]
         problems = no_effect(self, of_tables, "no effect on standard input, which has one text per line")
         return [*problems, _NO_WAY_BACK] if self.resume else problems

@@ -28,14 +28,14 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class ReadsTexts(Protocol):
-    """The part of a classifier that is used here; `moderation.Classifier` has it."""
+    """What scoring needs of a classifier; `moderation.Classifier` has it."""
 
     labels: tuple[str, ...]
     model_version: str
 
     @property
     def recogniser(self) -> "NamesLanguages | None":
-        """What recognises the language of each text before it is read; None: nothing does."""
+        """Recognises the language of each text before it is read; None: the classifier does not look at languages."""
 
     def read(self, texts: Sequence[str]) -> Reading:
         """Probabilities, numbers of windows and routes of texts."""
@@ -207,7 +207,7 @@ def number_text(value: np.float32) -> str:
 def _tell_languages(
     classifier: ReadsTexts, reading: Reading, languages: NamesLanguages | None, texts: Sequence[str]
 ) -> list[str | None]:
-    """The only place where `moderation score` detects languages, unless the classifier has already done so."""
+    """The language of each text; nothing else in `moderation score` detects it, except the classifier itself."""
     if classifier.recogniser is not None:
         return [route.language for route in reading.routes]
     return [languages.detect(text) if languages is not None else None for text in texts]

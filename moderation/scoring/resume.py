@@ -94,7 +94,7 @@ class Parts:
             self._compare()
             return self._find()
         self.remove()
-        with suppress(OSError):  # the first file says what is wrong
+        with suppress(OSError):  # writing the first file reports what is wrong
             self.output.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700)  # the parts hold the texts
         try:
@@ -152,8 +152,8 @@ class Parts:
             form: Of the output.
             schema: Of the parts.
             metadata: Called after the last part, for the metadata of a Parquet file.
-            seal: Called with the whole file before it takes its place, to record its hash in it or next to it; returns
-                its size and hash.
+            seal: Called with the complete file before it becomes the output, to record its hash in it or next to it;
+                returns its size and hash.
 
         Raises:
             ArtifactError: the disk is full, or a part disappeared or was changed meanwhile; the other parts stay.
@@ -249,12 +249,12 @@ def check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def made_file(output: Path) -> Path:
-    """The file with size and hash of the output that is about to take its place."""
+    """The file that records size and hash of the output just before it is moved into place."""
     return Parts(output, {}).folder / "made.json"
 
 
 def _is_own(output: Path) -> bool:
-    """Whether the existing output was made from its parts, and the run was killed after that."""
+    """Whether the existing output was made from these parts by a run that was killed right after."""
     try:
         return read_json(made_file(output), "size and hash of the output") == describe_content(describe_file(output))
     except ArtifactError:  # it is missing or damaged

@@ -102,7 +102,7 @@ def score_file(job: Job) -> tuple[int, int] | None:
     Raises:
         ModerationError: the input cannot be read or changed meanwhile; an output or parts of another run; a full disk.
     """
-    before = _state(job.input_path)  # before the first look into it
+    before = _state(job.input_path)  # before anything is read from it
     job, table = open_input(job, keep_objects=job.form.table == "jsonl")
     options, content = job.options, describe_file(job.input_path)
     origin = Origin(job.classifier, InputFacts(job.input_path.name, content), settings_of(job, options.text_column))
@@ -137,7 +137,7 @@ class _Touched(DataError):
 
 
 def _unchanged(path: Path, before: _State, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Pass chunks on as long as the file is unchanged, so that no row of another content is scored.
+    """Pass chunks on while the file is unchanged, so that no row of a changed file is scored.
 
     Raises:
         DataError: it changed.

@@ -1,6 +1,6 @@
-"""The SHA-256 of a scored file in its record, so that a file that was changed is not taken for finished.
+"""The SHA-256 of a scored file in its record, which shows whether the file was changed later.
 
-Most files have their record next to them. A Parquet file contains its own, which cannot name the file's SHA-256: it
+Most files have their record next to them. A Parquet file contains its own, which cannot name the file's SHA-256. It
 names that of the file with zeros in place of these digits.
 """
 

@@ -206,7 +206,7 @@ class _Groups:
 
 
 class _Counted(io.RawIOBase):
-    """A stream that knows how much was written to it: Parquet needs that, and an archive member cannot tell."""
+    """A stream that counts the bytes written to it: Parquet calls `tell`, which an archive member does not have."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -217,7 +217,7 @@ class _Counted(io.RawIOBase):
         return True
 
     def write(self, content: Any) -> int:
-        """Pass on, and count."""
+        """Pass the bytes on, and count them."""
         content = bytes(content)
         self._stream.write(content)
         self._n_bytes += len(content)

@@ -1,4 +1,4 @@
-"""Who may ask, and how often: the key of a request, of a batch, and of each part of one."""
+"""Who may send requests, and how many: checks the key of a request, of a batch, and of each part of a batch."""
 
 import asyncio
 import math
@@ -18,39 +18,39 @@ from moderation.serving.limits.local import Limiter, budget_of
 from moderation.serving.paths import BATCH_PATHS
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/$discovery/rest"})
-"""Answered without a key: the page, health, and what describes the server."""
+"""Paths that need no key: the page, health, and descriptions of the server."""
 
 CALLER = "moderation.caller"
-"""Under this name a scope holds the name of the key that asks; None where nobody needs one."""
+"""Under this name a scope holds the name of the request's key; None if no key is needed."""
 
 SENDER = "moderation.sender"
-"""Under this name a scope holds for whom a request counts: the name of its key, or its address where it has none."""
+"""Under this name a scope holds whom a request counts for: the name of its key or, without one, its address."""
 
 IDENTIFY_PART = "moderation.identify_part"
-"""Under this name the scope of a batch holds what names the key of one of its parts, or refuses it."""
+"""Under this name the scope of a batch holds the function that finds the key of a part, or refuses the part."""
 
 COUNT_PARTS = "moderation.count_parts"
-"""Under this name the scope of a batch holds what counts its parts, by the names of their keys, and refuses some."""
+"""Under this name the scope of a batch holds the function that counts its parts by key and refuses the excess."""
 
 _BATCH = "moderation.batch"
 _OPEN_PREFIX = "/page/"
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
-_MOST_QUERY_BYTES = 4_096  # a key and some parameters of Google's; to take longer ones apart costs milliseconds
+_MOST_QUERY_BYTES = 4_096  # room for a key and Google's parameters; parsing longer ones takes milliseconds
 
 
 class Admission:
-    """Lets requests in, or refuses them.
+    """Admits requests, or refuses them.
 
     Args:
-        keys: Who may ask; None: everybody.
-        limiter: Counts the requests of each key (without keys: of each address); None: any number may come.
+        keys: The valid keys; None: no key is needed.
+        limiter: Counts the requests of each key (without keys, of each address); None: no limit.
     """
 
     def __init__(self, keys: Keys | None, limiter: Limiter | None) -> None:
         self._keys, self._limiter = keys, limiter
 
     async def admit(self, scope: Scope, path: str, headers: Headers) -> str | None:
-        """Name of the key that asks; None where nobody needs one, or where each part of a batch has its own.
+        """Name of the request's key; None if no key is needed, or if each part of a batch has its own.
 
         Raises:
             ApiError: a query that is too long, no key, a wrong one, or too many requests.
@@ -78,9 +78,9 @@ class Admission:
         return caller
 
     async def guard(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        """How the body of an admitted request is received: a batch without a key has to show one in its first part.
+        """How to receive the body of an admitted request: a batch without a key needs one in its first part.
 
-        As much of it as that takes is read here, so that a batch without any key costs nobody else's time.
+        This reads as much of the body as that takes, so that a batch without any key costs other requests no time.
 
         Raises:
             ApiError: 401, no valid key; 429, one that has no request left; or what `receive` raises.
@@ -99,7 +99,7 @@ class Admission:
         return go_on
 
     async def _read_first_part(self, batch: "_Batch", headers: Headers, receive: Receive) -> Message:
-        """As many pieces of a batch as it takes to know the key of its first part, as one."""
+        """As many pieces of a batch as it takes to find the key of its first part, joined."""
         if read_coding(headers):
             needed = "A compressed batch needs its API key in its own headers, not only in its parts."
             raise ApiError(401, "unauthorized", needed)
@@ -110,25 +110,25 @@ class Admission:
                 return message
             held += message.get("body", b"")
             more = message.get("more_body", False)
-        begun = bytes(held[:MAX_HEAD_BYTES])  # the part may be cut off behind them
+        begun = bytes(held[:MAX_HEAD_BYTES])  # the part may be cut off there
         await self._check_first_part(batch, read_first_part(headers.get("content-type", ""), begun))
         return {"type": "http.request", "body": bytes(held), "more_body": more}
 
     def _identify_part(self, key: str, part: Part | BrokenPart) -> tuple[Part, str | None]:
-        """A part of a batch, which may share the batch's key, and the name of its key."""
+        """A part of a batch, and the name of its key; without one of its own, it uses the batch's key."""
         if isinstance(part, BrokenPart):
             message = "This part is not an HTTP request with Content-Type: application/http."
             raise ApiError(400, "invalid_request", message)
         return part, self._identify(_find_part_key(part) or key)
 
     async def _check_first_part(self, batch: "_Batch", part: Part | BrokenPart) -> None:
-        """Refuse a batch none of which was looked at, unless its first part has a key, which then is the sender."""
+        """Refuse a batch unless its first part has a valid key, which the batch then counts for."""
         sender = self._identify("" if isinstance(part, BrokenPart) else _find_part_key(part))
         if sender is not None:
             await batch.begin(sender)
 
     def _identify(self, key: str) -> str | None:
-        """Name of a key; None where nobody needs one."""
+        """Name of a key; None if no key is needed."""
         if self._keys is None:
             return None
         if not key:
@@ -139,9 +139,9 @@ class Admission:
         return caller
 
     async def _count(self, requests: Sequence[str]) -> list[ApiError | None]:
-        """Count requests, each for a key, or an address where there are no keys; why each is refused, if it is.
+        """Count requests, each for a key or (without keys) an address, and return why each is refused, if it is.
 
-        All that count for the same key are taken at once, however many they are; the first ones are let through.
+        Those that count for the same key are taken at once; the first ones are admitted.
         """
         if self._limiter is None:
             return [None] * len(requests)
@@ -160,14 +160,14 @@ class Admission:
 class _Batch:
     """Counts each part of a batch as a request.
 
-    One request of the sender is counted before the body is read: many batches at once cannot share the last one that is
-    left, and a batch whose parts are never read counts too. It pays for the sender's first part.
+    One request of the sender is counted before the body is read. So many batches at once cannot share the last allowed
+    request, and a batch whose parts are never read counts too. This request pays for the sender's first part.
 
     Args:
         count: As `Admission._count`.
 
     Attributes:
-        sender: Whom the batch counts for; None: not known yet.
+        sender: Key or address that the batch counts for; None: not known yet.
     """
 
     def __init__(self, count: Callable[[Sequence[str]], Awaitable[list[ApiError | None]]]) -> None:
@@ -178,7 +178,7 @@ class _Batch:
         """Count one request for the sender.
 
         Raises:
-            ApiError: 429, none is left.
+            ApiError: 429, it has none left.
         """
         (refusal,) = await self._count([sender])
         if refusal is not None:
@@ -207,10 +207,10 @@ def _check_query(query: bytes) -> None:
 
 
 def _find_key(query: bytes, headers: Headers) -> str:
-    """The key that came with a request, "" where none did.
+    """The key that came with a request; "" if none did.
 
     Raises:
-        ApiError: 401, two of them in one place: a proxy may have looked at the other one.
+        ApiError: 401, two keys in one place: a proxy may have checked the other one.
     """
     in_query = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("key", [])
     in_headers = ([key.strip() for key in headers.getlist(name)] for name in _KEY_HEADERS)

@@ -34,7 +34,7 @@ from moderation.serving.state import state_for, state_of
 
 
 class Health(TypedDict):
-    """What `/readyz` answers."""
+    """The answer of `/readyz`."""
 
     status: Literal["ready", "draining", "broken"]
     feedback: str
@@ -121,7 +121,7 @@ def _make_api(startup: Startup) -> FastAPI:
         lifespan=startup.run,
         root_path_in_servers=root_url is None,
         servers=[{"url": root_url}] if root_url else None,
-        openapi_url=None,  # `add_document` answers there
+        openapi_url=None,  # `add_document` adds the route
         docs_url=None,  # its page would load scripts from other servers
         redoc_url=None,
         redirect_slashes=False,  # it would redirect a key to a URL that the client made up

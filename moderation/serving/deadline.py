@@ -8,10 +8,10 @@ _END: ContextVar[float] = ContextVar("end", default=math.inf)  # of the current 
 
 
 def start_clock(timeout_s: float) -> None:
-    """From now on the current request has this much time."""
+    """Give the current request this much time from now on."""
     _END.set(time.monotonic() + timeout_s)
 
 
 def seconds_left() -> float:
-    """Time left for the current request; endless outside of one."""
+    """Time left for the current request; infinite outside of one."""
     return max(0.0, _END.get() - time.monotonic())

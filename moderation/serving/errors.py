@@ -1,4 +1,4 @@
-"""Refusals of the server, before a dialect words them for its API."""
+"""Refusals of the server, before a dialect formats them for its API."""
 
 import traceback
 from typing import Any, ClassVar
@@ -101,15 +101,15 @@ def as_problem(error: Exception) -> ApiError:
 
 
 def describe_fault(error: Exception) -> dict[str, object]:
-    """What the log says of a bug: its kind and its place in the code, never its message, which may hold a text."""
-    if isinstance(error, ModerationError):  # of the bundle, say: its message has the cure, and no text
+    """Log fields for a bug: its kind and place in the code, never its message, which may hold a text."""
+    if isinstance(error, ModerationError):  # for example about the bundle: its message has the fix, and no text
         return {"error": str(error)}
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     return {"error": type(error).__name__, "trace": places}
 
 
 def _describe(part: Any) -> str:
-    """One problem of a body: where it is and what was expected; names that the sender made up are left out."""
+    """One problem of a body: where it is and what was expected, without names that the client made up."""
     where = ".".join(str(step) for step in part["loc"] if isinstance(step, int) or str(step).isidentifier())
     if part["type"] == "extra_forbidden":
         return f"{'.'.join(map(str, part['loc'][:-1])) or 'body'}: unknown field"

@@ -1,10 +1,9 @@
-"""Requests with large bodies are worked on beside the event loop, so that nobody else waits for them.
+"""Handles requests with large bodies off the main event loop, so that no other request waits for them.
 
-Reading a body, checking it, finding sentences, putting an answer together: all of it takes time in proportion to the
-body. So a request whose body is large, or does not say how large it is, runs on a second event loop, in a thread of its
-own; only its bytes come and go through the first one. What takes a processor for long has one more thread. So large
-requests wait for each other, those of each key (without keys: of each address) in turn, and one that would wait too
-long is refused.
+Reading a body, checking it, finding sentences and assembling an answer all take time in proportion to the body. So a
+request whose body is large, or of unknown size, runs on a second event loop in its own thread; the first loop only
+receives and sends its bytes. Work that keeps a core busy runs in one more thread. So large requests wait for each
+other: each key (without keys, each address) gets its turn, and a request that would wait too long is refused.
 """
 
 import asyncio
@@ -30,25 +29,25 @@ from moderation.serving.paths import BATCH_PATHS, route_path
 from moderation.serving.turns import Turns
 
 LARGE_BYTES = 8_192
-"""From this size on a body is large; what is smaller takes some milliseconds at most."""
+"""Bodies above this size are large; smaller ones take a few milliseconds at most."""
 
-_BODIES_AT_WORK = 32  # of the largest size: what may be held at once, for memory's sake
+_BODIES_AT_WORK = 32  # of the largest size: limits the memory of all bodies in progress
 _LONGEST_STOP_S = 5.0
-_LONGEST_LINE_S = 5.0  # that heavy work waits for the one thread before it is refused
+_LONGEST_LINE_S = 5.0  # heavy work that would wait longer for its thread is refused
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
-_WHO: ContextVar[str] = ContextVar("who", default="")  # the key, or the address, that a request is from
-_local = threading.local()  # of the second loop's thread: its `thread` does the heavy work
+_WHO: ContextVar[str] = ContextVar("who", default="")  # the key or address that sent the request
+_local = threading.local()  # in the second loop's thread: `thread` does the heavy work
 
 
 class _HeavyThread:
-    """One thread, which works for all in turn; it starts when it is first used."""
+    """One thread that serves all callers in turn; it starts on first use."""
 
     def __init__(self, name: str) -> None:
         self._waiting: Turns[tuple[Future[Any], Callable[[], Any]]] = Turns()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._starting = threading.Lock()
-        self._usual_s = 0.0  # running mean of the time that work takes
+        self._usual_s = 0.0  # running mean of a task's duration
 
     def check_room(self, who: str) -> None:
         """Refuse work that would wait too long.
@@ -61,7 +60,7 @@ class _HeavyThread:
             raise _too_busy(retry_after_s=math.ceil(wait_s - _LONGEST_LINE_S))
 
     def submit(self, work: Callable[[], _T]) -> "Future[_T]":
-        """Have something done."""
+        """Queue a task."""
         found: Future[_T] = Future()
         if not self._waiting.put((found, work), _WHO.get()):
             found.cancel()
@@ -71,7 +70,7 @@ class _HeavyThread:
         return found
 
     def close(self) -> None:
-        """Give up what waits, and wait for what is being done."""
+        """Cancel the waiting tasks, and wait for the running one."""
         for found, _ in self._waiting.close():
             found.cancel()
         with self._starting:
@@ -84,7 +83,7 @@ class _HeavyThread:
             is_done = _finish(*task)
             if is_done:
                 self._usual_s += 0.1 * (time.monotonic() - began - self._usual_s)
-            del task  # which holds what was read
+            del task  # it holds the body
 
 
 def _too_busy(*, retry_after_s: int) -> ApiError:
@@ -93,7 +92,7 @@ def _too_busy(*, retry_after_s: int) -> ApiError:
 
 
 def _finish(found: "Future[Any]", work: Callable[[], Any]) -> bool:
-    """Do it, unless nobody waits for it any more."""
+    """Run a task, unless nobody waits for it any more."""
     if not found.set_running_or_notify_cancel():
         return False
     try:
@@ -105,44 +104,44 @@ def _finish(found: "Future[Any]", work: Callable[[], Any]) -> bool:
     return True
 
 
-_FIRST_LOOPS = _HeavyThread("work aside")  # of small requests
+_FIRST_LOOPS = _HeavyThread("work aside")  # for small requests
 
 
 async def run_heavy(work: Callable[_P, _T], *arguments: _P.args, **names: _P.kwargs) -> _T:
-    """Run work that takes milliseconds of a core beside the event loop; each of the two loops has one such thread.
+    """Run work that takes milliseconds of a core off the event loop; each of the two loops has one thread for it.
 
-    Several threads would compete with the first loop for the interpreter, and everybody would get late answers.
+    Several threads would compete with the first loop for the interpreter and delay every answer.
 
     Raises:
-        ApiError: 429, the work of others before it takes too long.
+        ApiError: 429, the work queued before it takes too long.
     """
     thread: _HeavyThread = getattr(_local, "thread", _FIRST_LOOPS)
     at_work = thread.submit(partial(copy_context().run, partial(work, *arguments, **names)))
     found = asyncio.wrap_future(at_work)
     try:
         await asyncio.wait([found], timeout=_LONGEST_LINE_S)
-        if not found.done() and at_work.cancel():  # it has not begun
+        if not found.done() and at_work.cancel():  # it has not started
             raise _too_busy(retry_after_s=1)
         return await found
     finally:
-        found.cancel()  # whoever asked may have left
-        del at_work, found  # both hold an exception, and its traceback holds this frame: all that was read would stay
+        found.cancel()  # the caller may be gone
+        del at_work, found  # both may hold an exception, whose traceback holds this frame: the body would stay
 
 
 async def read_by_size(work: Callable[[bytes], _T], body: bytes) -> _T:
-    """Read a body: here where it is small, else as `run_heavy` does, for many large ones may come at once.
+    """Read a body: a small one here, a large one with `run_heavy`, since many large ones may arrive at once.
 
     Raises:
-        ApiError: what the reading raises; 429, the work of others before it takes too long.
+        ApiError: what `work` raises; 429, the work queued before it takes too long.
     """
     return await run_heavy(work, body) if len(body) > LARGE_BYTES else work(body)
 
 
 class HeavyRequests:
-    """Runs an application, on another loop where a request is large.
+    """Runs an application; large requests run on a second event loop.
 
     Args:
-        max_body_bytes: That a body may have.
+        max_body_bytes: Maximum size of a body.
     """
 
     def __init__(self, max_body_bytes: int) -> None:
@@ -153,7 +152,7 @@ class HeavyRequests:
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Start the thread; until then everything runs where it is called."""
+        """Start the thread; until then every request runs on the caller's loop."""
         ready = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._run(ready)), name="heavy_requests", daemon=True
@@ -162,17 +161,17 @@ class HeavyRequests:
         ready.wait()
 
     def close(self) -> None:
-        """End the thread, and whatever it still works on."""
+        """Stop the thread, and whatever still runs on it."""
         if self._loop is not None and self._stop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(_LONGEST_STOP_S)
             self._loop = None
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application here, or in the thread where the body is large, or a batch: many requests, even if small.
+        """Run the application here, or in the thread if the body is large or a batch, which may hold many requests.
 
         Raises:
-            ApiError: 429, too many large bodies are in progress; before the body is read, where that is known.
+            ApiError: 429, too many large bodies are in progress; raised before the body is read, if possible.
         """
         who = scope.get(SENDER, "")
         _WHO.set(who)
@@ -197,7 +196,7 @@ class HeavyRequests:
 
 
 def _is_small(headers: Headers) -> bool:
-    """Whether a body is, by what is said of it; what comes packed or in chunks may have any size."""
+    """Whether a body is small, by its headers; a compressed or chunked one may have any size."""
     if "transfer-encoding" in headers or read_coding(headers):
         return False
     length = headers.get("content-length", "")
@@ -206,9 +205,9 @@ def _is_small(headers: Headers) -> bool:
 
 @dataclass
 class _Room:
-    """What bodies at work may hold, all together.
+    """Memory for all bodies in progress.
 
-    No sender's may hold more than there is room left: they fill half of it alone, and others always find some.
+    A sender's bodies may not hold more than there is room left, so one sender alone fills at most half of it.
     """
 
     most: int
@@ -216,7 +215,7 @@ class _Room:
     by_sender: Counter[str] = field(default_factory=Counter)
 
     def change(self, who: str, n_bytes: int) -> None:
-        """A body of this sender holds so much more, or less."""
+        """Record that a body of this sender holds so many bytes more, or less."""
         self.n_bytes += n_bytes
         self.by_sender[who] += n_bytes
         if not self.by_sender[who]:
@@ -224,9 +223,9 @@ class _Room:
 
 
 class _Share:
-    """What one body holds of the room, until the end of the block; used on one loop alone.
+    """The part of the room that one body holds until the end of the block; used on one loop only.
 
-    It grows with what comes: were it what a sender announces, some who send nothing would keep out all others.
+    It grows with the bytes that arrive. If it were the announced size, clients that send nothing could block others.
     """
 
     def __init__(self, room: _Room, who: str) -> None:
@@ -240,10 +239,10 @@ class _Share:
         self._room.change(self._who, -self._n_bytes)
 
     def grow_to(self, n_bytes: int) -> None:
-        """Hold so much, where it is less so far.
+        """Hold this many bytes, if it holds fewer now.
 
         Raises:
-            ApiError: 429, there is no room.
+            ApiError: 429, there is no room left.
         """
         more = n_bytes - self._n_bytes
         if more <= 0 or self._is_over:
@@ -257,9 +256,9 @@ class _Share:
 
 
 class _WholeBody:
-    """A body that comes in through another loop and is given on in one piece.
+    """A body that arrives on another loop and is passed on in one piece.
 
-    All of it is read on that loop, which does not wait for whatever keeps this one busy: the sender's time runs.
+    That loop reads all of it: this one may be busy, while the time limit for sending the body runs.
     """
 
     def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, share: _Share) -> None:
@@ -267,10 +266,10 @@ class _WholeBody:
         self._is_read = False
 
     async def receive(self) -> Message:
-        """The body; behind it, that the client left.
+        """The whole body; after it, the client's disconnect.
 
         Raises:
-            ApiError: what the receiving of the pieces raises; 429, no room for more.
+            ApiError: what receiving the pieces raises; 429, there is no room left.
         """
         if self._is_read:
             return await _on(self._loop, self._receive())
@@ -279,7 +278,7 @@ class _WholeBody:
         return message
 
     async def _read(self) -> Message:
-        """On the other loop: all pieces as one."""
+        """On the other loop: join all pieces."""
         pieces: list[bytes] = []
         n_bytes = 0
         while True:
@@ -294,7 +293,7 @@ class _WholeBody:
 
 
 async def _on(loop: asyncio.AbstractEventLoop, work: Awaitable[_T]) -> _T:
-    """Let another loop do something; it is cancelled there where it is cancelled here."""
+    """Run a coroutine on another loop; cancelling it here cancels it there."""
     found = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_settle(work), loop))
     if isinstance(found, Exception):
         raise found
@@ -302,9 +301,9 @@ async def _on(loop: asyncio.AbstractEventLoop, work: Awaitable[_T]) -> _T:
 
 
 async def _settle(work: Awaitable[_T]) -> _T | Exception:
-    """What came of it. As an exception of its task, one that nobody waits for would go into the log, text and all.
+    """The result, or the exception: asyncio would log a task's exception that nobody retrieves, text and all.
 
-    An exception keeps what its frames hold, a whole body, until the garbage collector runs.
+    The frames of its traceback are cleared: they would keep the whole body until the garbage collector runs.
     """
     try:
         return await work

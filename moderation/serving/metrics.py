@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus. No label or value contains anything from a text.
+"""The server's metrics, for Prometheus. No label or value contains anything from a text.
 
 Workers keep their counts in files of one folder (`count_files`), and any worker reports those of all.
 """
@@ -118,7 +118,7 @@ class Metrics:
             self._unsupported.labels(name).inc(n_times)
 
     def decision(self, outcome: Literal["kept", "failed"]) -> None:
-        """A moderator's decision was received, and stored or not; `failed` also where that is not known."""
+        """A moderator's decision was received, and stored or not; `failed` also if that is not known."""
         self._decisions.labels(outcome).inc()
 
     def texts(self, results: Iterable[TextResult], n_hits: int) -> None:

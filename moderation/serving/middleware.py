@@ -1,7 +1,7 @@
-"""What every request passes before a route sees it: identity, key, rate, and what its answer must carry.
+"""The gate that every request passes before a route sees it: request ID, key, rate limit, and headers of the answer.
 
-The gate writes one log line per request. It names the route's pattern, never the address that was asked, which may hold
-a key; and of a bug its kind and its place in the code, never its message, which may hold a text.
+The gate writes one log line per request. It names the route's pattern, never the requested URL, which may hold a key.
+For a bug it logs the kind and the place in the code, never the message, which may hold a text.
 """
 
 import logging
@@ -27,10 +27,10 @@ from moderation.serving.paths import asks_model, route_path
 from moderation.serving.service import PredictionService
 
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: a line of the log only where the answer is a refusal."""
+"""Requested every few seconds by machines: logged at debug level, unless the answer is a refusal."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CLIENT_GONE = 499  # for the log and the metrics: nobody is there to be answered
+_CLIENT_GONE = 499  # for the log and the metrics: the client disconnected before its answer
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -48,11 +48,11 @@ class Gate:
 
     Args:
         app: The routes.
-        options: How long a body may take, how large it may be, and whose pages may ask.
-        admission: Who may ask.
-        heavy_requests: Where the routes run.
+        options: How long a body may take, how large it may be, and which pages may send requests.
+        admission: Checks keys and rates.
+        heavy_requests: Runs the routes.
         metrics: Counts the answers.
-        service: Gives what answers, once the application has started.
+        service: Returns the service, once the application has started.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Gate:
         self._load, self._origins = options.load, tuple(options.access.cors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer why not."""
+        """Pass a request on, or answer why not."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -115,7 +115,7 @@ class Gate:
     def _complete(self, headers: MutableHeaders, request_id: str, status: int) -> None:
         service = self._service()
         if status == 408 or service.leaving:
-            headers["Connection"] = "close"  # or the rest may go on dripping in; or the next request comes too late
+            headers["Connection"] = "close"  # or the body may keep trickling in; or the next request comes too late
         headers["X-Request-Id"] = request_id
         headers["X-Model-Version"] = service.classifier.model_version
         for name, value in _HEADERS.items():
@@ -140,12 +140,12 @@ class Gate:
 
 
 def _choose_id(headers: Headers) -> str:
-    """The request's identity: the one that it came with, where that is harmless in a log."""
+    """The request's ID: the one that it came with, if that is harmless in a log."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _method(scope: Scope) -> str:
-    """The method, of which a stranger cannot invent new ones in the metrics."""
+    """The method; clients cannot add new ones to the metrics."""
     method = str(scope["method"])
     return method if method in _METHODS else "other"

@@ -1,4 +1,4 @@
-"""The OpenAPI document, with what only a running server knows: whether it requires keys, and its languages."""
+"""The OpenAPI document, with facts that only a running server has: whether it requires keys, and its languages."""
 
 import re
 from functools import lru_cache
@@ -18,14 +18,14 @@ _SCHEMES = {
 }
 
 
-_PREFIXES = 16  # of proxies, for each of which the document is kept as it is sent
+_PREFIXES = 16  # of proxies; the serialised document is cached for each
 
 
 def add_document(app: FastAPI) -> None:
-    """Answer `/openapi.json`. FastAPI would write the document anew for every request, which takes milliseconds.
+    """Serve `/openapi.json`. FastAPI would serialise the document again for every request, which takes milliseconds.
 
     Args:
-        app: Without an address for the document.
+        app: Without a URL for the document.
     """
 
     @lru_cache(_PREFIXES)
@@ -42,10 +42,10 @@ def add_document(app: FastAPI) -> None:
 
 
 def complete_description(app: FastAPI, *, has_keys: bool) -> None:
-    """Complete an application's OpenAPI document at its first use, when the missing facts are known.
+    """Complete an application's OpenAPI document on first use, when the missing facts are known.
 
     Args:
-        app: Once it has started, it knows the languages of its model.
+        app: The application; once it has started, it knows the languages of its model.
         has_keys: Whether a key is needed.
     """
     describe = app.openapi

@@ -3,8 +3,8 @@
 Threads take windows from a common queue, as many of one padded length as fit a batch, from any requests. No thread
 waits for a batch to fill: it computes what is there when it is free.
 
-Requests are served in order of arrival, but one that takes more than half a second by itself is put back by the time
-that it takes beyond that. So a huge request blocks nobody, and is delayed by no more than its own length.
+Requests are served in order of arrival, but one that takes more than half a second by itself is moved back by the
+excess. So a huge request blocks nobody, and is delayed by no more than its own duration.
 """
 
 import heapq
@@ -27,22 +27,22 @@ logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 MAX_TOKENS = 1_000_000
-"""Maximum of waiting tokens, to save memory, not counting the longest request, which may be longer."""
+"""Maximum number of waiting tokens, to save memory; the longest request does not count and may be longer."""
 
-_FIRST_GUESS = 1000.0  # tokens a second, until the first batch was measured
+_FIRST_GUESS = 1000.0  # tokens a second, until the first batch is measured
 _PATIENCE_S = 0.5  # a request that takes longer than this lets others pass
-_SEEN = 64  # requests that are searched for windows that fill up a batch
-_MEMORY = 0.9  # of the running mean of the speed
+_SEEN = 64  # requests searched for windows to fill a batch
+_MEMORY = 0.9  # weight of the past in the running mean of the speed
 
 
 class ComputesWindows(Protocol):
-    """The part of a classifier that is used here; `moderation.Classifier` has it."""
+    """What the queue needs of a classifier; `moderation.Classifier` has it."""
 
     labels: tuple[str, ...]
 
     @property
     def workers(self) -> int:
-        """Threads that may usefully compute at once."""
+        """Number of threads that can usefully compute at once."""
 
     @property
     def batch_tokens(self) -> int:
@@ -56,7 +56,7 @@ class ComputesWindows(Protocol):
 
 
 class Watches(Protocol):
-    """An observer of what is computed."""
+    """Observes the queue, for the metrics."""
 
     def batch(self, n_windows: int, n_tokens: int, seconds: float) -> None:
         """A batch was computed."""
@@ -75,7 +75,7 @@ class _Job:
     pending: dict[int, list[tuple[int, Window]]]  # padded length -> place of the text, window; taken from the end
     probabilities: FloatArray  # (n_texts, n_labels), the highest so far
     n_windows: npt.NDArray[np.int64]  # (n_texts,)
-    n_tokens: int  # that wait
+    n_tokens: int  # waiting
     n_open: int  # windows without an answer
     began: float
     taken: bool = False

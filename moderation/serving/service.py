@@ -27,16 +27,16 @@ from moderation.serving.queue import Batcher
 LONG = 20_000
 """Requests with more characters are cut into windows in a separate thread, so that no short one waits for them."""
 
-_CHARACTERS_PER_TOKEN = 3  # rather too few than too many
+_CHARACTERS_PER_TOKEN = 3  # too few rather than too many
 _PIECE = 1_000
 # Emoji and other signs that stand for words.
 _EMOJI = re.compile(
     r"[\u2194-\u21ff\u2300-\u23ff\u2600-\u27bf\u2900-\u2bff\u3030\u303d\u3200-\u33ff\U0001f000-\U0001fbff]"
 )
-_IDEOGRAPH = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")  # a token each, between blanks
+_IDEOGRAPH = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")  # the tokenizer puts blanks around each
 _LONGEST_NAME = 12  # characters of the words that a tokenizer may read in place of an emoji
 _WARM_UP = ("You are kind.", "A sentence of a few more words, as comments have them, to get the engine going.")
-_LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which show how fast the engine can be
+_LONG_WARM_UP = 200 * "A long text fills whole batches. "  # which shows how fast the engine can be
 _USUAL_AT_MOST = 256  # tokens of a typical request
 _LOOK_S = 0.02  # between two checks whether the queue is full
 _Row = tuple[npt.NDArray[np.float32], int, Route]
@@ -45,8 +45,8 @@ _Row = tuple[npt.NDArray[np.float32], int, Route]
 def measure(texts: Sequence[str]) -> tuple[int, bool]:
     """Estimate how many tokens texts have, and whether they are long.
 
-    What counts is their length after normalisation: one letter may become 18, an emoji a word. For long texts, only
-    the beginning is examined, and the rest is assumed to be like it.
+    Their length after normalisation counts: one letter may become 18, an emoji a word. For long texts, only the
+    beginning is examined, and the rest is assumed to be like it.
 
     >>> measure(["kind river"]), measure(["kind river " * 2000]), measure(["\ufdfa" * 2000])
     ((5, False), (7335, True), (12002, True))
@@ -81,8 +81,8 @@ class PredictionService:
         classifier: Loaded; closed with this object.
         metrics: Where to count.
         max_wait_s: A request that would have to wait longer for its answer is refused at once (429).
-        timeout_s: A request without an answer by then is given up (504); its time counts from its admission.
-        cache_texts: Results to cache, for all keys together; 0: none. No text is stored, and no key finds another's.
+        timeout_s: A request without an answer by then is given up (504); counted from its admission.
+        cache_texts: Results to cache, for all keys together; 0: none. No text is stored, and a key finds only its own.
 
     Attributes:
         draining: Set when the server is about to stop: it reports "not ready" but still answers.
@@ -101,12 +101,12 @@ class PredictionService:
         self._timeout_s = timeout_s
         self._cache: LRUCache[bytes, _Row] = LRUCache(cache_texts)
         self._cache_lock = threading.Lock()
-        self._secret = secrets.token_bytes(32)  # without it, nobody can guess a text from its hash in memory
+        self._secret = secrets.token_bytes(32)  # so that nobody can guess a text from its hash in memory
         for text in _WARM_UP:
             classifier.probabilities([text])
         self._batcher = Batcher(classifier, metrics, max_wait_s=max_wait_s)
         self._cutter, self._long_cutter = (ThreadPoolExecutor(1, thread_name_prefix="cutter") for _ in range(2))
-        self._n_coming = {self._cutter: 0, self._long_cutter: 0}  # tokens that were let in and are not queued yet
+        self._n_coming = {self._cutter: 0, self._long_cutter: 0}  # tokens that are admitted but not queued yet
         self._coming_lock = threading.Lock()  # requests are read on two event loops
         self._usual: float | None = None  # running mean of a request's tokens
         self._looked_at = 0.0
@@ -239,7 +239,7 @@ class PredictionService:
             )
 
     async def _cut_aside(self, texts: Sequence[str], n_tokens: int, *, long: bool) -> list[tuple[int, Window]]:
-        """Let texts in, and cut them in a thread, which stops once nobody waits for it.
+        """Admit texts, and cut them in a thread, which stops once nobody waits for it.
 
         Raises:
             ApiError: 413 or 429.

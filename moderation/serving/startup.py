@@ -79,7 +79,7 @@ class Startup:
             state = self._open_all(classifier, stack)
             set_state(app, state)
             _warn_of_labels(self.counterparts)
-            if state.feedback is not None:  # `moderation serve` refused what cannot be; here texts are still read
+            if state.feedback is not None:  # only logs problems: texts are scored even if no decision can be stored
                 threading.Thread(target=state.feedback.store.look, name="feedback look", daemon=True).start()
             if options.load.drain_s is not None:
                 stop_gracefully(state.service, options.load.drain_s)
@@ -146,10 +146,10 @@ class Startup:
 
 
 def _open_feedback(url: str) -> "DecisionWriter":
-    """What keeps decisions, whose package a server that keeps none does without.
+    """The writer of decisions, which needs an optional package.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: that package is not installed.
     """
     require(EXTRAS["feedback"], ("feedback",), "Storing moderators' decisions")
     from moderation.serving.feedback.store import FeedbackStore

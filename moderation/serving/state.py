@@ -32,7 +32,7 @@ class AppState:
         root_url: Address of the server as clients know it; None: taken from each request.
         feedback: Stores moderators' decisions; None: they are refused.
         shadow: A second bundle that is tried out; None: there is none.
-        description: What `/v1/model` answers, as JSON.
+        description: The answer of `/v1/model`, as JSON.
     """
 
     service: PredictionService

@@ -1,4 +1,4 @@
-"""A queue from which everybody is served in turn, so that one who brings much delays only their own."""
+"""A queue that serves callers in turn, so that a caller with many items delays only itself."""
 
 import threading
 from collections import OrderedDict, deque
@@ -8,11 +8,11 @@ _T = TypeVar("_T")
 
 
 class Turns(Generic[_T]):
-    """What waits for some threads, by whom it is for.
+    """Items that wait for a few threads, one line per caller.
 
     Args:
-        most: Items that may wait; None: any number. Nobody who is known by name may have more than there is room left:
-            one alone fills half of it, and there is always room for somebody else.
+        most: Maximum number of waiting items; None: no limit. A named caller may not have more items than there is
+            room left, so one caller alone fills at most half of the queue.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -23,11 +23,11 @@ class Turns(Generic[_T]):
         self._is_closed = False
 
     def put(self, item: _T, who: str = "") -> bool:
-        """Add an item; False: there is no room for it, or nobody takes any more.
+        """Add an item; False: there is no room for it, or the queue is closed.
 
         Args:
-            item: What waits.
-            who: For whom; "": not known.
+            item: The item.
+            who: Its caller; "": unknown.
         """
         with self._changed:
             room = None if self._most is None else self._most - self._n_waiting
@@ -39,13 +39,13 @@ class Turns(Generic[_T]):
             return True
 
     def n_before(self, who: str) -> int:
-        """How many items would be taken before one that is put in now for `who`."""
+        """How many items would be taken before one that `who` adds now."""
         with self._changed:
             own = len(self._lines.get(who, ()))
             return own + sum(min(len(line), own + 1) for name, line in self._lines.items() if name != who)
 
     def get(self) -> _T | None:
-        """Wait for the next item, and take it; None: it is closed."""
+        """Wait for the next item, and take it; None: the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._is_closed)
             if self._is_closed:
@@ -58,7 +58,7 @@ class Turns(Generic[_T]):
             return item
 
     def close(self) -> list[_T]:
-        """Let whoever waits for an item go; what still waits is given back."""
+        """Wake the threads that wait for an item, and return the items that are left."""
         with self._changed:
             self._is_closed = True
             left = [item for line in self._lines.values() for item in line]

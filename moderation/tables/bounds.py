@@ -9,44 +9,44 @@ from typing import Final
 from moderation.errors import DataError
 
 CELL_BYTES: Final = 1 << 24
-"""Of a field, a line without its end, or all fields of a row: this many are allowed, and not one more."""
+"""Maximum size of a field, of a line without its end, and of all fields of a row together."""
 
 LINE_END: Final = 2
-"""Bytes of the longest end of a line."""
+"""Bytes of the longest line end, CRLF."""
 
 CELL_COST: Final = 50
 """Approximate bytes that a short cell takes in addition to its characters."""
 
 ROW_BYTES: Final = 1 << 26
-"""Memory that reading a row of several lines may take."""
+"""Maximum memory for reading a row of several lines."""
 
 SKIPPED_BYTES: Final = 1 << 30
-"""How much of a line that is too long is skipped to find its end."""
+"""Maximum that is skipped of a line that is too long, to find its end."""
 
 EMPTY_LINES: Final = 1_000_000
-"""Consecutive empty lines."""
+"""Maximum number of consecutive empty lines."""
 
 COLUMNS: Final = 4096
-"""Also the limit of different names within JSON objects."""
+"""Maximum number of columns, and of different names within JSON objects."""
 
 NESTING: Final = 100
-"""Objects and lists within each other in a line of JSON."""
+"""Maximum depth of objects and lists in a line of JSON."""
 
 UNPACKED_RATIO: Final = 200
 UNPACKED_STRETCH: Final = 1 << 26
-"""No stretch of this many unpacked bytes may take less than a two hundredth of them in the packed file."""
+"""A stretch of this many unpacked bytes must take at least a two hundredth of its size in the packed file."""
 
 DIRECTORY_BYTES: Final = 1 << 26
-"""Of the directory at the end of a Parquet file, which grows with its columns times its row groups."""
+"""Maximum size of the directory at the end of a Parquet file, which grows with its columns times its row groups."""
 
 PAGE_BYTES: Final = 1 << 26
-"""Of a page of a Parquet file, packed and unpacked; 1 MiB is usual."""
+"""Maximum size of a page of a Parquet file, packed and unpacked; 1 MiB is usual."""
 
 PAGE_VALUES: Final = 1 << 24
-"""In a page of a Parquet file; thousands are usual."""
+"""Maximum number of values in a page of a Parquet file; thousands are usual."""
 
 DECODED_BYTES: Final = 1 << 26
-"""Of a Parquet file's column, decoded at once."""
+"""Maximum size of the rows of a Parquet file that are decoded at once."""
 
 
 def is_too_long(n_bytes: int) -> bool:

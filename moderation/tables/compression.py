@@ -59,7 +59,7 @@ def open_unpacked(path: Path) -> Iterator[tuple[str, IO[bytes], IO[bytes]]]:
 
     Yields:
         The ending of the table (`.csv`, `.tsv`, `.parquet`, `.jsonl` or `.ndjson`), its bytes unpacked, and the packed
-        file below, whose `tell` says how far reading got.
+        file, whose `tell` shows how far reading got.
 
     Raises:
         DataError: no such file, a folder, an unknown ending, an archive with a password or with no or several tables,
@@ -91,7 +91,7 @@ def open_unpacked(path: Path) -> Iterator[tuple[str, IO[bytes], IO[bytes]]]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what reading a packed file raises into an error about the file; running out of memory stays separate.
+    """Turn errors from reading a packed file into an error about the file; running out of memory stays separate.
 
     Raises:
         DataError: the compression is broken.

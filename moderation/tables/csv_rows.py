@@ -1,10 +1,10 @@
 """CSV and TSV -> rows, strictly: each row is right, or has an error that says what is wrong and how to read the file.
 
-The same rule for training and scoring. Nothing is repaired: text after a closing quote, a quote that is never
+Training and scoring use the same rule. Nothing is repaired: text after a closing quote, a quote that is never
 closed, a backslash before a quote, too few or too many fields, and bytes that are not text are errors of their row. The
 lines after a quote that does not end correctly are read as separate rows: one stray quote costs one row. So are
-those of an earlier field of such a row, and of a row with too few or too many fields, if they look like rows. Memory
-is bounded, and so is the number of times that a line is read.
+the lines of an earlier field of such a row, and of a row with too few or too many fields, if they look like rows.
+Memory is bounded, and so is the number of times that a line is read.
 """
 
 import io
@@ -59,7 +59,7 @@ class CsvTable:
 def open_csv(stream: IO[bytes], where: str, ending: str, dialect: CsvDialect) -> CsvTable:
     r"""Read the header of a CSV or TSV file; the rows are read on demand.
 
-    UTF-8 or UTF-16. Lines end in LF or CRLF, and a single carriage return is text; if no line ends so, they end in CR.
+    UTF-8 or UTF-16. Lines end in LF or CRLF, and a single carriage return is text; if no line does, they end in CR.
 
     Args:
         stream: The bytes, unpacked; the caller closes it, after the last row.
@@ -117,7 +117,7 @@ def _read_header(record: CsvRow | None, where: str) -> tuple[tuple[str, ...], in
 def _checked(
     records: Iterator[CsvRow], n_fields: int, shape: RowShape, wrong_bytes: str, delimiter: str
 ) -> Iterator[CsvRow]:
-    """Rows with what is wrong with each; if there are too many fields, the last ones are joined, so none is lost."""
+    """Rows, each with its error, if any; if there are too many fields, the last ones are joined, so none is lost."""
     for record in records:
         fields, error = _check(record, n_fields, shape, wrong_bytes)
         if len(fields) > n_fields:
@@ -229,7 +229,7 @@ class _Records:
         self.shape: RowShape | None = None
         self._opened: list[str] | None = None  # the record's first line, if a quote took in the lines after it
         self._behind: list[str] = []  # those lines
-        self._n_parted = 0  # lines up to here were once read as one record, and separated again
+        self._n_parted = 0  # lines up to here were once read as one record, then separated again
         self._line = self._body = ""  # the record's last line so far, with and without its end
         self._at = self._size = 0  # position in it, and characters of the record
         self._last = -1  # position of its last quote or escape
@@ -282,11 +282,11 @@ class _Records:
         return fields, None, len(fields)
 
     def _part(self, fields: list[str]) -> CsvRow | None:
-        """Only the first line of a record that is not a row, if its fields contain other rows."""
+        """The first line of a record that is not a row, if its fields contain other rows; None: they do not."""
         if self._opened is None or self.shape is None or not self.shape.holds_rows(fields):
             return None
         n_taken = self._lines.n_taken
-        if n_taken - len(self._behind) <= self._n_parted:  # only once, or the time would grow with the square
+        if n_taken - len(self._behind) <= self._n_parted:  # only once, or the time would be quadratic
             return None
         self._n_parted = n_taken
         self._lines.put_back(self._behind)
@@ -354,7 +354,7 @@ class _Records:
         return "".join(parts)
 
     def _find_closing(self, line: str, start: int, parts: list[str]) -> int | None:
-        """Position of the quote that closes a field (its text is added to `parts`); None: it goes past the line."""
+        """Position of the quote that closes a field (its text is added to `parts`); None: the line does not have it."""
         while found := self._ends_quoted.search(line, start):
             here, behind = found.start(), line[found.end() : found.end() + 1]
             parts.append(line[start:here])

@@ -1,4 +1,4 @@
-"""Which encoding some text is in, told by its first bytes: UTF-8 or UTF-16, with or without a byte order mark."""
+"""Finds the encoding of a text by its first bytes: UTF-8 or UTF-16, with or without a byte order mark."""
 
 import codecs
 import io
@@ -19,11 +19,11 @@ _OTHERS = {
     b"\xd0\xcf\x11\xe0": "an Excel workbook or another document of Office",
     b"%PDF-": "a PDF document",
 }
-"""First bytes of files that are no text, whatever they are named -> what they are."""
+"""First bytes of files that are not text, whatever their name -> their format."""
 
 
 def find_marked_encoding(beginning: bytes) -> str:
-    """Tell UTF-8 from UTF-16 by the byte order mark alone, for text in which anybody may have written the first line.
+    """Tell UTF-8 from UTF-16 only by the byte order mark, for text in which anybody may have written the first line.
 
     Args:
         beginning: The first bytes of the text, at least two if it has that many.
@@ -107,7 +107,7 @@ class _Recoded(io.RawIOBase):
 
 
 def check_is_text(beginning: bytes, where: str) -> None:
-    """Refuse a file that has the name of a text but is in another format, so that converting its text would not help.
+    """Refuse a file that is named like a text but is in another format, since converting its text would not help.
 
     Args:
         beginning: Its first eight bytes or more, unpacked.

@@ -1,6 +1,6 @@
 """How much memory lists of a fixed size take.
 
-A missing one takes as much as any other, but almost nothing in a Parquet file.
+A missing list takes as much memory as any other, but almost no space in a Parquet file.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _PLACE = 24  # bytes of the largest offset and length of a list or a text, and s
 
 
 def slot_bytes(kind: pa.DataType) -> int:
-    """Bytes that a value takes at least, even if it is missing; rather too many than too few.
+    """Bytes that a value takes at least, even if it is missing; too many rather than too few.
 
     >>> slot_bytes(pa.int64()), slot_bytes(pa.list_(pa.int64())), slot_bytes(pa.list_(pa.int64(), 100))
     (8, 24, 813)

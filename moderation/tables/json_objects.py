@@ -1,4 +1,4 @@
-"""Lines -> JSON objects, strictly: the same rule for training and scoring.
+"""Lines -> JSON objects, strictly, by one rule for training and scoring.
 
 Each line is one object, in which no name is repeated and no number is NaN or infinite.
 """

@@ -58,7 +58,7 @@ class ParquetTable:
 
     @property
     def n_bytes(self) -> int:
-        """About how many bytes all of it takes in memory; more if values are repeated."""
+        """Approximate bytes that the whole table takes in memory; more if values are repeated."""
         return sum(group.n_bytes for group in self.groups)
 
     @property

@@ -1,7 +1,7 @@
-"""How large the pages of a Parquet file are, read from their headers before anything is unpacked.
+"""The sizes of a Parquet file's pages, read from their headers before anything is unpacked.
 
-The file's own directory may be wrong; readers rely on the headers of the pages. They are
-structures of Thrift's compact protocol; a few of their numbers matter here.
+The file's own directory may be wrong; readers rely on the headers of the pages. These are structures of Thrift's
+compact protocol; a few of their numbers matter here.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class RowGroup:
 
     Args:
         n_rows: Its rows.
-        n_bytes: About how much its columns take when decoded; it may be more if values are repeated.
+        n_bytes: Approximate size of its columns when decoded; they may take more if values are repeated.
         rows_at_once: Rows that can be decoded together in bounded memory.
     """
 
@@ -68,7 +68,7 @@ class _Page:
 
 @dataclass(frozen=True)
 class _Column:
-    """Of a row group: values, bytes of all pages, and bytes that a row takes at most, except for a page or two."""
+    """A column of a row group: values, bytes of all pages, and maximum bytes of a row, except for a page or two."""
 
     n_values: int
     n_bytes: int
@@ -76,7 +76,7 @@ class _Column:
 
 
 def measure_pages(file: IO[bytes], metadata: pa.parquet.FileMetaData, where: str, *, n_packed: int) -> list[RowGroup]:
-    """Find out how much memory reading each row group takes, and refuse what would fill it.
+    """Measure how much memory reading each row group takes, and refuse a file that would fill it.
 
     Args:
         file: The Parquet file, unpacked.
@@ -251,7 +251,7 @@ def _column_name(where: str, shape: Any) -> str:
 
 
 def _pages(file: IO[bytes], chunk: _Chunk) -> Iterator[_Page]:
-    """Headers of a column's pages, those that a reader reads until it has all values."""
+    """Headers of a column's pages, up to the one with which a reader has all values."""
     at, n_values = chunk.begin, 0
     while at < chunk.end and n_values < chunk.n_values:
         page = _read_header(file, at)

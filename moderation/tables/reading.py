@@ -59,7 +59,7 @@ def read_table(
     Raises:
         DataError: no such file, a folder, an unknown ending, broken compression, no rows, another delimiter, another
             encoding, rows that cannot be read by the strict rule of `csv_rows` (all of them, by number), two columns of
-            one name, broken content, a bound of `bounds` that is broken, more than the free memory can hold.
+            one name, broken content, a limit of `bounds` that is exceeded, more than the free memory can hold.
         ConfigError: a delimiter or an escape that is not one character.
 
     Example:
@@ -144,7 +144,7 @@ def _read_csv_stream(path: Path, ending: str, stream: IO[bytes], dialect: CsvDia
             if n_wrong == _MOST_WRONG_ROWS:
                 break
             continue
-        if problems:  # the table is refused, and its other rows are read only to find more problems
+        if problems:  # the table will be refused: read on only to find more problems
             continue
         rows.append(fields)
         size += sum(map(len, fields)) + bounds.CELL_COST * len(fields)
@@ -159,7 +159,7 @@ def _read_csv_stream(path: Path, ending: str, stream: IO[bytes], dialect: CsvDia
 
 
 def _describe_rows(path: Path, problems: dict[str, list[int]]) -> str:
-    """List all rows that cannot be read; those with too few or too many fields together."""
+    """List all rows that cannot be read, with one entry for all that have too few or too many fields."""
     ragged: dict[int, list[int]] = {}
     lines = []
     for error, numbers in problems.items():
@@ -204,7 +204,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _held_bytes(batch: pa.RecordBatch) -> int:
-    """Memory that rows take at the peak; texts are held several times, also as Python objects."""
+    """Peak memory of rows; texts are held several times, also as Python objects."""
     n_bytes: int = batch.nbytes
     texts: int = sum(column.nbytes for column in batch.columns if column.type in (pa.string(), pa.large_string()))
     return 2 * (n_bytes - texts) + HELD_PER_BYTE * texts
@@ -262,7 +262,7 @@ def _find_broken_lines(path: Path, content: bytes) -> list[str]:
     """Which lines have no object, and which have an invalid text.
 
     Raises:
-        DataError: more names in the objects than a table has columns, or more than fit into the memory.
+        DataError: the objects have more names than a table may have columns, or do not fit into memory.
     """
     broken: list[int] = []
     halves: list[int] = []

@@ -1,7 +1,7 @@
-"""What rows of a table look like, judged by their numbers, so that rows within a text are noticed.
+"""Learns what the rows of a table look like, by their numbers, to notice rows that were read as part of a text.
 
-A quote that is opened in one row and closed in a later one, at the end of a field, is a text of several lines to every
-CSV reader. It is noticed because those lines look like rows: as many fields, and numbers where the table has numbers.
+If a quote is opened in one row and closed in a later one, at the end of a field, every CSV reader sees one text of
+several lines. But those lines look like rows: they have as many fields, and numbers where the table has numbers.
 """
 
 from itertools import pairwise
@@ -24,7 +24,7 @@ class RowShape:
         self._two_valued = set(self._numeric)
 
     def learn(self, fields: list[str]) -> None:
-        """Learn from a row that is right."""
+        """Learn from a valid row."""
         if self._n_learnt >= _ROWS_LEARNT or not self._numeric:
             return
         self._n_learnt += 1
@@ -34,10 +34,10 @@ class RowShape:
         }
 
     def holds_rows(self, fields: list[str]) -> bool:
-        r"""Whether the lines of one of these fields, but for its first, all look like rows that follow this one.
+        r"""Whether the lines of one of these fields, except its first, all look like the rows after this one.
 
-        They have as many fields (the last one those up to the closing quote); 0 or 1 where the table has no other; and
-        larger and larger numbers where it has others, as in a column of row numbers.
+        Such lines have as many fields (the last one, those up to the closing quote); 0 or 1 in columns that have only
+        these; and increasing numbers in other columns of numbers, as in a column of row numbers.
 
         Args:
             fields: Fields of a row, or as many as could be read.
@@ -55,7 +55,7 @@ class RowShape:
         )
 
     def _may_follow(self, place: int, field: str) -> bool:
-        """Whether the second line has as many fields; this rules out most texts, whatever their length."""
+        """Whether the second line has as many fields as a row; this rules out most texts, whatever their length."""
         begin = field.index("\n") + 1
         end = field.find("\n", begin)
         n_delimiters = field.count(self._delimiter, begin, len(field) if end < 0 else end)

@@ -1,4 +1,4 @@
-"""Texts that are held as a whole: their bytes as UTF-8, if they fit into the free memory."""
+"""Reads texts that are held in memory as a whole: their bytes as UTF-8, if they fit into the free memory."""
 
 import codecs
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from moderation.tables.compression import unpacked_pieces
 from moderation.tables.encodings import Utf8Recoder, guess_encoding
 
 HELD_PER_BYTE, HELD_PER_LINE = 6, 150
-"""Memory that a table takes at its peak, per byte of its texts and per line; measured with `check`."""
+"""Peak memory of a table, per byte of its texts and per line; measured with `check`."""
 
 
 class Room:
-    """The memory that is free at the beginning; a table, and everything made from it, must fit into it.
+    """The memory that is free at the start; a table, and everything made from it, must fit into it.
 
     Args:
         path: Path of the table.
@@ -39,10 +39,10 @@ class Room:
 
 
 def text_pieces(path: Path) -> Iterator[bytes]:
-    """The bytes of a text as UTF-8, piece by piece, as long as the table fits into the memory.
+    """The bytes of a text as UTF-8, piece by piece, as long as the table fits into memory.
 
     Raises:
-        DataError: they are not UTF-8, or are too many.
+        DataError: they are not UTF-8, or too many.
     """
     room, checked, recoder = Room(path), _Utf8Check(path), None
     n_bytes = n_lines = 0

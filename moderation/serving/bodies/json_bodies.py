@@ -14,12 +14,12 @@ from moderation.serving.heavy_requests import read_by_size
 from moderation.strict_json import parse_strictly
 
 MAX_NAMES = 10_000
-"""Field names in one body: each one may be wrong, and would be reported."""
+"""Maximum number of field names in one body: each one may be wrong, and would be reported."""
 
 MAX_ITEMS = 100_000
-"""Strings, commas and opening brackets in one body: no other thread runs while they are parsed."""
+"""Maximum number of strings, commas and opening brackets in one body: no other thread runs while they are parsed."""
 
-_MOST_AROUND_BARE = 100_000  # bytes around the strings of a body that is searched for names without quotes
+_MOST_AROUND_BARE = 100_000  # bytes outside strings; a body with more is not searched for names without quotes
 # A JSON string (and whether it is a name), or something else that begins an item. An unclosed string matches too;
 # otherwise the search would restart inside it. Each alternative begins with a plain character, so that text that
 # matches none is skipped fast: no other thread runs meanwhile.
@@ -72,7 +72,7 @@ def read_json(body: bytes, *, bare_names: bool = False) -> Any:
 
 
 def keep_one_unknown(given: Any, known: Collection[str]) -> Any:
-    """The object with at most one of its unknown fields: that one is refused, and the others are not reported too.
+    """The object with at most one of its unknown fields, so that the refusal reports only that one.
 
     >>> keep_one_unknown({"a": 1, "text": 2, "b": 3}, {"text"})
     {'text': 2, 'a': 1}
@@ -108,7 +108,7 @@ def check_items(body: bytes) -> int:
 
 
 def check_items_together(bodies: Iterable[bytes], most: int) -> None:
-    """Refuse bodies that come together and have too many items, before any of them is parsed.
+    """Refuse the bodies of one batch if they have too many items together, before any of them is parsed.
 
     Raises:
         ApiError: 413.

@@ -66,7 +66,7 @@ class Media:
 
         Args:
             piece: The raw bytes.
-            room: Bytes that it may decompress to; one byte more means that there is more, which is not decompressed.
+            room: Maximum size of the result. If there is more, only one byte more is decompressed.
             last: Whether it is the last piece.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The body of one request: decompressed, kept within limits, and abandoned if its sender goes away."""
+"""The body of one request: decompressed, kept within limits, and given up if the client disconnects."""
 
 import asyncio
 import time
@@ -15,11 +15,11 @@ class Body:
     """The body of a request, as the application receives it.
 
     Args:
-        receive: The server's.
+        receive: The server's function for the next piece.
         headers: Of the request.
         media: The body's type and encoding.
         timeout_s: The body must arrive within this time, counted from the first read.
-        max_bytes: Limit of its size, both compressed and decompressed.
+        max_bytes: Maximum size, both compressed and decompressed.
 
     Attributes:
         sender_left: Whether the client disconnected before it got its answer.
@@ -28,7 +28,7 @@ class Body:
     def __init__(self, receive: Receive, headers: Headers, media: Media, *, timeout_s: float, max_bytes: int) -> None:
         self._receive, self._headers, self._media = receive, headers, media
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
-        self._deadline: float | None = None  # set when somebody first reads the body
+        self._deadline: float | None = None  # set by the first read
         self._n_bytes = self._n_unpacked = 0
         self._complete = asyncio.Event()
         self.sender_left = False
@@ -68,7 +68,7 @@ class Body:
         return message
 
     async def while_sender_waits(self, answer: Awaitable[None]) -> None:
-        """Work on an answer; give up when the client disconnects, since nobody would read it, or on cancellation."""
+        """Work on an answer; stop when the client disconnects, since nobody would read it, or on cancellation."""
         work = asyncio.ensure_future(answer)
         watch = asyncio.ensure_future(self._watch())
         try:

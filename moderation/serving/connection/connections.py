@@ -10,13 +10,13 @@ from typing import Any
 from moderation.serving.uvicorn_hooks import ServerState
 
 MAX_HELD_BYTES = 64_000_000
-"""Total size of requests that are not answered yet and of answers that clients have not read yet."""
+"""Maximum total size of requests that are not answered yet and of answers that clients have not read yet."""
 
 FREE_BYTES = 16_384
 """A connection may always hold this much: short texts are answered even while large ones fill the memory."""
 
 MAX_CONNECTIONS = 10_000
-"""Connections at once; fewer if the operating system allows fewer open files."""
+"""Maximum number of connections; fewer if the operating system allows fewer open files."""
 
 _OTHER_FILES = 32  # that a worker may open in addition to its connections: databases, pages, metrics
 _LOG_EVERY_S = 5.0

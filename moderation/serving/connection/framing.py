@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass
 
 MAX_HEAD_BYTES = 64_000
-"""Size of a request without its body."""
+"""Maximum size of a request without its body."""
 
 MAX_HEADER_LINES = 100
-"""Headers of a request, and the same number of trailers. Each is an object that all later code looks at."""
+"""Maximum number of a request's headers, and of its trailers. Each is an object that all later code looks at."""
 
 _MAX_FRAME_BYTES = 4_000  # of the size line of a chunk
 _FRAME_SHARE = 8  # a chunk of one byte may have a frame of this many bytes
@@ -45,8 +45,8 @@ class Head:
     """Request line and headers.
 
     Args:
-        raw: What the parser gets: without `Upgrade`, which this server never does, so that the body is read as usual;
-            and with a path as its target if a whole URL was sent.
+        raw: The bytes for the parser: without `Upgrade`, which this server does not support, so that the body is read
+            as usual; and with a path as its target if a whole URL was sent.
         body_bytes: Size of the body; None: it comes in chunks.
     """
 

@@ -33,7 +33,7 @@ LINGER_S = 2.0
 """After the last answer, discard incoming bytes for this long: an immediate reset could overtake the answer."""
 
 LINGER_BYTES = 16_000_000
-"""And discard this much at most."""
+"""And discard at most this much."""
 
 MAX_UNWANTED_BYTES = 64_000
 """If a request is answered before its body has arrived, wait for at most this much of the rest."""
@@ -101,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Store the bytes, and read them as far as it is their turn."""
+        """Store the bytes, and read those whose turn it is."""
         if not self._is_deaf:
             self._held += data
             self._read_on()

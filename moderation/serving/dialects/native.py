@@ -21,7 +21,7 @@ from moderation.serving.state import AppState, state_for
 MAX_SENTENCES = 512
 """Maximum for one request, shared evenly among its texts; a text's last sentence contains all the rest."""
 
-_LONGEST_CARD = 500_000  # characters; every answer about the model holds them
+_LONGEST_CARD = 500_000  # characters; every answer of /v1/model holds the card
 _FEW = 8  # texts whose answer is assembled on the event loop
 
 
@@ -189,7 +189,7 @@ class ResultJson(TypedDict):
 
 
 class PredictJson(TypedDict):
-    """As `PredictAnswer`, but without validating hundreds of results that are right."""
+    """As `PredictAnswer`, but without the cost of validating hundreds of our own results."""
 
     model_version: str
     thresholds: dict[str, float]
@@ -241,7 +241,7 @@ def _describe_sentence(begin: int, end: int, found: TextResult) -> SentenceJson:
 
 
 def render_model(service: PredictionService, counterparts: Counterparts) -> bytes:
-    """What `/v1/model` answers, as JSON."""
+    """The answer of `/v1/model`, as JSON."""
     classifier = service.classifier
     bundle = classifier.bundle
     answer = ModelAnswer(

@@ -132,7 +132,7 @@ def make_router(max_texts: int) -> APIRouter:
 
 
 class ModerationJson(TypedDict):
-    """As `Moderation`, but without validating hundreds of results that are right."""
+    """As `Moderation`, but without the cost of validating hundreds of our own results."""
 
     flagged: bool
     flagged_labels: list[str]

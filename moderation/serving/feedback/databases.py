@@ -1,4 +1,4 @@
-"""Databases that settings name by a URL: which can be, and how one is opened so that nobody else reads its file."""
+"""Databases that settings name by a URL: which are valid, and how to open one so that nobody else reads its file."""
 
 import errno
 import json
@@ -22,16 +22,16 @@ from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 _EXPECTED = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 _SQLITE = ("sqlite", "sqlite+pysqlite")
 _POSTGRESQL = ("postgresql", "postgresql+psycopg")
-_SEVERAL = ("host", "port")  # parameters that may stand more than once
+_SEVERAL = ("host", "port")  # parameters that may occur more than once
 _NO_PORT = "the port is not valid; expected 1 to 65535."
 _NOT_TAKEN = "--feedback-url: hosts, ports or parameters after '?' that PostgreSQL's client (libpq) does not accept."
 _OWN = 0o600
-_LONGEST_S = 30.0  # that SQLite works on what one connection is used for
-_STEPS = 100_000  # of its machine, between two looks at the clock
-_LONGEST_VALUE = 1_000_000  # bytes; a decision has a quarter at most, but a column that is computed may have any size
+_LONGEST_S = 30.0  # for all that SQLite does on one connection
+_STEPS = 100_000  # of its virtual machine, between two looks at the clock
+_LONGEST_VALUE = 1_000_000  # bytes; a decision has a quarter at most, but a computed column may have any size
 
 UNREADABLE = object()
-"""Stands for a value of a JSON column that is no JSON."""
+"""Stands for a value of a JSON column that is not JSON."""
 
 _CAUSES = (
     (r"timeout expired", "no answer in time"),
@@ -50,15 +50,15 @@ _CAUSES = (
     (r": (ssl|certificate|root certificate|server does not support ssl)", "no agreement on SSL"),
     (r"^connection is bad: invalid", "a parameter of the URL is not valid"),
 )
-"""What PostgreSQL's client says where it cannot connect, in lower case -> what is told of it: its own words may repeat
-anything that stands in the URL."""
+"""Connection error of PostgreSQL's client, in lower case -> our message: the error itself may repeat any part of the
+URL."""
 
 
 def read_url(url: str) -> URL:
-    """Read the URL of a database, and refuse what can never be one.
+    """Read the URL of a database, and refuse one that can never work.
 
     Raises:
-        ConfigError: not a URL, another kind of database, a port that is none, SQLite without a file.
+        ConfigError: not a URL, another kind of database, an invalid port, SQLite without a file.
     """
     try:
         parsed = make_url(url)
@@ -79,7 +79,7 @@ def read_url(url: str) -> URL:
     if parsed.query:
         raise ConfigError("--feedback-url: SQLite takes no parameters here; expected sqlite:///FILE, without a '?'.")
     if parsed.host or "\0" in str(parsed.database):
-        raise ConfigError("--feedback-url: SQLite is a file of this machine; expected sqlite:///FILE, with 3 slashes.")
+        raise ConfigError("--feedback-url: SQLite is a file on this machine; expected sqlite:///FILE, with 3 slashes.")
     return parsed
 
 
@@ -89,26 +89,26 @@ def show_url(url: URL) -> str:
 
 
 def tell_cause(error: Exception | None) -> str:
-    """Why PostgreSQL could not be reached, in words of ours; empty where that is not known."""
+    """Why PostgreSQL could not be reached, in our own words; empty if unknown."""
     said = str(error).lower()
     return next((cause for pattern, cause in _CAUSES if re.search(pattern, said)), "")
 
 
 def file_of(url: URL) -> Path | None:
-    """The file of an SQLite database; None for another one."""
+    """The file of an SQLite database; None for other databases."""
     return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
 
 def open_database(url: URL, table: str, wait_s: float) -> Engine:
-    """An engine that connects at its first use, and waits for nothing much longer than `wait_s`.
+    """An engine that connects on first use, and waits for nothing much longer than `wait_s`.
 
-    A file of SQLite is opened anew each time: a connection that is kept would go on writing to one that was removed.
-    In a file that somebody else made, a view or a trigger may compute without end. So a view in place of the table is
-    refused, and a connection is used for so long and no longer.
+    An SQLite file is opened again for each use: a kept connection would continue to write to a file that was removed.
+    In a file that somebody else made, a view or a trigger may compute forever. So a view in place of the table is
+    refused, and each connection has a time limit.
 
     Raises:
         MissingExtraError: PostgreSQL without psycopg.
-        ConfigError: a parameter that PostgreSQL does not have.
+        ConfigError: a parameter that PostgreSQL's client does not accept.
     """
     path = file_of(url)
     options = f"{url.query.get('options', '')} -c statement_timeout={1000 * wait_s:.0f}"
@@ -146,23 +146,23 @@ def open_database(url: URL, table: str, wait_s: float) -> Engine:
 
 
 def check_place(path: Path) -> None:
-    """Find out whether a file of SQLite may stand there.
+    """Check that this path can be an SQLite file.
 
     Raises:
-        ArtifactError: no such folder, or a folder in its place.
+        ArtifactError: its folder does not exist, or it is a folder itself.
     """
     if path.is_dir():
         raise ArtifactError(f"{path}: this is a folder; expected an SQLite file, or the path of a new one.")
-    folder = Path(os.path.realpath(path)).parent  # where a link leads: SQLite and the lock would make files there
+    folder = Path(os.path.realpath(path)).parent  # of a link's target: SQLite and the lock would make files there
     if not folder.is_dir():
         raise ArtifactError(f"{path}: there is no folder {folder}. Make it first, or name another file.")
 
 
 def make_file(path: Path) -> None:
-    """Make the file of an SQLite database where there is none, one that nobody but its owner may read.
+    """Create the file of an SQLite database if it is missing, readable only by its owner.
 
     Raises:
-        ArtifactError: it may not be written.
+        ArtifactError: it cannot be written.
     """
     try:
         _make_private(path)
@@ -175,19 +175,19 @@ def make_file(path: Path) -> None:
 
 
 def close_to_others(path: Path) -> None:
-    """Let nobody but its owner read the file of an SQLite database, nor what an earlier version left beside it."""
+    """Let only its owner read the file of an SQLite database, and what an earlier version left next to it."""
     for one in (path, *(path.with_name(path.name + more) for more in ("-wal", "-shm"))):
-        with suppress(OSError):  # not there, or somebody else's
+        with suppress(OSError):  # missing, or somebody else's
             if one.stat().st_mode & 0o777 != _OWN and one.is_file():
                 one.chmod(_OWN)
 
 
 def _make_private(path: Path) -> None:
-    """Make an empty file with the rights that it should have, which SQLite gives to those beside it too.
+    """Create an empty file with the right permissions, which SQLite also gives to the files next to it.
 
-    One that is there is not opened: to close it again would end the locks that this process holds on it by SQLite.
+    An existing file is not opened: closing it would release the locks that SQLite holds on it in this process.
     """
-    path = Path(os.path.realpath(path))  # where a link leads, there may be nothing yet
+    path = Path(os.path.realpath(path))  # a link's target may not exist yet
     with suppress(FileExistsError):
         if sys.platform == "linux":
             os.mknod(path, stat.S_IFREG | _OWN)
@@ -197,14 +197,14 @@ def _make_private(path: Path) -> None:
 
 
 def _prepare(path: Path) -> None:
-    with suppress(OSError):  # where it cannot be made, SQLite says so
+    with suppress(OSError):  # if it cannot be made, SQLite reports it
         _make_private(path)
 
 
 def _check_postgresql(url: URL) -> None:
     if url.drivername not in _POSTGRESQL:
         raise ConfigError("--feedback-url: no such driver; expected postgresql+psycopg://...")
-    if "@" in f"{url.host}{url.database}":  # a piece of the password, which would be shown
+    if "@" in f"{url.host}{url.database}":  # part of the password, which messages would show
         raise ConfigError(
             "--feedback-url: more than one '@'. In a user name or a password write @ as %40, : as %3A, / as %2F and "
             "% as %25."
@@ -219,7 +219,7 @@ def _check_postgresql(url: URL) -> None:
 
 
 def _check_parameters(engine: Engine) -> None:
-    """Whether PostgreSQL's client has the URL's parameters; their values are its own to judge, when it connects."""
+    """Check that PostgreSQL's client knows the URL's parameters; it checks their values when it connects."""
     from psycopg.conninfo import make_conninfo
 
     try:
@@ -237,7 +237,7 @@ def _read_json(content: Any) -> Any:
 
 
 def _write_into_one_file(connection: sqlite3.Connection, record: object) -> None:
-    """Have a decision in the file itself when its transaction ends: what stands in a second one can be lost with it."""
+    """Have a decision in the file itself when its transaction ends: a second file could get lost, and it as well."""
     connection.execute("PRAGMA journal_mode=DELETE")
     connection.execute("PRAGMA synchronous=EXTRA")
     connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""What a moderator decided, apart from the database that keeps it: the server needs none to answer."""
+"""Moderators' decisions, without the database that keeps them: the server can answer without one."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ WAIT_S = 5
 
 
 class OutcomeUnknownError(ArtifactError):
-    """A decision may have been stored, or not: the database was told to, and has not said that it did."""
+    """A decision may or may not be stored: the database was told to commit it, and has not confirmed that."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Decision:
         text: The text; its hash is always kept.
         keep_text: Whether the text itself is kept too.
         attribute_scores: Attribute -> score in [0, 1], as the client sent it.
-        label_scores: The same by the label of the model that the attribute stands for.
+        label_scores: The same, by the model's label for each attribute.
         languages: ISO 639-1 codes that the client named, or the one detected.
         model_version: Of the model that served at that time.
-        model_scores: Label -> probability that it gave; None: not known.
-        community_id: Where the text stands, as the client calls it.
+        model_scores: Label -> probability from that model; None: unknown.
+        community_id: Where the text was posted, as the client calls it.
         client_token: The client's own name for its request.
     """
 
@@ -41,14 +41,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class StoredDecision:
-    """A decision as it is read back, without its text.
+    """A decision as read from the database, without its text.
 
     Args:
-        id: Grows from decision to decision.
+        id: Increases with each decision.
         text_sha256: Of the text's UTF-8, 64 hex digits.
         has_text: Whether the text was kept.
         label_scores: Label -> score in [0, 1].
-        community_id: Where the text stands, as the client calls it.
+        community_id: Where the text was posted, as the client calls it.
         client_token: The client's own name for its request.
     """
 

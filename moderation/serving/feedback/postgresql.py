@@ -1,8 +1,8 @@
-"""Connections to PostgreSQL that give up a server from which nothing comes any more.
+"""Connections to PostgreSQL that time out when the server goes silent.
 
-A connection may be lost without a word: a firewall forgets it, a server's machine is gone. The system's own limits are
-minutes or hours. libpq's parameters cover a network that is silent, but not a proxy that takes everything and
-answers nothing.
+A connection may be lost unnoticed: a firewall drops it, or the server's machine is gone. The system's own timeouts are
+minutes or hours. libpq's parameters cover a silent network, but not a proxy that accepts everything and answers
+nothing.
 """
 
 import socket
@@ -14,22 +14,22 @@ from typing import Any
 from psycopg import Connection
 from sqlalchemy import Engine, event
 
-# Of a connection that nobody uses: after 45 seconds without a sign of life it is over.
+# An idle connection is closed after 45 seconds without a sign of life.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
-_LATE = 1.2  # times the limit of a statement: PostgreSQL itself reports one that takes too long
+_LATE = 1.2  # times the statement timeout, so that PostgreSQL can report a slow statement itself
 
 
 def limit_silence(engine: Engine, wait_s: float) -> None:
-    """Have an engine's connections broken once their server is silent. What a URL sets itself is left as it is.
+    """Break an engine's connections once their server goes silent. Parameters in the URL take precedence.
 
     Args:
         engine: Of PostgreSQL, before its first use.
-        wait_s: Seconds after which PostgreSQL gives up a statement, and the network what it was sent.
+        wait_s: Seconds after which PostgreSQL cancels a statement, and the network gives up unacknowledged data.
     """
     limits = _KEEPALIVES | {"tcp_user_timeout": round(1000 * wait_s)}
 
     class Limited(Connection[Any]):
-        def wait(self, *arguments: Any, **names: Any) -> Any:  # by which psycopg waits for all that is answered
+        def wait(self, *arguments: Any, **names: Any) -> Any:  # psycopg waits for every response here
             with _shut_after(self.fileno(), _LATE * wait_s):
                 return super().wait(*arguments, **names)
 
@@ -41,11 +41,11 @@ def limit_silence(engine: Engine, wait_s: float) -> None:
 
 @contextmanager
 def _shut_after(descriptor: int, longest_s: float) -> Iterator[None]:
-    """Shut a socket down if the block takes longer: whoever waits for it gets an error."""
-    twin = socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM)  # of any family; closed, it names no other one
+    """Shut a socket down if the block takes longer, so that whoever waits for it gets an error."""
+    twin = socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM)  # any family; after closing, hits no other
 
     def shut() -> None:
-        with suppress(OSError):  # it is over
+        with suppress(OSError):  # already closed
             twin.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(longest_s, shut)

@@ -1,7 +1,6 @@
 """Moderators' decisions that clients send back, kept in a database: SQLite by default, PostgreSQL by its URL.
 
-What a database says about an error may quote the row that it refused, and so a text: of its errors only the kind is
-passed on.
+A database's error message may quote the row that it refused, and so a text. So only the kind of an error is passed on.
 """
 
 import hashlib
@@ -34,9 +33,9 @@ from moderation.serving.feedback.databases import (
 from moderation.serving.feedback.decisions import WAIT_S, Decision, OutcomeUnknownError, StoredDecision
 
 CHECK_WITHIN_S = 6.0
-"""Seconds that a look at the database takes at most; a name that cannot be found, say, may take longer by itself."""
+"""Seconds that a check of the database may take; the DNS lookup of its host alone could take longer."""
 
-_LOOK_AGAIN_S = 10.0  # after a look, or a decision, that failed
+_LOOK_AGAIN_S = 10.0  # after a check or a write that failed
 
 _METADATA = MetaData()
 _TABLE = Table(
@@ -47,7 +46,7 @@ _TABLE = Table(
     Column("community_id", String),
     Column("client_token", String),
     Column("text_sha256", String(64), nullable=False),
-    Column("text", JSON(none_as_null=True)),  # a JSON string: PostgreSQL's own cannot hold the character NUL
+    Column("text", JSON(none_as_null=True)),  # a JSON string: PostgreSQL's text type cannot hold NUL
     Column("attribute_scores", JSON, nullable=False),
     Column("label_scores", JSON, nullable=False),
     Column("languages", JSON, nullable=False),
@@ -62,13 +61,13 @@ logger = logging.getLogger(__name__)
 
 
 class FeedbackStore:
-    """The table `feedback` of a database, made at the first use. Threads and processes may share it.
+    """The table `feedback` of a database, created on first use. Threads and processes may share it.
 
     Args:
         url: As SQLAlchemy writes it: `sqlite:///FILE`, or `postgresql+psycopg://USER@HOST/DATABASE`.
 
     Raises:
-        ConfigError: a URL that cannot be read, or of another kind of database.
+        ConfigError: an invalid URL, or one of another kind of database.
         MissingExtraError: PostgreSQL without psycopg.
 
     Example:
@@ -82,14 +81,14 @@ class FeedbackStore:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._has_table = False
-        self._works = True  # until something says otherwise
+        self._works = True  # until a check or a write fails
         self._looked_at = 0.0
 
     def check(self) -> None:
-        """Find out whether a decision could be kept, without keeping one; a missing file or table is made.
+        """Check that a decision could be stored, without storing one; a missing file or table is created.
 
         Raises:
-            ArtifactError: it could not be, or there was no answer in time.
+            ArtifactError: it could not be stored, or there was no answer in time.
         """
         problems: list[Exception] = []
 
@@ -113,25 +112,25 @@ class FeedbackStore:
             )
 
     def look(self) -> None:
-        """As `check`, for one who only wants to know: what is wrong goes into the log."""
+        """Like `check`, but log what is wrong instead of raising it."""
         try:
             self.check()
         except ArtifactError as error:
             logger.error("feedback cannot be stored", extra={"error": str(error)})
 
     def state(self) -> Literal["ready", "unavailable"]:
-        """Whether decisions could be kept when it was last known; after a failure it is looked at again by and by."""
+        """Whether decisions could be stored at the last check or write; after a failure, checks again now and then."""
         if not self._works and time.monotonic() - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = time.monotonic()
             threading.Thread(target=self.look, name="feedback again", daemon=True).start()
         return "ready" if self._works else "unavailable"
 
     def add(self, decision: Decision, is_wanted: Callable[[], bool] = lambda: True) -> None:
-        """Keep a decision; it is on disk when this returns.
+        """Store a decision; it is on disk when this returns.
 
         Args:
-            decision: What is kept.
-            is_wanted: Asked right before the decision is committed; where it says no, nothing is stored.
+            decision: The decision.
+            is_wanted: Called right before the commit; if it returns False, nothing is stored.
 
         Raises:
             ArtifactError: nothing is stored: the database cannot be reached, is locked or full.
@@ -158,17 +157,17 @@ class FeedbackStore:
         self._works = True
 
     def distrust(self) -> None:
-        """Report that decisions cannot be kept, until one is or a look finds that they can."""
+        """Report that decisions cannot be stored, until one is stored or a check succeeds."""
         self._works, self._looked_at = False, time.monotonic()
 
     def decisions(self, unreadable: list[int] | None = None) -> Iterator[StoredDecision]:
         """All decisions without their texts, the oldest first.
 
         Args:
-            unreadable: Takes the ids of rows that this server did not write so.
+            unreadable: Collects the ids of rows that are not as this server writes them.
 
         Raises:
-            ArtifactError: the database cannot be read, or there is none.
+            ArtifactError: the database cannot be read, or does not exist.
         """
         names = ("id", "text_sha256", "text", "label_scores", "community_id", "client_token")
         columns = [_TABLE.c[name] for name in names]
@@ -184,7 +183,7 @@ class FeedbackStore:
             rows = self._read(query.where(_TABLE.c.id > rows[-1].id))
 
     def texts(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-        """Texts of decisions that have one, each with its id, in the order of `ids`.
+        """Texts of the decisions that have one, each with its id, in the order of `ids`.
 
         Raises:
             ArtifactError: the database cannot be read.
@@ -196,11 +195,11 @@ class FeedbackStore:
             yield from ((id, found[id]) for id in some if isinstance(found.get(id), str))
 
     def close(self) -> None:
-        """Let go of the connections; the next use opens new ones."""
+        """Close the connections; the next use opens new ones."""
         self._engine.dispose()
 
     def _try_out(self) -> None:
-        """Put a decision in and take it back."""
+        """Insert a decision and roll it back."""
         with self._plain_errors("stored"):
             path = file_of(self._url)
             if path is None:
@@ -225,7 +224,7 @@ class FeedbackStore:
             transaction.rollback()
 
     def _put(self, decision: Decision, is_wanted: Callable[[], bool]) -> bool:
-        """Write a decision, and say whether it is where the next one will be: a file may be moved at any time."""
+        """Write a decision; False: its file was moved meanwhile, so the next one would go to another file."""
         path = file_of(self._url)
         if path is None:
             self._make_table()
@@ -239,15 +238,15 @@ class FeedbackStore:
             before = _identify(path)
             with self._engine.connect() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # waits for other writers once, here
-                connection.execute(_CREATE)  # each time: another file may have taken its place
+                connection.execute(_CREATE)  # each time: the file may have been replaced
                 connection.execute(_TABLE.insert(), _as_row(decision))
                 if not is_wanted():
                     return True
-                connection.commit()  # the file is still open, so that no other one gets its number
+                connection.commit()  # the file is still open, so no other one can get its inode
                 return before is not None and before == _identify(path)
 
     def _put_again(self, decision: Decision) -> None:
-        """Write a decision that is in a file that was moved meanwhile: it may be kept there, or removed."""
+        """Write a decision again whose file was moved meanwhile: that file may have been kept or removed."""
         try:
             if self._put(decision, lambda: True):
                 return
@@ -257,13 +256,13 @@ class FeedbackStore:
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:
-        """Use a file of SQLite while no other thread or process of ours does, from before it is opened.
+        """Use an SQLite file, from before it is opened, while no other thread or process of ours does.
 
-        SQLite looks for the journal of a transaction by the file's name. Were the file moved while one has the old file
-        open and another writes to the new one, the first would take the other's journal for one of its own, and undo by
-        it what the old file holds.
+        SQLite finds the journal of a transaction by the file's name. If the file were moved while one process has the
+        old file open and another writes to the new one, the first would take the other's journal for its own, and roll
+        back the old file with it.
         """
-        check_place(path)  # to lock it makes folders
+        check_place(path)  # locking creates folders
         if not self._writing.acquire(timeout=WAIT_S):
             raise ArtifactError(f"{self.name}: too many decisions wait for it.")
         try:
@@ -273,12 +272,12 @@ class FeedbackStore:
             self._writing.release()
 
     def _make_table(self) -> None:
-        """In PostgreSQL, once."""
+        """Create the table in PostgreSQL, once."""
         with self._lock:
             if not self._has_table:
                 try:
                     self._create()
-                except SQLAlchemyError:  # another process made it at the very same time
+                except SQLAlchemyError:  # another process created it at the same time
                     self._create()
                 self._has_table = True
 
@@ -287,17 +286,17 @@ class FeedbackStore:
             connection.execute(_CREATE)
 
     def _read(self, query: Select[Any]) -> Sequence[Any]:
-        """Rows of one query, read while nobody writes: a reader too would take another file's journal for its own."""
+        """Rows of one query, read while nobody writes: a reader, too, could take another file's journal for its own."""
         path = file_of(self._url)
         with self._plain_errors("read"):
-            can_lock = path is not None and os.access(path.parent, os.W_OK)  # who cannot can undo nothing there, either
+            can_lock = path is not None and os.access(path.parent, os.W_OK)  # else SQLite cannot roll back either
             with self._alone(path) if path is not None and can_lock else nullcontext():
                 self._check_there()
                 with self._engine.connect() as connection:
                     return connection.execute(query).all()
 
     def _check_there(self) -> None:
-        """Reading makes no file."""
+        """Refuse a missing file: reading creates none."""
         path = file_of(self._url)
         if path is not None and not path.is_file():
             raise ArtifactError(f"{self.name}: no such file; expected the feedback that `moderation serve` stored.")
@@ -307,7 +306,7 @@ class FeedbackStore:
         try:
             yield
         except (SQLAlchemyError, ArtifactError, OSError) as error:
-            self._has_table = False  # whoever cures the database may have put in an empty one
+            self._has_table = False  # whoever repairs the database may replace it with an empty one
             self.distrust()
             if isinstance(error, ArtifactError):
                 raise
@@ -318,7 +317,7 @@ class FeedbackStore:
 
 
 def _identify(path: Path) -> tuple[int, int] | None:
-    """Which file it is that has this name now; None: none has."""
+    """Device and inode of the file that has this name now; None: there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -342,7 +341,7 @@ def _as_row(decision: Decision) -> dict[str, object]:
 
 
 def _as_decision(row: Any) -> StoredDecision | None:
-    """A row as a decision; None: it is none, since somebody else wrote it or changed it."""
+    """A row as a decision; None: it is not one, because somebody else wrote or changed it."""
     text, scores, names = row.text, row.label_scores, (row.community_id, row.client_token)
     is_sound = (
         (text is None or _hash(text) == row.text_sha256)
@@ -355,7 +354,7 @@ def _as_decision(row: Any) -> StoredDecision | None:
 
 
 def _hash(text: object) -> str | None:
-    """SHA-256 of a text; None: it is none, or holds what UTF-8 has no bytes for."""
+    """SHA-256 of a text; None: it is not a text, or cannot be encoded as UTF-8."""
     try:
         return hashlib.sha256(text.encode()).hexdigest() if isinstance(text, str) else None
     except UnicodeEncodeError:
@@ -367,15 +366,15 @@ def _is_score(value: object) -> bool:
 
 
 def _is_undone(error: Exception) -> bool:
-    """Whether a commit that failed so has certainly stored nothing.
+    """Whether a commit that failed with this error has certainly stored nothing.
 
-    SQLite reports these before it removes the journal, which is what commits. Everything else may come after that.
+    Removing the journal is what commits in SQLite. It reports these errors before that; others may come after it.
     """
     return getattr(getattr(error, "orig", None), "sqlite_errorname", None) in ("SQLITE_BUSY", "SQLITE_FULL")
 
 
 def _kind(error: Exception) -> str:
-    """Name of an error, the database's own code for it, and why there is no connection where that is so."""
+    """Name of an error, the database's code for it and, if it could not connect, why."""
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
     why = tell_cause(cause) if code is None else ""

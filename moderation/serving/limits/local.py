@@ -1,4 +1,4 @@
-"""How often each may ask: counted by every worker for itself, in its memory."""
+"""Rate limits that each worker counts by itself, in memory."""
 
 import ipaddress
 import math
@@ -11,17 +11,17 @@ from limits import RateLimitItem
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 MOST_COUNTED = 100_000
-"""Keys or addresses that are counted at once; of more, the one that has asked for nothing longest is forgotten."""
+"""Maximum number of keys or addresses to count; beyond it, the one that has been idle longest is forgotten."""
 
-_NETWORK_BITS = 64  # of an IPv6 address: the rest is its owner's choice
+_NETWORK_BITS = 64  # of an IPv6 address: its owner chooses the rest
 
 
 class Taken(NamedTuple):
-    """What was taken from the requests that somebody may make.
+    """Requests granted to a client.
 
     Args:
-        n: How many requests, at most as many as were asked for.
-        wait_s: Seconds until there is one again; 0 if there were enough.
+        n: How many, at most as many as were requested.
+        wait_s: Seconds until one more is allowed; 0 if all were granted.
     """
 
     n: int
@@ -29,22 +29,22 @@ class Taken(NamedTuple):
 
 
 class Limiter:
-    """Counts the requests that each makes. Threads and event loops may share it.
+    """Counts the requests of each client. Threads and event loops may share it.
 
     Args:
-        rate: Requests that each may make.
+        rate: Requests that each client may make.
     """
 
     def __init__(self, rate: RateLimitItem) -> None:
         self.rate = rate
         self._lock = threading.Lock()
-        self._windows: OrderedDict[str, _Window] = OrderedDict()  # the one that has asked last is last
+        self._windows: OrderedDict[str, _Window] = OrderedDict()  # the longest idle client first
 
     async def take(self, who: str, n: int = 1) -> Taken:
-        """Take requests from those that somebody may make; where fewer are left, those."""
+        """Take requests from a client's allowance; if fewer are left, take those."""
         window_s = float(self.rate.get_expiry())
         with self._lock:
-            now = time.monotonic()  # in here, or another thread could already be a window ahead
+            now = time.monotonic()  # under the lock, or another thread could already be a window ahead
             number, elapsed = int(now // window_s), now % window_s / window_s
             window = _go_on(self._windows.pop(who, _Window(number)), number)
             left = self.rate.amount - window.n_now - window.n_before * (1 - elapsed)
@@ -59,10 +59,10 @@ class Limiter:
 
 
 class _Window(NamedTuple):
-    """What somebody asked for in the window of time with this number, and in the one before.
+    """A client's requests in the time window with this number, and in the one before.
 
-    Each request counts in full in its own window; in the next it counts by the part of the window that is still to
-    come: the sliding window counter, as Redis counts too.
+    A request counts in full in its own window. In the next one it counts by the share of that window still to come: a
+    sliding window counter, as in the shared limiter.
     """
 
     number: int
@@ -77,7 +77,7 @@ def _go_on(window: _Window, number: int) -> _Window:
 
 
 def _windows_to_wait(window: _Window, elapsed: float, most: int) -> float:
-    """How many windows, or what part of one, it takes until one more request fits."""
+    """Windows, or the fraction of one, until one more request fits."""
     if window.n_now < most:
         share = (most - 1 - window.n_now) / window.n_before if window.n_before else 1.0
         return max(0.0, 1 - elapsed - share)
@@ -85,9 +85,9 @@ def _windows_to_wait(window: _Window, elapsed: float, most: int) -> float:
 
 
 def budget_of(address: str) -> str:
-    """Whom an address counts for: of IPv6 a whole network, since whoever has one has all of its addresses.
+    """What an address counts as: for IPv6 its whole network, since a client has all addresses of its network.
 
-    An address of IPv4 may come in IPv6's form, where the server listens for both: each is one of its own there too.
+    If the server listens on IPv4 and IPv6, IPv4 addresses may come in IPv6 form; each still counts by itself.
 
     >>> budget_of("198.51.100.7"), budget_of("2001:db8:1:2:3:4:5:6"), budget_of("::ffff:198.51.100.7"), budget_of("")
     ('198.51.100.7', '2001:db8:1:2::/64', '198.51.100.7', '')
@@ -100,13 +100,13 @@ def budget_of(address: str) -> str:
 
 
 def take_from(counts: SlidingWindowCounterRateLimiter, rate: RateLimitItem, who: str, n: int = 1) -> Taken:
-    """Take requests from those that are left by these counts; see `Limiter.take`.
+    """Take requests from what these counts leave; see `Limiter.take`.
 
-    The counts are asked once where enough are left, and a few times where there are fewer, however many are wanted.
+    It makes one query if enough are left, and a few if not, however many are requested.
     """
     n_taken, left = n, None
     while n_taken and not counts.hit(rate, who, cost=n_taken):
-        most = n_taken - 1 if left is None else n_taken // 2  # from the second time on: others have just taken some
+        most = n_taken - 1 if left is None else n_taken // 2  # half: others have just taken some
         left = counts.get_window_stats(rate, who)
         n_taken = min(most, left.remaining)
     if left is None:

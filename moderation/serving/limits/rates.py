@@ -1,4 +1,4 @@
-"""How often a key may ask, as settings say it."""
+"""Reads the rate limit from the settings, and makes the limiter that counts it."""
 
 import re
 from collections.abc import Callable
@@ -18,10 +18,10 @@ _ODD = re.compile(r"\b0+(?![0-9])|per\S", re.IGNORECASE)  # limits reads 5/0 min
 def read_rate(words: str) -> RateLimitItem:
     """Read a rate such as `600/minute`, or `600 per 5 minutes`.
 
-    Whatever else is said is refused: a limit that is not understood would be none.
+    Anything else is refused: a limit that is not understood would not limit anything.
 
     Raises:
-        ConfigError: it is none, or there are several.
+        ConfigError: it is not a rate, or there are several.
     """
     try:
         (rate,) = parse_many(words)
@@ -36,17 +36,17 @@ def read_rate(words: str) -> RateLimitItem:
 
 
 def make_limiter(options: AccessOptions, on_fallback: Callable[[int], None]) -> Limiter | None:
-    """What counts requests: here alone, or with others by a URL, which needs a package that a server does without.
+    """The limiter: it counts in this worker, or on the server of a URL, which needs an optional package.
 
     Args:
         options: The rate and the URL.
-        on_fallback: Called with the number of requests that should have been counted with others, and were not.
+        on_fallback: Called with the number of requests that this worker counted because that server did not.
 
     Returns:
-        None where any number may come.
+        None if there is no limit.
 
     Raises:
-        ConfigError: a rate or a URL that cannot be read.
+        ConfigError: an invalid rate or URL.
         MissingExtraError: the package is not installed.
     """
     if not options.rate_limit:
@@ -60,10 +60,10 @@ def make_limiter(options: AccessOptions, on_fallback: Callable[[int], None]) -> 
 
 
 def check_limits(options: AccessOptions) -> None:
-    """Refuse a rate, or a database for it, that cannot be.
+    """Check the rate, and the server that counts it.
 
     Raises:
-        ModerationError: it cannot be read, or its package is not installed.
+        ModerationError: one of them is invalid, the package is not installed, or the server cannot count.
     """
     if options.rate_limit:
         read_rate(options.rate_limit)
@@ -75,9 +75,9 @@ def check_limits(options: AccessOptions) -> None:
 
 
 def _require_shared_counting() -> None:
-    """Refuse to count in a server of Redis or Valkey without the package for it, which most servers do without.
+    """Check that the optional package for Redis and Valkey is installed.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: it is not.
     """
     require(EXTRAS["serve-redis"], ("serve-redis",), "Counting requests together")

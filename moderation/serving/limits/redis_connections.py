@@ -1,7 +1,7 @@
 """Connections to Redis or Valkey that give up on a server that answers too slowly, or with too much.
 
-A client's own timeout limits each wait for some bytes. A server that sends one byte now and then would hold a thread
-for ever by it, and one that announces a large answer would fill the memory.
+The client's own timeout limits each wait for some bytes. A server that sends one byte now and then could block a thread
+forever, and one that announces a large answer could fill the memory.
 """
 
 import math
@@ -15,14 +15,14 @@ from typing import Any
 from redis import Connection, InvalidResponse, SSLConnection, UnixDomainSocketConnection
 
 MOST_ANSWER_BYTES = 65_536
-"""Bytes of the answer to one command; those of the commands used here have some hundreds."""
+"""Maximum size of the answer to one command; the commands used here get a few hundred bytes."""
 
-_local = threading.local()  # `end`: when this thread's use of its connections is over
+_local = threading.local()  # `end`: when this thread must be done with its connections
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Let all that this thread sends and receives in the block, on any connection, take so long together."""
+    """Limit the total time that this thread may send and receive in the block, on all connections."""
     _local.end = time.monotonic() + seconds
     try:
         yield
@@ -31,7 +31,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 class _BoundedSocket:
-    """A connected socket, as far as the client uses it.
+    """A connected socket with limits; it has the methods that the client uses.
 
     Args:
         connected: The socket.
@@ -67,15 +67,15 @@ class _BoundedSocket:
         return getattr(self._connected, name)
 
     def _limit_wait(self) -> None:
-        """Let the next wait end with the block of `within`.
+        """Have the next wait end when the time of `within` is up.
 
         Raises:
-            TimeoutError: it is over.
+            TimeoutError: it is up.
         """
         left = getattr(_local, "end", math.inf) - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        if self._timeout != 0:  # 0: it does not wait at all
+        if self._timeout != 0:  # 0: non-blocking
             shortest = min(left, math.inf if self._timeout is None else self._timeout)
             self._connected.settimeout(None if math.isinf(shortest) else shortest)
 
@@ -86,19 +86,19 @@ class _BoundedSocket:
 
 
 class _Bounded:
-    """Of a connection of the client: its socket is a bounded one."""
+    """Gives a connection of the client a bounded socket."""
 
     def _connect(self) -> _BoundedSocket:
-        return _BoundedSocket(super()._connect())  # type: ignore[misc]  # of the class behind this one
+        return _BoundedSocket(super()._connect())  # type: ignore[misc]  # of the next base class
 
 
 class BoundedConnection(_Bounded, Connection):
-    """By TCP."""
+    """Over TCP."""
 
 
 class BoundedTlsConnection(_Bounded, SSLConnection):
-    """By TCP, with TLS."""
+    """Over TCP, with TLS."""
 
 
 class BoundedUnixConnection(_Bounded, UnixDomainSocketConnection):
-    """By a socket of this machine."""
+    """Over a Unix socket."""

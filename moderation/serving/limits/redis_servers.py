@@ -1,7 +1,7 @@
-"""Servers of Redis or Valkey that settings name by a URL: which can be, and why one cannot be reached.
+"""Redis and Valkey servers that settings name by a URL: which URLs are valid, and why a server cannot be reached.
 
-Nothing of a URL is shown but the host, the port and the database, or the path of the socket: anything else may be a
-piece of a password.
+Messages show only the host, port and database of a URL, or the path of its socket: anything else may be part of a
+password.
 """
 
 import re
@@ -60,7 +60,7 @@ _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (ValueError, _FOREIGN),
     (ArithmeticError, _FOREIGN),
 )
-"""What the client raises -> what is told of it: its own words may repeat anything."""
+"""Exception of the client -> our message: its own may repeat anything."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class RedisServer:
 
     Args:
         name: For messages, without user and password.
-        kind: Of a connection to it.
-        options: Of such a connection; they hold the password.
+        kind: Class of its connections.
+        options: Arguments of that class; they hold the password.
     """
 
     name: str
@@ -82,11 +82,11 @@ def read_redis_url(url: str, setting: str) -> RedisServer:
     """Read the URL of a server.
 
     Args:
-        url: As people write it; `valkey` says the same as `redis`.
-        setting: Where it stands, for messages.
+        url: As users write it; `valkey` means the same as `redis`.
+        setting: Name of the setting, for messages.
 
     Raises:
-        ConfigError: it names no server, or more than can be read without doubt.
+        ConfigError: it names no server, or is ambiguous.
     """
     parts = _split(url, setting)
     query = _read_query(parts, setting)
@@ -102,19 +102,19 @@ def read_redis_url(url: str, setting: str) -> RedisServer:
         raise ConfigError(f"{setting}: no host, or no port; {_EXPECTED}.")
     options = {"host": host, "port": port}
     named = [words for words in (parts.path.removeprefix("/"), query.pop("db", "")) if words]
-    options["db"] = _read_database("/".join(named) or "0", setting)  # two are none
+    options["db"] = _read_database("/".join(named) or "0", setting)  # two of them are not a number
     shown = f"[{host}]" if ":" in host else host
     kind = BoundedTlsConnection if parts.scheme in _TLS else BoundedConnection
     return RedisServer(f"{parts.scheme}://{shown}:{port}/{options['db']}", kind, options | query | login)
 
 
 def open_pool(server: RedisServer, wait_s: float) -> ConnectionPool:
-    """Connections, made when they are used; each waits for the server no longer than `wait_s` at a time.
+    """Connections, opened on use; each wait for the server lasts at most `wait_s`.
 
-    All that a thread does with them takes no longer than it says with `redis_connections.within`.
+    `redis_connections.within` limits everything that a thread does with them.
 
-    The search for the host's address takes as long as the system lets it: whoever must not wait for that asks from
-    another thread. One that the server has closed meanwhile is made anew, once.
+    A DNS lookup takes as long as the system allows, so callers that must not wait for it use another thread. A
+    connection that the server has closed meanwhile is opened again, once.
     """
     return ConnectionPool(
         connection_class=server.kind,
@@ -127,7 +127,7 @@ def open_pool(server: RedisServer, wait_s: float) -> ConnectionPool:
 
 
 def tell_cause(error: BaseException) -> str:
-    """Why a server could not be asked, in words of ours."""
+    """Why a server could not be reached or did not count, in our own words."""
     chain = (error, error.__cause__, error.__context__)
     found = (cause for one in chain for kind, cause in _CAUSES if isinstance(one, kind))
     unknown = _CLOSED if isinstance(error, told.RedisError) else f"an unexpected {type(error).__name__}"
@@ -137,7 +137,7 @@ def tell_cause(error: BaseException) -> str:
 def _split(url: str, setting: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # read, and refused, when it is asked for
+        _ = parts.port  # raises if it is invalid
     except ValueError:
         raise ConfigError(f"{setting}: not the URL of a server; {_EXPECTED}.") from None
     if parts.scheme not in (*_PLAIN, *_TLS, *_UNIX):
@@ -148,7 +148,7 @@ def _split(url: str, setting: str) -> SplitResult:
 
 
 def _read_query(parts: SplitResult, setting: str) -> dict[str, str]:
-    """What stands behind '?': the database, and files for TLS."""
+    """The parameters after '?': the database, and files for TLS."""
     known = ("db", *(_TLS_FILES if parts.scheme in _TLS else ()))
     query = parse_qsl(parts.query, keep_blank_values=True)
     if len({name for name, _ in query}) < len(query) or any(name not in known for name, _ in query):

@@ -1,7 +1,7 @@
-"""How often each may ask, counted in Redis or Valkey by all workers of all machines together.
+"""Rate limits counted in Redis or Valkey, for all workers on all machines together.
 
-While the server there cannot be asked, each worker counts for itself: nobody is let through without a limit, and nobody
-is refused for it. It is tried again every few seconds, by one request at a time.
+While that server cannot be reached, each worker counts by itself: there is always a limit, and no request is refused
+because of the failure. One request every few seconds tries the server again.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from moderation.serving.limits.redis_servers import RedisServer, open_pool, read
 SETTING = "--rate-limit-url"
 
 _PREFIX = "moderation"  # of every key that is written there
-_THREADS = 8  # of a worker, each with a connection of its own
+_THREADS = 8  # of a worker, each with its own connection
 _START_WITHIN_S = 5.0
 
 logger = logging.getLogger(__name__)
@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Question:
-    """What a request asks the server.
+    """A query to the server.
 
     Args:
-        answer: What comes of it; an exception is a result too, since nobody may be there any more to take it.
-        term: The number of the limiter's term in which it was asked.
+        answer: Its result. An exception is a result, too, since nobody may be left to retrieve it.
+        term: Number of the limiter's term in which it was sent.
     """
 
     answer: "Future[Taken | Exception]"
@@ -48,22 +48,22 @@ class _Question:
 
 
 class SharedLimiter(Limiter):
-    """Counts the requests that each makes, together with all who name the same server.
+    """Counts the requests of each client, together with all workers that use the same server.
 
-    Its life is a row of terms: a new one begins where the server is lost, and where it is back. An answer to a question
-    of an earlier term is good for its request, but says nothing of whether the server is there now.
+    Its life is a sequence of terms: a new one begins when the server is lost, and when it is back. An answer from an
+    earlier term is good for its request, but does not show whether the server is there now.
 
     Args:
-        rate: Requests that each may make.
+        rate: Requests that each client may make.
         url: Of the server, such as `redis://:PASSWORD@HOST:6379/0`.
-        on_fallback: Called with the number of requests where this worker counted for itself.
+        on_fallback: Called with the number of requests that this worker counted by itself.
 
     Raises:
-        ConfigError: a URL that cannot be read.
+        ConfigError: an invalid URL.
 
     Attributes:
-        wait_s: A request waits no longer than that for the server.
-        again_s: So long after a failure the server is tried again.
+        wait_s: Seconds that a request waits for the server at most.
+        again_s: Seconds after a failure until the server is tried again.
     """
 
     wait_s: ClassVar[float] = 1.0
@@ -79,7 +79,7 @@ class SharedLimiter(Limiter):
         self._is_away, self._try_after, self._term = False, 0.0, 0
 
     async def take(self, who: str, n: int = 1) -> Taken:
-        """As `Limiter.take`; waits for the server while the event loop goes on."""
+        """Like `Limiter.take`; waits for the server without blocking the event loop."""
         question = self._ask(who, n)
         if question is not None:
             await asyncio.wait([asyncio.wrap_future(question.answer)], timeout=self.wait_s)
@@ -90,16 +90,16 @@ class SharedLimiter(Limiter):
         return await super().take(who, n)
 
     def close(self) -> None:
-        """Release connections and threads; there are new ones where the server is asked again."""
+        """Release connections and threads; the next query opens new ones."""
         with self._lock:
             threads, self._threads = self._threads, None
-            self._term += 1  # what is interrupted now says nothing of the server
+            self._term += 1  # queries interrupted now do not show that the server is away
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
         self._pool.disconnect()
 
     def _ask(self, who: str, n: int) -> _Question | None:
-        """Ask the server; None while it is away, but for one request now and then."""
+        """Send a query to the server; None while it is away, except for one request now and then."""
         with self._lock:
             now = time.monotonic()
             if self._is_away:
@@ -110,13 +110,13 @@ class SharedLimiter(Limiter):
                 self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rate-limit")
             try:
                 return _Question(self._threads.submit(self._take_there, who, n), self._term)
-            except RuntimeError as error:  # the system gives no thread
+            except RuntimeError as error:  # no thread could be started
                 failed: Future[Taken | Exception] = Future()
                 failed.set_result(error)
                 return _Question(failed, self._term)
 
     def _take_there(self, who: str, n: int) -> Taken | Exception:
-        """In a thread: take requests from the counts of all."""
+        """In a thread: take requests from the shared counts."""
         try:
             name = hashlib.sha256(who.encode(errors="surrogatepass")).hexdigest()
             with within(self.wait_s):
@@ -125,7 +125,7 @@ class SharedLimiter(Limiter):
             return error
 
     def _hear(self, question: _Question) -> Taken | None:
-        """What the server said; None where it did not count."""
+        """The server's answer; None if it did not count."""
         try:
             found = question.answer.result(timeout=0)
         except (TimeoutError, CancelledError) as error:
@@ -136,7 +136,7 @@ class SharedLimiter(Limiter):
         return found if isinstance(found, Taken) else None
 
     def _note(self, term: int, failure: Exception | None) -> None:
-        """Learn from an answer of this term whether the server is there; another term begins where that changes."""
+        """Note whether the server is there, from an answer of this term; if that changes, the next term begins."""
         with self._lock:
             if term != self._term:
                 return
@@ -156,13 +156,13 @@ class SharedLimiter(Limiter):
 
 
 def check_rate_limit_url(url: str) -> None:
-    """Find out whether requests can be counted on a server, by counting one that nobody made.
+    """Check that requests can be counted on a server, by counting one that nobody made.
 
-    That has a thread of its own, since nothing ends the search for a host's address; it dies with the process.
+    It runs in a thread of its own, since nothing can stop a DNS lookup; the thread ends with the process.
 
     Raises:
-        ConfigError: a URL that cannot be read.
-        ArtifactError: they cannot be, with the cure.
+        ConfigError: an invalid URL.
+        ArtifactError: they cannot be counted; the message says what to do.
     """
     server = read_redis_url(url, SETTING)
     found: list[Exception | None] = []
@@ -179,7 +179,7 @@ def check_rate_limit_url(url: str) -> None:
 
 
 def _try_to_count(server: RedisServer) -> Exception | None:
-    """Count one request; what prevents it."""
+    """Count one request; return the error, if any."""
     try:
         with closing(open_pool(server, _START_WITHIN_S)) as pool, within(_START_WITHIN_S):
             take_from(_count_in(pool), RateLimitItemPerSecond(1_000_000), "start")

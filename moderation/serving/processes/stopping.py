@@ -1,9 +1,9 @@
 """How a worker ends without losing a request that was sent to it.
 
-There are two ways to end. `STOP`: the server stops, so the worker reports "not ready" for a while first, and then
+There are two ways to end. `STOP`: the server stops, so the worker first reports "not ready" for a while, and then
 accepts no more connections. `RETIRE`: another worker has taken over, so this one stops listening at once, and clients
-notice nothing. SIGTERM does not come from the supervisor. It ends this worker as `STOP` does, but others may continue
-to listen.
+notice nothing. SIGTERM does not come from the supervisor. It ends this worker like `STOP`, but others may continue to
+listen.
 
 In every case established connections are answered: the worker takes over those that the system has accepted for the
 socket before it closes the socket, and closes no connection while a request may be on its way.
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Leaving:
-    """One worker's way to its end.
+    """The end of one worker.
 
     Args:
         server: The server that listens.

@@ -78,7 +78,7 @@ def serve_forever(
     )
     leave_within_s = longest_stop_s(stop_within_s, plan.options.load.drain_s or 0.0)
     if not os.environ.get("PYTHONSAFEPATH"):  # an empty one counts as unset
-        os.environ["PYTHONSAFEPATH"] = "1"  # or workers would look for modules in the current folder first
+        os.environ["PYTHONSAFEPATH"] = "1"  # or workers would search the current folder for modules first
     with counts_folder():
         supervisor = _Supervisor(config, bound, leave_within_s, on_ready)
         supervisor.run()
@@ -91,7 +91,7 @@ def longest_stop_s(stop_within_s: float, drain_s: float) -> float:
 
 
 class _Supervisor:
-    """Starts the workers, replaces those that die, and ends them all at a signal.
+    """Starts the workers, replaces those that die, and ends them all on a signal.
 
     It closes the socket as soon as it stops, so that nobody connects to a socket on which no worker listens. If the
     first workers cannot start, it stops; if a later one cannot, the others continue and it tries again. It never waits

@@ -120,10 +120,10 @@ class Worker(Process):
 
 
 class _TellingWhy:
-    """An application. If it cannot start for a reason other than a bug, the log gets one line and no traceback.
+    """Wraps an application: if it cannot start for a reason other than a bug, the log gets one line and no traceback.
 
     Args:
-        app: Sends a traceback while it handles the error.
+        app: The application; on its own it would send a traceback.
     """
 
     def __init__(self, app: ASGIApp) -> None:

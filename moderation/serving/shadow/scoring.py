@@ -146,7 +146,7 @@ class Shadow:
         self._thread.start()
 
     def offer(self, texts: Sequence[str], results: Sequence[TextResult]) -> None:
-        """Take the texts that are in the share when the current request is answered; outside of a request, at once."""
+        """Take the texts in the share once the current request is answered; outside of a request, at once."""
         try:
             unsent = _unsent.get()
             if unsent is None:
@@ -157,7 +157,7 @@ class Shadow:
             self._log_once(error)
 
     def take(self, answered: Sequence[_Answered]) -> None:
-        """Queue the texts that are in the share, with their results, as far as there is room."""
+        """Queue the texts in the share, with their results, as far as there is room."""
         try:
             self._queue([pair for pair in answered if is_chosen(pair[0], self.share)])
         except Exception as error:

@@ -33,11 +33,11 @@ MAX_PARTS = 1000
 """Requests in one batch."""
 
 MAX_REFUSED_PARTS = 20
-"""Of one batch, for want of a key, or as no request that is answered here; one more, and all of it is refused."""
+"""Parts of a batch that may be refused by their head: no valid key, or another path. One more, and all are refused."""
 
 _MAX_ITEMS = 200_000  # of all parts together: strings, commas and opening brackets
 _MAX_SPANS = 4096  # of a batch, shared evenly among its parts
-_DECIDE_WITHIN_S = 30.0  # the decisions of a batch; each is on disk before the next one
+_DECIDE_WITHIN_S = 30.0  # for all decisions of a batch; each is on disk before the next one
 _ANALYZE, _SUGGEST = ((f"/v1alpha1/comments:{name}", f"/comments:{name}") for name in ("analyze", "suggestscore"))
 
 
@@ -46,10 +46,10 @@ class _Read:
     """A part whose head was read.
 
     Args:
-        content_id: By which its answer is known.
+        content_id: Identifies its answer.
         problem: Why it is refused, if it is.
-        caller: Name of the key that it came with, if any.
-        is_decision: Whether it brings a decision.
+        caller: Name of its key, if any.
+        is_decision: Whether it holds a moderator's decision.
         body: Its bytes.
     """
 
@@ -64,13 +64,13 @@ class _Read:
 class _Ready:
     """A part whose body was read, too.
 
-    All parts are kept until the last one is answered, so they hold neither messages nor problems: the frames in a
-    problem's traceback hold all that was read.
+    All parts stay in memory until the last one is answered, so they hold neither messages nor exceptions: the frames of
+    a traceback would keep the whole body.
 
     Args:
-        content_id: By which its answer is known.
-        asked: What it asks for, or the refusal.
-        caller: Name of the key that it came with, if any.
+        content_id: Identifies its answer.
+        asked: The request, or its refusal.
+        caller: Name of its key, if any.
     """
 
     content_id: str
@@ -79,7 +79,7 @@ class _Ready:
 
 
 def make_router() -> APIRouter:
-    """The routes; the OpenAPI document has no way to describe their bodies."""
+    """The routes; an OpenAPI document cannot describe their bodies."""
     router = APIRouter(include_in_schema=False)
     for path in BATCH_PATHS:
         router.add_api_route(path, answer_batch, methods=["POST"])
@@ -96,14 +96,14 @@ async def answer_batch(request: Request) -> Response:
 
 
 async def _read_batch(request: Request) -> list[_Ready]:
-    """Read the parts; of each, what is asked is kept alone.
+    """Read the parts; of each, only the request is kept.
 
-    All that were looked at count together, before the bodies are read.
+    All parts whose head was read are counted at once, before their bodies are read.
 
     Raises:
-        ApiError: too many are refused before their body is looked at; the last one's problem. 413, too many items.
+        ApiError: too many are refused because of their head; it is the last one's problem. 413, too many items.
     """
-    body = await request.body()  # where the gate has looked at the headers
+    body = await request.body()  # which also checks the headers
     count: Callable[[Sequence[str | None]], Awaitable[list[ApiError | None]]] = request.scope[COUNT_PARTS]
     read, excess = await run_heavy(_read_heads, request.scope, request.headers["content-type"], body)
     refusals = await count([part.caller for part in read])
@@ -113,7 +113,7 @@ async def _read_batch(request: Request) -> list[_Ready]:
 
 
 def _read_heads(scope: Scope, kind: str, body: bytes) -> tuple[list[_Read], ApiError | None]:
-    """Parts without their bodies' content, up to the one that is one too many refused; and that one's problem."""
+    """Parts with unread bodies, up to the refused one that is one too many, and its problem."""
     parts = split_parts(kind, body, most=MAX_PARTS)
     read: list[_Read] = []
     n_refused = 0
@@ -128,7 +128,7 @@ def _read_heads(scope: Scope, kind: str, body: bytes) -> tuple[list[_Read], ApiE
 
 
 def _read_head(scope: Scope, part: Part | BrokenPart) -> _Read:
-    """Whether a part is a request to this API, with a key where one is needed, and which one."""
+    """Check that a part is a request to this API, with a key if one is needed, and find out which request."""
     identify: Callable[[Part | BrokenPart], tuple[Part, str | None]] = scope[IDENTIFY_PART]
     try:
         request, caller = identify(part)
@@ -172,7 +172,7 @@ def _read_body(state: AppState, part: _Read) -> Wanted | Suggestion | Response:
 
 
 def _check_sizes(state: AppState, read: Sequence[_Read], found: Sequence[object]) -> dict[str | None, ApiError | None]:
-    """Why the texts of each key are too much together, if they are, before languages and sentences are looked for."""
+    """Why each key's texts are too much together, if they are; checked before detecting languages and sentences."""
     texts: dict[str | None, list[str]] = {part.caller: [] for part in read}
     for part, asked in zip(read, found, strict=True):
         if isinstance(asked, Wanted):
@@ -229,9 +229,9 @@ def _render_all(state: AppState, analyses: Sequence[Analysis], results: Sequence
 
 
 async def _answer_all(state: AppState, ready: Sequence[_Ready], analysed: Mapping[int, Response]) -> list[Response]:
-    """The answers, in order; decisions are kept only now, after the others are computed.
+    """The answers, in order; decisions are stored only now, after the texts are scored.
 
-    Once a decision could not be kept, or time is over, the batch waits for no other one.
+    Once a decision could not be stored, or the time is up, the remaining ones are not tried.
     """
     answers: list[Response] = []
     is_lost = False

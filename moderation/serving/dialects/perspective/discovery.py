@@ -20,11 +20,11 @@ _METHODS: dict[str, tuple[str, type[Message], type[Message]]] = {
     "suggestscore": ("Takes a moderator's decision.", SuggestCommentScoreRequest, SuggestCommentScoreResponse),
 }
 _FORMATS = {"integer": "int32", "number": "float"}
-_ROOT = "\0"  # stands for the server's address; no other text of the document is this one
+_ROOT = "\0"  # stands for the server's address; occurs nowhere else in the document
 
 
 def render_api(root_url: str) -> bytes:
-    """The document as JSON, in which only the address differs from one request to the next.
+    """The document as JSON; only the address differs between requests.
 
     Args:
         root_url: Address of the server as the client knows it, with a slash at its end.
@@ -32,7 +32,7 @@ def render_api(root_url: str) -> bytes:
     return _render_template().replace(json.dumps(_ROOT), json.dumps(root_url)).encode()
 
 
-@cache  # anybody may ask for it
+@cache  # clients need no key for it
 def _render_template() -> str:
     return json.dumps(describe_api(_ROOT))
 
@@ -82,7 +82,7 @@ def _describe_method(name: str) -> JsonSchemaValue:
 
 
 def _describe_messages() -> JsonSchemaValue:
-    """All types by name; their JSON schemas in the words of a discovery document."""
+    """All types by name, with their JSON schemas in the format of discovery documents."""
     found: JsonSchemaValue = {}
     for _, request, response in _METHODS.values():
         found |= _read_schema(request) | _read_schema(response)

@@ -1,4 +1,4 @@
-"""In which languages analyze answers: those that the model reads, and, where it is told so, all others as well."""
+"""Which languages analyze answers in: those that the model reads and, if set so, all others."""
 
 import logging
 import re
@@ -12,10 +12,10 @@ from moderation.serving.dialects.perspective.models import PerspectiveProblem, s
 from moderation.serving.metrics import Metrics
 
 MODEL_LANGUAGE = "X-Model-Language"
-"""A header: which languages the model reads, where a text was scored that is in none of them."""
+"""A header: the languages that the model reads, sent when it scored a text in none of them."""
 
 OTHER = "other"
-"""In place of a name that is no language known here: a stranger can invent any number of them."""
+"""Replaces an unknown language code in the metrics: clients could invent any number of them."""
 
 _TAG = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8})*")
 _NAMES = """aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee
@@ -33,10 +33,10 @@ class TextLanguage:
     """The language of a text that may be scored.
 
     Args:
-        named: For the answer: the languages that were asked for, else the one of the text.
+        named: For the answer: the requested languages, else the one of the text.
         detected: Language that the text seems to be in.
         label: For the metrics, one of a bounded number.
-        foreign_to: Languages of the model, where the text is in none of them.
+        foreign_to: Languages of the model, if the text is in none of them.
     """
 
     named: list[str]
@@ -55,8 +55,8 @@ class LanguageRule:
 
     Args:
         languages: Detects them.
-        known: What the model reads; none: nothing is known of that, and every text is scored.
-        otherwise: What is done with a text in another language: `refuse`, or score it `as-model`.
+        known: Languages that the model reads; empty: unknown, and every text is scored.
+        otherwise: What to do with a text in another language: `refuse`, or score it `as-model`.
         metrics: Counts.
     """
 
@@ -68,16 +68,16 @@ class LanguageRule:
 
     @property
     def only(self) -> tuple[str, ...]:
-        """Languages one of which a request has to name, where it names any; none: all are taken."""
+        """If a request names languages, it has to name one of these; empty: all are accepted."""
         return () if self._otherwise == "as-model" else self._known
 
     def judge(self, text: str, asked: Sequence[str] | None, attribute: str) -> TextLanguage:
-        """Decide about a text.
+        """Decide whether to score a text.
 
         Args:
             text: Any.
             asked: Languages that the request names; one that the model reads is enough.
-            attribute: That was asked for, for the refusal.
+            attribute: A requested attribute, for the refusal.
 
         Raises:
             PerspectiveProblem: it is refused.
@@ -103,11 +103,11 @@ class LanguageRule:
         raise _refusal(attribute, named, detected, asked)
 
     def count(self, language: TextLanguage) -> None:
-        """A text was scored."""
+        """Count a scored text."""
         self._metrics.language(language.label, "scored" if language.foreign_to is None else "as_model")
 
     def _name(self, detected: str, foreign: str | None) -> str:
-        """The language of a text; where that is not sure, the first that the model knows."""
+        """The language of a text; if unsure, the model's first language."""
         if foreign or not self._known or any(same_language(detected, code) for code in self._known):
             return foreign or detected
         return self._known[0]
@@ -117,7 +117,7 @@ class LanguageRule:
         return primary if primary in self._countable else OTHER
 
     def _warn(self, label: str, scored: bool) -> None:
-        """Say it once for each language, of which there is a bounded number."""
+        """Log a warning once for each language; their number is bounded."""
         with self._warning:
             if (label, scored) in self._warned:
                 return

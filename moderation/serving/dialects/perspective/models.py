@@ -1,8 +1,8 @@
-"""What clients of the Perspective API send and get, as types.
+"""The messages of the Perspective API, as types.
 
-As Google's servers do, they follow protocol buffers' JSON mapping: names of fields in camelCase and in snake_case, with
-quotes or without, null for absent, numbers and booleans in quotes, names of constants or their numbers, one value for a
-list. Every field that they do not know is refused.
+Like Google's servers, they follow protocol buffers' JSON mapping: field names in camelCase or snake_case, with or
+without quotes, null for absent, numbers and booleans in quotes, constants by name or number, one value for a list.
+Unknown fields are refused.
 """
 
 import re
@@ -21,8 +21,8 @@ from moderation.serving.errors import ApiError
 MAX_TEXT_BYTES = 20_480
 
 _Model = TypeVar("_Model", bound="Message")
-# Items of a list, and fields of an object with free names, that a request may hold: who sends more shall not keep the
-# server busy with reading them.
+# Maximum number of items of a list, and of fields of an object with free names: validating more would keep the server
+# busy.
 _MOST = 1000
 _LIKELY_NAME = re.compile(r"[\w.@$-]{1,64}", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
@@ -51,7 +51,7 @@ def _read_list(given: Any) -> Any:
 
 
 def _refuse_many(given: Any) -> Any:
-    """Refuse an object of very many fields before anybody looks at them."""
+    """Refuse an object with very many fields before they are validated."""
     if isinstance(given, dict) and len(given) > _MOST:
         raise PydanticCustomError("too_long", "Object should have at most {most} fields", {"most": _MOST})
     return given
@@ -116,7 +116,7 @@ class Message(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _take_loosely(cls, given: Any) -> Any:
-        """An empty list is an empty object to PHP, R and others; of unknown fields one is enough to refuse all."""
+        """PHP, R and others send an empty object as an empty list; one unknown field is enough to refuse a message."""
         return {} if given == [] else keep_one_unknown(given, _names_of(cls))
 
 
@@ -311,7 +311,7 @@ def read_message(kind: type[_Model], body: bytes) -> _Model:
 
 
 def show_name(name: object) -> str:
-    """The name of a field or an attribute that a client made up; what may be a text is shown by its length alone.
+    """A client's name for a field or an attribute, for messages; one that may be a text is shown only by its length.
 
     >>> show_name("TOXICITY"), show_name("You fool")
     ('TOXICITY', '(a name of 8 characters)')
@@ -321,9 +321,9 @@ def show_name(name: object) -> str:
 
 
 def inline_schema(kind: type[Message]) -> JsonSchemaValue:
-    """JSON schema of a message, without references, as an OpenAPI document can hold it anywhere.
+    """JSON schema of a message without references, so that it fits anywhere in an OpenAPI document.
 
-    An object of which no field is required may also be an empty list.
+    An object without required fields may also be an empty list.
     """
     schema = kind.model_json_schema()
     definitions = schema.pop("$defs", {})

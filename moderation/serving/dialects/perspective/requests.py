@@ -1,6 +1,6 @@
-"""What is kept of a request to the Perspective API while it waits.
+"""The parts of a Perspective API request that are kept while it waits.
 
-A message takes many times the memory of its bytes, so it is given up as soon as it is read.
+A parsed message takes many times the memory of its bytes, so it is dropped as soon as it is read.
 """
 
 from collections.abc import Iterable
@@ -21,14 +21,14 @@ from moderation.serving.state import AppState
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the answer to a request for scores needs.
+    """What it takes to answer a request for scores.
 
     Args:
         text: Of the comment.
-        labels: Attribute asked for -> label of the model.
-        thresholds: Attribute asked for -> score below which it is left out of the answer.
-        unsupported: Attributes asked for that are left out.
-        languages: That the client named.
+        labels: Requested attribute -> label of the model.
+        thresholds: Requested attribute -> score below which it is left out of the answer.
+        unsupported: Requested attributes that the model cannot score and that are left out.
+        languages: Those that the client named.
         by_sentence: Whether each sentence is scored too.
         client_token: Echoed.
     """
@@ -50,8 +50,8 @@ class Suggestion:
         text: Of the comment.
         keep_text: Whether the text is stored too.
         values: Attribute -> score.
-        languages: That the client named.
-        community_id: Where the text stands, as the client calls it.
+        languages: Those that the client named.
+        community_id: Where the text was posted, as the client calls it.
         client_token: Echoed.
     """
 
@@ -87,7 +87,7 @@ def read_suggestion(state: AppState, body: bytes) -> Suggestion:
     """Read a moderator's decision.
 
     Raises:
-        ApiError: 400 or 413 in Google's words; 404, nothing is kept here.
+        ApiError: 400 or 413 in Google's words; 404, this server stores no decisions.
     """
     asked = read_message(SuggestCommentScoreRequest, body)
     if state.feedback is None:
@@ -109,8 +109,8 @@ def no_feedback() -> ApiError:
     return ApiError(
         404,
         "not_found",
-        "This server is not set up to store feedback, which suggestscore needs. Its operator finds the reason and "
-        "the cure among the first lines of its log.",
+        "This server is not set up to store feedback, which suggestscore needs. Its operator finds the reason, and "
+        "how to fix it, in the first lines of its log.",
     )
 
 
@@ -126,7 +126,7 @@ def _read_text(comment: TextEntry) -> str:
 def _choose_labels(asked: AnalyzeCommentRequest, state: AppState) -> tuple[dict[str, str], tuple[str, ...]]:
     """Attribute -> label for those that are scored, and the attributes that are left out.
 
-    Where nothing would be left the request is refused, for no score reads like a low one.
+    If nothing would be left, the request is refused, since clients read a missing score like a low one.
     """
     names = asked.requested_attributes
     known = [name for name in names if name in state.counterparts.attributes]
@@ -138,7 +138,7 @@ def _choose_labels(asked: AnalyzeCommentRequest, state: AppState) -> tuple[dict[
 
 
 def _find_labels(names: Iterable[str], state: AppState) -> dict[str, str]:
-    """Attribute -> label, for those of a request."""
+    """Attribute -> label, for the attributes of a request."""
     known = state.counterparts.attributes
     for name in names:
         if name not in known:

@@ -1,6 +1,6 @@
-"""The Perspective API's language, for the clients that it left behind: analyze, suggestscore, discovery.
+"""The Perspective API, for clients written for Google's: analyze, suggestscore, discovery.
 
-A score is the model's probability of a label. Nothing that is analyzed is ever stored, whatever `doNotStore` says.
+A score is the model's probability of a label. Analyzed texts are never stored, whatever `doNotStore` says.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ from moderation.serving.state import AppState, state_for
 logger = logging.getLogger(__name__)
 
 MAX_SENTENCES = 256
-"""Spans of one answer; the last one holds all the rest."""
+"""Maximum number of spans in one answer; the last one contains all the rest."""
 
 _STATUS_OF_KIND = {
     "unauthorized": (403, "PERMISSION_DENIED"),
@@ -99,7 +99,7 @@ class Analysis:
     """A request for scores that can be answered.
 
     Args:
-        wanted: What is asked for.
+        wanted: The request.
         language: Of the text.
         spans: Sentences to score too, in code points.
     """
@@ -118,7 +118,7 @@ def make_router(attributes: Sequence[str]) -> APIRouter:
     """The routes.
 
     Args:
-        attributes: That the OpenAPI document names; those that are answered are always those of the model.
+        attributes: Those that the OpenAPI document names; requests get those of the model.
     """
     router = APIRouter(tags=["perspective"], responses={code: {"model": Problem} for code in ("4XX", "503", "504")})
     for prefix in (f"/{VERSION}/comments:", "/comments:"):
@@ -157,7 +157,7 @@ async def discover(request: Request, version: str = VERSION) -> Response:
     """What Google's generated clients read first: where and how to call the methods."""
     if version != VERSION:
         raise ApiError(404, "not_found", f"No such version of this API; expected version={VERSION}.")
-    root = str(request.scope.get("root_path", "")).rstrip("/")  # of which base_url forgets what a mount adds
+    root = str(request.scope.get("root_path", "")).rstrip("/")  # base_url lacks what a mount adds to it
     url = state_for(request).root_url or str(request.base_url.replace(path=f"{root}/"))
     return Response(render_api(url), media_type="application/json")
 
@@ -178,15 +178,15 @@ def render_problem(problem: ApiError) -> JSONResponse:
 
 
 def prepare(state: AppState, wanted: Wanted, most: int = MAX_SENTENCES) -> Analysis:
-    """Look whether a request can be answered, and what for that is to be computed.
+    """Check that a request can be answered, and find what to compute for it.
 
     Args:
         state: Of the application.
-        wanted: What is asked for.
-        most: Spans at most.
+        wanted: The request.
+        most: Maximum number of spans.
 
     Raises:
-        ApiError: 400 in Google's words.
+        ApiError: 400, the language; 413 or 429, the text is too long or the queue is.
     """
     state.service.check_size([wanted.text])
     language = state.language_rule.judge(wanted.text, wanted.languages, next(iter(wanted.labels)))
@@ -195,9 +195,9 @@ def prepare(state: AppState, wanted: Wanted, most: int = MAX_SENTENCES) -> Analy
 
 
 def render_analysis(state: AppState, analysis: Analysis, whole: TextResult, parts: Sequence[TextResult]) -> Response:
-    """The answer, from what the model says of the text and of each of its spans; its language is counted."""
+    """The answer, from the results for the text and each of its spans; also counts the text's language."""
     wanted, spans = analysis.wanted, analysis.spans
-    if not wanted.by_sentence:  # one span all the same, which some clients read
+    if not wanted.by_sentence:  # still one span, which some clients read
         spans, parts = [(0, len(wanted.text))], [whole]
     spans = to_utf16(wanted.text, spans)
     scores = {
@@ -230,15 +230,15 @@ def _score(
 
 
 async def take_suggestion(state: AppState, suggestion: Suggestion, caller: str | None) -> Response:
-    """Keep a decision.
+    """Store a decision.
 
     Args:
         state: Of the application.
-        suggestion: The decision as it came.
-        caller: Name of the key that it came with, if any.
+        suggestion: The decision, as the client sent it.
+        caller: Name of the request's key, if any.
 
     Raises:
-        ApiError: 404, nothing is kept here; 503, it is not kept; 504, it may be.
+        ApiError: 404, this server stores none; 503, it is not stored; 500 or 504, it may be.
     """
     service, feedback, known = state.service, state.feedback, state.counterparts.attributes
     if feedback is None:
@@ -248,7 +248,7 @@ async def take_suggestion(state: AppState, suggestion: Suggestion, caller: str |
         text=suggestion.text,
         keep_text=suggestion.keep_text,
         attribute_scores=values,
-        label_scores={known[name]: values[name] for name in sorted(values, key=_is_plain)},  # the plain name counts
+        label_scores={known[name]: values[name] for name in sorted(values, key=_is_plain)},  # the plain name wins
         languages=tuple(suggestion.languages or [detected]),
         model_version=service.classifier.model_version,
         model_scores=await _score_soon(service, suggestion.text, caller),
@@ -261,10 +261,10 @@ async def take_suggestion(state: AppState, suggestion: Suggestion, caller: str |
         state.metrics.decision("failed")
         logger.error("feedback lost", extra={"error": str(error)})
         if isinstance(error, OutcomeUnknownError):
-            unknown = "The database did not say whether the decision was stored. Send it again: twice does no harm."
+            unknown = "The database did not report whether the decision was stored. Send it again: twice does no harm."
             raise ApiError(504, "timeout", unknown, retry_after_s=WAIT_S) from None
         raise not_stored() from None
-    except Exception as error:  # a bug, which must not take with it what a batch says of its other decisions
+    except Exception as error:  # a bug; a batch still has to answer for its other decisions
         state.metrics.decision("failed")
         logger.error("fault", extra=describe_fault(error))
         unknown = "Internal error; it is not known whether the decision was stored."
@@ -280,7 +280,7 @@ async def take_suggestion(state: AppState, suggestion: Suggestion, caller: str |
 
 
 def not_stored() -> ApiError:
-    """The refusal of a decision that is not kept, and will not be unless it is sent again."""
+    """The refusal of a decision that is not stored, and will not be unless it is sent again."""
     return ApiError(503, "unavailable", "Feedback cannot be stored now.", retry_after_s=WAIT_S)
 
 
@@ -289,7 +289,7 @@ def _is_plain(name: str) -> bool:
 
 
 async def _score_soon(service: PredictionService, text: str, caller: str | None) -> dict[str, float] | None:
-    """What the model says of a text, where it can say so at once; a decision is worth keeping without it."""
+    """The model's scores of a text, if they come at once; a decision is worth storing without them."""
     try:
         async with asyncio.timeout(_SOON_S):
             return (await service.read([text], caller=caller))[0].probabilities
@@ -301,12 +301,12 @@ async def _score_soon(service: PredictionService, text: str, caller: str | None)
 
 
 def render_message(message: Message, headers: Mapping[str, str] | None = None) -> Response:
-    """A message as an answer."""
+    """A message as a response."""
     return Response(message.model_dump_json(exclude_none=True), headers=headers, media_type="application/json")
 
 
 def _describe_body(kind: type[Message], attributes: Sequence[str]) -> JsonSchemaValue:
-    """What a method takes, for the OpenAPI document: the type of its message, and what a type does not tell."""
+    """A method's request body for the OpenAPI document: the type of its message, and what the type cannot express."""
     schema = inline_schema(kind)
     named = "requestedAttributes" if "requestedAttributes" in schema["properties"] else "attributeScores"
     schema["properties"][named]["propertyNames"] = {"enum": list(attributes)}
