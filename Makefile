@@ -23,12 +23,13 @@ model: $(VENV)/.installed
 # The multilingual model that the package ships, trained anew into runs/compact-multi-bundle: make model-multi DATA=FOLDER,
 # with jigsaw/train.parquet, jigsaw/multilingual_validation.csv.gz and the open sets in open/. TRAIN as above.
 model-multi: $(VENV)/.installed
+	test -f configs/compact-multi.md
 	test -d "$(DATA)/open" || { echo "make model-multi DATA=FOLDER: name the folder with jigsaw/ and open/"; exit 2; }
 	$(PYTHON) -m pip install --quiet wordfreq==3.1.1
 	$(PYTHON) examples/counterparts.py runs/counterparts.csv
 	$(PYTHON) examples/open_sets.py "$(DATA)/open" --jigsaw "$(DATA)/jigsaw/train.parquet" \
 		--multilingual "$(DATA)/jigsaw/multilingual_validation.csv.gz" --more runs/counterparts.csv --to runs/multi
-	test -d runs/multi/backbone || $(PYTHON) examples/cut_backbone.py multilingual-e5-small --layers 6 \
+	test -f runs/multi/backbone/config.json || $(PYTHON) examples/cut_backbone.py multilingual-e5-small --layers 6 \
 		--texts runs/multi/train.parquet runs/multi/further.parquet --to runs/multi/backbone
 	$(PYTHON) -m moderation train --config configs/compact-multi.toml $(TRAIN)
 	$(PYTHON) -m moderation export runs/compact-multi --to runs/compact-multi-bundle --formats onnx-int8 --overwrite \

@@ -141,6 +141,8 @@ def main() -> None:
         wanted |= most_frequent(count_texts(tokenizer, rows[TEXT_COLUMN].tolist()), OF_TEXTS)
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not 0 < given.layers <= config["num_hidden_layers"]:
+        parser.error(f"--layers {given.layers}: the backbone has {config['num_hidden_layers']}")
     kept = keep_pieces(content, wanted)
     pad = kept.index(config["pad_token_id"])
     config |= {"num_hidden_layers": given.layers, "vocab_size": len(kept), "pad_token_id": pad}
@@ -150,8 +152,8 @@ def main() -> None:
     (given.to / "tokenizer.json").write_text(
         json.dumps(cut_tokenizer(content, kept), ensure_ascii=False), encoding="utf-8"
     )
-    (given.to / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (given.to / "tokenizer_config.json").write_bytes((folder / "tokenizer_config.json").read_bytes())
+    (given.to / "config.json").write_text(json.dumps(config), encoding="utf-8")  # last: it shows that all is there
     print(f"{given.to}: {given.layers} layers, {len(kept):,} pieces")
 
 

@@ -229,7 +229,7 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Write the four tables, and print the rows of each source."""
+    """Write the tables, and print the rows of each source."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder with the open sets, NAME.csv.gz")
     parser.add_argument("--jigsaw", type=Path, required=True, help="table of the Jigsaw comments")

@@ -72,12 +72,23 @@ class Bundle(Manifest):
 def find_models(name: str | Path) -> list[Path]:
     """The folders that a name or a path means, in the order in which a classifier asks them.
 
+    Args:
+        name: `auto`, `en`, `multi`, or a folder; a `Path` means an existing folder rather than a name.
+
+    Raises:
+        ArtifactError: the package lacks its models.
+
     >>> [folder.name for folder in find_models("en")], find_models("runs/mine")
     (['compact-en'], [PosixPath('runs/mine')])
     """
-    if str(name) == AUTO:
-        return [folder for folder in NAMED.values() if folder.is_dir()]
-    return [NAMED.get(str(name), Path(name))]
+    if isinstance(name, Path) and name.is_dir():  # a path does not keep a leading ./
+        return [name]
+    if str(name) != AUTO:
+        return [NAMED.get(str(name), Path(name))]
+    found = [folder for folder in NAMED.values() if folder.is_dir()]
+    if not found:
+        raise ArtifactError(f"{_MODELS}: no model is included in this installation. Install the package again.")
+    return found
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -112,6 +123,12 @@ def read_bundle(path: Path) -> Bundle:
         raise ArtifactError(
             f"{path / MANIFEST}: bundle format {escape_name(repr(number))}; this version of the toolkit reads "
             f"{FORMAT_VERSION} and {WITH_LANGUAGES}. {_UPGRADE}"
+        )
+    if ("by_language" in content) != (number == WITH_LANGUAGES):
+        having = "without" if number == WITH_LANGUAGES else "with"
+        raise ArtifactError(
+            f"{path / MANIFEST}: bundle format {number} {having} thresholds by language. Get the bundle from its "
+            "source again, or export it again."
         )
     if content.get("version") != manifest_version(content):
         raise ArtifactError(

@@ -16,7 +16,7 @@ from moderation.categories import check_mapping
 from moderation.errors import ArtifactError, ConfigError
 from moderation.escapes import LONGEST_NAME, escape_name
 from moderation.labels import check_same_labels
-from moderation.language_codes import base_language
+from moderation.language_codes import UNDETERMINED, base_language
 from moderation.manifest_values import (
     LANGUAGE,
     is_whole,
@@ -222,7 +222,8 @@ def read_by_language(content: Mapping[str, object], labels: tuple[str, ...]) -> 
         return {}
     found: dict[str, LanguageTuning] = {}
     for code, own in read_object(content, "by_language").items():
-        if not LANGUAGE.fullmatch(code) or code != base_language(code) or len(found) >= _MOST_LANGUAGES:
+        is_code = LANGUAGE.fullmatch(code) and code == base_language(code) != UNDETERMINED
+        if not is_code or len(found) >= _MOST_LANGUAGES:
             raise ConfigError(f"by_language: expected up to {_MOST_LANGUAGES} codes such as tr or ur-Latn.")
         if not isinstance(own, dict):
             raise ConfigError(f"by_language.{code}: expected an object.")

@@ -16,6 +16,7 @@ from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError, MissingExtraError
 from moderation.evaluation.probabilities import BoolArray, FloatArray, predict
 from moderation.inference.classifier import Classifier
+from moderation.inference.routing import Reading
 from moderation.links import refuse_links_out
 from moderation.locks import claimed
 from moderation.migration.attributes import Attribute, match_attributes
@@ -57,8 +58,7 @@ def _migrate(config: MigrateConfig) -> int:
     with Classifier.load(config.model or AUTO, backend=config.backend, threads=config.threads) as classifier:
         if rates:
             _check_labels(rates, classifier.labels)
-        probabilities = _score(classifier, old.texts)
-        migration = _match(config, classifier, old, probabilities, rates)
+        migration = _match(config, classifier, old, _score(classifier, old.texts), rates)
     texts = dict(zip(old.rows.tolist(), old.texts, strict=True)) if config.show_texts else None
     print(format_migration(migration, texts))
     chosen = to_json_bytes(THRESHOLDS.to_plain(record_thresholds(migration)))
@@ -78,10 +78,11 @@ def _match(
     config: MigrateConfig,
     classifier: Classifier,
     old: OldScores,
-    probabilities: FloatArray,
+    reading: Reading,
     rates: Mapping[str, float],
 ) -> Migration:
     """Match attributes, or the requested shares, and combine the results."""
+    probabilities = reading.probabilities
     labels, matching = classifier.labels, config.matching
     attributes: Sequence[Attribute] = ()
     by_rate: dict[str, Match] = {}
@@ -91,20 +92,26 @@ def _match(
         known = find_attributes(labels, classifier.bundle.mapping)
         attributes = match_attributes(old, probabilities, labels, known, matching)
     matched = {one.label for one in attributes} | by_rate.keys()
+    unmatched = [label for label in labels if label not in matched]
+    # Where languages have thresholds of their own, those of labels without old scores are not written at all.
+    left = unmatched if config.others == "bundle" and classifier.router is not None else []
     kept = classifier.thresholds_by_label
-    others = {label: 1.0 if config.others == "off" else kept[label] for label in labels if label not in matched}
+    others = {label: 1.0 if config.others == "off" else kept[label] for label in unmatched if label not in left}
     chosen = {one.label: one.taken.threshold for one in attributes} | {
         label: match.threshold for label, match in by_rate.items()
     }
-    thresholds = np.array([(others | chosen)[label] for label in labels], dtype=np.float32)
+    cuts = np.broadcast_to(classifier.thresholds_of(reading.routes), probabilities.shape).copy()
+    for label, threshold in (others | chosen).items():
+        cuts[:, labels.index(label)] = threshold
     return Migration(
         source=str(config.input_path),
         model_version=classifier.model_version,
-        calibrated=classifier.bundle.is_calibrated,
+        calibrated=any(model.bundle.is_calibrated for model in classifier.models),
         attributes=attributes,
         rates=by_rate,
-        together=_together(old, np.any(predict(probabilities, thresholds), axis=1), attributes),
+        together=_together(old, np.any(predict(probabilities, cuts), axis=1), attributes),
         others=others,
+        left=left,
         warnings=[
             *_find_foreign(classifier, old.texts, matching.seed),
             *find_doubts(old, attributes, by_rate),
@@ -147,15 +154,17 @@ def _find_foreign(classifier: Classifier, texts: Sequence[str], seed: int) -> li
     return find_foreign(texts, languages, classifier.languages, seed)
 
 
-def _score(classifier: Classifier, texts: Sequence[str]) -> FloatArray:
-    found = np.concatenate([classifier.probabilities(part) for part in some_at_once(texts, "Scoring")])
+def _score(classifier: Classifier, texts: Sequence[str]) -> Reading:
+    parts = [classifier.read(part) for part in some_at_once(texts, "Scoring")]
+    found = np.concatenate([part.probabilities for part in parts])
     n_wrong = int(np.isnan(found).any(axis=1).sum())
     if n_wrong:
         raise ArtifactError(
             f"{classifier.model_version}: its answer to {n_wrong:,} of {len(texts):,} comments is not a number. Use "
             "another model, or leave those comments out: moderation score lists them."
         )
-    return found
+    n_windows = np.concatenate([part.n_windows for part in parts])
+    return Reading(found, n_windows, [route for part in parts for route in part.routes])
 
 
 def _check_labels(rates: Mapping[str, float], labels: Sequence[str]) -> None:

@@ -39,7 +39,8 @@ _SURE = 0.9  # probability that outweighs the absence of common words
 _ENGLISH_SHARE, _SOME_ENGLISH, _HARDLY_ANY = 0.25, 0.1, 0.04  # common words: enough alone; enough to ask; a few
 _ROMANISED_SHARE = 0.1
 _OTHER_SCRIPTS = 0.3  # more of a text's letters than that, and the text is not English
-_PIECE, _MOST_PIECES, _PIECE_SHARE = 40, 5, 0.15  # characters; how many are looked at; common words of an English one
+_PIECE, _LONG_PIECE, _PIECE_SHARE = 40, 80, 0.15  # characters, of a short and a long text; its common English words
+_FEW_PIECES, _MOST_PIECES, _APART = 5, 200, 120  # how many are looked at; characters from one to the next
 # What is in no language: addresses, user names, and what data sets put in their places.
 _NO_PROSE = re.compile(r"https?://\S+|www\.\S+|@\w+|<\w+>|\[\w+\]|&\w+;")
 _CUT_WORD = re.compile(r"^[!-\u024f]+\s|\s[!-\u024f]+$")  # Chinese and the like has no spaces between words
@@ -259,13 +260,15 @@ def _prose(text: str) -> str:
 def _pieces(text: str) -> list[str]:
     """Pieces of a text, of whole words, evenly spread from its beginning to its end.
 
-    >>> _pieces("one two three"), len(_pieces("one two three " * 1000))
-    (['one two three'], 5)
+    Two thirds of a long text are in one of them, up to 24,000 characters.
+
+    >>> _pieces("one two three"), len(_pieces("one two three " * 100)), len(_pieces("one two three " * 10_000))
+    (['one two three'], 11, 200)
     """
-    n_pieces = min(-(-len(text) // _PIECE), _MOST_PIECES)
+    n_pieces = min(-(-len(text) // _PIECE), max(_FEW_PIECES, len(text) // _APART), _MOST_PIECES)
     if n_pieces <= 1:
         return [text]
-    size = min(len(text) // n_pieces, 2 * _PIECE)
+    size = min(len(text) // n_pieces, _LONG_PIECE)
     starts = [(len(text) - size) * place // (n_pieces - 1) for place in range(n_pieces)]
     return [_CUT_WORD.sub("", text[start : start + size]) for start in starts]
 

@@ -40,6 +40,7 @@ class Migration:
         together: Over all labels.
         others: Labels without old scores -> their threshold.
         warnings: What makes the thresholds doubtful.
+        left: Labels without old scores that keep the thresholds of each bundle and language.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Migration:
     together: Together
     others: Mapping[str, float]
     warnings: Sequence[str]
+    left: Sequence[str] = ()
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -72,7 +74,7 @@ class Migration:
                 f"{together.agreement:.1%} decided as before (kappa {number(together.kappa)})"
             ]
         off = [label for label, threshold in self.others.items() if threshold == 1]
-        kept = [label for label in self.others if label not in off]
+        kept = [*(label for label in self.others if label not in off), *self.left]
         if off:
             said.append(f"without old scores, so turned off (threshold 1): {', '.join(off)}")
         if kept:

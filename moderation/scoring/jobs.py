@@ -1,5 +1,7 @@
 """A scoring job: input, classifier, output, and everything on which the output depends."""
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moderation.artifacts import resolve_target
+from moderation.documents import to_plain
 from moderation.errors import ConfigError
 from moderation.extras import package_version
 from moderation.inference.backends import backends
@@ -144,7 +147,14 @@ def fingerprint(job: Job, table: StreamedTable, content: FileFacts) -> dict[str,
         {"input_name": job.input_path.name, "input_bytes": content.bytes, "input_sha256": content.sha256}
         | {"model": "+".join(f"{model.bundle.name}@{model.bundle.version}/{model.backend_name}" for model in models)}
         | {"thresholds": classifier.thresholds_by_label, "thresholds_from": classifier.thresholds_from}
+        | ({} if classifier.router is None else {"tunings": _digest(classifier)})
         | settings_of(job, job.options.text_column)
         | {"objects_kept": OBJECT in table.schema.names}
         | {package: package_version(package) for package in packages}
     )
+
+
+def _digest(classifier: Classifier) -> str:
+    """A hash of all calibrators and thresholds; those of a run folder are not in its version."""
+    content = [to_plain(tunings) for tunings in classifier.tunings]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -13,6 +13,7 @@ from moderation.artifacts import read_json, sha256, write_json
 from moderation.errors import ArtifactError
 from moderation.extras import toolkit_version
 from moderation.inference.classifier import Classifier
+from moderation.language_codes import UNDETERMINED
 from moderation.manifests import FileFacts
 
 KEY = "content-moderation"
@@ -78,7 +79,7 @@ class Origin:
             "version": VERSION,
             "toolkit": f"content-moderation {toolkit_version()}",
             "model": {"name": bundle.name, "version": bundle.version, "backend": classifier.backend_name},
-            **({"models": describe_models(classifier)} if len(classifier.models) > 1 else {}),
+            **({} if classifier.router is None else {"models": describe_models(classifier)}),
             "model_version": classifier.model_version,
             "labels": list(classifier.labels),
             "thresholds": classifier.thresholds_by_label,
@@ -91,10 +92,17 @@ class Origin:
 
 
 def describe_models(classifier: Classifier) -> list[dict[str, object]]:
-    """Name, version and backend of each model, as plain values."""
+    """Name, version, backend and thresholds of each model, as plain values."""
+    labels = classifier.labels
     return [
-        {"name": model.bundle.name, "version": model.bundle.version, "backend": model.backend_name}
-        for model in classifier.models
+        {
+            "name": model.bundle.name,
+            "version": model.bundle.version,
+            "backend": model.backend_name,
+            "thresholds": dict(zip(labels, tunings.general.thresholds, strict=True)),
+            "thresholds_by_language": tunings.thresholds_by_language(labels),
+        }
+        for model, tunings in zip(classifier.models, classifier.tunings, strict=True)
     ]
 
 
@@ -102,8 +110,17 @@ def describe_thresholds(classifier: Classifier) -> str:
     """Which thresholds decide, in a few words for people."""
     if classifier.thresholds_from == "bundle":
         return "the bundle's"
-    shipped = dict(zip(classifier.bundle.labels, classifier.bundle.thresholds, strict=True))
-    moved = [f"{label} {value:g}" for label, value in classifier.thresholds_by_label.items() if value != shipped[label]]
+    changed = {
+        label
+        for model, after in zip(classifier.models, classifier.tunings, strict=True)
+        for code in (UNDETERMINED, *after.by_language)
+        for label, old, new in zip(
+            classifier.labels, model.bundle.tunings.of(code).thresholds, after.of(code).thresholds, strict=True
+        )
+        if old != new
+    }
+    shipped = classifier.labels
+    moved = [f"{label} {value:g}" for label, value in classifier.thresholds_by_label.items() if label in changed]
     rest = "" if len(moved) == len(shipped) else "; all others as in the bundle" if moved else "as in the bundle"
     return f"set ({', '.join(moved)}{rest})"
 

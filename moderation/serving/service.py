@@ -27,6 +27,7 @@ from moderation.serving.queue import Batcher
 LONG = 20_000
 """Requests with more characters are cut into windows in a separate thread, so that no short one waits for them."""
 
+_TOKENS_PER_LANGUAGE = 8
 _CHARACTERS_PER_TOKEN = 3  # too few rather than too many
 _PIECE = 1_000
 # Emoji and other signs that stand for words.
@@ -114,14 +115,15 @@ class PredictionService:
         self._batcher.submit(self._cut((*_WARM_UP, _LONG_WARM_UP)), len(_WARM_UP) + 1).result()
 
     async def read(
-        self, texts: Sequence[str], *, caller: str | None = None, n_counted: int | None = None
+        self, texts: Sequence[str], *, caller: str | None = None, owners: Sequence[int] = ()
     ) -> list[TextResult]:
         """Results of texts, in order.
 
         Args:
             texts: Any number.
             caller: Name of the request's key, which finds only its own earlier results in the cache; None: no key.
-            n_counted: How many of the first texts to count in the metrics (the others are sentences); None: all.
+            owners: The last texts may be sentences of others: for each of them the index of the text that it is from.
+                They are decided at that text's thresholds, and not counted in the metrics.
 
         Raises:
             ApiError: 400, an invalid text; 429, a long queue; 503, the server is stopping; 504, no answer in time.
@@ -146,7 +148,10 @@ class PredictionService:
         of_text = [rows[key] for key in keys]
         probabilities = np.stack([row for row, _, _ in of_text])
         n_windows = np.array([count for _, count, _ in of_text], dtype=np.int64)
-        results = self.classifier.decide(Reading(probabilities, n_windows, [route for _, _, route in of_text]))
+        routes = [route for _, _, route in of_text]
+        n_counted = len(texts) - len(owners)
+        decided_as = [*routes[:n_counted], *(routes[owner] for owner in owners)]
+        results = self.classifier.decide(Reading(probabilities, n_windows, routes), decided_as)
         self._metrics.texts(results[:n_counted], sum(key in known for key in keys[:n_counted]))
         if self.on_results is not None:
             self.on_results(texts[:n_counted], results[:n_counted])
@@ -159,7 +164,7 @@ class PredictionService:
             ApiError: 413 or 429.
         """
         if texts:
-            n_tokens, long = measure(texts)
+            n_tokens, long = self._measure(texts)
             self._admit(n_tokens, long=long)
 
     def check_room(self) -> None:
@@ -204,7 +209,7 @@ class PredictionService:
             return {key: row for key in keys if (row := self._cache.get(key)) is not None}
 
     async def _compute(self, texts: list[str]) -> list[_Row]:
-        n_tokens, long = measure(texts)
+        n_tokens, long = self._measure(texts)
         try:
             async with asyncio.timeout(min(self._timeout_s, seconds_left())):
                 windows = await self._cut_aside(texts, n_tokens, long=long)
@@ -222,6 +227,12 @@ class PredictionService:
         routes = {place: window.route for place, window in windows}
         rows = enumerate(zip(probabilities, n_windows.tolist(), strict=True))
         return [(row.copy(), count, routes[place]) for place, (row, count) in rows]
+
+    def _measure(self, texts: Sequence[str]) -> tuple[int, bool]:
+        """As `measure`; recognising a language takes about as long as computing some tokens, however short the text."""
+        n_tokens, long = measure(texts)
+        n_more = _TOKENS_PER_LANGUAGE * len(texts) if self.classifier.router is not None else 0
+        return n_tokens + n_more, long or n_more > LONG // _CHARACTERS_PER_TOKEN
 
     def _admit(self, n_tokens: int, *, long: bool) -> None:
         """Refuse a request that takes too long by itself (413), or would wait too long (429)."""
@@ -271,6 +282,7 @@ class PredictionService:
             self._check_alone(n_tokens + n_more)
 
         for place, text in enumerate(texts):
+            watch(0)
             found = self.classifier.windows(text, watch)
             windows += [(place, window) for window in found]
             n_tokens += sum(len(window.ids) for window in found)

@@ -88,7 +88,7 @@ def measure_open(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> 
         return measure_by_language(probabilities, truth, names, labels, cuts)
 
     sets, languages = measure(SOURCE), measure(LANGUAGE)
-    of_set = frame.groupby(SOURCE)[LANGUAGE].first().astype(str)
+    of_set = {str(name): _join(part[LANGUAGE]) for name, part in frame.groupby(SOURCE)}
     rows = [
         (name, of_set[name], label, *_cells(figures))
         for name, of_labels in sets.items()
@@ -103,6 +103,12 @@ def measure_open(frame: pd.DataFrame, scorer: Scorer, options: SuiteOptions) -> 
         ),
         numbers=OpenNumbers(sets, languages),
     )
+
+
+def _join(codes: "pd.Series[str]") -> str:
+    """The languages of a set, the first few of many."""
+    names = sorted({str(code) for code in codes.dropna()})
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _cells(one: LanguageFigures) -> tuple[str, ...]:

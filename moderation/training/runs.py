@@ -47,7 +47,8 @@ def languages_of_run(run: RunFolder, settings: TrainOptions) -> tuple[str, ...]:
     if kept or not run.metrics("val").is_file():
         return kept
     measured = METRICS.read(run.metrics("val")).languages or {}
-    return name_languages([base_language(code) for code in measured if code != UNDETERMINED])
+    codes = dict.fromkeys(base_language(code) for code in measured if code != UNDETERMINED)
+    return tuple(code for code in codes if name_languages([code]))
 
 
 def settings_of_moved_table(run: RunFolder, settings: TrainOptions, data_path: Path) -> TrainOptions | None:

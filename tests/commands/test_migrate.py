@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from moderation import Classifier, cli
+from moderation.inference.routing import Reading
 
 SECRET = "you are an absolute walnut and an idiot"
 
@@ -182,7 +183,10 @@ def test_nothing_but_an_earlier_migration_is_replaced(table, tmp_path, capsys, n
 
 
 def test_a_model_that_answers_no_number_sets_no_threshold(table, tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(Classifier, "probabilities", lambda self, texts: np.full((len(texts), 6), np.nan, np.float32))
+    def nothing(self: Classifier, texts: list[str]) -> Reading:
+        return Reading(np.full((len(texts), 6), np.nan, np.float32), np.ones(len(texts), np.int64), [])
+
+    monkeypatch.setattr(Classifier, "read", nothing)
     assert run(table, "-o", tmp_path / "out") == 1
     assert "its answer to 40 of 40 comments is not a number" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from moderation import Classifier, bundles, cli
+from moderation.artifacts import sha256
 from moderation.bundles import read_bundle
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import calibrate
@@ -19,6 +20,7 @@ from moderation.manifests import MANIFEST, manifest_version
 from moderation.serving.app import create_app
 
 pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
 
 ENGLISH = "You are a kind person and I like what you say about the river."
 TURKISH = "Bu yorum için çok teşekkür ederim, gerçekten güzel olmuş, çok güzel kardeşim benim."
@@ -40,8 +42,18 @@ def many(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = read_bundle(folder).labels
     turkish = {"thresholds": dict.fromkeys(labels, 0.0001), "calibration": {"method": "identity"}}
     own = {"by_language": {"tr": turkish}, "thresholds": dict.fromkeys(labels, 0.9999), "format_version": 2}
-    rewrite(folder, name="many", languages=["de", "tr"], **own)
+    files = json.loads((folder / MANIFEST).read_text())["files"] | shift_bias(folder, "onnx/model.onnx")
+    rewrite(folder, name="many", languages=["de", "tr"], files=files, **own)
     return folder
+
+
+def shift_bias(folder: Path, name: str) -> dict[str, Any]:
+    """Other weights, so that a text read by the wrong model has another answer; what the manifest says of the file."""
+    graph = onnx.load(folder / name)
+    (bias,) = (one for one in graph.graph.initializer if one.name.endswith("classifier.bias"))
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.3), bias.name))
+    onnx.save(graph, folder / name)
+    return {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}}
 
 
 @pytest.fixture
@@ -88,18 +100,53 @@ def test_a_text_of_unclear_language_has_the_highest_of_both_models(both: Classif
     (result,) = both.classify([UNCLEAR])
     assert np.float32(list(result.probabilities.values())).tobytes() == expected.tobytes()
     assert result.n_windows == 2
-    assert result.thresholds["toxic"] == np.float32(both.models[1].bundle.thresholds[0])
+    cuts = [model.bundle.thresholds[0] for model in both.models]
+    assert result.thresholds["toxic"] == max(cuts), "as the probability is the higher one"
 
 
 def test_thresholds_that_are_set_hold_for_all_models_and_languages(
     tiny_bundle: Path, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundles, "NAMED", {"en": tiny_bundle, "multi": many})
-    with Classifier.load(backend="onnx", threads=1, thresholds={"toxic": 0.75}) as classifier:
-        for result in classifier.classify([ENGLISH, TURKISH, GERMAN]):
-            assert result.thresholds["toxic"] == 0.75
+    with Classifier.load(backend="onnx", threads=1, thresholds={"toxic": 0.8}) as classifier:
+        assert classifier.thresholds_by_label["toxic"] == 0.8
+        for result in classifier.classify([ENGLISH, TURKISH, GERMAN, UNCLEAR]):
+            assert result.thresholds["toxic"] == 0.8
     with pytest.raises(ConfigError, match="is not a label"):
         Classifier.load(thresholds={"other": 0.5})
+
+
+def test_thresholds_by_language_in_a_file_decide_in_that_language(
+    tiny_bundle: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "NAMED", {"en": tiny_bundle, "multi": many})
+    path = tmp_path / "thresholds.json"
+    path.write_text(json.dumps({"thresholds": {"toxic": 0.8}, "by_language": {"tr": {"toxic": 0.3}}}))
+    with Classifier.load(backend="onnx", threads=1, thresholds=path) as classifier:
+        found = [result.thresholds["toxic"] for result in classifier.classify([ENGLISH, TURKISH, GERMAN])]
+    assert found == [0.8, 0.3, 0.8]
+
+
+def test_languages_are_unknown_if_those_of_one_model_are(
+    tiny_bundle: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(many, folder)
+    rewrite(folder, languages=[])
+    monkeypatch.setattr(bundles, "NAMED", {"en": tiny_bundle, "multi": folder})
+    with Classifier.load(backend="onnx", threads=1) as classifier:
+        assert classifier.languages == ()
+
+
+def test_a_sentence_is_decided_at_the_thresholds_of_its_text(client: TestClient) -> None:
+    mixed = f"{ENGLISH} {TURKISH}"
+    (answer,) = client.post("/v1/predict", json={"texts": [mixed], "sentences": True}).json()["results"]
+    assert answer["language"]["code"] == "und"
+    assert len(answer["sentences"]) == 2
+    for sentence in answer["sentences"]:
+        cuts = answer["thresholds"]
+        found = sentence["probabilities"]
+        assert sentence["flagged"] == [label for label in found if np.float32(found[label]) >= np.float32(cuts[label])]
 
 
 def test_it_can_be_sent_to_another_process(both: Classifier) -> None:
@@ -125,8 +172,6 @@ def trained_other(tiny_bundle: Path, tmp_path: Path) -> Path:
     content = json.loads((folder / MANIFEST).read_text())
     labels = list(names.values())
     thresholds = dict(zip(labels, content["thresholds"].values(), strict=True))
-    from moderation.artifacts import sha256
-
     facts = {"sha256": sha256(folder / "config.json"), "bytes": (folder / "config.json").stat().st_size}
     rewrite(
         folder,
@@ -138,7 +183,7 @@ def trained_other(tiny_bundle: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_names_model_is_loaded_alone(both: Classifier, many: Path) -> None:
+def test_a_named_model_is_loaded_alone(both: Classifier, many: Path) -> None:
     with Classifier.load("multi", backend="onnx", threads=1) as classifier:
         assert classifier.bundle.path == many
         assert len(classifier.models) == 1
@@ -204,6 +249,7 @@ def test_all_three_apis_answer_with_the_model_and_thresholds_of_the_language(
         ({"TR": {}}, "expected up to 500 codes"),
         ({"not a code": {}}, "expected up to 500 codes"),
         ({"tr": []}, r"by_language\.tr: expected an object"),
+        ({"und": {}}, "expected up to 500 codes"),
         ({"tr": {"thresholds": {"toxic": 0.5}, "calibration": {"method": "identity"}}}, r"by_language\.tr"),
         ({"tr": {"thresholds": {"toxic": 2}, "calibration": {"method": "identity"}}}, "outside"),
     ],
@@ -214,3 +260,29 @@ def test_tunings_by_language_that_make_no_sense_are_refused(many: Path, tmp_path
     rewrite(folder, by_language=own)
     with pytest.raises(ArtifactError, match=words):
         read_bundle(folder)
+
+
+def test_the_format_version_shows_whether_there_are_thresholds_by_language(many: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(many, folder)
+    rewrite(folder, format_version=1)
+    with pytest.raises(ArtifactError, match="format 1 with thresholds by language"):
+        read_bundle(folder)
+    content = json.loads((folder / MANIFEST).read_text())
+    del content["by_language"]
+    (folder / MANIFEST).write_text(json.dumps(content))
+    rewrite(folder, format_version=2)
+    with pytest.raises(ArtifactError, match="format 2 without"):
+        read_bundle(folder)
+
+
+def test_a_folder_called_like_a_model_is_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bundles.find_models(Path("en")) == [bundles.NAMED["en"]]
+    (tmp_path / "en").mkdir()
+    assert bundles.find_models(Path("en")) == [Path("en")]
+    assert bundles.find_models("./en") == [Path("en")]
+    assert bundles.find_models("en") == [bundles.NAMED["en"]]
+    monkeypatch.setattr(bundles, "NAMED", {"en": tmp_path / "absent"})
+    with pytest.raises(ArtifactError, match="no model is included"):
+        bundles.find_models("auto")

@@ -203,7 +203,8 @@ async def _predict(state: AppState, body: PredictRequest, caller: str | None) ->
     most = max(1, MAX_SENTENCES // max(1, len(body.texts)))
     spans = [split_sentences(text, most=most) if body.sentences else [] for text in body.texts]
     pieces = [text[begin:end] for text, some in zip(body.texts, spans, strict=True) for begin, end in some]
-    found = await service.read([*body.texts, *pieces], caller=caller, n_counted=len(body.texts))
+    owners = [place for place, some in enumerate(spans) for _ in some]
+    found = await service.read([*body.texts, *pieces], caller=caller, owners=owners)
     if len(found) > _FEW:  # not on the event loop, where all other requests would wait
         return await run_heavy(_put_together, state, body, spans, found)
     return _put_together(state, body, spans, found)
@@ -244,6 +245,7 @@ def render_model(service: PredictionService, counterparts: Counterparts) -> byte
     """The answer of `/v1/model`, as JSON."""
     classifier = service.classifier
     bundle = classifier.bundle
+    curves = bundle.records.get("curves")
     answer = ModelAnswer(
         model_version=classifier.model_version,
         name=bundle.name,
@@ -254,7 +256,7 @@ def render_model(service: PredictionService, counterparts: Counterparts) -> byte
         languages=list(classifier.languages),
         models=_describe_models(classifier),
         window={"length": bundle.window_length, "overlap": bundle.window_overlap},
-        curves=bundle.records.get("curves"),
+        curves=curves if isinstance(curves, dict) else None,
         categories=_describe_categories(counterparts),
         labels_without_category=list(counterparts.without_category),
         attributes=counterparts.attributes,
@@ -270,6 +272,7 @@ def _describe_models(classifier: Classifier) -> list[OneModel]:
         own = {code: classifier.thresholds_of([Route(code, place)]) for code in bundle.by_language}
         metrics = bundle.records.get("metrics")
         test = metrics.get("test") if isinstance(metrics, dict) else None
+        measured = test.get("languages") if isinstance(test, dict) else None
         answers.append(
             OneModel(
                 model_version=model.version,
@@ -277,7 +280,7 @@ def _describe_models(classifier: Classifier) -> list[OneModel]:
                 languages=list(bundle.languages),
                 thresholds=_name(classifier, general),
                 thresholds_by_language={code: _name(classifier, cuts) for code, cuts in own.items()},
-                figures_by_language=test.get("languages") or {} if isinstance(test, dict) else {},
+                figures_by_language=measured if isinstance(measured, dict) else {},
             )
         )
     return answers

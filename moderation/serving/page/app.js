@@ -71,6 +71,12 @@ function describe(model) {
   at("card").lastElementChild.replaceChildren(...renderCard(model.card ?? ""));
 }
 
+/** Whether thresholds depend on the text's language. */
+function isRouted() {
+  const { models } = state.model;
+  return models.length > 1 || Object.keys(models[0].thresholds_by_language).length > 0;
+}
+
 function describeOrigin() {
   const { curves } = state.model;
   const known = !curves
@@ -102,7 +108,8 @@ function keep() {
 function draw() {
   if (!labels) return;
   const probabilities = state.result?.probabilities ?? null;
-  labels.use(state.result?.thresholds);
+  const reader = state.result?.model_version ?? state.model.models[0].model_version;
+  labels.use(state.result?.thresholds, reader === state.model.models[0].model_version);
   at("origin").textContent = describeOrigin();
   at("model").textContent = state.result?.model_version ?? state.model.model_version;
   const flagged = probabilities ? labels.flagged(probabilities) : [];
@@ -110,6 +117,7 @@ function draw() {
   labels.draw(probabilities);
   texts.draw(probabilities ? shown : null, labels.thresholds[shown], flagged.includes(shown), state.model.languages);
   at("reset").disabled = !labels.isMoved;
+  at("copy").disabled = isRouted() && !labels.isMoved; // nothing that would suit every language
   const verdict = !probabilities ? texts.text.trim() ? "Not scored yet" : "No text" : flagged.length ? `Flagged: ${flagged.join(", ")}` : "Not flagged";
   at("verdict").textContent = verdict;
   at("verdict").classList.toggle("flagged", flagged.length > 0);
@@ -164,10 +172,9 @@ function askForKey({ kind }) {
 }
 
 async function copyThresholds() {
-  const { models, model_version: version } = state.model;
-  const isOne = models.length === 1 && Object.keys(models[0].thresholds_by_language).length === 0;
+  const { model_version: version } = state.model;
   // Set for a server, a threshold holds for every language: leave out those that nobody moved.
-  const copied = { model_version: version, thresholds: isOne || !labels.isMoved ? labels.thresholds : labels.moved };
+  const copied = { model_version: version, thresholds: isRouted() ? labels.moved : labels.thresholds };
   const text = JSON.stringify(copied, null, 2);
   try {
     await navigator.clipboard.writeText(text);

@@ -46,10 +46,10 @@ export class LabelPanel {
     this.#onChange();
   }
 
-  /** Take the thresholds of a text, which depend on its language; none: the model's. Its curves belong to those. */
-  use(thresholds) {
+  /** Take the thresholds of a text, which depend on its language; none: the model's. The curves are the first model's. */
+  use(thresholds, isFirst) {
     this.#tuned = thresholds ?? this.#model.thresholds;
-    this.hasCurves = this.#model.labels.every((label) => this.#tuned[label] === this.#model.thresholds[label]);
+    this.hasCurves = isFirst && this.#model.labels.every((label) => this.#tuned[label] === this.#model.thresholds[label]);
   }
 
   #at(label) {

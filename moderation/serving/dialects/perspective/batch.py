@@ -213,8 +213,9 @@ async def _analyze_all(state: AppState, ready: Sequence[_Ready]) -> dict[int, Re
 async def _analyze(state: AppState, analyses: Sequence[Analysis], caller: str | None) -> list[Response]:
     texts = [analysis.wanted.text for analysis in analyses]
     pieces = [piece for analysis in analyses for piece in analysis.pieces]
+    owners = [place for place, analysis in enumerate(analyses) for _ in analysis.pieces]
     try:
-        results = await state.service.read([*texts, *pieces], caller=caller, n_counted=len(texts))
+        results = await state.service.read([*texts, *pieces], caller=caller, owners=owners)
     except ApiError as problem:
         return [render_problem(problem) for _ in analyses]
     return await run_heavy(_render_all, state, analyses, results)

@@ -142,7 +142,7 @@ async def analyze(request: Request) -> Response:
     state = state_for(request)
     analysis = prepare(state, await read_by_size(partial(read_wanted, state), await request.body()))
     texts = [analysis.wanted.text, *analysis.pieces]
-    whole, *parts = await state.service.read(texts, caller=request.scope[CALLER], n_counted=1)
+    whole, *parts = await state.service.read(texts, caller=request.scope[CALLER], owners=[0] * (len(texts) - 1))
     return render_analysis(state, analysis, whole, parts)
 
 
