@@ -50,7 +50,7 @@ def test_an_insult_on_standard_input_is_flagged_offline_without_torch():
 
 
 def test_a_text_in_another_language_is_named():
-    (row,), said = score("Das ist ein ganz gewöhnlicher deutscher Satz über das Wetter von gestern.\n")
+    (row,), said = score("Das ist ein ganz gewöhnlicher deutscher Satz über das Wetter von gestern.\n", "--model", "en")
     assert row["detected_language"] == "de"
     assert "not trained on (de 1)" in said
 

@@ -117,7 +117,7 @@ def test_comments_in_other_languages_and_low_thresholds_are_reported(tmp_path, c
     texts = [f"{who} {what}, {number} veces" for who in words[0] for what in words[1] for number in range(5)]
     scores = [0.9 if "echen" in text else 0.1 for text in texts]
     pd.DataFrame({"body": texts, "TOXICITY": scores}).to_csv(tmp_path / "es.csv", index=False)
-    assert run(tmp_path / "es.csv", "-o", tmp_path / "out") == 0
+    assert run(tmp_path / "es.csv", "-o", tmp_path / "out", "--model", "en") == 0
     printed = capsys.readouterr().out
     assert "Note: 30 of 30 sampled comments are in languages that the model was not trained on (es 30)" in printed
     assert "is very low for this model" in printed
@@ -126,7 +126,7 @@ def test_comments_in_other_languages_and_low_thresholds_are_reported(tmp_path, c
 
 def test_a_share_to_flag_without_old_scores(table, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "py3langid", None)
-    assert run(table, "-o", tmp_path / "out", "--flag-rate", "0.1", "toxic=0.25") == 0
+    assert run(table, "-o", tmp_path / "out", "--flag-rate", "0.1", "toxic=0.25", "--model", "en") == 0
     numbers = json.loads((tmp_path / "out" / "migration.json").read_text())
     assert numbers["rates"]["toxic"]["n_flagged"] == 10
     assert numbers["rates"]["insult"]["n_flagged"] == 4

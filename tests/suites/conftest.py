@@ -146,6 +146,7 @@ def suites(tmp_path: Path) -> dict[str, Path]:
         "toxic-spans": write(tmp_path, "tsd.csv", spans),
         "jigsaw": write(tmp_path, "jigsaw.csv", jigsaw),
         "evasion": write(tmp_path, "evasion.csv", jigsaw),
+        "open": write(tmp_path, "open.csv", [row | {"lang": "de", "source": "posts"} for row in jigsaw]),
         "jigsaw-multilingual": write(tmp_path, "validation.csv", multilingual),
         "surge": write(tmp_path, "surge.csv", surge),
         "binary": write(tmp_path, "plain.csv", plain),
