@@ -58,12 +58,13 @@ def test_english_sets_teach_and_sets_in_other_languages_judge(tmp_path: Path) ->
     assert hate["identity_hate"].tolist() == [1, 0]
 
 
-def test_jigsaws_comments_in_other_languages_are_halved_and_never_trained_on(tmp_path: Path) -> None:
+def test_jigsaws_comments_in_other_languages_have_three_splits(tmp_path: Path) -> None:
     path = tmp_path / "multilingual.csv"
     texts = [f"comment {i}" for i in range(400)]
     pd.DataFrame({"comment_text": texts, "lang": ["es", "it"] * 200, "toxic": [0, 0, 1, 0] * 100}).to_csv(path)
     found = multilingual(path)
-    assert found.groupby("split").size().between(160, 240).all()
-    assert set(found["split"]) == {"val", "test"}
+    sizes = found.groupby("split").size().to_dict()
+    assert 160 <= sizes["train"] <= 240
+    assert all(60 <= sizes[split] <= 140 for split in ("val", "test"))
     assert found["insult"].isna().all()
     assert multilingual(path)["split"].tolist() == found["split"].tolist()
