@@ -205,7 +205,7 @@ def jigsaw(path: Path, seed: int) -> pd.DataFrame:
 
 
 def multilingual(path: Path) -> pd.DataFrame:
-    """Jigsaw's comments in other languages: half to train on, a quarter each for val and test, by a hash of the text."""
+    """Jigsaw's comments in other languages: half to train on, a quarter for val, a quarter for test, by a hash."""
     rows = pd.read_csv(path, encoding="utf-8")
     texts = rows["comment_text"].astype(str)
     columns = {name: np.float32("nan") for name in JIGSAW_LABELS} | {"toxic": rows["toxic"].astype(np.float32)}
