@@ -1,6 +1,7 @@
 """Write friendly and hostile sentences made of the same words, as additional training comments.
 
     python examples/counterparts.py runs/counterparts.csv
+    python examples/counterparts.py runs/counterparts.csv --languages es pt
 
 A model that learns only from comment sections mostly sees some groups of people where they are abused, and takes their
 names for abuse. It takes "idiot" for an insult even if somebody complains about being called one, and "kill" for a
@@ -8,75 +9,50 @@ threat even if the text is about a process. Here every group appears in every se
 also appear in reports and denials, and words of threats in harmless talk. So the meaning counts for more than the word
 (Dixon et al. 2018, Measuring and Mitigating Unintended Bias in Text Classification; the sentences are this project's
 own). Slurs are not spelled out. The sample in the package is added.
+
+`--languages` adds the sentences of `examples/counterparts/CODE.toml`, and a column `lang`. The files differ from the
+English sentences below: groups are named in the plural only, and whole sentences with swear words are added. To stay
+small, a language puts a third of the groups into each frame, and half of everything else.
 """
 
+import argparse
+import re
 import sys
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from moderation.errors import DataError, ModerationError
 from moderation.labels import JIGSAW_LABELS
 
+FOLDER = Path(__file__).with_suffix("")
 SAMPLE = Path(__file__).parents[1] / "moderation" / "data" / "sample" / "comments.csv"
 # How each is named before a noun; after "is"; in the plural.
 GROUPS = (
-    ("African", "African", "Africans"),
-    ("American", "American", "Americans"),
-    ("Arab", "an Arab", "Arabs"),
-    ("Asian", "Asian", "Asians"),
-    ("atheist", "an atheist", "atheists"),
-    ("autistic", "autistic", "autistic people"),
-    ("bisexual", "bisexual", "bisexuals"),
-    ("black", "black", "black people"),
-    ("black", "a black man", "blacks"),
-    ("blind", "blind", "blind people"),
-    ("Buddhist", "a Buddhist", "Buddhists"),
-    ("Canadian", "Canadian", "Canadians"),
-    ("Catholic", "Catholic", "Catholics"),
-    ("Chinese", "Chinese", "Chinese people"),
-    ("Christian", "a Christian", "Christians"),
-    ("deaf", "deaf", "deaf people"),
-    ("disabled", "disabled", "disabled people"),
-    ("elderly", "elderly", "elderly people"),
-    ("European", "European", "Europeans"),
-    ("female", "a woman", "women"),
-    ("foreign", "a foreigner", "foreigners"),
-    ("gay", "gay", "gay people"),
-    ("gay", "a gay man", "gays"),
-    ("heterosexual", "heterosexual", "heterosexuals"),
-    ("Hindu", "a Hindu", "Hindus"),
-    ("Hispanic", "Hispanic", "Hispanics"),
-    ("homosexual", "homosexual", "homosexuals"),
-    ("homosexual", "a homosexual", "homosexual people"),
-    ("immigrant", "an immigrant", "immigrants"),
-    ("Indian", "Indian", "Indians"),
-    ("Japanese", "Japanese", "Japanese people"),
-    ("Jewish", "Jewish", "Jews"),
-    ("Latino", "Latino", "Latinos"),
-    ("lesbian", "a lesbian", "lesbians"),
-    ("LGBT", "LGBT", "LGBT people"),
-    ("male", "a man", "men"),
-    ("Mexican", "Mexican", "Mexicans"),
-    ("Muslim", "Muslim", "Muslims"),
-    ("Muslim", "a Muslim woman", "Muslim people"),
-    ("nonbinary", "nonbinary", "nonbinary people"),
-    ("old", "old", "old people"),
-    ("Pakistani", "Pakistani", "Pakistanis"),
-    ("Polish", "Polish", "Poles"),
-    ("Protestant", "a Protestant", "Protestants"),
-    ("queer", "queer", "queer people"),
-    ("refugee", "a refugee", "refugees"),
-    ("Romani", "Romani", "Romani people"),
-    ("Russian", "Russian", "Russians"),
-    ("Sikh", "a Sikh", "Sikhs"),
-    ("straight", "straight", "straight people"),
-    ("trans", "trans", "trans people"),
-    ("transgender", "transgender", "transgender women"),
-    ("Turkish", "Turkish", "Turks"),
-    ("white", "white", "white people"),
-    ("young", "young", "young people"),
-)
+    ("African", "African", "Africans"), ("American", "American", "Americans"), ("Arab", "an Arab", "Arabs"),
+    ("Asian", "Asian", "Asians"), ("atheist", "an atheist", "atheists"), ("autistic", "autistic", "autistic people"),
+    ("bisexual", "bisexual", "bisexuals"), ("black", "black", "black people"), ("black", "a black man", "blacks"),
+    ("blind", "blind", "blind people"), ("Buddhist", "a Buddhist", "Buddhists"), ("Canadian", "Canadian", "Canadians"),
+    ("Catholic", "Catholic", "Catholics"), ("Chinese", "Chinese", "Chinese people"),
+    ("Christian", "a Christian", "Christians"), ("deaf", "deaf", "deaf people"),
+    ("disabled", "disabled", "disabled people"), ("elderly", "elderly", "elderly people"),
+    ("European", "European", "Europeans"), ("female", "a woman", "women"), ("foreign", "a foreigner", "foreigners"),
+    ("gay", "gay", "gay people"), ("gay", "a gay man", "gays"), ("heterosexual", "heterosexual", "heterosexuals"),
+    ("Hindu", "a Hindu", "Hindus"), ("Hispanic", "Hispanic", "Hispanics"), ("homosexual", "homosexual", "homosexuals"),
+    ("homosexual", "a homosexual", "homosexual people"), ("immigrant", "an immigrant", "immigrants"),
+    ("Indian", "Indian", "Indians"), ("Japanese", "Japanese", "Japanese people"), ("Jewish", "Jewish", "Jews"),
+    ("Latino", "Latino", "Latinos"), ("lesbian", "a lesbian", "lesbians"), ("LGBT", "LGBT", "LGBT people"),
+    ("male", "a man", "men"), ("Mexican", "Mexican", "Mexicans"), ("Muslim", "Muslim", "Muslims"),
+    ("Muslim", "a Muslim woman", "Muslim people"), ("nonbinary", "nonbinary", "nonbinary people"),
+    ("old", "old", "old people"), ("Pakistani", "Pakistani", "Pakistanis"), ("Polish", "Polish", "Poles"),
+    ("Protestant", "a Protestant", "Protestants"), ("queer", "queer", "queer people"),
+    ("refugee", "a refugee", "refugees"), ("Romani", "Romani", "Romani people"), ("Russian", "Russian", "Russians"),
+    ("Sikh", "a Sikh", "Sikhs"), ("straight", "straight", "straight people"), ("trans", "trans", "trans people"),
+    ("transgender", "transgender", "transgender women"), ("Turkish", "Turkish", "Turks"),
+    ("white", "white", "white people"), ("young", "young", "young people"),
+)  # fmt: skip
 FRIENDLY = (
     "My {adj} neighbour mended our fence and would not take a penny for it.",
     "I am {is_} and I have edited this page for six years.",
@@ -252,6 +228,19 @@ NO_THREAT = (
     "The murder is solved {}, in the last chapter.",
 )
 Row = tuple[str, str]
+# Of a language's file: frames, the words that fill them, and N, where each frame gets every Nth word.
+FILLED = (
+    ("friendly", "many", 3),
+    ("hostile", "many", 3),
+    ("about_things", "things", 2),
+    ("no_insult", "insults", 2),
+    ("insult", "insults", 2),
+    ("no_threat", "ways", 2),
+    ("threats", "ways", 2),
+)
+LABELLED = ("hostile", "insult", "threats", "vulgar")
+KEYS = {*(key for frames, words, _ in FILLED for key in (frames, words)), *LABELLED}
+PLACEHOLDERS = {frames: ("{many}", "{many_object}") if words == "many" else ("{}",) for frames, words, _ in FILLED}
 
 
 def write_sentences() -> pd.DataFrame:
@@ -259,9 +248,12 @@ def write_sentences() -> pd.DataFrame:
     rows = [*_about_groups(), *_fill([(frame, "") for frame in ABOUT_THINGS], THINGS)]
     rows += [*_fill([(frame, "") for frame in NO_INSULT], INSULTS), *_fill(INSULT, INSULTS)]
     rows += [*_fill([(frame, "") for frame in NO_THREAT], WAYS), *_fill(THREATS, WAYS)]
-    texts = [text[0].upper() + text[1:] for text, _ in rows]
+    return _as_table([(text[0].upper() + text[1:], labels) for text, labels in rows])
+
+
+def _as_table(rows: Sequence[Row]) -> pd.DataFrame:
     marks = {label: [int(label in labels.split()) for _, labels in rows] for label in JIGSAW_LABELS}
-    return pd.DataFrame({"comment_text": texts} | marks).drop_duplicates("comment_text")
+    return pd.DataFrame({"comment_text": [text for text, _ in rows]} | marks).drop_duplicates("comment_text")
 
 
 def _about_groups() -> Iterator[Row]:
@@ -276,16 +268,130 @@ def _fill(frames: Sequence[Row], fillings: Sequence[str]) -> Iterator[Row]:
             yield frame.format(filling), labels
 
 
-def main(target: str) -> int:
+def write_language(path: Path) -> pd.DataFrame:
+    """The sentences of a language's file; its name is their `lang`.
+
+    Of three groups in a row, a frame gets one; of three frames in a row, a group gets one. Which one changes from
+    block to block, so that groups that share a frame do not share all of them. Other words: likewise, one of two.
+
+    Raises:
+        DataError: the file is missing, or something in it is wrong.
+    """
+    lists = read_language(path)
+    rows = [*lists["vulgar"]]
+    for frames, words, step in FILLED:
+        for i, (frame, labels) in enumerate(lists[frames]):
+            fillings = lists["many_object" if "{many_object}" in frame else words]
+            for j, (filling, _) in enumerate(fillings):
+                if (i + j + (i // step) * (j // step)) % step == 0:
+                    rows.append((_fill_frame(frame, filling, path.stem), labels))
+    return _as_table(rows).assign(lang=path.stem)
+
+
+def _fill_frame(frame: str, filling: str, language: str) -> str:
+    """Put a filling in the place of the placeholder, in upper case where a sentence starts.
+
+    >>> _fill_frame("¿{many} votan?", "los jóvenes", "es"), _fill_frame("no. {many} votan", "los jóvenes", "es")
+    ('¿Los jóvenes votan?', 'no. los jóvenes votan')
+    """
+    before, after = re.split(r"\{\w*\}", frame)
+    first_letter = next((char for char in before if char.isalpha()), "")
+    if not first_letter or (first_letter.isupper() and re.search(r"[.!?]\W*$", before)):
+        first = "İ" if language == "tr" and filling[0] == "i" else filling[0].upper()
+        filling = first + filling[1:]
+    return before + filling + after
+
+
+def read_language(path: Path) -> dict[str, list[Row]]:
+    """The lists of a language's file, as pairs of text and labels; labels are empty where the file has only texts.
+
+    Raises:
+        DataError: the file is missing or broken; or a key, placeholder or label in it is wrong, or a text is repeated.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.toml")))
+        raise DataError(
+            f"There is no {path}. Choose from the languages {known or '(none)'}, or add the file."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a readable TOML file in UTF-8 ({type(error).__name__}).") from error
+    lists = {
+        key: [_as_row(key, entry) for entry in entries] if isinstance(entries, list) else []
+        for key, entries in content.items()
+    }
+    if problems := [*_find_problems(lists)]:
+        raise DataError(f"{path}: {'; '.join(problems)}.")
+    return lists
+
+
+def _as_row(key: str, entry: object) -> Row:
+    """Text and labels; two empty strings if the entry is not of the form that the key expects."""
+    match entry:
+        case [str(text), str(labels)] if key in LABELLED:
+            return text.strip(), labels
+        case str(text) if key not in LABELLED:
+            return text.strip(), ""
+    return "", ""
+
+
+def _find_problems(lists: Mapping[str, list[Row]]) -> Iterator[str]:
+    yield from (f"{key} is missing" for key in sorted(KEYS - set(lists)))
+    yield from (f"{key} is not a known key" for key in sorted(set(lists) - KEYS - {"many_object"}))
+    if "many_object" in lists and len(lists["many_object"]) != len(lists.get("many", [])):
+        yield "many_object needs as many groups as many"
+    seen: dict[str, str] = {}
+    for key, rows in lists.items():
+        if not rows:
+            yield f"{key} is not a list of texts"
+        for number, (text, labels) in enumerate(rows, start=1):
+            here = f"{key} number {number}"
+            if problem := _find_problem(key, text, labels):
+                yield f"{here} {problem}"
+            elif "{many_object}" in text and "many_object" not in lists:
+                yield f"{here} needs the key many_object"
+            elif key != "many_object" and seen.setdefault(text, here) != here:
+                yield f"{here} repeats {seen[text]}"
+
+
+def _find_problem(key: str, text: str, labels: str) -> str:
+    names = labels.split()
+    found = re.findall(r"\{[^{}]*\}|[{}]", text)
+    if not text:
+        return "is not a pair of text and labels" if key in LABELLED else "is not a text"
+    if key not in PLACEHOLDERS and found:
+        return "has a brace; expected a text without a placeholder"
+    if key in PLACEHOLDERS and (len(found) != 1 or found[0] not in PLACEHOLDERS[key]):
+        return f"needs exactly one placeholder, {' or '.join(PLACEHOLDERS[key])}"
+    if unknown := set(names) - set(JIGSAW_LABELS):
+        return f"has {len(unknown)} unknown label(s); expected {', '.join(JIGSAW_LABELS)}"
+    if key in LABELLED and "toxic" not in names and (key != "vulgar" or set(names) - {"obscene"}):
+        return "needs the label toxic"
+    return ""
+
+
+def main(words: Sequence[str] | None = None) -> int:
     """Write the sentences and the bundled sample as one CSV file."""
-    table = pd.concat([write_sentences(), pd.read_csv(SAMPLE)], ignore_index=True)
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    table[["comment_text", *JIGSAW_LABELS]].to_csv(target, index=False)
-    print(f"{target}: {len(table):,} comments")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path, help="CSV file to write")
+    parser.add_argument("--languages", nargs="+", default=[], metavar="CODE", help="further languages, such as: es pt")
+    given = parser.parse_args(words)
+    parts = [write_sentences(), pd.read_csv(SAMPLE)]
+    columns = ["comment_text", *JIGSAW_LABELS]
+    if given.languages:
+        parts = [part.assign(lang="en") for part in parts]
+        parts += [write_language(FOLDER / f"{code}.toml") for code in dict.fromkeys(given.languages)]
+        columns.insert(1, "lang")
+    table = pd.concat(parts, ignore_index=True)
+    given.target.parent.mkdir(parents=True, exist_ok=True)
+    table[columns].to_csv(given.target, index=False)
+    print(f"{given.target}: {len(table):,} comments")
     return 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    sys.exit(main(sys.argv[1]))
+    try:
+        sys.exit(main())
+    except ModerationError as error:
+        sys.exit(f"error: {error}")
