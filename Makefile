@@ -26,9 +26,9 @@ model-multi: $(VENV)/.installed
 	test -f configs/compact-multi.md
 	test -d "$(DATA)/open" || { echo "make model-multi DATA=FOLDER: name the folder with jigsaw/ and open/"; exit 2; }
 	$(PYTHON) -m pip install --quiet wordfreq==3.1.1
-	$(PYTHON) examples/counterparts.py runs/counterparts.csv
+	$(PYTHON) examples/counterparts.py runs/counterparts-multi.csv --languages de es fr it pt tr
 	$(PYTHON) examples/open_sets.py "$(DATA)/open" --jigsaw "$(DATA)/jigsaw/train.parquet" \
-		--multilingual "$(DATA)/jigsaw/multilingual_validation.csv.gz" --more runs/counterparts.csv --to runs/multi
+		--multilingual "$(DATA)/jigsaw/multilingual_validation.csv.gz" --more runs/counterparts-multi.csv --to runs/multi
 	test -f runs/multi/backbone/config.json || $(PYTHON) examples/cut_backbone.py multilingual-e5-small --layers 6 \
 		--texts runs/multi/train.parquet runs/multi/further.parquet --to runs/multi/backbone
 	$(PYTHON) -m moderation train --config configs/compact-multi.toml $(TRAIN)

@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder with the open sets, NAME.csv.gz")
     parser.add_argument("--jigsaw", type=Path, required=True, help="table of the Jigsaw comments")
     parser.add_argument("--multilingual", type=Path, help="table of Jigsaw's comments in other languages, as CSV")
-    parser.add_argument("--more", type=Path, help="further English comments with the six labels, as CSV")
+    parser.add_argument("--more", type=Path, help="further comments with the six labels, as CSV")
     parser.add_argument("--to", type=Path, required=True, help="folder for the tables")
     parser.add_argument("--seed", type=int, default=42, help="seed of the split of Jigsaw's comments; default: 42")
     given = parser.parse_args()
@@ -244,7 +244,8 @@ def main() -> None:
     parts = [read_set(given.folder / f"{name}.csv.gz", about) for name, about in SETS.items()]
     if given.more is not None:
         more = pd.read_csv(given.more, encoding="utf-8")
-        parts.append(more.assign(lang="en", source=given.more.stem, split="train"))
+        lang = more["lang"] if "lang" in more.columns else "en"
+        parts.append(more.assign(lang=lang, source=given.more.stem, split="train"))
     if given.multilingual is not None:
         parts.append(multilingual(given.multilingual))
     given.to.mkdir(parents=True, exist_ok=True)
