@@ -16,44 +16,20 @@ from moderation.artifacts import sha256
 from moderation.bundles import read_bundle
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import calibrate
-from moderation.manifests import MANIFEST, manifest_version
+from moderation.manifests import MANIFEST
 from moderation.serving.app import create_app
+from tests.language_bundle import ENGLISH, TURKISH, make_many, rewrite
 
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
-ENGLISH = "You are a kind person and I like what you say about the river."
-TURKISH = "Bu yorum için çok teşekkür ederim, gerçekten güzel olmuş, çok güzel kardeşim benim."
 GERMAN = "Vielen Dank für diesen Kommentar, das ist wirklich ein schöner Beitrag geworden."
 UNCLEAR = "xkq zzv"
 
 
-def rewrite(folder: Path, **changes: Any) -> None:
-    content = json.loads((folder / MANIFEST).read_text()) | changes
-    content["version"] = manifest_version(content)
-    (folder / MANIFEST).write_text(json.dumps(content))
-
-
 @pytest.fixture(scope="module")
 def many(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model as one of German and Turkish, which flags everything in Turkish."""
-    folder = tmp_path_factory.mktemp("models") / "many"
-    shutil.copytree(tiny_bundle, folder)
-    labels = read_bundle(folder).labels
-    turkish = {"thresholds": dict.fromkeys(labels, 0.0001), "calibration": {"method": "identity"}}
-    own = {"by_language": {"tr": turkish}, "thresholds": dict.fromkeys(labels, 0.9999), "format_version": 2}
-    files = json.loads((folder / MANIFEST).read_text())["files"] | shift_bias(folder, "onnx/model.onnx")
-    rewrite(folder, name="many", languages=["de", "tr"], files=files, **own)
-    return folder
-
-
-def shift_bias(folder: Path, name: str) -> dict[str, Any]:
-    """Other weights, so that a text read by the wrong model has another answer; what the manifest says of the file."""
-    graph = onnx.load(folder / name)
-    (bias,) = (one for one in graph.graph.initializer if one.name.endswith("classifier.bias"))
-    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.3), bias.name))
-    onnx.save(graph, folder / name)
-    return {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}}
+    return make_many(tiny_bundle, tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

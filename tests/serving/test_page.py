@@ -12,6 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.language_bundle import ENGLISH, TURKISH, make_many
+from tests.serving.conftest import started
+
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 expect = sync_api.expect
@@ -568,3 +571,28 @@ def test_the_files_are_kept_by_the_browser_and_bound_by_a_policy(server):
             assert head.headers["Content-Length"] == str(len(answer.content))
         missing = ("/page/nothing.js", "/page/index.html", "/page/..%2Fpages.py", "/page/")
         assert [client.get(path).status_code for path in missing] == [404] * 4
+
+
+def test_thresholds_follow_the_language_of_the_text(browser, tiny_bundle, tmp_path):
+    with started(make_many(tiny_bundle, tmp_path), tmp_path, "--backend", "onnx") as server:
+        visits = visiting(browser, server.url)
+        visit = next(visits)
+        page = visit.open()
+        copy = page.locator("#copy")
+        expect(copy).to_be_disabled()  # a threshold that is set holds for every language
+        found = visit.read("Vielen Dank für diesen Kommentar, das ist wirklich ein schöner Beitrag geworden.")
+        assert found["language"]["code"] == "de"
+        expect(visit.number("toxic")).to_have_value(written(0.9999))
+        found = visit.read(TURKISH)
+        assert len(found["flagged"]) == 6
+        expect(visit.number("toxic")).to_have_value(written(0.0001))
+        expect(page.locator("#origin")).to_contain_text("These are the thresholds for this text's language.")
+        visit.number("toxic").fill("1")
+        expect(visit.row("toxic").locator(".decision")).to_have_text("below")
+        expect(copy).to_be_enabled()
+        assert page.evaluate(KEPT) == {"toxic": 1}
+        visit.read(ENGLISH)
+        expect(visit.number("toxic")).to_have_value(written(1.0))
+        page.get_by_role("button", name="Reset thresholds").click()
+        expect(copy).to_be_disabled()
+        next(visits, None)
