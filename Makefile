@@ -23,7 +23,7 @@ model: $(VENV)/.installed
 # The multilingual model that the package ships, trained anew into runs/compact-multi-bundle: make model-multi DATA=FOLDER,
 # with jigsaw/train.parquet, jigsaw/multilingual_validation.csv.gz and the open sets in open/. TRAIN as above.
 model-multi: $(VENV)/.installed
-	test -f configs/compact-multi.md
+	test -f configs/compact-multi.md || { echo "configs/compact-multi.md is missing"; exit 2; }
 	test -d "$(DATA)/open" || { echo "make model-multi DATA=FOLDER: name the folder with jigsaw/ and open/"; exit 2; }
 	$(PYTHON) -m pip install --quiet wordfreq==3.1.1
 	$(PYTHON) examples/counterparts.py runs/counterparts-multi.csv --languages de es fr it pt tr

@@ -44,7 +44,7 @@ SHIPPED = _MODELS / "compact-en"
 AUTO = "auto"
 """Name of all bundles of the package together: the language of a text decides which one reads it."""
 NAMED = {"en": SHIPPED, "multi": _MODELS / "compact-multi"}
-"""Name -> bundle of the package. A folder with such a name is reached as `./en`."""
+"""Name -> bundle of the package. A folder with a model and such a name comes first on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def find_models(name: str | Path) -> list[Path]:
     """The folders that a name or a path means, in the order in which a classifier asks them.
 
     Args:
-        name: `auto`, `en`, `multi`, or a folder; a `Path` means an existing folder rather than a name.
+        name: `auto`, `en`, `multi`, or a folder; a `Path` means a folder that holds a model rather than a name.
 
     Raises:
         ArtifactError: the package lacks its models.
@@ -81,8 +81,8 @@ def find_models(name: str | Path) -> list[Path]:
     >>> [folder.name for folder in find_models("en")], find_models("runs/mine")
     (['compact-en'], [PosixPath('runs/mine')])
     """
-    if isinstance(name, Path) and name.is_dir():  # a path does not keep a leading ./
-        return [name]
+    if isinstance(name, Path) and ((name / MANIFEST).is_file() or RunFolder(name).run_json.is_file()):
+        return [name]  # a path does not keep a leading ./
     if str(name) != AUTO:
         return [NAMED.get(str(name), Path(name))]
     found = [folder for folder in NAMED.values() if folder.is_dir()]

@@ -146,11 +146,12 @@ def _evaluate_into(run: RunFolder, source: RunFolder, config: EvaluateConfig) ->
 
 
 def _languages(frame: pd.DataFrame, text_column: str, tunings: Tunings) -> TextLanguages:
-    """The languages of a table's rows; they are recognised only if calibrators or thresholds depend on them."""
-    if not tunings.by_language:
-        return TextLanguages(languages_of(frame))
+    """The languages of a table's rows; they are recognised if the table names several, or thresholds depend on them."""
+    named = languages_of(frame)
+    if not tunings.by_language and len(set(named or ())) < 2:
+        return TextLanguages(named)
     texts = frame[text_column].astype(str).tolist()
-    return TextLanguages(languages_of(frame), recognise(texts, "Evaluating a model with thresholds by language"))
+    return TextLanguages(named, recognise(texts, "Evaluating a model with thresholds by language"))
 
 
 def _check_places(run: RunFolder, name: str, *, with_report: bool) -> None:

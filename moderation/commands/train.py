@@ -162,7 +162,7 @@ def _train_into(run: RunFolder, config: TrainConfig) -> SplitMetrics | None:
         if not is_main():
             return None
         with timer.phase("tune and evaluate"):
-            languages = {split: _languages(splits, split, config) for split in ("val", "test")}
+            languages = _languages(splits, config)
             _calibrate(run, logits["val"], splits, languages["val"], config)
             _write_probabilities(run, logits, splits, languages, config)
             metrics = _tune_and_evaluate(run, logits, splits, languages, config)
@@ -240,13 +240,16 @@ def _predict(run: RunFolder, datasets: dict[str, Dataset], tokenizer: PreTrained
     }
 
 
-def _languages(splits: Splits, split: str, config: TrainConfig) -> TextLanguages:
-    """The languages of a split; they are recognised only if the table names several."""
-    named = splits.languages(split)
-    if named is None or len(set(named)) < 2:
-        return TextLanguages(named)
-    texts = splits.frames[split][config.text_column].astype(str).tolist()
-    return TextLanguages(named, recognise(texts, "Tuning by language"))
+def _languages(splits: Splits, config: TrainConfig) -> dict[str, TextLanguages]:
+    """The languages of val and test; they are recognised only if the table names several."""
+    named = {split: splits.languages(split) for split in ("val", "test")}
+    if max(len(set(codes or ())) for codes in named.values()) < 2:
+        return {split: TextLanguages(codes) for split, codes in named.items()}
+    found = {}
+    for split, codes in named.items():
+        texts = splits.frames[split][config.text_column].astype(str).tolist()
+        found[split] = TextLanguages(codes, recognise(texts, "Tuning by language"))
+    return found
 
 
 def _calibrate(

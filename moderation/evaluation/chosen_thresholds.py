@@ -16,7 +16,7 @@ import numpy as np
 
 from moderation.artifacts import read_bytes
 from moderation.errors import ConfigError
-from moderation.language_codes import base_language
+from moderation.language_codes import UNDETERMINED, base_language, name_languages
 from moderation.strict_json import RepeatedName, unique_pairs
 
 FORMAT = "content-moderation thresholds"
@@ -210,7 +210,10 @@ def _check_by_language(content: Mapping[str, Any], where: str) -> dict[str, dict
     own = content.get("by_language") or {}
     if not isinstance(own, dict) or not all(isinstance(values, dict) for values in own.values()):
         raise ConfigError(f"{where}: by_language is not an object of languages; {_EXPECTED}.")
-    return {base_language(code): _check_values(values, where) for code, values in own.items() if values}
+    codes = [base_language(code) for code in own]
+    if UNDETERMINED in codes or len(set(codes)) < len(codes) or not all(name_languages([code]) for code in codes):
+        raise ConfigError(f"{where}: by_language: expected different codes such as tr or ur-Latn; {_EXPECTED}.")
+    return {code: _check_values(values, where) for code, values in zip(codes, own.values(), strict=True) if values}
 
 
 def _read_object(path: Path) -> dict[str, object]:

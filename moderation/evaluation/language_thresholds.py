@@ -36,20 +36,16 @@ def tune_by_language(
         seed: Likewise.
 
     Returns:
-        Language -> label -> result; only languages and labels with enough examples.
+        Language -> label -> result; only languages and labels with enough examples, and whose threshold reaches the
+        objective.
     """
     scores, truth = np.asarray(probabilities, dtype=np.float32), np.asarray(targets, dtype=np.float32)
-    return {
-        code: tune_thresholds(
-            scores[cells],
-            truth[cells],
-            own,
-            objective=objective,
-            bootstrap=bootstrap,
-            seed=seed,
-        )
+    found = {
+        code: tune_thresholds(scores[cells], truth[cells], own, objective=objective, bootstrap=bootstrap, seed=seed)
         for code, cells, own in with_enough(truth, languages, labels)
     }
+    met = {code: {label: one for label, one in own.items() if one.constraint_met} for code, own in found.items()}
+    return {code: own for code, own in met.items() if own}
 
 
 def with_enough(

@@ -18,6 +18,7 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 _ROWS_SHOWN = 5
+_LEAST = 1e-6  # distance of a threshold from 0 and 1, for its log-odds
 
 
 def sigmoid(logits: npt.ArrayLike) -> FloatArray:
@@ -103,6 +104,26 @@ def _own_rows(tunings: Tunings, languages: Sequence[str] | None) -> list[tuple[s
         places.setdefault(language, []).append(place)
     owned = ((code, found) for code, found in places.items() if tunings.of(code) is not tunings.general)
     return [(code, np.array(found, dtype=np.int64)) for code, found in owned]
+
+
+def shift_to_thresholds(probabilities: FloatArray, own: Sequence[float], wanted: Sequence[float]) -> FloatArray:
+    """Move probabilities so that other thresholds decide the same, by a constant in log-odds for each label.
+
+    Args:
+        probabilities: `(n_texts, n_labels)`, in [0, 1].
+        own: Thresholds that decide about them, one per label.
+        wanted: Thresholds that are to decide.
+
+    >>> [round(value, 3) for value in shift_to_thresholds(np.float32([[0.5, 0.2]]), [0.5, 0.1], [0.8, 0.1])[0].tolist()]
+    [0.8, 0.2]
+    """
+    if tuple(own) == tuple(wanted):
+        return probabilities
+    ends = np.clip(np.array([own, wanted], dtype=np.float64), _LEAST, 1 - _LEAST)
+    values = np.asarray(probabilities, dtype=np.float64)
+    with np.errstate(divide="ignore"):  # 0 and 1 stay what they are
+        odds = np.log(values) - np.log1p(-values)
+    return sigmoid(odds + np.log(ends[1] / (1 - ends[1])) - np.log(ends[0] / (1 - ends[0])))
 
 
 def predict(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArray:

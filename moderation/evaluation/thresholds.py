@@ -155,8 +155,13 @@ def _tune_label(
         n_positives=n_positives,
         n_examples=len(scores),
         tuned=tuned,
-        constraint_met=not goal.constrained or (constraint is not None and bool(goal.is_met(constraint))),
+        constraint_met=not goal.constrained or (constraint is not None and _is_met(goal, constraint, counts)),
     )
+
+
+def _is_met(goal: Objective, constraint: float, counts: Counts) -> bool:
+    """Whether decisions keep to the limit, and not by flagging nothing."""
+    return bool(goal.is_met(constraint)) and int(np.asarray(counts.n_flagged)) > 0
 
 
 def _or_none(value: npt.NDArray[np.float64]) -> float | None:

@@ -12,7 +12,7 @@ from moderation.bundles import AUTO, Bundle, find_models
 from moderation.data.languages import Languages
 from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
-from moderation.evaluation.probabilities import calibrate_texts, predict
+from moderation.evaluation.probabilities import calibrate_texts, predict, shift_to_thresholds
 from moderation.inference.backends import FloatArray
 from moderation.inference.engines import Batch
 from moderation.inference.model import Model, open_model, read_model
@@ -66,8 +66,8 @@ class Classifier:
 
     A classifier may have several models, one for English and one for many languages: the language of each text is
     recognised, and the model that was made for it reads it. A text whose language is unclear is read by all of them,
-    and the highest probability counts: it may be English in a disguise that only the English model knows, or an insult
-    in another language. A bundle may hold calibrators and thresholds by language.
+    and is flagged if one of them flags it: it may be English in a disguise that only the English model knows, or an
+    insult in another language. A bundle may hold calibrators and thresholds by language.
 
     Attributes:
         models: One or several; the last one reads texts in languages that none of the others names.
@@ -77,7 +77,7 @@ class Classifier:
         thresholds_from: Where they come from: `bundle`, or `set` if any were set on loading.
         languages: Languages that the models were trained on; empty: of one of them they are not known.
         tunings: Of each model, with the thresholds that were set.
-        model_version: Bundle and backend of each model; every result names the one that read its text.
+        model_version: Bundle and backend of each model; every result names those that read its text.
     """
 
     thresholds_from: Literal["bundle", "set"]
@@ -249,9 +249,9 @@ class Classifier:
         return np.array(rows, dtype=np.float32).reshape(len(rows), len(self.labels))
 
     def _name_thresholds(self, route: Route) -> dict[str, float]:
-        """Label -> threshold for a text; of several models that read it, the highest one, as for its probability."""
-        values = [self.tunings[number].of(route.language).thresholds for number in self._readers(route)]
-        return dict(zip(self.labels, map(max, *values) if len(values) > 1 else values[0], strict=True))
+        """Label -> threshold for a text; of several models that read it, the last one's."""
+        values = self.tunings[self._readers(route)[-1]].of(route.language).thresholds
+        return dict(zip(self.labels, values, strict=True))
 
     def windows(self, text: str, watch: Watch | None = None) -> list[Window]:
         """The windows in which a text is read.
@@ -268,11 +268,21 @@ class Classifier:
         return self.models[0].normalise(check_texts([text])[0])
 
     def window_probabilities(self, windows: Sequence[Window]) -> FloatArray:
-        """Calibrated probabilities of each window: float32 `(n_windows, n_labels)`."""
+        """Calibrated probabilities of each window: float32 `(n_windows, n_labels)`.
+
+        Of a text that several models read, those of the others are moved in log-odds, by as much as their thresholds
+        differ from the last one's. So it is flagged if any of the models would flag it.
+        """
+        last = self.tunings[-1].general.thresholds
         probabilities = np.empty((len(windows), len(self.labels)), dtype=np.float32)
         for places, number, languages in self._by_model([window.route for window in windows]):
             logits = self.models[number].logits([windows[place] for place in places])
-            probabilities[places] = calibrate_texts(logits, self.tunings[number], languages)
+            tunings = self.tunings[number]
+            found = calibrate_texts(logits, tunings, languages)
+            unclear = [place for place, language in enumerate(languages) if language == UNDETERMINED]
+            if unclear and len(self.models) > 1:
+                found[unclear] = shift_to_thresholds(found[unclear], tunings.general.thresholds, last)
+            probabilities[places] = found
         return probabilities
 
     def batches(self, windows: Sequence[Window]) -> list[Batch]:

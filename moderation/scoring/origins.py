@@ -5,7 +5,7 @@ to them. It contains no time, so that an interrupted run produces the same bytes
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from moderation.extras import toolkit_version
 from moderation.inference.classifier import Classifier
 from moderation.language_codes import UNDETERMINED
 from moderation.manifests import FileFacts
+from moderation.tunings import Tunings
 
 KEY = "content-moderation"
 FORMAT = "content-moderation scores"
@@ -110,19 +111,21 @@ def describe_thresholds(classifier: Classifier) -> str:
     """Which thresholds decide, in a few words for people."""
     if classifier.thresholds_from == "bundle":
         return "the bundle's"
-    changed = {
-        label
-        for model, after in zip(classifier.models, classifier.tunings, strict=True)
-        for code in (UNDETERMINED, *after.by_language)
-        for label, old, new in zip(
-            classifier.labels, model.bundle.tunings.of(code).thresholds, after.of(code).thresholds, strict=True
-        )
-        if old != new
-    }
-    shipped = classifier.labels
+    pairs = [(model.bundle.tunings, after) for model, after in zip(classifier.models, classifier.tunings, strict=True)]
+    labels = classifier.labels
+    changed = {label for before, after in pairs for label in _changed(before, after, UNDETERMINED, labels)}
+    found = (code for before, after in pairs for code in after.by_language if _changed(before, after, code, labels))
+    codes = sorted(set(found))
     moved = [f"{label} {value:g}" for label, value in classifier.thresholds_by_label.items() if label in changed]
-    rest = "" if len(moved) == len(shipped) else "; all others as in the bundle" if moved else "as in the bundle"
-    return f"set ({', '.join(moved)}{rest})"
+    rest = "" if len(moved) == len(labels) else "; all others as in the bundle" if moved else "as in the bundle"
+    own = f"; in {', '.join(codes)} by themselves" if codes and not moved else ""
+    return f"set ({', '.join(moved)}{rest}{own})"
+
+
+def _changed(before: Tunings, after: Tunings, code: str, labels: Sequence[str]) -> list[str]:
+    """Labels with another threshold in a language."""
+    pairs = zip(labels, before.of(code).thresholds, after.of(code).thresholds, strict=True)
+    return [label for label, old, new in pairs if old != new]
 
 
 def encode_metadata(content: Mapping[str, object], *, sealed: bool) -> dict[str, str]:

@@ -90,7 +90,7 @@ def test_thresholds_by_language_of_a_run_are_read_and_a_flag_overrides_them(tmp_
     chosen = choose_thresholds(path, ["insult=0.7"])
     assert chosen.values == {"toxic": 0.8, "insult": 0.7}
     assert chosen.by_language == {"tr": {"toxic": 0.3}, "ur-Latn": {"toxic": 0.1}}
-    for wrong in ([1], {"tr": 0.5}, {"tr": {"toxic": 2}}):
+    for wrong in ([1], {"tr": 0.5}, {"tr": {"toxic": 2}}, {"und": {"toxic": 0.5}}, {"Deutsch!": {"toxic": 0.5}}):
         with pytest.raises(ConfigError):
             read_chosen(write(tmp_path / "w.json", {"thresholds": {"toxic": 0.8}, "by_language": wrong}))
     with pytest.raises(ConfigError, match="is not a label"):

@@ -18,6 +18,7 @@ from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.probabilities import calibrate
 from moderation.manifests import MANIFEST
 from moderation.serving.app import create_app
+from moderation.tunings import LanguageTuning, Tunings
 from tests.language_bundle import ENGLISH, TURKISH, make_many, rewrite
 
 pytest.importorskip("onnxruntime")
@@ -46,7 +47,7 @@ def test_each_text_is_read_by_the_model_of_its_language(both: Classifier, tiny_b
     versions = [english.version, other.version, other.version, both.model_version]
     assert [result.model_version for result in results] == versions
     assert english.version.split("@")[1] != other.version.split("@")[1]
-    assert [bool(result.flagged) for result in results][1:] == [True, False, False]
+    assert [bool(result.flagged) for result in results[1:3]] == [True, False]
     assert results[1].thresholds["toxic"] == pytest.approx(0.0001)
     with Classifier.load(many, backend="onnx", threads=1) as alone:
         assert alone.classify(TURKISH) == results[1]
@@ -69,15 +70,24 @@ def test_a_text_has_the_same_result_alone_in_a_list_and_window_by_window(both: C
     assert both.window_probabilities(mixed).shape == (len(mixed), len(both.labels))
 
 
-def test_a_text_of_unclear_language_has_the_highest_of_both_models(both: Classifier) -> None:
-    alone = [model.logits(list(model.windows(UNCLEAR))) for model in both.models]
-    tunings = [model.bundle.tunings.general.calibrators for model in both.models]
-    expected = np.maximum(*(calibrate(logits, maps)[0] for logits, maps in zip(alone, tunings, strict=True)))
-    (result,) = both.classify([UNCLEAR])
-    assert np.float32(list(result.probabilities.values())).tobytes() == expected.tobytes()
-    assert result.n_windows == 2
-    cuts = [model.bundle.thresholds[0] for model in both.models]
-    assert result.thresholds["toxic"] == max(cuts), "as the probability is the higher one"
+def test_a_text_of_unclear_language_is_flagged_if_a_model_flags_it(tiny_bundle: Path, many: Path) -> None:
+    with Classifier.load(tiny_bundle, backend="onnx") as english, Classifier.load(many, backend="onnx") as other:
+        logits = [one.models[0].logits(list(one.models[0].windows(UNCLEAR))) for one in (english, other)]
+        maps = [one.bundle.calibrators for one in (english, other)]
+        alone = [calibrate(found, own)[0] for found, own in zip(logits, maps, strict=True)]
+        both = Classifier([*english.models, *other.models])
+        n_flagged = 0
+        for times in ((0.9, 1.1), (1.1, 0.9), (0.9, 0.9), (1.1, 1.1)):  # below or above the models' probabilities
+            cuts = [np.clip(found * factor, 0.001, 0.999) for found, factor in zip(alone, times, strict=True)]
+            both.tunings = tuple(
+                Tunings(LanguageTuning(own, tuple(map(float, values)))) for own, values in zip(maps, cuts, strict=True)
+            )
+            (result,) = both.classify([UNCLEAR])
+            expected = (alone[0] >= cuts[0]) | (alone[1] >= cuts[1])
+            assert [label in result.flagged for label in both.labels] == expected.tolist()
+            assert result.n_windows == 2
+            n_flagged += len(result.flagged)
+        assert n_flagged == 3 * len(both.labels)
 
 
 def test_thresholds_that_are_set_hold_for_all_models_and_languages(
@@ -215,6 +225,9 @@ def test_all_three_apis_answer_with_the_model_and_thresholds_of_the_language(
     model = client.get("/v1/model").json()
     assert [one["model_version"] for one in model["models"]] == versions
     assert model["models"][1]["thresholds_by_language"]["tr"]["toxic"] == pytest.approx(0.0001)
+    shipped = both.models[0].bundle.thresholds
+    assert model["models"][0]["thresholds"] == dict(zip(both.labels, shipped, strict=True))
+    assert model["models"][1]["thresholds"]["toxic"] == 0.9999
     assert model["languages"] == ["en", "de", "tr"]
 
 
@@ -256,6 +269,8 @@ def test_a_folder_called_like_a_model_is_the_folder(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert bundles.find_models(Path("en")) == [bundles.NAMED["en"]]
     (tmp_path / "en").mkdir()
+    assert bundles.find_models(Path("en")) == [bundles.NAMED["en"]], "of translations, say"
+    (tmp_path / "en" / MANIFEST).write_text("{}")
     assert bundles.find_models(Path("en")) == [Path("en")]
     assert bundles.find_models("./en") == [Path("en")]
     assert bundles.find_models("en") == [bundles.NAMED["en"]]

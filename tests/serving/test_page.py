@@ -586,7 +586,7 @@ def test_thresholds_follow_the_language_of_the_text(browser, tiny_bundle, tmp_pa
         found = visit.read(TURKISH)
         assert len(found["flagged"]) == 6
         expect(visit.number("toxic")).to_have_value(written(0.0001))
-        expect(page.locator("#origin")).to_contain_text("These are the thresholds for this text's language.")
+        expect(page.locator("#origin")).to_contain_text("These are the thresholds for texts like this one.")
         visit.number("toxic").fill("1")
         expect(visit.row("toxic").locator(".decision")).to_have_text("below")
         expect(copy).to_be_enabled()

@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, Response
 from moderation.bundles import CARD, check_files
 from moderation.categories import CATEGORIES, Counterparts
 from moderation.inference.classifier import Classifier, TextResult
-from moderation.inference.routing import FloatArray, Route
 from moderation.inference.sentences import split_sentences
 from moderation.serving.admission import CALLER
 from moderation.serving.bodies.json_bodies import JsonRoute, keep_one_unknown
@@ -267,9 +266,8 @@ def render_model(service: PredictionService, counterparts: Counterparts) -> byte
 
 def _describe_models(classifier: Classifier) -> list[OneModel]:
     answers = []
-    for place, model in enumerate(classifier.models):
-        bundle, general = model.bundle, classifier.thresholds_of([Route(model=place)])
-        own = {code: classifier.thresholds_of([Route(code, place)]) for code in bundle.by_language}
+    for model, tunings in zip(classifier.models, classifier.tunings, strict=True):
+        bundle = model.bundle
         metrics = bundle.records.get("metrics")
         test = metrics.get("test") if isinstance(metrics, dict) else None
         measured = test.get("languages") if isinstance(test, dict) else None
@@ -278,16 +276,12 @@ def _describe_models(classifier: Classifier) -> list[OneModel]:
                 model_version=model.version,
                 version=bundle.version,
                 languages=list(bundle.languages),
-                thresholds=_name(classifier, general),
-                thresholds_by_language={code: _name(classifier, cuts) for code, cuts in own.items()},
+                thresholds=dict(zip(classifier.labels, tunings.general.thresholds, strict=True)),
+                thresholds_by_language=tunings.thresholds_by_language(classifier.labels),
                 figures_by_language=measured if isinstance(measured, dict) else {},
             )
         )
     return answers
-
-
-def _name(classifier: Classifier, thresholds: FloatArray) -> dict[str, float]:
-    return dict(zip(classifier.labels, thresholds.ravel().tolist(), strict=True))
 
 
 def _describe_categories(counterparts: Counterparts) -> dict[str, Category]:

@@ -83,7 +83,7 @@ function describeOrigin() {
     ? "This bundle has no validation curves: precision and recall at a threshold are not known."
     : labels.hasCurves
       ? `Precision and recall on ${curves.n_examples.toLocaleString("en")} comments of the validation split.`
-      : "These are the thresholds for this text's language. What precision and recall they have is in the model's card.";
+      : "These are the thresholds for texts like this one. What precision and recall they have is in the model's card.";
   return `${known} Thresholds that you move apply only in this browser.`;
 }
 
