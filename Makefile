@@ -20,7 +20,7 @@ model: $(VENV)/.installed
 	$(PYTHON) -m moderation export runs/compact-en --to runs/compact-en-bundle --formats onnx-int8 --overwrite \
 		--about configs/compact-en.md --licence apache-2.0
 
-# The multilingual model that the package ships, trained anew into runs/compact-multi-bundle: make model-multi DATA=FOLDER,
+# A multilingual model, which the package does not include yet, into runs/compact-multi-bundle: make model-multi DATA=FOLDER,
 # with jigsaw/train.parquet, jigsaw/multilingual_validation.csv.gz and the open sets in open/. TRAIN as above.
 model-multi: $(VENV)/.installed
 	test -f configs/compact-multi.md || { echo "configs/compact-multi.md is missing"; exit 2; }

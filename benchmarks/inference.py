@@ -135,7 +135,7 @@ def load_ours(folder: Path, words: str, threads: int, texts: list[str]) -> Loade
     )
     windows = [window for text in texts for window in classifier.windows(text)]
     n_tokens = sum(len(window.ids) for window in windows)
-    n_places = sum(batch.input_ids.size for batch in classifier.batches(windows))
+    n_places = sum(batch.input_ids.size for batch in classifier.models[0].batches(windows))
     return classifier.probabilities, n_tokens, 1 - n_tokens / n_places
 
 

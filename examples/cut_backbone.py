@@ -26,26 +26,8 @@ from moderation.backbones.registry import resolve_backbone
 from moderation.tables.options import TEXT_COLUMN
 
 LANGUAGES = (
-    "ar",
-    "cs",
-    "de",
-    "en",
-    "es",
-    "fr",
-    "hi",
-    "id",
-    "it",
-    "ja",
-    "ko",
-    "nl",
-    "pl",
-    "pt",
-    "ru",
-    "sv",
-    "tr",
-    "uk",
-    "zh",
-)
+    "ar", "cs", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "tr", "uk", "zh",
+)  # fmt: skip
 WORDS_OF_A_LANGUAGE = 60_000
 OF_WORDS, OF_TEXTS = 0.98, 0.985  # share of all pieces in running text
 _MOST_OF_A_TEXT = 400  # pieces that are counted

@@ -38,12 +38,11 @@ TRAINING_TEXTS = "training_texts.npy"
 _NO_CODE = "A bundle never contains this: get it from a source that you trust, or export it again."
 _UPGRADE = "Install a newer version of the toolkit."
 
-_MODELS = Path(__file__).parent / "models"
-SHIPPED = _MODELS / "compact-en"
+SHIPPED = Path(__file__).parent / "models" / "compact-en"
 """The English bundle of the package, the first of those that are used if none is named."""
 AUTO = "auto"
 """Name of all bundles of the package together: the language of a text decides which one reads it."""
-NAMED = {"en": SHIPPED, "multi": _MODELS / "compact-multi"}
+NAMED = {"en": SHIPPED}
 """Name -> bundle of the package. A folder with a model and such a name comes first on the command line."""
 
 
@@ -73,22 +72,14 @@ def find_models(name: str | Path) -> list[Path]:
     """The folders that a name or a path means, in the order in which a classifier asks them.
 
     Args:
-        name: `auto`, `en`, `multi`, or a folder; a `Path` means a folder that holds a model rather than a name.
-
-    Raises:
-        ArtifactError: the package lacks its models.
+        name: `auto`, `en`, or a folder; a `Path` means a folder that holds a model rather than a name.
 
     >>> [folder.name for folder in find_models("en")], find_models("runs/mine")
     (['compact-en'], [PosixPath('runs/mine')])
     """
     if isinstance(name, Path) and ((name / MANIFEST).is_file() or RunFolder(name).run_json.is_file()):
         return [name]  # a path does not keep a leading ./
-    if str(name) != AUTO:
-        return [NAMED.get(str(name), Path(name))]
-    found = [folder for folder in NAMED.values() if folder.is_dir()]
-    if not found:
-        raise ArtifactError(f"{_MODELS}: no model is included in this installation. Install the package again.")
-    return found
+    return list(NAMED.values()) if str(name) == AUTO else [NAMED.get(str(name), Path(name))]
 
 
 def read_bundle(path: Path) -> Bundle:

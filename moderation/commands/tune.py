@@ -13,6 +13,7 @@ from moderation.evaluation.language_thresholds import tune_by_language
 from moderation.evaluation.probabilities import check_pair
 from moderation.evaluation.thresholds import ThresholdResult, format_thresholds, save_thresholds, tune_thresholds
 from moderation.labels import as_labels, check_same_labels
+from moderation.language_codes import name_languages
 from moderation.links import refuse_links_out
 from moderation.locks import claimed
 
@@ -146,7 +147,8 @@ def _read_origin(path: Path, expected_kind: str) -> Origin:
         cure = " Apply moderation.evaluation.probabilities.sigmoid to logits." if kind == "logits" else ""
         raise ArtifactError(f"{path}: contains {kind} (according to {beside.name}), expected {expected_kind}.{cure}")
     languages = content.get("languages")
-    if languages is not None and not (isinstance(languages, list) and all(isinstance(one, str) for one in languages)):
+    is_list = isinstance(languages, list) and all(isinstance(one, str) for one in languages)
+    if languages is not None and not (is_list and all(name_languages([one]) for one in set(languages))):
         raise ArtifactError(f"{beside}: languages is not a list of codes. Write the arrays again.")
     return Origin(path, as_labels(labels), split, kind, content.get("calibrated"), languages)
 

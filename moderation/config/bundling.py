@@ -43,7 +43,7 @@ class ExportConfig(Options):
 class VerifyConfig(Options):
     """Settings of `moderation verify`."""
 
-    bundle: Path | None = setting(None, "folder of a bundle, en or multi; default: all that are included")
+    bundle: Path | None = setting(None, "folder of a bundle, or en; default: all that are included")
     threads: int | None = setting(None, "processor threads; default: all cores, but one for torch forms", at_least=1)
 
 

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from moderation.calibrators import METHODS, Calibrator, FloatValues, Method
 from moderation.documents import Document, json_field
 from moderation.errors import ConfigError, DataError
+from moderation.escapes import escape_name
 from moderation.evaluation.probabilities import BoolArray, check_pair, sigmoid
 from moderation.evaluation.resampling import deal_folds
 from moderation.labels import as_labels, check_same_labels
@@ -192,7 +193,7 @@ class Calibration:
             raise ValueError("expected one calibrator for each label")
         for code, own in (self.by_language or {}).items():
             if not own.keys() <= set(self.labels):
-                raise ValueError(f"by_language.{code[:20]} has a calibrator for another label")
+                raise ValueError(f"by_language.{escape_name(code)} has a calibrator for another label")
 
 
 CALIBRATION = Document(
@@ -261,11 +262,6 @@ def fit_calibrators(
     if few:
         logger.warning("Fewer than %d positives or negatives, so not calibrated: %s", min_examples, ", ".join(few))
     return results
-
-
-def calibrators_of(results: Mapping[str, CalibrationResult], labels: Sequence[str]) -> tuple[Calibrator, ...]:
-    """The calibrators in `labels` order, for `calibrate`."""
-    return tuple(results[label].calibrator for label in labels)
 
 
 def save_calibration(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from moderation.documents import Document, json_field
 from moderation.errors import ArtifactError, ConfigError
+from moderation.escapes import escape_name
 from moderation.evaluation.chosen_thresholds import FORMAT, VERSION
 from moderation.evaluation.cuts import find_cuts, sort_by_probability, threshold_between
 from moderation.evaluation.objectives import Counts, Objective, fbeta, parse_objective, ratio
@@ -316,7 +317,7 @@ class TunedThresholds:
             raise ValueError("expected one threshold for each label")
         for code, own in (self.by_language or {}).items():
             if not own.keys() <= set(self.labels):
-                raise ValueError(f"by_language.{code[:20]} has a threshold for another label")
+                raise ValueError(f"by_language.{escape_name(code)} has a threshold for another label")
 
 
 THRESHOLDS = Document(

@@ -330,7 +330,7 @@ def _by_language(bundle: Bundle) -> str:
         cuts = dict(zip(bundle.labels, bundle.tunings.of(code).thresholds, strict=True))
         for label, found in figures.items():
             n_positives, n_clean = found["support"], found["n_known"] - found["support"]
-            cells = [code, _plain(label), f"{found['n_known']:,}", f"{n_positives:,}"]
+            cells = [_plain(code), _plain(label), f"{found['n_known']:,}", f"{n_positives:,}"]
             auc = found["roc_auc"]
             cells += [_with_interval(auc, None if auc is None else auc_interval(auc, n_positives, n_clean))]
             for name, n in (("recall", n_positives), ("false_alarms", n_clean)):

@@ -14,7 +14,6 @@ from moderation.errors import ArtifactError, ConfigError
 from moderation.evaluation.chosen_thresholds import ChosenThresholds, apply_chosen, as_chosen, warn_of_other_bundle
 from moderation.evaluation.probabilities import calibrate_texts, predict, shift_to_thresholds
 from moderation.inference.backends import FloatArray
-from moderation.inference.engines import Batch
 from moderation.inference.model import Model, open_model, read_model
 from moderation.inference.options import EngineOptions
 from moderation.inference.routing import Reading, Route, Router
@@ -86,8 +85,6 @@ class Classifier:
         first = models[0].bundle
         if others := [model.bundle.path for model in models if model.bundle.labels != first.labels]:
             raise ArtifactError(f"{others[0]}: its labels are not those of {first.path}; expected the same, in order.")
-        for model in models:  # refuses thresholds that do not fit
-            apply_chosen(chosen, first.labels, model.bundle.thresholds, calibrated=model.bundle.is_calibrated)
         self.models = tuple(models)
         self.labels = first.labels
         known = [model.bundle.languages for model in models]
@@ -119,8 +116,8 @@ class Classifier:
 
         Args:
             path: Folder of a bundle, or of a finished run: torch then runs its best checkpoint, with the run's
-                tokenizer, calibrators and thresholds. Or the name of an included model: `en`, the English one; `multi`,
-                the one of many languages; `auto` or None, both, chosen by the language of each text.
+                tokenizer, calibrators and thresholds. Or the name of an included model: `en`, the English one; `auto`
+                or None, all that are included (so far the English one), chosen by the language of each text.
             backend: `openvino`, `onnx-int8`, `onnx`, `torch`, `torchscript`, or `auto`: the first of these whose form
                 the bundle holds and whose package is installed.
             threads: Processor threads; None: all that the process may use.
@@ -284,10 +281,6 @@ class Classifier:
                 found[unclear] = shift_to_thresholds(found[unclear], tunings.general.thresholds, last)
             probabilities[places] = found
         return probabilities
-
-    def batches(self, windows: Sequence[Window]) -> list[Batch]:
-        """The batches in which windows of the first model are computed."""
-        return self.models[0].batches(windows)
 
     @property
     def recogniser(self) -> Languages | None:

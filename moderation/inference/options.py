@@ -6,7 +6,7 @@ from moderation.forms import BackendName
 
 Backend = BackendName
 
-INCLUDED = "en (English), multi (many languages), auto (the text's language decides which of them; default)"
+INCLUDED = "en (English), or auto (all that are included, chosen by a text's language; default)"
 THRESHOLDS_HELP = (
     "file of thresholds: thresholds.json, the JSON copied from the server's page, or "
     '{"LABEL": NUMBER}; labels that it does not name keep the bundle\'s'

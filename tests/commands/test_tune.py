@@ -170,3 +170,27 @@ def test_a_missing_and_a_truncated_file_are_refused(tmp_path):
     preds.unlink()
     with pytest.raises(ArtifactError, match="no such file"):
         tune(config_for(preds, targets))
+
+
+@pytest.mark.parametrize("languages", [["en"] * 399, ["\x1b[2J", "en"] * 200, "en", [1] * 400])
+def test_languages_that_do_not_fit_are_refused_and_not_printed(tmp_path, capsys, languages):
+    preds, targets = write_run(tmp_path)
+    sidecar(targets).write_text(json.dumps(json.loads(sidecar(targets).read_text()) | {"languages": languages}))
+    with pytest.raises(ArtifactError, match="languages") as caught:
+        tune(config_for(preds, targets))
+    assert "\x1b" not in str(caught.value) + capsys.readouterr().out
+
+
+def test_a_threshold_for_each_language_is_printed_and_kept(tmp_path, capsys):
+    preds, targets = write_run(tmp_path)
+    doubled = {
+        path: (np.concatenate([np.load(path)] * 2), json.loads(sidecar(path).read_text())) for path in (preds, targets)
+    }
+    for path, (array, about) in doubled.items():
+        del about["sha256"]
+        write_array(path, array, about | ({"languages": ["de"] * 400 + ["tr"] * 400} if path == targets else {}))
+    assert tune(config_for(preds, targets)) == 0
+    assert "\nde\n" in capsys.readouterr().out
+    tuned = read_thresholds(tmp_path / "thresholds.json")
+    assert set(tuned.by_language) == {"de", "tr"}
+    assert tuned.by_language["de"]["toxic"].threshold == tuned.by_language["tr"]["toxic"].threshold

@@ -17,7 +17,6 @@ from sklearn.metrics import log_loss, roc_auc_score
 from moderation.calibrators import METHODS, Calibrator
 from moderation.errors import ArtifactError, ConfigError, DataError
 from moderation.evaluation.calibration import (
-    calibrators_of,
     choose_method,
     fit_calibrator,
     fit_calibrators,
@@ -177,7 +176,7 @@ def test_a_tuned_threshold_flags_the_same_as_without_calibration() -> None:
     columns = [draw(2000, seed, shift) for seed, shift in enumerate(("platt", "isotonic"))]
     logits, targets = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
     labels = ["a", "b"]
-    calibrators = calibrators_of(fit_calibrators(logits, targets, labels), labels)
+    calibrators = tuple(result.calibrator for result in fit_calibrators(logits, targets, labels).values())
     assert [calibrator.method for calibrator in calibrators] == ["platt", "isotonic"]
     flags, cross_fitted = [], []
     for scores in (sigmoid(logits), calibrate(logits, calibrators)):
@@ -203,7 +202,7 @@ def test_a_model_that_ranks_backwards_is_not_turned_around() -> None:
     logits, positive = draw(2000, 0)
     results = fit_calibrators(-logits[:, None], positive[:, None], ["toxic"])
     assert set(results["toxic"].log_loss) == {"none", "isotonic"}
-    after = calibrate(-logits[:, None], calibrators_of(results, ["toxic"]))[:, 0]
+    after = calibrate(-logits[:, None], [results["toxic"].calibrator])[:, 0]
     assert roc_auc_score(positive, after) == pytest.approx(roc_auc_score(positive, -logits), abs=1e-6)
     assert log_loss(positive, after) < log_loss(positive, sigmoid(-logits))
 
@@ -247,7 +246,7 @@ def saved(tmp_path: Path) -> tuple[Path, tuple[Calibrator, ...]]:
     logits, targets = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
     results = fit_calibrators(logits, targets, ["toxic", "threat"])
     save_calibration(tmp_path / "calibration.json", results, ["toxic", "threat"], {"split": "val"})
-    return tmp_path / "calibration.json", calibrators_of(results, ["toxic", "threat"])
+    return tmp_path / "calibration.json", (results["toxic"].calibrator, results["threat"].calibrator)
 
 
 def test_a_file_gives_back_what_was_saved(saved: tuple[Path, tuple[Calibrator, ...]]) -> None:
